@@ -1,0 +1,3 @@
+//! agent-core works on the tasks of an OpenAaaS Server beside the data.
+
+fn main() {}
