@@ -1,0 +1,468 @@
+//! The Server, one method per endpoint (PROTOCOL). What goes wrong becomes a [`ClientError`] here, in one place.
+//!
+//! Calls are made once: who calls decides whether and when to try again. Redirects are never followed, so that the key
+//! goes to the configured address and nowhere else.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use ureq::http::{Response, StatusCode, header};
+use ureq::tls::{RootCerts, TlsConfig};
+use ureq::{Agent, Body, Proxy, SendBody};
+
+use crate::config::{Credentials, Server};
+use crate::protocol::{
+    AcceptRequest, AgentStatus, CompleteRequest, ErrorBody, FileList, HeartbeatRequest, ListedFile, Load, PollAnswer,
+    PollRequest, RegisterRequest, Registration, Uploaded,
+};
+use crate::retry::random_u64;
+
+/// How long a small call may take in all.
+const SMALL: Duration = Duration::from_secs(10);
+/// How long a transfer may stand still. The Server answers an upload within 30 s or refuses it (PROTOCOL 7).
+const STALL: Duration = Duration::from_secs(45);
+/// How much JSON is read.
+const JSON_LIMIT: u64 = 8 * 1024 * 1024;
+/// How much of an error's body is read.
+const ERROR_LIMIT: u64 = 64 * 1024;
+/// A kept connection is not used again after so long: the other side may be closing it at that very moment, and a
+/// call that is lost so can't be told from one that took effect.
+const IDLE: Duration = Duration::from_secs(2);
+
+/// Why a call has no result.
+#[derive(Debug)]
+pub enum ClientError {
+    /// The request didn't get there.
+    NotSent(String),
+    /// It may have got there and taken effect, but no usable answer came back.
+    Lost(String),
+    /// The Server, or a proxy before it, said no.
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The Server's code and words, for people.
+        message: String,
+        /// How long the Server wants us to wait.
+        retry_after: Option<Duration>,
+    },
+    /// A download was not what had been announced.
+    WrongLength {
+        /// Bytes announced.
+        announced: u64,
+        /// Bytes that came; one more than announced stands for any number more.
+        came: u64,
+    },
+    /// A file on this machine can't be read or written.
+    Local(io::Error),
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotSent(why) => write!(f, "the Server can't be reached: {why}"),
+            Self::Lost(why) => write!(f, "no usable answer from the Server: {why}"),
+            Self::Refused { status, message, .. } => write!(f, "the Server answered {status}: {message}"),
+            Self::WrongLength { announced, came } if came > announced => {
+                write!(f, "the download is longer than the announced {announced} bytes")
+            }
+            Self::WrongLength { announced, came } => {
+                write!(f, "the download ended after {came} of the announced {announced} bytes")
+            }
+            Self::Local(error) => write!(f, "on this machine: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ClientError {}
+
+impl ClientError {
+    /// Whether the same call may succeed later without anybody's doing.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::NotSent(_) | Self::Lost(_) => true,
+            Self::Refused { status, .. } => matches!(status, 408 | 425 | 429 | 500..),
+            Self::WrongLength { .. } | Self::Local(_) => false,
+        }
+    }
+
+    /// Whether the request may have taken effect all the same.
+    pub fn may_have_arrived(&self) -> bool {
+        match self {
+            Self::Lost(_) => true,
+            Self::Refused { status, .. } => matches!(status, 408 | 500..),
+            _ => false,
+        }
+    }
+
+    /// Whether the key is not, or no longer, good.
+    pub fn is_unauthorized(&self) -> bool {
+        self.status() == Some(401)
+    }
+
+    /// The HTTP status, if there was an answer.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// How long the Server wants us to wait.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+/// A connection to the Server in our name. Clones share it.
+#[derive(Clone)]
+pub struct Client {
+    agent: Agent,
+    base_url: String,
+    credentials: Credentials,
+    answered: Arc<AtomicU64>,
+}
+
+/// A file about to be uploaded: opened, so that what was checked is what is sent.
+pub struct Upload<'a> {
+    /// The task that wrote it.
+    pub task_id: &'a str,
+    /// The name under which the Server shows it; see [`crate::outputs`] for what may stand in it.
+    pub filename: &'a str,
+    /// The open file, at its beginning.
+    pub file: &'a File,
+    /// How many bytes of it are sent.
+    pub size: u64,
+}
+
+/// Trades a registration token for credentials. The token works once, so this call must not be repeated blindly.
+pub fn register(server: &Server, token: &str, capacity: usize) -> Result<Registration, ClientError> {
+    let body = RegisterRequest { registration_token: token, capacity };
+    let url = format!("{}/api/v1/agent/register", server.base_url);
+    let request = agent(server).post(url).config().timeout_global(Some(Duration::from_secs(30))).build();
+    read_json(request.send_json(body).map_err(classify)?)
+}
+
+impl Client {
+    /// A client for a registered agent. Connects to nothing yet.
+    pub fn new(server: &Server, credentials: Credentials) -> Self {
+        Self { agent: agent(server), base_url: server.base_url.clone(), credentials, answered: Arc::default() }
+    }
+
+    /// The service that we work for.
+    pub fn service_id(&self) -> &str {
+        &self.credentials.service_id
+    }
+
+    /// The Server's address.
+    pub fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
+    /// How many calls have succeeded so far: grows while the Server can be reached.
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Says that we are alive. The Server takes a service for dead after 60 s without (PROTOCOL 3).
+    pub fn heartbeat(&self, status: AgentStatus, load: Load, limit: Option<Duration>) -> Result<(), ClientError> {
+        let body = HeartbeatRequest {
+            status,
+            current_load: load.current,
+            capacity: load.capacity.max(load.current),
+            available_capacity: load.available,
+        };
+        self.post_within::<_, serde_json::Value>("heartbeat", &body, limit.unwrap_or(SMALL)).map(drop)
+    }
+
+    /// Asks for a task or a cancellation.
+    pub fn poll(&self, load: Load) -> Result<PollAnswer, ClientError> {
+        let body = PollRequest { current_load: load.current, available_capacity: load.available };
+        Ok(self.post::<_, Option<PollAnswer>>("poll", &body)?.unwrap_or_default())
+    }
+
+    /// Takes a task.
+    pub fn accept(&self, task_id: &str) -> Result<(), ClientError> {
+        self.post::<_, serde_json::Value>("accept", &AcceptRequest { task_id }).map(drop)
+    }
+
+    /// Reports a task's end.
+    pub fn complete(&self, request: &CompleteRequest<'_>) -> Result<(), ClientError> {
+        self.post::<_, serde_json::Value>("complete", request).map(drop)
+    }
+
+    /// Copies a file of the Server into `sink` and checks that it has the announced length.
+    pub fn download(&self, file_id: &str, announced: u64, sink: &mut dyn Write) -> Result<(), ClientError> {
+        let url = self.files_url(&format!("files/{}/download", path_segment(file_id)));
+        let request = self.with_headers(self.agent.get(url)).config().timeout_recv_response(Some(STALL)).build();
+        let response = self.note(succeeded(request.call().map_err(classify)?))?;
+        let mut body = response.into_body().into_with_config().limit(u64::MAX).reader().take(announced.saturating_add(1));
+        let mut came = 0;
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let count = match body.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) => return Err(ClientError::Lost(format!("after {came} bytes: {error}"))),
+            };
+            came += count as u64;
+            sink.write_all(&buffer[..count]).map_err(ClientError::Local)?;
+        }
+        if came == announced { Ok(()) } else { Err(ClientError::WrongLength { announced, came }) }
+    }
+
+    /// Sends a file, streamed, and returns the Server's id of it.
+    pub fn upload(&self, upload: &Upload<'_>) -> Result<String, ClientError> {
+        let boundary = format!("agent-core-{:016x}{:016x}", random_u64(), random_u64());
+        let mime = mime_guess::from_path(upload.filename).first_raw().unwrap_or("application/octet-stream");
+        // The text field has to come first (PROTOCOL).
+        let head = format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"task_id\"\r\n\r\n{}\r\n\
+             --{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{}\"\r\n\
+             Content-Type: {mime}\r\n\r\n",
+            upload.task_id, upload.filename
+        );
+        let tail = format!("\r\n--{boundary}--\r\n");
+        let length = head.len() as u64 + upload.size + tail.len() as u64;
+        let mut file = Exactly { file: upload.file, left: upload.size, failed: None };
+        let mut body = head.as_bytes().chain(&mut file).chain(tail.as_bytes());
+        let request = self
+            .with_headers(self.agent.post(self.files_url("files/upload")))
+            .header(header::CONTENT_TYPE, format!("multipart/form-data; boundary={boundary}"))
+            .header(header::CONTENT_LENGTH, length.to_string())
+            .config()
+            .timeout_recv_response(Some(STALL))
+            .build();
+        let sent = request.send(SendBody::from_reader(&mut body));
+        if let Some(error) = file.failed {
+            return Err(ClientError::Local(error));
+        }
+        let uploaded: Uploaded = self.note(read_json(sent.map_err(classify)?))?;
+        Ok(uploaded.file_id)
+    }
+
+    /// The files that the Server holds for a task.
+    pub fn list_files(&self, task_id: &str) -> Result<Vec<ListedFile>, ClientError> {
+        let url = self.files_url(&format!("files/list/{}", path_segment(task_id)));
+        let request = self.with_headers(self.agent.get(url)).config().timeout_global(Some(SMALL)).build();
+        let list: FileList = self.note(read_json(request.call().map_err(classify)?))?;
+        Ok(list.files)
+    }
+
+    fn post<B: Serialize, A: DeserializeOwned>(&self, call: &str, body: &B) -> Result<A, ClientError> {
+        self.post_within(call, body, SMALL)
+    }
+
+    fn post_within<B: Serialize, A: DeserializeOwned>(
+        &self,
+        call: &str,
+        body: &B,
+        limit: Duration,
+    ) -> Result<A, ClientError> {
+        let url = format!("{}/api/v1/agent/{}/{call}", self.base_url, self.credentials.service_id);
+        let request = self.with_headers(self.agent.post(url)).config().timeout_global(Some(limit)).build();
+        self.note(read_json(request.send_json(body).map_err(classify)?))
+    }
+
+    fn files_url(&self, rest: &str) -> String {
+        format!("{}/api/v1/files/agent/{}/{rest}", self.base_url, self.credentials.service_id)
+    }
+
+    /// Older Servers read only one of the two key headers (PROTOCOL, "Addresses and headers").
+    fn with_headers<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        let key = self.credentials.api_key.expose();
+        request
+            .header("X-Service-ID", &self.credentials.service_id)
+            .header("X-API-Key", key)
+            .header(header::AUTHORIZATION, format!("Bearer {key}"))
+    }
+
+    fn note<T>(&self, result: Result<T, ClientError>) -> Result<T, ClientError> {
+        if result.is_ok() {
+            self.answered.fetch_add(1, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+fn agent(server: &Server) -> Agent {
+    let proxy = if server.use_system_proxy { Proxy::try_from_env() } else { None };
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .proxy(proxy)
+        .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build())
+        .user_agent(concat!("agent-core/", env!("CARGO_PKG_VERSION")))
+        .timeout_connect(Some(SMALL))
+        .timeout_per_read(Some(STALL))
+        .timeout_per_write(Some(STALL))
+        .max_idle_age(IDLE)
+        .build();
+    Agent::new_with_config(config)
+}
+
+/// The file's bytes and not one more or less: the length stands in the request already.
+struct Exactly<'f> {
+    file: &'f File,
+    left: u64,
+    failed: Option<io::Error>,
+}
+
+impl Read for Exactly<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let room = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        if room == 0 {
+            return Ok(0);
+        }
+        let read = match self.file.read(&mut buffer[..room]) {
+            Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was sent")),
+            other => other,
+        };
+        match read {
+            Ok(count) => {
+                self.left -= count as u64;
+                Ok(count)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+            Err(error) => {
+                let kind = error.kind();
+                self.failed = Some(error);
+                Err(kind.into())
+            }
+        }
+    }
+}
+
+fn read_json<A: DeserializeOwned>(response: Response<Body>) -> Result<A, ClientError> {
+    let mut response = succeeded(response)?;
+    if response.status() == StatusCode::NO_CONTENT {
+        return serde_json::from_str("null").map_err(|_| ClientError::Lost("an empty answer".to_owned()));
+    }
+    let bytes = response
+        .body_mut()
+        .with_config()
+        .limit(JSON_LIMIT)
+        .read_to_vec()
+        .map_err(|error| ClientError::Lost(error.to_string()))?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let is_html = bytes.trim_ascii_start().starts_with(b"<");
+        let what = if is_html { "HTML instead of JSON, probably from a proxy".to_owned() } else { error.to_string() };
+        ClientError::Lost(format!("{}: {what}", response.status().as_u16()))
+    })
+}
+
+fn succeeded(mut response: Response<Body>) -> Result<Response<Body>, ClientError> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let retry_after = header(header::RETRY_AFTER).and_then(|text| parse_retry_after(text, SystemTime::now()));
+    if status.is_redirection() {
+        let place = header(header::LOCATION).unwrap_or("an unnamed place").to_owned();
+        let message = format!("a redirect to {place}, which is not followed; set `server.base_url` to the right address");
+        return Err(ClientError::Refused { status: status.as_u16(), message, retry_after });
+    }
+    // What can't be read of an error's explanation is no error of its own.
+    let body = response.body_mut().with_config().limit(ERROR_LIMIT).read_to_vec().unwrap_or_default();
+    let message = match serde_json::from_slice::<ErrorBody>(&body) {
+        Ok(ErrorBody { error, message }) => {
+            let words: Vec<String> = [error, message].into_iter().flatten().collect();
+            words.join(": ")
+        }
+        Err(_) => format!("{}, no JSON", status.canonical_reason().unwrap_or("unknown status")),
+    };
+    Err(ClientError::Refused { status: status.as_u16(), message, retry_after })
+}
+
+/// `Retry-After` holds seconds or a date (RFC 9110, 10.2.3).
+fn parse_retry_after(text: &str, now: SystemTime) -> Option<Duration> {
+    let text = text.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = httpdate::parse_http_date(text).ok()?;
+    Some(at.duration_since(now).unwrap_or(Duration::ZERO))
+}
+
+/// Whether the request may have left this machine decides what a failure means.
+fn classify(error: ureq::Error) -> ClientError {
+    use ureq::{Error, Timeout};
+    match error {
+        Error::HostNotFound
+        | Error::ConnectionFailed
+        | Error::InvalidProxyUrl
+        | Error::ConnectProxyFailed(_)
+        | Error::BadUri(_)
+        | Error::Tls(_)
+        | Error::Rustls(_)
+        | Error::Timeout(Timeout::Resolve | Timeout::Connect) => ClientError::NotSent(error.to_string()),
+        Error::Io(ref io)
+            if matches!(
+                io.kind(),
+                io::ErrorKind::ConnectionRefused
+                    | io::ErrorKind::HostUnreachable
+                    | io::ErrorKind::NetworkUnreachable
+                    | io::ErrorKind::AddrNotAvailable
+            ) =>
+        {
+            ClientError::NotSent(error.to_string())
+        }
+        other => ClientError::Lost(other.to_string()),
+    }
+}
+
+/// Text from outside as one segment of a URL's path.
+fn path_segment(text: &str) -> String {
+    let mut segment = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_~".contains(&byte) || (byte == b'.' && text.trim_matches('.') != "") {
+            segment.push(char::from(byte));
+        } else {
+            segment.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    segment
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ClientError, parse_retry_after, path_segment};
+    use std::time::{Duration, SystemTime};
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        assert_eq!(parse_retry_after(" 60 ", now), Some(Duration::from_secs(60)));
+        assert_eq!(parse_retry_after("Sun, 06 Nov 1994 08:49:47 GMT", now), Some(Duration::from_secs(10)));
+        assert_eq!(parse_retry_after("Sun, 06 Nov 1994 08:40:00 GMT", now), Some(Duration::ZERO));
+        assert_eq!(parse_retry_after("soon", now), None);
+        assert_eq!(parse_retry_after("-1", now), None);
+    }
+
+    #[test]
+    fn ids_from_outside_stay_one_segment() {
+        assert_eq!(path_segment("a-1_b.c~"), "a-1_b.c~");
+        assert_eq!(path_segment("../x?y#z"), "..%2Fx%3Fy%23z");
+        assert_eq!((path_segment(".."), path_segment(".")), ("%2E%2E".to_owned(), "%2E".to_owned()));
+        assert_eq!(path_segment("é\n"), "%C3%A9%0A");
+    }
+
+    #[test]
+    fn which_refusals_are_worth_another_try() {
+        let refused = |status| ClientError::Refused { status, message: String::new(), retry_after: None };
+        let retried: Vec<u16> =
+            [302, 400, 401, 403, 404, 408, 409, 413, 429, 500, 502, 503, 504].into_iter().filter(|s| refused(*s).is_retryable()).collect();
+        assert_eq!(retried, [408, 429, 500, 502, 503, 504]);
+        assert!(!refused(429).may_have_arrived() && refused(504).may_have_arrived());
+    }
+}

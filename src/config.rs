@@ -1,0 +1,467 @@
+//! The configuration file as it is written, and what it means.
+//!
+//! [`Config::load`] turns the one into the other: every default and every rule stands here, paths are resolved
+//! against the file's own folder (so that cron's working directory doesn't matter), and all that is wrong is said at
+//! once. Nothing after it looks at the file or the environment again. Keys and defaults are those of README's
+//! "Configuration File Reference".
+
+pub mod edit;
+mod reader;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf, absolute};
+use std::time::Duration;
+
+pub use reader::Problem;
+use reader::{Findings, Located, Reader, Section};
+
+/// Where the workspace stands in every container (PROTOCOL, "The container contract").
+pub const WORKSPACE: &str = "/workspace";
+
+/// Everything that the program was told, checked and resolved.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file itself, absolute.
+    pub file: PathBuf,
+    /// `[server]`.
+    pub server: Server,
+    /// `[agent]`.
+    pub agent: Agent,
+    /// `[executor]`.
+    pub executor: Executor,
+    /// `[paths]`.
+    pub paths: Paths,
+    /// What has no effect in the file, such as unknown keys.
+    pub warnings: Vec<Problem>,
+}
+
+/// How to reach the Server.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Scheme, host and perhaps a path prefix, without trailing slashes.
+    pub base_url: String,
+    /// Time between polls.
+    pub poll_interval: Duration,
+    /// Whether the proxy variables of the environment count.
+    pub use_system_proxy: bool,
+}
+
+/// Who we are on the Server.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    /// Both values from the registration, or `None` before it.
+    pub credentials: Option<Credentials>,
+    /// The agent's name.
+    pub name: String,
+}
+
+/// What the Server gave us when we registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The service that we work for.
+    pub service_id: String,
+    /// Its secret.
+    pub api_key: Secret,
+}
+
+/// A text that is never shown: its debug form is three dots.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps the text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for the one place that has to send it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// What runs in the container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Program {
+    /// The image's own ENTRYPOINT and CMD.
+    Standard,
+    /// `bash SCRIPT`.
+    Bash(String),
+    /// `python SCRIPT`.
+    Python(String),
+    /// These words in place of the image's ENTRYPOINT and CMD; at least one.
+    Custom(Vec<String>),
+}
+
+impl Program {
+    /// The value of `executor_type`.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::Bash(_) => "bash",
+            Self::Python(_) => "python",
+            Self::Custom(_) => "custom",
+        }
+    }
+}
+
+/// How tasks are executed.
+#[derive(Debug, Clone)]
+pub struct Executor {
+    /// What runs in the container.
+    pub program: Program,
+    /// The image's name.
+    pub image: String,
+    /// How many tasks run at once.
+    pub capacity: usize,
+    /// How long a container may run, in minutes as written; 0 means as long as it likes.
+    pub timeout_minutes: u64,
+    /// docker's `-m`, as written.
+    pub memory_limit: Option<String>,
+    /// The container's working directory.
+    pub working_dir: String,
+}
+
+impl Executor {
+    /// How long a container may run.
+    pub fn timeout(&self) -> Option<Duration> {
+        (self.timeout_minutes > 0).then(|| Duration::from_secs(self.timeout_minutes * 60))
+    }
+}
+
+/// Folders of this machine.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    /// Where the agent keeps everything.
+    pub data_dir: PathBuf,
+    /// What containers see beside their workspace.
+    pub mounts: Vec<Mount>,
+}
+
+/// A `[[paths.mounts]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// The folder or file on this machine, absolute.
+    pub host: PathBuf,
+    /// Whether it was written as a relative path: such a folder is made when it doesn't exist.
+    pub relative: bool,
+    /// Where the container sees it.
+    pub container: String,
+    /// Whether the container may only read it.
+    pub readonly: bool,
+}
+
+/// Why there is no [`Config`].
+#[derive(Debug)]
+pub enum ConfigError {
+    /// The file isn't there.
+    Missing(PathBuf),
+    /// It can't be read.
+    Unreadable(PathBuf, io::Error),
+    /// It is wrong, in one or more places.
+    Wrong(Vec<Problem>),
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(file) => {
+                let file = file.display();
+                write!(f, "there is no configuration file `{file}`; make one with `agent-core --config {file} init`")
+            }
+            Self::Unreadable(file, error) => {
+                write!(f, "the configuration file `{}` can't be read: {error}", file.display())
+            }
+            Self::Wrong(problems) => {
+                for (i, problem) in problems.iter().enumerate() {
+                    let newline = if i == 0 { "" } else { "\n" };
+                    write!(f, "{newline}{problem}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads and checks a file. Does not touch anything else on the disk.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let file = absolute(file).map_err(|error| ConfigError::Unreadable(file.to_owned(), error))?;
+        match fs::read_to_string(&file) {
+            Ok(text) => Self::parse(&file, &text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ConfigError::Missing(file)),
+            Err(error) => Err(ConfigError::Unreadable(file, error)),
+        }
+    }
+
+    /// Checks the text of a file whose absolute path is `file`.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let reader = Reader::parse(file, text).map_err(ConfigError::Wrong)?;
+        let mut findings = Findings::default();
+        let mut root = reader.root();
+        let server = read_server(root.section("server"), &mut findings);
+        let agent = read_agent(root.section("agent"), &mut findings);
+        let executor = read_executor(root.section("executor"), &mut findings);
+        let paths = read_paths(root.section("paths"), file, &mut findings);
+        root.finish(&mut findings);
+        match (server, executor, paths) {
+            (Some(server), Some(executor), Some(paths)) if findings.errors.is_empty() => {
+                Ok(Self { file: file.to_owned(), server, agent, executor, paths, warnings: findings.warnings })
+            }
+            _ => Err(ConfigError::Wrong(findings.errors)),
+        }
+    }
+}
+
+/// Makes an address out of what a person typed: no blanks around it and no slashes at its end.
+/// The error says what is wrong with it.
+pub fn clean_base_url(written: &str) -> Result<String, &'static str> {
+    let url = written.trim().trim_end_matches('/');
+    let Some(rest) = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")) else {
+        return Err("must begin with http:// or https://");
+    };
+    let host = rest.split('/').next().unwrap_or_default();
+    if host.is_empty() || url.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err("must name a host and have no blanks in it");
+    }
+    if host.contains('@') || url.contains(['?', '#']) {
+        return Err("must be an address only, without user, query or fragment");
+    }
+    Ok(url.to_owned())
+}
+
+fn read_server(mut section: Section<'_>, findings: &mut Findings) -> Option<Server> {
+    let written = section.string("base_url");
+    let poll_interval = section.integer("poll_interval_secs", 1..=3600).map_or(5, |n| n.value);
+    let use_system_proxy = section.boolean("use_system_proxy").unwrap_or(false);
+    let base_url = match written {
+        Some(Located { value, span }) => match clean_base_url(&value) {
+            Ok(url) => Some(url),
+            Err(wrong) => {
+                section.refuse("base_url", span, &format!("{wrong}: `{value}`"));
+                None
+            }
+        },
+        None => {
+            if !section.has_problems() {
+                section.miss("base_url", "write the Server's address, such as \"http://127.0.0.1:8080\"");
+            }
+            None
+        }
+    };
+    section.finish(findings);
+    Some(Server { base_url: base_url?, poll_interval: Duration::from_secs(poll_interval), use_system_proxy })
+}
+
+fn read_agent(mut section: Section<'_>, findings: &mut Findings) -> Agent {
+    let service_id = section.string("service_id").filter(|id| !id.value.is_empty());
+    let api_key = section.string("api_key").filter(|key| !key.value.is_empty());
+    let name = section.string("name").map_or_else(|| "agent-core".to_owned(), |name| name.value);
+    // Both go into every request's headers, and the id into its path.
+    if let Some(id) = service_id.as_ref().filter(|id| !is_header_word(&id.value) || id.value.contains(['/', '\\', '?', '#', '%'])) {
+        section.refuse("service_id", id.span.clone(), "holds characters that no id has; register again");
+    }
+    if let Some(key) = api_key.as_ref().filter(|key| !is_header_word(&key.value)) {
+        section.refuse("api_key", key.span.clone(), "holds characters that no key has; register again");
+    }
+    match (&service_id, &api_key) {
+        (Some(id), None) => section.refuse("service_id", id.span.clone(), "stands without `agent.api_key`; register again"),
+        (None, Some(key)) => section.refuse("api_key", key.span.clone(), "stands without `agent.service_id`; register again"),
+        _ => {}
+    }
+    section.finish(findings);
+    let credentials = service_id
+        .zip(api_key)
+        .map(|(id, key)| Credentials { service_id: id.value, api_key: Secret::new(key.value) });
+    Agent { credentials, name }
+}
+
+fn read_executor(mut section: Section<'_>, findings: &mut Findings) -> Option<Executor> {
+    let image = section.string("image");
+    let capacity = section.integer("capacity", 1..=1000).map_or(2, |n| n.value);
+    let timeout_minutes = section.integer("timeout_minutes", 0..=5_256_000).map_or(0, |n| n.value);
+    let memory_limit = section.string("memory_limit");
+    let working_dir = section.string("working_dir");
+    if let Some(image) = image.as_ref().filter(|image| !is_image_name(&image.value)) {
+        section.refuse("image", image.span.clone(), &format!("is no name of an image: `{}`", image.value));
+    }
+    if let Some(limit) = memory_limit.as_ref().filter(|limit| !is_memory_limit(&limit.value)) {
+        let wrong = format!("must be a number and a unit, such as \"512m\" or \"4g\", not `{}`", limit.value);
+        section.refuse("memory_limit", limit.span.clone(), &wrong);
+    }
+    if let Some(dir) = working_dir.as_ref().filter(|dir| !is_container_path(&dir.value)) {
+        let wrong = format!("must be an absolute path inside the container, not `{}`", dir.value);
+        section.refuse("working_dir", dir.span.clone(), &wrong);
+    }
+    let working_dir = working_dir.map_or_else(|| WORKSPACE.to_owned(), |dir| dir.value);
+    let program = read_program(&mut section, &working_dir);
+    section.finish(findings);
+    Some(Executor {
+        program: program?,
+        image: image.map_or_else(|| "open-aaas-executor:latest".to_owned(), |image| image.value),
+        capacity: usize::try_from(capacity).ok()?,
+        timeout_minutes,
+        memory_limit: memory_limit.map(|limit| limit.value),
+        working_dir,
+    })
+}
+
+fn read_program(section: &mut Section<'_>, working_dir: &str) -> Option<Program> {
+    let executor_type = section.string("executor_type");
+    let script = section.string("script_path");
+    let entrypoint = section.strings("custom_entrypoint");
+    let args = section.strings("custom_args");
+    for (key, words) in [("custom_entrypoint", &entrypoint), ("custom_args", &args)] {
+        if let Some(words) = words.as_ref().filter(|words| words.value.iter().any(|word| word.contains('\0'))) {
+            section.refuse(key, words.span.clone(), "holds a NUL character, which no command can have");
+        }
+    }
+    if let Some(path) = script.as_ref().filter(|path| path.value.is_empty() || path.value.contains('\0')) {
+        section.refuse("script_path", path.span.clone(), "must be a path inside the container");
+    }
+    let script_or = |name: &str| match &script {
+        Some(path) => path.value.clone(),
+        None => format!("{}/{name}", working_dir.trim_end_matches('/')),
+    };
+    match executor_type.as_ref().map_or("standard", |written| written.value.as_str()) {
+        "standard" => Some(Program::Standard),
+        "bash" => Some(Program::Bash(script_or("run.sh"))),
+        "python" => Some(Program::Python(script_or("run.py"))),
+        "custom" => match entrypoint {
+            Some(words) if words.value.first().is_some_and(|first| !first.is_empty()) => {
+                let mut command = words.value;
+                command.extend(args.into_iter().flat_map(|args| args.value));
+                Some(Program::Custom(command))
+            }
+            Some(words) => {
+                section.refuse("custom_entrypoint", words.span, "must name a program in its first word");
+                None
+            }
+            None => {
+                section.miss("custom_entrypoint", "`executor_type = \"custom\"` runs its words, such as [\"/bin/sh\"]");
+                None
+            }
+        },
+        other => {
+            let wrong = format!("must be \"standard\", \"bash\", \"python\" or \"custom\", not `{other}`");
+            let span = executor_type.as_ref().map(|written| written.span.clone()).unwrap_or_default();
+            section.refuse("executor_type", span, &wrong);
+            None
+        }
+    }
+}
+
+fn read_paths(mut section: Section<'_>, file: &Path, findings: &mut Findings) -> Option<Paths> {
+    let data_dir = section.string("data_dir");
+    let data_dir = match data_dir {
+        None => Some(resolve_host(file, "./data").ok()?.0),
+        Some(written) => match resolve_host(file, &written.value) {
+            Ok((path, _)) => Some(path),
+            Err(wrong) => {
+                section.refuse("data_dir", written.span, &wrong);
+                None
+            }
+        },
+    };
+    let mut mounts: Vec<Mount> = Vec::new();
+    let mut targets = HashSet::new();
+    for mut entry in section.sections("mounts") {
+        if let Some(mount) = read_mount(&mut entry, file, &mut targets) {
+            mounts.push(mount);
+        }
+        entry.finish(findings);
+    }
+    section.finish(findings);
+    Some(Paths { data_dir: data_dir?, mounts })
+}
+
+fn read_mount(entry: &mut Section<'_>, file: &Path, targets: &mut HashSet<String>) -> Option<Mount> {
+    let host = entry.string("host");
+    let container = entry.string("container");
+    let readonly = entry.boolean("readonly").unwrap_or(false);
+    let clean = !entry.has_problems();
+    if host.is_none() && clean {
+        entry.miss("host", "write the folder of this machine that the container is to see");
+    }
+    if container.is_none() && clean {
+        entry.miss("container", "write the absolute path where the container is to see it");
+    }
+    let (host, container) = (host?, container?);
+    let target = container.value.trim_end_matches('/');
+    if !is_container_path(&container.value) || target.is_empty() {
+        let wrong = format!("must be an absolute path inside the container, not `{}`", container.value);
+        entry.refuse("container", container.span, &wrong);
+        return None;
+    }
+    if target == WORKSPACE || [format!("{WORKSPACE}/task.json"), format!("{WORKSPACE}/input")].iter().any(|p| p == target) {
+        entry.refuse("container", container.span, &format!("must leave `{target}` to the task"));
+        return None;
+    }
+    if !targets.insert(target.to_owned()) {
+        entry.refuse("container", container.span, &format!("names `{target}`, which another mount has already"));
+        return None;
+    }
+    match resolve_host(file, &host.value) {
+        Ok((path, relative)) => Some(Mount { host: path, relative, container: target.to_owned(), readonly }),
+        Err(wrong) => {
+            entry.refuse("host", host.span, &wrong);
+            None
+        }
+    }
+}
+
+/// What a path of this machine means: `~/` is the home, and a relative path begins at the configuration file's folder.
+/// Also says whether it was relative.
+fn resolve_host(file: &Path, written: &str) -> Result<(PathBuf, bool), String> {
+    if written.is_empty() || written.contains('\0') {
+        return Err("must be a path of this machine".to_owned());
+    }
+    let base = file.parent().unwrap_or(Path::new("/"));
+    let (path, relative) = if written == "~" || written.starts_with("~/") {
+        let home = std::env::home_dir()
+            .filter(|home| home.is_absolute())
+            .ok_or_else(|| format!("begins with `~`, but HOME isn't set; write the whole path instead of `{written}`"))?;
+        (home.join(written.trim_start_matches('~').trim_start_matches('/')), false)
+    } else {
+        (base.join(written), Path::new(written).is_relative())
+    };
+    let path = absolute(&path).map_err(|error| format!("can't be resolved: {error}"))?;
+    // It is written into docker's command line as text.
+    if path.to_str().is_none() {
+        return Err("must be valid UTF-8, with all folders above it".to_owned());
+    }
+    Ok((path, relative))
+}
+
+fn is_header_word(text: &str) -> bool {
+    text.len() <= 4096 && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn is_image_name(text: &str) -> bool {
+    !text.is_empty()
+        && !text.starts_with('-')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/:@+".contains(&byte))
+}
+
+fn is_memory_limit(text: &str) -> bool {
+    let digits = text.trim_end_matches(|c: char| "bkmgBKMG".contains(c));
+    text.len() - digits.len() <= 1 && !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn is_container_path(text: &str) -> bool {
+    text.starts_with('/') && !text.contains('\0') && !text.split('/').any(|part| part == "..")
+}
+
+#[cfg(test)]
+mod tests;

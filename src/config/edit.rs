@@ -1,0 +1,161 @@
+//! Writes configuration files: the template of `init`, and single keys into a file that a person has edited.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use toml_edit::{DocumentMut, Item, Table, TomlError, value};
+
+use crate::platform;
+
+/// What `init` writes: every key with its default and a comment.
+pub const TEMPLATE: &str = include_str!("template.toml");
+
+/// A value to set: section, key, text.
+pub type Setting<'a> = (&'a str, &'a str, &'a str);
+
+/// Why a file couldn't be edited.
+#[derive(Debug)]
+pub enum EditError {
+    /// It can't be read or written.
+    Io(io::Error),
+    /// It isn't TOML.
+    Syntax(Box<TomlError>),
+    /// A section's name is taken by something that is no section.
+    NoSection(String),
+}
+
+impl std::fmt::Display for EditError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(f),
+            Self::Syntax(error) => error.fmt(f),
+            Self::NoSection(name) => write!(f, "`{name}` is not a section"),
+        }
+    }
+}
+
+impl std::error::Error for EditError {}
+
+impl From<io::Error> for EditError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Sets texts in the file, in place: comments, order and formatting stay as they are.
+/// The file is replaced in one step and is readable by its owner only afterwards, since it holds a key.
+pub fn set(file: &Path, settings: &[Setting<'_>]) -> Result<(), EditError> {
+    let edited = apply(&fs::read_to_string(file)?, settings)?;
+    save(file, edited.as_bytes())?;
+    Ok(())
+}
+
+/// Replaces a file in one step: whoever reads it meets the old or the new text, also after a power cut.
+/// A link is followed, so that the file it leads to is replaced and not the link. Its mode becomes 0600.
+pub fn save(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let target = match fs::canonicalize(file) {
+        Ok(target) => target,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => file.to_owned(),
+        Err(error) => return Err(error),
+    };
+    let folder = target.parent().unwrap_or(Path::new("/"));
+    let temporary = beside(&target);
+    let written = write_new(&temporary, bytes).and_then(|()| fs::rename(&temporary, &target));
+    if written.is_err() {
+        // What is left of it would hold the key; that it may not exist is fine.
+        let _ = fs::remove_file(&temporary);
+    }
+    written?;
+    platform::sync_dir(folder)
+}
+
+/// Writes the template where there is no file yet. With `replace` also where there is one.
+pub fn create(file: &Path, text: &str, replace: bool) -> io::Result<()> {
+    if replace {
+        return save(file, text.as_bytes());
+    }
+    write_new(file, text.as_bytes())
+}
+
+fn write_new(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut out = OpenOptions::new().write(true).create_new(true).open(file)?;
+    platform::hide_file(&out)?;
+    out.write_all(bytes)?;
+    out.sync_all()
+}
+
+fn beside(target: &Path) -> PathBuf {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    target.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
+}
+
+fn apply(text: &str, settings: &[Setting<'_>]) -> Result<String, EditError> {
+    let mut document: DocumentMut = text.parse().map_err(|error| EditError::Syntax(Box::new(error)))?;
+    for (section, key, text) in settings {
+        let table = document
+            .entry(section)
+            .or_insert_with(|| Item::Table(Table::new()))
+            .as_table_like_mut()
+            .ok_or_else(|| EditError::NoSection((*section).to_owned()))?;
+        match table.get_mut(key).and_then(Item::as_value_mut) {
+            // Only the value is exchanged: the blanks and the comment around it are kept.
+            Some(old) => {
+                let decor = old.decor().clone();
+                *old = (*text).into();
+                *old.decor_mut() = decor;
+            }
+            None => {
+                table.insert(key, value(*text));
+            }
+        }
+    }
+    Ok(document.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TEMPLATE, apply, save, set};
+    use crate::config::Config;
+    use std::fs;
+    use std::path::Path;
+
+    #[test]
+    fn comments_order_and_formatting_stay() {
+        let text = "# head\n[executor]\nimage   =  'x'   # mine\n\n[agent]   # who\nname = \"old\" # why\n# tail\n";
+        let edited = apply(text, &[("agent", "name", "new"), ("agent", "api_key", "ak")]).unwrap();
+        assert_eq!(
+            edited,
+            "# head\n[executor]\nimage   =  'x'   # mine\n\n[agent]   # who\nname = \"new\" # why\napi_key = \"ak\"\n# tail\n"
+        );
+    }
+
+    #[test]
+    fn a_missing_section_is_made() {
+        assert_eq!(apply("", &[("agent", "name", "n")]).unwrap(), "[agent]\nname = \"n\"\n");
+    }
+
+    #[test]
+    fn the_template_loads_without_a_warning_and_says_the_defaults() {
+        let config = Config::parse(Path::new("/x/config.toml"), TEMPLATE).unwrap();
+        assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+        let plain = Config::parse(Path::new("/x/config.toml"), "[server]\nbase_url='http://127.0.0.1:8080'").unwrap();
+        assert_eq!(format!("{config:?}"), format!("{plain:?}"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn saving_goes_through_a_link_and_makes_the_file_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let (real, link) = (dir.path().join("real.toml"), dir.path().join("link.toml"));
+        fs::write(&real, "a = 1\n").unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        set(&link, &[("agent", "name", "n")]).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_to_string(&real).unwrap(), "a = 1\n\n[agent]\nname = \"n\"\n");
+        assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o600);
+        save(&dir.path().join("new"), b"x").unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "no temporary file is left");
+    }
+}

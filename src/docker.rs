@@ -1,0 +1,280 @@
+//! The docker command line client: one place that starts it, and one method per thing that it is asked.
+//!
+//! This module knows containers, not tasks. What the engine says is parsed by pure functions, and no decision is
+//! taken from the text of an error: whether a container is absent is asked, not guessed.
+
+pub mod args;
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::process::Command;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::process::{CallError, Finished, call};
+
+/// The label that names a container's task.
+pub const TASK_LABEL: &str = "open-aaas.task";
+/// The label that names the service for which a container runs.
+pub const SERVICE_LABEL: &str = "open-aaas.service";
+/// The label that names the agent, by its data_dir, that owns a container.
+pub const INSTANCE_LABEL: &str = "open-aaas.instance";
+
+/// How long the engine may take for a question.
+const ASK: Duration = Duration::from_secs(30);
+/// The grace that a container has between TERM and KILL, in seconds.
+const STOP_GRACE: &str = "10";
+/// How long a stop may take in all; the engine needs a while for the KILL on a busy machine.
+const STOP: Duration = Duration::from_secs(40);
+
+/// Why the engine didn't do what it was asked.
+#[derive(Debug)]
+pub enum DockerError {
+    /// The client can't be started, or the engine doesn't answer.
+    Unreachable(String),
+    /// The engine answered, and refused. In docker's own words.
+    Refused(String),
+}
+
+impl fmt::Display for DockerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(why) => write!(f, "the Docker engine can't be reached: {why}"),
+            Self::Refused(why) => write!(f, "docker: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for DockerError {}
+
+/// The phase of life that a container is in, in the engine's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Made, and not running yet; or its start was refused.
+    Created,
+    /// Running.
+    Running,
+    /// Running, and frozen by somebody.
+    Paused,
+    /// Between two runs; our containers have no restart policy.
+    Restarting,
+    /// Being removed.
+    Removing,
+    /// Ended.
+    Exited,
+    /// Ended, and half removed.
+    Dead,
+}
+
+/// What the engine knows of a container.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Container {
+    /// Its phase of life.
+    pub status: Status,
+    /// The exit status of its first process; meaningful once it has ended.
+    pub exit_code: i32,
+    /// Whether the kernel killed it for its memory.
+    pub oom_killed: bool,
+    /// Why the engine could not start or keep it, or empty.
+    pub error: String,
+    /// When it was started last.
+    pub started_at: Option<Timestamp>,
+    /// When it ended last.
+    pub finished_at: Option<Timestamp>,
+    /// The agent that owns it, by its label.
+    pub instance: Option<String>,
+}
+
+impl Container {
+    /// Seconds that it ran, or has run until now.
+    pub fn ran_for(&self, now: Timestamp) -> Duration {
+        let Some(from) = self.started_at else { return Duration::ZERO };
+        let until = self.finished_at.filter(|at| *at >= from).unwrap_or(now);
+        Duration::try_from(until.duration_since(from)).unwrap_or(Duration::ZERO)
+    }
+}
+
+/// The docker client.
+#[derive(Debug, Clone)]
+pub struct Docker {
+    program: OsString,
+}
+
+impl Docker {
+    /// A client that is started as `program`.
+    pub fn new(program: impl Into<OsString>) -> Self {
+        Self { program: program.into() }
+    }
+
+    /// What is started.
+    pub fn program(&self) -> &OsStr {
+        &self.program
+    }
+
+    /// Asks the engine for its version: the cheapest proof that it answers.
+    pub fn engine_version(&self) -> Result<String, DockerError> {
+        let done = self.ask(&["version", "--format", "{{.Server.Version}}"], Duration::from_secs(10))?;
+        let version = done.stdout.trim().to_owned();
+        if done.success && !version.is_empty() { Ok(version) } else { Err(DockerError::Unreachable(done.stderr)) }
+    }
+
+    /// Whether the engine has an image of this name. The engine must be known to answer.
+    pub fn has_image(&self, image: &str) -> Result<bool, DockerError> {
+        let done = self.ask(&["image", "inspect", "--format", "{{.Id}}", image], ASK)?;
+        Ok(done.success)
+    }
+
+    /// What the engine knows of the container with this name, or `None` if there is none.
+    pub fn inspect(&self, name: &str) -> Result<Option<Container>, DockerError> {
+        const FORMAT: &str = r#"{"State":{{json .State}},"Labels":{{json .Config.Labels}}}"#;
+        let inspected = self.ask(&["inspect", "--type", "container", "--format", FORMAT, name], ASK)?;
+        if inspected.success {
+            return parse_inspect(&inspected.stdout)
+                .map(Some)
+                .map_err(|error| DockerError::Unreachable(format!("docker inspect gave no usable answer: {error}")));
+        }
+        // A failed inspect may mean that the container is absent or that the engine is. Only a successful listing
+        // that doesn't have it means the former.
+        let filter = format!("name=^/{}$", name.replace('.', "\\."));
+        let listed = self.ask(&["ps", "-a", "-q", "--no-trunc", "--filter", &filter], ASK)?;
+        if listed.success && listed.stdout.trim().is_empty() {
+            return Ok(None);
+        }
+        let why = if listed.success { inspected.stderr } else { listed.stderr };
+        Err(DockerError::Unreachable(why))
+    }
+
+    /// Stops a container: TERM, ten seconds, KILL. Returns when it has ended. One that has ended already is no error;
+    /// one that isn't there is.
+    pub fn stop(&self, name: &str) -> Result<(), DockerError> {
+        self.command(&["stop", "-t", STOP_GRACE, name], STOP)
+    }
+
+    /// Removes a container that isn't running; the engine refuses one that is.
+    pub fn remove(&self, name: &str) -> Result<(), DockerError> {
+        self.command(&["rm", "-v", name], ASK)
+    }
+
+    /// The command that prints a container's kept output, and goes on with `follow` until the container ends.
+    pub fn logs_command(&self, name: &str, follow: bool) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("logs").args(follow.then_some("--follow")).arg(name);
+        command
+    }
+
+    /// The names of all containers of an agent, whatever their state.
+    pub fn names_of_instance(&self, instance: &str) -> Result<Vec<String>, DockerError> {
+        let filter = format!("label={INSTANCE_LABEL}={instance}");
+        let listed = self.ask(&["ps", "-a", "--filter", &filter, "--format", "{{.Names}}"], ASK)?;
+        if !listed.success {
+            return Err(DockerError::Unreachable(listed.stderr));
+        }
+        Ok(listed.stdout.lines().map(str::to_owned).filter(|name| !name.is_empty()).collect())
+    }
+
+    fn command(&self, words: &[&str], limit: Duration) -> Result<(), DockerError> {
+        let done = self.ask(words, limit)?;
+        if done.success { Ok(()) } else { Err(DockerError::Refused(done.stderr)) }
+    }
+
+    fn ask(&self, words: &[&str], limit: Duration) -> Result<Finished, DockerError> {
+        let mut command = Command::new(&self.program);
+        command.args(words);
+        log::debug!("{}", args::shell_line([self.program.to_string_lossy().as_ref()].into_iter().chain(words.iter().copied())));
+        call(command, limit).map_err(|error| {
+            let what = format!("`{} {}` {error}", self.program.to_string_lossy(), words[0]);
+            DockerError::Unreachable(match error {
+                CallError::Spawn(_) => format!("{what}; is Docker installed and in the PATH?"),
+                CallError::TimedOut(_) => what,
+            })
+        })
+    }
+}
+
+fn parse_inspect(text: &str) -> Result<Container, serde_json::Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Inspected {
+        state: State,
+        #[serde(default)]
+        labels: Option<HashMap<String, String>>,
+    }
+    #[derive(Deserialize)]
+    struct State {
+        #[serde(rename = "Status")]
+        status: Status,
+        #[serde(rename = "ExitCode", default)]
+        exit_code: i32,
+        #[serde(rename = "OOMKilled", default)]
+        oom_killed: bool,
+        #[serde(rename = "Error", default)]
+        error: String,
+        #[serde(rename = "StartedAt", default)]
+        started_at: String,
+        #[serde(rename = "FinishedAt", default)]
+        finished_at: String,
+    }
+    let Inspected { state, labels } = serde_json::from_str(text)?;
+    Ok(Container {
+        status: state.status,
+        exit_code: state.exit_code,
+        oom_killed: state.oom_killed,
+        error: state.error,
+        started_at: engine_time(&state.started_at),
+        finished_at: engine_time(&state.finished_at),
+        instance: labels.and_then(|mut labels| labels.remove(INSTANCE_LABEL)),
+    })
+}
+
+/// The engine writes the year 1 for "never".
+fn engine_time(text: &str) -> Option<Timestamp> {
+    text.parse::<Timestamp>().ok().filter(|at| at.as_second() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Docker, DockerError, Status, parse_inspect};
+    use jiff::Timestamp;
+    use std::time::Duration;
+
+    const EXITED: &str = r#"{"State":{"Status":"exited","Running":false,"Paused":false,"Restarting":false,
+        "OOMKilled":true,"Dead":false,"Pid":0,"ExitCode":137,"Error":"","StartedAt":"2026-01-02T03:04:05.5Z",
+        "FinishedAt":"2026-01-02T03:04:07.750Z"},"Labels":{"open-aaas.instance":"i1","x":"y"}}"#;
+
+    #[test]
+    fn an_exited_container() {
+        let container = parse_inspect(EXITED).unwrap();
+        assert_eq!((container.status, container.exit_code, container.oom_killed), (Status::Exited, 137, true));
+        assert_eq!(container.ran_for(Timestamp::now()), Duration::from_millis(2250));
+        assert_eq!(container.instance.as_deref(), Some("i1"));
+    }
+
+    #[test]
+    fn a_container_that_never_started() {
+        let text = EXITED
+            .replace("exited", "created")
+            .replace("2026-01-02T03:04:05.5Z", "0001-01-01T00:00:00Z")
+            .replace(r#"{"open-aaas.instance":"i1","x":"y"}"#, "null");
+        let container = parse_inspect(&text).unwrap();
+        assert_eq!((container.status, container.started_at, container.instance.clone()), (Status::Created, None, None));
+        assert_eq!(container.ran_for(Timestamp::now()), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_answer_of_another_shape_is_an_error() {
+        for text in ["", "null", "{}", r#"{"State":{"Status":"dancing"}}"#] {
+            assert!(parse_inspect(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_is_not_there_is_an_engine_that_is_not_there() {
+        let docker = Docker::new("/nonexistent/docker");
+        assert!(matches!(docker.inspect("x"), Err(DockerError::Unreachable(_))));
+        assert!(docker.engine_version().unwrap_err().to_string().contains("is Docker installed"));
+    }
+}

@@ -1,0 +1,223 @@
+//! What a task's container should be, and the `docker run` command line that makes it: pure functions, no process.
+
+use std::path::{Path, PathBuf};
+
+/// A bind mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bind {
+    /// The absolute path on this machine.
+    pub source: PathBuf,
+    /// The absolute path in the container.
+    pub target: String,
+    /// Whether the container may only read it.
+    pub readonly: bool,
+}
+
+/// Everything that `docker run` is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunSpec {
+    /// The container's name: unique on the engine, so that nothing runs twice (P1).
+    pub name: String,
+    /// Where docker writes the container's id as soon as it has one.
+    pub cidfile: PathBuf,
+    /// Labels by which the container is found again.
+    pub labels: Vec<(&'static str, String)>,
+    /// What it sees of this machine.
+    pub binds: Vec<Bind>,
+    /// Its working directory.
+    pub working_dir: String,
+    /// Variables of its environment. They are logged: nothing secret goes in here.
+    pub env: Vec<(&'static str, String)>,
+    /// docker's `-m`.
+    pub memory_limit: Option<String>,
+    /// What replaces the image's ENTRYPOINT.
+    pub entrypoint: Option<String>,
+    /// The image.
+    pub image: String,
+    /// What follows the image.
+    pub args: Vec<String>,
+}
+
+impl RunSpec {
+    /// The arguments of the `docker` that is executed.
+    ///
+    /// In the foreground and without `--rm`: the stopped container is the evidence until its outcome is recorded.
+    /// `--sig-proxy=false` keeps signals that reach the client from the container. The engine's own log of the output
+    /// has two files, since with one rotation throws nearly all of it away.
+    pub fn executed(&self) -> Vec<String> {
+        let mut words = vec!["run".to_owned(), "--name".to_owned(), self.name.clone()];
+        words.extend(["--cidfile".to_owned(), text(&self.cidfile)]);
+        for (key, value) in &self.labels {
+            words.extend(["--label".to_owned(), format!("{key}={value}")]);
+        }
+        self.common(words)
+    }
+
+    /// The arguments that a person can paste at any time and as often as they like (P6): those executed, with what
+    /// ties the container to the task replaced by `--rm`.
+    pub fn pasteable(&self) -> Vec<String> {
+        self.common(vec!["run".to_owned(), "--rm".to_owned()])
+    }
+
+    fn common(&self, mut words: Vec<String>) -> Vec<String> {
+        words.push("--sig-proxy=false".to_owned());
+        for option in ["json-file", "max-size=5m", "max-file=2"] {
+            let flag = if option.contains('=') { "--log-opt" } else { "--log-driver" };
+            words.extend([flag.to_owned(), option.to_owned()]);
+        }
+        for bind in &self.binds {
+            words.extend(["--mount".to_owned(), mount_value(bind)]);
+        }
+        words.extend(["-w".to_owned(), self.working_dir.clone()]);
+        for (key, value) in &self.env {
+            words.extend(["-e".to_owned(), format!("{key}={value}")]);
+        }
+        if let Some(limit) = &self.memory_limit {
+            words.extend(["-m".to_owned(), limit.clone()]);
+        }
+        if let Some(entrypoint) = &self.entrypoint {
+            words.extend(["--entrypoint".to_owned(), entrypoint.clone()]);
+        }
+        words.push(self.image.clone());
+        words.extend(self.args.iter().cloned());
+        words
+    }
+}
+
+/// A command in one line that a POSIX shell reads back as the same words.
+///
+/// Quoting leaves line breaks and other control characters where they are. A line with such characters is spelled out
+/// by a `printf` and read by `eval`, since logs and terminals would break or obey them.
+pub fn shell_line<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
+    let quoted: Vec<_> = words
+        .into_iter()
+        // Only a NUL can't be quoted, and no command line can hold one.
+        .map(|word| shlex::try_quote(word).unwrap_or_default())
+        .collect();
+    let line = quoted.join(" ");
+    if !line.chars().any(char::is_control) {
+        return line;
+    }
+    let mut spelled = String::new();
+    for c in line.chars() {
+        if c.is_control() || matches!(c, '\'' | '\\' | '%') {
+            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                spelled.push_str(&format!("\\{byte:03o}"));
+            }
+        } else {
+            spelled.push(c);
+        }
+    }
+    format!(r#"eval "$(printf '{spelled}')""#)
+}
+
+/// docker reads the value of `--mount` as one line of CSV (RFC 4180): fields with commas or quotes are quoted.
+fn mount_value(bind: &Bind) -> String {
+    let mut fields = vec![
+        "type=bind".to_owned(),
+        format!("source={}", text(&bind.source)),
+        format!("target={}", bind.target),
+    ];
+    if bind.readonly {
+        fields.push("readonly".to_owned());
+    }
+    let quoted: Vec<String> = fields
+        .into_iter()
+        .map(|field| {
+            let plain = !field.contains([',', '"', '\n', '\r']) && !field.starts_with(' ');
+            if plain { field } else { format!("\"{}\"", field.replace('"', "\"\"")) }
+        })
+        .collect();
+    quoted.join(",")
+}
+
+/// Paths were checked to be UTF-8 when the configuration was read.
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bind, RunSpec, shell_line};
+
+    fn spec() -> RunSpec {
+        RunSpec {
+            name: "open-aaas-task-t1".to_owned(),
+            cidfile: "/d/tasks/t1/cid".into(),
+            labels: vec![("open-aaas.task", "t1".to_owned()), ("open-aaas.instance", "abc".to_owned())],
+            binds: vec![
+                Bind { source: "/d/workspaces/t1".into(), target: "/workspace".to_owned(), readonly: false },
+                Bind { source: "/data, old \"x\"".into(), target: "/shared".to_owned(), readonly: true },
+            ],
+            working_dir: "/workspace".to_owned(),
+            env: vec![("TASK_ID", "t1".to_owned()), ("TIMEOUT", "60".to_owned())],
+            memory_limit: Some("4g".to_owned()),
+            entrypoint: Some("/bin/sh".to_owned()),
+            image: "img:1".to_owned(),
+            args: vec!["-c".to_owned(), "echo 'hi'\necho \"$HOME\"\n".to_owned()],
+        }
+    }
+
+    const COMMON: [&str; 23] = [
+        "--sig-proxy=false",
+        "--log-driver",
+        "json-file",
+        "--log-opt",
+        "max-size=5m",
+        "--log-opt",
+        "max-file=2",
+        "--mount",
+        "type=bind,source=/d/workspaces/t1,target=/workspace",
+        "--mount",
+        "type=bind,\"source=/data, old \"\"x\"\"\",target=/shared,readonly",
+        "-w",
+        "/workspace",
+        "-e",
+        "TASK_ID=t1",
+        "-e",
+        "TIMEOUT=60",
+        "-m",
+        "4g",
+        "--entrypoint",
+        "/bin/sh",
+        "img:1",
+        "-c",
+    ];
+
+    #[test]
+    fn the_executed_words() {
+        let mut expected = vec![
+            "run",
+            "--name",
+            "open-aaas-task-t1",
+            "--cidfile",
+            "/d/tasks/t1/cid",
+            "--label",
+            "open-aaas.task=t1",
+            "--label",
+            "open-aaas.instance=abc",
+        ];
+        expected.extend(COMMON);
+        expected.push("echo 'hi'\necho \"$HOME\"\n");
+        assert_eq!(spec().executed(), expected);
+    }
+
+    #[test]
+    fn the_pasteable_words_are_the_same_but_for_what_ties_them_to_the_task() {
+        let mut expected = vec!["run", "--rm"];
+        expected.extend(COMMON);
+        expected.push("echo 'hi'\necho \"$HOME\"\n");
+        assert_eq!(spec().pasteable(), expected);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_shell_reads_the_line_back_as_the_same_words() {
+        let words = ["", "plain", "a b", "it's", "$HOME `id` \\ \"q\"", "two\nlines\n\n", "\t%s\\n\u{1b}[31m", "ü€", "-n", "!x"];
+        let line = shell_line(["printf", "%s\\0"].into_iter().chain(words));
+        assert!(!line.chars().any(char::is_control), "{line}");
+        let printed = std::process::Command::new("/bin/sh").args(["-c", &line]).output().unwrap();
+        let expected: Vec<u8> = words.iter().flat_map(|word| [word.as_bytes(), b"\0"].concat()).collect();
+        assert_eq!(String::from_utf8_lossy(&printed.stdout), String::from_utf8_lossy(&expected));
+    }
+}

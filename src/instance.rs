@@ -1,0 +1,166 @@
+//! One agent on one data_dir: the lock that says so, and the names under which others find the running one.
+//!
+//! The lock on `agent.lock` is the truth: the system lets it go however the process ends. The pidfile beside it is for
+//! people and for `stop`.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use crate::platform::{self, FileLock};
+use crate::retry::random_u64;
+
+/// The data_dir is ours for as long as this lives.
+pub struct Instance {
+    _lock: FileLock,
+    pid_file: PathBuf,
+    id: String,
+}
+
+/// Why the data_dir isn't ours.
+#[derive(Debug)]
+pub enum InstanceError {
+    /// Another agent runs on it; its process id, where it has written that.
+    Running(Option<u32>),
+    /// The folder or its files can't be used.
+    Io(PathBuf, io::Error),
+}
+
+impl std::fmt::Display for InstanceError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Running(Some(pid)) => write!(f, "an agent with pid {pid} is running on this data_dir already"),
+            Self::Running(None) => write!(f, "an agent is running on this data_dir already"),
+            Self::Io(path, error) => write!(f, "`{}` can't be used: {error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for InstanceError {}
+
+impl Instance {
+    /// Makes the data_dir if need be, private to its owner, and takes its lock.
+    pub fn take(data_dir: &Path) -> Result<Self, InstanceError> {
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |error| InstanceError::Io(path, error)
+        };
+        fs::create_dir_all(data_dir).map_err(at(data_dir))?;
+        platform::hide_dir(data_dir).map_err(at(data_dir))?;
+        let lock_path = data_dir.join("agent.lock");
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&lock_path)
+            .map_err(at(&lock_path))?;
+        let lock = lock_soon(file).map_err(at(&lock_path))?.map_err(|mut held| InstanceError::Running(read_pid(&mut held)))?;
+        write_pid(lock.file()).map_err(at(&lock_path))?;
+        let pid_file = data_dir.join("agent.pid");
+        fs::write(&pid_file, format!("{}\n", std::process::id())).map_err(at(&pid_file))?;
+        let id = instance_id(&data_dir.join("instance_id")).map_err(at(data_dir))?;
+        Ok(Self { _lock: lock, pid_file, id })
+    }
+
+    /// A random name of this data_dir that stays the same: containers carry it, so that agents on one engine leave
+    /// each other's alone.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // A pidfile that stays behind is only a stale note: the lock is the truth.
+        let _ = fs::remove_file(&self.pid_file);
+    }
+}
+
+/// The agent that runs on a data_dir, if one does: its process id, as far as it could be read.
+pub fn running(data_dir: &Path) -> io::Result<Option<Option<u32>>> {
+    let file = match OpenOptions::new().read(true).write(true).open(data_dir.join("agent.lock")) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match FileLock::try_new(file)? {
+        Ok(_free) => Ok(None),
+        Err(mut held) => Ok(Some(read_pid(&mut held))),
+    }
+}
+
+/// Removes the pidfile of an agent that can't do it itself any more. To be called when no agent runs.
+pub fn remove_stale_pid_file(data_dir: &Path) -> io::Result<()> {
+    match fs::remove_file(data_dir.join("agent.pid")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// `status` holds the lock for a moment when it looks whether anybody else does; that is waited out.
+fn lock_soon(mut file: File) -> io::Result<Result<FileLock, File>> {
+    for _ in 0..10 {
+        match FileLock::try_new(file)? {
+            Ok(lock) => return Ok(Ok(lock)),
+            Err(held) => file = held,
+        }
+        thread::sleep(Duration::from_millis(30));
+    }
+    Ok(Err(file))
+}
+
+fn write_pid(mut file: &File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())
+}
+
+fn read_pid(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(32).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+fn instance_id(path: &Path) -> io::Result<String> {
+    match fs::read_to_string(path) {
+        Ok(text) if is_instance_id(text.trim()) => return Ok(text.trim().to_owned()),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let id = format!("{:016x}{:016x}", random_u64(), random_u64());
+    let temporary = path.with_extension("tmp");
+    let mut file = File::create(&temporary)?;
+    writeln!(file, "{id}")?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    Ok(id)
+}
+
+fn is_instance_id(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Instance, InstanceError, running};
+
+    #[test]
+    fn a_second_agent_is_told_the_first_ones_pid_and_the_id_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let data_dir = dir.path().join("data");
+        assert!(running(&data_dir).unwrap().is_none());
+        let first = Instance::take(&data_dir).unwrap();
+        let id = first.id().to_owned();
+        let me = Some(std::process::id());
+        assert!(matches!(Instance::take(&data_dir), Err(InstanceError::Running(pid)) if pid == me));
+        assert_eq!(running(&data_dir).unwrap(), Some(me));
+        drop(first);
+        assert!(running(&data_dir).unwrap().is_none());
+        assert!(!data_dir.join("agent.pid").exists());
+        assert_eq!(Instance::take(&data_dir).unwrap().id(), id);
+    }
+}

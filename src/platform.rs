@@ -1,0 +1,20 @@
+//! What differs between Unix and Windows, behind one set of functions.
+//!
+//! Each system has one file with the same public items; nothing else in the program asks which system it is on,
+//! but for words that are shown to a person.
+
+#[cfg(unix)]
+mod unix;
+#[cfg(unix)]
+pub use unix::{
+    FileLock, alive, detached, gated, hide_dir, hide_file, in_own_group, kill_group, open_to_all, open_unfollowed,
+    read_both, start_time, sync_dir, terminate, to_bytes,
+};
+
+#[cfg(windows)]
+mod windows;
+#[cfg(windows)]
+pub use windows::{
+    FileLock, alive, detached, gated, hide_dir, hide_file, in_own_group, kill_group, open_to_all, open_unfollowed,
+    read_both, start_time, sync_dir, terminate, to_bytes,
+};

@@ -1,0 +1,186 @@
+//! The Unix side of [`super`].
+
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{ChildStderr, ChildStdout, Command, Stdio};
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+
+/// Makes the command the leader of a process group of its own, so that a Ctrl+C in our terminal doesn't reach it and
+/// [`kill_group`] ends it with all that it started.
+pub fn in_own_group(command: &mut Command) {
+    command.process_group(0);
+}
+
+/// A command that starts `program` only after a line has come on its standard input, and ends without starting it
+/// when the input closes first.
+///
+/// A process that must be found again after a crash is written down between the spawn and that line: if we die in
+/// between, it never does anything. Its process id and start time stay the same, since the shell replaces itself.
+pub fn gated(program: &OsStr, args: &[OsString]) -> (Command, Option<&'static [u8]>) {
+    let mut command = Command::new("/bin/sh");
+    command
+        .arg("-c")
+        .arg(r#"read -r go && exec "$@" </dev/null"#)
+        .arg("agent-core-gate")
+        .arg(program)
+        .args(args)
+        .stdin(Stdio::piped());
+    (command, Some(b"go\n"))
+}
+
+/// Kills a process group at once. A group that is gone already is no error.
+pub fn kill_group(leader: u32) -> io::Result<()> {
+    match killpg(pid(leader)?, Signal::SIGKILL) {
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Asks a process to end (SIGTERM).
+pub fn terminate(process: u32) -> io::Result<()> {
+    match kill(pid(process)?, Signal::SIGTERM) {
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether a process with this id exists, zombies included.
+pub fn alive(process: u32) -> bool {
+    pid(process).is_ok_and(|pid| !matches!(kill(pid, None), Err(Errno::ESRCH)))
+}
+
+/// When a process started, in the system's own words; two processes that had the same id differ in it.
+/// `None` if there is no such process.
+pub fn start_time(process: u32) -> Option<String> {
+    if cfg!(target_os = "linux") {
+        // proc(5): field 22 of stat; the second field, in brackets, may itself hold blanks and brackets.
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        let (_, fields) = stat.rsplit_once(')')?;
+        return fields.split_whitespace().nth(19).map(str::to_owned);
+    }
+    let listed = Command::new("ps").args(["-o", "lstart=", "-p", &process.to_string()]).output().ok()?;
+    let text = String::from_utf8_lossy(&listed.stdout).trim().to_owned();
+    (!text.is_empty()).then_some(text)
+}
+
+/// Lets nobody but the owner into a folder.
+pub fn hide_dir(path: &Path) -> io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(0o700))
+}
+
+/// Lets nobody but the owner read or write a file.
+pub fn hide_file(file: &File) -> io::Result<()> {
+    file.set_permissions(Permissions::from_mode(0o600))
+}
+
+/// Lets everybody write into a folder, or read a file: a container may run as any uid.
+pub fn open_to_all(path: &Path) -> io::Result<()> {
+    let mode = if path.is_dir() { 0o777 } else { 0o666 };
+    fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+/// Opens a file for reading, not through a link at its end, and without waiting for the other side of a FIFO.
+pub fn open_unfollowed(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
+}
+
+/// Makes a rename within this folder outlive a power cut.
+pub fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// A name as the bytes that the system has for it.
+pub fn to_bytes(name: &OsStr) -> Cow<'_, [u8]> {
+    Cow::Borrowed(name.as_bytes())
+}
+
+/// The command that runs `program` in the background, deaf to the terminal's hangup (README, Background Run: `nohup`).
+pub fn detached(program: &Path, args: &[OsString]) -> Command {
+    let mut command = Command::new("nohup");
+    command.arg(program).args(args).process_group(0);
+    command
+}
+
+/// Reads both outputs of a child until they are closed or the deadline has come, without a thread of their own.
+/// `take` gets what comes; the flag is true for standard output. Returns whether both were closed in time.
+pub fn read_both(
+    stdout: ChildStdout,
+    stderr: ChildStderr,
+    deadline: Instant,
+    take: &mut dyn FnMut(bool, &[u8]),
+) -> io::Result<bool> {
+    let mut sources: [Option<Box<dyn Source>>; 2] = [Some(Box::new(stdout)), Some(Box::new(stderr))];
+    for source in sources.iter().flatten() {
+        fcntl(source.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    }
+    let mut buffer = [0; 16 * 1024];
+    loop {
+        let mut waiting: Vec<PollFd<'_>> =
+            sources.iter().flatten().map(|source| PollFd::new(source.as_fd(), PollFlags::POLLIN)).collect();
+        if waiting.is_empty() {
+            return Ok(true);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        match poll(&mut waiting, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for (index, slot) in sources.iter_mut().enumerate() {
+            let Some(source) = slot else { continue };
+            match source.read(&mut buffer) {
+                Ok(0) => *slot = None,
+                Ok(count) => take(index == 0, &buffer[..count]),
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+trait Source: Read + AsFd {}
+
+impl<T: Read + AsFd> Source for T {}
+
+/// An advisory lock on a file, held until it is dropped or the process ends however it ends.
+pub struct FileLock(Flock<File>);
+
+impl FileLock {
+    /// Takes the lock, or gives the file back when another process holds it.
+    pub fn try_new(file: File) -> io::Result<Result<Self, File>> {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Ok(Self(lock))),
+            Err((file, Errno::EWOULDBLOCK)) => Ok(Err(file)),
+            Err((_, error)) => Err(error.into()),
+        }
+    }
+
+    /// The locked file.
+    pub fn file(&self) -> &File {
+        &self.0
+    }
+}
+
+fn pid(process: u32) -> io::Result<Pid> {
+    // 0 and 1 would mean our own group and, negated, every process there is.
+    match i32::try_from(process) {
+        Ok(raw) if raw > 1 => Ok(Pid::from_raw(raw)),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{process} is no process id"))),
+    }
+}

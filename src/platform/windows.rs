@@ -1,0 +1,195 @@
+//! The Windows side of [`super`].
+
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::windows::fs::{MetadataExt, OpenOptionsExt};
+use std::os::windows::io::AsRawHandle;
+use std::os::windows::process::CommandExt;
+use std::path::Path;
+use std::process::{ChildStderr, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::Instant;
+
+use crossbeam_channel::RecvTimeoutError;
+use windows_sys::Win32::Foundation::{CloseHandle, ERROR_LOCK_VIOLATION, FILETIME, HANDLE, WAIT_TIMEOUT};
+use windows_sys::Win32::Storage::FileSystem::{
+    FILE_ATTRIBUTE_REPARSE_POINT, FILE_FLAG_OPEN_REPARSE_POINT, LOCKFILE_EXCLUSIVE_LOCK, LOCKFILE_FAIL_IMMEDIATELY,
+    LockFileEx,
+};
+use windows_sys::Win32::System::IO::OVERLAPPED;
+use windows_sys::Win32::System::Threading::{
+    CREATE_NEW_PROCESS_GROUP, GetProcessTimes, OpenProcess, PROCESS_QUERY_LIMITED_INFORMATION, PROCESS_SYNCHRONIZE,
+    WaitForSingleObject,
+};
+
+/// Makes the command the leader of a process group of its own, so that a Ctrl+C in our console doesn't reach it.
+pub fn in_own_group(command: &mut Command) {
+    command.creation_flags(CREATE_NEW_PROCESS_GROUP);
+}
+
+/// The command that runs `program`. There is no gate on Windows: the process runs from the spawn on, and a crash
+/// between the spawn and its record leaves the container's name as the only guard.
+pub fn gated(program: &OsStr, args: &[OsString]) -> (Command, Option<&'static [u8]>) {
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null());
+    (command, None)
+}
+
+/// Kills a process and all that it started. One that is gone already is no error.
+pub fn kill_group(leader: u32) -> io::Result<()> {
+    if !alive(leader) {
+        return Ok(());
+    }
+    task_kill(leader)
+}
+
+/// Ends a process: a console program in another console can't be asked to.
+pub fn terminate(process: u32) -> io::Result<()> {
+    kill_group(process)
+}
+
+/// Whether a process with this id runs.
+pub fn alive(process: u32) -> bool {
+    Process::open(process).is_some_and(|process| {
+        // SAFETY: the handle is open until `process` is dropped.
+        unsafe { WaitForSingleObject(process.0, 0) == WAIT_TIMEOUT }
+    })
+}
+
+/// When a process started, in the system's own words; two processes that had the same id differ in it.
+/// `None` if there is no such process.
+pub fn start_time(process: u32) -> Option<String> {
+    let process = Process::open(process)?;
+    let zero = FILETIME { dwLowDateTime: 0, dwHighDateTime: 0 };
+    let (mut created, mut exited, mut kernel, mut user) = (zero, zero, zero, zero);
+    // SAFETY: the handle is open and the four structures outlive the call.
+    let done = unsafe { GetProcessTimes(process.0, &mut created, &mut exited, &mut kernel, &mut user) };
+    (done != 0).then(|| format!("{}.{}", created.dwHighDateTime, created.dwLowDateTime))
+}
+
+/// Folders under a user's own are private by their inherited access list.
+pub fn hide_dir(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Files under a user's own folders are private by their inherited access list.
+pub fn hide_file(_file: &File) -> io::Result<()> {
+    Ok(())
+}
+
+/// Docker Desktop gives containers the rights of the user who shares the folder.
+pub fn open_to_all(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Opens a file for reading, not through a link at its end.
+pub fn open_unfollowed(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(FILE_FLAG_OPEN_REPARSE_POINT).open(path)?;
+    if file.metadata()?.file_attributes() & FILE_ATTRIBUTE_REPARSE_POINT != 0 {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a link"));
+    }
+    Ok(file)
+}
+
+/// NTFS journals renames by itself; a folder can't be synced.
+pub fn sync_dir(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// A name as bytes: UTF-8, with unpaired surrogates replaced.
+pub fn to_bytes(name: &OsStr) -> Cow<'_, [u8]> {
+    match name.to_string_lossy() {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+    }
+}
+
+/// The command that runs `program` in the background (README, Background Run: `cmd /C start /B`).
+pub fn detached(program: &Path, args: &[OsString]) -> Command {
+    let mut command = Command::new("cmd");
+    command.args(["/C", "start", "/B", ""]).arg(program).args(args);
+    command
+}
+
+/// Reads both outputs of a child until they are closed or the deadline has come. `take` gets what comes; the flag is
+/// true for standard output. Returns whether both were closed in time.
+pub fn read_both(
+    stdout: ChildStdout,
+    stderr: ChildStderr,
+    deadline: Instant,
+    take: &mut dyn FnMut(bool, &[u8]),
+) -> io::Result<bool> {
+    let (sender, chunks) = crossbeam_channel::bounded::<(bool, Vec<u8>)>(4);
+    for (is_stdout, mut source) in [(true, Box::new(stdout) as Box<dyn Read + Send>), (false, Box::new(stderr) as _)] {
+        let sender = sender.clone();
+        thread::Builder::new().name("docker-pipe".to_owned()).spawn(move || {
+            let mut buffer = [0; 16 * 1024];
+            while let Ok(count @ 1..) = source.read(&mut buffer) {
+                if sender.send((is_stdout, buffer[..count].to_vec())).is_err() {
+                    break;
+                }
+            }
+        })?;
+    }
+    drop(sender);
+    loop {
+        match chunks.recv_deadline(deadline) {
+            Ok((is_stdout, bytes)) => take(is_stdout, &bytes),
+            Err(RecvTimeoutError::Disconnected) => return Ok(true),
+            Err(RecvTimeoutError::Timeout) => return Ok(false),
+        }
+    }
+}
+
+/// A lock on a file, held until it is dropped or the process ends however it ends.
+pub struct FileLock(File);
+
+impl FileLock {
+    /// Takes the lock, or gives the file back when another process holds it.
+    pub fn try_new(file: File) -> io::Result<Result<Self, File>> {
+        // SAFETY: an all-zero OVERLAPPED is the documented start value.
+        let mut overlapped: OVERLAPPED = unsafe { std::mem::zeroed() };
+        // The locked byte lies far behind the text, so that others can read who holds the lock.
+        overlapped.Anonymous.Anonymous.OffsetHigh = 1;
+        let flags = LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY;
+        // SAFETY: the handle is open and `overlapped` outlives the call, which doesn't return before it is done.
+        let locked = unsafe { LockFileEx(file.as_raw_handle() as HANDLE, flags, 0, 1, 0, &mut overlapped) };
+        if locked != 0 {
+            return Ok(Ok(Self(file)));
+        }
+        let error = io::Error::last_os_error();
+        if error.raw_os_error() == Some(ERROR_LOCK_VIOLATION as i32) { Ok(Err(file)) } else { Err(error) }
+    }
+
+    /// The locked file.
+    pub fn file(&self) -> &File {
+        &self.0
+    }
+}
+
+struct Process(HANDLE);
+
+impl Process {
+    fn open(process: u32) -> Option<Self> {
+        // SAFETY: no pointer is passed; a null handle means failure.
+        let handle = unsafe { OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION | PROCESS_SYNCHRONIZE, 0, process) };
+        (!handle.is_null()).then_some(Self(handle))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // SAFETY: the handle was opened by us and is closed once.
+        unsafe { CloseHandle(self.0) };
+    }
+}
+
+fn task_kill(process: u32) -> io::Result<()> {
+    let killed = Command::new("taskkill").args(["/T", "/F", "/PID", &process.to_string()]).output()?;
+    if killed.status.success() || !alive(process) {
+        return Ok(());
+    }
+    Err(io::Error::other(String::from_utf8_lossy(&killed.stderr).trim().to_owned()))
+}

@@ -1,0 +1,441 @@
+//! The record of a task on disk: what was offered, how far it is, and how it ended.
+//!
+//! A record is replaced as a whole (temporary file, fsync, rename), so that whoever reads it after a crash meets the
+//! state before or after a step and never a mixture. Whether a worker begins a task or goes on with one after a
+//! restart, it reads the record and does what its phase says.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::platform;
+use crate::protocol::{FinalStatus, LeftOut, Task};
+
+/// How far a task is. Each phase names what has been done and is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// The offer is written down, and `accept` may have been sent and may have taken effect.
+    Accepting,
+    /// The Server has given us the task.
+    Accepted,
+    /// The workspace is complete; the container may exist.
+    Prepared,
+    /// How the task ended is written down; the container isn't needed any more.
+    Exited,
+    /// Every result that can be delivered is on the Server.
+    Uploaded,
+    /// The Server knows the end.
+    Settled,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Accepting => "accepting",
+            Self::Accepted => "accepted",
+            Self::Prepared => "prepared",
+            Self::Exited => "exited",
+            Self::Uploaded => "uploaded",
+            Self::Settled => "settled",
+        })
+    }
+}
+
+/// Why a task is being stopped. Written down before the container is, so that a crash in between doesn't change
+/// what the task's end is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StopReason {
+    /// It ran longer than `executor.timeout_minutes`.
+    Timeout {
+        /// The limit at that time.
+        minutes: u64,
+    },
+    /// The Server asked for it.
+    Cancel,
+}
+
+/// A process that must be found again after a crash of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its id, which is its group's too.
+    pub id: u32,
+    /// When it started, in the system's words: tells it from a later process of the same id.
+    pub started: Option<String>,
+}
+
+/// How a task ended, whether or not the Server knows it yet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ending {
+    /// What the Server is told.
+    pub status: FinalStatus,
+    /// The container's exit status, where there was one.
+    pub exit_code: Option<i32>,
+    /// Why it failed.
+    pub error_message: Option<String>,
+    /// Seconds between the container's start and its exit.
+    pub duration_secs: f64,
+    /// When it ended.
+    pub at: Timestamp,
+}
+
+/// Everything about a task that must survive a crash.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Record {
+    /// The offer, whole.
+    pub task: Task,
+    /// The service for which the task was taken: after a re-registration its work is not sent to another.
+    pub service_id: String,
+    /// The Server from which it came.
+    pub base_url: String,
+    /// How far it is.
+    pub phase: Phase,
+    /// When it was offered.
+    pub offered_at: Timestamp,
+    /// The client that may still be making or starting the container.
+    #[serde(default)]
+    pub client: Option<Process>,
+    /// Why it is being stopped, if it is.
+    #[serde(default)]
+    pub stop: Option<StopReason>,
+    /// How it ended, from [`Phase::Exited`] on.
+    #[serde(default)]
+    pub ending: Option<Ending>,
+    /// Whether the container is known to be gone.
+    #[serde(default)]
+    pub container_removed: bool,
+    /// When the Server knew, from [`Phase::Settled`] on.
+    #[serde(default)]
+    pub settled_at: Option<Timestamp>,
+}
+
+impl Record {
+    /// A record of an offer that nobody has accepted yet.
+    pub fn of_offer(task: Task, service_id: &str, base_url: &str) -> Self {
+        Self {
+            task,
+            service_id: service_id.to_owned(),
+            base_url: base_url.to_owned(),
+            phase: Phase::Accepting,
+            offered_at: Timestamp::now(),
+            client: None,
+            stop: None,
+            ending: None,
+            container_removed: false,
+            settled_at: None,
+        }
+    }
+}
+
+/// A task's name in files and containers: the Server's id where that is harmless, else a safe spelling of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskKey(String);
+
+/// The longest key: with a prefix it is still a file name and a container name.
+const KEY_MAX: usize = 128;
+
+impl TaskKey {
+    /// The key of an id, or `None` for an id that is empty or too long to be one.
+    ///
+    /// Two ids never share a key: plain ids begin with a letter or digit, spelled-out ones with an underscore.
+    pub fn of(id: &str) -> Option<Self> {
+        let key = if is_plain(id) { id.to_owned() } else { spell_out(id) };
+        (!id.is_empty() && key.len() <= KEY_MAX).then_some(Self(key))
+    }
+
+    /// The text, made of `A-Z a-z 0-9 _ . -`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TaskKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn is_plain(id: &str) -> bool {
+    let allowed = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+    let begins_well = id.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    // Windows drops dots at a name's end and takes some names for devices, with any extension.
+    let stem = id.split('.').next().unwrap_or_default().to_ascii_uppercase();
+    let device = matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL")
+        || (stem.len() == 4 && (stem.starts_with("COM") || stem.starts_with("LPT")));
+    allowed && begins_well && !id.ends_with('.') && !device
+}
+
+fn spell_out(id: &str) -> String {
+    let mut key = "_".to_owned();
+    for byte in id.bytes().take(KEY_MAX + 1) {
+        if byte.is_ascii_alphanumeric() || byte == b'-' {
+            key.push(char::from(byte));
+        } else {
+            key.push_str(&format!("_{byte:02x}"));
+        }
+    }
+    key
+}
+
+/// A line of `uploads.jsonl`: what was sent, is being sent, or will not be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum UploadEvent {
+    /// The files that the Server had for this task before our first upload; none of them is ours.
+    Before {
+        /// Their ids.
+        ids: Vec<String>,
+    },
+    /// An upload begins. Without a [`UploadEvent::Done`] after it, it may or may not have arrived.
+    Begin {
+        /// The name on the Server.
+        file: String,
+        /// Bytes.
+        size: u64,
+    },
+    /// A file is on the Server.
+    Done {
+        /// The name on the Server.
+        file: String,
+        /// Bytes.
+        size: u64,
+        /// The Server's id of it.
+        file_id: String,
+    },
+    /// A file stays here.
+    LeftOut(LeftOut),
+}
+
+/// The folder of one task's record and logs.
+#[derive(Debug, Clone)]
+pub struct TaskFiles {
+    dir: PathBuf,
+    key: TaskKey,
+}
+
+impl TaskFiles {
+    /// The task's key.
+    pub fn key(&self) -> &TaskKey {
+        &self.key
+    }
+
+    /// What the container printed on its standard output.
+    pub fn stdout(&self) -> PathBuf {
+        self.dir.join("stdout.log")
+    }
+
+    /// What it printed on its standard error, and docker's own words if it never started.
+    pub fn stderr(&self) -> PathBuf {
+        self.dir.join("stderr.log")
+    }
+
+    /// Where docker writes the container's id.
+    pub fn cid(&self) -> PathBuf {
+        self.dir.join("cid")
+    }
+
+    /// Writes the command that a person can run again by hand.
+    pub fn save_command(&self, line: &str) -> io::Result<()> {
+        let mut file = File::create(self.dir.join("command.sh"))?;
+        platform::hide_file(&file)?;
+        writeln!(file, "#!/bin/sh\n# Runs this task's container again, in the same workspace.\n{line}")
+    }
+
+    /// Replaces the record in one step.
+    pub fn save(&self, record: &Record) -> io::Result<()> {
+        let text = serde_json::to_vec_pretty(record)?;
+        let temporary = self.dir.join("record.json.tmp");
+        let mut file = File::create(&temporary)?;
+        platform::hide_file(&file)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        drop(file);
+        fs::rename(&temporary, self.dir.join("record.json"))?;
+        platform::sync_dir(&self.dir)
+    }
+
+    /// Reads the record, or `None` if there is none.
+    pub fn load(&self) -> io::Result<Option<Record>> {
+        let text = match fs::read(self.dir.join("record.json")) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let record: Record = serde_json::from_slice(&text)?;
+        if TaskKey::of(&record.task.id).as_ref() != Some(&self.key) {
+            // Names that differ only in case are one file on some systems.
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the record is another task's"));
+        }
+        Ok(Some(record))
+    }
+
+    /// Appends a line to `uploads.jsonl` and returns when it is on the disk.
+    pub fn note_upload(&self, event: &UploadEvent) -> io::Result<()> {
+        let mut line = serde_json::to_vec(event)?;
+        line.push(b'\n');
+        let mut file = OpenOptions::new().create(true).append(true).open(self.dir.join("uploads.jsonl"))?;
+        platform::hide_file(&file)?;
+        file.write_all(&line)?;
+        file.sync_data()
+    }
+
+    /// All lines of `uploads.jsonl`. A last line that a crash cut off counts as not written.
+    pub fn uploads(&self) -> io::Result<Vec<UploadEvent>> {
+        let path = self.dir.join("uploads.jsonl");
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut events = Vec::new();
+        let mut reader = BufReader::new(file);
+        let (mut line, mut whole) = (Vec::new(), 0);
+        while reader.read_until(b'\n', &mut line)? > 0 {
+            if line.last() != Some(&b'\n') {
+                // Cut it off, or the next line would be glued to it.
+                OpenOptions::new().write(true).open(&path)?.set_len(whole)?;
+                break;
+            }
+            whole += line.len() as u64;
+            events.push(serde_json::from_slice(&line)?);
+            line.clear();
+        }
+        Ok(events)
+    }
+}
+
+/// All tasks of a data_dir.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// The store in `{data_dir}/tasks`, made if it isn't there.
+    pub fn open(data_dir: &Path) -> io::Result<Self> {
+        let root = data_dir.join("tasks");
+        fs::create_dir_all(&root)?;
+        Ok(Self { root })
+    }
+
+    /// The files of a task, whether or not they exist.
+    pub fn task(&self, key: &TaskKey) -> TaskFiles {
+        TaskFiles { dir: self.root.join(key.as_str()), key: key.clone() }
+    }
+
+    /// Makes the folder of a task and writes its first record.
+    pub fn create(&self, key: &TaskKey, record: &Record) -> io::Result<TaskFiles> {
+        let files = self.task(key);
+        fs::create_dir_all(&files.dir)?;
+        files.save(record)?;
+        platform::sync_dir(&self.root)?;
+        Ok(files)
+    }
+
+    /// Forgets a task altogether.
+    pub fn remove(&self, key: &TaskKey) -> io::Result<()> {
+        match fs::remove_dir_all(self.root.join(key.as_str())) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Every task that has a record, and every folder whose record can't be read, with the reason. Folders without a
+    /// record, which a crash left before anything was accepted, are removed.
+    pub fn load_all(&self) -> io::Result<(Vec<(TaskFiles, Record)>, Vec<(PathBuf, io::Error)>)> {
+        let (mut loaded, mut broken) = (Vec::new(), Vec::new());
+        for entry in fs::read_dir(&self.root)? {
+            let dir = entry?.path();
+            let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let files = TaskFiles { dir: dir.clone(), key: TaskKey(name) };
+            match files.load() {
+                Ok(Some(record)) => loaded.push((files, record)),
+                Ok(None) if dir.is_dir() => fs::remove_dir_all(&dir)?,
+                Ok(None) => {}
+                Err(error) => broken.push((dir, error)),
+            }
+        }
+        loaded.sort_by_key(|(_, record)| record.offered_at);
+        Ok((loaded, broken))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Phase, Record, StopReason, Store, TaskKey, UploadEvent};
+    use crate::protocol::Task;
+    use std::collections::HashSet;
+    use std::fs;
+
+    fn task(id: &str) -> Task {
+        Task { id: id.to_owned(), task_prompt: "p".to_owned(), output_prompt: None, session_id: None, input_files: vec![] }
+    }
+
+    #[test]
+    fn harmless_ids_are_their_own_keys_and_no_two_ids_share_one() {
+        let ids = ["t1", "A.b-c_9", "_t1", "t 1", "t_201", "../x", "..", "NUL", "nul.txt", "com1", "t1.", "t/1", "ü", "-v"];
+        let keys: Vec<String> = ids.iter().map(|id| TaskKey::of(id).unwrap().as_str().to_owned()).collect();
+        assert_eq!(keys[..2], ["t1", "A.b-c_9"]);
+        assert_eq!(keys.iter().collect::<HashSet<_>>().len(), ids.len(), "{keys:?}");
+        for key in &keys {
+            assert!(key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)), "{key}");
+            assert!(!key.starts_with(['.', '-']) && !key.ends_with('.'), "{key}");
+        }
+    }
+
+    #[test]
+    fn ids_that_are_no_names_have_no_key() {
+        assert!(TaskKey::of("").is_none());
+        assert!(TaskKey::of(&"x".repeat(129)).is_none());
+        assert!(TaskKey::of(&"/".repeat(10_000_000)).is_none());
+        assert!(TaskKey::of(&"x".repeat(128)).is_some());
+    }
+
+    #[test]
+    fn a_record_survives_a_round_and_is_replaced_in_one_step() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let key = TaskKey::of("t/1").unwrap();
+        let mut record = Record::of_offer(task("t/1"), "s", "http://x");
+        let files = store.create(&key, &record).unwrap();
+        record.phase = Phase::Prepared;
+        record.stop = Some(StopReason::Timeout { minutes: 3 });
+        files.save(&record).unwrap();
+        let (loaded, broken) = store.load_all().unwrap();
+        assert!(broken.is_empty());
+        assert_eq!(format!("{:?}", loaded[0].1), format!("{record:?}"));
+    }
+
+    #[test]
+    fn a_broken_record_is_named_and_an_empty_folder_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        fs::create_dir(dir.path().join("tasks/empty")).unwrap();
+        fs::create_dir(dir.path().join("tasks/broken")).unwrap();
+        fs::write(dir.path().join("tasks/broken/record.json"), "{\"pha").unwrap();
+        let (loaded, broken) = store.load_all().unwrap();
+        assert!(loaded.is_empty());
+        assert_eq!(broken[0].0, dir.path().join("tasks/broken"));
+        assert!(!dir.path().join("tasks/empty").exists());
+    }
+
+    #[test]
+    fn a_line_that_a_crash_cut_off_is_dropped_and_the_next_one_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let files = store.create(&TaskKey::of("t").unwrap(), &Record::of_offer(task("t"), "s", "u")).unwrap();
+        let begin = UploadEvent::Begin { file: "a".to_owned(), size: 1 };
+        files.note_upload(&begin).unwrap();
+        let path = dir.path().join("tasks/t/uploads.jsonl");
+        let cut = fs::read_to_string(&path).unwrap() + "{\"event\":\"do";
+        fs::write(&path, cut).unwrap();
+        assert_eq!(files.uploads().unwrap(), [begin.clone()]);
+        files.note_upload(&begin).unwrap();
+        assert_eq!(files.uploads().unwrap(), [begin.clone(), begin]);
+    }
+}

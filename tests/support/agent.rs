@@ -1,0 +1,237 @@
+//! The real program in a folder of its own: its configuration, its runs, and its end.
+//!
+//! Everything that a run leaves behind, containers included, goes when the last handle goes. When the
+//! test has failed, all that is known of the runs is printed before.
+
+mod config;
+mod folder;
+mod invocation;
+mod processes;
+
+pub use invocation::{Finished, Invocation, Running};
+
+use super::docker;
+use super::server::{Control, FakeServer};
+use folder::Folder;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The settings of an agent before its folder is made.
+pub struct Builder {
+    server: Control,
+    folder_name: String,
+    config: Config,
+    environment: BTreeMap<String, String>,
+}
+
+enum Config {
+    /// A registered agent's, with TOML fragments laid over it.
+    Usual {
+        credentials: Option<(String, String)>,
+        fragments: Vec<String>,
+    },
+    Verbatim(String),
+    Absent,
+}
+
+/// An agent's folder, in which its program can be run as often as one likes.
+#[derive(Clone)]
+pub struct Agent {
+    folder: Arc<Folder>,
+}
+
+impl Agent {
+    /// An agent that is registered with this server under its first service and polls every second.
+    pub fn builder(server: &FakeServer) -> Builder {
+        Builder {
+            server: server.control(),
+            folder_name: "agent".to_owned(),
+            config: Config::Usual {
+                credentials: Some(server.service()),
+                fragments: Vec::new(),
+            },
+            environment: BTreeMap::new(),
+        }
+    }
+
+    /// The folder in which the program runs and in which its `config.toml` lies.
+    pub fn dir(&self) -> &Path {
+        &self.folder.dir
+    }
+
+    /// A path inside that folder.
+    pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.dir().join(relative)
+    }
+
+    /// The folder of the usual configuration's `data_dir`.
+    pub fn data_dir(&self) -> PathBuf {
+        self.path("data")
+    }
+
+    /// `HOME` of the program.
+    pub fn home(&self) -> PathBuf {
+        self.folder.home()
+    }
+
+    pub fn config_path(&self) -> PathBuf {
+        self.path("config.toml")
+    }
+
+    /// The configuration file as it is now.
+    pub fn config_text(&self) -> String {
+        let path = self.config_path();
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// Lays a TOML fragment over the configuration file, for the next start.
+    pub fn change_config(&self, fragment: &str) {
+        let text = config::laid_over(&self.config_text(), fragment);
+        fs::write(self.config_path(), text).expect("write config.toml");
+    }
+
+    /// Writes a file into the folder and returns its path.
+    pub fn write(&self, relative: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(relative);
+        let parent = path.parent().expect("a file has a folder");
+        fs::create_dir_all(parent).expect("make a folder");
+        fs::write(&path, bytes).expect("write a file");
+        path
+    }
+
+    /// Writes a file that can be executed and returns its path.
+    #[cfg(unix)]
+    pub fn write_script(&self, relative: &str, text: &str) -> PathBuf {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = self.write(relative, text);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("make it executable");
+        path
+    }
+
+    /// The program with these arguments, to be varied and then run or started.
+    pub fn invoke(&self, arguments: &[&str]) -> Invocation {
+        Invocation::new(Arc::clone(&self.folder), arguments)
+    }
+
+    /// Runs the program with these arguments to its end.
+    pub fn run(&self, arguments: &[&str]) -> Finished {
+        self.invoke(arguments).run()
+    }
+
+    /// Starts `agent-core run`.
+    pub fn start(&self) -> Running {
+        self.invoke(&["run"]).start()
+    }
+
+    /// The log of a detached agent, `agent.log` in the data folder; empty where there is none.
+    pub fn agent_log(&self) -> String {
+        let bytes = fs::read(self.data_dir().join("agent.log")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The value of the instance label on this agent's containers, once it has one.
+    pub fn instance(&self) -> Option<String> {
+        self.folder.instance()
+    }
+
+    /// What a failing test prints.
+    pub fn report(&self) -> String {
+        self.folder.report()
+    }
+}
+
+impl Builder {
+    /// For tests that start containers: makes the test image, and fails loudly without an engine.
+    #[must_use]
+    pub fn with_engine(self) -> Self {
+        docker::test_image();
+        self
+    }
+
+    /// Lays a TOML fragment over the configuration: its keys replace those of the same name.
+    #[must_use]
+    pub fn config(mut self, fragment: &str) -> Self {
+        match &mut self.config {
+            Config::Usual { fragments, .. } => fragments.push(fragment.to_owned()),
+            _ => panic!("a fragment needs the usual configuration"),
+        }
+        self
+    }
+
+    #[must_use]
+    pub fn capacity(self, capacity: usize) -> Self {
+        self.config(&format!("[executor]\ncapacity = {capacity}"))
+    }
+
+    /// Another service than the server's first.
+    #[must_use]
+    pub fn service(mut self, service_id: &str, api_key: &str) -> Self {
+        if let Config::Usual { credentials, .. } = &mut self.config {
+            *credentials = Some((service_id.to_owned(), api_key.to_owned()));
+        }
+        self
+    }
+
+    /// Leaves `service_id` and `api_key` out.
+    #[must_use]
+    pub fn unregistered(mut self) -> Self {
+        if let Config::Usual { credentials, .. } = &mut self.config {
+            *credentials = None;
+        }
+        self
+    }
+
+    /// This text as the configuration file.
+    #[must_use]
+    pub fn config_verbatim(mut self, text: &str) -> Self {
+        self.config = Config::Verbatim(text.to_owned());
+        self
+    }
+
+    /// No configuration file.
+    #[must_use]
+    pub fn without_config(mut self) -> Self {
+        self.config = Config::Absent;
+        self
+    }
+
+    /// Another name of the folder, such as one with a blank.
+    #[must_use]
+    pub fn folder_name(mut self, name: &str) -> Self {
+        self.folder_name = name.to_owned();
+        self
+    }
+
+    /// Sets a variable for every run. Nothing else is inherited but what the program and docker need.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Makes the folder and writes the configuration.
+    pub fn build(self) -> Agent {
+        let folder = Folder::new(self.server.clone(), &self.folder_name, self.environment);
+        let text = match self.config {
+            Config::Usual {
+                credentials,
+                fragments,
+            } => {
+                let text = config::usual(&self.server.url(), credentials.as_ref());
+                let lay = |text: String, fragment: &String| config::laid_over(&text, fragment);
+                Some(fragments.iter().fold(text, lay))
+            }
+            Config::Verbatim(text) => Some(text),
+            Config::Absent => None,
+        };
+        let agent = Agent {
+            folder: Arc::new(folder),
+        };
+        if let Some(text) = text {
+            agent.write("config.toml", text);
+        }
+        agent
+    }
+}

@@ -1,0 +1,67 @@
+//! Signals to processes, and finding those that a test has left behind.
+
+#[cfg(unix)]
+pub use unix::{kill_all_with_variable, send, send_to_group};
+
+#[cfg(not(unix))]
+pub use other::kill_all_with_variable;
+
+#[cfg(unix)]
+mod unix {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+    use std::fs;
+    use std::thread;
+    use std::time::Duration;
+
+    fn pid(number: u32) -> Pid {
+        Pid::from_raw(i32::try_from(number).expect("a process id"))
+    }
+
+    pub fn send(process: u32, signal: Signal) {
+        // It may have ended by itself; whoever waits for the end sees that.
+        let _ = kill(pid(process), signal);
+    }
+
+    pub fn send_to_group(leader: u32, signal: Signal) {
+        let _ = kill(Pid::from_raw(-pid(leader).as_raw()), signal);
+    }
+
+    /// Kills every process that was started with this variable and value: a detached agent, and docker
+    /// clients that outlived theirs. The value must be one that nobody else has.
+    pub fn kill_all_with_variable(name: &str, value: &str) {
+        let entry = format!("{name}={value}").into_bytes();
+        // A process that is about to start another one may be a step ahead.
+        for _ in 0..100 {
+            let found = processes_with(&entry);
+            if found.is_empty() {
+                return;
+            }
+            for process in found {
+                send(process, Signal::SIGKILL);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn processes_with(entry: &[u8]) -> Vec<u32> {
+        let Ok(processes) = fs::read_dir("/proc") else {
+            return Vec::new();
+        };
+        let with_entry = |number: &u32| {
+            fs::read(format!("/proc/{number}/environ"))
+                .is_ok_and(|text| text.split(|&byte| byte == 0).any(|line| line == entry))
+        };
+        processes
+            .flatten()
+            .filter_map(|process| process.file_name().to_str()?.parse().ok())
+            .filter(with_entry)
+            .collect()
+    }
+}
+
+#[cfg(not(unix))]
+mod other {
+    /// Nothing: where there is no `/proc`, a test ends its processes itself.
+    pub fn kill_all_with_variable(_name: &str, _value: &str) {}
+}

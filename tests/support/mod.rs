@@ -1,0 +1,15 @@
+//! What tests stand on: a fake Server, the real program in a folder of its own, the real engine.
+
+// Each test target compiles all of this and uses the part that it needs.
+#![allow(dead_code, unused_imports)]
+
+pub mod agent;
+pub mod docker;
+pub mod server;
+
+use std::time::Duration;
+
+/// A deadline in seconds.
+pub fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}

@@ -1,0 +1,112 @@
+//! How a fake Server behaves where real Servers differ, and its times, which tests shorten.
+
+use super::Control;
+use super::http::Response;
+use super::record::Request;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Which of the key headers a Server reads (PROTOCOL, "Addresses and headers").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyHeaders {
+    /// Refuses calls that don't carry all three headers: what an agent has to send.
+    All,
+    /// `X-Service-ID` and one of the two.
+    Either,
+    /// As some older Servers.
+    OnlyApiKey,
+    /// As other older Servers.
+    OnlyBearer,
+}
+
+/// How a poll says that there is nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EmptyPoll {
+    Json,
+    NoContent,
+}
+
+/// At most `calls` in any `window`, for each key (PROTOCOL 6).
+#[derive(Clone, Copy, Debug)]
+pub struct RateLimit {
+    pub calls: usize,
+    pub window: Duration,
+    /// What `Retry-After` says.
+    pub retry_after_secs: u64,
+}
+
+impl RateLimit {
+    /// The real Server's limit.
+    pub fn real() -> Self {
+        Self {
+            calls: 150,
+            window: Duration::from_secs(60),
+            retry_after_secs: 60,
+        }
+    }
+}
+
+/// Answers calls that are not part of the agent API; `None` is 404.
+pub type ExtraRoutes = Arc<dyn Fn(&Control, &Request) -> Option<Response> + Send + Sync>;
+
+/// The behaviour of one fake Server. The defaults are the real Server's, without its rate limit.
+#[derive(Clone)]
+pub struct Options {
+    /// 0 lets the system choose.
+    pub port: u16,
+    /// A path before `/api`, such as `/aaas`.
+    pub path_prefix: String,
+    pub https: bool,
+    /// The beginning of every task id made here; random unless set, so that what a test leaves in a
+    /// Docker engine can be told from everything else.
+    pub task_prefix: Option<String>,
+    pub key_headers: KeyHeaders,
+    pub empty_poll: EmptyPoll,
+    /// 400, or 409 as older Servers.
+    pub accept_refusal: u16,
+    pub register_status: u16,
+    pub upload_status: u16,
+    /// Without a heartbeat for so long a service is offline (PROTOCOL 3).
+    pub heartbeat_timeout: Duration,
+    /// How often that is looked at.
+    pub check_interval: Duration,
+    /// A task that comes back more often than this fails.
+    pub max_retries: u32,
+    pub rate_limit: Option<RateLimit>,
+    /// A request's body must have arrived within this time, else 408 (PROTOCOL 7).
+    pub body_deadline: Duration,
+    pub max_upload_bytes: u64,
+    /// The body limit of an nginx in front: 413 with HTML before the body is read.
+    pub proxy_body_limit: Option<u64>,
+    /// A kept-alive connection is closed after so long without a request.
+    pub idle_timeout: Duration,
+    /// So many of the last requests are remembered.
+    pub keep_requests: usize,
+    pub extra_routes: Option<ExtraRoutes>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            port: 0,
+            path_prefix: String::new(),
+            https: false,
+            task_prefix: None,
+            key_headers: KeyHeaders::All,
+            empty_poll: EmptyPoll::Json,
+            accept_refusal: 400,
+            register_status: 201,
+            upload_status: 200,
+            heartbeat_timeout: Duration::from_secs(60),
+            check_interval: Duration::from_secs(10),
+            max_retries: 3,
+            rate_limit: None,
+            body_deadline: Duration::from_secs(30),
+            max_upload_bytes: 50 * 1024 * 1024,
+            proxy_body_limit: None,
+            idle_timeout: Duration::from_secs(75),
+            keep_requests: 100_000,
+            extra_routes: None,
+        }
+    }
+}
