@@ -157,6 +157,16 @@ impl Client {
         Self { agent: agent(server), base_url: server.base_url.clone(), credentials, answered: Arc::default() }
     }
 
+    /// A client of the same kind with connections of its own, so that one can be aborted without the other.
+    pub fn with_own_connections(&self, server: &Server) -> Self {
+        Self { agent: agent(server), ..self.clone() }
+    }
+
+    /// Makes every call in progress fail at once, and every later one: for a process that has to end.
+    pub fn abort(&self) {
+        self.agent.clone().shutdown();
+    }
+
     /// The service that we work for.
     pub fn service_id(&self) -> &str {
         &self.credentials.service_id
@@ -204,7 +214,8 @@ impl Client {
         let url = self.files_url(&format!("files/{}/download", path_segment(file_id)));
         let request = self.with_headers(self.agent.get(url)).config().timeout_recv_response(Some(STALL)).build();
         let response = self.note(succeeded(request.call().map_err(classify)?))?;
-        let mut body = response.into_body().into_with_config().limit(u64::MAX).reader().take(announced.saturating_add(1));
+        let mut body =
+            response.into_body().into_with_config().limit(u64::MAX).reader().take(announced.saturating_add(1));
         let mut came = 0;
         let mut buffer = vec![0; 64 * 1024];
         loop {
@@ -369,7 +380,8 @@ fn succeeded(mut response: Response<Body>) -> Result<Response<Body>, ClientError
     let retry_after = header(header::RETRY_AFTER).and_then(|text| parse_retry_after(text, SystemTime::now()));
     if status.is_redirection() {
         let place = header(header::LOCATION).unwrap_or("an unnamed place").to_owned();
-        let message = format!("a redirect to {place}, which is not followed; set `server.base_url` to the right address");
+        let message =
+            format!("a redirect to {place}, which is not followed; set `server.base_url` to the right address");
         return Err(ClientError::Refused { status: status.as_u16(), message, retry_after });
     }
     // What can't be read of an error's explanation is no error of its own.
@@ -460,8 +472,10 @@ mod tests {
     #[test]
     fn which_refusals_are_worth_another_try() {
         let refused = |status| ClientError::Refused { status, message: String::new(), retry_after: None };
-        let retried: Vec<u16> =
-            [302, 400, 401, 403, 404, 408, 409, 413, 429, 500, 502, 503, 504].into_iter().filter(|s| refused(*s).is_retryable()).collect();
+        let retried: Vec<u16> = [302, 400, 401, 403, 404, 408, 409, 413, 429, 500, 502, 503, 504]
+            .into_iter()
+            .filter(|s| refused(*s).is_retryable())
+            .collect();
         assert_eq!(retried, [408, 429, 500, 502, 503, 504]);
         assert!(!refused(429).may_have_arrived() && refused(504).may_have_arrived());
     }

@@ -102,18 +102,6 @@ pub enum Program {
     Custom(Vec<String>),
 }
 
-impl Program {
-    /// The value of `executor_type`.
-    pub fn type_name(&self) -> &'static str {
-        match self {
-            Self::Standard => "standard",
-            Self::Bash(_) => "bash",
-            Self::Python(_) => "python",
-            Self::Custom(_) => "custom",
-        }
-    }
-}
-
 /// How tasks are executed.
 #[derive(Debug, Clone)]
 pub struct Executor {
@@ -269,21 +257,26 @@ fn read_agent(mut section: Section<'_>, findings: &mut Findings) -> Agent {
     let api_key = section.string("api_key").filter(|key| !key.value.is_empty());
     let name = section.string("name").map_or_else(|| "agent-core".to_owned(), |name| name.value);
     // Both go into every request's headers, and the id into its path.
-    if let Some(id) = service_id.as_ref().filter(|id| !is_header_word(&id.value) || id.value.contains(['/', '\\', '?', '#', '%'])) {
+    if let Some(id) =
+        service_id.as_ref().filter(|id| !is_header_word(&id.value) || id.value.contains(['/', '\\', '?', '#', '%']))
+    {
         section.refuse("service_id", id.span.clone(), "holds characters that no id has; register again");
     }
     if let Some(key) = api_key.as_ref().filter(|key| !is_header_word(&key.value)) {
         section.refuse("api_key", key.span.clone(), "holds characters that no key has; register again");
     }
     match (&service_id, &api_key) {
-        (Some(id), None) => section.refuse("service_id", id.span.clone(), "stands without `agent.api_key`; register again"),
-        (None, Some(key)) => section.refuse("api_key", key.span.clone(), "stands without `agent.service_id`; register again"),
+        (Some(id), None) => {
+            section.refuse("service_id", id.span.clone(), "stands without `agent.api_key`; register again")
+        }
+        (None, Some(key)) => {
+            section.refuse("api_key", key.span.clone(), "stands without `agent.service_id`; register again")
+        }
         _ => {}
     }
     section.finish(findings);
-    let credentials = service_id
-        .zip(api_key)
-        .map(|(id, key)| Credentials { service_id: id.value, api_key: Secret::new(key.value) });
+    let credentials =
+        service_id.zip(api_key).map(|(id, key)| Credentials { service_id: id.value, api_key: Secret::new(key.value) });
     Agent { credentials, name }
 }
 
@@ -404,7 +397,9 @@ fn read_mount(entry: &mut Section<'_>, file: &Path, targets: &mut HashSet<String
         entry.refuse("container", container.span, &wrong);
         return None;
     }
-    if target == WORKSPACE || [format!("{WORKSPACE}/task.json"), format!("{WORKSPACE}/input")].iter().any(|p| p == target) {
+    if target == WORKSPACE
+        || [format!("{WORKSPACE}/task.json"), format!("{WORKSPACE}/input")].iter().any(|p| p == target)
+    {
         entry.refuse("container", container.span, &format!("must leave `{target}` to the task"));
         return None;
     }
@@ -429,9 +424,9 @@ fn resolve_host(file: &Path, written: &str) -> Result<(PathBuf, bool), String> {
     }
     let base = file.parent().unwrap_or(Path::new("/"));
     let (path, relative) = if written == "~" || written.starts_with("~/") {
-        let home = std::env::home_dir()
-            .filter(|home| home.is_absolute())
-            .ok_or_else(|| format!("begins with `~`, but HOME isn't set; write the whole path instead of `{written}`"))?;
+        let home = std::env::home_dir().filter(|home| home.is_absolute()).ok_or_else(|| {
+            format!("begins with `~`, but HOME isn't set; write the whole path instead of `{written}`")
+        })?;
         (home.join(written.trim_start_matches('~').trim_start_matches('/')), false)
     } else {
         (base.join(written), Path::new(written).is_relative())

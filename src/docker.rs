@@ -184,7 +184,10 @@ impl Docker {
     fn ask(&self, words: &[&str], limit: Duration) -> Result<Finished, DockerError> {
         let mut command = Command::new(&self.program);
         command.args(words);
-        log::debug!("{}", args::shell_line([self.program.to_string_lossy().as_ref()].into_iter().chain(words.iter().copied())));
+        log::debug!(
+            "{}",
+            args::shell_line([self.program.to_string_lossy().as_ref()].into_iter().chain(words.iter().copied()))
+        );
         call(command, limit).map_err(|error| {
             let what = format!("`{} {}` {error}", self.program.to_string_lossy(), words[0]);
             DockerError::Unreachable(match error {

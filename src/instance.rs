@@ -57,7 +57,8 @@ impl Instance {
             .truncate(false)
             .open(&lock_path)
             .map_err(at(&lock_path))?;
-        let lock = lock_soon(file).map_err(at(&lock_path))?.map_err(|mut held| InstanceError::Running(read_pid(&mut held)))?;
+        let lock =
+            lock_soon(file).map_err(at(&lock_path))?.map_err(|mut held| InstanceError::Running(read_pid(&mut held)))?;
         write_pid(lock.file()).map_err(at(&lock_path))?;
         let pid_file = data_dir.join("agent.pid");
         fs::write(&pid_file, format!("{}\n", std::process::id())).map_err(at(&pid_file))?;

@@ -1,16 +1,52 @@
-//! agent-core works on the tasks of an OpenAaaS Server beside the data.
+//! agent-core works on the tasks of an OpenAaaS Server beside the data, each in a Docker container of its own, and
+//! only the results leave.
+//!
+//! ```text
+//! main → cli → command → {config, scheduler} → worker → {workspace, outputs, docker, client} → {protocol, process}
+//! ```
 
+mod cli;
 mod client;
+mod command;
 mod config;
-mod outputs;
-mod platform;
 mod docker;
 mod instance;
 mod logging;
+mod monitor;
+mod outputs;
+mod platform;
 mod process;
+mod prompt;
 mod protocol;
 mod record;
 mod retry;
+mod scheduler;
+mod state;
+mod worker;
 mod workspace;
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging::start();
+    let done = match &cli.command {
+        Command::Init(args) => command::init::init(&cli.config, args),
+        Command::Register(args) => command::register::register(&cli.config, args),
+        Command::Run(args) => command::run::run(&cli.config, args),
+        Command::RunDetached => command::detach::run_detached(&cli.config),
+        Command::Stop => command::stop::stop(&cli.config),
+        Command::Status => command::status::status(&cli.config),
+    };
+    match done {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.exit_code()
+        }
+    }
+}

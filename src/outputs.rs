@@ -6,7 +6,6 @@
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
-use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
@@ -68,7 +67,8 @@ impl Scan {
             return;
         }
         let name = wire_name(workspace, entry.path());
-        let mut leave_out = |reason: &str| self.left_out.push(LeftOut { file: name.clone(), reason: reason.to_owned() });
+        let mut leave_out =
+            |reason: &str| self.left_out.push(LeftOut { file: name.clone(), reason: reason.to_owned() });
         if kind.is_symlink() {
             leave_out("a symbolic link");
         } else if !kind.is_file() {
@@ -170,7 +170,9 @@ mod tests {
         for folder in ["input", "output/deep/er", "mnt/data", "other"] {
             fs::create_dir_all(root.join(folder)).unwrap();
         }
-        for file in ["task.json", "input/a", "output/r.md", "output/deep/er/x", "mnt/data/secret", "top", "other/task.json"] {
+        for file in
+            ["task.json", "input/a", "output/r.md", "output/deep/er/x", "mnt/data/secret", "top", "other/task.json"]
+        {
             fs::write(root.join(file), "x").unwrap();
         }
         symlink("/etc/passwd", root.join("output/link")).unwrap();

@@ -148,6 +148,13 @@ impl TaskKey {
         (!id.is_empty() && key.len() <= KEY_MAX).then_some(Self(key))
     }
 
+    /// Reads a key back from a container's or folder's name.
+    pub fn parse(text: &str) -> Option<Self> {
+        let allowed = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+        (allowed && !text.is_empty() && !text.starts_with(['.', '-']) && text.len() <= KEY_MAX)
+            .then(|| Self(text.to_owned()))
+    }
+
     /// The text, made of `A-Z a-z 0-9 _ . -`.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -237,6 +244,11 @@ impl TaskFiles {
     /// Where docker writes the container's id.
     pub fn cid(&self) -> PathBuf {
         self.dir.join("cid")
+    }
+
+    /// Where an input file lies until it is whole.
+    pub fn partial_download(&self) -> PathBuf {
+        self.dir.join("download.part")
     }
 
     /// Writes the command that a person can run again by hand.
@@ -352,7 +364,8 @@ impl Store {
         for entry in fs::read_dir(&self.root)? {
             let dir = entry?.path();
             let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let files = TaskFiles { dir: dir.clone(), key: TaskKey(name) };
+            let Some(key) = TaskKey::parse(&name) else { continue };
+            let files = TaskFiles { dir: dir.clone(), key };
             match files.load() {
                 Ok(Some(record)) => loaded.push((files, record)),
                 Ok(None) if dir.is_dir() => fs::remove_dir_all(&dir)?,
@@ -373,12 +386,19 @@ mod tests {
     use std::fs;
 
     fn task(id: &str) -> Task {
-        Task { id: id.to_owned(), task_prompt: "p".to_owned(), output_prompt: None, session_id: None, input_files: vec![] }
+        Task {
+            id: id.to_owned(),
+            task_prompt: "p".to_owned(),
+            output_prompt: None,
+            session_id: None,
+            input_files: vec![],
+        }
     }
 
     #[test]
     fn harmless_ids_are_their_own_keys_and_no_two_ids_share_one() {
-        let ids = ["t1", "A.b-c_9", "_t1", "t 1", "t_201", "../x", "..", "NUL", "nul.txt", "com1", "t1.", "t/1", "ü", "-v"];
+        let ids =
+            ["t1", "A.b-c_9", "_t1", "t 1", "t_201", "../x", "..", "NUL", "nul.txt", "com1", "t1.", "t/1", "ü", "-v"];
         let keys: Vec<String> = ids.iter().map(|id| TaskKey::of(id).unwrap().as_str().to_owned()).collect();
         assert_eq!(keys[..2], ["t1", "A.b-c_9"]);
         assert_eq!(keys.iter().collect::<HashSet<_>>().len(), ids.len(), "{keys:?}");

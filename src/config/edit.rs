@@ -4,15 +4,15 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use toml_edit::{DocumentMut, Item, Table, TomlError, value};
+use toml_edit::{DocumentMut, Item, Table, TomlError, Value};
 
 use crate::platform;
 
 /// What `init` writes: every key with its default and a comment.
 pub const TEMPLATE: &str = include_str!("template.toml");
 
-/// A value to set: section, key, text.
-pub type Setting<'a> = (&'a str, &'a str, &'a str);
+/// A value to set: section, key, text or number.
+pub type Setting<'a> = (&'a str, &'a str, Value);
 
 /// Why a file couldn't be edited.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ fn beside(target: &Path) -> PathBuf {
 
 fn apply(text: &str, settings: &[Setting<'_>]) -> Result<String, EditError> {
     let mut document: DocumentMut = text.parse().map_err(|error| EditError::Syntax(Box::new(error)))?;
-    for (section, key, text) in settings {
+    for (section, key, new) in settings {
         let table = document
             .entry(section)
             .or_insert_with(|| Item::Table(Table::new()))
@@ -102,11 +102,11 @@ fn apply(text: &str, settings: &[Setting<'_>]) -> Result<String, EditError> {
             // Only the value is exchanged: the blanks and the comment around it are kept.
             Some(old) => {
                 let decor = old.decor().clone();
-                *old = (*text).into();
+                *old = new.clone();
                 *old.decor_mut() = decor;
             }
             None => {
-                table.insert(key, value(*text));
+                table.insert(key, Item::Value(new.clone()));
             }
         }
     }
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn comments_order_and_formatting_stay() {
         let text = "# head\n[executor]\nimage   =  'x'   # mine\n\n[agent]   # who\nname = \"old\" # why\n# tail\n";
-        let edited = apply(text, &[("agent", "name", "new"), ("agent", "api_key", "ak")]).unwrap();
+        let edited = apply(text, &[("agent", "name", "new".into()), ("agent", "api_key", "ak".into())]).unwrap();
         assert_eq!(
             edited,
             "# head\n[executor]\nimage   =  'x'   # mine\n\n[agent]   # who\nname = \"new\" # why\napi_key = \"ak\"\n# tail\n"
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_missing_section_is_made() {
-        assert_eq!(apply("", &[("agent", "name", "n")]).unwrap(), "[agent]\nname = \"n\"\n");
+        assert_eq!(apply("", &[("agent", "name", "n".into())]).unwrap(), "[agent]\nname = \"n\"\n");
     }
 
     #[test]
@@ -151,7 +151,7 @@ mod tests {
         let (real, link) = (dir.path().join("real.toml"), dir.path().join("link.toml"));
         fs::write(&real, "a = 1\n").unwrap();
         std::os::unix::fs::symlink(&real, &link).unwrap();
-        set(&link, &[("agent", "name", "n")]).unwrap();
+        set(&link, &[("agent", "name", "n".into())]).unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read_to_string(&real).unwrap(), "a = 1\n\n[agent]\nname = \"n\"\n");
         assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o600);

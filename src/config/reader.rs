@@ -53,10 +53,7 @@ impl<'t> Reader<'t> {
         if errors.is_empty() {
             return Ok(reader);
         }
-        Err(errors
-            .iter()
-            .map(|error| reader.problem(error.span(), error.message().replace('\n', ", ")))
-            .collect())
+        Err(errors.iter().map(|error| reader.problem(error.span(), error.message().replace('\n', ", "))).collect())
     }
 
     /// A problem at a place in this file.

@@ -113,11 +113,8 @@ pub fn shell_line<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
 
 /// docker reads the value of `--mount` as one line of CSV (RFC 4180): fields with commas or quotes are quoted.
 fn mount_value(bind: &Bind) -> String {
-    let mut fields = vec![
-        "type=bind".to_owned(),
-        format!("source={}", text(&bind.source)),
-        format!("target={}", bind.target),
-    ];
+    let mut fields =
+        vec!["type=bind".to_owned(), format!("source={}", text(&bind.source)), format!("target={}", bind.target)];
     if bind.readonly {
         fields.push("readonly".to_owned());
     }
@@ -213,7 +210,18 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn a_shell_reads_the_line_back_as_the_same_words() {
-        let words = ["", "plain", "a b", "it's", "$HOME `id` \\ \"q\"", "two\nlines\n\n", "\t%s\\n\u{1b}[31m", "ü€", "-n", "!x"];
+        let words = [
+            "",
+            "plain",
+            "a b",
+            "it's",
+            "$HOME `id` \\ \"q\"",
+            "two\nlines\n\n",
+            "\t%s\\n\u{1b}[31m",
+            "ü€",
+            "-n",
+            "!x",
+        ];
         let line = shell_line(["printf", "%s\\0"].into_iter().chain(words));
         assert!(!line.chars().any(char::is_control), "{line}");
         let printed = std::process::Command::new("/bin/sh").args(["-c", &line]).output().unwrap();

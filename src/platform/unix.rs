@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, setsid};
 
 /// Makes the command the leader of a process group of its own, so that a Ctrl+C in our terminal doesn't reach it and
 /// [`kill_group`] ends it with all that it started.
@@ -57,9 +57,17 @@ pub fn terminate(process: u32) -> io::Result<()> {
     }
 }
 
-/// Whether a process with this id exists, zombies included.
-pub fn alive(process: u32) -> bool {
-    pid(process).is_ok_and(|pid| !matches!(kill(pid, None), Err(Errno::ESRCH)))
+/// Kills a process at once.
+pub fn kill_process(process: u32) -> io::Result<()> {
+    match kill(pid(process)?, Signal::SIGKILL) {
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Leaves the terminal's session, so that its end doesn't reach this process.
+pub fn leave_session() -> io::Result<()> {
+    setsid().map(drop).map_err(io::Error::from)
 }
 
 /// When a process started, in the system's own words; two processes that had the same id differ in it.
@@ -108,10 +116,11 @@ pub fn to_bytes(name: &OsStr) -> Cow<'_, [u8]> {
     Cow::Borrowed(name.as_bytes())
 }
 
-/// The command that runs `program` in the background, deaf to the terminal's hangup (README, Background Run: `nohup`).
+/// The command that runs `program` in the background (README, Background Run: `nohup`). The program has to call
+/// [`leave_session`] itself: it handles SIGHUP, so that `nohup` alone would not protect it.
 pub fn detached(program: &Path, args: &[OsString]) -> Command {
     let mut command = Command::new("nohup");
-    command.arg(program).args(args).process_group(0);
+    command.arg(program).args(args);
     command
 }
 

@@ -50,8 +50,17 @@ pub fn terminate(process: u32) -> io::Result<()> {
     kill_group(process)
 }
 
-/// Whether a process with this id runs.
-pub fn alive(process: u32) -> bool {
+/// Kills a process at once.
+pub fn kill_process(process: u32) -> io::Result<()> {
+    kill_group(process)
+}
+
+/// There are no sessions to leave.
+pub fn leave_session() -> io::Result<()> {
+    Ok(())
+}
+
+fn alive(process: u32) -> bool {
     Process::open(process).is_some_and(|process| {
         // SAFETY: the handle is open until `process` is dropped.
         unsafe { WaitForSingleObject(process.0, 0) == WAIT_TIMEOUT }

@@ -1,0 +1,90 @@
+//! The command line: names, options and help texts, nothing else.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Works on the tasks of an OpenAaaS Server beside the data, each in a Docker container of its own
+#[derive(Debug, Parser)]
+#[command(
+    name = "agent-core",
+    version,
+    max_term_width = 80,
+    after_help = "First steps:\n  \
+        1. agent-core init                       makes config.toml; set server.base_url in it\n  \
+        2. agent-core register --token rt_…      with a token from the Server\n  \
+        3. agent-core run                        or run-detached, for the background\n\n\
+        Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 not running (status)"
+)]
+pub struct Cli {
+    /// The configuration file
+    #[arg(long, global = true, value_name = "FILE", default_value = "config.toml")]
+    pub config: PathBuf,
+
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a configuration file with every key and its default
+    Init(InitArgs),
+    /// Register with the Server and store service_id and api_key in the file
+    #[command(after_help = "The token works once; a person with access to the Server gets it there.")]
+    Register(RegisterArgs),
+    /// Work on tasks in the foreground, until Ctrl+C or SIGTERM
+    #[command(after_help = "Containers that run when the agent leaves go on running, \
+        and the next start follows them to their end.")]
+    Run(RunArgs),
+    /// Work on tasks in the background, with the log in {data_dir}/agent.log
+    RunDetached,
+    /// Stop the agent that runs on this configuration's data_dir
+    Stop,
+    /// Show the configuration and whether the agent runs
+    Status,
+}
+
+/// Options of `init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Replace a file that exists
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Options of `register`.
+#[derive(Debug, Args)]
+pub struct RegisterArgs {
+    /// The registration token, `rt_…`, or `-` to read it from standard input
+    #[arg(long, value_name = "TOKEN", allow_hyphen_values = true)]
+    pub token: String,
+
+    /// The agent's name, stored in the file
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Ask for what is missing, also where standard input is no terminal
+    #[arg(long)]
+    pub interactive: bool,
+
+    /// Started by run-detached
+    #[arg(long, hide = true)]
+    pub detached: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

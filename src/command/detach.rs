@@ -1,0 +1,63 @@
+//! `run-detached`: the agent in the background.
+
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::Path;
+use std::process::{ExitCode, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Done, Failure};
+use crate::config::Config;
+use crate::instance;
+use crate::platform;
+use crate::process::read_tail;
+use crate::workspace::check_mounts;
+
+/// How long the agent may take until it holds its lock.
+const START: Duration = Duration::from_secs(15);
+
+/// Starts `run` in the background and returns when it is up, or says why it isn't.
+pub fn run_detached(file: &Path) -> Done {
+    let config = Config::load(file)?;
+    let data_dir = &config.paths.data_dir;
+    let unusable = |error: io::Error| Failure::new(format!("`{}` can't be used: {error}", data_dir.display()));
+    if let Some(pid) = instance::running(data_dir).map_err(unusable)? {
+        let pid = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
+        println!("The agent is running already{pid}.");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if config.agent.credentials.is_none() {
+        return Err(Failure::new(format!(
+            "not registered; run `agent-core --config {} register --token rt_…` with a token from the Server",
+            config.file.display()
+        )));
+    }
+    check_mounts(&config).map_err(Failure::new)?;
+    fs::create_dir_all(data_dir).and_then(|()| platform::hide_dir(data_dir)).map_err(unusable)?;
+    let log_path = data_dir.join("agent.log");
+    let log = OpenOptions::new().create(true).append(true).open(&log_path).map_err(unusable)?;
+    platform::hide_file(&log).map_err(unusable)?;
+    let program = std::env::current_exe().map_err(|error| Failure::new(format!("can't find this program: {error}")))?;
+    let args = [OsString::from("--config"), config.file.clone().into(), "run".into(), "--detached".into()];
+    let mut child = platform::detached(&program, &args)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().map_err(unusable)?)
+        .stderr(log)
+        .spawn()
+        .map_err(|error| Failure::new(format!("the agent can't be started in the background: {error}")))?;
+    let deadline = Instant::now() + START;
+    loop {
+        if let Ok(Some(Some(pid))) = instance::running(data_dir) {
+            println!("The agent runs in the background (pid {pid}); its log is {}.", log_path.display());
+            return Ok(ExitCode::SUCCESS);
+        }
+        let ended = child.try_wait().is_ok_and(|status| status.is_some_and(|status| !status.success()));
+        if ended || Instant::now() >= deadline {
+            let tail = read_tail(&log_path, 2000).unwrap_or_default();
+            return Err(Failure::new(format!("the agent didn't start; the end of {}:\n{tail}", log_path.display())));
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}

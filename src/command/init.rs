@@ -1,0 +1,26 @@
+//! `init`: a configuration file to begin with.
+
+use std::io;
+use std::path::{Path, absolute};
+use std::process::ExitCode;
+
+use super::{Done, Failure};
+use crate::cli::InitArgs;
+use crate::config::edit::{TEMPLATE, create};
+
+/// Writes the template, and never over a file unless told to.
+pub fn init(file: &Path, args: &InitArgs) -> Done {
+    let shown = absolute(file).unwrap_or_else(|_| file.to_owned());
+    let shown = shown.display();
+    match create(file, TEMPLATE, args.force) {
+        Ok(()) => {
+            println!("Made {shown}.");
+            println!("Next: set server.base_url in it, then run `agent-core register --token rt_…`.");
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(Failure::new(format!("`{shown}` exists and was left as it is; `init --force` replaces it")))
+        }
+        Err(error) => Err(Failure::new(format!("`{shown}` can't be written: {error}"))),
+    }
+}

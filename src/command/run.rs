@@ -1,0 +1,141 @@
+//! `run`: the agent in the foreground.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use crossbeam_channel::{Sender, bounded, unbounded};
+
+use super::register::register_with;
+use super::{Done, Failure};
+use crate::cli::RunArgs;
+use crate::client::Client;
+use crate::config::{Config, ConfigError, Credentials, clean_base_url, edit};
+use crate::docker::Docker;
+use crate::instance::Instance;
+use crate::platform;
+use crate::prompt;
+use crate::record::Store;
+use crate::scheduler::{Parts, Scheduler, guard_exit};
+use crate::worker::Shop;
+use crate::workspace::check_mounts;
+
+/// Works on tasks until a signal comes.
+pub fn run(file: &Path, args: &RunArgs) -> Done {
+    if args.detached {
+        platform::leave_session().map_err(|error| Failure::new(format!("can't leave the terminal: {error}")))?;
+    }
+    let (config, credentials) = complete_config(file, args)?;
+    for warning in &config.warnings {
+        log::warn!("{warning}");
+    }
+    let instance = Instance::take(&config.paths.data_dir).map_err(|error| Failure::new(error.to_string()))?;
+    check_mounts(&config).map_err(Failure::new)?;
+    let in_data_dir =
+        |error: std::io::Error| Failure::new(format!("`{}` can't be used: {error}", config.paths.data_dir.display()));
+    let store = Store::open(&config.paths.data_dir).map_err(in_data_dir)?;
+    let client = Client::new(&config.server, credentials);
+    let desk = client.with_own_connections(&config.server);
+    let (signal_sender, signals) = bounded(1);
+    handle_signals(signal_sender, desk.clone())?;
+    log::info!(
+        "agent-core {} for service {} at {}, capacity {}, image {}, data in {}",
+        env!("CARGO_PKG_VERSION"),
+        client.service_id(),
+        client.base_url(),
+        config.executor.capacity,
+        config.executor.image,
+        config.paths.data_dir.display()
+    );
+    let (news_sender, news) = unbounded();
+    let shop = Shop {
+        config: Arc::new(config.clone()),
+        client,
+        docker: Docker::new("docker"),
+        instance_id: instance.id().to_owned(),
+        news: news_sender,
+    };
+    let scheduler = Scheduler::start(Parts { shop, news, desk, store, signals }).map_err(in_data_dir)?;
+    scheduler.run();
+    drop(instance);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A first signal asks the agent to leave, with a guard that it does in time; a second one ends it at once.
+fn handle_signals(leave: Sender<()>, desk: Client) -> Result<(), Failure> {
+    let mut leaving = false;
+    let handler = move || {
+        if leaving {
+            std::process::exit(130);
+        }
+        leaving = true;
+        // The channel holds one message, and one is enough.
+        let _ = leave.try_send(());
+        if let Err(error) = guard_exit(&desk) {
+            log::error!("the end can't be watched over: {error}");
+        }
+    };
+    ctrlc::set_handler(handler).map_err(|error| Failure::new(format!("signals can't be handled: {error}")))
+}
+
+/// The configuration and registration, asked for where they are missing and somebody can be asked.
+fn complete_config(file: &Path, args: &RunArgs) -> Result<(Config, Credentials), Failure> {
+    let may_ask = !args.detached && (args.interactive || prompt::is_terminal());
+    let mut config = match Config::load(file) {
+        Err(ConfigError::Missing(_)) if may_ask => {
+            ask_for_config(file)?;
+            Config::load(file)?
+        }
+        loaded => loaded?,
+    };
+    if config.agent.credentials.is_none() && may_ask {
+        ask_for_registration(&config)?;
+        config = Config::load(file)?;
+    }
+    let Some(credentials) = config.agent.credentials.clone() else {
+        return Err(Failure::new(format!(
+            "not registered; run `agent-core --config {} register --token rt_…` with a token from the Server",
+            config.file.display()
+        )));
+    };
+    Ok((config, credentials))
+}
+
+fn ask_for_config(file: &Path) -> Result<(), Failure> {
+    let unanswered = |error: std::io::Error| Failure::new(format!("no configuration was made: {error}"));
+    eprintln!("There is no configuration file `{}` yet. Enter takes the value in brackets.", file.display());
+    let base_url = prompt::ask("Server address", Some("http://127.0.0.1:8080"), |answer| {
+        let with_scheme = if answer.contains("://") { answer.to_owned() } else { format!("https://{answer}") };
+        clean_base_url(&with_scheme).map_err(|wrong| format!("It {wrong}."))
+    })
+    .map_err(unanswered)?;
+    let not_empty =
+        |answer: &str| if answer.is_empty() { Err("It can't be empty.".to_owned()) } else { Ok(answer.to_owned()) };
+    let data_dir = prompt::ask("Data directory", Some("./data"), not_empty).map_err(unanswered)?;
+    let image = prompt::ask("Executor image", Some("open-aaas-executor:latest"), not_empty).map_err(unanswered)?;
+    let capacity = prompt::ask("Tasks at once", Some("2"), |answer| match answer.parse::<i64>() {
+        Ok(number @ 1..=1000) => Ok(number),
+        _ => Err("It must be a number from 1 to 1000.".to_owned()),
+    })
+    .map_err(unanswered)?;
+    let written = edit::create(file, edit::TEMPLATE, false).map_err(edit::EditError::from).and_then(|()| {
+        let settings = [
+            ("server", "base_url", base_url.into()),
+            ("paths", "data_dir", data_dir.into()),
+            ("executor", "image", image.into()),
+            ("executor", "capacity", capacity.into()),
+        ];
+        edit::set(file, &settings)
+    });
+    written.map_err(|error| Failure::new(format!("`{}` can't be written: {error}", file.display())))
+}
+
+fn ask_for_registration(config: &Config) -> Result<(), Failure> {
+    eprintln!("This agent isn't registered with {} yet.", config.server.base_url);
+    let check =
+        |answer: &str| if answer.is_empty() { Err("A token is needed.".to_owned()) } else { Ok(answer.to_owned()) };
+    let unanswered = |error: std::io::Error| Failure::new(format!("not registered: {error}"));
+    let token = prompt::ask("Registration token (rt_…)", None, check).map_err(unanswered)?;
+    let name = prompt::ask("Agent name", Some(&config.agent.name), check).map_err(unanswered)?;
+    register_with(config, &token, &name)
+}

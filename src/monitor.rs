@@ -1,0 +1,127 @@
+//! Watches what tasks need of this machine: the engine, and after a failed start the image and the mounts.
+//!
+//! Runs in a thread of its own, since the engine may take long to answer and heartbeats may not wait for it (P5).
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use crate::config::Config;
+use crate::docker::{Docker, DockerError};
+use crate::record::{Phase, Store, TaskKey};
+use crate::worker::CONTAINER_PREFIX;
+use crate::workspace::check_mounts;
+
+/// How often the engine is looked at.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// What tasks can expect of this machine now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Machine {
+    /// Containers can be started.
+    Ready,
+    /// They can't, for this reason.
+    NotReady(String),
+}
+
+/// A container could not be started for a reason that isn't the task's: look closer until image and mounts are there.
+pub struct Suspect;
+
+/// See the module.
+pub struct Monitor {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The engine.
+    pub docker: Docker,
+    /// Our name on the engine.
+    pub instance_id: String,
+    /// The records, to tell containers that are still needed.
+    pub store: Store,
+}
+
+impl Monitor {
+    /// Starts the thread. It reports the first state and every change, and ends when nobody listens any more.
+    pub fn spawn(self, reports: Sender<Machine>, suspicions: Receiver<Suspect>) -> io::Result<()> {
+        thread::Builder::new().name("monitor".to_owned()).spawn(move || self.watch(&reports, &suspicions)).map(drop)
+    }
+
+    fn watch(&self, reports: &Sender<Machine>, suspicions: &Receiver<Suspect>) {
+        let mut reported = None;
+        let mut suspect = false;
+        let mut swept = false;
+        loop {
+            let state = self.look(suspect);
+            if state == Machine::Ready {
+                suspect = false;
+                if !swept {
+                    self.sweep();
+                }
+            }
+            swept = state == Machine::Ready;
+            if reported.as_ref() != Some(&state) {
+                if reports.send(state.clone()).is_err() {
+                    return;
+                }
+                reported = Some(state);
+            }
+            match suspicions.recv_timeout(INTERVAL) {
+                // Whatever was reported before doesn't hold any more.
+                Ok(Suspect) => (suspect, reported) = (true, None),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn look(&self, suspect: bool) -> Machine {
+        if let Err(error) = self.docker.engine_version() {
+            return Machine::NotReady(error.to_string());
+        }
+        if suspect {
+            let image = &self.config.executor.image;
+            match self.docker.has_image(image) {
+                Ok(true) => {}
+                Ok(false) => return Machine::NotReady(format!("the image `{image}` isn't on this machine")),
+                Err(error) => return Machine::NotReady(error.to_string()),
+            }
+        }
+        match check_mounts(&self.config) {
+            Ok(()) => Machine::Ready,
+            Err(why) => Machine::NotReady(why),
+        }
+    }
+
+    /// Removes containers of ours that no unfinished task needs: a crash between an outcome's record and the removal,
+    /// or an engine that was away then, leaves them behind.
+    fn sweep(&self) {
+        let names = match self.docker.names_of_instance(&self.instance_id) {
+            Ok(names) => names,
+            Err(error) => {
+                log::warn!("containers left behind can't be looked for: {error}");
+                return;
+            }
+        };
+        for name in names {
+            let Some(key) = name.strip_prefix(CONTAINER_PREFIX).and_then(TaskKey::parse) else { continue };
+            let needed = match self.store.task(&key).load() {
+                Ok(record) => record.is_some_and(|record| record.phase < Phase::Settled),
+                // A record that can't be read may need its container.
+                Err(_) => true,
+            };
+            if needed {
+                continue;
+            }
+            log::info!("removing the container `{name}`, which no task needs any more");
+            let removed = match self.docker.stop(&name) {
+                Ok(()) | Err(DockerError::Refused(_)) => self.docker.remove(&name),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = removed {
+                log::warn!("the container `{name}` can't be removed: {error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Questions to a person.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+/// Whether a person can be asked.
+pub fn is_terminal() -> bool {
+    io::stdin().is_terminal()
+}
+
+/// Asks until `check` takes the answer. An empty answer is the default, if there is one. The end of the input is an
+/// error, so that a pipe that runs dry doesn't ask for ever.
+pub fn ask<T>(question: &str, default: Option<&str>, check: impl Fn(&str) -> Result<T, String>) -> io::Result<T> {
+    let mut out = io::stderr();
+    loop {
+        match default {
+            Some(default) => write!(out, "{question} [{default}]: ")?,
+            None => write!(out, "{question}: ")?,
+        }
+        out.flush()?;
+        let mut line = String::new();
+        if io::stdin().lock().read_line(&mut line)? == 0 {
+            writeln!(out)?;
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the input ended before this was answered"));
+        }
+        let answer = match line.trim() {
+            "" => default.unwrap_or_default(),
+            given => given,
+        };
+        match check(answer) {
+            Ok(value) => return Ok(value),
+            Err(wrong) => writeln!(out, "{wrong}")?,
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! The main thread: heartbeats, polls, signals, and the table of what runs where.
+//!
+//! Nothing here waits for anything but one bounded call at a time; pauses are due times, and the loop sleeps until the
+//! next of them or until a channel has something. What happens to single tasks stands in [`intake`] and [`table`].
+
+mod intake;
+mod table;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, select, unbounded};
+use jiff::Timestamp;
+
+use crate::client::{Client, ClientError};
+use crate::monitor::{Machine, Monitor, Suspect};
+use crate::protocol::{AgentStatus, Load};
+use crate::record::{Phase, Record, Store, TaskFiles, TaskKey};
+use crate::retry::Backoff;
+use crate::state::{State, StateFile};
+use crate::worker::{self, Happened, Job, News, Order, PutDown, Shop};
+use intake::Orphan;
+use table::{Stage, Table};
+
+/// The Server takes a service for dead after 60 s without a heartbeat (PROTOCOL 3).
+const HEARTBEAT: Duration = Duration::from_secs(20);
+/// How soon a heartbeat that failed is tried again.
+const HEARTBEAT_RETRY: Duration = Duration::from_secs(5);
+/// How often a Server is asked that doesn't know our key.
+const UNAUTHORIZED: Duration = Duration::from_secs(30);
+/// After so long without an acknowledged heartbeat, the Server may have requeued our tasks.
+const GAP: Duration = Duration::from_secs(50);
+/// How long tasks that are new to us are left alone after such a gap, so that twins get theirs back.
+const HOLD: Duration = Duration::from_secs(15);
+/// How long tasks that are being delivered may take when the agent has to leave.
+const LEAVE_PATIENCE: Duration = Duration::from_millis(3500);
+/// How long the last heartbeat may take.
+const LAST_HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// What the scheduler is made of.
+pub struct Parts {
+    /// What workers need, but for the channel to us.
+    pub shop: Shop,
+    /// What they say.
+    pub news: Receiver<News>,
+    /// Our own connections to the Server, which a signal may abort.
+    pub desk: Client,
+    /// The records.
+    pub store: Store,
+    /// SIGINT and SIGTERM.
+    pub signals: Receiver<()>,
+}
+
+/// See the module.
+pub struct Scheduler {
+    shop: Arc<Shop>,
+    desk: Client,
+    store: Store,
+    table: Table,
+    jobs: Sender<Job>,
+    deliveries: Sender<Job>,
+    news: Receiver<News>,
+    machines: Receiver<Machine>,
+    suspicions: Sender<Suspect>,
+    signals: Receiver<()>,
+    state: State,
+    state_file: StateFile,
+    /// Why no new task is accepted, if so.
+    closed: Option<String>,
+    heartbeat_due: Instant,
+    acknowledged: Option<Instant>,
+    server_trouble: Option<String>,
+    poll_due: Instant,
+    poll_backoff: Backoff,
+    reclaim: VecDeque<TaskKey>,
+    reclaim_due: Instant,
+    reclaim_backoff: Backoff,
+    hold_until: Option<Instant>,
+    orphan: Option<Orphan>,
+    lost_race: Option<String>,
+    refused_id: Option<String>,
+}
+
+impl Scheduler {
+    /// Starts workers and monitor, and takes up what an earlier run has left.
+    pub fn start(parts: Parts) -> io::Result<Self> {
+        let Parts { shop, news, desk, store, signals } = parts;
+        let shop = Arc::new(shop);
+        let config = Arc::clone(&shop.config);
+        let (jobs, job_queue) = unbounded();
+        let (deliveries, delivery_queue) = unbounded();
+        let (machine_reports, machines) = unbounded();
+        let (suspicions, suspicion_queue) = unbounded();
+        let state_file = StateFile::of(&config.paths.data_dir);
+        let last_heartbeat_at = state_file.load().and_then(|state| state.last_heartbeat_at);
+        let now = Instant::now();
+        let mut scheduler = Self {
+            desk,
+            table: Table::new(config.executor.capacity),
+            jobs,
+            deliveries,
+            news,
+            machines,
+            suspicions,
+            signals,
+            state: State { started_at: Timestamp::now(), last_heartbeat_at },
+            state_file,
+            closed: Some("the engine hasn't been looked at yet".to_owned()),
+            heartbeat_due: now,
+            acknowledged: None,
+            server_trouble: None,
+            poll_due: now,
+            poll_backoff: Backoff::default(),
+            reclaim: VecDeque::new(),
+            reclaim_due: now,
+            reclaim_backoff: Backoff::default(),
+            hold_until: None,
+            orphan: None,
+            lost_race: None,
+            refused_id: None,
+            store: store.clone(),
+            shop: Arc::clone(&shop),
+        };
+        let unfinished = scheduler.recover()?;
+        // Tasks that were taken under a larger capacity have to go on all the same.
+        for number in 1..=config.executor.capacity.max(unfinished) {
+            worker::spawn(&format!("worker-{number}"), &shop, &job_queue)?;
+        }
+        // Results whose delivery was interrupted don't wait for a slot.
+        worker::spawn("courier", &shop, &delivery_queue)?;
+        let monitor = Monitor { config, docker: shop.docker.clone(), instance_id: shop.instance_id.clone(), store };
+        monitor.spawn(machine_reports, suspicion_queue)?;
+        Ok(scheduler)
+    }
+
+    /// Works until a signal comes, then leaves. Running containers go on running.
+    pub fn run(mut self) {
+        loop {
+            self.take_messages();
+            if self.signals.try_recv().is_ok() {
+                break;
+            }
+            let now = Instant::now();
+            if self.heartbeat_due <= now {
+                self.heartbeat();
+            } else if self.may_reclaim() && self.reclaim_due <= now {
+                self.reclaim_next();
+            } else if self.may_poll() && self.poll_due <= now {
+                self.poll();
+            } else if self.dispatch_due() {
+                // Something was handed over; look again.
+            } else if self.wait() {
+                break;
+            }
+        }
+        self.leave();
+    }
+
+    /// Sleeps until something is due or comes. Returns whether it was a signal.
+    fn wait(&mut self) -> bool {
+        let mut next = self.heartbeat_due;
+        if self.may_reclaim() {
+            next = next.min(self.reclaim_due);
+        }
+        if self.may_poll() {
+            next = next.min(self.poll_due);
+        }
+        if let Some(due) = self.table.next_due() {
+            next = next.min(due);
+        }
+        select! {
+            recv(self.signals) -> _ => return true,
+            recv(self.news) -> news => if let Ok(news) = news { self.hear(news) },
+            recv(self.machines) -> machine => if let Ok(machine) = machine { self.note_machine(machine) },
+            default(next.saturating_duration_since(Instant::now())) => {}
+        }
+        false
+    }
+
+    fn take_messages(&mut self) {
+        while let Ok(machine) = self.machines.try_recv() {
+            self.note_machine(machine);
+        }
+        while let Ok(news) = self.news.try_recv() {
+            self.hear(news);
+        }
+    }
+
+    fn note_machine(&mut self, machine: Machine) {
+        let closed = match machine {
+            Machine::Ready => None,
+            Machine::NotReady(why) => Some(why),
+        };
+        match (&self.closed, &closed) {
+            (_, Some(why)) => log::warn!("no new task is accepted: {why}"),
+            (Some(_), None) => log::info!("the Docker engine answers; tasks are accepted"),
+            (None, None) => {}
+        }
+        self.closed = closed;
+        // The Server shows whether we take tasks.
+        self.heartbeat_due = Instant::now();
+        self.poll_due = Instant::now();
+    }
+
+    fn hear(&mut self, News { key, what }: News) {
+        match what {
+            Happened::Reached(phase) => self.table.set_phase(&key, phase),
+            Happened::CouldNotStart => {
+                self.closed.get_or_insert_with(|| {
+                    "a container couldn't be started; image and mounts are looked at".to_owned()
+                });
+                // The monitor is gone only when we are.
+                let _ = self.suspicions.send(Suspect);
+            }
+            Happened::PutDown(PutDown::Settled | PutDown::Left) => {
+                self.table.remove(&key);
+                self.poll_due = Instant::now();
+            }
+            Happened::PutDown(PutDown::Later { phase, why, retry_after }) => {
+                if phase >= Phase::Exited {
+                    self.poll_due = Instant::now();
+                }
+                self.table.put_off(&key, phase, &why, retry_after);
+            }
+        }
+    }
+
+    /// Hands tasks over whose pause is over. Returns whether there was one.
+    fn dispatch_due(&mut self) -> bool {
+        let Some(key) = self.table.due(Instant::now()) else { return false };
+        match self.store.task(&key).load() {
+            Ok(Some(record)) => self.hand_over(&key, record),
+            Ok(None) => {
+                log::error!("task {key}: its record has disappeared; it is given up");
+                self.table.remove(&key);
+            }
+            Err(error) => {
+                let why = format!("its record can't be read: {error}");
+                self.table.put_off(&key, self.table.phase(&key), &why, Some(UNAUTHORIZED));
+            }
+        }
+        true
+    }
+
+    fn hand_over(&mut self, key: &TaskKey, record: Record) {
+        let files = self.store.task(key);
+        let queue = if record.phase >= Phase::Exited { &self.deliveries } else { &self.jobs };
+        let orders = self.table.begin_work(key, record.phase);
+        if queue.send(Job { files, record, orders }).is_err() {
+            log::error!("task {key}: no worker is left to take it");
+        }
+    }
+
+    fn load(&self) -> Load {
+        let current = self.table.slots_taken();
+        let capacity = self.table.capacity();
+        let available = if self.closed.is_some() { 0 } else { capacity.saturating_sub(current) };
+        Load { current, capacity, available }
+    }
+
+    fn heartbeat(&mut self) {
+        let load = self.load();
+        let status = if load.available == 0 { AgentStatus::Busy } else { AgentStatus::Online };
+        match self.desk.heartbeat(status, load, None) {
+            Ok(()) => self.note_heartbeat(),
+            Err(error) => {
+                let pause = if error.is_unauthorized() { UNAUTHORIZED } else { HEARTBEAT_RETRY };
+                self.heartbeat_due = Instant::now() + pause;
+                self.note_server_trouble(&error);
+            }
+        }
+    }
+
+    fn note_heartbeat(&mut self) {
+        let (now, wall) = (Instant::now(), Timestamp::now());
+        self.heartbeat_due = now + HEARTBEAT;
+        // The clock that stands still while a machine sleeps, and the one that somebody may set: the longer gap counts.
+        let monotonic = self.acknowledged.map(|at| now.duration_since(at));
+        let by_wall = self.state.last_heartbeat_at.and_then(|at| Duration::try_from(wall.duration_since(at)).ok());
+        if monotonic.max(by_wall).is_some_and(|gap| gap >= GAP) {
+            log::info!("the Server had not heard from us for a while; asking for our tasks before taking new ones");
+            self.hold_until = Some(now + HOLD);
+            self.reclaim = self.table.keys().into();
+        }
+        self.acknowledged = Some(now);
+        self.state.last_heartbeat_at = Some(wall);
+        if let Err(error) = self.state_file.save(&self.state) {
+            log::debug!("status.json can't be written: {error}");
+        }
+        if self.server_trouble.take().is_some() {
+            log::info!("the Server answers again");
+            self.table.wake_deliveries();
+            self.poll_backoff = Backoff::default();
+            self.poll_due = now;
+        }
+    }
+
+    /// Says what is wrong with the Server, once for as long as it stays the same.
+    fn note_server_trouble(&mut self, error: &ClientError) {
+        let text = if error.is_unauthorized() {
+            format!("{error}; the key isn't good (any more): register again with `agent-core register --token …`")
+        } else {
+            error.to_string()
+        };
+        if self.server_trouble.as_ref() != Some(&text) {
+            log::warn!("{text}; trying again");
+            self.server_trouble = Some(text);
+        }
+    }
+
+    /// A Server that didn't take our last heartbeat isn't asked for more than that.
+    fn may_poll(&self) -> bool {
+        self.acknowledged.is_some() && self.server_trouble.is_none() && self.reclaim.is_empty()
+    }
+
+    fn may_reclaim(&self) -> bool {
+        self.acknowledged.is_some() && self.server_trouble.is_none() && !self.reclaim.is_empty()
+    }
+
+    fn leave(mut self) {
+        log::info!("leaving");
+        let deadline = Instant::now() + LEAVE_PATIENCE;
+        for order in self.table.orders_before(Phase::Exited) {
+            // A worker that doesn't listen has put its task down already.
+            let _ = order.send(Order::Leave);
+        }
+        while self.table.is_working() {
+            let Ok(news) = self.news.recv_deadline(deadline) else { break };
+            self.hear(news);
+        }
+        let (running, undelivered) = self.unfinished();
+        if running > 0 {
+            log::info!("{running} running container(s) go on; the next start follows them to their end");
+        }
+        if undelivered > 0 {
+            log::info!("{undelivered} result(s) are not delivered yet; the next start delivers them");
+        }
+        let load = Load { current: running, capacity: self.table.capacity(), available: 0 };
+        if self.acknowledged.is_some() {
+            // The desk's connections may have been aborted, so the workers' are used.
+            if let Err(error) = self.shop.client.heartbeat(AgentStatus::Offline, load, Some(LAST_HEARTBEAT)) {
+                log::debug!("the last heartbeat: {error}");
+            }
+        }
+        log::info!("stopped");
+    }
+
+    /// How many tasks have a container that may be running, and how many have ended and aren't settled.
+    fn unfinished(&self) -> (usize, usize) {
+        match self.store.load_all() {
+            Ok((tasks, _)) => {
+                let count = |phases: &[Phase]| tasks.iter().filter(|(_, task)| phases.contains(&task.phase)).count();
+                let running =
+                    tasks.iter().filter(|(files, task)| task.phase == Phase::Prepared && files.cid().exists());
+                (running.count(), count(&[Phase::Exited, Phase::Uploaded]))
+            }
+            Err(error) => {
+                log::warn!("the records can't be read: {error}");
+                (0, 0)
+            }
+        }
+    }
+
+    /// Takes up what an earlier run has left and returns how many tasks of that take a worker.
+    fn recover(&mut self) -> io::Result<usize> {
+        let (tasks, broken) = self.store.load_all()?;
+        for (dir, error) in broken {
+            log::error!("the record in `{}` can't be read and is left alone: {error}", dir.display());
+        }
+        let mut foreign = std::collections::BTreeMap::new();
+        let mut workers = 0;
+        for (files, record) in tasks {
+            if record.phase == Phase::Settled {
+                continue;
+            }
+            if record.service_id != self.desk.service_id() || record.base_url != self.desk.base_url() {
+                *foreign.entry((record.service_id, record.base_url)).or_insert(0) += 1;
+                continue;
+            }
+            self.take_up(&files, record);
+            workers += usize::from(self.table.phase(files.key()) < Phase::Exited);
+        }
+        for ((service, server), count) in foreign {
+            log::warn!(
+                "{count} unfinished task(s) of service {service} at {server} are kept and not worked on: this agent is \
+                 registered as {} at {}",
+                self.desk.service_id(),
+                self.desk.base_url()
+            );
+        }
+        Ok(workers)
+    }
+
+    fn take_up(&mut self, files: &TaskFiles, record: Record) {
+        let key = files.key().clone();
+        log::info!("task {key}: going on from `{}`", record.phase);
+        self.table.insert(&key, &record.task.id, record.phase, Stage::InDoubt);
+        self.reclaim.push_back(key.clone());
+        if record.phase > Phase::Accepting {
+            self.hand_over(&key, record);
+        }
+    }
+}
+
+/// Ends the process in time after a signal, whatever the main thread is held up by.
+///
+/// After a second, calls of the scheduler in progress are aborted, so that it can say what it leaves behind; a little
+/// before five seconds are over the process ends, since the records are always consistent (README, Stop Service).
+pub fn guard_exit(desk: &Client) -> io::Result<()> {
+    let desk = desk.clone();
+    let guard = move || {
+        thread::sleep(Duration::from_millis(400));
+        desk.abort();
+        thread::sleep(Duration::from_millis(4300));
+        log::warn!("not everything could be put down in time; the next start goes on from the records");
+        std::process::exit(0);
+    };
+    thread::Builder::new().name("exit-guard".to_owned()).spawn(guard).map(drop)
+}

@@ -1,0 +1,270 @@
+//! Which tasks become ours: offers, ids that may have been requeued, and cancellations.
+
+use std::time::{Duration, Instant};
+
+use super::table::Stage;
+use super::{Scheduler, UNAUTHORIZED};
+use crate::client::ClientError;
+use crate::protocol::{CompleteRequest, FinalStatus, Output, PollAnswer, Task};
+use crate::record::{Phase, Record, TaskKey};
+use crate::retry::Backoff;
+
+/// How long a cancellation is asked for that no unsettled task here answers to, before we answer in its owner's place.
+/// A twin that owns the task needs some seconds to stop it (PROTOCOL 2).
+const ORPHAN_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A cancellation of a task that isn't here.
+pub(super) struct Orphan {
+    id: String,
+    since: Instant,
+}
+
+/// When to poll again.
+enum Next {
+    Now,
+    InTime,
+}
+
+impl Scheduler {
+    pub(super) fn poll(&mut self) {
+        match self.desk.poll(self.load()) {
+            Ok(answer) => {
+                self.poll_backoff = Backoff::default();
+                let next = self.consider(answer);
+                let pause = match next {
+                    Next::Now => Duration::ZERO,
+                    Next::InTime => self.shop.config.server.poll_interval,
+                };
+                self.poll_due = Instant::now() + pause;
+            }
+            Err(error) => {
+                let pause = if error.is_unauthorized() {
+                    UNAUTHORIZED
+                } else {
+                    self.poll_backoff.next(error.retry_after()).max(self.shop.config.server.poll_interval)
+                };
+                log::warn!("poll: {error}; trying again in {} s", pause.as_secs());
+                self.poll_due = Instant::now() + pause;
+            }
+        }
+    }
+
+    fn consider(&mut self, answer: PollAnswer) -> Next {
+        match answer.cancel_task_id.filter(|_| answer.should_cancel) {
+            Some(id) => self.cancel(&id),
+            None => self.orphan = None,
+        }
+        match answer.task.filter(|_| answer.has_task) {
+            Some(task) => self.consider_offer(task),
+            None => Next::InTime,
+        }
+    }
+
+    fn consider_offer(&mut self, task: Task) -> Next {
+        let Some(key) = TaskKey::of(&task.id) else {
+            if self.refused_id.as_ref() != Some(&task.id) {
+                let shown: String = task.id.chars().take(80).collect();
+                log::error!("the Server offers a task whose id can't be one, {} bytes long: `{shown}`", task.id.len());
+                self.refused_id = Some(task.id);
+            }
+            return Next::InTime;
+        };
+        if self.table.id(&key).is_some() {
+            // The Server has requeued it, and everything behind it is hidden until somebody takes it.
+            self.reclaim(&key);
+            return Next::Now;
+        }
+        match self.store.task(&key).load() {
+            Ok(Some(record)) if record.phase == Phase::Settled => return self.hand_in_again(&key, record),
+            Ok(_) => {}
+            Err(error) => {
+                log::error!("task {key} is offered, but its record here can't be read: {error}");
+                return Next::InTime;
+            }
+        }
+        let is_held = self.hold_until.is_some_and(|until| Instant::now() < until);
+        if self.load().available == 0 || is_held {
+            return Next::InTime;
+        }
+        self.accept(&key, task)
+    }
+
+    /// Takes a new task. The whole offer is on the disk before `accept` is sent, so that a crash right after it
+    /// doesn't leave the Server with a task that nobody knows.
+    fn accept(&mut self, key: &TaskKey, task: Task) -> Next {
+        let id = task.id.clone();
+        let mut record = Record::of_offer(task, self.desk.service_id(), self.desk.base_url());
+        let files = match self.store.create(key, &record) {
+            Ok(files) => files,
+            Err(error) => {
+                log::error!("task {key} can't be accepted: its record can't be written: {error}");
+                self.forget(key);
+                return Next::InTime;
+            }
+        };
+        let error = match self.desk.accept(&id) {
+            Ok(()) => {
+                log::info!("task {key}: accepted, {} input file(s)", record.task.input_files.len());
+                self.lost_race = None;
+                self.table.insert(key, &id, Phase::Accepting, Stage::InDoubt);
+                record.phase = Phase::Accepted;
+                if let Err(error) = files.save(&record) {
+                    // On disk it is in doubt, and asking for it again settles that.
+                    log::error!("task {key}: its record can't be written: {error}; trying again");
+                    self.reclaim.push_back(key.clone());
+                    self.reclaim_due = Instant::now() + self.reclaim_backoff.next(None);
+                    return Next::InTime;
+                }
+                self.hand_over(key, record);
+                return Next::Now;
+            }
+            Err(error) => error,
+        };
+        if error.may_have_arrived() {
+            log::warn!("task {key}: accept: {error}; asking again");
+            self.table.insert(key, &id, Phase::Accepting, Stage::InDoubt);
+            self.reclaim.push_back(key.clone());
+            self.reclaim_due = Instant::now() + self.reclaim_backoff.next(error.retry_after());
+            return Next::InTime;
+        }
+        self.forget(key);
+        if is_not_pending(&error) {
+            log::debug!("task {key}: somebody else was faster ({error})");
+            let again = self.lost_race.as_ref() == Some(&id);
+            self.lost_race = Some(id);
+            // The next poll shows what is behind it; but a Server that goes on offering it is not asked in a circle.
+            return if again { Next::InTime } else { Next::Now };
+        }
+        log::warn!("task {key}: accept: {error}");
+        Next::InTime
+    }
+
+    /// A task that was settled is offered again: the Server has lost what it knew. The result is still here.
+    fn hand_in_again(&mut self, key: &TaskKey, mut record: Record) -> Next {
+        match self.desk.accept(&record.task.id) {
+            Ok(()) => {
+                log::info!("task {key}: offered again although it was settled; handing in the stored result");
+                record.phase = Phase::Uploaded;
+                record.settled_at = None;
+                self.table.insert(key, &record.task.id, Phase::Uploaded, Stage::InDoubt);
+                if let Err(error) = self.store.task(key).save(&record) {
+                    self.table.put_off(key, Phase::Uploaded, &format!("the record can't be written: {error}"), None);
+                    return Next::InTime;
+                }
+                self.hand_over(key, record);
+                Next::Now
+            }
+            Err(error) => {
+                log::debug!("task {key}: accept: {error}");
+                Next::InTime
+            }
+        }
+    }
+
+    /// Asks for the next task of ours that may have been requeued.
+    pub(super) fn reclaim_next(&mut self) {
+        if let Some(key) = self.reclaim.pop_front() {
+            self.reclaim(&key);
+        }
+    }
+
+    /// Accepts an id of ours again: 200 means that it had been requeued, 400 that it runs here or has ended
+    /// (PROTOCOL 3 and 5). Where an earlier `accept` is in doubt, 400 means that it had arrived.
+    fn reclaim(&mut self, key: &TaskKey) {
+        let Some(id) = self.table.id(key).map(str::to_owned) else { return };
+        match self.desk.accept(&id) {
+            Ok(()) => {
+                self.reclaim_backoff = Backoff::default();
+                if self.table.is_in_doubt(key) {
+                    self.begin(key);
+                } else {
+                    log::info!("task {key}: had been requeued and is ours again");
+                }
+            }
+            Err(error) if is_not_pending(&error) => {
+                self.reclaim_backoff = Backoff::default();
+                if self.table.is_in_doubt(key) {
+                    self.begin(key);
+                }
+            }
+            Err(error) if error.is_retryable() || error.is_unauthorized() => {
+                let pause = self.reclaim_backoff.next(error.retry_after());
+                log::warn!("task {key}: accept: {error}; asking again in {} s", pause.as_secs());
+                self.reclaim_due = Instant::now() + pause;
+                if !self.reclaim.contains(key) {
+                    self.reclaim.push_back(key.clone());
+                }
+            }
+            Err(error) if self.table.is_in_doubt(key) => {
+                log::error!("task {key}: accept: {error}; it isn't ours");
+                self.table.remove(key);
+                self.forget(key);
+            }
+            Err(error) => log::warn!("task {key}: accept: {error}"),
+        }
+    }
+
+    /// A task in doubt turned out to be ours.
+    fn begin(&mut self, key: &TaskKey) {
+        let files = self.store.task(key);
+        let begun = files.load().and_then(|record| {
+            let mut record = record.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound))?;
+            record.phase = record.phase.max(Phase::Accepted);
+            files.save(&record)?;
+            Ok(record)
+        });
+        match begun {
+            Ok(record) => {
+                log::info!("task {key}: accepted, {} input file(s)", record.task.input_files.len());
+                self.hand_over(key, record);
+            }
+            Err(error) => {
+                log::error!("task {key}: its record can't be written: {error}; trying again");
+                self.reclaim_due = Instant::now() + self.reclaim_backoff.next(None);
+                self.reclaim.push_back(key.clone());
+            }
+        }
+    }
+
+    fn cancel(&mut self, id: &str) {
+        let key = TaskKey::of(id);
+        if key.as_ref().is_some_and(|key| self.table.id(key) == Some(id) && self.table.cancel(key)) {
+            self.orphan = None;
+            return;
+        }
+        let since = match &self.orphan {
+            Some(orphan) if orphan.id == id => orphan.since,
+            _ => {
+                log::debug!("the Server asks for the end of a task that isn't here; perhaps another agent's");
+                let since = Instant::now();
+                self.orphan = Some(Orphan { id: id.to_owned(), since });
+                since
+            }
+        };
+        if since.elapsed() < ORPHAN_PATIENCE {
+            return;
+        }
+        let output = Output::default();
+        let status = FinalStatus::Cancelled;
+        let request = CompleteRequest { task_id: id, status, output, error_message: None, file_ids: Vec::new() };
+        match self.desk.complete(&request) {
+            Ok(()) => {
+                let shown: String = id.chars().take(80).collect();
+                log::info!("task {shown}: nobody has stopped it for a minute, so it is reported as cancelled");
+            }
+            Err(error) => log::warn!("a cancellation that nobody answers: {error}"),
+        }
+        self.orphan = None;
+    }
+
+    fn forget(&self, key: &TaskKey) {
+        if let Err(error) = self.store.remove(key) {
+            log::warn!("task {key}: its record can't be removed: {error}");
+        }
+    }
+}
+
+/// The Server says 400 for any id that isn't pending, older ones 409 (PROTOCOL 1).
+fn is_not_pending(error: &ClientError) -> bool {
+    matches!(error.status(), Some(400 | 409))
+}

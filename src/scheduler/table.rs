@@ -1,0 +1,241 @@
+//! The table of unfinished tasks: how far each is, who has it, and when it is due.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use crate::record::{Phase, TaskKey};
+use crate::retry::Backoff;
+use crate::worker::Order;
+
+/// Who has a task.
+pub enum Stage {
+    /// Nobody: it isn't known whether the Server has given it to us.
+    InDoubt,
+    /// A worker, who listens here.
+    Working(Sender<Order>),
+    /// Nobody until then.
+    Waiting {
+        /// When it is to be taken up again.
+        until: Instant,
+        /// Whether the end of the Server's trouble makes it due at once.
+        for_server: bool,
+    },
+}
+
+struct Entry {
+    id: String,
+    phase: Phase,
+    stage: Stage,
+    holds_slot: bool,
+    cancelled: bool,
+    backoff: Backoff,
+    said: String,
+}
+
+/// See the module.
+pub struct Table {
+    entries: BTreeMap<TaskKey, Entry>,
+    capacity: usize,
+}
+
+impl Table {
+    /// An empty table of an agent with so many slots.
+    pub fn new(capacity: usize) -> Self {
+        Self { entries: BTreeMap::new(), capacity }
+    }
+
+    /// Slots in all.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// How many slots are taken: by tasks on their way to a container's end, and by those whose worker goes on to
+    /// deliver them. A task that waits between two deliveries takes none.
+    pub fn slots_taken(&self) -> usize {
+        self.entries.values().filter(|entry| entry.holds_slot).count()
+    }
+
+    /// Adds a task.
+    pub fn insert(&mut self, key: &TaskKey, id: &str, phase: Phase, stage: Stage) {
+        let entry = Entry {
+            id: id.to_owned(),
+            phase,
+            stage,
+            holds_slot: phase < Phase::Exited,
+            cancelled: false,
+            backoff: Backoff::default(),
+            said: String::new(),
+        };
+        self.entries.insert(key.clone(), entry);
+    }
+
+    /// Forgets a task.
+    pub fn remove(&mut self, key: &TaskKey) {
+        self.entries.remove(key);
+    }
+
+    /// Every unfinished task.
+    pub fn keys(&self) -> Vec<TaskKey> {
+        self.entries.keys().cloned().collect()
+    }
+
+    /// The Server's id of a task.
+    pub fn id(&self, key: &TaskKey) -> Option<&str> {
+        self.entries.get(key).map(|entry| entry.id.as_str())
+    }
+
+    /// Whether nobody knows yet whether a task is ours.
+    pub fn is_in_doubt(&self, key: &TaskKey) -> bool {
+        self.entries.get(key).is_some_and(|entry| entry.phase == Phase::Accepting)
+    }
+
+    /// How far a task is; a task that isn't here is settled.
+    pub fn phase(&self, key: &TaskKey) -> Phase {
+        self.entries.get(key).map_or(Phase::Settled, |entry| entry.phase)
+    }
+
+    /// Notes how far a task is.
+    pub fn set_phase(&mut self, key: &TaskKey, phase: Phase) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.phase = phase;
+        }
+    }
+
+    /// Notes that a worker takes a task, and returns where that worker listens.
+    pub fn begin_work(&mut self, key: &TaskKey, phase: Phase) -> Receiver<Order> {
+        let (orders, listener) = unbounded();
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.phase = phase;
+            if entry.cancelled {
+                // Both ends are here, so this can't fail.
+                let _ = orders.send(Order::Cancel);
+            }
+            entry.stage = Stage::Working(orders);
+        }
+        listener
+    }
+
+    /// Passes a cancellation on, once. Returns false if the task isn't here.
+    pub fn cancel(&mut self, key: &TaskKey) -> bool {
+        let Some(entry) = self.entries.get_mut(key) else { return false };
+        if !entry.cancelled {
+            entry.cancelled = true;
+            match &mut entry.stage {
+                // A worker that doesn't listen has put the task down, and its message is on the way.
+                Stage::Working(orders) => drop(orders.send(Order::Cancel)),
+                Stage::Waiting { until, .. } => *until = Instant::now(),
+                Stage::InDoubt => {}
+            }
+        }
+        true
+    }
+
+    /// Notes that a worker has put a task down that is to be taken up again, and frees its slot if the container has
+    /// ended. The reason is logged when it is a new one.
+    pub fn put_off(&mut self, key: &TaskKey, phase: Phase, why: &str, retry_after: Option<Duration>) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let pause = entry.backoff.next(retry_after);
+        if entry.said == why {
+            log::debug!("task {key}: {why}; going on in {} s", pause.as_secs());
+        } else {
+            log::warn!("task {key}: {why}; going on in {} s", pause.as_secs());
+            entry.said = why.to_owned();
+        }
+        entry.phase = phase;
+        entry.holds_slot = phase < Phase::Exited;
+        entry.stage = Stage::Waiting { until: Instant::now() + pause, for_server: retry_after.is_none() };
+    }
+
+    /// Makes everything due that waits for the Server.
+    pub fn wake_deliveries(&mut self) {
+        for entry in self.entries.values_mut() {
+            if let Stage::Waiting { until, for_server: true } = &mut entry.stage {
+                *until = Instant::now();
+                entry.backoff = Backoff::default();
+            }
+        }
+    }
+
+    /// A task that is due, if there is one.
+    pub fn due(&self, now: Instant) -> Option<TaskKey> {
+        let is_due = |entry: &Entry| matches!(entry.stage, Stage::Waiting { until, .. } if until <= now);
+        self.entries.iter().find(|(_, entry)| is_due(entry)).map(|(key, _)| key.clone())
+    }
+
+    /// When the next task is due.
+    pub fn next_due(&self) -> Option<Instant> {
+        let waits = self.entries.values().filter_map(|entry| match entry.stage {
+            Stage::Waiting { until, .. } => Some(until),
+            _ => None,
+        });
+        waits.min()
+    }
+
+    /// Whether any worker has a task.
+    pub fn is_working(&self) -> bool {
+        self.entries.values().any(|entry| matches!(entry.stage, Stage::Working(_)))
+    }
+
+    /// Where the workers listen whose task isn't as far as `phase`.
+    pub fn orders_before(&self, phase: Phase) -> Vec<Sender<Order>> {
+        let early = self.entries.values().filter(|entry| entry.phase < phase);
+        early
+            .filter_map(|entry| match &entry.stage {
+                Stage::Working(orders) => Some(orders.clone()),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Stage, Table};
+    use crate::record::{Phase, TaskKey};
+    use crate::worker::Order;
+    use std::time::{Duration, Instant};
+
+    fn key() -> TaskKey {
+        TaskKey::of("t").unwrap()
+    }
+
+    #[test]
+    fn a_slot_is_free_between_two_deliveries_and_not_before() {
+        let mut table = Table::new(1);
+        table.insert(&key(), "t", Phase::Accepted, Stage::InDoubt);
+        table.begin_work(&key(), Phase::Accepted);
+        table.set_phase(&key(), Phase::Exited);
+        assert_eq!(table.slots_taken(), 1, "its worker is still busy with it");
+        table.put_off(&key(), Phase::Exited, "server away", None);
+        assert_eq!(table.slots_taken(), 0);
+        table.put_off(&key(), Phase::Accepted, "disk full", None);
+        assert_eq!(table.slots_taken(), 1);
+    }
+
+    #[test]
+    fn what_waits_for_the_server_is_due_when_it_is_back() {
+        let mut table = Table::new(1);
+        table.insert(&key(), "t", Phase::Exited, Stage::InDoubt);
+        table.put_off(&key(), Phase::Exited, "away", None);
+        assert!(table.due(Instant::now()).is_none() && table.next_due().is_some());
+        table.wake_deliveries();
+        assert_eq!(table.due(Instant::now()), Some(key()));
+        table.put_off(&key(), Phase::Exited, "429", Some(Duration::from_secs(60)));
+        table.wake_deliveries();
+        assert!(table.due(Instant::now()).is_none(), "a pause that the Server asked for is kept");
+    }
+
+    #[test]
+    fn a_cancellation_reaches_the_worker_once_now_or_when_there_is_one() {
+        let mut table = Table::new(1);
+        assert!(!table.cancel(&key()));
+        table.insert(&key(), "t", Phase::Accepting, Stage::InDoubt);
+        assert!(table.cancel(&key()) && table.cancel(&key()));
+        let orders = table.begin_work(&key(), Phase::Accepted);
+        assert_eq!(orders.try_iter().collect::<Vec<_>>(), [Order::Cancel]);
+        assert!(table.cancel(&key()));
+        assert!(orders.try_recv().is_err());
+    }
+}

@@ -1,0 +1,44 @@
+//! What the running agent leaves for others to read, and for its own next start: `{data_dir}/status.json`.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The contents of `status.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct State {
+    /// When this agent was started.
+    pub started_at: Timestamp,
+    /// When the Server last acknowledged a heartbeat: after a long gap it may have given our tasks to others
+    /// (PROTOCOL 3), over restarts too.
+    pub last_heartbeat_at: Option<Timestamp>,
+}
+
+/// The file.
+#[derive(Debug, Clone)]
+pub struct StateFile {
+    path: PathBuf,
+}
+
+impl StateFile {
+    /// The file of a data_dir.
+    pub fn of(data_dir: &Path) -> Self {
+        Self { path: data_dir.join("status.json") }
+    }
+
+    /// What the last agent wrote, or `None` if that can't be read: it is information, nothing depends on it for
+    /// correctness.
+    pub fn load(&self) -> Option<State> {
+        serde_json::from_slice(&fs::read(&self.path).ok()?).ok()
+    }
+
+    /// Replaces the file.
+    pub fn save(&self, state: &State) -> io::Result<()> {
+        let temporary = self.path.with_extension("json.tmp");
+        fs::write(&temporary, serde_json::to_vec_pretty(state)?)?;
+        fs::rename(&temporary, &self.path)
+    }
+}

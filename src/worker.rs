@@ -1,0 +1,233 @@
+//! One task from acceptance to the end that the Server knows.
+//!
+//! A worker reads the record's phase, does what that phase asks for, writes the record and goes on. Beginning a task
+//! and going on with one after a crash are the same code. The story stands in [`Run::go`]; each step has a file.
+
+mod deliver;
+mod ending;
+mod execute;
+mod prepare;
+
+pub use execute::CONTAINER_PREFIX;
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+
+use crate::client::{Client, ClientError};
+use crate::config::Config;
+use crate::docker::Docker;
+use crate::record::{Phase, Record, StopReason, TaskFiles, TaskKey};
+use crate::workspace::Workspace;
+
+/// What every worker needs; made once and shared.
+pub struct Shop {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The Server.
+    pub client: Client,
+    /// The engine.
+    pub docker: Docker,
+    /// The name of this data_dir on the engine.
+    pub instance_id: String,
+    /// Where workers say how far they are.
+    pub news: Sender<News>,
+}
+
+/// A task handed to a worker.
+pub struct Job {
+    /// Where its record lies.
+    pub files: TaskFiles,
+    /// Its record.
+    pub record: Record,
+    /// What it is told meanwhile.
+    pub orders: Receiver<Order>,
+}
+
+/// What the scheduler tells a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// The submitter doesn't want the task any more.
+    Cancel,
+    /// The agent is about to leave: stop where you are, and leave a running container running.
+    Leave,
+}
+
+/// What a worker tells the scheduler.
+#[derive(Debug)]
+pub struct News {
+    /// The task.
+    pub key: TaskKey,
+    /// What happened to it.
+    pub what: Happened,
+}
+
+/// What happened to a task.
+#[derive(Debug)]
+pub enum Happened {
+    /// It has come to this phase and goes on.
+    Reached(Phase),
+    /// Something about this machine, not about the task, kept its container from starting.
+    CouldNotStart,
+    /// The worker has put it down.
+    PutDown(PutDown),
+}
+
+/// Why a worker has put a task down. Its record says how far it is.
+#[derive(Debug)]
+pub enum PutDown {
+    /// The Server knows its end.
+    Settled,
+    /// It can't go on now and is to be taken up again.
+    Later {
+        /// How far it is.
+        phase: Phase,
+        /// Why, for the log.
+        why: String,
+        /// How long the Server wants us to wait.
+        retry_after: Option<Duration>,
+    },
+    /// The agent is about to leave.
+    Left,
+}
+
+/// Takes jobs until there are no more to come.
+pub fn work(shop: &Shop, jobs: &Receiver<Job>) {
+    for job in jobs {
+        let key = job.files.key().clone();
+        let how = Run::new(shop, job).go();
+        // Nobody listens any more when the agent is leaving.
+        let _ = shop.news.send(News { key, what: Happened::PutDown(how) });
+    }
+}
+
+/// Starts a thread that takes jobs.
+pub fn spawn(name: &str, shop: &Arc<Shop>, jobs: &Receiver<Job>) -> io::Result<()> {
+    let (shop, jobs) = (Arc::clone(shop), jobs.clone());
+    thread::Builder::new().name(name.to_owned()).spawn(move || work(&shop, &jobs)).map(drop)
+}
+
+/// Why a step didn't come to its end.
+enum Halt {
+    Left,
+    Later { why: String, retry_after: Option<Duration> },
+}
+
+impl Halt {
+    fn later(why: impl Into<String>) -> Self {
+        Self::Later { why: why.into(), retry_after: None }
+    }
+}
+
+impl From<ClientError> for Halt {
+    fn from(error: ClientError) -> Self {
+        Self::Later { retry_after: error.retry_after(), why: error.to_string() }
+    }
+}
+
+/// A task in the hands of a worker.
+struct Run<'s> {
+    shop: &'s Shop,
+    files: TaskFiles,
+    workspace: Workspace,
+    record: Record,
+    orders: Receiver<Order>,
+}
+
+impl<'s> Run<'s> {
+    fn new(shop: &'s Shop, job: Job) -> Self {
+        let Job { files, record, orders } = job;
+        let workspace = Workspace::of(&shop.config.paths.data_dir, files.key());
+        Self { shop, files, workspace, record, orders }
+    }
+
+    fn go(mut self) -> PutDown {
+        loop {
+            let step = match self.record.phase {
+                // Only the scheduler accepts; a record in this phase is not handed to a worker.
+                Phase::Accepting => Err(Halt::later("the task isn't accepted yet")),
+                Phase::Accepted => self.prepare(),
+                Phase::Prepared => self.execute(),
+                Phase::Exited => self.upload(),
+                Phase::Uploaded => self.complete(),
+                Phase::Settled => return PutDown::Settled,
+            };
+            match step {
+                Ok(()) => {}
+                Err(Halt::Left) => return PutDown::Left,
+                Err(Halt::Later { why, retry_after }) => {
+                    return PutDown::Later { phase: self.record.phase, why, retry_after };
+                }
+            }
+        }
+    }
+
+    /// Writes the record with its next phase.
+    fn advance(&mut self, phase: Phase) -> Result<(), Halt> {
+        let before = std::mem::replace(&mut self.record.phase, phase);
+        if let Err(halt) = self.save() {
+            self.record.phase = before;
+            return Err(halt);
+        }
+        log::debug!("task {}: {phase}", self.key());
+        self.tell(Happened::Reached(phase));
+        Ok(())
+    }
+
+    /// Writes the record. When the disk doesn't take it, the task is put down and taken up again from what is there.
+    fn save(&self) -> Result<(), Halt> {
+        self.files.save(&self.record).map_err(|error| Halt::later(format!("the record can't be written: {error}")))
+    }
+
+    fn key(&self) -> &TaskKey {
+        self.files.key()
+    }
+
+    fn tell(&self, what: Happened) {
+        // Nobody listens any more when the agent is leaving.
+        let _ = self.shop.news.send(News { key: self.key().clone(), what });
+    }
+
+    /// Takes in what was ordered meanwhile.
+    fn take_orders(&mut self) -> Result<(), Halt> {
+        loop {
+            match self.orders.try_recv() {
+                Ok(order) => self.obey(order)?,
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Disconnected) => return Err(Halt::Left),
+            }
+        }
+    }
+
+    /// Waits, but for an order only until it comes.
+    fn pause(&mut self, time: Duration) -> Result<(), Halt> {
+        match self.orders.recv_deadline(Instant::now() + time) {
+            Ok(order) => self.obey(order),
+            Err(RecvTimeoutError::Timeout) => Ok(()),
+            Err(RecvTimeoutError::Disconnected) => Err(Halt::Left),
+        }
+    }
+
+    fn obey(&mut self, order: Order) -> Result<(), Halt> {
+        match order {
+            Order::Leave => Err(Halt::Left),
+            Order::Cancel => self.note_stop(StopReason::Cancel),
+        }
+    }
+
+    /// Writes down why the task is being stopped, before anything is done about it. The first reason stands.
+    fn note_stop(&mut self, reason: StopReason) -> Result<(), Halt> {
+        if self.record.stop.is_some() {
+            return Ok(());
+        }
+        match reason {
+            StopReason::Cancel => log::info!("task {}: cancelled by the Server; stopping", self.key()),
+            StopReason::Timeout { minutes } => log::info!("task {}: {minutes} minutes are over; stopping", self.key()),
+        }
+        self.record.stop = Some(reason);
+        self.save()
+    }
+}

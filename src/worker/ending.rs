@@ -1,0 +1,184 @@
+//! How a task ended: from what the engine says to what the Server is told. The rules are pure functions.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Halt, Run};
+use crate::process::read_tail;
+use crate::protocol::FinalStatus;
+use crate::record::{Ending, Phase, StopReason};
+
+/// How much of the container's last words goes into the error message, in characters (the Server's users see it).
+const LAST_WORDS: usize = 2000;
+
+/// What is known of a container that has ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Exit {
+    pub code: i32,
+    pub oom_killed: bool,
+    pub ran_for: Duration,
+}
+
+/// What a task's messages are made of.
+struct Evidence<'a> {
+    stop: Option<StopReason>,
+    exit: Exit,
+    memory_limit: Option<&'a str>,
+    stdout: &'a str,
+    stderr: &'a str,
+}
+
+impl Run<'_> {
+    /// Writes down how the container ended.
+    pub(super) fn end_with(&mut self, exit: Exit) -> Result<(), Halt> {
+        let stdout = self.tail(&self.files.stdout());
+        let stderr = self.tail(&self.files.stderr());
+        let evidence = Evidence {
+            stop: self.record.stop,
+            exit,
+            memory_limit: self.shop.config.executor.memory_limit.as_deref(),
+            stdout: &stdout,
+            stderr: &stderr,
+        };
+        let (status, error_message) = verdict(&evidence);
+        let duration_secs = (exit.ran_for.as_secs_f64() * 1000.0).round() / 1000.0;
+        let words = error_message.as_deref().map(|message| format!(": {}", first_line(message))).unwrap_or_default();
+        log::info!(
+            "task {}: container exited with {} after {duration_secs} s, {}{words}",
+            self.key(),
+            exit.code,
+            status.as_str()
+        );
+        self.end(Ending { status, exit_code: Some(exit.code), error_message, duration_secs, at: Timestamp::now() })
+    }
+
+    /// Writes down that the task ended without a container that ran to its end: for `why`, or because it was stopped.
+    pub(super) fn end_before_start(&mut self, why: String) -> Result<(), Halt> {
+        let (status, error_message) = match self.record.stop {
+            Some(StopReason::Cancel) => (FinalStatus::Cancelled, None),
+            Some(StopReason::Timeout { minutes }) => (FinalStatus::Failed, Some(timed_out(minutes))),
+            None => (FinalStatus::Failed, Some(why)),
+        };
+        let ending = Ending { status, exit_code: None, error_message, duration_secs: 0.0, at: Timestamp::now() };
+        log::info!("task {}: {} before its container ran to an end", self.key(), status.as_str());
+        self.end(ending)
+    }
+
+    fn end(&mut self, ending: Ending) -> Result<(), Halt> {
+        self.record.ending = Some(ending);
+        self.record.client = None;
+        self.advance(Phase::Exited)
+    }
+
+    fn tail(&self, log: &std::path::Path) -> String {
+        // Four bytes a character, and a few more characters than are used.
+        read_tail(log, 4 * (LAST_WORDS as u64 + 500)).unwrap_or_else(|error| {
+            log::warn!("task {}: `{}` can't be read: {error}", self.key(), log.display());
+            String::new()
+        })
+    }
+}
+
+/// The end of what docker or the container printed, for an error message: of standard error, or of standard output
+/// where that is empty (PROTOCOL, "The container contract").
+pub(super) fn last_words(stdout: &str, stderr: &str) -> Option<String> {
+    let words = [stderr, stdout].into_iter().map(str::trim).find(|text| !text.is_empty())?;
+    let skipped = words.chars().count().saturating_sub(LAST_WORDS);
+    Some(words.chars().skip(skipped).collect())
+}
+
+fn verdict(evidence: &Evidence<'_>) -> (FinalStatus, Option<String>) {
+    let words = || last_words(evidence.stdout, evidence.stderr);
+    let explained = |explanation: String| match words() {
+        Some(words) => {
+            // The explanation has to fit into the same two thousand characters.
+            let room = LAST_WORDS.saturating_sub(explanation.chars().count() + 1);
+            let skipped = words.chars().count().saturating_sub(room);
+            format!("{explanation}\n{}", words.chars().skip(skipped).collect::<String>())
+        }
+        None => explanation,
+    };
+    let Exit { code, oom_killed, .. } = evidence.exit;
+    match evidence.stop {
+        Some(StopReason::Cancel) => (FinalStatus::Cancelled, None),
+        Some(StopReason::Timeout { minutes }) => (FinalStatus::Failed, Some(explained(timed_out(minutes)))),
+        None if code == 0 => (FinalStatus::Completed, None),
+        None if oom_killed => {
+            let limit = match evidence.memory_limit {
+                Some(limit) => format!("its memory limit of {limit} (`executor.memory_limit`)"),
+                None => "the memory of the machine".to_owned(),
+            };
+            (FinalStatus::Failed, Some(explained(format!("out of memory: the container reached {limit}"))))
+        }
+        None => {
+            let silent = || format!("the container exited with status {code} and printed nothing");
+            (FinalStatus::Failed, Some(words().unwrap_or_else(silent)))
+        }
+    }
+}
+
+fn timed_out(minutes: u64) -> String {
+    let unit = if minutes == 1 { "minute" } else { "minutes" };
+    format!("timed out after {minutes} {unit} (`executor.timeout_minutes`)")
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Evidence, Exit, last_words, verdict};
+    use crate::protocol::FinalStatus::{Cancelled, Completed, Failed};
+    use crate::record::StopReason;
+    use std::time::Duration;
+
+    fn evidence(code: i32) -> Evidence<'static> {
+        let exit = Exit { code, oom_killed: false, ran_for: Duration::ZERO };
+        Evidence { stop: None, exit, memory_limit: Some("64m"), stdout: "out\n", stderr: "err\n" }
+    }
+
+    #[test]
+    fn the_exit_status_decides_and_the_last_words_explain() {
+        assert_eq!(verdict(&evidence(0)), (Completed, None));
+        assert_eq!(verdict(&evidence(3)), (Failed, Some("err".to_owned())));
+        assert_eq!(verdict(&Evidence { stderr: " \n", ..evidence(3) }), (Failed, Some("out".to_owned())));
+        let silent = Evidence { stderr: "", stdout: "", ..evidence(3) };
+        assert_eq!(verdict(&silent).1.unwrap(), "the container exited with status 3 and printed nothing");
+    }
+
+    #[test]
+    fn a_reason_to_stop_outweighs_the_exit_status() {
+        let timeout = Evidence { stop: Some(StopReason::Timeout { minutes: 2 }), ..evidence(0) };
+        let (status, message) = verdict(&timeout);
+        assert_eq!(
+            (status, message.unwrap().lines().next().unwrap().to_owned()),
+            (Failed, "timed out after 2 minutes (`executor.timeout_minutes`)".to_owned())
+        );
+        assert_eq!(verdict(&Evidence { stop: Some(StopReason::Cancel), ..evidence(1) }), (Cancelled, None));
+    }
+
+    #[test]
+    fn an_oom_kill_is_named_with_the_limit() {
+        let mut killed = evidence(137);
+        killed.exit.oom_killed = true;
+        let message = verdict(&killed).1.unwrap();
+        assert_eq!(
+            message,
+            "out of memory: the container reached its memory limit of 64m (`executor.memory_limit`)\nerr"
+        );
+    }
+
+    #[test]
+    fn messages_are_cut_at_their_beginning_between_characters() {
+        let long = "é".repeat(3000) + "end";
+        let words = last_words("", &long).unwrap();
+        assert_eq!(words.chars().count(), 2000);
+        assert!(words.ends_with("éend"));
+        let timeout = Evidence { stop: Some(StopReason::Timeout { minutes: 1 }), stderr: &long, ..evidence(1) };
+        let message = verdict(&timeout).1.unwrap();
+        assert_eq!(message.chars().count(), 2000);
+        assert!(message.starts_with("timed out after 1 minute (") && message.ends_with("end"));
+    }
+}

@@ -1,0 +1,407 @@
+//! From `prepared` to `exited`: the container.
+//!
+//! Whether a container is to be started, followed or collected is decided by what the engine has under the task's
+//! name, looked at each time anew: so a restart of ours, of the engine's, or a client that died make no difference.
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{after, select};
+use jiff::Timestamp;
+
+use super::ending::{Exit, last_words};
+use super::{Halt, Happened, Run};
+use crate::config::{Program, WORKSPACE};
+use crate::docker::args::{Bind, RunSpec, shell_line};
+use crate::docker::{Container, DockerError, INSTANCE_LABEL, SERVICE_LABEL, Status, TASK_LABEL};
+use crate::platform;
+use crate::process::{BoundedLog, Streaming, read_tail};
+use crate::record::{Process, StopReason, TaskKey};
+use crate::workspace::check_mounts;
+
+/// How much of each output stream is kept: its first MiB and its last nine.
+const HEAD: u64 = 1 << 20;
+const TAIL: u64 = 9 << 20;
+/// How often a client that is followed is looked at, where nothing else wakes us.
+const TICK: Duration = Duration::from_millis(500);
+/// How long after a successful stop, or after tries of one, the client may live on.
+const STOP_PATIENCE: Duration = Duration::from_secs(15);
+/// How often a container that was made and not started is replaced before that counts as its failure.
+const LAUNCHES: u32 = 3;
+/// How long to wait before looking at an engine again that doesn't answer.
+const ENGINE_PAUSE: Duration = Duration::from_secs(2);
+
+/// What has happened in this life of the agent.
+#[derive(Default)]
+struct Progress {
+    launches: u32,
+    /// The last client's exit status, while no trouble with the engine has been seen since.
+    client_said: Option<i32>,
+    /// Whether the logs hold all that the container printed.
+    captured: bool,
+    waiting_said: bool,
+}
+
+impl Progress {
+    /// Whether there is no point in another launch that leaves no container behind.
+    fn is_hopeless(&self) -> bool {
+        self.launches >= 2 * LAUNCHES || (self.launches >= 2 && self.client_said.is_some())
+    }
+}
+
+/// What a client that was watched leads to.
+#[derive(Clone, Copy)]
+struct Watched {
+    exit_code: Option<i32>,
+    ran_for: Duration,
+}
+
+/// When the container that is watched began to run, as far as is known.
+#[derive(Clone, Copy)]
+enum Clock {
+    /// It begins when docker has written the container's id.
+    WithCid,
+    /// It has been running for so long.
+    RunningFor(Duration),
+}
+
+/// The name of a task's container.
+pub fn container_name(key: &TaskKey) -> String {
+    format!("{CONTAINER_PREFIX}{key}")
+}
+
+/// What the names of our containers begin with.
+pub const CONTAINER_PREFIX: &str = "open-aaas-task-";
+
+impl Run<'_> {
+    pub(super) fn execute(&mut self) -> Result<(), Halt> {
+        let mut progress = Progress::default();
+        let name = container_name(self.key());
+        self.end_old_client()?;
+        loop {
+            self.take_orders()?;
+            let never_tried = self.record.client.is_none() && !self.files.cid().exists();
+            if never_tried && self.record.stop.is_some() {
+                return self.end_before_start(String::new());
+            }
+            match self.look(&name, &mut progress)? {
+                None if self.record.stop.is_some() => return self.end_before_start(String::new()),
+                None if has_cid(&self.files.cid()) => {
+                    let why = "the container was removed behind the agent's back; its result is lost".to_owned();
+                    log::error!("task {}: {why}", self.key());
+                    return self.end_before_start(why);
+                }
+                // A client that found no engine leaves nothing behind either, so one refusal is not believed.
+                None if progress.is_hopeless() => return self.end_unstarted_with(""),
+                None => {
+                    if let Some(exit) = self.launch(&name, &mut progress)? {
+                        return self.end_with(exit);
+                    }
+                    if self.record.ending.is_some() {
+                        return Ok(());
+                    }
+                }
+                Some(container) if container.instance.as_deref() != Some(&self.shop.instance_id) => {
+                    if !progress.waiting_said {
+                        progress.waiting_said = true;
+                        let owner = container.instance.as_deref().unwrap_or("no agent");
+                        log::error!(
+                            "task {}: the container name `{name}` is held by another agent's container (instance {owner}); \
+                             waiting until it is gone; `docker rm {name}` removes it once it has ended",
+                            self.key()
+                        );
+                    }
+                    self.pause(Duration::from_secs(10))?;
+                    if self.record.stop.is_some() {
+                        return self.end_before_start(String::new());
+                    }
+                }
+                Some(container) => {
+                    if self.deal_with(&name, &container, &mut progress)? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does what a container of ours asks for. Returns whether the task's end is written down.
+    fn deal_with(&mut self, name: &str, container: &Container, progress: &mut Progress) -> Result<bool, Halt> {
+        match container.status {
+            Status::Running | Status::Paused | Status::Restarting => {
+                log::info!("task {}: following the running container `{name}`", self.key());
+                self.follow(name, container, progress)?;
+                Ok(false)
+            }
+            Status::Removing => {
+                self.pause(Duration::from_secs(1))?;
+                Ok(false)
+            }
+            Status::Exited | Status::Dead => {
+                let same_code = progress.client_said == Some(container.exit_code);
+                if !progress.captured && !same_code {
+                    self.collect_logs(name)?;
+                }
+                let ran_for = container.ran_for(Timestamp::now());
+                self.end_with(Exit { code: container.exit_code, oom_killed: container.oom_killed, ran_for })?;
+                Ok(true)
+            }
+            Status::Created => {
+                if !container.error.is_empty() || progress.launches >= LAUNCHES {
+                    self.end_unstarted_with(&container.error)?;
+                    return Ok(true);
+                }
+                // Its client died between making and starting it. Without `-f`, docker refuses to remove a container
+                // that runs after all.
+                self.remove_cid()?;
+                if let Err(error) = self.shop.docker.remove(name) {
+                    log::warn!("task {}: the container that never started can't be removed: {error}", self.key());
+                    self.pause(Duration::from_secs(1))?;
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    /// Asks the engine for the task's container, and waits for as long as the engine doesn't answer.
+    fn look(&mut self, name: &str, progress: &mut Progress) -> Result<Option<Container>, Halt> {
+        let mut said = false;
+        loop {
+            match self.shop.docker.inspect(name) {
+                Ok(container) => return Ok(container),
+                Err(error) => {
+                    // Whatever the client said may have been about this.
+                    progress.client_said = None;
+                    progress.captured = false;
+                    if !said {
+                        log::warn!("task {}: waiting for the engine: {error}", self.key());
+                        said = true;
+                    }
+                    self.pause(ENGINE_PAUSE)?;
+                }
+            }
+        }
+    }
+
+    /// Runs `docker run` and stays with it. Returns the exit where the client alone can tell it.
+    fn launch(&mut self, name: &str, progress: &mut Progress) -> Result<Option<Exit>, Halt> {
+        if let Err(why) = check_mounts(&self.shop.config) {
+            self.tell(Happened::CouldNotStart);
+            log::error!("task {}: {why}", self.key());
+            self.end_before_start(why)?;
+            return Ok(None);
+        }
+        self.remove_cid()?;
+        let spec = self.spec(name);
+        let docker = self.shop.docker.program().to_string_lossy().into_owned();
+        let pasteable = spec.pasteable();
+        let line = shell_line([docker.as_str()].into_iter().chain(pasteable.iter().map(String::as_str)));
+        let local = |error: std::io::Error| Halt::later(format!("the container can't be started: {error}"));
+        self.files.save_command(&line).map_err(local)?;
+        log::info!("task {}: {line}", self.key());
+        let args: Vec<_> = spec.executed().into_iter().map(Into::into).collect();
+        let stdout = BoundedLog::create(self.files.stdout(), HEAD, TAIL);
+        let stderr = BoundedLog::create(self.files.stderr(), HEAD, TAIL);
+        let (mut client, gate) =
+            Streaming::spawn_gated(self.shop.docker.program(), &args, stdout, stderr).map_err(local)?;
+        // From here on a crash of ours leaves a client that the next start finds and ends before it looks.
+        self.record.client = Some(Process { id: client.id(), started: platform::start_time(client.id()) });
+        self.save()?;
+        client.open(gate).map_err(local)?;
+        progress.launches += 1;
+        let watched = self.watch(name, client, Clock::WithCid)?;
+        progress.client_said = watched.exit_code;
+        let ended_well = watched.exit_code == Some(0);
+        Ok(ended_well.then_some(Exit { code: 0, oom_killed: false, ran_for: watched.ran_for }))
+    }
+
+    /// Stays with a container that an earlier client, or an earlier life of the agent, has started.
+    fn follow(&mut self, name: &str, container: &Container, progress: &mut Progress) -> Result<(), Halt> {
+        let stdout = BoundedLog::replay(self.files.stdout(), HEAD, TAIL);
+        let stderr = BoundedLog::replay(self.files.stderr(), HEAD, TAIL);
+        let follower = Streaming::spawn(self.shop.docker.logs_command(name, true), stdout, stderr)
+            .map_err(|error| Halt::later(format!("the container can't be followed: {error}")))?;
+        let watched = self.watch(name, follower, Clock::RunningFor(container.ran_for(Timestamp::now())))?;
+        progress.captured = watched.exit_code == Some(0);
+        progress.client_said = None;
+        if !progress.captured {
+            // It ended before the container did, perhaps with the engine; don't ask again at once.
+            self.pause(Duration::from_secs(1))?;
+        }
+        Ok(())
+    }
+
+    /// Fetches what a container printed that ended while nobody watched it.
+    fn collect_logs(&mut self, name: &str) -> Result<(), Halt> {
+        let stdout = BoundedLog::replay(self.files.stdout(), HEAD, TAIL);
+        let stderr = BoundedLog::replay(self.files.stderr(), HEAD, TAIL);
+        match Streaming::spawn(self.shop.docker.logs_command(name, false), stdout, stderr) {
+            Ok(reader) => {
+                if reader.finish(Duration::from_secs(60)).is_none() {
+                    log::warn!(
+                        "task {}: `docker logs` didn't end within 60 s; its output may be incomplete",
+                        self.key()
+                    );
+                }
+            }
+            Err(error) => log::warn!("task {}: its output can't be fetched: {error}", self.key()),
+        }
+        Ok(())
+    }
+
+    /// Stays with a client until it ends, and stops the container when that is due.
+    fn watch(&mut self, name: &str, mut client: Streaming, clock: Clock) -> Result<Watched, Halt> {
+        let timeout = self.shop.config.executor.timeout();
+        let mut began = match clock {
+            Clock::WithCid => None,
+            Clock::RunningFor(time) => Some(Instant::now().checked_sub(time).unwrap_or_else(Instant::now)),
+        };
+        let mut stop_asked = None;
+        let mut next_stop = Instant::now();
+        loop {
+            if began.is_none() && has_cid(&self.files.cid()) {
+                began = Some(Instant::now());
+            }
+            let deadline = began.zip(timeout).map(|(began, limit)| began + limit);
+            if self.record.stop.is_none() && deadline.is_some_and(|at| Instant::now() >= at) {
+                let minutes = self.shop.config.executor.timeout_minutes;
+                self.note_stop(StopReason::Timeout { minutes })?;
+            }
+            if self.record.stop.is_some() {
+                let asked = *stop_asked.get_or_insert_with(Instant::now);
+                if asked.elapsed() > STOP_PATIENCE {
+                    log::warn!("task {}: the docker client doesn't end although the container was stopped", self.key());
+                    break;
+                }
+                if Instant::now() >= next_stop {
+                    next_stop = Instant::now() + self.try_stop(name, &mut stop_asked);
+                }
+            }
+            if client.ended().is_ok_and(|status| status.is_some()) {
+                break;
+            }
+            let until_deadline = deadline.map_or(TICK, |at| at.saturating_duration_since(Instant::now()));
+            // A short look-out for the container's id makes the clock start with the container.
+            let tick = if began.is_none() { TICK / 10 } else { TICK };
+            let orders = self.orders.clone();
+            let closings = client.closings().clone();
+            select! {
+                recv(closings) -> _ => if client.note_closed() { break },
+                recv(orders) -> order => self.obey(order.map_err(|_| Halt::Left)?)?,
+                recv(after(tick.min(until_deadline).max(Duration::from_millis(1)))) -> _ => {}
+            }
+        }
+        let exit_code = client.finish(Duration::from_secs(5)).as_ref().and_then(ExitStatus::code);
+        Ok(Watched { exit_code, ran_for: began.map_or(Duration::ZERO, |began| began.elapsed()) })
+    }
+
+    /// Stops the container and says after how long to try again. A container that isn't there yet is tried for until
+    /// patience is over; from then on the client is taken to hang.
+    fn try_stop(&self, name: &str, asked: &mut Option<Instant>) -> Duration {
+        match self.shop.docker.stop(name) {
+            Ok(()) => {
+                *asked = Some(Instant::now());
+                STOP_PATIENCE
+            }
+            Err(DockerError::Refused(why)) => {
+                log::debug!("task {}: stop: {why}", self.key());
+                Duration::from_millis(300)
+            }
+            Err(error) => {
+                // While the engine is away, nothing can be stopped and the client is no witness.
+                *asked = Some(Instant::now());
+                log::warn!("task {}: can't be stopped now: {error}", self.key());
+                ENGINE_PAUSE
+            }
+        }
+    }
+
+    /// Ends a client that an earlier life of the agent has left behind: it could still make or start the container.
+    fn end_old_client(&mut self) -> Result<(), Halt> {
+        let Some(client) = self.record.client.clone() else { return Ok(()) };
+        let same = client.started.is_some() && platform::start_time(client.id) == client.started;
+        if !same {
+            return Ok(());
+        }
+        log::debug!("task {}: ending the docker client {} of an earlier run", self.key(), client.id);
+        if let Err(error) = platform::kill_group(client.id) {
+            log::warn!("task {}: the docker client {} can't be ended: {error}", self.key(), client.id);
+        }
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while platform::start_time(client.id) == client.started && Instant::now() < deadline {
+            self.pause(Duration::from_millis(20))?;
+        }
+        Ok(())
+    }
+
+    /// Writes down that an image, a mount or a runtime kept the container from starting: in the engine's words where
+    /// it left some with the container, else in those that the client printed.
+    fn end_unstarted_with(&mut self, engine_error: &str) -> Result<(), Halt> {
+        self.tell(Happened::CouldNotStart);
+        let client_words = read_tail(&self.files.stderr(), 8192).unwrap_or_default();
+        let mut why = last_words("", if engine_error.is_empty() { &client_words } else { engine_error })
+            .unwrap_or_else(|| "docker gave no reason".to_owned());
+        let image = &self.shop.config.executor.image;
+        if let Ok(false) = self.shop.docker.has_image(image) {
+            why.push_str(&format!(
+                "\nThe image `{image}` (`executor.image`) isn't on this machine; build it, for example with \
+                 `docker build -t {image} executor-example`, or pull it."
+            ));
+        }
+        log::error!("task {}: the container can't be started: {why}", self.key());
+        self.end_before_start(format!("the container can't be started: {why}"))
+    }
+
+    fn remove_cid(&self) -> Result<(), Halt> {
+        match fs::remove_file(self.files.cid()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Halt::later(format!("`{}` can't be removed: {error}", self.files.cid().display())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn spec(&self, name: &str) -> RunSpec {
+        let config = &self.shop.config;
+        let executor = &config.executor;
+        let mut binds =
+            vec![Bind { source: self.workspace.dir().to_owned(), target: WORKSPACE.to_owned(), readonly: false }];
+        binds.extend(config.paths.mounts.iter().map(|mount| Bind {
+            source: mount.host.clone(),
+            target: mount.container.clone(),
+            readonly: mount.readonly,
+        }));
+        let (entrypoint, args) = match &executor.program {
+            Program::Standard => (None, Vec::new()),
+            Program::Bash(script) => (Some("bash".to_owned()), vec![script.clone()]),
+            Program::Python(script) => (Some("python".to_owned()), vec![script.clone()]),
+            Program::Custom(words) => (words.first().cloned(), words.iter().skip(1).cloned().collect()),
+        };
+        let timeout = executor.timeout().map_or(0, |limit| limit.as_secs());
+        // Of what the Server sends, only the checked key of the task's id stands in the command.
+        let key = self.key().as_str().to_owned();
+        RunSpec {
+            name: name.to_owned(),
+            cidfile: self.files.cid(),
+            labels: vec![
+                (TASK_LABEL, key.clone()),
+                (SERVICE_LABEL, self.record.service_id.clone()),
+                (INSTANCE_LABEL, self.shop.instance_id.clone()),
+            ],
+            binds,
+            working_dir: executor.working_dir.clone(),
+            env: vec![("TASK_ID", key), ("TIMEOUT", timeout.to_string())],
+            memory_limit: executor.memory_limit.clone(),
+            entrypoint,
+            image: executor.image.clone(),
+            args,
+        }
+    }
+}
+
+/// Whether docker has written the container's id: the file is made first and filled when the container exists.
+fn has_cid(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.len() > 0)
+}

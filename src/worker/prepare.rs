@@ -1,0 +1,103 @@
+//! From `accepted` to `prepared`: the workspace, the input files and `task.json`.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use super::{Halt, Run};
+use crate::client::ClientError;
+use crate::platform;
+use crate::protocol::InputFile;
+use crate::record::Phase;
+use crate::retry::Backoff;
+use crate::workspace::input_names;
+
+/// How often a download is tried that fails while other calls succeed, before it counts as the file's fault.
+const TRIES: u32 = 5;
+
+/// Why the workspace isn't complete.
+enum Trouble {
+    /// The task can't be done.
+    Task(String),
+    /// The worker has to stop here.
+    Halt(Halt),
+    /// The task was cancelled meanwhile.
+    Stopped,
+}
+
+impl From<Halt> for Trouble {
+    fn from(halt: Halt) -> Self {
+        Self::Halt(halt)
+    }
+}
+
+impl Run<'_> {
+    pub(super) fn prepare(&mut self) -> Result<(), Halt> {
+        match self.fill_workspace() {
+            Ok(()) => self.advance(Phase::Prepared),
+            Err(Trouble::Task(message)) => {
+                log::warn!("task {}: {message}", self.key());
+                self.end_before_start(message)
+            }
+            Err(Trouble::Halt(halt)) => Err(halt),
+            Err(Trouble::Stopped) => self.end_before_start(String::new()),
+        }
+    }
+
+    fn fill_workspace(&mut self) -> Result<(), Trouble> {
+        let local = |error: io::Error| Trouble::Task(format!("the workspace can't be made: {error}"));
+        self.workspace.create().map_err(local)?;
+        let names = input_names(&self.record.task);
+        let files = self.record.task.input_files.clone();
+        for (file, name) in files.iter().zip(&names) {
+            self.fetch(file, name)?;
+        }
+        self.workspace.write_task(&self.record.task, &names).map_err(local)?;
+        Ok(())
+    }
+
+    /// Brings one input file to its place. What lies there under its name is whole: downloads arrive beside the record
+    /// and are moved when they are complete.
+    fn fetch(&mut self, file: &InputFile, name: &str) -> Result<(), Trouble> {
+        let place = self.workspace.input(name);
+        let part = self.files.partial_download();
+        let mut backoff = Backoff::default();
+        let mut failures = 0;
+        loop {
+            self.take_orders()?;
+            if self.record.stop.is_some() {
+                return Err(Trouble::Stopped);
+            }
+            if fs::symlink_metadata(&place).is_ok_and(|meta| meta.is_file() && meta.len() == file.size_bytes) {
+                return Ok(());
+            }
+            let answered = self.shop.client.answered();
+            let error = match self.download(file, &part) {
+                Ok(()) => {
+                    let moved = platform::open_to_all(&part).and_then(|()| fs::rename(&part, &place));
+                    moved.map_err(|error| Trouble::Task(format!("input file `{name}` can't be written: {error}")))?;
+                    continue;
+                }
+                Err(error) => error,
+            };
+            let is_ours = matches!(error, ClientError::Local(_));
+            let is_final = !error.is_retryable() && !error.is_unauthorized();
+            // A failure says something about the file only if the Server can be reached at all.
+            if self.shop.client.answered() > answered || matches!(error, ClientError::WrongLength { .. }) {
+                failures += 1;
+            }
+            let wrong_length_again = matches!(error, ClientError::WrongLength { .. }) && failures < 3;
+            if failures >= TRIES || (is_final && !wrong_length_again) || is_ours {
+                return Err(Trouble::Task(format!("input file `{name}` can't be fetched: {error}")));
+            }
+            let pause = backoff.next(error.retry_after());
+            log::warn!("task {}: input file `{name}`: {error}; trying again in {} s", self.key(), pause.as_secs());
+            self.pause(pause)?;
+        }
+    }
+
+    fn download(&self, file: &InputFile, part: &Path) -> Result<(), ClientError> {
+        let mut sink = File::create(part).map_err(ClientError::Local)?;
+        self.shop.client.download(&file.id, file.size_bytes, &mut sink)
+    }
+}
