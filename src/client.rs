@@ -437,7 +437,10 @@ fn classify(error: ureq::Error) -> ClientError {
 fn path_segment(text: &str) -> String {
     let mut segment = String::new();
     for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_~".contains(&byte) || (byte == b'.' && text.trim_matches('.') != "") {
+        if byte.is_ascii_alphanumeric()
+            || b"-_~".contains(&byte)
+            || (byte == b'.' && !text.trim_matches('.').is_empty())
+        {
             segment.push(char::from(byte));
         } else {
             segment.push_str(&format!("%{byte:02X}"));

@@ -357,9 +357,8 @@ impl Store {
         }
     }
 
-    /// Every task that has a record, and every folder whose record can't be read, with the reason. Folders without a
-    /// record, which a crash left before anything was accepted, are removed.
-    pub fn load_all(&self) -> io::Result<(Vec<(TaskFiles, Record)>, Vec<(PathBuf, io::Error)>)> {
+    /// Reads every record, the earliest offer first.
+    pub fn load_all(&self) -> io::Result<Loaded> {
         let (mut loaded, mut broken) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(&self.root)? {
             let dir = entry?.path();
@@ -368,14 +367,21 @@ impl Store {
             let files = TaskFiles { dir: dir.clone(), key };
             match files.load() {
                 Ok(Some(record)) => loaded.push((files, record)),
-                Ok(None) if dir.is_dir() => fs::remove_dir_all(&dir)?,
                 Ok(None) => {}
                 Err(error) => broken.push((dir, error)),
             }
         }
         loaded.sort_by_key(|(_, record)| record.offered_at);
-        Ok((loaded, broken))
+        Ok(Loaded { tasks: loaded, broken })
     }
+}
+
+/// What [`Store::load_all`] found.
+pub struct Loaded {
+    /// Every task that has a record.
+    pub tasks: Vec<(TaskFiles, Record)>,
+    /// Folders whose record can't be read, and why.
+    pub broken: Vec<(PathBuf, io::Error)>,
 }
 
 #[cfg(test)]
@@ -426,22 +432,21 @@ mod tests {
         record.phase = Phase::Prepared;
         record.stop = Some(StopReason::Timeout { minutes: 3 });
         files.save(&record).unwrap();
-        let (loaded, broken) = store.load_all().unwrap();
-        assert!(broken.is_empty());
-        assert_eq!(format!("{:?}", loaded[0].1), format!("{record:?}"));
+        let loaded = store.load_all().unwrap();
+        assert!(loaded.broken.is_empty());
+        assert_eq!(format!("{:?}", loaded.tasks[0].1), format!("{record:?}"));
     }
 
     #[test]
-    fn a_broken_record_is_named_and_an_empty_folder_goes() {
+    fn a_broken_record_is_named_and_an_empty_folder_is_no_task() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         fs::create_dir(dir.path().join("tasks/empty")).unwrap();
         fs::create_dir(dir.path().join("tasks/broken")).unwrap();
         fs::write(dir.path().join("tasks/broken/record.json"), "{\"pha").unwrap();
-        let (loaded, broken) = store.load_all().unwrap();
-        assert!(loaded.is_empty());
-        assert_eq!(broken[0].0, dir.path().join("tasks/broken"));
-        assert!(!dir.path().join("tasks/empty").exists());
+        let loaded = store.load_all().unwrap();
+        assert!(loaded.tasks.is_empty());
+        assert_eq!((loaded.broken.len(), &loaded.broken[0].0), (1, &dir.path().join("tasks/broken")));
     }
 
     #[test]

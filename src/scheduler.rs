@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use crate::client::{Client, ClientError};
 use crate::monitor::{Machine, Monitor, Suspect};
 use crate::protocol::{AgentStatus, Load};
-use crate::record::{Phase, Record, Store, TaskFiles, TaskKey};
+use crate::record::{Loaded, Phase, Record, Store, TaskFiles, TaskKey};
 use crate::retry::Backoff;
 use crate::state::{State, StateFile};
 use crate::worker::{self, Happened, Job, News, Order, PutDown, Shop};
@@ -351,7 +351,7 @@ impl Scheduler {
     /// How many tasks have a container that may be running, and how many have ended and aren't settled.
     fn unfinished(&self) -> (usize, usize) {
         match self.store.load_all() {
-            Ok((tasks, _)) => {
+            Ok(Loaded { tasks, .. }) => {
                 let count = |phases: &[Phase]| tasks.iter().filter(|(_, task)| phases.contains(&task.phase)).count();
                 let running =
                     tasks.iter().filter(|(files, task)| task.phase == Phase::Prepared && files.cid().exists());
@@ -366,7 +366,7 @@ impl Scheduler {
 
     /// Takes up what an earlier run has left and returns how many tasks of that take a worker.
     fn recover(&mut self) -> io::Result<usize> {
-        let (tasks, broken) = self.store.load_all()?;
+        let Loaded { tasks, broken } = self.store.load_all()?;
         for (dir, error) in broken {
             log::error!("the record in `{}` can't be read and is left alone: {error}", dir.display());
         }

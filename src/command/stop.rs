@@ -41,7 +41,7 @@ pub fn stop(file: &Path) -> Done {
     };
     instance::remove_stale_pid_file(data_dir).map_err(unusable)?;
     println!("{how} (pid {pid}).");
-    let kept = Store::open(data_dir).and_then(|store| store.load_all()).map_err(unusable)?.0;
+    let kept = Store::open(data_dir).and_then(|store| store.load_all()).map_err(unusable)?.tasks;
     let unfinished = kept.iter().filter(|(_, task)| task.phase < Phase::Exited).count();
     let undelivered = kept.iter().filter(|(_, task)| (Phase::Exited..Phase::Settled).contains(&task.phase)).count();
     if unfinished > 0 {

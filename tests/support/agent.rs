@@ -48,10 +48,7 @@ impl Agent {
         Builder {
             server: server.control(),
             folder_name: "agent".to_owned(),
-            config: Config::Usual {
-                credentials: Some(server.service()),
-                fragments: Vec::new(),
-            },
+            config: Config::Usual { credentials: Some(server.service()), fragments: Vec::new() },
             environment: BTreeMap::new(),
         }
     }
@@ -215,10 +212,7 @@ impl Builder {
     pub fn build(self) -> Agent {
         let folder = Folder::new(self.server.clone(), &self.folder_name, self.environment);
         let text = match self.config {
-            Config::Usual {
-                credentials,
-                fragments,
-            } => {
+            Config::Usual { credentials, fragments } => {
                 let text = config::usual(&self.server.url(), credentials.as_ref());
                 let lay = |text: String, fragment: &String| config::laid_over(&text, fragment);
                 Some(fragments.iter().fold(text, lay))
@@ -226,9 +220,7 @@ impl Builder {
             Config::Verbatim(text) => Some(text),
             Config::Absent => None,
         };
-        let agent = Agent {
-            folder: Arc::new(folder),
-        };
+        let agent = Agent { folder: Arc::new(folder) };
         if let Some(text) = text {
             agent.write("config.toml", text);
         }

@@ -59,6 +59,14 @@ pub fn docker(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
+/// Runs `docker` for a report or a cleaning up: what it wrote, nothing where there is no docker. A
+/// test that is failing must not fail over that.
+pub fn docker_if_there(arguments: &[&str]) -> String {
+    let output = Command::new("docker").args(arguments).output();
+    let output = output.map(|output| output.stdout).unwrap_or_default();
+    String::from_utf8_lossy(&output).trim().to_owned()
+}
+
 /// Runs `docker`, whatever comes of it.
 pub fn docker_output(arguments: &[&str]) -> Output {
     let output = Command::new("docker").args(arguments).output();
@@ -186,9 +194,7 @@ fn static_busybox() -> PathBuf {
         fs::read(path).is_ok_and(|bytes| {
             // A dynamically linked program names its loader, which the image doesn't have.
             let loader = b"/ld-";
-            !bytes[..bytes.len().min(8192)]
-                .windows(loader.len())
-                .any(|part| part == loader)
+            !bytes[..bytes.len().min(8192)].windows(loader.len()).any(|part| part == loader)
         })
     });
     let remedy = "the test image needs a static busybox: install the package `busybox-static` \
@@ -241,13 +247,7 @@ pub fn container_exists(name: &str) -> bool {
 
 /// `created`, `running`, `exited`, …; `None` when there is no such container.
 pub fn container_state(name: &str) -> Option<String> {
-    let output = docker_output(&[
-        "container",
-        "inspect",
-        "--format",
-        "{{.State.Status}}",
-        name,
-    ]);
+    let output = docker_output(&["container", "inspect", "--format", "{{.State.Status}}", name]);
     let state = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     (output.status.success() && !state.is_empty()).then_some(state)
 }
@@ -265,6 +265,14 @@ pub fn containers_with_label(label: &str) -> Vec<String> {
 fn names(filter: &str) -> Vec<String> {
     let list = docker(&["ps", "--all", "--filter", filter, "--format", "{{.Names}}"]);
     list.lines().map(str::to_owned).collect()
+}
+
+/// Removes the containers that a filter of `docker ps` finds, in whatever state they are.
+pub fn remove_containers(filter: &str) {
+    let ids = docker_if_there(&["ps", "--all", "--quiet", "--filter", filter]);
+    for id in ids.lines() {
+        docker_if_there(&["rm", "--force", "--volumes", id]);
+    }
 }
 
 /// Fails the test unless every container whose task id begins so is gone within a few seconds.
@@ -285,19 +293,14 @@ pub fn assert_no_containers(task_prefix: &str) {
 pub fn wait_container_state(task_id: &str, state: &str, deadline: Duration) {
     let name = container_name(task_id);
     let what = format!("`{name}` to be {state}");
-    wait_until(&what, deadline, || {
-        container_state(&name).as_deref() == Some(state)
-    });
+    wait_until(&what, deadline, || container_state(&name).as_deref() == Some(state));
 }
 
 /// Waits until the condition holds; fails the test at the deadline.
 pub fn wait_until(what: &str, deadline: Duration, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + deadline;
     while !holds() {
-        assert!(
-            Instant::now() < until,
-            "waited {deadline:?} in vain for {what}"
-        );
+        assert!(Instant::now() < until, "waited {deadline:?} in vain for {what}");
         thread::sleep(Duration::from_millis(20));
     }
 }

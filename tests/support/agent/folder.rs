@@ -38,10 +38,7 @@ impl Folder {
     pub fn new(server: Control, name: &str, extra: BTreeMap<String, String>) -> Self {
         let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
         fs::create_dir_all(parent).expect("make the folder for temporary files");
-        let root = tempfile::Builder::new()
-            .prefix("agent-")
-            .tempdir_in(parent)
-            .expect("make a folder for an agent");
+        let root = tempfile::Builder::new().prefix("agent-").tempdir_in(parent).expect("make a folder for an agent");
         // The program says paths as the system knows them; comparing needs the same form.
         let root_path = fs::canonicalize(root.path()).expect("find the agent's folder");
         for part in [name, "home", "tmp", "runs"] {
@@ -117,9 +114,8 @@ impl Folder {
         if self.instance().is_some() {
             let prefix = docker::container_name(self.server.task_prefix());
             let filter = format!("name={prefix}");
-            let output = docker::docker_output(&["ps", "--all", "--filter", &filter]);
             let _ = writeln!(text, "--- containers");
-            text.push_str(&String::from_utf8_lossy(&output.stdout));
+            text.push_str(&docker::docker_if_there(&["ps", "--all", "--filter", &filter]));
         }
         text
     }
@@ -127,17 +123,21 @@ impl Folder {
     /// Ends what still runs and removes the containers. A docker client outlives a killed agent and may
     /// create its container only now, so processes go first.
     fn clean_up(&self, last_user: bool) {
-        processes::kill_all_with_variable("TMPDIR", &self.environment["TMPDIR"]);
+        let killed = processes::kill_all_with_variable("TMPDIR", &self.environment["TMPDIR"]);
         let Some(instance) = self.instance() else {
             return;
         };
-        let mut names = docker::containers_with_label(&format!("open-aaas.instance={instance}"));
-        if last_user {
-            let prefix = docker::container_name(self.server.task_prefix());
-            names.extend(docker::containers_with_prefix(&prefix));
-        }
-        for name in names {
-            docker::docker_output(&["rm", "--force", "--volumes", &name]);
+        // The engine finishes what a client asked for just before it was killed.
+        let rounds = if killed > 0 { 3 } else { 1 };
+        for round in 0..rounds {
+            if round > 0 {
+                thread::sleep(Duration::from_millis(100));
+            }
+            docker::remove_containers(&format!("label=open-aaas.instance={instance}"));
+            if last_user {
+                let prefix = docker::container_name(self.server.task_prefix());
+                docker::remove_containers(&format!("name={prefix}"));
+            }
         }
     }
 
@@ -158,7 +158,7 @@ impl Folder {
             let remove = "rm -rf /rest/* /rest/.[!.]*";
             let arguments = ["run", "--rm", "--volume", &mount, "--entrypoint", "/bin/sh"];
             let rest = [docker::TEST_IMAGE, "-c", remove];
-            docker::docker_output(&[arguments.as_slice(), rest.as_slice()].concat());
+            docker::docker_if_there(&[arguments.as_slice(), rest.as_slice()].concat());
         }
         let _ = root.close();
     }

@@ -67,9 +67,7 @@ impl Invocation {
     /// Starts the program and leaves it running.
     pub fn start(self) -> Running {
         let program = env!("CARGO_BIN_EXE_agent-core");
-        let words = [program.to_owned()]
-            .into_iter()
-            .chain(self.arguments.iter().cloned());
+        let words = [program.to_owned()].into_iter().chain(self.arguments.iter().cloned());
         let words: Vec<String> = words.collect();
         let (number, stdout, stderr) = self.folder.add_run(words.join(" "), &self.cwd);
         let file = |path: &PathBuf| File::create(path).expect("open a file for a run's output");
@@ -88,21 +86,12 @@ impl Invocation {
         if self.own_group {
             into_own_group(&mut command);
         }
-        let mut child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("{program}: {error}"));
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
         if let (Some(text), Some(mut stdin)) = (self.stdin, child.stdin.take()) {
             // A program that doesn't read its input closes the pipe; its answer tells the rest.
             let _ = stdin.write_all(text.as_bytes());
         }
-        Running {
-            folder: self.folder,
-            child,
-            number,
-            stdout,
-            stderr,
-            ended: None,
-        }
+        Running { folder: self.folder, child, number, stdout, stderr, ended: None }
     }
 
     /// Runs the program to its end.
@@ -110,12 +99,7 @@ impl Invocation {
         let command = self.arguments.join(" ");
         let mut running = self.start();
         let status = running.wait_exit(LONGEST_RUN);
-        Finished {
-            command,
-            stdout: read(&running.stdout),
-            stderr: read(&running.stderr),
-            status,
-        }
+        Finished { command, stdout: read(&running.stdout), stderr: read(&running.stderr), status }
     }
 }
 
@@ -145,22 +129,14 @@ impl Finished {
     /// Fails the test when standard output doesn't have this text.
     pub fn expect_stdout(&self, text: &str) -> &Self {
         let command = &self.command;
-        assert!(
-            self.stdout.contains(text),
-            "standard output of `{command}` lacks {text:?}:\n{}",
-            self.stdout
-        );
+        assert!(self.stdout.contains(text), "standard output of `{command}` lacks {text:?}:\n{}", self.stdout);
         self
     }
 
     /// Fails the test when standard error doesn't have this text.
     pub fn expect_stderr(&self, text: &str) -> &Self {
         let command = &self.command;
-        assert!(
-            self.stderr.contains(text),
-            "standard error of `{command}` lacks {text:?}:\n{}",
-            self.stderr
-        );
+        assert!(self.stderr.contains(text), "standard error of `{command}` lacks {text:?}:\n{}", self.stderr);
         self
     }
 }
@@ -246,10 +222,7 @@ impl Running {
     pub fn wait_exit(&mut self, deadline: Duration) -> ExitStatus {
         let until = Instant::now() + deadline;
         while self.is_running() {
-            assert!(
-                Instant::now() < until,
-                "the program still runs after {deadline:?}"
-            );
+            assert!(Instant::now() < until, "the program still runs after {deadline:?}");
             thread::sleep(Duration::from_millis(5));
         }
         self.ended.expect("the program has ended")

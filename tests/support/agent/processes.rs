@@ -10,6 +10,7 @@ pub use other::kill_all_with_variable;
 mod unix {
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
+    use std::collections::HashSet;
     use std::fs;
     use std::thread;
     use std::time::Duration;
@@ -28,20 +29,23 @@ mod unix {
     }
 
     /// Kills every process that was started with this variable and value: a detached agent, and docker
-    /// clients that outlived theirs. The value must be one that nobody else has.
-    pub fn kill_all_with_variable(name: &str, value: &str) {
+    /// clients that outlived theirs. The value must be one that nobody else has. Returns their number.
+    pub fn kill_all_with_variable(name: &str, value: &str) -> usize {
         let entry = format!("{name}={value}").into_bytes();
+        let mut killed = HashSet::new();
         // A process that is about to start another one may be a step ahead.
         for _ in 0..100 {
             let found = processes_with(&entry);
             if found.is_empty() {
-                return;
+                break;
             }
             for process in found {
                 send(process, Signal::SIGKILL);
+                killed.insert(process);
             }
             thread::sleep(Duration::from_millis(10));
         }
+        killed.len()
     }
 
     fn processes_with(entry: &[u8]) -> Vec<u32> {
@@ -63,5 +67,7 @@ mod unix {
 #[cfg(not(unix))]
 mod other {
     /// Nothing: where there is no `/proc`, a test ends its processes itself.
-    pub fn kill_all_with_variable(_name: &str, _value: &str) {}
+    pub fn kill_all_with_variable(_name: &str, _value: &str) -> usize {
+        0
+    }
 }

@@ -66,13 +66,7 @@ impl<'a> Exchange<'a> {
             _ => {}
         }
         let number = inner.log.add(request.clone());
-        Self {
-            control,
-            inner,
-            request,
-            number,
-            epoch,
-        }
+        Self { control, inner, request, number, epoch }
     }
 
     fn note(&self) {
@@ -141,12 +135,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// Plays the faults that strike while the body is still on its way.
-    fn run_early(
-        &mut self,
-        connection: &mut BufReader<Stream>,
-        head: &Head,
-        fault: &Fault,
-    ) -> io::Result<Next> {
+    fn run_early(&mut self, connection: &mut BufReader<Stream>, head: &Head, fault: &Fault) -> io::Result<Next> {
         let after = match fault {
             Fault::AnswerEarly(response) => return self.answer_early(connection, response),
             Fault::CutBody(after) | Fault::StallBody(after) => *after,
@@ -166,14 +155,12 @@ impl<'a> Exchange<'a> {
 
     /// Answers without having read the body, and closes as nginx does: it goes on reading for a while,
     /// since a close with unread data would reset the connection and take the answer along.
-    fn answer_early(
-        &mut self,
-        connection: &mut BufReader<Stream>,
-        response: &Response,
-    ) -> io::Result<Next> {
+    fn answer_early(&mut self, connection: &mut BufReader<Stream>, response: &Response) -> io::Result<Next> {
         let stream = connection.get_mut();
-        send(stream, response, &mut |_| Ok(PIECE))?;
-        self.answered(response.status);
+        let response = response.clone().header("connection", "close");
+        self.answering(response.status);
+        send(stream, &response, &mut |_| Ok(PIECE))?;
+        self.answered();
         let _ = stream.socket().shutdown(Shutdown::Write);
         let until = Instant::now() + Duration::from_secs(2);
         let mut scrap = [0; PIECE];
@@ -189,8 +176,13 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    fn answered(&mut self, status: u16) {
+    /// Noted before the first byte goes out: whoever has the answer finds its status in the log.
+    fn answering(&mut self, status: u16) {
         self.request.status = Some(status);
+        self.note();
+    }
+
+    fn answered(&mut self) {
         self.request.answered = Some(Instant::now());
         self.note();
     }
@@ -209,9 +201,7 @@ impl<'a> Exchange<'a> {
     fn act(&mut self, stream: &mut Stream, content: Content) -> io::Result<Next> {
         let faults = self.pick(Phase::Whole);
         self.call(&faults, Moment::Arrived);
-        let acting = faults
-            .iter()
-            .find(|fault| !matches!(fault, Fault::Call(..)));
+        let acting = faults.iter().find(|fault| !matches!(fault, Fault::Call(..)));
         match acting {
             Some(Fault::Reset) => {
                 stream.reset_on_close();
@@ -237,19 +227,19 @@ impl<'a> Exchange<'a> {
                 return Ok(Next::Close);
             }
             Some(Fault::WrongLength(difference)) => {
-                let length = response.body.len().saturating_add_signed(
-                    isize::try_from(*difference).expect("a test's sizes fit into memory"),
-                );
+                let length = response
+                    .body
+                    .len()
+                    .saturating_add_signed(isize::try_from(*difference).expect("a test's sizes fit into memory"));
                 response.body.resize(length, b'x');
             }
             _ => {}
         }
+        self.answering(response.status);
         let sent = self.send(stream, &response, acting);
-        match sent {
-            Ok(true) => self.answered(response.status),
-            Ok(false) | Err(_) => self.request.status = Some(response.status),
+        if let Ok(true) = sent {
+            self.answered();
         }
-        self.note();
         self.call(&faults, Moment::Answered);
         match sent? {
             true => Ok(Next::KeepAlive),
@@ -270,43 +260,33 @@ impl<'a> Exchange<'a> {
     }
 
     /// Writes the answer in the way the fault wants it; false when it was not written whole.
-    fn send(
-        &self,
-        stream: &mut Stream,
-        response: &Response,
-        fault: Option<&Fault>,
-    ) -> io::Result<bool> {
+    fn send(&self, stream: &mut Stream, response: &Response, fault: Option<&Fault>) -> io::Result<bool> {
         let gate = &self.inner.gate;
         let stop_at = |end: usize, done: usize| match end.saturating_sub(done) {
             0 => Err(ErrorKind::Interrupted.into()),
             left => Ok(left.min(PIECE)),
         };
-        let sent =
-            match fault {
-                Some(Fault::Truncated) => {
-                    let half = response.body.len() / 2;
-                    send(stream, response, &mut |done| stop_at(half, done))
+        let sent = match fault {
+            Some(Fault::Truncated) => {
+                let half = response.body.len() / 2;
+                send(stream, response, &mut |done| stop_at(half, done))
+            }
+            Some(Fault::CutAnswer(after)) => send(stream, response, &mut |done| stop_at(*after, done)),
+            Some(Fault::StallAnswer(after)) => send(stream, response, &mut |done| {
+                let piece = stop_at(*after, done);
+                if piece.is_err() {
+                    gate.wait_for_its_end(self.epoch);
                 }
-                Some(Fault::CutAnswer(after)) => {
-                    send(stream, response, &mut |done| stop_at(*after, done))
-                }
-                Some(Fault::StallAnswer(after)) => send(stream, response, &mut |done| {
-                    let piece = stop_at(*after, done);
-                    if piece.is_err() {
-                        gate.wait_for_its_end(self.epoch);
-                    }
-                    piece
-                }),
-                Some(Fault::DripAnswer { piece, pause }) => {
-                    send(stream, response, &mut |done| match done == 0
-                        || gate.wait(self.epoch, *pause)
-                    {
-                        true => Ok(*piece),
-                        false => Err(ErrorKind::Interrupted.into()),
-                    })
-                }
-                _ => send(stream, response, &mut |_| Ok(PIECE)),
-            };
+                piece
+            }),
+            Some(Fault::DripAnswer { piece, pause }) => {
+                send(stream, response, &mut |done| match done == 0 || gate.wait(self.epoch, *pause) {
+                    true => Ok(*piece),
+                    false => Err(ErrorKind::Interrupted.into()),
+                })
+            }
+            _ => send(stream, response, &mut |_| Ok(PIECE)),
+        };
         match sent {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(false),

@@ -24,23 +24,13 @@ pub struct Match {
 impl Match {
     /// Every request.
     pub fn any() -> Self {
-        Self {
-            call: None,
-            task: None,
-            filename: None,
-            predicate: None,
-            skip: 0,
-            times: usize::MAX,
-        }
+        Self { call: None, task: None, filename: None, predicate: None, skip: 0, times: usize::MAX }
     }
 
     /// Requests with this word as a segment of the path: `register`, `heartbeat`, `poll`, `accept`,
     /// `download`, `upload`, `list` or `complete`.
     pub fn path(call: &str) -> Self {
-        Self {
-            call: Some(call.to_owned()),
-            ..Self::any()
-        }
+        Self { call: Some(call.to_owned()), ..Self::any() }
     }
 
     /// Requests about this task. Downloads count to the task of their file; polls have none.
@@ -167,10 +157,7 @@ impl Fault {
     }
 
     fn is_early(&self) -> bool {
-        matches!(
-            self,
-            Self::AnswerEarly(_) | Self::CutBody(_) | Self::StallBody(_)
-        )
+        matches!(self, Self::AnswerEarly(_) | Self::CutBody(_) | Self::StallBody(_))
     }
 
     /// A word for the request log.
@@ -232,13 +219,7 @@ pub struct FaultBook(Mutex<Vec<Rule>>);
 impl FaultBook {
     pub fn add(&self, which: Match, fault: Fault) -> FaultId {
         let mut rules = self.0.lock().expect("no thread panics with this lock");
-        rules.push(Rule {
-            which,
-            fault,
-            seen: 0,
-            hits: 0,
-            removed: false,
-        });
+        rules.push(Rule { which, fault, seen: 0, hits: 0, removed: false });
         FaultId(rules.len() - 1)
     }
 

@@ -17,10 +17,7 @@ pub struct Headers(pub Vec<(String, String)>);
 impl Headers {
     /// The first header of that name, whatever its case.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+        self.0.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 }
 
@@ -48,9 +45,7 @@ pub fn read_head(connection: &mut BufReader<Stream>) -> io::Result<Option<Head>>
     }
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut request = httparse::Request::new(&mut headers);
-    request
-        .parse(&text)
-        .map_err(|error| invalid(&format!("not an HTTP request: {error}")))?;
+    request.parse(&text).map_err(|error| invalid(&format!("not an HTTP request: {error}")))?;
     Ok(Some(Head {
         method: request.method.unwrap_or_default().to_owned(),
         target: request.path.unwrap_or_default().to_owned(),
@@ -85,15 +80,8 @@ pub struct Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    pub fn new(
-        connection: &'a mut BufReader<Stream>,
-        head: &Head,
-        deadline: Instant,
-    ) -> io::Result<Self> {
-        let chunked = head
-            .headers
-            .get("transfer-encoding")
-            .is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
+    pub fn new(connection: &'a mut BufReader<Stream>, head: &Head, deadline: Instant) -> io::Result<Self> {
+        let chunked = head.headers.get("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
         let left = match (chunked, head.headers.get("content-length")) {
             (true, Some(_)) => return Err(invalid("both a length and chunks")),
             (true, None) => Left::NextChunk { first: true },
@@ -103,17 +91,8 @@ impl<'a> Body<'a> {
             },
             (false, None) => Left::Nothing,
         };
-        let owes_continue = head
-            .headers
-            .get("expect")
-            .is_some_and(|value| value.eq_ignore_ascii_case("100-continue"));
-        Ok(Self {
-            connection,
-            left,
-            deadline,
-            owes_continue,
-            size: 0,
-        })
+        let owes_continue = head.headers.get("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue"));
+        Ok(Self { connection, left, deadline, owes_continue, size: 0 })
     }
 
     /// Reads and forgets what is left, so that the connection can carry another request.
@@ -177,13 +156,8 @@ impl Read for Body<'_> {
             Left::Bytes(left) | Left::Chunk(left) => left,
             Left::Nothing | Left::NextChunk { .. } => return Ok(0),
         };
-        let want = buffer
-            .len()
-            .min(usize::try_from(left).unwrap_or(usize::MAX));
-        let got = self
-            .connection
-            .read(&mut buffer[..want])
-            .map_err(timed_out)?;
+        let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let got = self.connection.read(&mut buffer[..want]).map_err(timed_out)?;
         if got == 0 {
             return Err(ErrorKind::UnexpectedEof.into());
         }
@@ -231,10 +205,7 @@ impl Response {
     }
 
     pub fn streamed(content_type: &str, body: impl Into<Vec<u8>>) -> Self {
-        Self {
-            streamed: true,
-            ..Self::new(200, content_type, body)
-        }
+        Self { streamed: true, ..Self::new(200, content_type, body) }
     }
 
     #[must_use]

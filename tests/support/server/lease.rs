@@ -8,9 +8,7 @@ impl State {
     /// Looks for services that have been silent for `timeout`. If there is one, the tasks of *every*
     /// offline service go back, those too that said `offline` themselves.
     pub fn check_heartbeats(&mut self, now: Instant, timeout: Duration) {
-        let silent = |since: Option<Instant>| {
-            since.is_some_and(|at| now.saturating_duration_since(at) > timeout)
-        };
+        let silent = |since: Option<Instant>| since.is_some_and(|at| now.saturating_duration_since(at) > timeout);
         let mut found = false;
         for service in &mut self.services {
             if service.status != "offline" && silent(service.last_heartbeat) {

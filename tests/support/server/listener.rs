@@ -29,11 +29,7 @@ impl Gate {
             if left.is_zero() {
                 return true;
             }
-            now = self
-                .changed
-                .wait_timeout(now, left)
-                .expect("no thread panics with this lock")
-                .0;
+            now = self.changed.wait_timeout(now, left).expect("no thread panics with this lock").0;
         }
         false
     }
@@ -66,10 +62,7 @@ impl Port {
         let reservation = bound(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
         let address = reservation.local_addr()?.as_socket();
         let address = address.ok_or_else(|| io::Error::other("the socket has no address"))?;
-        Ok(Self {
-            _reservation: reservation,
-            address,
-        })
+        Ok(Self { _reservation: reservation, address })
     }
 
     fn listen(&self) -> io::Result<TcpListener> {
@@ -166,10 +159,7 @@ fn start_connection(control: &Control, socket: TcpStream, epoch: u64) -> JoinHan
         };
         let mut connection = BufReader::new(stream);
         // Dropped before the connection: only the close of a socket's last handle can be a reset.
-        let _listed = Listed {
-            connections: &control.inner.connections,
-            number,
-        };
+        let _listed = Listed { connections: &control.inner.connections, number };
         serve(&control, &mut connection, epoch);
     })
 }

@@ -111,9 +111,7 @@ impl FakeServer {
             prefix,
             options,
         };
-        let control = Control {
-            inner: Arc::new(inner),
-        };
+        let control = Control { inner: Arc::new(inner) };
         control.resume();
         let watched = control.clone();
         let watch = thread::spawn(move || {
@@ -173,10 +171,7 @@ impl Control {
             None => "http",
         };
         let options = &self.inner.options;
-        format!(
-            "{scheme}://{}{}",
-            self.inner.port.address, options.path_prefix
-        )
+        format!("{scheme}://{}{}", self.inner.port.address, options.path_prefix)
     }
 
     /// The certificate of the authority that signed this https Server's, for `SSL_CERT_FILE`.
@@ -314,6 +309,11 @@ impl Control {
         files.find(|file| file.id == file_id).cloned()
     }
 
+    /// How many uploads have begun and are not whole yet.
+    pub fn unfinished_uploads(&self) -> usize {
+        self.inner.state().unfinished_uploads()
+    }
+
     /// How many uploads were lost because two of one task ran at the same time.
     pub fn spoiled_uploads(&self) -> usize {
         self.inner.state().spoiled_uploads
@@ -339,10 +339,7 @@ impl Control {
     pub fn wait_until(&self, what: &str, deadline: Duration, mut holds: impl FnMut(&Self) -> bool) {
         let until = Instant::now() + deadline;
         while !holds(self) {
-            assert!(
-                Instant::now() < until,
-                "waited {deadline:?} in vain for {what}"
-            );
+            assert!(Instant::now() < until, "waited {deadline:?} in vain for {what}");
             thread::sleep(Duration::from_millis(5));
         }
     }

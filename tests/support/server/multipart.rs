@@ -24,8 +24,8 @@ impl<R: Read> Parts<R> {
         if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
             return Err(invalid("the Content-Type is not multipart/form-data"));
         }
-        let boundary = parameter(parameters, "boundary")
-            .ok_or_else(|| invalid("the Content-Type names no boundary"))?;
+        let boundary =
+            parameter(parameters, "boundary").ok_or_else(|| invalid("the Content-Type names no boundary"))?;
         let mut parts = Self {
             input: BufReader::with_capacity(64 * 1024, body),
             delimiter: format!("--{boundary}").into_bytes(),
@@ -42,12 +42,7 @@ impl<R: Read> Parts<R> {
         if self.ended {
             return Ok(None);
         }
-        let mut part = Part {
-            name: String::new(),
-            filename: None,
-            content_type: None,
-            bytes: Vec::new(),
-        };
+        let mut part = Part { name: String::new(), filename: None, content_type: None, bytes: Vec::new() };
         loop {
             let mut line = Vec::new();
             self.input.read_until(b'\n', &mut line)?;
@@ -58,9 +53,8 @@ impl<R: Read> Parts<R> {
             if line.is_empty() {
                 break;
             }
-            let (name, value) = line
-                .split_once(':')
-                .ok_or_else(|| invalid("a part has a header line without a colon"))?;
+            let (name, value) =
+                line.split_once(':').ok_or_else(|| invalid("a part has a header line without a colon"))?;
             if name.eq_ignore_ascii_case("content-disposition") {
                 part.name = parameter(value, "name").unwrap_or_default();
                 part.filename = extended(value).or_else(|| parameter(value, "filename"));
@@ -154,9 +148,7 @@ fn quoted_string(text: &str) -> Option<(String, &str)> {
 /// `filename*=UTF-8''%E6%8A%A5.md` of RFC 8187.
 fn extended(text: &str) -> Option<String> {
     let value = parameter(text, "filename*")?;
-    let encoded = value
-        .strip_prefix("UTF-8''")
-        .or_else(|| value.strip_prefix("utf-8''"))?;
+    let encoded = value.strip_prefix("UTF-8''").or_else(|| value.strip_prefix("utf-8''"))?;
     Some(percent_decoded(encoded))
 }
 

@@ -38,11 +38,7 @@ pub struct RateLimit {
 impl RateLimit {
     /// The real Server's limit.
     pub fn real() -> Self {
-        Self {
-            calls: 150,
-            window: Duration::from_secs(60),
-            retry_after_secs: 60,
-        }
+        Self { calls: 150, window: Duration::from_secs(60), retry_after_secs: 60 }
     }
 }
 

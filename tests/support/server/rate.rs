@@ -12,10 +12,7 @@ impl Windows {
     /// True when the call may pass. A refused call leaves no trace.
     pub fn admit(&mut self, key: &str, now: Instant, limit: &RateLimit) -> bool {
         let calls = self.0.entry(key.to_owned()).or_default();
-        while calls
-            .front()
-            .is_some_and(|&at| now.saturating_duration_since(at) >= limit.window)
-        {
+        while calls.front().is_some_and(|&at| now.saturating_duration_since(at) >= limit.window) {
             calls.pop_front();
         }
         if calls.len() >= limit.calls {

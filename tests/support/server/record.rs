@@ -25,9 +25,9 @@ pub struct Request {
     pub task_id: Option<String>,
     /// The name under which a file is uploaded, or was stored that is downloaded.
     pub filename: Option<String>,
-    /// The status that was sent; `None` while there was no answer (yet).
+    /// The status of the answer, noted just before it is written; `None` where there is none (yet).
     pub status: Option<u16>,
-    /// When the answer had been written.
+    /// When the answer had been written whole. The client may have it a moment earlier.
     pub answered: Option<Instant>,
     /// The faults that were played.
     pub faults: Vec<&'static str>,
@@ -113,14 +113,8 @@ pub struct RequestLog {
 
 impl RequestLog {
     pub fn new(limit: usize) -> Self {
-        let kept = Kept {
-            requests: VecDeque::new(),
-            forgotten: 0,
-        };
-        Self {
-            kept: Mutex::new(kept),
-            limit,
-        }
+        let kept = Kept { requests: VecDeque::new(), forgotten: 0 };
+        Self { kept: Mutex::new(kept), limit }
     }
 
     /// Adds a request and returns its number.

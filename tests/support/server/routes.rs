@@ -33,9 +33,7 @@ pub fn find(request: &Request, path_prefix: &str) -> Option<Route> {
     let segments = request.segments();
     let prefix: Vec<&str> = path_prefix.split('/').filter(|s| !s.is_empty()).collect();
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
-    let rest = segments
-        .strip_prefix(prefix.as_slice())?
-        .strip_prefix(&["api", "v1"])?;
+    let rest = segments.strip_prefix(prefix.as_slice())?.strip_prefix(&["api", "v1"])?;
     let (call, service_id) = match (request.method.as_str(), rest) {
         ("POST", ["agent", "register"]) => (Call::Register, ""),
         ("POST", ["agent", sid, "heartbeat"]) => (Call::Heartbeat, *sid),
@@ -91,12 +89,7 @@ pub fn read_json(body: &mut impl Read, request: &mut Request) -> io::Result<Cont
 
 /// Reads an upload: the field `task_id`, then the field `file`. As soon as the task is known, its
 /// other unfinished uploads are gone (PROTOCOL 7).
-pub fn read_upload(
-    inner: &Inner,
-    body: impl Read,
-    route: &Route,
-    request: &mut Request,
-) -> io::Result<Content> {
+pub fn read_upload(inner: &Inner, body: impl Read, route: &Route, request: &mut Request) -> io::Result<Content> {
     let content_type = request.headers.get("content-type").unwrap_or_default();
     let bad = |message: &str| Ok(Content::Bad(Refusal::new(400, "BadRequest", message)));
     let mut parts = match Parts::new(body, content_type) {
@@ -127,22 +120,11 @@ pub fn read_upload(
     if parts.next(0)?.is_some() {
         return bad("file 之后还有字段");
     }
-    Ok(Content::Upload(Upload {
-        serial,
-        task_id,
-        filename,
-        mime_type: part.content_type,
-        bytes: part.bytes,
-    }))
+    Ok(Content::Upload(Upload { serial, task_id, filename, mime_type: part.content_type, bytes: part.bytes }))
 }
 
 /// Does what the request asks for and says what came of it.
-pub fn answer(
-    inner: &Inner,
-    route: Option<&Route>,
-    request: &Request,
-    content: Content,
-) -> Response {
+pub fn answer(inner: &Inner, route: Option<&Route>, request: &Request, content: Content) -> Response {
     let Some(route) = route else {
         return refused(&Refusal::new(404, "NotFound", "路径不存在"));
     };
@@ -160,12 +142,7 @@ pub fn answer(
     }
 }
 
-fn admitted_answer(
-    inner: &Inner,
-    route: &Route,
-    request: &Request,
-    content: Content,
-) -> Result<Response, Refusal> {
+fn admitted_answer(inner: &Inner, route: &Route, request: &Request, content: Content) -> Result<Response, Refusal> {
     if !matches!(route.call, Call::Register) {
         admit(inner, &request.headers, &route.service_id)?;
     }
@@ -226,9 +203,7 @@ fn authenticate(inner: &Inner, headers: &Headers, sid: &str) -> Result<String, R
     let missing = || Refusal::new(401, "Unauthorized", "缺少认证头");
     let id = headers.get("x-service-id").ok_or_else(missing)?;
     let plain = headers.get("x-api-key");
-    let bearer = headers
-        .get("authorization")
-        .and_then(|value| value.strip_prefix("Bearer "));
+    let bearer = headers.get("authorization").and_then(|value| value.strip_prefix("Bearer "));
     let key = match inner.options.key_headers {
         KeyHeaders::All => plain.filter(|plain| Some(*plain) == bearer),
         KeyHeaders::Either => plain.or(bearer),

@@ -20,11 +20,7 @@ pub struct Refusal {
 impl Refusal {
     pub fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self {
-            status,
-            code,
-            message,
-        }
+        Self { status, code, message }
     }
 }
 
@@ -66,6 +62,8 @@ pub struct State {
     pub offering: bool,
     /// Uploads that were deleted because another one of the same task began (point 7).
     pub spoiled_uploads: usize,
+    /// Where tasks go that name no service.
+    first_service: String,
     tokens: HashMap<String, Token>,
     unfinished: Vec<Unfinished>,
     prefix: String,
@@ -82,6 +80,7 @@ impl State {
             files: Vec::new(),
             offering: true,
             spoiled_uploads: 0,
+            first_service: String::new(),
             tokens: HashMap::new(),
             unfinished: Vec::new(),
             prefix: prefix.to_owned(),
@@ -110,6 +109,9 @@ impl State {
             reported: Value::Null,
             hollow: false,
         };
+        if self.first_service.is_empty() {
+            self.first_service.clone_from(&service.id);
+        }
         self.services.retain(|other| other.id != service.id);
         self.services.push(service.clone());
         service
@@ -123,9 +125,7 @@ impl State {
 
     pub fn submit(&mut self, spec: TaskSpec) -> String {
         let serial = self.next_serial();
-        let id = spec
-            .id
-            .unwrap_or_else(|| format!("{}-{serial:04}", self.prefix));
+        let id = spec.id.unwrap_or_else(|| format!("{}-{serial:04}", self.prefix));
         let files: Vec<Value> = spec
             .inputs
             .into_iter()
@@ -148,10 +148,7 @@ impl State {
             "created_at": now(),
         });
         // A nullable field may be null or absent: every other task has it one way.
-        for (key, value) in [
-            ("output_prompt", spec.output_prompt),
-            ("session_id", spec.session_id),
-        ] {
+        for (key, value) in [("output_prompt", spec.output_prompt), ("session_id", spec.session_id)] {
             match value {
                 None if serial % 2 == 0 => {}
                 value => offer[key] = json!(value),
@@ -162,7 +159,7 @@ impl State {
 
     /// Queues an offer as it is, whatever it says.
     pub fn submit_raw(&mut self, id: &str, offer: Value, service_id: Option<String>) -> String {
-        let service_id = service_id.unwrap_or_else(|| self.services[0].id.clone());
+        let service_id = service_id.unwrap_or_else(|| self.first_service.clone());
         let mut task = Task {
             id: id.to_owned(),
             service_id,
@@ -282,11 +279,7 @@ impl State {
 
     pub fn accept(&mut self, sid: &str, body: &Value) -> Answer {
         let id = text(body, "task_id")?;
-        let refusal = Refusal::new(
-            self.accept_refusal,
-            "TaskNotPending",
-            "任务不存在或不是待处理状态",
-        );
+        let refusal = Refusal::new(self.accept_refusal, "TaskNotPending", "任务不存在或不是待处理状态");
         let mut tasks = self.tasks.iter_mut();
         let Some(task) = tasks.find(|task| task.id == id && task.service_id == sid) else {
             return Err(refusal);
@@ -360,6 +353,10 @@ impl State {
         serial
     }
 
+    pub fn unfinished_uploads(&self) -> usize {
+        self.unfinished.len()
+    }
+
     /// An upload's body has arrived; `name` is its filename. Any state of the task will do.
     pub fn finish_upload(&mut self, sid: &str, upload: Upload) -> Answer {
         self.own_task(sid, &upload.task_id)?;
@@ -370,13 +367,7 @@ impl State {
         };
         self.unfinished.remove(place);
         let task_id = upload.task_id;
-        let file = self.store(
-            &task_id,
-            &upload.filename,
-            upload.bytes,
-            upload.mime_type,
-            "agent",
-        );
+        let file = self.store(&task_id, &upload.filename, upload.bytes, upload.mime_type, "agent");
         Ok(json!({
             "file_id": file.id,
             "filename": file.filename,
@@ -391,9 +382,7 @@ impl State {
     fn own_task(&self, sid: &str, task_id: &str) -> Result<(), Refusal> {
         match self.tasks.iter().find(|task| task.id == task_id) {
             None => Err(Refusal::new(404, "NotFound", "任务不存在")),
-            Some(task) if task.service_id != sid => {
-                Err(Refusal::new(403, "Forbidden", "任务属于其他服务"))
-            }
+            Some(task) if task.service_id != sid => Err(Refusal::new(403, "Forbidden", "任务属于其他服务")),
             Some(_) => Ok(()),
         }
     }
@@ -435,6 +424,5 @@ fn strings(body: &Value, key: &str) -> Result<Vec<String>, Refusal> {
         let strings = values.iter().map(|value| value.as_str().map(str::to_owned));
         strings.collect()
     });
-    strings
-        .ok_or_else(|| Refusal::new(400, "BadRequest", format!("缺少字段 `{key}`（字符串数组）")))
+    strings.ok_or_else(|| Refusal::new(400, "BadRequest", format!("缺少字段 `{key}`（字符串数组）")))
 }

@@ -21,8 +21,7 @@ impl Stream {
         match tls {
             None => Ok(Self::Plain(socket)),
             Some(config) => {
-                let session =
-                    ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
+                let session = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
                 Ok(Self::Tls(Box::new(StreamOwned::new(session, socket))))
             }
         }

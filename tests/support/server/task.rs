@@ -97,8 +97,7 @@ pub struct StoredFile {
 impl StoredFile {
     /// The bytes as text; fails the test where they are none.
     pub fn text(&self) -> &str {
-        std::str::from_utf8(&self.bytes)
-            .unwrap_or_else(|_| panic!("`{}` is not UTF-8", self.filename))
+        std::str::from_utf8(&self.bytes).unwrap_or_else(|_| panic!("`{}` is not UTF-8", self.filename))
     }
 
     /// The entry of the list call.
@@ -119,11 +118,7 @@ impl StoredFile {
 impl fmt::Debug for StoredFile {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         let size = self.bytes.len();
-        write!(
-            formatter,
-            "{} {:?} ({size} bytes, by {})",
-            self.id, self.filename, self.created_by
-        )
+        write!(formatter, "{} {:?} ({size} bytes, by {})", self.id, self.filename, self.created_by)
     }
 }
 
@@ -150,10 +145,7 @@ pub struct TaskSpec {
 impl TaskSpec {
     /// A task with this prompt and nothing else.
     pub fn new(prompt: impl Into<String>) -> Self {
-        Self {
-            prompt: prompt.into(),
-            ..Self::default()
-        }
+        Self { prompt: prompt.into(), ..Self::default() }
     }
 
     /// A task for the test image, which runs `input/run.sh` with `sh`.
@@ -191,11 +183,7 @@ impl TaskSpec {
     #[must_use]
     pub fn input(mut self, filename: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
         let bytes = bytes.into();
-        self.inputs.push(Input {
-            filename: filename.into(),
-            size_bytes: bytes.len() as u64,
-            bytes,
-        });
+        self.inputs.push(Input { filename: filename.into(), size_bytes: bytes.len() as u64, bytes });
         self
     }
 

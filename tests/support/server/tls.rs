@@ -21,14 +21,10 @@ impl Tls {
     pub fn new() -> Self {
         let authority_key = KeyPair::generate().expect("generate the authority's key");
         let mut authority = CertificateParams::default();
-        authority
-            .distinguished_name
-            .push(DnType::CommonName, "agent-core test authority");
+        authority.distinguished_name.push(DnType::CommonName, "agent-core test authority");
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let authority = authority
-            .self_signed(&authority_key)
-            .expect("sign the authority's certificate");
+        let authority = authority.self_signed(&authority_key).expect("sign the authority's certificate");
 
         let key = KeyPair::generate().expect("generate the server's key");
         let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
@@ -38,8 +34,7 @@ impl Tls {
             .expect("sign the server's certificate");
 
         let folder = TempDir::with_prefix("fake-server-ca-").expect("make a folder for the CA");
-        fs::write(folder.path().join("ca.pem"), pem(authority.der()))
-            .expect("write the CA's certificate");
+        fs::write(folder.path().join("ca.pem"), pem(authority.der())).expect("write the CA's certificate");
 
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
@@ -51,10 +46,7 @@ impl Tls {
                 PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
             )
             .expect("use the server's certificate");
-        Self {
-            config: Arc::new(config),
-            folder,
-        }
+        Self { config: Arc::new(config), folder }
     }
 
     /// The authority's certificate, to be named in the client's `SSL_CERT_FILE`.
