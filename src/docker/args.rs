@@ -1,5 +1,6 @@
 //! What a task's container should be, and the `docker run` command line that makes it: pure functions, no process.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// A bind mount.
@@ -89,11 +90,16 @@ impl RunSpec {
 /// Quoting leaves line breaks and other control characters where they are. A line with such characters is spelled out
 /// by a `printf` and read by `eval`, since logs and terminals would break or obey them.
 pub fn shell_line<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
-    let quoted: Vec<_> = words
-        .into_iter()
+    let quote = |(index, word): (usize, &'w str)| {
+        // The library quotes every `=`, which is needed in a first word only: there it would be an assignment.
+        let is_option = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_=./:,@%+".contains(&byte));
+        if index > 0 && is_option && !word.is_empty() {
+            return Cow::Borrowed(word);
+        }
         // Only a NUL can't be quoted, and no command line can hold one.
-        .map(|word| shlex::try_quote(word).unwrap_or_default())
-        .collect();
+        shlex::try_quote(word).unwrap_or_default()
+    };
+    let quoted: Vec<_> = words.into_iter().enumerate().map(quote).collect();
     let line = quoted.join(" ");
     if !line.chars().any(char::is_control) {
         return line;
@@ -221,6 +227,8 @@ mod tests {
             "ü€",
             "-n",
             "!x",
+            "a=b",
+            "--x=%1,2",
         ];
         let line = shell_line(["printf", "%s\\0"].into_iter().chain(words));
         assert!(!line.chars().any(char::is_control), "{line}");

@@ -212,3 +212,7 @@ pub fn exchange(connection: &mut TcpStream, request: &[u8]) -> std::io::Result<S
     connection.read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
+
+pub fn millis(count: u64) -> Duration {
+    Duration::from_millis(count)
+}

@@ -4,7 +4,8 @@
 
 mod client;
 mod faults;
-mod points;
+mod limits;
+mod queue;
 mod wire;
 
 #[path = "../support/server/mod.rs"]

@@ -1,7 +1,7 @@
 //! The Server's watch over silent services (PROTOCOL 3 and 4).
 
-use super::state::State;
-use super::task::Status;
+use super::super::task::Status;
+use super::State;
 use std::time::{Duration, Instant};
 
 impl State {
