@@ -459,7 +459,7 @@ mod tests {
         let path = dir.path().join("tasks/t/uploads.jsonl");
         let cut = fs::read_to_string(&path).unwrap() + "{\"event\":\"do";
         fs::write(&path, cut).unwrap();
-        assert_eq!(files.uploads().unwrap(), [begin.clone()]);
+        assert_eq!(files.uploads().unwrap(), std::slice::from_ref(&begin));
         files.note_upload(&begin).unwrap();
         assert_eq!(files.uploads().unwrap(), [begin.clone(), begin]);
     }

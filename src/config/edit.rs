@@ -115,9 +115,8 @@ fn apply(text: &str, settings: &[Setting<'_>]) -> Result<String, EditError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{TEMPLATE, apply, save, set};
+    use super::{TEMPLATE, apply};
     use crate::config::Config;
-    use std::fs;
     use std::path::Path;
 
     #[test]
@@ -146,6 +145,8 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn saving_goes_through_a_link_and_makes_the_file_private() {
+        use super::{save, set};
+        use std::fs;
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let (real, link) = (dir.path().join("real.toml"), dir.path().join("link.toml"));

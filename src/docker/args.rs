@@ -141,7 +141,7 @@ fn text(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bind, RunSpec, shell_line};
+    use super::{Bind, RunSpec};
 
     fn spec() -> RunSpec {
         RunSpec {
@@ -216,6 +216,7 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn a_shell_reads_the_line_back_as_the_same_words() {
+        use super::shell_line;
         let words = [
             "",
             "plain",
