@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,6 +16,7 @@ use ureq::http::{Response, StatusCode, header};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, Proxy, SendBody};
 
+use crate::budget::{Budget, Purpose};
 use crate::config::{Credentials, Server};
 use crate::protocol::{
     AcceptRequest, AgentStatus, CompleteRequest, ErrorBody, FileList, HeartbeatRequest, ListedFile, Load, PollAnswer,
@@ -129,6 +130,7 @@ pub struct Client {
     base_url: String,
     credentials: Credentials,
     answered: Arc<AtomicU64>,
+    budget: Arc<Budget>,
 }
 
 /// A file about to be uploaded: opened, so that what was checked is what is sent.
@@ -154,7 +156,8 @@ pub fn register(server: &Server, token: &str, capacity: usize) -> Result<Registr
 impl Client {
     /// A client for a registered agent. Connects to nothing yet.
     pub fn new(server: &Server, credentials: Credentials) -> Self {
-        Self { agent: agent(server), base_url: server.base_url.clone(), credentials, answered: Arc::default() }
+        let budget = Arc::new(Budget::new(server.max_requests_per_minute, server.poll_interval));
+        Self { agent: agent(server), base_url: server.base_url.clone(), credentials, answered: Arc::default(), budget }
     }
 
     /// A client of the same kind with connections of its own, so that one can be aborted without the other.
@@ -182,8 +185,15 @@ impl Client {
         self.answered.load(Ordering::Relaxed)
     }
 
+    /// Takes room in the request budget for one call of any kind but a heartbeat, or says how long there is none. The
+    /// calls themselves don't look: who makes them can wait, and be woken, better than this module.
+    pub fn take_room(&self, purpose: Purpose) -> Result<(), Duration> {
+        self.budget.take(purpose, Instant::now())
+    }
+
     /// Says that we are alive. The Server takes a service for dead after 60 s without (PROTOCOL 3).
     pub fn heartbeat(&self, status: AgentStatus, load: Load, limit: Option<Duration>) -> Result<(), ClientError> {
+        self.budget.note(Instant::now());
         let body = HeartbeatRequest {
             status,
             current_load: load.current,

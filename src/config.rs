@@ -47,6 +47,9 @@ pub struct Server {
     pub poll_interval: Duration,
     /// Whether the proxy variables of the environment count.
     pub use_system_proxy: bool,
+    /// How many calls a minute all threads together may make; 0 is no limit. The Server's own limit is 150 for all
+    /// agents of a service (PROTOCOL 6).
+    pub max_requests_per_minute: usize,
 }
 
 /// Who we are on the Server.
@@ -233,6 +236,12 @@ fn read_server(mut section: Section<'_>, findings: &mut Findings) -> Option<Serv
     let written = section.string("base_url");
     let poll_interval = section.integer("poll_interval_secs", 1..=3600).map_or(5, |n| n.value);
     let use_system_proxy = section.boolean("use_system_proxy").unwrap_or(false);
+    let max_requests = section.integer("max_requests_per_minute", 0..=100_000);
+    if let Some(Located { value: 1..20, span }) = &max_requests {
+        let wrong = "must be 0 (no limit) or at least 20: heartbeats and polls alone need that";
+        section.refuse("max_requests_per_minute", span.clone(), wrong);
+    }
+    let max_requests = max_requests.map_or(140, |n| n.value);
     let base_url = match written {
         Some(Located { value, span }) => match clean_base_url(&value) {
             Ok(url) => Some(url),
@@ -249,7 +258,12 @@ fn read_server(mut section: Section<'_>, findings: &mut Findings) -> Option<Serv
         }
     };
     section.finish(findings);
-    Some(Server { base_url: base_url?, poll_interval: Duration::from_secs(poll_interval), use_system_proxy })
+    Some(Server {
+        base_url: base_url?,
+        poll_interval: Duration::from_secs(poll_interval),
+        use_system_proxy,
+        max_requests_per_minute: usize::try_from(max_requests).unwrap_or(usize::MAX),
+    })
 }
 
 fn read_agent(mut section: Section<'_>, findings: &mut Findings) -> Agent {

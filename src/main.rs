@@ -5,6 +5,7 @@
 //! main → cli → command → {config, scheduler} → worker → {workspace, outputs, docker, client} → {protocol, process}
 //! ```
 
+mod budget;
 mod cli;
 mod client;
 mod command;

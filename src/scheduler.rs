@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use jiff::Timestamp;
 
+use crate::budget::Purpose;
 use crate::client::{Client, ClientError};
 use crate::monitor::{Machine, Monitor, Suspect};
 use crate::protocol::{AgentStatus, Load};
@@ -147,9 +148,15 @@ impl Scheduler {
             if self.heartbeat_due <= now {
                 self.heartbeat();
             } else if self.may_reclaim() && self.reclaim_due <= now {
-                self.reclaim_next();
+                match self.desk.take_room(Purpose::Intake) {
+                    Ok(()) => self.reclaim_next(),
+                    Err(time) => self.reclaim_due = now + time,
+                }
             } else if self.may_poll() && self.poll_due <= now {
-                self.poll();
+                match self.desk.take_room(Purpose::Intake) {
+                    Ok(()) => self.poll(),
+                    Err(time) => self.poll_due = now + time,
+                }
             } else if self.dispatch_due() {
                 // Something was handed over; look again.
             } else if self.wait() {

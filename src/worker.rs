@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 
+use crate::budget::Purpose;
 use crate::client::{Client, ClientError};
 use crate::config::Config;
 use crate::docker::Docker;
@@ -209,6 +210,19 @@ impl<'s> Run<'s> {
             Err(RecvTimeoutError::Timeout) => Ok(()),
             Err(RecvTimeoutError::Disconnected) => Err(Halt::Left),
         }
+    }
+
+    /// Waits until the request budget has room for a call.
+    fn wait_for_room(&mut self) -> Result<(), Halt> {
+        let mut waited = false;
+        while let Err(time) = self.shop.client.take_room(Purpose::Delivery) {
+            if !waited {
+                log::debug!("task {}: waiting for the request budget", self.key());
+                waited = true;
+            }
+            self.pause(time)?;
+        }
+        Ok(())
     }
 
     fn obey(&mut self, order: Order) -> Result<(), Halt> {

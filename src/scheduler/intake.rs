@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::table::Stage;
 use super::{Scheduler, UNAUTHORIZED};
+use crate::budget::Purpose;
 use crate::client::ClientError;
 use crate::protocol::{CompleteRequest, FinalStatus, Output, PollAnswer, Task};
 use crate::record::{Phase, Record, TaskKey};
@@ -71,6 +72,9 @@ impl Scheduler {
         };
         if self.table.id(&key).is_some() {
             // The Server has requeued it, and everything behind it is hidden until somebody takes it.
+            if self.desk.take_room(Purpose::Intake).is_err() {
+                return Next::InTime;
+            }
             self.reclaim(&key);
             return Next::Now;
         }
@@ -92,6 +96,9 @@ impl Scheduler {
     /// Takes a new task. The whole offer is on the disk before `accept` is sent, so that a crash right after it
     /// doesn't leave the Server with a task that nobody knows.
     fn accept(&mut self, key: &TaskKey, task: Task) -> Next {
+        if self.desk.take_room(Purpose::Intake).is_err() {
+            return Next::InTime;
+        }
         let id = task.id.clone();
         let mut record = Record::of_offer(task, self.desk.service_id(), self.desk.base_url());
         let files = match self.store.create(key, &record) {
@@ -141,6 +148,9 @@ impl Scheduler {
 
     /// A task that was settled is offered again: the Server has lost what it knew. The result is still here.
     fn hand_in_again(&mut self, key: &TaskKey, mut record: Record) -> Next {
+        if self.desk.take_room(Purpose::Intake).is_err() {
+            return Next::InTime;
+        }
         match self.desk.accept(&record.task.id) {
             Ok(()) => {
                 log::info!("task {key}: offered again although it was settled; handing in the stored result");
@@ -242,6 +252,9 @@ impl Scheduler {
             }
         };
         if since.elapsed() < ORPHAN_PATIENCE {
+            return;
+        }
+        if self.desk.take_room(Purpose::Intake).is_err() {
             return;
         }
         let output = Output::default();

@@ -111,6 +111,7 @@ impl Run<'_> {
         let mut reclaimed = 0;
         loop {
             self.take_orders()?;
+            self.wait_for_room()?;
             let request = CompleteRequest {
                 task_id: &self.record.task.id,
                 status: ending.status,
@@ -142,6 +143,7 @@ impl Run<'_> {
                 // it tells which (PROTOCOL 5).
                 Some(400 | 409) if reclaimed < 3 => {
                     reclaimed += 1;
+                    self.wait_for_room()?;
                     match self.shop.client.accept(&self.record.task.id) {
                         Ok(()) => log::info!("task {}: had been requeued and is ours again", self.key()),
                         Err(refused) if matches!(refused.status(), Some(400 | 409)) => {
@@ -191,6 +193,7 @@ impl Run<'_> {
     /// Brings one file to the Server, or finds out that it stays here.
     fn deliver(&mut self, ledger: &mut Ledger, found: &Found) -> Result<(), Halt> {
         if ledger.before.is_none() {
+            self.wait_for_room()?;
             let ids = match self.shop.client.list_files(&self.record.task.id) {
                 Ok(files) => files.into_iter().map(|file| file.id).collect(),
                 // A Server that doesn't list can't be asked later either; then nothing is taken for arrived.
@@ -207,6 +210,10 @@ impl Run<'_> {
         let mut backoff = Backoff::default();
         let mut last = String::new();
         for _ in 0..TRIES {
+            self.wait_for_room()?;
+            if self.record.stop == Some(StopReason::Cancel) {
+                return Ok(());
+            }
             let (file, size) = match found.open() {
                 Ok(opened) => opened,
                 Err(reason) => {
@@ -240,9 +247,6 @@ impl Run<'_> {
             }
             last = error.to_string();
             self.pause(backoff.next(error.retry_after()))?;
-            if self.record.stop == Some(StopReason::Cancel) {
-                return Ok(());
-            }
         }
         let reason = format!("could not be sent in {TRIES} tries: {last}");
         self.leave_out(ledger, LeftOut { file: found.name.clone(), reason })
@@ -250,7 +254,8 @@ impl Run<'_> {
 
     /// Whether an attempt whose end isn't known has arrived: there is a file of ours by that name and size that wasn't
     /// there before and isn't another one of ours.
-    fn has_arrived(&self, ledger: &mut Ledger, name: &str, size: u64) -> Result<bool, Halt> {
+    fn has_arrived(&mut self, ledger: &mut Ledger, name: &str, size: u64) -> Result<bool, Halt> {
+        self.wait_for_room()?;
         let listed = self.shop.client.list_files(&self.record.task.id)?;
         let arrived = listed.into_iter().find(|file| {
             file.filename == name

@@ -71,6 +71,10 @@ impl Run<'_> {
             if fs::symlink_metadata(&place).is_ok_and(|meta| meta.is_file() && meta.len() == file.size_bytes) {
                 return Ok(());
             }
+            self.wait_for_room()?;
+            if self.record.stop.is_some() {
+                return Err(Trouble::Stopped);
+            }
             let answered = self.shop.client.answered();
             let error = match self.download(file, &part) {
                 Ok(()) => {

@@ -2,6 +2,7 @@
 
 use super::folder::Folder;
 use crate::support::docker::wait_until;
+use crate::support::server::Request;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -198,6 +199,13 @@ impl Running {
     #[cfg(unix)]
     pub fn signal_group(&self, signal: nix::sys::signal::Signal) {
         super::processes::send_to_group(self.pid(), signal);
+    }
+
+    /// Code for [`Fault::call`](crate::support::server::Fault::call) that ends this run as a crash does, at that moment.
+    #[cfg(unix)]
+    pub fn killer(&self) -> impl Fn(&Request) + Send + Sync + 'static {
+        let process = self.pid();
+        move |_| super::processes::send(process, nix::sys::signal::Signal::SIGKILL)
     }
 
     /// Asks the program to end with SIGTERM and waits for it.
