@@ -120,12 +120,21 @@ pub struct Executor {
     pub memory_limit: Option<String>,
     /// The container's working directory.
     pub working_dir: String,
+    /// The docker client: a name that is looked for in PATH, or an absolute path.
+    pub docker: String,
+    /// After how many minutes without output a container is stopped, as written; 0 means never.
+    pub idle_timeout_minutes: u64,
 }
 
 impl Executor {
     /// How long a container may run.
     pub fn timeout(&self) -> Option<Duration> {
         (self.timeout_minutes > 0).then(|| Duration::from_secs(self.timeout_minutes * 60))
+    }
+
+    /// How long a container may print nothing.
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        (self.idle_timeout_minutes > 0).then(|| Duration::from_secs(self.idle_timeout_minutes * 60))
     }
 }
 
@@ -203,7 +212,7 @@ impl Config {
         let mut root = reader.root();
         let server = read_server(root.section("server"), &mut findings);
         let agent = read_agent(root.section("agent"), &mut findings);
-        let executor = read_executor(root.section("executor"), &mut findings);
+        let executor = read_executor(root.section("executor"), file, &mut findings);
         let paths = read_paths(root.section("paths"), file, &mut findings);
         root.finish(&mut findings);
         match (server, executor, paths) {
@@ -294,11 +303,13 @@ fn read_agent(mut section: Section<'_>, findings: &mut Findings) -> Agent {
     Agent { credentials, name }
 }
 
-fn read_executor(mut section: Section<'_>, findings: &mut Findings) -> Option<Executor> {
+fn read_executor(mut section: Section<'_>, file: &Path, findings: &mut Findings) -> Option<Executor> {
     let image = section.string("image");
     let capacity = section.integer("capacity", 1..=1000).map_or(2, |n| n.value);
     let timeout_minutes = section.integer("timeout_minutes", 0..=5_256_000).map_or(0, |n| n.value);
+    let idle_timeout_minutes = section.integer("idle_timeout_minutes", 0..=5_256_000).map_or(0, |n| n.value);
     let memory_limit = section.string("memory_limit");
+    let docker = read_docker(&mut section, file);
     let working_dir = section.string("working_dir");
     if let Some(image) = image.as_ref().filter(|image| !is_image_name(&image.value)) {
         section.refuse("image", image.span.clone(), &format!("is no name of an image: `{}`", image.value));
@@ -321,7 +332,24 @@ fn read_executor(mut section: Section<'_>, findings: &mut Findings) -> Option<Ex
         timeout_minutes,
         memory_limit: memory_limit.map(|limit| limit.value),
         working_dir,
+        docker,
+        idle_timeout_minutes,
     })
+}
+
+/// The docker client. A bare name is looked for in PATH; anything with a separator is a path of this machine.
+fn read_docker(section: &mut Section<'_>, file: &Path) -> String {
+    let Some(written) = section.string("docker") else { return "docker".to_owned() };
+    if !written.value.contains(['/', '\\']) && !written.value.is_empty() && !written.value.starts_with('-') {
+        return written.value;
+    }
+    match resolve_host(file, &written.value) {
+        Ok((path, _)) => path.to_string_lossy().into_owned(),
+        Err(wrong) => {
+            section.refuse("docker", written.span, &wrong);
+            written.value
+        }
+    }
 }
 
 fn read_program(section: &mut Section<'_>, working_dir: &str) -> Option<Program> {

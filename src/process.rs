@@ -7,6 +7,8 @@ mod bounded;
 
 use std::io::{self, Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -81,6 +83,7 @@ pub struct Streaming {
     child: Reaped,
     closed: Receiver<()>,
     open: usize,
+    printed: Arc<AtomicBool>,
 }
 
 /// A child that waits for [`Gate::open`] before it does anything, where the system can do that.
@@ -111,16 +114,17 @@ impl Streaming {
         platform::in_own_group(&mut command);
         let mut child = Reaped(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?);
         let (closing, closed) = channel(2);
+        let printed = Arc::new(AtomicBool::new(false));
         let mut open = 0;
         if let Some(source) = child.0.stdout.take() {
-            pump("task-stdout", source, stdout, closing.clone())?;
+            pump("task-stdout", source, stdout, closing.clone(), Arc::clone(&printed))?;
             open += 1;
         }
         if let Some(source) = child.0.stderr.take() {
-            pump("task-stderr", source, stderr, closing)?;
+            pump("task-stderr", source, stderr, closing, Arc::clone(&printed))?;
             open += 1;
         }
-        Ok(Self { child, closed, open })
+        Ok(Self { child, closed, open, printed })
     }
 
     /// The child's process id, which is its group's too.
@@ -134,6 +138,11 @@ impl Streaming {
             (Some(word), Some(mut stdin)) => stdin.write_all(word),
             _ => Ok(()),
         }
+    }
+
+    /// Whether anything was printed since this was asked last.
+    pub fn has_printed(&self) -> bool {
+        self.printed.swap(false, Ordering::Relaxed)
     }
 
     /// A channel that says something when one of the outputs was closed; see [`Streaming::note_closed`].
@@ -166,14 +175,23 @@ impl Streaming {
     }
 }
 
-fn pump(name: &str, source: impl Read + Send + 'static, log: BoundedLog, closing: Sender<()>) -> io::Result<()> {
+fn pump(
+    name: &str,
+    source: impl Read + Send + 'static,
+    log: BoundedLog,
+    closing: Sender<()>,
+    printed: Arc<AtomicBool>,
+) -> io::Result<()> {
     let drain = move || {
         let (mut source, mut log) = (source, log);
         let mut buffer = [0; 32 * 1024];
         loop {
             match source.read(&mut buffer) {
                 Ok(0) => break,
-                Ok(count) => log.write(&buffer[..count]),
+                Ok(count) => {
+                    printed.store(true, Ordering::Relaxed);
+                    log.write(&buffer[..count]);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => break,
             }

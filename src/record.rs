@@ -56,6 +56,11 @@ pub enum StopReason {
         /// The limit at that time.
         minutes: u64,
     },
+    /// It printed nothing for `executor.idle_timeout_minutes`.
+    Idle {
+        /// The limit at that time.
+        minutes: u64,
+    },
     /// The Server asked for it.
     Cancel,
 }

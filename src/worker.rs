@@ -240,6 +240,9 @@ impl<'s> Run<'s> {
         match reason {
             StopReason::Cancel => log::info!("task {}: cancelled by the Server; stopping", self.key()),
             StopReason::Timeout { minutes } => log::info!("task {}: {minutes} minutes are over; stopping", self.key()),
+            StopReason::Idle { minutes } => {
+                log::info!("task {}: nothing was printed for {minutes} minutes; stopping", self.key());
+            }
         }
         self.record.stop = Some(reason);
         self.save()

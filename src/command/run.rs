@@ -51,7 +51,7 @@ pub fn run(file: &Path, args: &RunArgs) -> Done {
     let shop = Shop {
         config: Arc::new(config.clone()),
         client,
-        docker: Docker::new("docker"),
+        docker: Docker::new(&config.executor.docker),
         instance_id: instance.id().to_owned(),
         news: news_sender,
     };

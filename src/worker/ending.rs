@@ -18,6 +18,8 @@ pub(super) struct Exit {
     pub code: i32,
     pub oom_killed: bool,
     pub ran_for: Duration,
+    /// Whether the engine went away while the container ran.
+    pub engine_was_away: bool,
 }
 
 /// What a task's messages are made of.
@@ -57,7 +59,7 @@ impl Run<'_> {
     pub(super) fn end_before_start(&mut self, why: String) -> Result<(), Halt> {
         let (status, error_message) = match self.record.stop {
             Some(StopReason::Cancel) => (FinalStatus::Cancelled, None),
-            Some(StopReason::Timeout { minutes }) => (FinalStatus::Failed, Some(timed_out(minutes))),
+            Some(reason) => (FinalStatus::Failed, Some(stopped_for(reason))),
             None => (FinalStatus::Failed, Some(why)),
         };
         let ending = Ending { status, exit_code: None, error_message, duration_secs: 0.0, at: Timestamp::now() };
@@ -102,7 +104,7 @@ fn verdict(evidence: &Evidence<'_>) -> (FinalStatus, Option<String>) {
     let Exit { code, oom_killed, .. } = evidence.exit;
     match evidence.stop {
         Some(StopReason::Cancel) => (FinalStatus::Cancelled, None),
-        Some(StopReason::Timeout { minutes }) => (FinalStatus::Failed, Some(explained(timed_out(minutes)))),
+        Some(reason) => (FinalStatus::Failed, Some(explained(stopped_for(reason)))),
         None if code == 0 => (FinalStatus::Completed, None),
         None if oom_killed => {
             let limit = match evidence.memory_limit {
@@ -111,6 +113,11 @@ fn verdict(evidence: &Evidence<'_>) -> (FinalStatus, Option<String>) {
             };
             (FinalStatus::Failed, Some(explained(format!("out of memory: the container reached {limit}"))))
         }
+        // An engine that goes ends containers with TERM or KILL, and one that comes back calls those it lost 255.
+        None if evidence.exit.engine_was_away && matches!(code, 137 | 143 | 255) => {
+            let what = "the Docker engine went away while the container ran, which ended it";
+            (FinalStatus::Failed, Some(explained(format!("{what} with status {code}"))))
+        }
         None => {
             let silent = || format!("the container exited with status {code} and printed nothing");
             (FinalStatus::Failed, Some(words().unwrap_or_else(silent)))
@@ -118,9 +125,15 @@ fn verdict(evidence: &Evidence<'_>) -> (FinalStatus, Option<String>) {
     }
 }
 
-fn timed_out(minutes: u64) -> String {
-    let unit = if minutes == 1 { "minute" } else { "minutes" };
-    format!("timed out after {minutes} {unit} (`executor.timeout_minutes`)")
+fn stopped_for(reason: StopReason) -> String {
+    let time = |minutes: u64| if minutes == 1 { "1 minute".to_owned() } else { format!("{minutes} minutes") };
+    match reason {
+        StopReason::Timeout { minutes } => format!("timed out after {} (`executor.timeout_minutes`)", time(minutes)),
+        StopReason::Idle { minutes } => {
+            format!("stopped after {} without any output (`executor.idle_timeout_minutes`)", time(minutes))
+        }
+        StopReason::Cancel => "cancelled".to_owned(),
+    }
 }
 
 fn first_line(text: &str) -> &str {
@@ -135,7 +148,7 @@ mod tests {
     use std::time::Duration;
 
     fn evidence(code: i32) -> Evidence<'static> {
-        let exit = Exit { code, oom_killed: false, ran_for: Duration::ZERO };
+        let exit = Exit { code, oom_killed: false, ran_for: Duration::ZERO, engine_was_away: false };
         Evidence { stop: None, exit, memory_limit: Some("64m"), stdout: "out\n", stderr: "err\n" }
     }
 
@@ -168,6 +181,16 @@ mod tests {
             message,
             "out of memory: the container reached its memory limit of 64m (`executor.memory_limit`)\nerr"
         );
+    }
+
+    #[test]
+    fn an_engine_that_went_away_is_named_where_it_can_have_ended_the_container() {
+        let mut away = evidence(137);
+        away.exit.engine_was_away = true;
+        let expected = "the Docker engine went away while the container ran, which ended it with status 137\nerr";
+        assert_eq!(verdict(&away).1.unwrap(), expected);
+        away.exit.code = 3;
+        assert_eq!(verdict(&away), (Failed, Some("err".to_owned())));
     }
 
     #[test]

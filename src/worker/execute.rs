@@ -42,6 +42,8 @@ struct Progress {
     /// Whether the logs hold all that the container printed.
     captured: bool,
     waiting_said: bool,
+    /// Whether the engine was away while a container of the task may have been running.
+    engine_was_away: bool,
 }
 
 impl Progress {
@@ -132,6 +134,7 @@ impl Run<'_> {
         match container.status {
             Status::Running | Status::Paused | Status::Restarting => {
                 log::info!("task {}: following the running container `{name}`", self.key());
+                progress.engine_was_away = false;
                 self.follow(name, container, progress)?;
                 Ok(false)
             }
@@ -145,7 +148,12 @@ impl Run<'_> {
                     self.collect_logs(name)?;
                 }
                 let ran_for = container.ran_for(Timestamp::now());
-                self.end_with(Exit { code: container.exit_code, oom_killed: container.oom_killed, ran_for })?;
+                self.end_with(Exit {
+                    code: container.exit_code,
+                    oom_killed: container.oom_killed,
+                    ran_for,
+                    engine_was_away: progress.engine_was_away,
+                })?;
                 Ok(true)
             }
             Status::Created => {
@@ -175,6 +183,7 @@ impl Run<'_> {
                     // Whatever the client said may have been about this.
                     progress.client_said = None;
                     progress.captured = false;
+                    progress.engine_was_away |= self.files.cid().exists();
                     if !said {
                         log::warn!("task {}: waiting for the engine: {error}", self.key());
                         said = true;
@@ -214,7 +223,7 @@ impl Run<'_> {
         let watched = self.watch(name, client, Clock::WithCid)?;
         progress.client_said = watched.exit_code;
         let ended_well = watched.exit_code == Some(0);
-        Ok(ended_well.then_some(Exit { code: 0, oom_killed: false, ran_for: watched.ran_for }))
+        Ok(ended_well.then_some(Exit { code: 0, oom_killed: false, ran_for: watched.ran_for, engine_was_away: false }))
     }
 
     /// Stays with a container that an earlier client, or an earlier life of the agent, has started.
@@ -258,6 +267,8 @@ impl Run<'_> {
             Clock::WithCid => None,
             Clock::RunningFor(time) => Some(Instant::now().checked_sub(time).unwrap_or_else(Instant::now)),
         };
+        let idle_timeout = self.shop.config.executor.idle_timeout();
+        let mut last_output = Instant::now();
         let mut stop_asked = None;
         let mut next_stop = Instant::now();
         loop {
@@ -268,6 +279,13 @@ impl Run<'_> {
             if self.record.stop.is_none() && deadline.is_some_and(|at| Instant::now() >= at) {
                 let minutes = self.shop.config.executor.timeout_minutes;
                 self.note_stop(StopReason::Timeout { minutes })?;
+            }
+            if client.has_printed() {
+                last_output = Instant::now();
+            }
+            if idle_timeout.is_some_and(|limit| began.is_some() && last_output.elapsed() >= limit) {
+                let minutes = self.shop.config.executor.idle_timeout_minutes;
+                self.note_stop(StopReason::Idle { minutes })?;
             }
             if self.record.stop.is_some() {
                 let asked = *stop_asked.get_or_insert_with(Instant::now);
