@@ -145,6 +145,10 @@ pub struct Paths {
     pub data_dir: PathBuf,
     /// What containers see beside their workspace.
     pub mounts: Vec<Mount>,
+    /// How many MiB the data_dir's disk has to have left for a new task; 0 is no limit.
+    pub min_free_disk_mb: u64,
+    /// How long what was delivered is kept; `None` is for ever.
+    pub retention_hours: Option<u64>,
 }
 
 /// A `[[paths.mounts]]`.
@@ -409,6 +413,8 @@ fn read_paths(mut section: Section<'_>, file: &Path, findings: &mut Findings) ->
             }
         },
     };
+    let min_free_disk_mb = section.integer("min_free_disk_mb", 0..=1 << 40).map_or(1024, |n| n.value);
+    let retention_hours = section.integer("retention_hours", 0..=1_000_000).map_or(168, |n| n.value);
     let mut mounts: Vec<Mount> = Vec::new();
     let mut targets = HashSet::new();
     for mut entry in section.sections("mounts") {
@@ -418,7 +424,8 @@ fn read_paths(mut section: Section<'_>, file: &Path, findings: &mut Findings) ->
         entry.finish(findings);
     }
     section.finish(findings);
-    Some(Paths { data_dir: data_dir?, mounts })
+    let retention_hours = (retention_hours > 0).then_some(retention_hours);
+    Some(Paths { data_dir: data_dir?, mounts, min_free_disk_mb, retention_hours })
 }
 
 fn read_mount(entry: &mut Section<'_>, file: &Path, targets: &mut HashSet<String>) -> Option<Mount> {

@@ -8,6 +8,7 @@ pub mod args;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -164,6 +165,14 @@ impl Docker {
         let mut command = Command::new(&self.program);
         command.arg("logs").args(follow.then_some("--follow")).arg(name);
         command
+    }
+
+    /// Removes a folder with a container of `image` that runs as root: for what a task's container left there in the
+    /// name of another user. The image needs an `rm`.
+    pub fn remove_tree(&self, image: &str, parent: &Path, name: &str) -> Result<(), DockerError> {
+        let words = args::remove_tree(image, parent, name);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        self.command(&words, Duration::from_secs(120))
     }
 
     /// The names of all containers of an agent, whatever their state.

@@ -11,6 +11,7 @@ mod client;
 mod command;
 mod config;
 mod docker;
+mod housekeeping;
 mod instance;
 mod logging;
 mod monitor;

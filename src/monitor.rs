@@ -1,22 +1,25 @@
-//! Watches what tasks need of this machine: the engine, and after a failed start the image and the mounts.
+//! Watches what tasks need of this machine: the engine, mounts, room on the disk, and after a failed start the image.
 //!
 //! Runs in a thread of its own, since the engine may take long to answer and heartbeats may not wait for it (P5).
 
 use std::io;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::config::Config;
 use crate::docker::{Docker, DockerError};
+use crate::housekeeping::Housekeeping;
 use crate::record::{Phase, Store, TaskKey};
 use crate::worker::CONTAINER_PREFIX;
 use crate::workspace::check_mounts;
 
 /// How often the engine is looked at.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// How often old workspaces are looked for.
+const CLEANING: Duration = Duration::from_secs(600);
 
 /// What tasks can expect of this machine now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,8 +55,14 @@ impl Monitor {
         let mut reported = None;
         let mut suspect = false;
         let mut swept = false;
+        let mut housekeeping = Housekeeping::default();
+        let mut next_cleaning = Instant::now();
         loop {
-            let state = self.look(suspect);
+            let state = self.look(suspect, &mut housekeeping);
+            if state == Machine::Ready && Instant::now() >= next_cleaning {
+                housekeeping.remove_expired(&self.config, &self.docker, &self.store);
+                next_cleaning = Instant::now() + CLEANING;
+            }
             if state == Machine::Ready {
                 suspect = false;
                 if !swept {
@@ -76,7 +85,7 @@ impl Monitor {
         }
     }
 
-    fn look(&self, suspect: bool) -> Machine {
+    fn look(&self, suspect: bool, housekeeping: &mut Housekeeping) -> Machine {
         if let Err(error) = self.docker.engine_version() {
             return Machine::NotReady(error.to_string());
         }
@@ -88,7 +97,9 @@ impl Monitor {
                 Err(error) => return Machine::NotReady(error.to_string()),
             }
         }
-        match check_mounts(&self.config) {
+        let room =
+            check_mounts(&self.config).and_then(|()| housekeeping.make_room(&self.config, &self.docker, &self.store));
+        match room {
             Ok(()) => Machine::Ready,
             Err(why) => Machine::NotReady(why),
         }

@@ -109,7 +109,7 @@ impl Scheduler {
             signals,
             state: State { started_at: Timestamp::now(), last_heartbeat_at },
             state_file,
-            closed: Some("the engine hasn't been looked at yet".to_owned()),
+            closed: Some("engine, mounts and disk haven't been looked at yet".to_owned()),
             heartbeat_due: now,
             acknowledged: None,
             server_trouble: None,
@@ -203,7 +203,7 @@ impl Scheduler {
         };
         match (&self.closed, &closed) {
             (_, Some(why)) => log::warn!("no new task is accepted: {why}"),
-            (Some(_), None) => log::info!("the Docker engine answers; tasks are accepted"),
+            (Some(_), None) => log::info!("engine, mounts and disk are in order; tasks are accepted"),
             (None, None) => {}
         }
         self.closed = closed;

@@ -85,6 +85,14 @@ impl RunSpec {
     }
 }
 
+/// The arguments that remove `parent/name` in a container of `image`, as root and without a network.
+pub fn remove_tree(image: &str, parent: &Path, name: &str) -> Vec<String> {
+    let bind = Bind { source: parent.to_owned(), target: "/parent".to_owned(), readonly: false };
+    let words = ["run", "--rm", "--network", "none", "--user", "0", "--mount", &mount_value(&bind)].map(str::to_owned);
+    let command = ["--entrypoint", "rm", image, "-rf", &format!("/parent/{name}")].map(str::to_owned);
+    words.into_iter().chain(command).collect()
+}
+
 /// A command in one line that a POSIX shell reads back as the same words.
 ///
 /// Quoting leaves line breaks and other control characters where they are. A line with such characters is spelled out

@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::statvfs::statvfs;
 use nix::unistd::{Pid, setsid};
 
 /// Makes the command the leader of a process group of its own, so that a Ctrl+C in our terminal doesn't reach it and
@@ -98,6 +99,14 @@ pub fn hide_file(file: &File) -> io::Result<()> {
 pub fn open_to_all(path: &Path) -> io::Result<()> {
     let mode = if path.is_dir() { 0o777 } else { 0o666 };
     fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+/// How many bytes we may still write to the disk that a folder is on.
+pub fn free_disk(path: &Path) -> io::Result<u64> {
+    let disk = statvfs(path)?;
+    // The types differ between systems.
+    #[allow(clippy::useless_conversion)]
+    Ok(u64::from(disk.blocks_available()).saturating_mul(u64::from(disk.fragment_size())))
 }
 
 /// Opens a file for reading, not through a link at its end, and without waiting for the other side of a FIFO.

@@ -19,6 +19,8 @@ pub fn usual(base_url: &str, credentials: Option<&(String, String)>) -> String {
     document["executor"]["image"] = value(TEST_IMAGE);
     document["paths"] = Item::Table(Table::new());
     document["paths"]["data_dir"] = value("./data");
+    // The machine that runs the tests may have little room left.
+    document["paths"]["min_free_disk_mb"] = value(16);
     document.to_string()
 }
 

@@ -1,0 +1,202 @@
+//! Room on the disk: workspaces and records of settled tasks go after a while, and earlier when the disk is full.
+//!
+//! Only what the Server has is ever removed here. Containers may have left files that belong to root or to any other
+//! user; where ours may not remove them, a container of the executor image does.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::config::Config;
+use crate::docker::Docker;
+use crate::docker::args::shell_line;
+use crate::platform;
+use crate::record::{Phase, Record, Store, TaskFiles};
+use crate::workspace::Workspace;
+
+const MIB: u64 = 1024 * 1024;
+
+/// See the module.
+#[derive(Default)]
+pub struct Housekeeping {
+    /// Workspaces that can't be removed; each is said once.
+    stuck: HashSet<String>,
+}
+
+/// A settled task whose things may go.
+struct Settled {
+    files: TaskFiles,
+    at: Timestamp,
+}
+
+impl Housekeeping {
+    /// Removes workspaces and records that were settled longer ago than `paths.retention_hours`.
+    pub fn remove_expired(&mut self, config: &Config, docker: &Docker, store: &Store) {
+        let Some(hours) = config.paths.retention_hours else { return };
+        let now = Timestamp::now();
+        let limit = SignedDuration::from_hours(i64::try_from(hours).unwrap_or(i64::MAX / 3600));
+        for task in settled(store) {
+            if now.duration_since(task.at) < limit || !self.remove_workspace(config, docker, &task.files) {
+                continue;
+            }
+            match store.remove(task.files.key()) {
+                Ok(()) => log::info!("task {}: removed, {hours} h after its delivery", task.files.key()),
+                Err(error) => log::warn!("task {}: its record can't be removed: {error}", task.files.key()),
+            }
+        }
+    }
+
+    /// Makes sure that the data_dir's disk has `paths.min_free_disk_mb` left, if need be by removing workspaces of
+    /// settled tasks, the oldest first. The error says what is missing.
+    pub fn make_room(&mut self, config: &Config, docker: &Docker, store: &Store) -> Result<(), String> {
+        let data_dir = &config.paths.data_dir;
+        let wanted = config.paths.min_free_disk_mb;
+        let free = || {
+            platform::free_disk(data_dir)
+                .map(|bytes| bytes / MIB)
+                .map_err(|error| format!("the free space of `{}` can't be found out: {error}", data_dir.display()))
+        };
+        if wanted == 0 || free()? >= wanted {
+            return Ok(());
+        }
+        for task in settled(store) {
+            let workspace = Workspace::of(data_dir, task.files.key());
+            if !workspace.dir().exists() || !self.remove_workspace(config, docker, &task.files) {
+                continue;
+            }
+            log::warn!("task {}: its delivered workspace was removed, since the disk is nearly full", task.files.key());
+            if free()? >= wanted {
+                return Ok(());
+            }
+        }
+        let left = free()?;
+        if left >= wanted {
+            return Ok(());
+        }
+        Err(format!(
+            "the disk of `{}` has {left} MiB left of the {wanted} that it should have (`paths.min_free_disk_mb`)",
+            data_dir.display()
+        ))
+    }
+
+    /// Returns whether the workspace is gone.
+    fn remove_workspace(&mut self, config: &Config, docker: &Docker, files: &TaskFiles) -> bool {
+        let workspace = Workspace::of(&config.paths.data_dir, files.key());
+        let dir = workspace.dir();
+        let error = match remove_tree(dir) {
+            Ok(()) => return true,
+            Err(error) => error,
+        };
+        let Some((parent, name)) = dir.parent().zip(dir.file_name().and_then(|name| name.to_str())) else {
+            return false;
+        };
+        let removed = docker.remove_tree(&config.executor.image, parent, name);
+        if removed.is_ok() && remove_tree(dir).is_ok() {
+            return true;
+        }
+        if self.stuck.insert(files.key().to_string()) {
+            let command = shell_line(["sudo", "rm", "-rf", &dir.to_string_lossy()]);
+            log::error!("task {}: its workspace can't be removed: {error}; run `{command}`", files.key());
+        }
+        false
+    }
+}
+
+/// Every settled task, the earliest delivery first.
+fn settled(store: &Store) -> Vec<Settled> {
+    let tasks = match store.load_all() {
+        Ok(loaded) => loaded.tasks,
+        Err(error) => {
+            log::warn!("the records can't be read: {error}");
+            return Vec::new();
+        }
+    };
+    let is_settled = |(files, record): (TaskFiles, Record)| match (record.phase, record.settled_at) {
+        (Phase::Settled, Some(at)) => Some(Settled { files, at }),
+        _ => None,
+    };
+    let mut settled: Vec<Settled> = tasks.into_iter().filter_map(is_settled).collect();
+    settled.sort_by_key(|task| task.at);
+    settled
+}
+
+fn remove_tree(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Housekeeping;
+    use crate::config::Config;
+    use crate::docker::Docker;
+    use crate::protocol::Task;
+    use crate::record::{Phase, Record, Store, TaskKey};
+    use jiff::{SignedDuration, Timestamp};
+    use std::fs;
+    use std::path::Path;
+
+    fn config(dir: &Path, paths: &str) -> Config {
+        let text = format!("[server]\nbase_url='http://h'\n[paths]\n{paths}\n");
+        Config::parse(&dir.join("config.toml"), &text).unwrap()
+    }
+
+    fn task(dir: &Path, id: &str, phase: Phase, hours_ago: i64) {
+        let store = Store::open(&dir.join("data")).unwrap();
+        let task = Task {
+            id: id.to_owned(),
+            task_prompt: String::new(),
+            output_prompt: None,
+            session_id: None,
+            input_files: Vec::new(),
+        };
+        let mut record = Record::of_offer(task, "s", "http://h");
+        record.phase = phase;
+        record.settled_at = (phase == Phase::Settled).then(|| Timestamp::now() - SignedDuration::from_hours(hours_ago));
+        store.create(&TaskKey::of(id).unwrap(), &record).unwrap();
+        fs::create_dir_all(dir.join("data/workspaces").join(id).join("output")).unwrap();
+    }
+
+    fn left(dir: &Path, what: &str) -> Vec<String> {
+        let entries = fs::read_dir(dir.join("data").join(what)).unwrap();
+        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_was_delivered_long_ago_goes_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        task(dir.path(), "old", Phase::Settled, 200);
+        task(dir.path(), "new", Phase::Settled, 100);
+        task(dir.path(), "undelivered", Phase::Exited, 0);
+        let store = Store::open(&dir.path().join("data")).unwrap();
+        let docker = Docker::new("/nonexistent/docker");
+        Housekeeping::default().remove_expired(&config(dir.path(), "retention_hours = 0"), &docker, &store);
+        assert_eq!(left(dir.path(), "tasks"), ["new", "old", "undelivered"]);
+        Housekeeping::default().remove_expired(&config(dir.path(), ""), &docker, &store);
+        assert_eq!(left(dir.path(), "tasks"), ["new", "undelivered"]);
+        assert_eq!(left(dir.path(), "workspaces"), ["new", "undelivered"]);
+    }
+
+    #[test]
+    fn a_full_disk_costs_delivered_workspaces_and_no_records() {
+        let dir = tempfile::tempdir().unwrap();
+        task(dir.path(), "delivered", Phase::Settled, 1);
+        task(dir.path(), "undelivered", Phase::Uploaded, 0);
+        let store = Store::open(&dir.path().join("data")).unwrap();
+        let docker = Docker::new("/nonexistent/docker");
+        let greedy = config(dir.path(), "min_free_disk_mb = 1000000000");
+        let wrong = Housekeeping::default().make_room(&greedy, &docker, &store).unwrap_err();
+        assert!(wrong.contains("min_free_disk_mb"), "{wrong}");
+        assert_eq!(left(dir.path(), "workspaces"), ["undelivered"]);
+        assert_eq!(left(dir.path(), "tasks"), ["delivered", "undelivered"]);
+        let modest = config(dir.path(), "min_free_disk_mb = 0");
+        assert_eq!(Housekeeping::default().make_room(&modest, &docker, &store), Ok(()));
+    }
+}
