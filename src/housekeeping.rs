@@ -72,14 +72,8 @@ impl Housekeeping {
                 return Ok(());
             }
         }
-        let left = free()?;
-        if left >= wanted {
-            return Ok(());
-        }
-        Err(format!(
-            "the disk of `{}` has {left} MiB left of the {wanted} that it should have (`paths.min_free_disk_mb`)",
-            data_dir.display()
-        ))
+        // Without the number of the moment: a message that stays the same is logged once.
+        Err(format!("the disk of `{}` has less than {wanted} MiB left (`paths.min_free_disk_mb`)", data_dir.display()))
     }
 
     /// Returns whether the workspace is gone.

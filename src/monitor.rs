@@ -18,7 +18,7 @@ use crate::workspace::check_mounts;
 
 /// How often the engine is looked at.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// How often old workspaces are looked for.
+/// How often containers and workspaces are looked for that nobody needs any more.
 const CLEANING: Duration = Duration::from_secs(600);
 
 /// What tasks can expect of this machine now.
@@ -54,27 +54,26 @@ impl Monitor {
     fn watch(&self, reports: &Sender<Machine>, suspicions: &Receiver<Suspect>) {
         let mut reported = None;
         let mut suspect = false;
-        let mut swept = false;
         let mut housekeeping = Housekeeping::default();
         let mut next_cleaning = Instant::now();
         loop {
             let state = self.look(suspect, &mut housekeeping);
-            if state == Machine::Ready && Instant::now() >= next_cleaning {
-                housekeeping.remove_expired(&self.config, &self.docker, &self.store);
-                next_cleaning = Instant::now() + CLEANING;
-            }
-            if state == Machine::Ready {
-                suspect = false;
-                if !swept {
-                    self.sweep();
-                }
-            }
-            swept = state == Machine::Ready;
             if reported.as_ref() != Some(&state) {
                 if reports.send(state.clone()).is_err() {
                     return;
                 }
-                reported = Some(state);
+                reported = Some(state.clone());
+            }
+            if state != Machine::Ready {
+                // What couldn't be removed meanwhile is looked for as soon as things are in order again.
+                next_cleaning = Instant::now();
+            } else {
+                suspect = false;
+                if Instant::now() >= next_cleaning {
+                    self.sweep();
+                    housekeeping.remove_expired(&self.config, &self.docker, &self.store);
+                    next_cleaning = Instant::now() + CLEANING;
+                }
             }
             match suspicions.recv_timeout(INTERVAL) {
                 // Whatever was reported before doesn't hold any more.

@@ -75,8 +75,8 @@ impl Scheduler {
             if self.desk.take_room(Purpose::Intake).is_err() {
                 return Next::InTime;
             }
-            self.reclaim(&key);
-            return Next::Now;
+            // A Server that says otherwise than it offers is not asked in a circle.
+            return if self.reclaim(&key) { Next::Now } else { Next::InTime };
         }
         match self.store.task(&key).load() {
             Ok(Some(record)) if record.phase == Phase::Settled => return self.hand_in_again(&key, record),
@@ -179,10 +179,13 @@ impl Scheduler {
     }
 
     /// Accepts an id of ours again: 200 means that it had been requeued, 400 that it runs here or has ended
-    /// (PROTOCOL 3 and 5). Where an earlier `accept` is in doubt, 400 means that it had arrived.
-    fn reclaim(&mut self, key: &TaskKey) {
-        let Some(id) = self.table.id(key).map(str::to_owned) else { return };
-        match self.desk.accept(&id) {
+    /// (PROTOCOL 3 and 5). Where an earlier `accept` is in doubt, 400 means that it had arrived. Returns whether the
+    /// Server gave it to us just now.
+    fn reclaim(&mut self, key: &TaskKey) -> bool {
+        let Some(id) = self.table.id(key).map(str::to_owned) else { return false };
+        let answer = self.desk.accept(&id);
+        let taken = answer.is_ok();
+        match answer {
             Ok(()) => {
                 self.reclaim_backoff = Backoff::default();
                 if self.table.is_in_doubt(key) {
@@ -212,6 +215,7 @@ impl Scheduler {
             }
             Err(error) => log::warn!("task {key}: accept: {error}"),
         }
+        taken
     }
 
     /// A task in doubt turned out to be ours.
