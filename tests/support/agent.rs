@@ -13,6 +13,7 @@ pub use invocation::{Finished, Invocation, Running};
 use super::docker;
 use super::server::{Control, FakeServer};
 use folder::Folder;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -126,6 +127,23 @@ impl Agent {
     pub fn agent_log(&self) -> String {
         let bytes = fs::read(self.data_dir().join("agent.log")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The folder that the task's container sees as `/workspace`.
+    pub fn workspace(&self, task_id: &str) -> PathBuf {
+        self.data_dir().join("workspaces").join(task_id)
+    }
+
+    /// A file beside the task's record, such as `stdout.log`.
+    pub fn task_file(&self, task_id: &str, name: &str) -> PathBuf {
+        self.data_dir().join("tasks").join(task_id).join(name)
+    }
+
+    /// The task's record as it lies on the disk.
+    pub fn record(&self, task_id: &str) -> Value {
+        let path = self.task_file(task_id, "record.json");
+        let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
     /// The value of the instance label on this agent's containers, once it has one.
