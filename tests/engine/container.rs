@@ -1,0 +1,87 @@
+//! The container itself: how it can be found while it runs, and that nothing of it is left.
+
+use crate::support::agent::Agent;
+use crate::support::docker::{container_name, containers_with_label, docker, wait_container_state};
+use crate::support::secs;
+use crate::support::server::{FakeServer, Status, TaskSpec};
+use serde_json::{Value, json};
+use std::fs;
+
+const UNTIL_GO: &str = "until [ -e /workspace/go ]; do sleep 0.1; done";
+
+#[test]
+fn a_running_container_has_the_name_labels_mounts_and_log_that_find_and_bound_it() {
+    let server = FakeServer::start();
+    // A blank and a comma, which docker's own syntax for mounts gives a meaning.
+    let mounts = "[[paths.mounts]]\nhost = './shared, \"data\"'\ncontainer = '/shared'\nreadonly = true";
+    let agent = Agent::builder(&server).with_engine().folder_name("an agent's").config(mounts).build();
+    let id = server.submit(TaskSpec::script(UNTIL_GO));
+    let _running = agent.start();
+    wait_container_state(&id, "running", secs(60));
+
+    let inspected: Value = serde_json::from_str(&docker(&["inspect", &container_name(&id)])).unwrap();
+    let [container] = &inspected.as_array().unwrap()[..] else { panic!("not exactly one container") };
+    assert_eq!(container["Name"], json!(format!("/open-aaas-task-{id}")));
+    assert_eq!(container["Id"], json!(fs::read_to_string(agent.task_file(&id, "cid")).unwrap()));
+    let labels = &container["Config"]["Labels"];
+    let labels = ["task", "service", "instance"].map(|name| &labels[format!("open-aaas.{name}")]);
+    assert_eq!(labels, [&json!(id), &json!(server.service().0), &json!(agent.instance().unwrap())]);
+
+    let mounts = container["Mounts"].as_array().unwrap().iter();
+    let mut mounts: Vec<_> = mounts
+        .map(|mount| ["Type", "Source", "Destination", "RW"].map(|key| mount[key].clone()))
+        .map(Value::from_iter)
+        .collect();
+    mounts.sort_by_key(|mount| mount[2].to_string());
+    let expected = [
+        json!(["bind", agent.path("shared, \"data\""), "/shared", false]),
+        json!(["bind", agent.workspace(&id), "/workspace", true]),
+    ];
+    assert_eq!(mounts, expected);
+
+    let host = &container["HostConfig"];
+    assert_eq!(host["LogConfig"], json!({"Type": "json-file", "Config": {"max-size": "5m", "max-file": "2"}}));
+    // The stopped container is the evidence until its outcome is written down.
+    assert_eq!((&host["AutoRemove"], &host["RestartPolicy"]["Name"]), (&json!(false), &json!("no")));
+    assert_eq!((&host["Privileged"], &host["Memory"]), (&json!(false), &json!(0)));
+    let config = &container["Config"];
+    assert_eq!((&config["Image"], &config["WorkingDir"]), (&json!("agent-core-test:1"), &json!("/workspace")));
+    let env = config["Env"].as_array().unwrap();
+    for variable in [format!("TASK_ID={id}"), "TIMEOUT=0".to_owned()] {
+        assert!(env.contains(&json!(variable)), "{variable} is not in {env:?}");
+    }
+    let (_, api_key) = server.service();
+    assert!(!inspected.to_string().contains(&api_key), "the key is nobody's business in there");
+
+    fs::write(agent.workspace(&id).join("go"), "").unwrap();
+    server.wait_for(&id, Status::Completed, secs(60));
+}
+
+#[test]
+fn after_a_task_nothing_of_its_container_is_left_and_the_record_says_settled() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    let scripts = ["echo fine", "echo broken >&2; exit 3"];
+    let ids = scripts.map(|script| server.submit(TaskSpec::script(format!("{UNTIL_GO}; {script}"))));
+    let mut running = agent.start();
+    for id in &ids {
+        wait_container_state(id, "running", secs(60));
+    }
+    let label = format!("open-aaas.instance={}", agent.instance().unwrap());
+    assert_eq!(containers_with_label(&label).len(), 2);
+    for (id, status) in ids.iter().zip([Status::Completed, Status::Failed]) {
+        fs::write(agent.workspace(id).join("go"), "").unwrap();
+        server.wait_for(id, status, secs(60));
+        running.wait_log(&format!("task {id}: settled as {status}"), secs(20));
+        // It went before the Server was told.
+        assert!(!containers_with_label(&label).contains(&container_name(id)));
+    }
+    assert_eq!(containers_with_label(&label), Vec::<String>::new());
+    assert!(running.terminate(secs(10)).success());
+    for (id, (status, code)) in ids.iter().zip([("completed", 0), ("failed", 3)]) {
+        let record = agent.record(id);
+        assert_eq!((&record["phase"], &record["container_removed"]), (&json!("settled"), &json!(true)));
+        assert_eq!((&record["ending"]["status"], &record["ending"]["exit_code"]), (&json!(status), &json!(code)));
+        assert!(record["settled_at"].is_string(), "{record}");
+    }
+}

@@ -1,0 +1,85 @@
+//! What goes into a container and what comes out of it arrives byte for byte, under its own name.
+
+use crate::support::agent::Agent;
+use crate::support::secs;
+use crate::support::server::{FakeServer, Status, TaskSpec};
+use serde_json::json;
+
+/// Bytes of every value in no order, the same in each run (xorshift).
+fn noise(count: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+#[test]
+fn inputs_and_outputs_are_the_same_bytes_under_their_own_names() {
+    let table = "列,größe\n1,\r\n\0and no line break at the end".as_bytes();
+    let noise = noise(1 << 20);
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    let script = "set -e
+        cd /workspace
+        (cd input; printf '%s\\n' *) > output/inputs
+        mkdir -p 'output/ebene 1/二'
+        cp 'input/数据 ü.csv' 'output/ebene 1/二/結果 ü.csv'
+        cp input/noise.bin output/noise.bin
+        : > output/empty
+        cp input/noise.bin beside";
+    let task = TaskSpec::script(script).input("数据 ü.csv", table).input("noise.bin", noise.clone());
+    let id = server.submit(task);
+    let _running = agent.start();
+    let task = server.wait_for(&id, Status::Completed, secs(60));
+
+    let outputs = server.outputs(&id);
+    let arrived: Vec<_> = outputs.iter().map(|file| (file.filename.as_str(), file.bytes.as_slice())).collect();
+    let expected: [(&str, &[u8]); 5] = [
+        ("beside", &noise),
+        ("output/ebene 1/二/結果 ü.csv", table),
+        ("output/empty", b""),
+        ("output/inputs", "noise.bin\nrun.sh\n数据 ü.csv\n".as_bytes()),
+        ("output/noise.bin", &noise),
+    ];
+    assert_eq!(arrived.iter().map(|(name, _)| *name).collect::<Vec<_>>(), expected.map(|(name, _)| name));
+    for ((name, bytes), (_, expected)) in arrived.iter().zip(expected) {
+        assert!(*bytes == expected, "`{name}` has other bytes: {} in place of {}", bytes.len(), expected.len());
+    }
+    assert_eq!(server.requests_to("upload").len(), 5, "each file is sent once");
+    // The report names the same files, by name and by id.
+    assert_eq!(task.output["files"], json!(expected.map(|(name, _)| name)));
+    let by_id: Vec<_> = task.file_ids.iter().map(|file| server.file(file).unwrap().filename).collect();
+    assert_eq!(by_id, expected.map(|(name, _)| name));
+    assert_eq!(task.output.get("left_out"), None);
+}
+
+#[test]
+fn a_file_keeps_the_type_that_its_name_tells() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    let id = server.submit(TaskSpec::script("cd /workspace/output; echo 1 > a.csv; echo '{}' > b.json; echo 1 > c"));
+    let _running = agent.start();
+    server.wait_for(&id, Status::Completed, secs(60));
+    let outputs = server.outputs(&id);
+    let types: Vec<_> = outputs.iter().map(|file| (file.filename.as_str(), file.mime_type.as_str())).collect();
+    let expected =
+        [("output/a.csv", "text/csv"), ("output/b.json", "application/json"), ("output/c", "application/octet-stream")];
+    assert_eq!(types, expected);
+}
+
+#[test]
+fn a_file_whose_name_can_not_stand_in_a_header_arrives_under_a_spelling_of_it() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    let script = r#"cd /workspace/output; echo 1 > 'a "b"\c.txt'; echo 2 > "$(printf 'two\r\nlines')""#;
+    let id = server.submit(TaskSpec::script(script));
+    let _running = agent.start();
+    let task = server.wait_for(&id, Status::Completed, secs(60));
+    let names = ["output/a %22b%22%5Cc.txt", "output/two%0D%0Alines"];
+    assert_eq!(task.output["files"], json!(names));
+    assert_eq!(names.map(|name| server.output(&id, name).bytes), [b"1\n", b"2\n"]);
+}

@@ -1,0 +1,86 @@
+//! Tasks whose container ran and failed: what is said of it, and that all it wrote is delivered.
+
+use crate::support::agent::Agent;
+use crate::support::docker::assert_no_containers;
+use crate::support::secs;
+use crate::support::server::{FakeServer, Status, TaskSpec};
+use serde_json::json;
+
+#[test]
+fn a_failing_task_is_reported_with_the_end_of_its_standard_error_and_its_files() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    let script = "echo out
+        echo partial > /workspace/output/partial
+        i=0; while [ $i -lt 1000 ]; do echo \"zeile äöü $i\" >&2; i=$((i+1)); done
+        exit 7";
+    let id = server.submit(TaskSpec::script(script));
+    let _running = agent.start();
+    let task = server.wait_for(&id, Status::Failed, secs(60));
+    let stderr: String = (0..1000).map(|number| format!("zeile äöü {number}\n")).collect();
+    let skipped = stderr.trim().chars().count() - 2000;
+    let last: String = stderr.trim().chars().skip(skipped).collect();
+    assert_eq!(task.error_message, Some(last));
+    assert_eq!(server.output(&id, "output/partial").text(), "partial\n");
+    assert_eq!(task.file_ids, [server.output(&id, "output/partial").id]);
+    assert_eq!((&task.output["exit_code"], task.stdout()), (&json!(7), "out\n"));
+    assert_eq!(task.output["stderr"], json!(stderr));
+}
+
+#[test]
+fn where_standard_error_is_empty_the_end_of_standard_output_says_why() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    let id = server.submit(TaskSpec::script("echo began; echo 'no such column'; echo >&2; exit 1"));
+    let _running = agent.start();
+    let task = server.wait_for(&id, Status::Failed, secs(60));
+    assert_eq!(task.error_message.as_deref(), Some("began\nno such column"));
+}
+
+#[test]
+fn a_task_that_fails_without_a_word_is_reported_with_its_exit_status() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    let id = server.submit(TaskSpec::script("exit 42"));
+    let _running = agent.start();
+    let task = server.wait_for(&id, Status::Failed, secs(60));
+    let message = task.error_message.unwrap();
+    assert!(message.contains("42"), "{message}");
+    assert_eq!((&task.output["exit_code"], &task.output["files"]), (&json!(42), &json!([])));
+}
+
+/// 125, 126 and 127 are also what the docker client says when it could not start a container.
+#[test]
+fn a_container_that_exits_like_a_failing_docker_ran_once_and_is_believed() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    let codes = [125, 126, 127];
+    let script = |code| format!("echo ran >> /workspace/output/runs; echo 'docker: not me' >&2; exit {code}");
+    let ids = codes.map(|code| server.submit(TaskSpec::script(script(code))));
+    let _running = agent.start();
+    for (id, code) in ids.iter().zip(codes) {
+        let task = server.wait_for(id, Status::Failed, secs(60));
+        assert_eq!(task.output["exit_code"], json!(code));
+        assert_eq!(server.output(id, "output/runs").text(), "ran\n", "exit status {code}");
+        assert_eq!(task.error_message.as_deref(), Some("docker: not me"));
+        assert_eq!((task.accepted_count, task.completed_count), (1, 1));
+        assert_no_containers(id);
+    }
+}
+
+#[test]
+fn a_container_that_the_kernel_killed_for_its_memory_is_reported_as_that() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().config("[executor]\nmemory_limit = '16m'").build();
+    let script =
+        "echo 1 > /workspace/output/before; echo working >&2; exec dd if=/dev/zero of=/dev/null bs=64M count=1";
+    let id = server.submit(TaskSpec::script(script));
+    let _running = agent.start();
+    let task = server.wait_for(&id, Status::Failed, secs(60));
+    let message = task.error_message.unwrap();
+    let (explanation, words) = message.split_once('\n').unwrap();
+    assert!(explanation.contains("out of memory") && explanation.contains("16m"), "{message}");
+    assert!(words.starts_with("working"), "{message}");
+    assert_eq!(task.output["exit_code"], json!(137));
+    assert_eq!(task.output["files"], json!(["output/before"]));
+}

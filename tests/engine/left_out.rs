@@ -1,0 +1,108 @@
+//! What stays on this machine is named, with the reason, and changes nothing about the task's end.
+
+use crate::support::agent::Agent;
+use crate::support::secs;
+use crate::support::server::{FakeServer, Options, Status, Task, TaskSpec};
+use serde_json::json;
+
+/// Names and reasons, as the person sees them.
+fn left_out(task: &Task) -> Vec<(&str, &str)> {
+    let entries = task.output["left_out"].as_array().expect("something is left out").iter();
+    entries.map(|entry| ["file", "reason"].map(|key| entry[key].as_str().expect("a text"))).map(Into::into).collect()
+}
+
+#[test]
+fn links_pipes_and_devices_are_not_sent() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    let script = "set -e
+        cd /workspace/output
+        echo real > real
+        ln -s /etc/passwd absolute
+        ln -s real inside
+        ln -s ../task.json task
+        ln -s / folder
+        ln -s nowhere dangling
+        mkfifo pipe
+        mknod null c 1 3
+        echo hidden > .hidden";
+    let id = server.submit(TaskSpec::script(script));
+    let _running = agent.start();
+    let task = server.wait_for(&id, Status::Completed, secs(60));
+    let sent: Vec<_> = server.outputs(&id).into_iter().map(|file| (file.filename, file.bytes)).collect();
+    let expected = [("output/.hidden", b"hidden\n".to_vec()), ("output/real", b"real\n".to_vec())];
+    assert_eq!(sent, expected.map(|(name, bytes)| (name.to_owned(), bytes)));
+    let (link, special) = ("a symbolic link", "not a regular file");
+    let expected = [
+        ("output/absolute", link),
+        ("output/dangling", link),
+        ("output/folder", link),
+        ("output/inside", link),
+        ("output/null", special),
+        ("output/pipe", special),
+        ("output/task", link),
+    ];
+    assert_eq!(left_out(&task), expected);
+}
+
+#[test]
+fn folders_that_were_replaced_by_links_lead_nowhere() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    let script = "cd /workspace; rm -r output input task.json; ln -s /etc output; ln -s /etc input; ln -s /etc etc";
+    let id = server.submit(TaskSpec::script(script));
+    let _running = agent.start();
+    let task = server.wait_for(&id, Status::Completed, secs(60));
+    assert_eq!(task.output["files"], json!([]));
+    assert_eq!(server.requests_to("upload").len(), 0);
+    assert_eq!(left_out(&task), [("etc", "a symbolic link"), ("output", "a symbolic link")]);
+}
+
+#[test]
+fn a_file_over_the_servers_limit_stays_here_and_the_others_arrive() {
+    let server = FakeServer::start_with(Options { max_upload_bytes: 100_000, ..Options::default() });
+    let agent = Agent::builder(&server).with_engine().build();
+    let script = "cd /workspace/output
+        head -c 100001 /dev/zero > large
+        head -c 100000 /dev/zero > just-right
+        echo 1 > small";
+    let id = server.submit(TaskSpec::script(script));
+    let _running = agent.start();
+    let task = server.wait_for(&id, Status::Completed, secs(60));
+    assert_eq!(task.output["files"], json!(["output/just-right", "output/small"]));
+    assert_eq!(server.output(&id, "output/just-right").bytes.len(), 100_000);
+    let [(name, reason)] = left_out(&task)[..] else { panic!("not exactly one file is left out") };
+    // Both the code and the words of the Server are shown.
+    assert_eq!(name, "output/large");
+    assert!(reason.contains("400") && reason.contains("文件过大"), "{reason}");
+    assert!(task.error_message.is_none());
+}
+
+#[test]
+fn a_proxys_413_for_a_file_leaves_that_file_out() {
+    let server = FakeServer::start_with(Options { proxy_body_limit: Some(100_000), ..Options::default() });
+    let agent = Agent::builder(&server).with_engine().build();
+    let script = "cd /workspace/output; head -c 20000000 /dev/zero > large; echo 1 > small";
+    let id = server.submit(TaskSpec::script(script));
+    let _running = agent.start();
+    let task = server.wait_for(&id, Status::Completed, secs(60));
+    assert_eq!(task.output["files"], json!(["output/small"]));
+    let [(name, reason)] = left_out(&task)[..] else { panic!("not exactly one file is left out") };
+    assert_eq!(name, "output/large");
+    assert!(reason.contains("413"), "{reason}");
+}
+
+#[test]
+fn of_very_many_the_first_hundred_are_named_and_all_are_counted() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    let id = server.submit(TaskSpec::script("cd /workspace/output; for i in $(seq 100 249); do ln -s / $i; done"));
+    let _running = agent.start();
+    let task = server.wait_for(&id, Status::Completed, secs(60));
+    let named = left_out(&task);
+    assert_eq!((named.len(), named[99]), (100, ("output/199", "a symbolic link")));
+    assert_eq!(task.output["left_out_count"], json!(150));
+    // The ledger beside the record names them all.
+    let ledger = std::fs::read_to_string(agent.task_file(&id, "uploads.jsonl")).unwrap();
+    assert!(ledger.contains("output/249") && ledger.lines().count() == 150, "{ledger}");
+}

@@ -1,0 +1,99 @@
+//! Folders of this machine that containers see beside their workspace, and those that aren't there.
+
+use crate::support::agent::Agent;
+use crate::support::docker::wait_until;
+use crate::support::secs;
+use crate::support::server::{FakeServer, Fault, Match, Moment, Status, TaskSpec};
+use std::fs;
+use std::time::Instant;
+
+#[test]
+fn a_readonly_mount_can_be_read_and_not_written() {
+    let server = FakeServer::start();
+    let mounts = "[[paths.mounts]]\nhost = './fixed'\ncontainer = '/fixed'\nreadonly = true\n\
+        [[paths.mounts]]\nhost = './open'\ncontainer = '/open'";
+    let agent = Agent::builder(&server).with_engine().config(mounts).build();
+    agent.write("fixed/data", "kept");
+    agent.write("open/data", "1");
+    let script = "cat /fixed/data
+        echo changed > /fixed/data; echo \"$?\"
+        echo new > /fixed/new; echo \"$?\"
+        echo changed > /open/data; echo \"$?\"";
+    let id = server.submit(TaskSpec::script(script));
+    let _running = agent.start();
+    let task = server.wait_for(&id, Status::Completed, secs(60));
+    assert_eq!(task.stdout(), "kept1\n1\n0\n");
+    assert!(task.output["stderr"].as_str().unwrap().contains("Read-only file system"), "{}", task.output);
+    assert_eq!(fs::read_to_string(agent.path("fixed/data")).unwrap(), "kept");
+    assert!(!agent.path("fixed/new").exists());
+    assert_eq!(fs::read_to_string(agent.path("open/data")).unwrap(), "changed\n");
+}
+
+#[test]
+fn a_mount_inside_the_workspace_is_no_result() {
+    let server = FakeServer::start();
+    let mounts = "[[paths.mounts]]\nhost = './share'\ncontainer = '/workspace/share/data'";
+    let agent = Agent::builder(&server).with_engine().config(mounts).build();
+    agent.write("share/secret", "x");
+    let id = server.submit(TaskSpec::script("cat /workspace/share/data/secret; echo 1 > /workspace/share/mine"));
+    let _running = agent.start();
+    let task = server.wait_for(&id, Status::Completed, secs(60));
+    assert_eq!((task.stdout(), task.output.get("left_out")), ("x", None));
+    let names: Vec<_> = server.outputs(&id).into_iter().map(|file| file.filename).collect();
+    assert_eq!(names, ["share/mine"]);
+}
+
+#[test]
+fn a_relative_mount_host_is_made_beside_the_configuration_file() {
+    let server = FakeServer::start();
+    let mounts = "[[paths.mounts]]\nhost = './share/new folder'\ncontainer = '/shared'";
+    let agent = Agent::builder(&server).with_engine().config(mounts).build();
+    let id = server.submit(TaskSpec::script("echo 1 > /shared/written"));
+    // As cron does it, from somewhere else.
+    let config = agent.config_path();
+    let run = ["--config", config.to_str().unwrap(), "run"];
+    let elsewhere = agent.home();
+    let _running = agent.invoke(&run).cwd(&elsewhere).start();
+    server.wait_for(&id, Status::Completed, secs(60));
+    assert_eq!(fs::read_to_string(agent.path("share/new folder/written")).unwrap(), "1\n");
+    assert_eq!(fs::read_dir(elsewhere).unwrap().count(), 0, "nothing is made where it was started");
+}
+
+#[test]
+fn a_missing_absolute_mount_host_fails_one_task_and_closes_the_door_until_it_is_back() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine();
+    let nas = tempfile::tempdir().unwrap();
+    let host = nas.path().join("drive");
+    let mount = format!("[[paths.mounts]]\nhost = '{}'\ncontainer = '/nas'", host.display());
+    let agent = agent.config(&mount).build();
+    fs::create_dir(&host).unwrap();
+    // The drive goes after the task was accepted and before its container starts.
+    let gone = host.clone();
+    let unmount = Fault::call(Moment::Effected, move |_| fs::remove_dir(&gone).expect("unmount the drive"));
+    server.fault(Match::path("accept").times(1), unmount);
+    let first = server.submit(TaskSpec::script("ls /nas"));
+    let _running = agent.start();
+    let task = server.wait_for(&first, Status::Failed, secs(60));
+    let message = task.error_message.unwrap();
+    assert!(message.contains(&format!("`{}`", host.display())) && message.contains("doesn't exist"), "{message}");
+    assert!(!host.exists(), "an empty folder must not be taken for the drive");
+
+    let second = server.submit(TaskSpec::script("cat /nas/data"));
+    let submitted = Instant::now();
+    let polls = || server.requests_to("poll").into_iter().filter(|poll| poll.at > submitted).collect::<Vec<_>>();
+    // It is offered again and again.
+    wait_until("polls after the drive was gone", secs(30), || polls().len() >= 4);
+    assert_eq!(server.task(&second).accepted_count, 0);
+    assert!(polls().iter().skip(1).all(|poll| poll.body["available_capacity"] == 0), "{:#?}", polls());
+    let (service, _) = server.service();
+    assert_eq!(server.service_state(&service).status, "busy");
+
+    // It comes back with all that is on it.
+    let drive = nas.path().join("away");
+    fs::create_dir(&drive).unwrap();
+    fs::write(drive.join("data"), "back").unwrap();
+    fs::rename(&drive, &host).unwrap();
+    assert_eq!(server.wait_for(&second, Status::Completed, secs(60)).stdout(), "back");
+    assert_eq!(server.service_state(&service).status, "online");
+}

@@ -1,0 +1,53 @@
+//! Much output: it is bounded on the disk, and takes no memory.
+
+use crate::support::agent::{Agent, Running};
+use crate::support::docker::assert_no_containers;
+use crate::support::secs;
+use crate::support::server::{FakeServer, Status, TaskSpec};
+use std::fs;
+
+const MIB: u64 = 1 << 20;
+/// What the container prints.
+const VOLUME: u64 = 300 * MIB;
+
+/// The most memory that the program has had so far, in KiB.
+fn peak_memory(running: &Running) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", running.pid())).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the program runs");
+    line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
+}
+
+#[test]
+fn output_of_300_mb_is_kept_at_both_ends_and_takes_no_memory() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    let running = agent.start();
+    let small = server.submit(TaskSpec::script("echo 1; echo 1 > /workspace/output/x"));
+    server.wait_for(&small, Status::Completed, secs(60));
+    let before = peak_memory(&running);
+
+    // Lines, as a program would print them; the first and the last are known.
+    let script = format!("echo first; yes 'line of output' | head -c {}; printf 'last\\n'", VOLUME - 6 - 5);
+    let id = server.submit(TaskSpec::script(script));
+    let task = server.wait_for(&id, Status::Completed, secs(180));
+    let after = peak_memory(&running);
+    assert!(after - before < 15 * 1024, "from {before} to {after} KiB");
+
+    let log = fs::read(agent.task_file(&id, "stdout.log")).unwrap();
+    let size = log.len() as u64;
+    assert!((5 * MIB..=10 * MIB + 100).contains(&size), "{size}");
+    assert!(log.starts_with(b"first\nline of output\n") && log.ends_with(b"last\n"));
+    // Between its two ends it says how much isn't there, to the byte.
+    let middle = String::from_utf8_lossy(&log[MIB as usize..][..100]).into_owned();
+    let note = middle.lines().find(|line| line.starts_with('[')).unwrap_or_else(|| panic!("no note in {middle:?}"));
+    let cut: u64 = note.split(' ').find_map(|word| word.parse().ok()).unwrap_or_else(|| panic!("no number in {note}"));
+    assert!(note.contains("cut"), "{note}");
+    assert_eq!(size - note.len() as u64 - 2 + cut, VOLUME, "{note}");
+    assert_eq!(task.stdout().len(), 64 * 1024);
+    assert!(log.ends_with(task.stdout().as_bytes()));
+    assert_no_containers(&id);
+    let beside = fs::read_dir(agent.task_file(&id, "")).unwrap().flatten().map(|entry| entry.file_name());
+    let mut beside: Vec<_> = beside.map(|name| name.to_string_lossy().into_owned()).collect();
+    beside.sort_unstable();
+    assert_eq!(beside, ["cid", "command.sh", "record.json", "stderr.log", "stdout.log"], "nothing else is left");
+}
