@@ -7,6 +7,7 @@ mod deliver;
 mod ending;
 mod execute;
 mod prepare;
+mod transfer;
 
 pub use execute::CONTAINER_PREFIX;
 
@@ -136,13 +137,16 @@ struct Run<'s> {
     workspace: Workspace,
     record: Record,
     orders: Receiver<Order>,
+    /// What files are fetched and sent with; it may be aborted.
+    transfers: Client,
 }
 
 impl<'s> Run<'s> {
     fn new(shop: &'s Shop, job: Job) -> Self {
         let Job { files, record, orders } = job;
         let workspace = Workspace::of(&shop.config.paths.data_dir, files.key());
-        Self { shop, files, workspace, record, orders }
+        let transfers = shop.client.with_own_connections(&shop.config.server);
+        Self { shop, files, workspace, record, orders, transfers }
     }
 
     fn go(mut self) -> PutDown {

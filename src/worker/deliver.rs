@@ -221,14 +221,18 @@ impl Run<'_> {
                 }
             };
             self.note(ledger, UploadEvent::Begin { file: found.name.clone(), size })?;
-            let upload = Upload { task_id: &self.record.task.id, filename: &found.name, file: &file, size };
-            let error = match self.shop.client.upload(&upload) {
+            let task_id = self.record.task.id.clone();
+            let upload = Upload { task_id: &task_id, filename: &found.name, file: &file, size };
+            let error = match self.transfer(|client| client.upload(&upload))? {
                 Ok(file_id) => {
                     log::debug!("task {}: sent `{}`, {size} bytes", self.key(), found.name);
                     return self.note(ledger, UploadEvent::Done { file: found.name.clone(), size, file_id });
                 }
                 Err(error) => error,
             };
+            if self.record.stop == Some(StopReason::Cancel) {
+                return Ok(());
+            }
             if error.is_unauthorized() || error.status() == Some(429) {
                 return Err(error.into());
             }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::{Halt, Run};
-use crate::client::ClientError;
+use crate::client::{Client, ClientError};
 use crate::platform;
 use crate::protocol::InputFile;
 use crate::record::Phase;
@@ -76,7 +76,7 @@ impl Run<'_> {
                 return Err(Trouble::Stopped);
             }
             let answered = self.shop.client.answered();
-            let error = match self.download(file, &part) {
+            let error = match self.transfer(|client| download(client, file, &part))? {
                 Ok(()) => {
                     let moved = platform::open_to_all(&part).and_then(|()| fs::rename(&part, &place));
                     moved.map_err(|error| Trouble::Task(format!("input file `{name}` can't be written: {error}")))?;
@@ -84,6 +84,9 @@ impl Run<'_> {
                 }
                 Err(error) => error,
             };
+            if self.record.stop.is_some() {
+                return Err(Trouble::Stopped);
+            }
             let is_ours = matches!(error, ClientError::Local(_));
             let is_final = !error.is_retryable() && !error.is_unauthorized();
             // A failure says something about the file only if the Server can be reached at all.
@@ -99,9 +102,9 @@ impl Run<'_> {
             self.pause(pause)?;
         }
     }
+}
 
-    fn download(&self, file: &InputFile, part: &Path) -> Result<(), ClientError> {
-        let mut sink = File::create(part).map_err(ClientError::Local)?;
-        self.shop.client.download(&file.id, file.size_bytes, &mut sink)
-    }
+fn download(client: &Client, file: &InputFile, part: &Path) -> Result<(), ClientError> {
+    let mut sink = File::create(part).map_err(ClientError::Local)?;
+    client.download(&file.id, file.size_bytes, &mut sink)
 }

@@ -2,6 +2,7 @@
 //!
 //! A missing engine fails these tests.
 
+mod cancel;
 mod container;
 mod contract;
 mod deadline;

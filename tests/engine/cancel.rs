@@ -1,0 +1,182 @@
+//! Cancellations, at every phase of a task.
+//!
+//! Whenever it comes: the task is reported as cancelled once, nothing is left of its container, and the agent goes on
+//! with the next task.
+
+use crate::support::agent::{Agent, Running};
+use crate::support::docker::{assert_no_containers, wait_container_state, wait_until};
+use crate::support::secs;
+use crate::support::server::{FakeServer, Fault, Match, Moment, Status, Task, TaskSpec};
+use std::time::{Duration, Instant};
+
+/// Far longer than any test takes.
+const FOREVER: &str = "echo began; sleep 1000";
+
+/// Waits for the end of a task that was cancelled, and then for a task behind it.
+fn wait_cancelled(server: &FakeServer, id: &str) -> Task {
+    let task = server.wait_for(id, Status::Cancelled, secs(60));
+    assert_no_containers(id);
+    let next = server.submit(TaskSpec::script("echo next"));
+    assert_eq!(server.wait_for(&next, Status::Completed, secs(60)).stdout(), "next\n");
+    let reports = server.requests_to("complete");
+    let reports: Vec<_> = reports.iter().filter(|report| report.about(id)).collect();
+    assert_eq!(reports.len(), 1, "it is reported once: {reports:#?}");
+    assert_eq!((&reports[0].body["status"], reports[0].status), (&"cancelled".into(), Some(200)));
+    assert_eq!(task.error_message, None);
+    assert_eq!((server.task(id).status, task.accepted_count), (Status::Cancelled, 1));
+    task
+}
+
+fn took(task: &Task) -> Duration {
+    let since = |status| task.since(status).expect("it was cancelled while it ran");
+    since(Status::Cancelled) - since(Status::Cancelling)
+}
+
+#[test]
+fn while_it_waits_on_the_server() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().capacity(1).build();
+    let first = server.submit(TaskSpec::script("until [ -e /workspace/go ]; do sleep 0.1; done"));
+    let second = server.submit(TaskSpec::script("echo never"));
+    let third = server.submit(TaskSpec::script("echo third"));
+    let _running = agent.start();
+    wait_container_state(&first, "running", secs(60));
+    server.cancel(&second);
+    std::fs::write(agent.workspace(&first).join("go"), "").unwrap();
+    server.wait_for(&first, Status::Completed, secs(60));
+    assert_eq!(server.wait_for(&third, Status::Completed, secs(60)).stdout(), "third\n");
+    let task = server.task(&second);
+    let history: Vec<_> = task.history.iter().map(|(_, status)| *status).collect();
+    assert_eq!(history, [Status::Pending, Status::Cancelled]);
+    assert!(!server.requests().iter().any(|request| request.about(&second)), "nobody asked for it");
+}
+
+/// A task whose second input file takes as long as this fault makes it; it is cancelled during that.
+fn cancel_while_downloading(fault: Fault) {
+    let server = FakeServer::start();
+    server.fault(Match::path("download").file("large.bin"), fault);
+    let agent = Agent::builder(&server).with_engine().build();
+    let id = server.submit(TaskSpec::script(FOREVER).input("large.bin", vec![7; 1_000_000]));
+    let _running = agent.start();
+    let is_downloading = || {
+        let requests = server.requests_to("download");
+        requests.iter().any(|request| request.filename.as_deref() == Some("large.bin"))
+    };
+    wait_until("the download", secs(60), is_downloading);
+    server.cancel(&id);
+    let task = wait_cancelled(&server, &id);
+    assert!(took(&task) < secs(8), "{:?}", took(&task));
+    assert!(!agent.task_file(&id, "cid").exists(), "no container was made");
+}
+
+#[test]
+fn while_an_input_file_comes_slowly() {
+    cancel_while_downloading(Fault::DripAnswer { piece: 1000, pause: Duration::from_millis(100) });
+}
+
+#[test]
+fn while_an_input_file_does_not_come() {
+    cancel_while_downloading(Fault::NeverAnswer);
+}
+
+#[test]
+fn while_the_container_runs_and_ends_when_it_is_asked_to() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    let script = "trap 'echo asked > /workspace/output/asked; exit 0' TERM
+        echo 1 > /workspace/output/partial
+        while :; do sleep 0.1; done";
+    let id = server.submit(TaskSpec::script(script));
+    let _running = agent.start();
+    let partial = agent.workspace(&id).join("output/partial");
+    wait_until("the script", secs(60), || partial.exists());
+    server.cancel(&id);
+    let task = wait_cancelled(&server, &id);
+    assert!(agent.workspace(&id).join("output/asked").exists(), "it had its chance to put things in order");
+    assert!(took(&task) < secs(8), "{:?}", took(&task));
+    assert_eq!(server.outputs(&id).len(), 0, "nobody waits for its files any more");
+}
+
+#[test]
+fn while_the_container_runs_and_ignores_being_asked() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    let script = "trap 'echo asked > /workspace/output/asked' TERM
+        touch /workspace/output/began
+        while :; do sleep 0.1; done";
+    let id = server.submit(TaskSpec::script(script));
+    let _running = agent.start();
+    let began = agent.workspace(&id).join("output/began");
+    wait_until("the script", secs(60), || began.exists());
+    let since = Instant::now();
+    server.cancel(&id);
+    server.wait_for(&id, Status::Cancelled, secs(60));
+    assert_no_containers(&id);
+    let took = since.elapsed();
+    assert!(took > secs(9) && took < secs(18), "ten seconds of grace, and no more: {took:?}");
+    assert!(agent.workspace(&id).join("output/asked").exists());
+    wait_cancelled(&server, &id);
+}
+
+#[test]
+fn at_the_moment_when_it_is_accepted() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    let id = server.submit(TaskSpec::script(FOREVER));
+    let (control, cancelled) = (server.control(), id.clone());
+    let cancel = Fault::call(Moment::Effected, move |_| control.cancel(&cancelled));
+    server.fault(Match::path("accept").task(&id), cancel);
+    let _running = agent.start();
+    let task = wait_cancelled(&server, &id);
+    assert!(took(&task) < secs(8), "{:?}", took(&task));
+}
+
+/// An agent for which every `docker run` waits for the file `go` before it begins, and makes the file `held`.
+fn agent_with_slow_docker_run(server: &FakeServer) -> Agent {
+    let agent = Agent::builder(server).with_engine().build();
+    agent.write_script(
+        "bin/docker",
+        "#!/bin/sh
+        here=${0%/bin/docker}
+        if [ \"$1\" = run ]; then
+            touch \"$here/held\"
+            until [ -e \"$here/go\" ]; do sleep 0.05; done
+        fi
+        PATH=${PATH#*:}
+        exec docker \"$@\"\n",
+    );
+    agent
+}
+
+fn start_with_slow_docker_run(agent: &Agent) -> Running {
+    let path = format!("{}:{}", agent.path("bin").display(), std::env::var("PATH").unwrap_or_default());
+    agent.invoke(&["run"]).env("PATH", path).env("RUST_LOG", "debug").start()
+}
+
+#[test]
+fn while_docker_is_about_to_make_the_container() {
+    let server = FakeServer::start();
+    let agent = agent_with_slow_docker_run(&server);
+    let id = server.submit(TaskSpec::script(FOREVER));
+    let mut running = start_with_slow_docker_run(&agent);
+    wait_until("`docker run`", secs(60), || agent.path("held").exists());
+    server.cancel(&id);
+    // There is nothing to stop yet: that was tried.
+    running.wait_log(&format!("task {id}: stop: "), secs(30));
+    agent.write("go", "");
+    let task = wait_cancelled(&server, &id);
+    assert!(took(&task) < secs(12), "{:?}", took(&task));
+}
+
+#[test]
+fn while_the_results_are_sent() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    let stall = server.fault(Match::path("upload").times(1), Fault::StallBody(1000));
+    let id = server.submit(TaskSpec::script("head -c 20000000 /dev/zero > /workspace/output/large"));
+    let _running = agent.start();
+    wait_until("the upload", secs(60), || server.fault_hits(stall) == 1);
+    server.cancel(&id);
+    let task = wait_cancelled(&server, &id);
+    assert!(took(&task) < secs(8), "{:?}", took(&task));
+}
