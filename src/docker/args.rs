@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
+use crate::logging::is_shown;
+
 /// A bind mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bind {
@@ -95,8 +97,9 @@ pub fn remove_tree(image: &str, parent: &Path, name: &str) -> Vec<String> {
 
 /// A command in one line that a POSIX shell reads back as the same words.
 ///
-/// Quoting leaves line breaks and other control characters where they are. A line with such characters is spelled out
-/// by a `printf` and read by `eval`, since logs and terminals would break or obey them.
+/// Quoting leaves line breaks and other control characters where they are, and characters that change the direction of
+/// text. A line with such characters is spelled out by a `printf` and read by `eval`, since terminals would break or
+/// obey them and our log writes them in another way.
 pub fn shell_line<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
     let quote = |(index, word): (usize, &'w str)| {
         // The library quotes every `=`, which is needed in a first word only: there it would be an assignment.
@@ -109,12 +112,12 @@ pub fn shell_line<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
     };
     let quoted: Vec<_> = words.into_iter().enumerate().map(quote).collect();
     let line = quoted.join(" ");
-    if !line.chars().any(char::is_control) {
+    if line.chars().all(is_shown) {
         return line;
     }
     let mut spelled = String::new();
     for c in line.chars() {
-        if c.is_control() || matches!(c, '\'' | '\\' | '%') {
+        if !is_shown(c) || matches!(c, '\'' | '\\' | '%') {
             for byte in c.encode_utf8(&mut [0; 4]).bytes() {
                 spelled.push_str(&format!("\\{byte:03o}"));
             }
@@ -150,6 +153,7 @@ fn text(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Bind, RunSpec};
+    use crate::logging::is_shown;
 
     fn spec() -> RunSpec {
         RunSpec {
@@ -234,13 +238,14 @@ mod tests {
             "two\nlines\n\n",
             "\t%s\\n\u{1b}[31m",
             "ü€",
+            "left\u{200f} \u{202e}right",
             "-n",
             "!x",
             "a=b",
             "--x=%1,2",
         ];
         let line = shell_line(["printf", "%s\\0"].into_iter().chain(words));
-        assert!(!line.chars().any(char::is_control), "{line}");
+        assert!(line.chars().all(is_shown), "{line}");
         let printed = std::process::Command::new("/bin/sh").args(["-c", &line]).output().unwrap();
         let expected: Vec<u8> = words.iter().flat_map(|word| [word.as_bytes(), b"\0"].concat()).collect();
         assert_eq!(String::from_utf8_lossy(&printed.stdout), String::from_utf8_lossy(&expected));

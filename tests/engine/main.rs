@@ -13,6 +13,7 @@ mod left_out;
 mod mounts;
 mod not_started;
 mod output_volume;
+mod paste;
 mod report;
 #[path = "../support/mod.rs"]
 mod support;

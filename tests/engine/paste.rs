@@ -1,0 +1,133 @@
+//! The logged command can be pasted into a shell, at any time and as often as one likes, and does the same again.
+
+use crate::support::agent::{Agent, Running};
+use crate::support::docker::{docker, wait_container_state, wait_until};
+use crate::support::secs;
+use crate::support::server::{Control, FakeServer, Status, TaskSpec};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// The command that the log shows for a task, as a person would mark it with the mouse: in one line.
+fn logged_command(running: &Running, id: &str) -> String {
+    let log = running.log();
+    let mark = format!(" task {id}: ");
+    let after = log.lines().filter_map(|line| line.split_once(&mark)).map(|(_, words)| words);
+    let commands: Vec<_> =
+        after.filter(|words| words.starts_with("docker run ") || words.starts_with("eval ")).collect();
+    let [command] = commands[..] else { panic!("not exactly one command: {commands:?}") };
+    command.to_owned()
+}
+
+/// Runs a shell with these words, from a folder where nothing is, and returns what it printed.
+fn shell(words: &[&str]) -> String {
+    let output = Command::new("sh").args(words).current_dir("/").output().expect("run a shell");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "`sh {}`: {}\n{stderr}", words.join(" "), output.status);
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// What lies in a workspace's `output/`, by name.
+fn outputs(workspace: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(workspace.join("output")).expect("read the outputs").flatten();
+    let content = |entry: &fs::DirEntry| fs::read(entry.path()).expect("read an output");
+    entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), content(&entry))).collect()
+}
+
+fn delivered(server: &Control, id: &str) -> BTreeMap<String, Vec<u8>> {
+    let outputs = server.outputs(id).into_iter();
+    outputs.map(|file| (file.filename.trim_start_matches("output/").to_owned(), file.bytes)).collect()
+}
+
+/// The containers, running or not, that see this workspace: a pasted one has neither name nor label.
+fn containers_of(workspace: &Path) -> String {
+    docker(&["ps", "--all", "--quiet", "--filter", &format!("volume={}", workspace.display())])
+}
+
+/// Runs the logged line twice and `command.sh` once, each of them on an emptied `output/`.
+fn assert_pasting_repeats(server: &FakeServer, agent: &Agent, running: &Running, id: &str) {
+    let task = server.task(id);
+    let expected = delivered(server, id);
+    assert!(!expected.is_empty());
+    let line = logged_command(running, id);
+    let file = agent.task_file(id, "command.sh");
+    let workspace = agent.workspace(id);
+    for words in [["-c", &line].as_slice(), &["-c", &line], &[&file.to_string_lossy()]] {
+        for name in outputs(&workspace).keys() {
+            fs::remove_file(workspace.join("output").join(name)).expect("remove an output");
+        }
+        assert_eq!(shell(words), task.stdout());
+        assert_eq!(outputs(&workspace), expected);
+        assert_eq!(containers_of(&workspace), "", "a container is left of {line}");
+    }
+    // Nobody but the person at the shell has noticed.
+    assert_eq!((server.task(id).completed_count, server.requests_to("complete").len()), (1, 1));
+}
+
+#[test]
+fn the_logged_command_does_the_same_again_as_often_as_it_is_pasted() {
+    let server = FakeServer::start();
+    let mounts = "[[paths.mounts]]\nhost = './it is \"shared\", $HOME'\ncontainer = '/shared'\nreadonly = true";
+    let config = format!("[executor]\nmemory_limit = '64m'\ntimeout_minutes = 5\n{mounts}");
+    let agent = Agent::builder(&server).with_engine().folder_name("an agent's, 数").config(&config).build();
+    agent.write("it is \"shared\", $HOME/data", "shared");
+    let script = "cd output; cat /shared/data ../input/data.csv ../task.json > all; env | sort > env; echo done";
+    // Where it runs differs from container to container.
+    let script = format!("unset HOSTNAME; {script}");
+    let id = server.submit(TaskSpec::script(script).input("data.csv", "1,2"));
+    let running = agent.start();
+    server.wait_for(&id, Status::Completed, secs(60));
+    assert!(server.output(&id, "output/env").text().contains("TIMEOUT=300\n"));
+    assert_pasting_repeats(&server, &agent, &running, &id);
+}
+
+#[test]
+fn a_custom_command_of_any_words_can_be_pasted() {
+    let words = [
+        "",
+        "it's \"quoted\"",
+        "$HOME `id` $(id) \\n %s %%",
+        "two\nlines\n",
+        "tab\tand \u{1b}[31mcolour",
+        "*",
+        "!x",
+        "-n",
+        "ü 数 🦀",
+        "right-to-left \u{200f}mark \u{202e}override \u{2067}isolate",
+    ];
+    let program = "cd /workspace/output && printf '%s\\0' \"$@\" > words\necho \"$# words\"";
+    let config = format!(
+        "[executor]\nexecutor_type = 'custom'\ncustom_entrypoint = {}\ncustom_args = {}",
+        json!(["/bin/sh", "-c", program, "name"]),
+        json!(words)
+    );
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().config(&config).build();
+    let id = server.submit(TaskSpec::new("x"));
+    let running = agent.start();
+    server.wait_for(&id, Status::Completed, secs(60));
+    let arrived = server.output(&id, "output/words");
+    assert_eq!(arrived.text(), words.map(|word| format!("{word}\0")).concat());
+    assert_pasting_repeats(&server, &agent, &running, &id);
+}
+
+#[test]
+fn it_can_be_pasted_while_the_task_itself_runs() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    // The first waits for the second.
+    let script = "cd output
+        if mkdir first 2>/dev/null; then until [ -e second ]; do sleep 0.1; done; else echo me > second; fi";
+    let id = server.submit(TaskSpec::script(script));
+    let running = agent.start();
+    wait_container_state(&id, "running", secs(60));
+    let first = agent.workspace(&id).join("output/first");
+    wait_until("the first run", secs(20), || first.exists());
+    assert_ne!(containers_of(&agent.workspace(&id)), "");
+    shell(&["-c", &logged_command(&running, &id)]);
+    server.wait_for(&id, Status::Completed, secs(60));
+    assert_eq!(server.output(&id, "output/second").text(), "me\n");
+    assert_eq!(containers_of(&agent.workspace(&id)), "");
+}
