@@ -2,18 +2,27 @@
 //!
 //! A missing engine fails these tests.
 
+mod adoption;
 mod cancel;
+mod capacity;
 mod container;
 mod contract;
+mod crash;
 mod deadline;
 mod delivery;
+mod detach;
+mod engine_away;
 mod executors;
 mod failing;
+mod instance;
 mod left_out;
 mod mounts;
 mod not_started;
 mod output_volume;
 mod paste;
 mod report;
+mod server_trouble;
+mod signals;
 #[path = "../support/mod.rs"]
 mod support;
+mod tally;

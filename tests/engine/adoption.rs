@@ -1,0 +1,154 @@
+//! A new start of the agent goes on with what an earlier one has left, wherever that one was stopped.
+
+use crate::support::agent::{Agent, Running};
+use crate::support::docker;
+use crate::support::secs;
+use crate::support::server::{FakeServer, Status, TaskSpec};
+use crate::tally;
+
+const REMOVED: &str = "the container was removed behind the agent's back; its result is lost";
+
+/// A task whose container has begun, and the agent that runs it.
+fn begun(server: &FakeServer, task: TaskSpec) -> (Agent, Running, String) {
+    let agent = tally::agent(server).build();
+    let running = agent.start();
+    let id = server.submit(task);
+    tally::wait_begun(&agent, &id);
+    (agent, running, id)
+}
+
+/// Starts the agent anew, waits until it follows the container, and lets that end.
+fn follow_to_the_end(server: &FakeServer, agent: &Agent, id: &str) {
+    let mut running = agent.start();
+    running.wait_log(&format!("following the running container `{}`", docker::container_name(id)), secs(20));
+    tally::release(agent, id);
+    tally::wait_done_once(server, agent, id);
+    assert_eq!(server.output(id, "output/result.txt").bytes, b"result\n");
+    assert_eq!(server.outputs(id).len(), 1);
+    assert_eq!(server.requests_to("complete").len(), 1);
+    assert_eq!(server.task(id).accepted_count, 1);
+}
+
+#[test]
+fn after_sigkill_a_running_container_is_followed_to_its_end() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = begun(&server, tally::waiting_task("echo result > output/result.txt"));
+    running.kill9();
+    follow_to_the_end(&server, &agent, &id);
+}
+
+#[test]
+fn after_sigterm_a_running_container_is_followed_to_its_end() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = begun(&server, tally::waiting_task("echo result > output/result.txt"));
+    assert_eq!(running.terminate(secs(10)).code(), Some(0));
+    follow_to_the_end(&server, &agent, &id);
+}
+
+#[test]
+fn after_many_kills_a_container_still_has_run_once() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = begun(&server, tally::waiting_task("echo result > output/result.txt"));
+    for _ in 0..3 {
+        running.kill9();
+        running = agent.start();
+        running.wait_log("following the running container", secs(20));
+    }
+    running.kill9();
+    follow_to_the_end(&server, &agent, &id);
+}
+
+#[test]
+fn a_container_that_ended_meanwhile_is_collected() {
+    let server = FakeServer::start();
+    let rest = "echo partial > output/partial.txt; echo 'it broke' >&2; exit 7";
+    let (agent, mut running, id) = begun(&server, tally::waiting_task(rest));
+    running.kill9();
+    tally::release(&agent, &id);
+    docker::wait_container_state(&id, "exited", secs(20));
+    let _running = agent.start();
+    let task = server.wait_for(&id, Status::Failed, secs(30));
+    assert_eq!(task.error_message.as_deref(), Some("it broke"));
+    assert_eq!(task.output["exit_code"], 7);
+    assert_eq!(task.output["stderr"], "it broke\n");
+    assert_eq!(task.stdout(), "begun\nreleased\n");
+    assert_eq!(server.output(&id, "output/partial.txt").bytes, b"partial\n");
+    assert_eq!(tally::times_begun(&agent, &id), 1);
+    assert_eq!(task.completed_count, 1);
+    docker::assert_no_containers(&id);
+}
+
+#[test]
+fn a_container_removed_while_the_agent_is_away_fails_its_task() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = begun(&server, tally::waiting_task(""));
+    running.kill9();
+    docker::docker(&["rm", "--force", &docker::container_name(&id)]);
+    let _running = agent.start();
+    expect_failed_as_removed(&server, &agent, &id);
+}
+
+#[test]
+fn a_container_removed_while_it_is_watched_fails_its_task() {
+    let server = FakeServer::start();
+    let (agent, _running, id) = begun(&server, tally::waiting_task(""));
+    docker::docker(&["rm", "--force", &docker::container_name(&id)]);
+    expect_failed_as_removed(&server, &agent, &id);
+}
+
+#[test]
+fn a_container_removed_while_it_is_followed_fails_its_task() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = begun(&server, tally::waiting_task(""));
+    running.kill9();
+    let mut running = agent.start();
+    running.wait_log("following the running container", secs(20));
+    docker::docker(&["rm", "--force", &docker::container_name(&id)]);
+    expect_failed_as_removed(&server, &agent, &id);
+}
+
+/// Another task shows that the agent is past the failed one and hasn't run it again.
+fn expect_failed_as_removed(server: &FakeServer, agent: &Agent, id: &str) {
+    let task = server.wait_for(id, Status::Failed, secs(30));
+    assert_eq!(task.error_message.as_deref(), Some(REMOVED));
+    assert_eq!(task.output["exit_code"], serde_json::Value::Null);
+    let next = server.submit(tally::waiting_task(""));
+    tally::release(agent, &next);
+    tally::wait_done_once(server, agent, &next);
+    assert_eq!(tally::times_begun(agent, id), 1);
+    assert_eq!(server.task(id).accepted_count, 1);
+    docker::assert_no_containers(id);
+}
+
+#[test]
+fn adopted_containers_beyond_a_lowered_capacity_do_not_wait_for_each_other() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).capacity(3).build();
+    let ids = [(); 3].map(|()| server.submit(tally::waiting_task("")));
+    let mut running = agent.start();
+    for id in &ids {
+        tally::wait_begun(&agent, id);
+    }
+    running.kill9();
+    let before = server.requests().len();
+    agent.change_config("[executor]\ncapacity = 1");
+    let waiting = server.submit(tally::waiting_task(""));
+    let mut running = agent.start();
+    for id in &ids {
+        running.wait_log(&format!("following the running container `{}`", docker::container_name(id)), secs(20));
+    }
+    // Each is delivered while all those before it still run.
+    for (index, id) in ids.iter().enumerate().rev() {
+        assert_eq!(server.task(&waiting).status, Status::Pending, "{} tasks are on one slot", index + 1);
+        tally::release(&agent, id);
+        tally::wait_done_once(&server, &agent, id);
+    }
+    tally::release(&agent, &waiting);
+    tally::wait_done_once(&server, &agent, &waiting);
+    // The Server refuses a load beyond the capacity.
+    for request in &server.requests()[before..] {
+        if request.is("heartbeat") {
+            assert_eq!(request.status, Some(200), "{request}");
+        }
+    }
+}

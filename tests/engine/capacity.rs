@@ -1,0 +1,161 @@
+//! How many tasks run at once, and how soon a free slot is used.
+
+use crate::support::agent::Agent;
+use crate::support::secs;
+use crate::support::server::{FakeServer, Request, Status, TaskSpec};
+use crate::tally;
+use std::fs;
+use std::time::Duration;
+
+/// So long that nothing in these tests can have waited for it.
+const NEVER_IN_TIME: &str = "[server]\npoll_interval_secs = 60";
+
+#[test]
+fn eight_tasks_on_four_slots_are_never_more_than_four_and_leave_no_slot_idle() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).capacity(4).config(NEVER_IN_TIME).build();
+    let script = r#"
+note() { read -r now rest < /proc/uptime; echo "$now $1" >> /tally/times; }
+note begin
+sleep 3
+note end
+"#;
+    let ids: Vec<String> = (0..8).map(|_| server.submit(TaskSpec::script(script))).collect();
+    let _running = agent.start();
+    for id in &ids {
+        server.wait_for(id, Status::Completed, secs(60));
+    }
+    assert_eq!(most_at_once(&agent), 4, "containers at once");
+
+    let loads: Vec<i64> = reports(&server).iter().map(|request| number(request, "current_load")).collect();
+    assert_eq!(loads.iter().max(), Some(&4), "reported loads: {loads:?}");
+    // What eight tasks need that take as long as these did, when every slot is always taken.
+    let tasks: Vec<_> = ids.iter().map(|id| server.task(id)).collect();
+    let begins = tasks.iter().map(|task| task.since(Status::Running).expect("accepted"));
+    let ends = tasks.iter().map(|task| task.since(Status::Completed).expect("completed"));
+    let work: Duration = begins.clone().zip(ends.clone()).map(|(begin, end)| end - begin).sum();
+    let makespan = ends.max().expect("eight ends") - begins.min().expect("eight begins");
+    assert!(makespan <= work.mul_f64(1.3 / 4.0), "makespan {makespan:?} for {work:?} of work on four slots");
+}
+
+/// The largest number of containers that had begun and not ended.
+fn most_at_once(agent: &Agent) -> i32 {
+    let text = fs::read_to_string(agent.path("tally/times")).expect("the containers' notes");
+    let mut notes: Vec<(f64, i32)> = text
+        .lines()
+        .map(|line| {
+            let (time, what) = line.split_once(' ').expect("time and word");
+            (time.parse().expect("seconds"), if what == "begin" { 1 } else { -1 })
+        })
+        .collect();
+    assert_eq!(notes.len(), 16, "{text}");
+    // An end comes before a begin of the same hundredth of a second.
+    notes.sort_by(|a, b| a.partial_cmp(b).expect("times"));
+    let mut now = 0;
+    let counts = notes.iter().map(|(_, change)| {
+        now += change;
+        now
+    });
+    counts.max().unwrap_or_default()
+}
+
+#[test]
+fn the_server_hears_busy_at_capacity_and_online_below() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).capacity(1).build();
+    let mut running = agent.start();
+    running.wait_log("tasks are accepted", secs(20));
+    server.wait_until("two heartbeats", secs(30), |server| server.heartbeats().len() == 2);
+    assert_eq!(
+        server.heartbeats()[1].body,
+        serde_json::json!({"status": "online", "current_load": 0, "capacity": 1, "available_capacity": 1})
+    );
+    let id = server.submit(tally::waiting_task(""));
+    tally::wait_begun(&agent, &id);
+    // A start is followed by heartbeats at once, and the others are 20 s apart.
+    running.kill9();
+    let before = server.heartbeats().len();
+    let mut running = agent.start();
+    running.wait_log("tasks are accepted", secs(20));
+    server.wait_until("two heartbeats", secs(30), |server| server.heartbeats().len() == before + 2);
+    for heartbeat in &server.heartbeats()[before..] {
+        assert_eq!(
+            heartbeat.body,
+            serde_json::json!({"status": "busy", "current_load": 1, "capacity": 1, "available_capacity": 0})
+        );
+    }
+    tally::release(&agent, &id);
+    tally::wait_done_once(&server, &agent, &id);
+}
+
+#[test]
+fn at_capacity_it_goes_on_polling_and_accepts_nothing() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).capacity(1).build();
+    let [first, second] = [(); 2].map(|()| server.submit(tally::waiting_task("")));
+    let _running = agent.start();
+    tally::wait_begun(&agent, &first);
+    let before = server.requests_to("poll").len();
+    server.wait_until("polls at capacity", secs(20), |server| server.requests_to("poll").len() >= before + 4);
+    let polls = server.requests_to("poll");
+    for poll in &polls[before..] {
+        assert_eq!(poll.body, serde_json::json!({"current_load": 1, "available_capacity": 0}));
+    }
+    let gaps: Vec<Duration> = polls[before..].windows(2).map(|pair| pair[1].at - pair[0].at).collect();
+    assert!(gaps.iter().all(|gap| *gap >= Duration::from_millis(900)), "one poll a second: {gaps:?}");
+    assert_eq!(server.requests_to("accept").len(), 1);
+    assert_eq!(server.task(&second).status, Status::Pending);
+    for id in [&first, &second] {
+        tally::release(&agent, id);
+        tally::wait_done_once(&server, &agent, id);
+    }
+}
+
+#[test]
+fn a_slot_that_becomes_free_is_used_at_once() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).capacity(1).config(NEVER_IN_TIME).build();
+    let [first, second] = [(); 2].map(|()| server.submit(tally::waiting_task("")));
+    let _running = agent.start();
+    tally::wait_begun(&agent, &first);
+    assert_eq!(server.task(&second).status, Status::Pending);
+    tally::release(&agent, &first);
+    let free = server.wait_for(&first, Status::Completed, secs(30)).since(Status::Completed);
+    let taken = server.wait_for(&second, Status::Running, secs(30)).since(Status::Running);
+    let waited = taken.expect("accepted") - free.expect("completed");
+    assert!(waited < secs(5), "the free slot stood idle for {waited:?}");
+    tally::release(&agent, &second);
+    tally::wait_done_once(&server, &agent, &second);
+}
+
+#[test]
+fn waiting_tasks_are_taken_one_after_the_other_without_a_pause() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).capacity(4).config(NEVER_IN_TIME).build();
+    let ids = [(); 4].map(|()| server.submit(tally::waiting_task("")));
+    let _running = agent.start();
+    server.wait_until("four accepted tasks", secs(30), |server| server.requests_to("accept").len() == 4);
+    let accepts = server.requests_to("accept");
+    let order: Vec<&str> = accepts.iter().filter_map(|request| request.task_id.as_deref()).collect();
+    assert_eq!(order, ids.each_ref().map(String::as_str), "the oldest first");
+    let took = accepts[3].at - accepts[0].at;
+    assert!(took < secs(10), "four tasks were taken within {took:?}");
+    for id in &ids {
+        tally::wait_begun(&agent, id);
+    }
+    for id in &ids {
+        tally::release(&agent, id);
+        tally::wait_done_once(&server, &agent, id);
+    }
+}
+
+/// Every heartbeat and poll: the calls that say how many tasks there are.
+fn reports(server: &FakeServer) -> Vec<Request> {
+    let mut requests = server.requests();
+    requests.retain(|request| request.is("heartbeat") || request.is("poll"));
+    requests
+}
+
+fn number(request: &Request, key: &str) -> i64 {
+    request.body[key].as_i64().unwrap_or_else(|| panic!("no number `{key}` in {request}"))
+}
