@@ -75,6 +75,8 @@ pub struct Scheduler {
     acknowledged: Option<Instant>,
     server_trouble: Option<String>,
     poll_due: Instant,
+    /// Before this the Server doesn't want to be polled, whatever happens here.
+    poll_not_before: Instant,
     poll_backoff: Backoff,
     reclaim: VecDeque<TaskKey>,
     reclaim_due: Instant,
@@ -114,6 +116,7 @@ impl Scheduler {
             acknowledged: None,
             server_trouble: None,
             poll_due: now,
+            poll_not_before: now,
             poll_backoff: Backoff::default(),
             reclaim: VecDeque::new(),
             reclaim_due: now,
@@ -209,7 +212,7 @@ impl Scheduler {
         self.closed = closed;
         // The Server shows whether we take tasks.
         self.heartbeat_due = Instant::now();
-        self.poll_due = Instant::now();
+        self.poll_soon();
     }
 
     fn hear(&mut self, News { key, what }: News) {
@@ -224,11 +227,11 @@ impl Scheduler {
             }
             Happened::PutDown(PutDown::Settled | PutDown::Left) => {
                 self.table.remove(&key);
-                self.poll_due = Instant::now();
+                self.poll_soon();
             }
             Happened::PutDown(PutDown::Later { phase, why, retry_after }) => {
                 if phase >= Phase::Exited {
-                    self.poll_due = Instant::now();
+                    self.poll_soon();
                 }
                 self.table.put_off(&key, phase, &why, retry_after);
             }
@@ -301,8 +304,14 @@ impl Scheduler {
             log::info!("the Server answers again");
             self.table.wake_deliveries();
             self.poll_backoff = Backoff::default();
+            self.poll_not_before = now;
             self.poll_due = now;
         }
+    }
+
+    /// There may be something to accept, or room for it. A pause after a failed poll is kept all the same.
+    fn poll_soon(&mut self) {
+        self.poll_due = self.poll_not_before.max(Instant::now());
     }
 
     /// Says what is wrong with the Server, once for as long as it stays the same.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::table::Stage;
-use super::{Scheduler, UNAUTHORIZED};
+use super::Scheduler;
 use crate::budget::Purpose;
 use crate::client::ClientError;
 use crate::protocol::{CompleteRequest, FinalStatus, Output, PollAnswer, Task};
@@ -38,14 +38,13 @@ impl Scheduler {
                 };
                 self.poll_due = Instant::now() + pause;
             }
+            // Heartbeats find out when the key is good again.
+            Err(error) if error.is_unauthorized() => self.note_server_trouble(&error),
             Err(error) => {
-                let pause = if error.is_unauthorized() {
-                    UNAUTHORIZED
-                } else {
-                    self.poll_backoff.next(error.retry_after()).max(self.shop.config.server.poll_interval)
-                };
+                let pause = self.poll_backoff.next(error.retry_after()).max(self.shop.config.server.poll_interval);
                 log::warn!("poll: {error}; trying again in {} s", pause.as_secs());
-                self.poll_due = Instant::now() + pause;
+                self.poll_not_before = Instant::now() + pause;
+                self.poll_due = self.poll_not_before;
             }
         }
     }
