@@ -1,1 +1,209 @@
-//! To come.
+//! The Server is away, loses answers, gives tasks back to the queue, or says no: a task runs once all the
+//! same, and its result arrives once.
+
+use crate::support::agent::{Agent, Running};
+use crate::support::docker;
+use crate::support::secs;
+use crate::support::server::{Control, Fault, FakeServer, Match, Moment, Request};
+use crate::tally;
+
+const RESULT: &str = "echo result > output/result.txt";
+
+/// An agent with a container that has begun.
+fn begun(server: &FakeServer) -> (Agent, Running, String) {
+    let agent = tally::agent(server).build();
+    let running = agent.start();
+    let id = server.submit(tally::waiting_task(RESULT));
+    tally::wait_begun(&agent, &id);
+    (agent, running, id)
+}
+
+/// An agent whose next task meets this trouble and needs no release.
+fn with_trouble(server: &FakeServer, which: Match, fault: Fault) -> (Agent, Running, String) {
+    let agent = tally::agent(server).build();
+    let running = agent.start();
+    server.fault(which, fault);
+    let id = server.submit(tally::waiting_task(RESULT));
+    tally::release(&agent, &id);
+    (agent, running, id)
+}
+
+fn expect_result_once(server: &FakeServer, agent: &Agent, id: &str) {
+    let task = tally::wait_done_once(server, agent, id);
+    let file = server.output(id, "output/result.txt");
+    assert_eq!(file.bytes, b"result\n");
+    assert_eq!(task.file_ids, [file.id]);
+}
+
+/// Waits for this many more polls and expects that no other call was about the task meanwhile.
+fn expect_quiet(server: &FakeServer, id: &str, polls: usize) {
+    let before = server.requests().len();
+    let since = |server: &Control| server.requests().split_off(before);
+    server.wait_until("polls", secs(20), |server| {
+        since(server).iter().filter(|request| request.is("poll")).count() == polls
+    });
+    assert!(!since(server).iter().any(|request| request.about(id)), "{}", server.report());
+}
+
+#[test]
+fn a_result_waits_until_the_server_is_back() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = begun(&server);
+    server.stop_listening();
+    tally::release(&agent, &id);
+    running.wait_log("container exited with 0", secs(20));
+    running.wait_log("the Server can't be reached", secs(20));
+    server.resume();
+    expect_result_once(&server, &agent, &id);
+    assert_eq!(server.task(&id).accepted_count, 1);
+}
+
+#[test]
+fn a_result_waits_over_a_restart_of_the_agent() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = begun(&server);
+    server.stop_listening();
+    tally::release(&agent, &id);
+    running.wait_log("container exited with 0", secs(20));
+    assert_eq!(running.terminate(secs(10)).code(), Some(0));
+    let said = "1 result(s) are not delivered yet; the next start delivers them";
+    assert!(running.log().contains(said), "{}", running.log());
+    let mut running = agent.start();
+    running.wait_log("the Server can't be reached", secs(20));
+    server.resume();
+    expect_result_once(&server, &agent, &id);
+}
+
+#[test]
+fn a_lost_answer_to_accept() {
+    let server = FakeServer::start();
+    let (agent, _running, id) = with_trouble(&server, Match::path("accept").nth(1), Fault::AnswerLost);
+    expect_result_once(&server, &agent, &id);
+    assert_eq!(server.task(&id).accepted_count, 1);
+    assert_eq!(server.requests_to("accept").len(), 2, "the second one is refused, which tells that the first worked");
+}
+
+#[test]
+fn an_accept_that_did_not_arrive() {
+    let server = FakeServer::start();
+    let (agent, _running, id) = with_trouble(&server, Match::path("accept").nth(1), Fault::Reset);
+    expect_result_once(&server, &agent, &id);
+    assert_eq!(server.task(&id).accepted_count, 1);
+}
+
+#[test]
+fn a_lost_answer_to_an_upload() {
+    let server = FakeServer::start();
+    let (agent, _running, id) = with_trouble(&server, Match::path("upload").nth(1), Fault::AnswerLost);
+    expect_result_once(&server, &agent, &id);
+    assert_eq!(server.requests_to("upload").len(), 1, "it isn't sent again");
+}
+
+#[test]
+fn an_upload_that_did_not_arrive() {
+    let server = FakeServer::start();
+    let (agent, _running, id) = with_trouble(&server, Match::path("upload").nth(1), Fault::CutBody(200));
+    expect_result_once(&server, &agent, &id);
+    assert_eq!(server.requests_to("upload").len(), 2);
+}
+
+#[test]
+fn a_lost_answer_to_complete() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = with_trouble(&server, Match::path("complete").nth(1), Fault::AnswerLost);
+    running.wait_log("had ended on the Server already", secs(30));
+    expect_result_once(&server, &agent, &id);
+    let statuses: Vec<_> = server.requests_to("complete").iter().map(|request| request.status).collect();
+    assert_eq!(statuses, [None, Some(400)]);
+    expect_quiet(&server, &id, 3);
+}
+
+#[test]
+fn a_task_requeued_while_its_container_runs_goes_on() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = begun(&server);
+    server.time_out(&server.service().0);
+    running.wait_log("had been requeued and is ours again", secs(20));
+    let task = server.task(&id);
+    assert_eq!((task.retry_count, task.accepted_count), (1, 2));
+    tally::release(&agent, &id);
+    expect_result_once(&server, &agent, &id);
+    expect_quiet(&server, &id, 2);
+}
+
+#[test]
+fn a_task_requeued_just_before_its_report_is_reported() {
+    let server = FakeServer::start();
+    let service = server.service().0;
+    let control = server.control();
+    let requeue = move |_: &Request| control.time_out(&service);
+    let requeued = Fault::call(Moment::Arrived, requeue);
+    let (agent, _running, id) = with_trouble(&server, Match::path("complete").nth(1), requeued);
+    expect_result_once(&server, &agent, &id);
+    let task = server.task(&id);
+    assert_eq!((task.retry_count, task.accepted_count), (1, 2));
+    expect_quiet(&server, &id, 2);
+}
+
+#[test]
+fn a_task_requeued_while_the_agent_is_away_is_taken_again() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = begun(&server);
+    running.kill9();
+    server.time_out(&server.service().0);
+    let _running = agent.start();
+    server.wait_until("the task to be accepted again", secs(20), |server| server.task(&id).accepted_count == 2);
+    tally::release(&agent, &id);
+    expect_result_once(&server, &agent, &id);
+}
+
+#[test]
+fn a_pause_that_the_server_asks_for_is_kept() {
+    let server = FakeServer::start();
+    let (agent, _running, id) = begun(&server);
+    let refusal = Fault::status_with_header(429, "Retry-After", "4");
+    let refused = server.fault(Match::path("poll").times(1), refusal);
+    server.wait_until("a refused poll", secs(20), |server| server.fault_hits(refused) == 1);
+    // A slot that becomes free is no reason to come back early.
+    tally::release(&agent, &id);
+    expect_result_once(&server, &agent, &id);
+    let is_refused = |request: &Request| request.status == Some(429);
+    let next = |server: &Control| {
+        let polls = server.requests_to("poll");
+        let place = polls.iter().position(is_refused)?;
+        Some(polls.get(place + 1)?.at - polls[place].at)
+    };
+    server.wait_until("the next poll", secs(20), |server| next(server).is_some());
+    let pause = next(&server).expect("two polls");
+    assert!(pause >= secs(4) && pause < secs(8), "the pause was {pause:?}");
+}
+
+#[test]
+fn a_revoked_key_is_named_once_and_loses_nothing() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = begun(&server);
+    let service = server.service().0;
+    let before = server.requests().len();
+    server.revoke_key(&service);
+    running.wait_log("agent-core register", secs(10));
+    // The work goes on meanwhile, and its delivery is tried now and then.
+    tally::release(&agent, &id);
+    let refused = |server: &Control, call: &str| {
+        let requests = server.requests().split_off(before);
+        requests.iter().filter(|request| request.is(call) && request.status == Some(401)).count()
+    };
+    server.wait_until("three tries to deliver", secs(30), |server| refused(server, "list") == 3);
+    assert_eq!(refused(&server, "poll"), 1, "nobody asks for tasks every second with a bad key");
+    let log = running.log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("register")).collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("401") && lines[0].contains("agent-core register --token"), "{}", lines[0]);
+
+    // Doing what the line says is the remedy.
+    assert_eq!(running.terminate(secs(10)).code(), Some(0));
+    server.add_token_for("rt_again", &service);
+    agent.run(&["register", "--token", "rt_again"]).expect_code(0);
+    let _running = agent.start();
+    expect_result_once(&server, &agent, &id);
+    docker::assert_no_containers(&id);
+}

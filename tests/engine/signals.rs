@@ -1,1 +1,222 @@
-//! To come.
+//! SIGINT and SIGTERM: the agent leaves in time and says what it leaves, and containers don't notice.
+
+use crate::support::agent::{Agent, Running};
+use crate::support::docker;
+use crate::support::secs;
+use crate::support::server::{Control, Fault, FakeServer, Match, Moment, Request, Status};
+use crate::tally;
+use nix::sys::signal::Signal;
+use serde_json::json;
+use std::sync::{Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+/// README, "Stop Service": whoever stops the agent waits so long before it is killed.
+const IN_TIME: Duration = Duration::from_secs(5);
+const GOES_ON: &str = "1 running container(s) go on; the next start follows them to their end";
+
+/// An agent with a container that has begun.
+fn begun(server: &FakeServer) -> (Agent, Running, String) {
+    let agent = tally::agent(server).build();
+    let running = agent.start();
+    let id = server.submit(tally::waiting_task(""));
+    tally::wait_begun(&agent, &id);
+    (agent, running, id)
+}
+
+/// Sends a signal and expects the exit status 0 in time.
+fn expect_to_leave(running: &mut Running, signal: Signal) {
+    let sent = Instant::now();
+    running.signal(signal);
+    let status = running.wait_exit(secs(20));
+    assert_eq!(status.code(), Some(0), "{status}");
+    assert!(sent.elapsed() < IN_TIME, "it took {:?}", sent.elapsed());
+}
+
+fn expect_running(id: &str) {
+    assert_eq!(docker::container_state(&docker::container_name(id)).as_deref(), Some("running"));
+}
+
+/// A later start and the container's own end: nobody has disturbed it.
+fn expect_undisturbed(server: &FakeServer, agent: &Agent, id: &str) {
+    expect_running(id);
+    tally::release(agent, id);
+    let _running = agent.start();
+    tally::wait_done_once(server, agent, id);
+}
+
+fn leaves_a_running_container(signal: Signal) {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = begun(&server);
+    expect_to_leave(&mut running, signal);
+    assert!(running.log().contains(GOES_ON), "{}", running.log());
+    let requests = server.requests();
+    let last = requests.last().expect("requests");
+    assert!(last.is("heartbeat") && last.status == Some(200), "the last request: {last}");
+    assert_eq!(
+        last.body,
+        json!({"status": "offline", "current_load": 1, "capacity": 2, "available_capacity": 0})
+    );
+    assert_eq!(server.task(&id).status, Status::Running);
+    expect_undisturbed(&server, &agent, &id);
+}
+
+#[test]
+fn sigterm_leaves_a_running_container() {
+    leaves_a_running_container(Signal::SIGTERM);
+}
+
+#[test]
+fn sigint_leaves_a_running_container() {
+    leaves_a_running_container(Signal::SIGINT);
+}
+
+#[test]
+fn an_idle_agent_leaves_at_once() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).build();
+    let mut running = agent.start();
+    running.wait_log("tasks are accepted", secs(20));
+    let sent = Instant::now();
+    expect_to_leave(&mut running, Signal::SIGTERM);
+    assert!(sent.elapsed() < secs(1), "it took {:?}", sent.elapsed());
+    assert!(!running.log().contains("go on"), "it leaves nothing: {}", running.log());
+    assert_eq!(server.heartbeats().last().expect("heartbeats").body["status"], "offline");
+}
+
+#[test]
+fn ctrl_c_in_a_terminal_does_not_reach_the_container() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).build();
+    let mut running = agent.invoke(&["run"]).own_group().start();
+    let id = server.submit(tally::waiting_task(""));
+    tally::wait_begun(&agent, &id);
+    running.signal_group(Signal::SIGINT);
+    assert_eq!(running.wait_exit(secs(20)).code(), Some(0));
+    expect_undisturbed(&server, &agent, &id);
+}
+
+#[test]
+fn no_docker_client_outlives_the_agent() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = begun(&server);
+    assert!(agent.processes().len() > 1, "the agent and a docker client");
+    expect_to_leave(&mut running, Signal::SIGTERM);
+    assert_eq!(agent.processes(), [0; 0]);
+    // The same for the client with which a container is followed.
+    let mut running = agent.start();
+    running.wait_log("following the running container", secs(20));
+    expect_to_leave(&mut running, Signal::SIGTERM);
+    assert_eq!(agent.processes(), [0; 0]);
+    expect_undisturbed(&server, &agent, &id);
+}
+
+#[test]
+fn a_poll_without_an_answer_does_not_hold_it() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = begun(&server);
+    server.fault(Match::path("poll"), Fault::NeverAnswer);
+    wait_unanswered(&server, "poll");
+    expect_to_leave(&mut running, Signal::SIGTERM);
+    assert!(running.log().contains(GOES_ON), "{}", running.log());
+    assert_eq!(server.heartbeats().last().expect("heartbeats").body["status"], "offline");
+    server.clear_faults();
+    expect_undisturbed(&server, &agent, &id);
+}
+
+#[test]
+fn a_heartbeat_without_an_answer_does_not_hold_it() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = begun(&server);
+    running.kill9();
+    // A new start begins with a heartbeat.
+    server.fault(Match::path("heartbeat"), Fault::NeverAnswer);
+    let mut running = agent.start();
+    running.wait_log("following the running container", secs(20));
+    wait_unanswered(&server, "heartbeat");
+    expect_to_leave(&mut running, Signal::SIGTERM);
+    assert!(running.log().contains(GOES_ON), "{}", running.log());
+    server.clear_faults();
+    expect_undisturbed(&server, &agent, &id);
+}
+
+#[test]
+fn a_server_that_answers_nothing_does_not_hold_it() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = begun(&server);
+    server.fault(Match::any(), Fault::NeverAnswer);
+    wait_unanswered(&server, "poll");
+    expect_to_leave(&mut running, Signal::SIGINT);
+    assert!(running.log().contains(GOES_ON), "{}", running.log());
+    server.clear_faults();
+    expect_undisturbed(&server, &agent, &id);
+}
+
+fn wait_unanswered(server: &Control, call: &str) {
+    let waits = |request: &Request| request.status.is_none() && !request.faults.is_empty();
+    server.wait_until(&format!("an unanswered {call}"), secs(20), |server| {
+        server.requests_to(call).iter().any(waits)
+    });
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).build();
+    let mut running = agent.start();
+    // A delivery in progress is what the first signal waits for.
+    server.fault(Match::path("upload"), Fault::NeverAnswer);
+    let id = server.submit(tally::waiting_task("echo result > output/result.txt"));
+    tally::release(&agent, &id);
+    wait_unanswered(&server, "upload");
+    running.signal(Signal::SIGTERM);
+    running.wait_log("leaving", secs(2));
+    let second = Instant::now();
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.wait_exit(secs(20)).code(), Some(130));
+    assert!(second.elapsed() < secs(1), "it took {:?}", second.elapsed());
+    server.clear_faults();
+    let _running = agent.start();
+    tally::wait_done_once(&server, &agent, &id);
+    assert_eq!(server.output(&id, "output/result.txt").bytes, b"result\n");
+}
+
+#[test]
+fn a_delivery_in_progress_is_finished_first() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).build();
+    let mut running = agent.start();
+    let (go_on, word) = mpsc::channel();
+    let word = Mutex::new(word);
+    // The upload takes effect when the agent is about to leave, or when the test has failed.
+    let wait = move |_: &Request| word.lock().expect("one upload").recv().unwrap_or_default();
+    server.fault(Match::path("upload"), Fault::call(Moment::Arrived, wait));
+    let id = server.submit(tally::waiting_task("echo result > output/result.txt"));
+    tally::release(&agent, &id);
+    server.wait_until("an upload", secs(30), |server| server.requests_to("upload").len() == 1);
+    running.signal(Signal::SIGTERM);
+    running.wait_log("leaving", secs(2));
+    go_on.send(()).expect("the upload waits");
+    assert_eq!(running.wait_exit(secs(5)).code(), Some(0));
+    tally::wait_done_once(&server, &agent, &id);
+    assert_eq!(server.output(&id, "output/result.txt").bytes, b"result\n");
+    assert!(!running.log().contains("not delivered"), "{}", running.log());
+    assert_eq!(server.requests().last().expect("requests").body["status"], "offline");
+}
+
+#[test]
+fn a_delivery_that_hangs_is_left_to_the_next_start() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).build();
+    let mut running = agent.start();
+    let hangs = server.fault(Match::path("upload"), Fault::NeverAnswer);
+    let id = server.submit(tally::waiting_task("echo result > output/result.txt"));
+    tally::release(&agent, &id);
+    wait_unanswered(&server, "upload");
+    expect_to_leave(&mut running, Signal::SIGTERM);
+    let said = "1 result(s) are not delivered yet; the next start delivers them";
+    assert!(running.log().contains(said), "{}", running.log());
+    server.remove_fault(hangs);
+    let _running = agent.start();
+    tally::wait_done_once(&server, &agent, &id);
+    assert_eq!(server.output(&id, "output/result.txt").bytes, b"result\n");
+}

@@ -151,6 +151,12 @@ impl Agent {
         self.folder.instance()
     }
 
+    /// The ids of the processes that the runs of this agent have started, and of those runs, as far as they live.
+    #[cfg(unix)]
+    pub fn processes(&self) -> Vec<u32> {
+        self.folder.processes()
+    }
+
     /// What a failing test prints.
     pub fn report(&self) -> String {
         self.folder.report()

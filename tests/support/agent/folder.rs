@@ -92,6 +92,11 @@ impl Folder {
         (!id.is_empty()).then(|| id.to_owned())
     }
 
+    #[cfg(unix)]
+    pub fn processes(&self) -> Vec<u32> {
+        processes::with_variable("TMPDIR", &self.environment["TMPDIR"])
+    }
+
     pub fn report(&self) -> String {
         let mut text = format!("=== agent in {} ===\n", self.dir.display());
         let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,7 +1,7 @@
 //! Signals to processes, and finding those that a test has left behind.
 
 #[cfg(unix)]
-pub use unix::{kill_all_with_variable, send, send_to_group};
+pub use unix::{kill_all_with_variable, send, send_to_group, with_variable};
 
 #[cfg(not(unix))]
 pub use other::kill_all_with_variable;
@@ -35,7 +35,7 @@ mod unix {
         let mut killed = HashSet::new();
         // A process that is about to start another one may be a step ahead.
         for _ in 0..100 {
-            let found = processes_with(&entry);
+            let found = with_entry(&entry);
             if found.is_empty() {
                 break;
             }
@@ -48,18 +48,23 @@ mod unix {
         killed.len()
     }
 
-    fn processes_with(entry: &[u8]) -> Vec<u32> {
+    /// Every process that was started with this variable and value.
+    pub fn with_variable(name: &str, value: &str) -> Vec<u32> {
+        with_entry(format!("{name}={value}").as_bytes())
+    }
+
+    fn with_entry(entry: &[u8]) -> Vec<u32> {
         let Ok(processes) = fs::read_dir("/proc") else {
             return Vec::new();
         };
-        let with_entry = |number: &u32| {
+        let has_entry = |number: &u32| {
             fs::read(format!("/proc/{number}/environ"))
                 .is_ok_and(|text| text.split(|&byte| byte == 0).any(|line| line == entry))
         };
         processes
             .flatten()
             .filter_map(|process| process.file_name().to_str()?.parse().ok())
-            .filter(with_entry)
+            .filter(has_entry)
             .collect()
     }
 }
