@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::table::Stage;
 use super::Scheduler;
+use super::table::Stage;
 use crate::budget::Purpose;
 use crate::client::ClientError;
 use crate::protocol::{CompleteRequest, FinalStatus, Output, PollAnswer, Task};

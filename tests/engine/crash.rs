@@ -3,12 +3,10 @@
 use crate::support::agent::{Agent, Running};
 use crate::support::docker;
 use crate::support::secs;
-use crate::support::server::{Control, Fault, FakeServer, Match, Moment, Request};
+use crate::support::server::{Control, FakeServer, Fault, Match, Moment, Request};
 use crate::tally;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
-use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 
 /// Kills the agent at a moment of the first request that matches.
@@ -48,11 +46,7 @@ fn expect_both_results_once(server: &FakeServer, id: &str) {
 
 /// Kills the agent once more when it is done, and starts it: the task isn't touched again.
 fn expect_nothing_left_to_do(server: &FakeServer, agent: &Agent, id: &str) {
-    let record = agent.data_dir().join("tasks").join(id).join("record.json");
-    docker::wait_until("the record to be settled", secs(20), || {
-        let record: Value = serde_json::from_slice(&fs::read(&record).expect("the record")).expect("JSON");
-        record["phase"] == "settled"
-    });
+    tally::wait_phase(agent, id, "settled");
     agent.run(&["stop"]).expect_code(0);
     let before = server.requests().len();
     let _running = agent.start();

@@ -1,1 +1,90 @@
-//! To come.
+//! An engine that can't be reached is not the task's fault: nothing is accepted, nothing fails, nothing is
+//! forgotten.
+
+use crate::support::agent::{Agent, Running};
+use crate::support::secs;
+use crate::support::server::{Control, FakeServer, Status};
+use crate::tally;
+
+/// A start of the agent that finds no engine.
+fn start_without_engine(agent: &Agent) -> Running {
+    agent.invoke(&["run"]).env("DOCKER_HOST", "unix:///nonexistent.sock").start()
+}
+
+#[test]
+fn without_an_engine_nothing_is_accepted_and_the_server_hears_busy() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).build();
+    let id = server.submit(tally::waiting_task(""));
+    tally::release(&agent, &id);
+    let mut running = start_without_engine(&agent);
+    // The first two heartbeats come with the start, the third one 20 s later.
+    server.wait_until("three heartbeats", secs(40), |server| server.heartbeats().len() == 3);
+    for heartbeat in server.heartbeats() {
+        assert_eq!(
+            heartbeat.body,
+            serde_json::json!({"status": "busy", "current_load": 0, "capacity": 2, "available_capacity": 0})
+        );
+    }
+    assert!(server.longest_heartbeat_gap() < secs(25), "{:?}", server.longest_heartbeat_gap());
+    let polls = server.requests_to("poll");
+    assert!(polls.len() >= 10, "it goes on polling, for cancellations: {} polls", polls.len());
+    assert!(polls.iter().all(|poll| poll.body["available_capacity"] == 0), "{}", server.report());
+    assert_eq!(server.requests_to("accept").len(), 0);
+    assert_eq!(server.task(&id).status, Status::Pending);
+    let log = running.log();
+    let said: Vec<&str> = log.lines().filter(|line| line.contains("no new task is accepted")).collect();
+    assert_eq!(said.len(), 1, "the engine was looked at three times: {said:?}");
+    assert!(said[0].contains("the Docker engine can't be reached") && said[0].contains("nonexistent.sock"), "{said:?}");
+
+    assert_eq!(running.terminate(secs(10)).code(), Some(0));
+    let _running = agent.start();
+    tally::wait_done_once(&server, &agent, &id);
+}
+
+#[test]
+fn a_running_task_waits_for_an_engine_that_is_away() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).build();
+    let mut running = agent.start();
+    let id = server.submit(tally::waiting_task(""));
+    tally::wait_begun(&agent, &id);
+    running.kill9();
+
+    let before = server.requests_to("poll").len();
+    let mut running = start_without_engine(&agent);
+    running.wait_log("waiting for the engine", secs(20));
+    let polls = |server: &Control| server.requests_to("poll").len() - before;
+    server.wait_until("three polls", secs(20), |server| polls(server) == 3);
+    assert_eq!(server.task(&id).status, Status::Running, "it hasn't failed");
+    assert_eq!(running.log().matches("waiting for the engine").count(), 1);
+    assert_eq!(running.terminate(secs(5)).code(), Some(0));
+    assert!(running.log().contains("1 running container(s) go on"), "{}", running.log());
+
+    let _running = agent.start();
+    tally::release(&agent, &id);
+    tally::wait_done_once(&server, &agent, &id);
+}
+
+#[test]
+fn a_result_is_delivered_without_an_engine() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).build();
+    let mut running = agent.start();
+    let id = server.submit(tally::waiting_task(""));
+    tally::wait_begun(&agent, &id);
+    // What has ended and isn't delivered yet.
+    server.stop_listening();
+    tally::release(&agent, &id);
+    tally::wait_phase(&agent, &id, "exited");
+    running.kill9();
+    server.resume();
+
+    let mut running = start_without_engine(&agent);
+    let task = server.wait_for(&id, Status::Completed, secs(30));
+    assert_eq!(task.stdout(), "begun\nreleased\n");
+    // The container, if it is still there, goes when there is an engine.
+    running.kill9();
+    let _running = agent.start();
+    tally::wait_done_once(&server, &agent, &id);
+}

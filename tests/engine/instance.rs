@@ -1,1 +1,108 @@
-//! To come.
+//! Agents beside each other: two on one engine that share a service, and two on one data folder.
+
+use crate::support::agent::Agent;
+use crate::support::docker;
+use crate::support::secs;
+use crate::support::server::{FakeServer, Status};
+use crate::tally;
+
+fn instance_of(name: &str) -> String {
+    docker::docker(&["inspect", "--format", "{{index .Config.Labels \"open-aaas.instance\"}}", name])
+}
+
+#[test]
+fn two_agents_of_a_service_on_one_engine_leave_each_others_tasks_alone() {
+    let server = FakeServer::start();
+    let [one, two] = [(); 2].map(|()| tally::agent(&server).capacity(1).build());
+    let _one_running = one.start();
+    let ones = server.submit(tally::waiting_task(""));
+    tally::wait_begun(&one, &ones);
+    let mut two_running = two.start();
+    let twos = server.submit(tally::waiting_task(""));
+    tally::wait_begun(&two, &twos);
+    let containers = [&ones, &twos].map(|id| docker::container_name(id));
+    assert_eq!(instance_of(&containers[0]), one.instance().expect("an id"));
+    assert_eq!(instance_of(&containers[1]), two.instance().expect("an id"));
+    assert_ne!(one.instance(), two.instance());
+
+    // A new start looks through the engine for what it has to go on with, and removes what nobody needs.
+    two_running.kill9();
+    let mut two_running = two.start();
+    two_running.wait_log("following the running container", secs(20));
+    two_running.wait_log("tasks are accepted", secs(20));
+    assert!(!two_running.log().contains(&ones), "{}", two_running.log());
+    assert_eq!(docker::container_state(&containers[0]).as_deref(), Some("running"));
+
+    tally::release(&one, &ones);
+    tally::release(&two, &twos);
+    tally::wait_done_once(&server, &one, &ones);
+    tally::wait_done_once(&server, &two, &twos);
+    assert_eq!((tally::times_begun(&one, &twos), tally::times_begun(&two, &ones)), (0, 0));
+}
+
+#[test]
+fn a_container_left_behind_is_removed_by_its_own_agent_and_no_other() {
+    let server = FakeServer::start();
+    let [one, two] = [(); 2].map(|()| tally::agent(&server).build());
+    let mut running = one.start();
+    running.wait_log("tasks are accepted", secs(20));
+    running.kill9();
+    // As a crash leaves it between a task's last record and the removal.
+    let name = docker::container_name(&format!("{}-left", server.task_prefix()));
+    let label = format!("open-aaas.instance={}", one.instance().expect("an id"));
+    docker::docker(&["create", "--name", &name, "--label", &label, docker::test_image()]);
+
+    let mut running = two.start();
+    running.wait_log("tasks are accepted", secs(20));
+    assert_eq!(docker::container_state(&name).as_deref(), Some("created"), "the other agent's");
+    let mut running = one.start();
+    running.wait_log(&format!("removing the container `{name}`"), secs(20));
+    docker::wait_until("the container to be gone", secs(20), || !docker::container_exists(&name));
+}
+
+#[test]
+fn another_agents_container_of_the_same_name_is_waited_for() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).build();
+    let id = server.submit(tally::waiting_task(""));
+    tally::release(&agent, &id);
+    let name = docker::container_name(&id);
+    let label = "open-aaas.instance=another";
+    docker::docker(&["create", "--name", &name, "--label", label, docker::test_image()]);
+    let mut running = agent.start();
+    running.wait_log("is held by another agent's container (instance another)", secs(20));
+    assert_eq!(docker::container_state(&name).as_deref(), Some("created"));
+    assert_eq!(server.task(&id).status, Status::Running);
+    docker::docker(&["rm", &name]);
+    tally::wait_done_once(&server, &agent, &id);
+}
+
+#[test]
+fn a_second_run_on_one_data_folder_is_refused_and_disturbs_nothing() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).build();
+    let running = agent.start();
+    let id = server.submit(tally::waiting_task(""));
+    tally::wait_begun(&agent, &id);
+    let before = agent.instance();
+    let refused = agent.run(&["run"]);
+    refused.expect_code(1);
+    refused.expect_stderr(&format!("an agent with pid {} is running on this data_dir already", running.pid()));
+    let pid_file = std::fs::read_to_string(agent.data_dir().join("agent.pid")).expect("the pidfile");
+    assert_eq!(pid_file.trim(), running.pid().to_string());
+    assert_eq!(agent.instance(), before);
+    tally::release(&agent, &id);
+    tally::wait_done_once(&server, &agent, &id);
+}
+
+#[test]
+fn a_data_folder_is_free_again_after_a_crash() {
+    let server = FakeServer::start();
+    let agent: Agent = tally::agent(&server).build();
+    let mut running = agent.start();
+    running.wait_log("tasks are accepted", secs(20));
+    running.kill9();
+    assert!(agent.data_dir().join("agent.pid").exists(), "a crash leaves it behind");
+    let mut running = agent.start();
+    running.wait_log("tasks are accepted", secs(20));
+}

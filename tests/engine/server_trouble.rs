@@ -4,7 +4,7 @@
 use crate::support::agent::{Agent, Running};
 use crate::support::docker;
 use crate::support::secs;
-use crate::support::server::{Control, Fault, FakeServer, Match, Moment, Request};
+use crate::support::server::{Control, FakeServer, Fault, Match, Moment, Request};
 use crate::tally;
 
 const RESULT: &str = "echo result > output/result.txt";

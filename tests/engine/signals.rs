@@ -3,7 +3,7 @@
 use crate::support::agent::{Agent, Running};
 use crate::support::docker;
 use crate::support::secs;
-use crate::support::server::{Control, Fault, FakeServer, Match, Moment, Request, Status};
+use crate::support::server::{Control, FakeServer, Fault, Match, Moment, Request, Status};
 use crate::tally;
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -52,10 +52,7 @@ fn leaves_a_running_container(signal: Signal) {
     let requests = server.requests();
     let last = requests.last().expect("requests");
     assert!(last.is("heartbeat") && last.status == Some(200), "the last request: {last}");
-    assert_eq!(
-        last.body,
-        json!({"status": "offline", "current_load": 1, "capacity": 2, "available_capacity": 0})
-    );
+    assert_eq!(last.body, json!({"status": "offline", "current_load": 1, "capacity": 2, "available_capacity": 0}));
     assert_eq!(server.task(&id).status, Status::Running);
     expect_undisturbed(&server, &agent, &id);
 }
@@ -105,6 +102,7 @@ fn no_docker_client_outlives_the_agent() {
     // The same for the client with which a container is followed.
     let mut running = agent.start();
     running.wait_log("following the running container", secs(20));
+    running.wait_log("tasks are accepted", secs(20));
     expect_to_leave(&mut running, Signal::SIGTERM);
     assert_eq!(agent.processes(), [0; 0]);
     expect_undisturbed(&server, &agent, &id);
@@ -153,9 +151,7 @@ fn a_server_that_answers_nothing_does_not_hold_it() {
 
 fn wait_unanswered(server: &Control, call: &str) {
     let waits = |request: &Request| request.status.is_none() && !request.faults.is_empty();
-    server.wait_until(&format!("an unanswered {call}"), secs(20), |server| {
-        server.requests_to(call).iter().any(waits)
-    });
+    server.wait_until(&format!("an unanswered {call}"), secs(20), |server| server.requests_to(call).iter().any(waits));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::support::agent::{Agent, Builder};
 use crate::support::docker;
 use crate::support::secs;
 use crate::support::server::{FakeServer, Status, Task, TaskSpec};
+use serde_json::Value;
 use std::fs;
 
 /// The settings of an agent whose containers see the folder as `/tally`.
@@ -50,6 +51,15 @@ pub fn wait_begun(agent: &Agent, task_id: &str) {
     let output = agent.data_dir().join("tasks").join(task_id).join("stdout.log");
     docker::wait_until(&format!("`{task_id}` to begin"), secs(30), || {
         times_begun(agent, task_id) > 0 && fs::read(&output).is_ok_and(|bytes| bytes == b"begun\n")
+    });
+}
+
+/// Waits until the agent has written down that a task is as far as this.
+pub fn wait_phase(agent: &Agent, task_id: &str, phase: &str) {
+    let path = agent.data_dir().join("tasks").join(task_id).join("record.json");
+    docker::wait_until(&format!("the record of `{task_id}` to be {phase}"), secs(30), || {
+        let record: Option<Value> = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        record.is_some_and(|record| record["phase"] == phase)
     });
 }
 

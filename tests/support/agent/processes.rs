@@ -61,11 +61,7 @@ mod unix {
             fs::read(format!("/proc/{number}/environ"))
                 .is_ok_and(|text| text.split(|&byte| byte == 0).any(|line| line == entry))
         };
-        processes
-            .flatten()
-            .filter_map(|process| process.file_name().to_str()?.parse().ok())
-            .filter(has_entry)
-            .collect()
+        processes.flatten().filter_map(|process| process.file_name().to_str()?.parse().ok()).filter(has_entry).collect()
     }
 }
 
