@@ -16,7 +16,9 @@ const HEARTBEATS: usize = 6;
 /// What a call is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// Polls and accepts: the main thread's calls, for which room is kept.
+    /// The poll that is due once in an interval: cancellations come with it.
+    Poll,
+    /// What else the main thread asks: further polls while there may be more, and accepts.
     Intake,
     /// Files and reports, which can wait for some seconds.
     Delivery,
@@ -26,7 +28,7 @@ pub enum Purpose {
 #[derive(Debug)]
 pub struct Budget {
     limit: usize,
-    kept_for_intake: usize,
+    kept_for_polls: usize,
     sent: Mutex<VecDeque<Instant>>,
 }
 
@@ -35,8 +37,8 @@ impl Budget {
     pub fn new(limit: usize, poll_interval: Duration) -> Self {
         let polls = WINDOW.as_secs() / poll_interval.as_secs().max(1) + 1;
         // A short interval must not starve the results of the tasks that it brings.
-        let kept_for_intake = usize::try_from(polls).unwrap_or(usize::MAX).min(limit / 2);
-        Self { limit, kept_for_intake, sent: Mutex::default() }
+        let kept_for_polls = usize::try_from(polls).unwrap_or(usize::MAX).min(limit / 2);
+        Self { limit, kept_for_polls, sent: Mutex::default() }
     }
 
     /// Counts a call that is made whatever the window says: a heartbeat.
@@ -52,8 +54,9 @@ impl Budget {
             return Ok(());
         }
         let kept = match purpose {
-            Purpose::Intake => HEARTBEATS,
-            Purpose::Delivery => HEARTBEATS + self.kept_for_intake,
+            Purpose::Poll => HEARTBEATS,
+            Purpose::Intake => HEARTBEATS + self.kept_for_polls / 2,
+            Purpose::Delivery => HEARTBEATS + self.kept_for_polls,
         };
         let allowed = self.limit.saturating_sub(kept).max(1);
         let mut sent = self.window(now);
@@ -86,8 +89,9 @@ mod tests {
         let budget = Budget::new(140, Duration::from_secs(5));
         let now = Instant::now();
         let deliveries = (0..500).filter(|_| budget.take(Purpose::Delivery, now).is_ok()).count();
-        let polls = (0..500).filter(|_| budget.take(Purpose::Intake, now).is_ok()).count();
-        assert_eq!((deliveries, polls), (140 - 6 - 13, 13));
+        let accepts = (0..500).filter(|_| budget.take(Purpose::Intake, now).is_ok()).count();
+        let polls = (0..500).filter(|_| budget.take(Purpose::Poll, now).is_ok()).count();
+        assert_eq!((deliveries, accepts, polls), (140 - 6 - 13, 7, 6));
     }
 
     #[test]
@@ -117,7 +121,7 @@ mod tests {
                 budget.note(now);
                 made.push(now);
             }
-            for purpose in [Purpose::Delivery, Purpose::Intake] {
+            for purpose in [Purpose::Delivery, Purpose::Intake, Purpose::Poll] {
                 if budget.take(purpose, now).is_ok() {
                     made.push(now);
                 }

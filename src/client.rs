@@ -49,6 +49,9 @@ pub enum ClientError {
         status: u16,
         /// The Server's code and words, for people.
         message: String,
+        /// Whether it was the Server itself, by the shape of the answer. What a proxy says while the Server is being
+        /// moved or updated decides nothing.
+        by_server: bool,
         /// How long the Server wants us to wait.
         retry_after: Option<Duration>,
     },
@@ -83,13 +86,21 @@ impl fmt::Display for ClientError {
 impl std::error::Error for ClientError {}
 
 impl ClientError {
-    /// Whether the same call may succeed later without anybody's doing.
+    /// Whether the same call may succeed later without anybody's doing here.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::NotSent(_) | Self::Lost(_) => true,
-            Self::Refused { status, .. } => matches!(status, 408 | 425 | 429 | 500..),
+            // A proxy's limit on the size of a request doesn't go away by waiting.
+            Self::Refused { status: 413, .. } => false,
+            Self::Refused { status, by_server, .. } => !by_server || matches!(status, 408 | 425 | 429 | 500..),
             Self::WrongLength { .. } | Self::Local(_) => false,
         }
+    }
+
+    /// Whether the Server says that a task isn't in the state that the call needs: 400, on older Servers 409
+    /// (PROTOCOL 1 and 5).
+    pub fn is_wrong_state(&self) -> bool {
+        matches!(self, Self::Refused { status: 400 | 409, by_server: true, .. })
     }
 
     /// Whether the request may have taken effect all the same.
@@ -223,7 +234,7 @@ impl Client {
     pub fn download(&self, file_id: &str, announced: u64, sink: &mut dyn Write) -> Result<(), ClientError> {
         let url = self.files_url(&format!("files/{}/download", path_segment(file_id)));
         let request = self.with_headers(self.agent.get(url)).config().timeout_recv_response(Some(STALL)).build();
-        let response = self.note(succeeded(request.call().map_err(classify)?))?;
+        let response = succeeded(request.call().map_err(classify)?)?;
         let mut body =
             response.into_body().into_with_config().limit(u64::MAX).reader().take(announced.saturating_add(1));
         let mut came = 0;
@@ -237,7 +248,7 @@ impl Client {
             came += count as u64;
             sink.write_all(&buffer[..count]).map_err(ClientError::Local)?;
         }
-        if came == announced { Ok(()) } else { Err(ClientError::WrongLength { announced, came }) }
+        self.note(if came == announced { Ok(()) } else { Err(ClientError::WrongLength { announced, came }) })
     }
 
     /// Sends a file, streamed, and returns the Server's id of it.
@@ -392,18 +403,19 @@ fn succeeded(mut response: Response<Body>) -> Result<Response<Body>, ClientError
         let place = header(header::LOCATION).unwrap_or("an unnamed place").to_owned();
         let message =
             format!("a redirect to {place}, which is not followed; set `server.base_url` to the right address");
-        return Err(ClientError::Refused { status: status.as_u16(), message, retry_after });
+        return Err(ClientError::Refused { status: status.as_u16(), message, by_server: false, retry_after });
     }
     // What can't be read of an error's explanation is no error of its own.
     let body = response.body_mut().with_config().limit(ERROR_LIMIT).read_to_vec().unwrap_or_default();
-    let message = match serde_json::from_slice::<ErrorBody>(&body) {
-        Ok(ErrorBody { error, message }) => {
-            let words: Vec<String> = [error, message].into_iter().flatten().collect();
-            words.join(": ")
-        }
-        Err(_) => format!("{}, no JSON", status.canonical_reason().unwrap_or("unknown status")),
+    let ErrorBody { error, message } = serde_json::from_slice(&body).unwrap_or_default();
+    let words: Vec<String> = [error, message].into_iter().flatten().collect();
+    let by_server = !words.is_empty();
+    let message = if by_server {
+        words.join(": ")
+    } else {
+        format!("{}, without the Server's words", status.canonical_reason().unwrap_or("unknown status"))
     };
-    Err(ClientError::Refused { status: status.as_u16(), message, retry_after })
+    Err(ClientError::Refused { status: status.as_u16(), message, by_server, retry_after })
 }
 
 /// `Retry-After` holds seconds or a date (RFC 9110, 10.2.3).
@@ -484,12 +496,14 @@ mod tests {
 
     #[test]
     fn which_refusals_are_worth_another_try() {
-        let refused = |status| ClientError::Refused { status, message: String::new(), retry_after: None };
-        let retried: Vec<u16> = [302, 400, 401, 403, 404, 408, 409, 413, 429, 500, 502, 503, 504]
-            .into_iter()
-            .filter(|s| refused(*s).is_retryable())
-            .collect();
-        assert_eq!(retried, [408, 429, 500, 502, 503, 504]);
-        assert!(!refused(429).may_have_arrived() && refused(504).may_have_arrived());
+        let refused =
+            |status, by_server| ClientError::Refused { status, message: String::new(), by_server, retry_after: None };
+        let all = [302, 400, 401, 403, 404, 408, 409, 413, 429, 500, 502, 503, 504];
+        let retried =
+            |by_server| all.into_iter().filter(|s| refused(*s, by_server).is_retryable()).collect::<Vec<u16>>();
+        assert_eq!(retried(true), [408, 429, 500, 502, 503, 504]);
+        assert_eq!(retried(false), [302, 400, 401, 403, 404, 408, 409, 429, 500, 502, 503, 504]);
+        assert!(!refused(429, true).may_have_arrived() && refused(504, false).may_have_arrived());
+        assert!(refused(400, true).is_wrong_state() && !refused(400, false).is_wrong_state());
     }
 }

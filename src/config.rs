@@ -440,24 +440,24 @@ fn read_mount(entry: &mut Section<'_>, file: &Path, targets: &mut HashSet<String
         entry.miss("container", "write the absolute path where the container is to see it");
     }
     let (host, container) = (host?, container?);
-    let target = container.value.trim_end_matches('/');
-    if !is_container_path(&container.value) || target.is_empty() {
+    // The same place has one spelling, so that it can be compared with others.
+    let parts: Vec<&str> = container.value.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    let target = format!("/{}", parts.join("/"));
+    if !is_container_path(&container.value) || parts.is_empty() {
         let wrong = format!("must be an absolute path inside the container, not `{}`", container.value);
         entry.refuse("container", container.span, &wrong);
         return None;
     }
-    if target == WORKSPACE
-        || [format!("{WORKSPACE}/task.json"), format!("{WORKSPACE}/input")].iter().any(|p| p == target)
-    {
+    if target == WORKSPACE || [format!("{WORKSPACE}/task.json"), format!("{WORKSPACE}/input")].contains(&target) {
         entry.refuse("container", container.span, &format!("must leave `{target}` to the task"));
         return None;
     }
-    if !targets.insert(target.to_owned()) {
+    if !targets.insert(target.clone()) {
         entry.refuse("container", container.span, &format!("names `{target}`, which another mount has already"));
         return None;
     }
     match resolve_host(file, &host.value) {
-        Ok((path, relative)) => Some(Mount { host: path, relative, container: target.to_owned(), readonly }),
+        Ok((path, relative)) => Some(Mount { host: path, relative, container: target, readonly }),
         Err(wrong) => {
             entry.refuse("host", host.span, &wrong);
             None

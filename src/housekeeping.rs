@@ -1,12 +1,9 @@
 //! Room on the disk: workspaces and records of settled tasks go after a while, and earlier when the disk is full.
 //!
-//! Only what the Server has is ever removed here. Containers may have left files that belong to root or to any other
+//! What the Server has may go at any time; what it refused or never got is kept until its time is over. Containers may have left files that belong to root or to any other
 //! user; where ours may not remove them, a container of the executor image does.
 
 use std::collections::HashSet;
-use std::fs;
-use std::io;
-use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -30,6 +27,8 @@ pub struct Housekeeping {
 struct Settled {
     files: TaskFiles,
     at: Timestamp,
+    /// Whether something is here that the Server doesn't have.
+    kept_back: bool,
 }
 
 impl Housekeeping {
@@ -43,6 +42,12 @@ impl Housekeeping {
                 continue;
             }
             match store.remove(task.files.key()) {
+                Ok(()) if task.kept_back => {
+                    log::warn!(
+                        "task {}: removed after {hours} h, with files that the Server never got",
+                        task.files.key()
+                    );
+                }
                 Ok(()) => log::info!("task {}: removed, {hours} h after its delivery", task.files.key()),
                 Err(error) => log::warn!("task {}: its record can't be removed: {error}", task.files.key()),
             }
@@ -64,7 +69,7 @@ impl Housekeeping {
         }
         for task in settled(store) {
             let workspace = Workspace::of(data_dir, task.files.key());
-            if !workspace.dir().exists() || !self.remove_workspace(config, docker, &task.files) {
+            if task.kept_back || !workspace.dir().exists() || !self.remove_workspace(config, docker, &task.files) {
                 continue;
             }
             log::warn!("task {}: its delivered workspace was removed, since the disk is nearly full", task.files.key());
@@ -80,21 +85,24 @@ impl Housekeeping {
     fn remove_workspace(&mut self, config: &Config, docker: &Docker, files: &TaskFiles) -> bool {
         let workspace = Workspace::of(&config.paths.data_dir, files.key());
         let dir = workspace.dir();
-        let error = match remove_tree(dir) {
+        let error = match workspace.remove() {
             Ok(()) => return true,
             Err(error) => error,
         };
+        // What failed once would fail each time, and take its time.
+        if self.stuck.contains(files.key().as_str()) {
+            return false;
+        }
         let Some((parent, name)) = dir.parent().zip(dir.file_name().and_then(|name| name.to_str())) else {
             return false;
         };
         let removed = docker.remove_tree(&config.executor.image, parent, name);
-        if removed.is_ok() && remove_tree(dir).is_ok() {
+        if removed.is_ok() && workspace.remove().is_ok() {
             return true;
         }
-        if self.stuck.insert(files.key().to_string()) {
-            let command = shell_line(["sudo", "rm", "-rf", &dir.to_string_lossy()]);
-            log::error!("task {}: its workspace can't be removed: {error}; run `{command}`", files.key());
-        }
+        self.stuck.insert(files.key().to_string());
+        let command = shell_line(["sudo", "rm", "-rf", &dir.to_string_lossy()]);
+        log::error!("task {}: its workspace can't be removed: {error}; run `{command}`", files.key());
         false
     }
 }
@@ -109,19 +117,12 @@ fn settled(store: &Store) -> Vec<Settled> {
         }
     };
     let is_settled = |(files, record): (TaskFiles, Record)| match (record.phase, record.settled_at) {
-        (Phase::Settled, Some(at)) => Some(Settled { files, at }),
+        (Phase::Settled, Some(at)) => Some(Settled { files, at, kept_back: record.kept_back }),
         _ => None,
     };
     let mut settled: Vec<Settled> = tasks.into_iter().filter_map(is_settled).collect();
     settled.sort_by_key(|task| task.at);
     settled
-}
-
-fn remove_tree(dir: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

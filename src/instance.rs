@@ -59,9 +59,12 @@ impl Instance {
             .map_err(at(&lock_path))?;
         let lock =
             lock_soon(file).map_err(at(&lock_path))?.map_err(|mut held| InstanceError::Running(read_pid(&mut held)))?;
-        write_pid(lock.file()).map_err(at(&lock_path))?;
         let pid_file = data_dir.join("agent.pid");
-        fs::write(&pid_file, format!("{}\n", std::process::id())).map_err(at(&pid_file))?;
+        let noted = write_pid(lock.file()).and_then(|()| fs::write(&pid_file, format!("{}\n", std::process::id())));
+        if let Err(error) = noted {
+            // On a full disk there may be results to deliver all the same.
+            log::warn!("the pid can't be written down, so `stop` and `status` may not find this agent: {error}");
+        }
         let id = instance_id(&data_dir.join("instance_id")).map_err(at(data_dir))?;
         Ok(Self { _lock: lock, pid_file, id })
     }

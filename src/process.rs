@@ -67,6 +67,8 @@ pub fn call(mut command: Command, limit: Duration) -> Result<Finished, CallError
         };
         let closed = platform::read_both(out, err, deadline, &mut take).map_err(CallError::Spawn)?;
         if !closed {
+            // The command may have ended and left something running that holds its output open.
+            child.kill();
             return Err(CallError::TimedOut(limit));
         }
     }

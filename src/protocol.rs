@@ -77,8 +77,10 @@ pub struct PollAnswer {
     #[serde(default, deserialize_with = "or_default")]
     pub has_task: bool,
     /// The oldest pending task; it isn't reserved for us (PROTOCOL 1).
+    ///
+    /// It is read apart from the rest: an offer of the wrong shape must not hide a cancellation beside it.
     #[serde(default)]
-    pub task: Option<Task>,
+    pub task: Option<serde_json::Value>,
     /// Whether `cancel_task_id` is meant.
     #[serde(default, deserialize_with = "or_default")]
     pub should_cancel: bool,
@@ -259,7 +261,7 @@ mod tests {
                 "task":{"id":"t1","task_prompt":"do","output_prompt":null,"input_files":null,"priority":3}}"#,
         )
         .unwrap();
-        let task = answer.task.unwrap();
+        let task: Task = serde_json::from_value(answer.task.unwrap()).unwrap();
         assert_eq!((task.id.as_str(), task.task_prompt.as_str(), task.input_files.len()), ("t1", "do", 0));
         assert!(!answer.should_cancel);
     }

@@ -105,12 +105,22 @@ pub struct Record {
     /// The client that may still be making or starting the container.
     #[serde(default)]
     pub client: Option<Process>,
+    /// Whether a container that was made and never started is being removed, to be made again.
+    #[serde(default)]
+    pub replacing: bool,
     /// Why it is being stopped, if it is.
     #[serde(default)]
     pub stop: Option<StopReason>,
     /// How it ended, from [`Phase::Exited`] on.
     #[serde(default)]
     pub ending: Option<Ending>,
+    /// Whether a report whose answer we never saw may have arrived.
+    #[serde(default)]
+    pub report_in_doubt: bool,
+    /// Whether something is here that the task wrote for the Server and that the Server doesn't have: such a workspace
+    /// isn't removed to make room.
+    #[serde(default)]
+    pub kept_back: bool,
     /// Whether the container is known to be gone.
     #[serde(default)]
     pub container_removed: bool,
@@ -129,8 +139,11 @@ impl Record {
             phase: Phase::Accepting,
             offered_at: Timestamp::now(),
             client: None,
+            replacing: false,
             stop: None,
             ending: None,
+            report_in_doubt: false,
+            kept_back: false,
             container_removed: false,
             settled_at: None,
         }
@@ -209,6 +222,11 @@ pub enum UploadEvent {
         file: String,
         /// Bytes.
         size: u64,
+    },
+    /// An attempt that didn't arrive although the Server could be reached.
+    Failed {
+        /// The name on the Server.
+        file: String,
     },
     /// A file is on the Server.
     Done {
@@ -291,13 +309,16 @@ impl TaskFiles {
         Ok(Some(record))
     }
 
-    /// Appends a line to `uploads.jsonl` and returns when it is on the disk.
-    pub fn note_upload(&self, event: &UploadEvent) -> io::Result<()> {
-        let mut line = serde_json::to_vec(event)?;
-        line.push(b'\n');
+    /// Appends lines to `uploads.jsonl` and returns when they are on the disk.
+    pub fn note_uploads(&self, events: &[UploadEvent]) -> io::Result<()> {
+        let mut lines = Vec::new();
+        for event in events {
+            serde_json::to_writer(&mut lines, event)?;
+            lines.push(b'\n');
+        }
         let mut file = OpenOptions::new().create(true).append(true).open(self.dir.join("uploads.jsonl"))?;
         platform::hide_file(&file)?;
-        file.write_all(&line)?;
+        file.write_all(&lines)?;
         file.sync_data()
     }
 
@@ -348,6 +369,8 @@ impl Store {
     /// Makes the folder of a task and writes its first record.
     pub fn create(&self, key: &TaskKey, record: &Record) -> io::Result<TaskFiles> {
         let files = self.task(key);
+        // A crash in the middle of a removal may have left parts of an earlier task of this name.
+        self.remove(key)?;
         fs::create_dir_all(&files.dir)?;
         files.save(record)?;
         platform::sync_dir(&self.root)?;
@@ -460,12 +483,12 @@ mod tests {
         let store = Store::open(dir.path()).unwrap();
         let files = store.create(&TaskKey::of("t").unwrap(), &Record::of_offer(task("t"), "s", "u")).unwrap();
         let begin = UploadEvent::Begin { file: "a".to_owned(), size: 1 };
-        files.note_upload(&begin).unwrap();
+        files.note_uploads(std::slice::from_ref(&begin)).unwrap();
         let path = dir.path().join("tasks/t/uploads.jsonl");
         let cut = fs::read_to_string(&path).unwrap() + "{\"event\":\"do";
         fs::write(&path, cut).unwrap();
         assert_eq!(files.uploads().unwrap(), std::slice::from_ref(&begin));
-        files.note_upload(&begin).unwrap();
+        files.note_uploads(std::slice::from_ref(&begin)).unwrap();
         assert_eq!(files.uploads().unwrap(), [begin.clone(), begin]);
     }
 }

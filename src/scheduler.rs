@@ -36,8 +36,12 @@ const UNAUTHORIZED: Duration = Duration::from_secs(30);
 const GAP: Duration = Duration::from_secs(50);
 /// How long tasks that are new to us are left alone after such a gap, so that twins get theirs back.
 const HOLD: Duration = Duration::from_secs(15);
-/// How long tasks that are being delivered may take when the agent has to leave.
+/// How long a container may take to end, and a result to be delivered, when the agent has to leave.
+const ENDING_PATIENCE: Duration = Duration::from_millis(2500);
 const LEAVE_PATIENCE: Duration = Duration::from_millis(3500);
+/// How long no new task is taken after a container that couldn't be started; it doubles with each in a row.
+const AFTER_FAILED_START: Duration = Duration::from_secs(10);
+const LONGEST_AFTER_FAILED_STARTS: Duration = Duration::from_secs(300);
 /// How long the last heartbeat may take.
 const LAST_HEARTBEAT: Duration = Duration::from_secs(1);
 
@@ -75,6 +79,7 @@ pub struct Scheduler {
     acknowledged: Option<Instant>,
     server_trouble: Option<String>,
     poll_due: Instant,
+    polled: Instant,
     /// Before this the Server doesn't want to be polled, whatever happens here.
     poll_not_before: Instant,
     poll_backoff: Backoff,
@@ -84,7 +89,10 @@ pub struct Scheduler {
     hold_until: Option<Instant>,
     orphan: Option<Orphan>,
     lost_race: Option<String>,
-    refused_id: Option<String>,
+    refused_offer: Option<String>,
+    /// How many containers in a row could not be started, and until when that keeps new tasks away.
+    failed_starts: u32,
+    closed_until: Option<Instant>,
 }
 
 impl Scheduler {
@@ -116,6 +124,7 @@ impl Scheduler {
             acknowledged: None,
             server_trouble: None,
             poll_due: now,
+            polled: now,
             poll_not_before: now,
             poll_backoff: Backoff::default(),
             reclaim: VecDeque::new(),
@@ -124,7 +133,9 @@ impl Scheduler {
             hold_until: None,
             orphan: None,
             lost_race: None,
-            refused_id: None,
+            refused_offer: None,
+            failed_starts: 0,
+            closed_until: None,
             store: store.clone(),
             shop: Arc::clone(&shop),
         };
@@ -156,8 +167,13 @@ impl Scheduler {
                     Err(time) => self.reclaim_due = now + time,
                 }
             } else if self.may_poll() && self.poll_due <= now {
-                match self.desk.take_room(Purpose::Intake) {
-                    Ok(()) => self.poll(),
+                let is_regular = now.duration_since(self.polled) >= self.shop.config.server.poll_interval;
+                let purpose = if is_regular { Purpose::Poll } else { Purpose::Intake };
+                match self.desk.take_room(purpose) {
+                    Ok(()) => {
+                        self.polled = now;
+                        self.poll();
+                    }
                     Err(time) => self.poll_due = now + time,
                 }
             } else if self.dispatch_due() {
@@ -224,11 +240,21 @@ impl Scheduler {
                 });
                 // The monitor is gone only when we are.
                 let _ = self.suspicions.send(Suspect);
+                // Where image and mounts are in order, something else is not, and it would eat the whole queue.
+                let pause = AFTER_FAILED_START.saturating_mul(2u32.saturating_pow(self.failed_starts));
+                self.failed_starts = self.failed_starts.saturating_add(1);
+                self.closed_until = Some(Instant::now() + pause.min(LONGEST_AFTER_FAILED_STARTS));
             }
-            Happened::PutDown(PutDown::Settled | PutDown::Left) => {
+            Happened::Ran => {
+                self.failed_starts = 0;
+                self.closed_until = None;
+            }
+            Happened::WasRequeued => self.reclaim_all(),
+            Happened::PutDown(PutDown::Settled) => {
                 self.table.remove(&key);
                 self.poll_soon();
             }
+            Happened::PutDown(PutDown::Left) => self.table.rest(&key),
             Happened::PutDown(PutDown::Later { phase, why, retry_after }) => {
                 if phase >= Phase::Exited {
                     self.poll_soon();
@@ -267,7 +293,10 @@ impl Scheduler {
     fn load(&self) -> Load {
         let current = self.table.slots_taken();
         let capacity = self.table.capacity();
-        let available = if self.closed.is_some() { 0 } else { capacity.saturating_sub(current) };
+        let is_closed = self.closed.is_some() || self.closed_until.is_some_and(|until| Instant::now() < until);
+        // After a failed start one task at a time is tried.
+        let at_most = if self.failed_starts > 0 { 1 } else { capacity };
+        let available = if is_closed { 0 } else { at_most.saturating_sub(current) };
         Load { current, capacity, available }
     }
 
@@ -292,8 +321,7 @@ impl Scheduler {
         let by_wall = self.state.last_heartbeat_at.and_then(|at| Duration::try_from(wall.duration_since(at)).ok());
         if monotonic.max(by_wall).is_some_and(|gap| gap >= GAP) {
             log::info!("the Server had not heard from us for a while; asking for our tasks before taking new ones");
-            self.hold_until = Some(now + HOLD);
-            self.reclaim = self.table.keys().into();
+            self.reclaim_all();
         }
         self.acknowledged = Some(now);
         self.state.last_heartbeat_at = Some(wall);
@@ -307,6 +335,13 @@ impl Scheduler {
             self.poll_not_before = now;
             self.poll_due = now;
         }
+    }
+
+    /// The Server may have given up all our tasks for lost: asks for each before anything new is taken, and leaves
+    /// what is new to us to twins for a while, who ask for theirs now.
+    fn reclaim_all(&mut self) {
+        self.hold_until = Some(Instant::now() + HOLD);
+        self.reclaim = self.table.keys().into();
     }
 
     /// There may be something to accept, or room for it. A pause after a failed poll is kept all the same.
@@ -338,16 +373,20 @@ impl Scheduler {
 
     fn leave(mut self) {
         log::info!("leaving");
-        let deadline = Instant::now() + LEAVE_PATIENCE;
-        for order in self.table.orders_before(Phase::Exited) {
-            // A worker that doesn't listen has put its task down already.
-            let _ = order.send(Order::Leave);
+        let begun = Instant::now();
+        // Containers that are about to end may do so, and results that are being delivered may arrive.
+        for (phase, patience) in [(Phase::Prepared, ENDING_PATIENCE), (Phase::Exited, LEAVE_PATIENCE)] {
+            for order in self.table.orders_before(phase) {
+                // A worker that doesn't listen has put its task down already.
+                let _ = order.send(Order::Leave);
+            }
+            while self.table.is_working() {
+                let Ok(news) = self.news.recv_deadline(begun + patience) else { break };
+                self.hear(news);
+            }
         }
-        while self.table.is_working() {
-            let Ok(news) = self.news.recv_deadline(deadline) else { break };
-            self.hear(news);
-        }
-        let (running, undelivered) = self.unfinished();
+        let running = self.table.count(Phase::Prepared..Phase::Exited, |key| self.store.task(key).cid().exists());
+        let undelivered = self.table.count(Phase::Exited..Phase::Settled, |_| true);
         if running > 0 {
             log::info!("{running} running container(s) go on; the next start follows them to their end");
         }
@@ -364,22 +403,6 @@ impl Scheduler {
         log::info!("stopped");
     }
 
-    /// How many tasks have a container that may be running, and how many have ended and aren't settled.
-    fn unfinished(&self) -> (usize, usize) {
-        match self.store.load_all() {
-            Ok(Loaded { tasks, .. }) => {
-                let count = |phases: &[Phase]| tasks.iter().filter(|(_, task)| phases.contains(&task.phase)).count();
-                let running =
-                    tasks.iter().filter(|(files, task)| task.phase == Phase::Prepared && files.cid().exists());
-                (running.count(), count(&[Phase::Exited, Phase::Uploaded]))
-            }
-            Err(error) => {
-                log::warn!("the records can't be read: {error}");
-                (0, 0)
-            }
-        }
-    }
-
     /// Takes up what an earlier run has left and returns how many tasks of that take a worker.
     fn recover(&mut self) -> io::Result<usize> {
         let Loaded { tasks, broken } = self.store.load_all()?;
@@ -392,7 +415,8 @@ impl Scheduler {
             if record.phase == Phase::Settled {
                 continue;
             }
-            if record.service_id != self.desk.service_id() || record.base_url != self.desk.base_url() {
+            // The same service at an address that is spelled otherwise is still ours.
+            if record.service_id != self.desk.service_id() {
                 *foreign.entry((record.service_id, record.base_url)).or_insert(0) += 1;
                 continue;
             }

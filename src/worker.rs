@@ -74,6 +74,10 @@ pub enum Happened {
     Reached(Phase),
     /// Something about this machine, not about the task, kept its container from starting.
     CouldNotStart,
+    /// Its container ran to an end, so that containers can be started here.
+    Ran,
+    /// The Server had given it up for lost, and perhaps others of ours too.
+    WasRequeued,
     /// The worker has put it down.
     PutDown(PutDown),
 }

@@ -1,6 +1,6 @@
 //! The folder that a container sees as its workspace: what goes in, under which names, and the mounts beside it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -42,6 +42,14 @@ impl Workspace {
         Ok(())
     }
 
+    /// Removes what an earlier task may have left under the same name: it would be taken for this one's results.
+    pub fn remove(&self) -> io::Result<()> {
+        match fs::remove_dir_all(&self.dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Where an input file lies, by its name from [`input_names`].
     pub fn input(&self, name: &str) -> PathBuf {
         self.dir.join("input").join(name)
@@ -52,7 +60,10 @@ impl Workspace {
         let path = self.dir.join("task.json");
         let mut file = File::create(&path)?;
         file.write_all(serde_json::to_string_pretty(&task_json(task, names))?.as_bytes())?;
-        platform::open_to_all(&path)
+        file.sync_all()?;
+        platform::open_to_all(&path)?;
+        platform::sync_dir(&self.dir.join("input"))?;
+        platform::sync_dir(&self.dir)
     }
 }
 
@@ -86,12 +97,14 @@ fn task_json(task: &Task, names: &[String]) -> Value {
 /// for case (`data.csv`, `data-2.csv`).
 pub fn input_names(task: &Task) -> Vec<String> {
     let mut taken = HashSet::new();
+    let mut last_numbers = HashMap::new();
     let unique = |name: String| {
         let (stem, extension) = split_extension(&name);
         let mut candidate = name.clone();
-        let mut number = 1;
+        // Where the last file of this name stopped counting, so that many of one name don't count from 2 each.
+        let number = last_numbers.entry(name.to_lowercase()).or_insert(1);
         while !taken.insert(candidate.to_lowercase()) {
-            number += 1;
+            *number += 1;
             candidate = format!("{stem}-{number}{extension}");
         }
         candidate

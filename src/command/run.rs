@@ -15,7 +15,7 @@ use crate::docker::Docker;
 use crate::instance::Instance;
 use crate::platform;
 use crate::prompt;
-use crate::record::Store;
+use crate::record::{Phase, Store};
 use crate::scheduler::{Parts, Scheduler, guard_exit};
 use crate::worker::Shop;
 use crate::workspace::check_mounts;
@@ -30,10 +30,16 @@ pub fn run(file: &Path, args: &RunArgs) -> Done {
         log::warn!("{warning}");
     }
     let instance = Instance::take(&config.paths.data_dir).map_err(|error| Failure::new(error.to_string()))?;
-    check_mounts(&config).map_err(Failure::new)?;
     let in_data_dir =
         |error: std::io::Error| Failure::new(format!("`{}` can't be used: {error}", config.paths.data_dir.display()));
     let store = Store::open(&config.paths.data_dir).map_err(in_data_dir)?;
+    // A mount that is missing is no reason to leave running containers and finished results alone.
+    if let Err(why) = check_mounts(&config) {
+        let has_work = store.load_all().map_err(in_data_dir)?.tasks.iter().any(|(_, task)| task.phase < Phase::Settled);
+        if !has_work {
+            return Err(Failure::new(why));
+        }
+    }
     let client = Client::new(&config.server, credentials);
     let desk = client.with_own_connections(&config.server);
     let (signal_sender, signals) = bounded(1);

@@ -122,7 +122,7 @@ fn an_empty_registration_is_none() {
 
 #[test]
 fn two_mounts_at_one_place_are_an_error() {
-    let text = format!("{COMPLETE}[[paths.mounts]]\nhost = \"/a\"\ncontainer = \"/shared/kimi-config/\"\n");
+    let text = format!("{COMPLETE}[[paths.mounts]]\nhost = \"/a\"\ncontainer = \"/shared/.//kimi-config/\"\n");
     assert!(errors(&text)[0].contains("another mount"));
 }
 

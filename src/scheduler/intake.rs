@@ -3,12 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::Scheduler;
+use serde::Deserialize;
+
 use super::table::Stage;
 use crate::budget::Purpose;
-use crate::client::ClientError;
 use crate::protocol::{CompleteRequest, FinalStatus, Output, PollAnswer, Task};
 use crate::record::{Phase, Record, TaskKey};
 use crate::retry::Backoff;
+use crate::workspace::Workspace;
 
 /// How long a cancellation is asked for that no unsettled task here answers to, before we answer in its owner's place.
 /// A twin that owns the task needs some seconds to stop it (PROTOCOL 2).
@@ -38,9 +40,14 @@ impl Scheduler {
                 };
                 self.poll_due = Instant::now() + pause;
             }
-            // Heartbeats find out when the key is good again.
-            Err(error) if error.is_unauthorized() => self.note_server_trouble(&error),
             Err(error) => {
+                // "Without a break" can't be said of a time in which nothing was heard.
+                self.orphan = None;
+                // Heartbeats find out when the key is good again.
+                if error.is_unauthorized() {
+                    self.note_server_trouble(&error);
+                    return;
+                }
                 let pause = self.poll_backoff.next(error.retry_after()).max(self.shop.config.server.poll_interval);
                 log::warn!("poll: {error}; trying again in {} s", pause.as_secs());
                 self.poll_not_before = Instant::now() + pause;
@@ -54,19 +61,29 @@ impl Scheduler {
             Some(id) => self.cancel(&id),
             None => self.orphan = None,
         }
-        match answer.task.filter(|_| answer.has_task) {
-            Some(task) => self.consider_offer(task),
+        match answer.task.filter(|_| answer.has_task).map(Task::deserialize) {
+            Some(Ok(task)) => self.consider_offer(task),
+            Some(Err(error)) => {
+                self.refuse("", &format!("the Server offers a task that isn't one: {error}"));
+                Next::InTime
+            }
             None => Next::InTime,
+        }
+    }
+
+    /// Says once why an offer can't be taken, for as long as it is the one that is offered.
+    fn refuse(&mut self, id: &str, why: &str) {
+        if self.refused_offer.as_deref() != Some(why) {
+            let shown: String = id.chars().take(80).collect();
+            log::error!("{why}; what waits behind it on the Server is hidden by it `{shown}`");
+            self.refused_offer = Some(why.to_owned());
         }
     }
 
     fn consider_offer(&mut self, task: Task) -> Next {
         let Some(key) = TaskKey::of(&task.id) else {
-            if self.refused_id.as_ref() != Some(&task.id) {
-                let shown: String = task.id.chars().take(80).collect();
-                log::error!("the Server offers a task whose id can't be one, {} bytes long: `{shown}`", task.id.len());
-                self.refused_id = Some(task.id);
-            }
+            let length = task.id.len();
+            self.refuse(&task.id, &format!("the Server offers a task whose id, {length} bytes long, can't be one"));
             return Next::InTime;
         };
         if self.table.id(&key).is_some() {
@@ -78,10 +95,18 @@ impl Scheduler {
             return if self.reclaim(&key) { Next::Now } else { Next::InTime };
         }
         match self.store.task(&key).load() {
-            Ok(Some(record)) if record.phase == Phase::Settled => return self.hand_in_again(&key, record),
-            Ok(_) => {}
+            Ok(Some(record)) if record.service_id == self.desk.service_id() && record.phase == Phase::Settled => {
+                return self.hand_in_again(&key, record);
+            }
+            Ok(Some(record)) => {
+                let owner = record.service_id;
+                let why = format!("task {key} is offered, but here is a task of service {owner} with this id");
+                self.refuse(&task.id, &why);
+                return Next::InTime;
+            }
+            Ok(None) => {}
             Err(error) => {
-                log::error!("task {key} is offered, but its record here can't be read: {error}");
+                self.refuse(&task.id, &format!("task {key} is offered, but its record here can't be read: {error}"));
                 return Next::InTime;
             }
         }
@@ -100,10 +125,11 @@ impl Scheduler {
         }
         let id = task.id.clone();
         let mut record = Record::of_offer(task, self.desk.service_id(), self.desk.base_url());
-        let files = match self.store.create(key, &record) {
+        let workspace = Workspace::of(&self.shop.config.paths.data_dir, key);
+        let files = match workspace.remove().and_then(|()| self.store.create(key, &record)) {
             Ok(files) => files,
             Err(error) => {
-                log::error!("task {key} can't be accepted: its record can't be written: {error}");
+                log::error!("task {key} can't be accepted: its place on the disk can't be prepared: {error}");
                 self.forget(key);
                 return Next::InTime;
             }
@@ -134,7 +160,7 @@ impl Scheduler {
             return Next::InTime;
         }
         self.forget(key);
-        if is_not_pending(&error) {
+        if error.is_wrong_state() {
             log::debug!("task {key}: somebody else was faster ({error})");
             let again = self.lost_race.as_ref() == Some(&id);
             self.lost_race = Some(id);
@@ -150,24 +176,21 @@ impl Scheduler {
         if self.desk.take_room(Purpose::Intake).is_err() {
             return Next::InTime;
         }
-        match self.desk.accept(&record.task.id) {
-            Ok(()) => {
-                log::info!("task {key}: offered again although it was settled; handing in the stored result");
-                record.phase = Phase::Uploaded;
-                record.settled_at = None;
-                self.table.insert(key, &record.task.id, Phase::Uploaded, Stage::InDoubt);
-                if let Err(error) = self.store.task(key).save(&record) {
-                    self.table.put_off(key, Phase::Uploaded, &format!("the record can't be written: {error}"), None);
-                    return Next::InTime;
-                }
-                self.hand_over(key, record);
-                Next::Now
-            }
-            Err(error) => {
-                log::debug!("task {key}: accept: {error}");
-                Next::InTime
-            }
+        // On the disk before it is accepted: whoever loses the answer, the result is handed in.
+        record.phase = Phase::Uploaded;
+        record.settled_at = None;
+        if let Err(error) = self.store.task(key).save(&record) {
+            log::error!("task {key}: offered again although it was settled, but its record can't be written: {error}");
+            return Next::InTime;
         }
+        let accepted = self.desk.accept(&record.task.id);
+        match &accepted {
+            Ok(()) => log::info!("task {key}: offered again although it was settled; handing in the stored result"),
+            Err(error) => log::warn!("task {key}: offered again although it was settled; accept: {error}"),
+        }
+        self.table.insert(key, &record.task.id, Phase::Uploaded, Stage::InDoubt);
+        self.hand_over(key, record);
+        if accepted.is_ok() { Next::Now } else { Next::InTime }
     }
 
     /// Asks for the next task of ours that may have been requeued.
@@ -193,7 +216,7 @@ impl Scheduler {
                     log::info!("task {key}: had been requeued and is ours again");
                 }
             }
-            Err(error) if is_not_pending(&error) => {
+            Err(error) if error.is_wrong_state() => {
                 self.reclaim_backoff = Backoff::default();
                 if self.table.is_in_doubt(key) {
                     self.begin(key);
@@ -278,9 +301,4 @@ impl Scheduler {
             log::warn!("task {key}: its record can't be removed: {error}");
         }
     }
-}
-
-/// The Server says 400 for any id that isn't pending, older ones 409 (PROTOCOL 1).
-fn is_not_pending(error: &ClientError) -> bool {
-    matches!(error.status(), Some(400 | 409))
 }

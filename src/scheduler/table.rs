@@ -1,6 +1,7 @@
 //! The table of unfinished tasks: how far each is, who has it, and when it is due.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -11,7 +12,7 @@ use crate::worker::Order;
 
 /// Who has a task.
 pub enum Stage {
-    /// Nobody: it isn't known whether the Server has given it to us.
+    /// Nobody: it isn't known yet whether it is ours, or the agent is leaving.
     InDoubt,
     /// A worker, who listens here.
     Working(Sender<Order>),
@@ -156,6 +157,18 @@ impl Table {
                 entry.backoff = Backoff::default();
             }
         }
+    }
+
+    /// Notes that a worker has put a task down because the agent is leaving.
+    pub fn rest(&mut self, key: &TaskKey) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.stage = Stage::InDoubt;
+        }
+    }
+
+    /// How many tasks are in these phases and of this kind.
+    pub fn count(&self, phases: Range<Phase>, is_meant: impl Fn(&TaskKey) -> bool) -> usize {
+        self.entries.iter().filter(|(key, entry)| phases.contains(&entry.phase) && is_meant(key)).count()
     }
 
     /// A task that is due, if there is one.

@@ -4,20 +4,22 @@
 //! can't be reached the task is put down, which frees its slot, and taken up again later.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Halt, Run};
+use super::{Halt, Happened, Run};
 use crate::client::{ClientError, Upload};
 use crate::outputs::{Found, scan};
 use crate::process::read_tail;
 use crate::protocol::{CompleteRequest, FinalStatus, LeftOut, Output};
 use crate::record::{Ending, Phase, StopReason, UploadEvent};
-use crate::retry::Backoff;
 use crate::worker::execute::container_name;
 
 /// How often an upload is tried that fails while other calls succeed, before it counts as the file's fault.
 const TRIES: u32 = 5;
+/// The pause after a first such failure; it doubles with each.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// How much of the container's output the Server gets, per stream.
 const OUTPUT_TAIL: u64 = 64 * 1024;
 /// How many files that were left out are named to the Server; the log names all.
@@ -35,6 +37,8 @@ struct Ledger {
     decided: HashSet<String>,
     /// Names and sizes of attempts whose end isn't known.
     in_doubt: HashMap<String, u64>,
+    /// How often each name failed while the Server could be reached.
+    failures: HashMap<String, u32>,
 }
 
 impl Ledger {
@@ -52,6 +56,7 @@ impl Ledger {
             UploadEvent::Begin { file, size } => {
                 self.in_doubt.insert(file, size);
             }
+            UploadEvent::Failed { file } => *self.failures.entry(file).or_default() += 1,
             UploadEvent::Done { file, file_id, .. } => {
                 self.in_doubt.remove(&file);
                 self.decided.insert(file.clone());
@@ -75,11 +80,9 @@ impl Run<'_> {
         if !self.is_cancelled() {
             let mounts = self.shop.config.paths.mounts.iter().map(|mount| mount.container.as_str());
             let found = scan(self.workspace.dir(), mounts);
-            for left in found.left_out {
-                if !ledger.decided.contains(&left.file) {
-                    self.leave_out(&mut ledger, left)?;
-                }
-            }
+            let new: Vec<LeftOut> =
+                found.left_out.into_iter().filter(|left| !ledger.decided.contains(&left.file)).collect();
+            self.leave_out(&mut ledger, new)?;
             for file in &found.files {
                 self.take_orders()?;
                 if self.record.stop == Some(StopReason::Cancel) {
@@ -108,7 +111,7 @@ impl Run<'_> {
             return Err(Halt::later("the record names no ending"));
         };
         let mut output = self.output(&ending, &ledger);
-        let mut reclaimed = 0;
+        let (mut tries, mut ended) = (0, false);
         loop {
             self.take_orders()?;
             self.wait_for_room()?;
@@ -141,20 +144,41 @@ impl Run<'_> {
                 }
                 // Not running on the Server: requeued meanwhile, or ended by a call whose answer was lost. Accepting
                 // it tells which (PROTOCOL 5).
-                Some(400 | 409) if reclaimed < 3 => {
-                    reclaimed += 1;
+                _ if error.is_wrong_state() && tries < 3 => {
+                    tries += 1;
+                    if ended {
+                        self.note_ended(&error);
+                        return self.settle();
+                    }
                     self.wait_for_room()?;
                     match self.shop.client.accept(&self.record.task.id) {
-                        Ok(()) => log::info!("task {}: had been requeued and is ours again", self.key()),
-                        Err(refused) if matches!(refused.status(), Some(400 | 409)) => {
-                            log::info!("task {}: had ended on the Server already ({error})", self.key());
-                            return self.settle();
+                        Ok(()) => {
+                            log::info!("task {}: had been requeued and is ours again", self.key());
+                            self.tell(Happened::WasRequeued);
                         }
+                        // The scheduler may have accepted it for us a moment ago, so the report is tried once more.
+                        Err(refused) if refused.is_wrong_state() => ended = true,
                         Err(other) => return Err(other.into()),
                     }
                 }
-                _ => return Err(error.into()),
+                _ => {
+                    if error.may_have_arrived() && !self.record.report_in_doubt {
+                        self.record.report_in_doubt = true;
+                        self.save()?;
+                    }
+                    return Err(error.into());
+                }
             }
+        }
+    }
+
+    /// The Server neither takes a report nor gives the task out again: it has ended there.
+    fn note_ended(&mut self, error: &ClientError) {
+        if self.record.report_in_doubt {
+            log::info!("task {}: had ended on the Server already, by a report whose answer was lost", self.key());
+        } else {
+            log::warn!("task {}: had ended on the Server already, without this report ({error})", self.key());
+            self.record.kept_back = true;
         }
     }
 
@@ -207,53 +231,61 @@ impl Run<'_> {
                 return Ok(());
             }
         }
-        let mut backoff = Backoff::default();
-        let mut last = String::new();
-        for _ in 0..TRIES {
-            self.wait_for_room()?;
-            if self.record.stop == Some(StopReason::Cancel) {
-                return Ok(());
-            }
-            let (file, size) = match found.open() {
-                Ok(opened) => opened,
-                Err(reason) => {
-                    return self.leave_out(ledger, LeftOut { file: found.name.clone(), reason });
-                }
-            };
-            self.note(ledger, UploadEvent::Begin { file: found.name.clone(), size })?;
-            let task_id = self.record.task.id.clone();
-            let upload = Upload { task_id: &task_id, filename: &found.name, file: &file, size };
-            let error = match self.transfer(|client| client.upload(&upload))? {
-                Ok(file_id) => {
-                    log::debug!("task {}: sent `{}`, {size} bytes", self.key(), found.name);
-                    return self.note(ledger, UploadEvent::Done { file: found.name.clone(), size, file_id });
-                }
-                Err(error) => error,
-            };
-            if self.record.stop == Some(StopReason::Cancel) {
-                return Ok(());
-            }
-            if error.is_unauthorized() || error.status() == Some(429) {
-                return Err(error.into());
-            }
-            if !error.is_retryable() {
-                let reason = match &error {
-                    ClientError::Local(error) => format!("can't be read: {error}"),
-                    other => other.to_string(),
-                };
-                return self.leave_out(ledger, LeftOut { file: found.name.clone(), reason });
-            }
-            log::warn!("task {}: `{}`: {error}", self.key(), found.name);
-            // The list answers two questions: whether the file has arrived all the same, and whether the Server can be
-            // reached, so that it is the file that fails.
-            if self.has_arrived(ledger, &found.name, size)? {
-                return Ok(());
-            }
-            last = error.to_string();
-            self.pause(backoff.next(error.retry_after()))?;
+        self.wait_for_room()?;
+        if self.record.stop == Some(StopReason::Cancel) {
+            return Ok(());
         }
-        let reason = format!("could not be sent in {TRIES} tries: {last}");
-        self.leave_out(ledger, LeftOut { file: found.name.clone(), reason })
+        let keep_back = |reason| LeftOut { file: found.name.clone(), reason };
+        let (file, size) = match found.open() {
+            Ok(opened) => opened,
+            Err(reason) => return self.keep_back(ledger, keep_back(reason)),
+        };
+        self.note(ledger, UploadEvent::Begin { file: found.name.clone(), size })?;
+        let task_id = self.record.task.id.clone();
+        let upload = Upload { task_id: &task_id, filename: &found.name, file: &file, size };
+        let error = match self.transfer(|client| client.upload(&upload))? {
+            Ok(file_id) => {
+                log::debug!("task {}: sent `{}`, {size} bytes", self.key(), found.name);
+                return self.note(ledger, UploadEvent::Done { file: found.name.clone(), size, file_id });
+            }
+            Err(error) => error,
+        };
+        if self.record.stop == Some(StopReason::Cancel) {
+            return Ok(());
+        }
+        if error.is_unauthorized() || error.status() == Some(429) {
+            return Err(error.into());
+        }
+        if !error.is_retryable() {
+            let reason = match &error {
+                ClientError::Local(error) => format!("can't be read: {error}"),
+                other => other.to_string(),
+            };
+            return self.keep_back(ledger, keep_back(reason));
+        }
+        // The list answers two questions: whether the file has arrived all the same, and whether the Server can be
+        // reached, so that it is the file that fails.
+        if self.has_arrived(ledger, &found.name, size)? {
+            return Ok(());
+        }
+        self.note(ledger, UploadEvent::Failed { file: found.name.clone() })?;
+        let failures = ledger.failures.get(&found.name).copied().unwrap_or_default();
+        if failures >= TRIES {
+            return self.keep_back(ledger, keep_back(format!("could not be sent in {TRIES} tries: {error}")));
+        }
+        // The pauses leave a Server whose storage is in trouble some minutes, and other tasks the slot.
+        let pause = FIRST_PAUSE * 2u32.saturating_pow(failures.saturating_sub(1));
+        let pause = error.retry_after().map_or(pause, |asked| asked.max(pause));
+        Err(Halt::Later { why: format!("`{}`: {error}", found.name), retry_after: Some(pause) })
+    }
+
+    /// Leaves out a file that a person may want to fetch here by hand.
+    fn keep_back(&mut self, ledger: &mut Ledger, left: LeftOut) -> Result<(), Halt> {
+        if !self.record.kept_back {
+            self.record.kept_back = true;
+            self.save()?;
+        }
+        self.leave_out(ledger, vec![left])
     }
 
     /// Whether an attempt whose end isn't known has arrived: there is a file of ours by that name and size that wasn't
@@ -278,17 +310,27 @@ impl Run<'_> {
         }
     }
 
-    fn leave_out(&self, ledger: &mut Ledger, left: LeftOut) -> Result<(), Halt> {
-        log::warn!("task {}: `{}` is not delivered: {}", self.key(), left.file, left.reason);
-        self.note(ledger, UploadEvent::LeftOut(left))
+    fn leave_out(&self, ledger: &mut Ledger, all: Vec<LeftOut>) -> Result<(), Halt> {
+        for left in &all {
+            log::warn!("task {}: `{}` is not delivered: {}", self.key(), left.file, left.reason);
+        }
+        self.note_all(ledger, all.into_iter().map(UploadEvent::LeftOut).collect())
     }
 
-    /// Writes a line of `uploads.jsonl`; what isn't on the disk hasn't happened.
     fn note(&self, ledger: &mut Ledger, event: UploadEvent) -> Result<(), Halt> {
-        self.files
-            .note_upload(&event)
-            .map_err(|error| Halt::later(format!("uploads.jsonl can't be written: {error}")))?;
-        ledger.note(event);
+        self.note_all(ledger, vec![event])
+    }
+
+    /// Writes lines of `uploads.jsonl`; what isn't on the disk hasn't happened.
+    fn note_all(&self, ledger: &mut Ledger, events: Vec<UploadEvent>) -> Result<(), Halt> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let unwritten = |error| Halt::later(format!("uploads.jsonl can't be written: {error}"));
+        self.files.note_uploads(&events).map_err(unwritten)?;
+        for event in events {
+            ledger.note(event);
+        }
         Ok(())
     }
 
@@ -320,7 +362,13 @@ impl Output {
             self.left_out.clear();
             return true;
         }
-        self.stdout.take().is_some() | self.stderr.take().is_some()
+        if self.stdout.take().is_some() | self.stderr.take().is_some() {
+            return true;
+        }
+        // The Server knows the names of the files by their ids.
+        let had_files = !self.files.is_empty();
+        self.files.clear();
+        had_files
     }
 }
 
@@ -350,6 +398,7 @@ mod tests {
     fn a_report_shrinks_to_the_bare_status() {
         let left = LeftOut { file: "f".to_owned(), reason: "r".to_owned() };
         let mut output = Output {
+            files: vec!["f".to_owned()],
             stdout: Some("x".to_owned()),
             stderr: Some("y".to_owned()),
             left_out: vec![left],
@@ -358,7 +407,9 @@ mod tests {
         assert!(output.shrink());
         assert_eq!((output.left_out.len(), output.left_out_count, output.stdout.is_some()), (0, Some(1), true));
         assert!(output.shrink());
-        assert_eq!((output.stdout.clone(), output.stderr.clone()), (None, None));
+        assert_eq!((output.stdout.clone(), output.stderr.clone(), output.files.len()), (None, None, 1));
+        assert!(output.shrink());
+        assert!(output.files.is_empty());
         assert!(!output.shrink());
     }
 }

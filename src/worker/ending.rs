@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Halt, Run};
+use super::{Halt, Happened, Run};
 use crate::process::read_tail;
 use crate::protocol::FinalStatus;
 use crate::record::{Ending, Phase, StopReason};
@@ -34,6 +34,7 @@ struct Evidence<'a> {
 impl Run<'_> {
     /// Writes down how the container ended.
     pub(super) fn end_with(&mut self, exit: Exit) -> Result<(), Halt> {
+        self.tell(Happened::Ran);
         let stdout = self.tail(&self.files.stdout());
         let stderr = self.tail(&self.files.stderr());
         let evidence = Evidence {

@@ -4,7 +4,7 @@
 //! name, looked at each time anew: so a restart of ours, of the engine's, or a client that died make no difference.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,8 @@ use crate::workspace::check_mounts;
 /// How much of each output stream is kept: its first MiB and its last nine.
 const HEAD: u64 = 1 << 20;
 const TAIL: u64 = 9 << 20;
+/// So much output of a stream the engine keeps in any case, however short its lines are.
+const SURELY_KEPT: u64 = 64 * 1024;
 /// How often a client that is followed is looked at, where nothing else wakes us.
 const TICK: Duration = Duration::from_millis(500);
 /// How long after a successful stop, or after tries of one, the client may live on.
@@ -60,6 +62,19 @@ struct Watched {
     ran_for: Duration,
 }
 
+/// How far the stop of a container is.
+struct Stopping {
+    since: Instant,
+    next: Instant,
+    done: bool,
+}
+
+impl Stopping {
+    fn begin() -> Self {
+        Self { since: Instant::now(), next: Instant::now(), done: false }
+    }
+}
+
 /// When the container that is watched began to run, as far as is known.
 #[derive(Clone, Copy)]
 enum Clock {
@@ -84,13 +99,9 @@ impl Run<'_> {
         self.end_old_client()?;
         loop {
             self.take_orders()?;
-            let never_tried = self.record.client.is_none() && !self.files.cid().exists();
-            if never_tried && self.record.stop.is_some() {
-                return self.end_before_start(String::new());
-            }
             match self.look(&name, &mut progress)? {
                 None if self.record.stop.is_some() => return self.end_before_start(String::new()),
-                None if has_cid(&self.files.cid()) => {
+                None if has_cid(&self.files.cid()) && !self.record.replacing => {
                     let why = "the container was removed behind the agent's back; its result is lost".to_owned();
                     log::error!("task {}: {why}", self.key());
                     return self.end_before_start(why);
@@ -135,6 +146,10 @@ impl Run<'_> {
             Status::Running | Status::Paused | Status::Restarting => {
                 log::info!("task {}: following the running container `{name}`", self.key());
                 progress.engine_was_away = false;
+                if self.record.replacing {
+                    self.record.replacing = false;
+                    self.save()?;
+                }
                 self.follow(name, container, progress)?;
                 Ok(false)
             }
@@ -143,9 +158,8 @@ impl Run<'_> {
                 Ok(false)
             }
             Status::Exited | Status::Dead => {
-                let same_code = progress.client_said == Some(container.exit_code);
-                if !progress.captured && !same_code {
-                    self.collect_logs(name)?;
+                if !progress.captured {
+                    self.collect_logs(name, progress)?;
                 }
                 let ran_for = container.ran_for(Timestamp::now());
                 self.end_with(Exit {
@@ -162,15 +176,26 @@ impl Run<'_> {
                     return Ok(true);
                 }
                 // Its client died between making and starting it. Without `-f`, docker refuses to remove a container
-                // that runs after all.
-                self.remove_cid()?;
-                if let Err(error) = self.shop.docker.remove(name) {
-                    log::warn!("task {}: the container that never started can't be removed: {error}", self.key());
-                    self.pause(Duration::from_secs(1))?;
+                // that runs after all. The record says what is going on, so that a crash in the middle isn't taken for
+                // a container that somebody else has removed.
+                self.record.replacing = true;
+                self.save()?;
+                match self.shop.docker.remove(name) {
+                    Ok(()) => self.remove_cid()?,
+                    Err(error) => {
+                        log::warn!("task {}: the container that never started can't be removed: {error}", self.key());
+                        self.pause(Duration::from_secs(1))?;
+                    }
                 }
+                self.record.replacing = false;
+                self.save()?;
                 Ok(false)
             }
         }
+    }
+
+    fn is_untried(&self) -> bool {
+        self.record.client.is_none() && !self.files.cid().exists()
     }
 
     /// Asks the engine for the task's container, and waits for as long as the engine doesn't answer.
@@ -179,6 +204,8 @@ impl Run<'_> {
         loop {
             match self.shop.docker.inspect(name) {
                 Ok(container) => return Ok(container),
+                // What was never started needs no engine to be stopped.
+                Err(_) if self.record.stop.is_some() && self.is_untried() => return Ok(None),
                 Err(error) => {
                     // Whatever the client said may have been about this.
                     progress.client_said = None;
@@ -203,6 +230,7 @@ impl Run<'_> {
             return Ok(None);
         }
         self.remove_cid()?;
+        self.record.replacing = false;
         let spec = self.spec(name);
         let docker = self.shop.docker.program().to_string_lossy().into_owned();
         let pasteable = spec.pasteable();
@@ -232,6 +260,9 @@ impl Run<'_> {
         let stderr = BoundedLog::replay(self.files.stderr(), HEAD, TAIL);
         let follower = Streaming::spawn(self.shop.docker.logs_command(name, true), stdout, stderr)
             .map_err(|error| Halt::later(format!("the container can't be followed: {error}")))?;
+        // A crash of ours would leave it behind until the container prints or ends.
+        self.record.client = Some(Process { id: follower.id(), started: platform::start_time(follower.id()) });
+        self.save()?;
         let watched = self.watch(name, follower, Clock::RunningFor(container.ran_for(Timestamp::now())))?;
         progress.captured = watched.exit_code == Some(0);
         progress.client_said = None;
@@ -242,10 +273,21 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Fetches what a container printed that ended while nobody watched it.
-    fn collect_logs(&mut self, name: &str) -> Result<(), Halt> {
-        let stdout = BoundedLog::replay(self.files.stdout(), HEAD, TAIL);
-        let stderr = BoundedLog::replay(self.files.stderr(), HEAD, TAIL);
+    /// Fetches what a container printed that ended while nobody watched it, or whose client failed.
+    ///
+    /// What a failed client left in the logs may hold its own words (a pull's progress, a warning, "unexpected EOF"),
+    /// which must not pass for the container's. So the engine's copy replaces it, unless that is so much that the
+    /// engine can't have kept all.
+    fn collect_logs(&mut self, name: &str, progress: &Progress) -> Result<(), Halt> {
+        let log = |path: PathBuf| {
+            let is_small = fs::metadata(&path).is_ok_and(|meta| meta.len() < SURELY_KEPT);
+            if progress.launches > 0 && is_small {
+                BoundedLog::create(path, HEAD, TAIL)
+            } else {
+                BoundedLog::replay(path, HEAD, TAIL)
+            }
+        };
+        let (stdout, stderr) = (log(self.files.stdout()), log(self.files.stderr()));
         match Streaming::spawn(self.shop.docker.logs_command(name, false), stdout, stderr) {
             Ok(reader) => {
                 if reader.finish(Duration::from_secs(60)).is_none() {
@@ -269,8 +311,7 @@ impl Run<'_> {
         };
         let idle_timeout = self.shop.config.executor.idle_timeout();
         let mut last_output = Instant::now();
-        let mut stop_asked = None;
-        let mut next_stop = Instant::now();
+        let mut stopping: Option<Stopping> = None;
         loop {
             if began.is_none() && has_cid(&self.files.cid()) {
                 began = Some(Instant::now());
@@ -288,13 +329,13 @@ impl Run<'_> {
                 self.note_stop(StopReason::Idle { minutes })?;
             }
             if self.record.stop.is_some() {
-                let asked = *stop_asked.get_or_insert_with(Instant::now);
-                if asked.elapsed() > STOP_PATIENCE {
+                let stopping = stopping.get_or_insert_with(Stopping::begin);
+                if stopping.since.elapsed() > STOP_PATIENCE {
                     log::warn!("task {}: the docker client doesn't end although the container was stopped", self.key());
                     break;
                 }
-                if Instant::now() >= next_stop {
-                    next_stop = Instant::now() + self.try_stop(name, &mut stop_asked);
+                if Instant::now() >= stopping.next {
+                    self.try_stop(name, stopping);
                 }
             }
             if client.ended().is_ok_and(|status| status.is_some()) {
@@ -315,13 +356,16 @@ impl Run<'_> {
         Ok(Watched { exit_code, ran_for: began.map_or(Duration::ZERO, |began| began.elapsed()) })
     }
 
-    /// Stops the container and says after how long to try again. A container that isn't there yet is tried for until
-    /// patience is over; from then on the client is taken to hang.
-    fn try_stop(&self, name: &str, asked: &mut Option<Instant>) -> Duration {
-        match self.shop.docker.stop(name) {
+    /// Stops the container. One that isn't there yet, or is made and not started, is tried for again until patience is
+    /// over; from then on the client is taken to hang.
+    fn try_stop(&self, name: &str, stopping: &mut Stopping) {
+        let pause = match self.shop.docker.stop(name) {
             Ok(()) => {
-                *asked = Some(Instant::now());
-                STOP_PATIENCE
+                // A stop takes its time; patience begins with the first that came through.
+                if !stopping.done {
+                    (stopping.done, stopping.since) = (true, Instant::now());
+                }
+                Duration::from_secs(1)
             }
             Err(DockerError::Refused(why)) => {
                 log::debug!("task {}: stop: {why}", self.key());
@@ -329,11 +373,12 @@ impl Run<'_> {
             }
             Err(error) => {
                 // While the engine is away, nothing can be stopped and the client is no witness.
-                *asked = Some(Instant::now());
+                stopping.since = Instant::now();
                 log::warn!("task {}: can't be stopped now: {error}", self.key());
                 ENGINE_PAUSE
             }
-        }
+        };
+        stopping.next = Instant::now() + pause;
     }
 
     /// Ends a client that an earlier life of the agent has left behind: it could still make or start the container.

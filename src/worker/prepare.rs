@@ -90,7 +90,9 @@ impl Run<'_> {
             let is_ours = matches!(error, ClientError::Local(_));
             let is_final = !error.is_retryable() && !error.is_unauthorized();
             // A failure says something about the file only if the Server can be reached at all.
-            if self.shop.client.answered() > answered || matches!(error, ClientError::WrongLength { .. }) {
+            let says_nothing = error.is_unauthorized() || error.status() == Some(429);
+            let server_is_there = self.shop.client.answered() > answered && !says_nothing;
+            if server_is_there || matches!(error, ClientError::WrongLength { .. }) {
                 failures += 1;
             }
             let wrong_length_again = matches!(error, ClientError::WrongLength { .. }) && failures < 3;
@@ -106,5 +108,7 @@ impl Run<'_> {
 
 fn download(client: &Client, file: &InputFile, part: &Path) -> Result<(), ClientError> {
     let mut sink = File::create(part).map_err(ClientError::Local)?;
-    client.download(&file.id, file.size_bytes, &mut sink)
+    client.download(&file.id, file.size_bytes, &mut sink)?;
+    // The record will say that the input is complete, so it has to outlive a power cut as the record does.
+    sink.sync_all().map_err(ClientError::Local)
 }

@@ -114,7 +114,9 @@ fn a_lost_answer_to_complete() {
     running.wait_log("had ended on the Server already", secs(30));
     expect_result_once(&server, &agent, &id);
     let statuses: Vec<_> = server.requests_to("complete").iter().map(|request| request.status).collect();
-    assert_eq!(statuses, [None, Some(400)]);
+    // After a refused report and a refused accept, the report is tried once more: the accept may have come too late
+    // for having been made by ourselves already.
+    assert_eq!(statuses, [None, Some(400), Some(400)]);
     expect_quiet(&server, &id, 3);
 }
 
