@@ -112,6 +112,12 @@ impl Run<'_> {
         };
         let mut output = self.output(&ending, &ledger);
         let (mut tries, mut ended) = (0, false);
+        // A crash right after the call leaves nobody who knows of it but the record.
+        let mut in_doubt = self.record.report_in_doubt;
+        if !in_doubt {
+            self.record.report_in_doubt = true;
+            self.save()?;
+        }
         loop {
             self.take_orders()?;
             self.wait_for_room()?;
@@ -147,7 +153,7 @@ impl Run<'_> {
                 _ if error.is_wrong_state() && tries < 3 => {
                     tries += 1;
                     if ended {
-                        self.note_ended(&error);
+                        self.note_ended(in_doubt, &error);
                         return self.settle();
                     }
                     self.wait_for_room()?;
@@ -162,8 +168,9 @@ impl Run<'_> {
                     }
                 }
                 _ => {
-                    if error.may_have_arrived() && !self.record.report_in_doubt {
-                        self.record.report_in_doubt = true;
+                    in_doubt |= error.may_have_arrived();
+                    if !in_doubt {
+                        self.record.report_in_doubt = false;
                         self.save()?;
                     }
                     return Err(error.into());
@@ -173,8 +180,8 @@ impl Run<'_> {
     }
 
     /// The Server neither takes a report nor gives the task out again: it has ended there.
-    fn note_ended(&mut self, error: &ClientError) {
-        if self.record.report_in_doubt {
+    fn note_ended(&mut self, in_doubt: bool, error: &ClientError) {
+        if in_doubt {
             log::info!("task {}: had ended on the Server already, by a report whose answer was lost", self.key());
         } else {
             log::warn!("task {}: had ended on the Server already, without this report ({error})", self.key());
