@@ -71,7 +71,8 @@ fn the_logged_command_does_the_same_again_as_often_as_it_is_pasted() {
     let server = FakeServer::start();
     let mounts = "[[paths.mounts]]\nhost = './it is \"shared\", $HOME'\ncontainer = '/shared'\nreadonly = true";
     let config = format!("[executor]\nmemory_limit = '64m'\ntimeout_minutes = 5\n{mounts}");
-    let agent = Agent::builder(&server).with_engine().folder_name("an agent's, 数").config(&config).build();
+    let agent =
+        Agent::builder(&server).with_engine().folder_name("an agent's, 数 \u{200f}right").config(&config).build();
     agent.write("it is \"shared\", $HOME/data", "shared");
     let script = "cd output; cat /shared/data ../input/data.csv ../task.json > all; env | sort > env; echo done";
     // Where it runs differs from container to container.
