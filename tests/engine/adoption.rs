@@ -59,6 +59,22 @@ fn after_many_kills_a_container_still_has_run_once() {
 }
 
 #[test]
+fn the_docker_client_of_a_killed_agent_is_ended() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = begun(&server, tally::waiting_task(""));
+    running.wait_log("tasks are accepted", secs(20));
+    running.kill9();
+    // It could still make or start a container.
+    docker::wait_until("only the docker client to be left", secs(5), || agent.processes().len() == 1);
+    let [client] = agent.processes()[..] else { panic!("one client: {:?}", agent.processes()) };
+    let mut running = agent.start();
+    running.wait_log("following the running container", secs(20));
+    assert!(!agent.processes().contains(&client), "{:?} with {client}", agent.processes());
+    tally::release(&agent, &id);
+    tally::wait_done_once(&server, &agent, &id);
+}
+
+#[test]
 fn a_container_that_ended_meanwhile_is_collected() {
     let server = FakeServer::start();
     let rest = "echo partial > output/partial.txt; echo 'it broke' >&2; exit 7";
