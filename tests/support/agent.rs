@@ -171,6 +171,12 @@ impl Builder {
         self
     }
 
+    /// For tests of what needs no engine: this agent reaches none, wherever the tests run.
+    #[must_use]
+    pub fn without_engine(self) -> Self {
+        self.env("DOCKER_HOST", "unix:///nonexistent.sock")
+    }
+
     /// Lays a TOML fragment over the configuration: its keys replace those of the same name.
     #[must_use]
     pub fn config(mut self, fragment: &str) -> Self {

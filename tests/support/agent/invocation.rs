@@ -22,6 +22,8 @@ pub struct Invocation {
     cwd: PathBuf,
     environment: BTreeMap<String, String>,
     stdin: Option<String>,
+    terminal: Option<File>,
+    wrapper: Vec<String>,
     own_group: bool,
 }
 
@@ -33,6 +35,8 @@ impl Invocation {
             arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
             folder,
             stdin: None,
+            terminal: None,
+            wrapper: Vec::new(),
             own_group: false,
         }
     }
@@ -57,6 +61,20 @@ impl Invocation {
         self
     }
 
+    /// Runs on this terminal: all three standard streams are it, and [`Running::log`] is empty.
+    #[must_use]
+    pub fn terminal(mut self, terminal: File) -> Self {
+        self.terminal = Some(terminal);
+        self
+    }
+
+    /// Runs the program through another one, such as `setpriv`, that becomes it in the end.
+    #[must_use]
+    pub fn through(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
     /// Runs in a process group of its own, as a shell does it, so that
     /// [`Running::signal_group`] can be a Ctrl+C.
     #[must_use]
@@ -68,13 +86,13 @@ impl Invocation {
     /// Starts the program and leaves it running.
     pub fn start(self) -> Running {
         let program = env!("CARGO_BIN_EXE_agent-core");
-        let words = [program.to_owned()].into_iter().chain(self.arguments.iter().cloned());
+        let words = self.wrapper.iter().cloned().chain([program.to_owned()]).chain(self.arguments.iter().cloned());
         let words: Vec<String> = words.collect();
         let (number, stdout, stderr) = self.folder.add_run(words.join(" "), &self.cwd);
         let file = |path: &PathBuf| File::create(path).expect("open a file for a run's output");
-        let mut command = Command::new(program);
+        let mut command = Command::new(&words[0]);
         command
-            .args(&self.arguments)
+            .args(&words[1..])
             .current_dir(&self.cwd)
             .env_clear()
             .envs(&self.environment)
@@ -84,10 +102,14 @@ impl Invocation {
             })
             .stdout(file(&stdout))
             .stderr(file(&stderr));
+        if let Some(terminal) = &self.terminal {
+            let end = || terminal.try_clone().expect("share the terminal");
+            command.stdin(end()).stdout(end()).stderr(end());
+        }
         if self.own_group {
             into_own_group(&mut command);
         }
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", words[0]));
         if let (Some(text), Some(mut stdin)) = (self.stdin, child.stdin.take()) {
             // A program that doesn't read its input closes the pipe; its answer tells the rest.
             let _ = stdin.write_all(text.as_bytes());
