@@ -223,7 +223,7 @@ impl Config {
             (Some(server), Some(executor), Some(paths)) if findings.errors.is_empty() => {
                 Ok(Self { file: file.to_owned(), server, agent, executor, paths, warnings: findings.warnings })
             }
-            _ => Err(ConfigError::Wrong(findings.errors)),
+            _ => Err(ConfigError::Wrong(findings.in_order())),
         }
     }
 }

@@ -95,6 +95,17 @@ pub struct Findings {
     pub warnings: Vec<Problem>,
 }
 
+impl Findings {
+    /// All of them in the order of the file, what is missing altogether first. Warnings too: a key that is missing and
+    /// one that isn't known may be the same, misspelt.
+    pub fn in_order(self) -> Vec<Problem> {
+        let mut all = self.errors;
+        all.extend(self.warnings);
+        all.sort_by_key(|problem| problem.place);
+        all
+    }
+}
+
 impl<'r> Section<'r> {
     /// The table `key`, or an empty one if the file has none.
     pub fn section(&mut self, key: &'static str) -> Section<'r> {
