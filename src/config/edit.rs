@@ -91,6 +91,17 @@ fn beside(target: &Path) -> PathBuf {
 }
 
 fn apply(text: &str, settings: &[Setting<'_>]) -> Result<String, EditError> {
+    // The editor writes plain line ends and drops the mark that some Windows programs begin a file with.
+    let (mark, text) = match text.strip_prefix('\u{feff}') {
+        Some(rest) => ("\u{feff}", rest),
+        None => ("", text),
+    };
+    let is_crlf = text.contains('\n') && text.matches('\n').count() == text.matches("\r\n").count();
+    let edited = apply_to_plain(text, settings)?;
+    Ok(format!("{mark}{}", if is_crlf { edited.replace('\n', "\r\n") } else { edited }))
+}
+
+fn apply_to_plain(text: &str, settings: &[Setting<'_>]) -> Result<String, EditError> {
     let mut document: DocumentMut = text.parse().map_err(|error| EditError::Syntax(Box::new(error)))?;
     for (section, key, new) in settings {
         let table = document
@@ -127,6 +138,13 @@ mod tests {
             edited,
             "# head\n[executor]\nimage   =  'x'   # mine\n\n[agent]   # who\nname = \"new\" # why\napi_key = \"ak\"\n# tail\n"
         );
+    }
+
+    #[test]
+    fn line_ends_and_mark_of_a_windows_file_stay() {
+        let text = "\u{feff}# head\r\n[agent]\r\nname = \"old\"\r\n";
+        let edited = apply(text, &[("agent", "name", "new".into()), ("agent", "api_key", "ak".into())]).unwrap();
+        assert_eq!(edited, "\u{feff}# head\r\n[agent]\r\nname = \"new\"\r\napi_key = \"ak\"\r\n");
     }
 
     #[test]
