@@ -11,10 +11,11 @@ use clap::{Args, Parser, Subcommand};
     version,
     max_term_width = 80,
     after_help = "First steps:\n  \
-        1. agent-core init                       makes config.toml; set server.base_url in it\n  \
-        2. agent-core register --token rt_…      with a token from the Server\n  \
-        3. agent-core run                        or run-detached, for the background\n\n\
-        Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 not running (status)"
+        1. agent-core init                   and set server.base_url in config.toml\n  \
+        2. agent-core register --token rt_…  with a token from the Server\n  \
+        3. agent-core run                    or run-detached, for the background\n\n\
+        Exit status: 0 done, 1 failed, 2 wrong usage or configuration,\n\
+        3 not running (status)"
 )]
 pub struct Cli {
     /// The configuration file
