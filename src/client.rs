@@ -431,6 +431,11 @@ fn parse_retry_after(text: &str, now: SystemTime) -> Option<Duration> {
 /// Whether the request may have left this machine decides what a failure means.
 fn classify(error: ureq::Error) -> ClientError {
     use ureq::{Error, Timeout};
+    if let Error::Io(io) = &error {
+        if let Some(why) = distrust(io) {
+            return ClientError::NotSent(why);
+        }
+    }
     match error {
         Error::HostNotFound
         | Error::ConnectionFailed
@@ -453,6 +458,19 @@ fn classify(error: ureq::Error) -> ClientError {
         }
         other => ClientError::Lost(other.to_string()),
     }
+}
+
+/// Why the Server's certificate wasn't accepted, if that is what the error is: the handshake ended then, before a
+/// request.
+fn distrust(error: &io::Error) -> Option<String> {
+    let rustls::Error::InvalidCertificate(why) = error.get_ref()?.downcast_ref()? else { return None };
+    let remedy = match why {
+        rustls::CertificateError::UnknownIssuer => {
+            "; let this machine trust the authority that signed it, or name that authority's file in SSL_CERT_FILE"
+        }
+        _ => "",
+    };
+    Some(format!("its certificate isn't trusted: {why}{remedy}"))
 }
 
 /// Text from outside as one segment of a URL's path.
