@@ -117,6 +117,11 @@ impl ClientError {
         self.status() == Some(401)
     }
 
+    /// Whether there is nobody to talk to.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::NotSent(_))
+    }
+
     /// The HTTP status, if there was an answer.
     pub fn status(&self) -> Option<u16> {
         match self {

@@ -305,11 +305,7 @@ impl Scheduler {
         let status = if load.available == 0 { AgentStatus::Busy } else { AgentStatus::Online };
         match self.desk.heartbeat(status, load, None) {
             Ok(()) => self.note_heartbeat(),
-            Err(error) => {
-                let pause = if error.is_unauthorized() { UNAUTHORIZED } else { HEARTBEAT_RETRY };
-                self.heartbeat_due = Instant::now() + pause;
-                self.note_server_trouble(&error);
-            }
+            Err(error) => self.note_server_trouble(&error),
         }
     }
 
@@ -349,8 +345,11 @@ impl Scheduler {
         self.poll_due = self.poll_not_before.max(Instant::now());
     }
 
-    /// Says what is wrong with the Server, once for as long as it stays the same.
+    /// From here on the Server is only asked to take a heartbeat, until it does. Says what is wrong, once for as long
+    /// as it stays the same.
     fn note_server_trouble(&mut self, error: &ClientError) {
+        let pause = if error.is_unauthorized() { UNAUTHORIZED } else { HEARTBEAT_RETRY };
+        self.heartbeat_due = Instant::now() + pause;
         let text = if error.is_unauthorized() {
             format!("{error}; the key isn't good (any more): register again with `agent-core register --token …`")
         } else {

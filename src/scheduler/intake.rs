@@ -30,7 +30,12 @@ enum Next {
 
 impl Scheduler {
     pub(super) fn poll(&mut self) {
-        match self.desk.poll(self.load()) {
+        let answer = self.desk.poll(self.load());
+        if answer.is_err() {
+            // "Without a break" can't be said of a time in which nothing was heard.
+            self.orphan = None;
+        }
+        match answer {
             Ok(answer) => {
                 self.poll_backoff = Backoff::default();
                 let next = self.consider(answer);
@@ -40,14 +45,9 @@ impl Scheduler {
                 };
                 self.poll_due = Instant::now() + pause;
             }
+            // No other call would fare better, and the pauses here would outgrow a short outage.
+            Err(error) if error.is_unauthorized() || error.is_unreachable() => self.note_server_trouble(&error),
             Err(error) => {
-                // "Without a break" can't be said of a time in which nothing was heard.
-                self.orphan = None;
-                // Heartbeats find out when the key is good again.
-                if error.is_unauthorized() {
-                    self.note_server_trouble(&error);
-                    return;
-                }
                 let pause = self.poll_backoff.next(error.retry_after()).max(self.shop.config.server.poll_interval);
                 log::warn!("poll: {error}; trying again in {} s", pause.as_secs());
                 self.poll_not_before = Instant::now() + pause;
