@@ -1,0 +1,85 @@
+//! Heartbeats: the first call of all, every 20 s, and what they say.
+
+use crate::support::agent::Agent;
+use crate::support::secs;
+use crate::support::server::{Control, FakeServer, Fault, Match};
+use serde_json::json;
+use std::time::Duration;
+
+/// The engine has been looked at by then: both calls are repeated when its state is known.
+fn wait_for_the_engines_report(server: &Control) {
+    server.wait_until("a second heartbeat", secs(10), |server| server.heartbeats().len() >= 2);
+}
+
+#[test]
+fn the_first_heartbeat_is_answered_before_the_first_poll() {
+    let server = FakeServer::start();
+    server.fault(Match::path("heartbeat").nth(1), Fault::Late(Duration::from_millis(700)));
+    let agent = Agent::builder(&server).without_engine().build();
+    let _running = agent.start();
+    server.wait_until("a poll", secs(10), |server| !server.requests_to("poll").is_empty());
+    let requests = server.requests();
+    assert!(requests[0].is("heartbeat"), "{}", requests[0]);
+    // The agent may have the answer a moment before it is noted here.
+    let waited = server.requests_to("poll")[0].at - requests[0].at;
+    assert!(waited >= Duration::from_millis(700), "{waited:?}");
+}
+
+#[test]
+fn one_comes_every_20_seconds_and_a_missing_engine_is_said_once() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    let running = agent.start();
+    wait_for_the_engines_report(&server);
+    server.wait_until("a third heartbeat", secs(40), |server| server.heartbeats().len() >= 3);
+    let beats = server.heartbeats();
+    let gap = beats[2].at - beats[1].at;
+    assert!((secs(20)..secs(28)).contains(&gap), "{gap:?}");
+    // The engine was looked at every 10 s meanwhile.
+    let log = running.log();
+    let said: Vec<&str> = log.lines().filter(|line| line.contains("no new task is accepted")).collect();
+    assert_eq!(said.len(), 1, "{log}");
+    assert!(said[0].contains(" WARN ") && said[0].contains("unix:///nonexistent.sock"), "{}", said[0]);
+}
+
+#[test]
+fn an_agent_without_an_engine_is_busy_and_has_no_room() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().capacity(3).build();
+    let _running = agent.start();
+    wait_for_the_engines_report(&server);
+    let body = json!({"status": "busy", "current_load": 0, "capacity": 3, "available_capacity": 0});
+    for beat in server.heartbeats() {
+        assert_eq!(beat.body, body);
+    }
+    let (service_id, _) = server.service();
+    assert_eq!(server.service_state(&service_id).status, "busy");
+}
+
+#[test]
+fn without_an_engine_nothing_is_accepted() {
+    let server = FakeServer::start();
+    let id = server.submit(crate::support::server::TaskSpec::new("wait"));
+    let agent = Agent::builder(&server).without_engine().build();
+    let _running = agent.start();
+    wait_for_the_engines_report(&server);
+    let polls = server.requests_to("poll").len();
+    server.wait_until("two more polls", secs(10), |server| server.requests_to("poll").len() >= polls + 2);
+    assert_eq!(server.requests_to("accept").len(), 0);
+    assert_eq!(server.task(&id).accepted_count, 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn the_last_one_says_offline() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().capacity(3).build();
+    let mut running = agent.start();
+    wait_for_the_engines_report(&server);
+    let ended = running.terminate(secs(5));
+    assert_eq!(ended.code(), Some(0));
+    let last = server.requests().pop().expect("a request");
+    assert!(last.is("heartbeat"), "{last}");
+    let body = json!({"status": "offline", "current_load": 0, "capacity": 3, "available_capacity": 0});
+    assert_eq!(last.body, body);
+}

@@ -1,0 +1,82 @@
+//! Help, version and wrong usage.
+
+use crate::support::agent::{Agent, Finished};
+use crate::support::server::FakeServer;
+
+/// Every subcommand.
+const SUBCOMMANDS: [&str; 6] = ["init", "register", "run", "run-detached", "stop", "status"];
+
+fn run(arguments: &[&str]) -> Finished {
+    let agent = Agent::builder(&FakeServer::start()).without_config().without_engine().build();
+    // A wide terminal must not make the lines longer.
+    agent.invoke(arguments).env("COLUMNS", "200").run()
+}
+
+fn assert_fits_80_columns(done: &Finished) {
+    let long: Vec<&str> = done.stdout.lines().filter(|line| line.chars().count() > 80).collect();
+    assert!(long.is_empty(), "`{}` has lines of more than 80 columns: {long:#?}", done.command);
+    assert!(done.stdout.lines().count() > 3, "`{}` says nothing:\n{}", done.command, done.stdout);
+}
+
+#[test]
+fn version() {
+    let done = run(&["--version"]);
+    done.expect_code(0);
+    assert_eq!(done.stdout, format!("agent-core {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(done.stderr, "");
+}
+
+#[test]
+fn help_names_the_subcommands_and_the_options() {
+    let done = run(&["--help"]);
+    done.expect_code(0);
+    assert_eq!(done.stderr, "");
+    assert_fits_80_columns(&done);
+    for name in SUBCOMMANDS.iter().chain(&["--config <FILE>", "--version"]) {
+        done.expect_stdout(name);
+    }
+}
+
+#[test]
+fn help_shows_the_first_steps_in_their_order() {
+    let help = run(&["--help"]).stdout;
+    let steps = ["agent-core init", "agent-core register --token", "agent-core run"];
+    let places = steps.map(|step| help.find(step).unwrap_or_else(|| panic!("{step:?} is not in\n{help}")));
+    assert!(places.is_sorted(), "{places:?} in\n{help}");
+    // Steps are read by their column: no line of theirs may wrap.
+    let (_, steps) = help.split_once("First steps:\n").expect("a heading for the steps");
+    let first: Vec<&str> = steps.lines().take(3).map(str::trim_start).collect();
+    assert!(first.iter().zip(["1.", "2.", "3."]).all(|(line, number)| line.starts_with(number)), "{first:#?}");
+}
+
+#[test]
+fn every_subcommand_explains_itself() {
+    for name in SUBCOMMANDS {
+        let done = run(&[name, "--help"]);
+        done.expect_code(0).expect_stdout(&format!("Usage: agent-core {name}")).expect_stdout("--config <FILE>");
+        assert_eq!(done.stderr, "");
+        assert_fits_80_columns(&done);
+    }
+    run(&["register", "--help"]).expect_stdout("--token <TOKEN>").expect_stdout("--name <NAME>");
+    run(&["run", "--help"]).expect_stdout("--interactive");
+    run(&["init", "--help"]).expect_stdout("--force");
+}
+
+#[test]
+fn wrong_usage_is_exit_status_2_with_a_hint() {
+    for arguments in [
+        &[][..],
+        &["strat"],
+        &["status", "--verbose"],
+        &["register"],
+        &["register", "--token"],
+        &["status", "more"],
+        &["--config"],
+    ] {
+        let done = run(arguments);
+        done.expect_code(2).expect_stderr("--help");
+        assert_eq!(done.stdout, "", "{arguments:?}");
+    }
+    run(&["register"]).expect_stderr("--token <TOKEN>");
+    run(&["stauts"]).expect_stderr("'status'");
+}

@@ -1,0 +1,64 @@
+//! https with the host's trust store: a laboratory's own authority counts where the host trusts it.
+
+use crate::relay::Relay;
+use crate::support::agent::Agent;
+use crate::support::docker::wait_until;
+use crate::support::secs;
+use crate::support::server::{FakeServer, Options};
+
+fn https() -> FakeServer {
+    FakeServer::start_with(Options { https: true, ..Options::default() })
+}
+
+fn ca(server: &FakeServer) -> String {
+    server.ca_pem().to_string_lossy().into_owned()
+}
+
+#[test]
+fn a_private_authority_in_ssl_cert_file_is_trusted() {
+    let server = https();
+    let agent = Agent::builder(&server).without_engine().env("SSL_CERT_FILE", ca(&server)).build();
+    let running = agent.start();
+    server.wait_until("polls", secs(10), |server| {
+        server.requests_to("poll").iter().filter(|poll| poll.status == Some(200)).count() >= 2
+    });
+    assert!(agent.config_text().contains("https://"));
+    assert!(!running.log().contains("Server can't be reached"), "{}", running.log());
+}
+
+#[test]
+fn without_it_the_certificate_is_named_and_the_agent_goes_on_trying() {
+    let server = https();
+    // The handshakes of failed tries are no requests, so they are counted on the way.
+    let relay = Relay::to(&server.url());
+    let base_url = format!("[server]\nbase_url = \"https://{}\"", relay.authority());
+    let agent = Agent::builder(&server).without_engine().config(&base_url).build();
+    let mut running = agent.start();
+    running.wait_log("its certificate isn't trusted", secs(10));
+    running.wait_log("SSL_CERT_FILE", secs(1));
+    // Two at the start, since the engine's state is worth a heartbeat; the third is a retry.
+    wait_until("another try", secs(15), || relay.notes().len() >= 3);
+    assert!(running.is_running());
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[test]
+fn another_authority_is_not_trusted() {
+    let (server, other) = (https(), https());
+    let agent = Agent::builder(&server).without_engine().env("SSL_CERT_FILE", ca(&other)).build();
+    let mut running = agent.start();
+    running.wait_log("its certificate isn't trusted", secs(10));
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[test]
+fn a_token_is_not_sent_to_a_server_that_is_not_trusted() {
+    let server = https();
+    server.add_token("rt_good");
+    let agent = Agent::builder(&server).without_engine().unregistered().build();
+    let register = ["register", "--token", "rt_good"];
+    let done = agent.run(&register);
+    done.expect_code(1).expect_stderr("certificate isn't trusted").expect_stderr("the token was not used");
+    assert_eq!(server.requests().len(), 0);
+    agent.invoke(&register).env("SSL_CERT_FILE", ca(&server)).run().expect_code(0);
+}

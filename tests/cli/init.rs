@@ -1,0 +1,91 @@
+//! `init`: the template, and never over a file.
+
+use crate::folder::names_in;
+use crate::support::agent::Agent;
+use crate::support::server::FakeServer;
+use std::fs;
+
+/// What the program writes.
+const TEMPLATE: &str = include_str!("../../src/config/template.toml");
+
+fn empty_folder() -> Agent {
+    Agent::builder(&FakeServer::start()).without_config().without_engine().build()
+}
+
+#[test]
+fn the_template_is_written() {
+    let agent = empty_folder();
+    let done = agent.run(&["init"]);
+    done.expect_code(0).expect_stdout(&agent.config_path().display().to_string()).expect_stdout("register --token");
+    assert_eq!(done.stderr, "");
+    assert_eq!(agent.config_text(), TEMPLATE);
+    assert_eq!(names_in(agent.dir()), ["config.toml"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn the_file_is_private_from_the_start() {
+    let agent = empty_folder();
+    agent.run(&["init"]).expect_code(0);
+    assert_eq!(crate::folder::mode(&agent.config_path()), 0o600);
+}
+
+#[test]
+fn the_file_is_made_where_config_says() {
+    let agent = empty_folder();
+    fs::create_dir(agent.path("etc")).unwrap();
+    agent.run(&["--config", "etc/before.toml", "init"]).expect_code(0).expect_stdout("etc/before.toml");
+    agent.run(&["init", "--config", "etc/after.toml"]).expect_code(0);
+    assert_eq!(names_in(agent.dir()), ["etc"]);
+    assert_eq!(names_in(&agent.path("etc")), ["after.toml", "before.toml"]);
+    assert_eq!(fs::read_to_string(agent.path("etc/before.toml")).unwrap(), TEMPLATE);
+}
+
+#[test]
+fn a_file_that_is_there_stays_as_it_is() {
+    let agent = empty_folder();
+    agent.write("config.toml", "# mine\n");
+    let done = agent.run(&["init"]);
+    done.expect_code(1).expect_stderr("exists and was left as it is").expect_stderr("--force");
+    assert_eq!(done.stdout, "");
+    assert_eq!(agent.config_text(), "# mine\n");
+    assert_eq!(names_in(agent.dir()), ["config.toml"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_that_leads_nowhere_is_not_written_through() {
+    let agent = empty_folder();
+    std::os::unix::fs::symlink("elsewhere.toml", agent.config_path()).unwrap();
+    agent.run(&["init"]).expect_code(1);
+    assert_eq!(names_in(agent.dir()), ["config.toml"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn force_replaces_the_file_and_makes_it_private() {
+    let agent = empty_folder();
+    let file = agent.write("config.toml", "# mine\n");
+    crate::folder::set_mode(&file, 0o644);
+    agent.run(&["init", "--force"]).expect_code(0);
+    assert_eq!(agent.config_text(), TEMPLATE);
+    assert_eq!(crate::folder::mode(&file), 0o600);
+    assert_eq!(names_in(agent.dir()), ["config.toml"]);
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_named() {
+    let agent = empty_folder();
+    let done = agent.run(&["init", "--config", "nowhere/config.toml"]);
+    done.expect_code(1).expect_stderr(&format!("`{}` can't be written", agent.path("nowhere/config.toml").display()));
+    assert!(names_in(agent.dir()).is_empty());
+}
+
+#[test]
+fn the_template_loads_as_it_is() {
+    let agent = empty_folder();
+    agent.run(&["init"]).expect_code(0);
+    let status = agent.run(&["status"]);
+    status.expect_code(3).expect_stdout("Registration status: Not registered");
+    assert_eq!(status.stderr, "");
+}

@@ -1,0 +1,135 @@
+//! One agent on one data_dir, and pidfiles that lie.
+
+use crate::support::agent::{Agent, Running};
+use crate::support::secs;
+use crate::support::server::FakeServer;
+use std::fs;
+use std::process::{Child, Command, Stdio};
+
+fn started(agent: &Agent, server: &FakeServer) -> Running {
+    let before = server.heartbeats().len();
+    let running = agent.start();
+    server.wait_until("a heartbeat", secs(10), |server| server.heartbeats().len() > before);
+    running
+}
+
+#[test]
+fn a_second_run_is_told_the_firsts_pid_and_ends() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    let mut first = started(&agent, &server);
+    let second = agent.run(&["run"]);
+    second.expect_code(1).expect_stderr(&format!("an agent with pid {} is running on this data_dir", first.pid()));
+    assert_eq!(second.stderr.lines().count(), 1, "{}", second.stderr);
+    assert!(first.is_running());
+    let polls = server.requests_to("poll").len();
+    server.wait_until("the first to go on", secs(10), |server| server.requests_to("poll").len() > polls);
+    agent.run(&["status"]).expect_code(0).expect_stdout(&format!("Running: yes, pid {}\n", first.pid()));
+}
+
+#[test]
+fn another_configuration_with_the_same_data_dir_is_refused_too() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    let first = started(&agent, &server);
+    agent.write("other.toml", agent.config_text().replace("test-agent", "another"));
+    let second = agent.run(&["--config", "other.toml", "run"]);
+    second.expect_code(1).expect_stderr(&format!("pid {}", first.pid()));
+}
+
+#[test]
+fn two_data_dirs_are_two_agents() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    let mut first = started(&agent, &server);
+    agent.write("other.toml", agent.config_text().replace("./data", "./more"));
+    let before = server.heartbeats().len();
+    let mut second = agent.invoke(&["--config", "other.toml", "run"]).start();
+    server.wait_until("a heartbeat", secs(10), |server| server.heartbeats().len() > before);
+    second.wait_log("data in", secs(5));
+    assert!(first.is_running() && second.is_running());
+    let pid = fs::read_to_string(agent.path("more/agent.pid")).unwrap();
+    assert_eq!(pid.trim(), second.pid().to_string());
+}
+
+#[test]
+fn an_agent_that_was_killed_is_not_running_and_does_not_block_the_next() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    let mut first = started(&agent, &server);
+    first.kill9();
+    assert!(agent.data_dir().join("agent.pid").exists());
+    agent.run(&["status"]).expect_code(3).expect_stdout("Running: no\n");
+    let second = started(&agent, &server);
+    agent.run(&["status"]).expect_code(0).expect_stdout(&format!("Running: yes, pid {}\n", second.pid()));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_agent_that_leaves_takes_its_pidfile_along() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    let mut running = started(&agent, &server);
+    let pid = fs::read_to_string(agent.data_dir().join("agent.pid")).unwrap();
+    assert_eq!(pid, format!("{}\n", running.pid()));
+    assert_eq!(running.terminate(secs(5)).code(), Some(0));
+    assert!(!agent.data_dir().join("agent.pid").exists());
+}
+
+/// A process that has nothing to do with any agent. It ends with its scope.
+struct Bystander(Child);
+
+impl Bystander {
+    fn start() -> Self {
+        // It waits for its input, which ends with us at the latest.
+        let child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+        Self(child.expect("start `cat`"))
+    }
+
+    fn is_alive(&mut self) -> bool {
+        self.0.try_wait().expect("ask for its end").is_none()
+    }
+}
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// An agent that was killed long ago, and whose pid another process has got since.
+fn with_stale_pid(server: &FakeServer, bystander: &Bystander) -> Agent {
+    let agent = Agent::builder(server).without_engine().build();
+    started(&agent, server).kill9();
+    for name in ["agent.pid", "agent.lock"] {
+        fs::write(agent.data_dir().join(name), format!("{}\n", bystander.0.id())).expect("write a stale pid");
+    }
+    agent
+}
+
+#[test]
+fn the_pid_of_another_process_is_not_running() {
+    let (server, bystander) = (FakeServer::start(), Bystander::start());
+    let agent = with_stale_pid(&server, &bystander);
+    let status = agent.run(&["status"]);
+    status.expect_code(3).expect_stdout("Running: no\n");
+}
+
+#[test]
+fn stop_leaves_another_process_alone_and_clears_the_stale_file_away() {
+    let (server, mut bystander) = (FakeServer::start(), Bystander::start());
+    let agent = with_stale_pid(&server, &bystander);
+    agent.run(&["stop"]).expect_code(0).expect_stdout("The agent is not running.\n");
+    assert!(bystander.is_alive());
+    assert!(!agent.data_dir().join("agent.pid").exists());
+}
+
+#[test]
+fn a_stale_pidfile_does_not_keep_an_agent_from_starting() {
+    let (server, mut bystander) = (FakeServer::start(), Bystander::start());
+    let agent = with_stale_pid(&server, &bystander);
+    let running = started(&agent, &server);
+    agent.run(&["status"]).expect_code(0).expect_stdout(&format!("Running: yes, pid {}\n", running.pid()));
+    assert!(bystander.is_alive());
+}

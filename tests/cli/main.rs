@@ -1,0 +1,29 @@
+//! The program's command line, its configuration file and its talk with the Server, seen from outside.
+//!
+//! None of these tests needs a Docker engine: their agents reach none, and so accept no task.
+
+mod authorization;
+mod config_errors;
+mod folder;
+mod heartbeats;
+mod help;
+mod https;
+mod init;
+mod lock;
+mod log_lines;
+mod outage;
+mod paths;
+mod polls;
+mod proxy;
+mod redirects;
+mod register;
+mod register_fails;
+mod relay;
+mod status;
+#[cfg(unix)]
+mod terminal;
+mod unregistered;
+mod wire;
+
+#[path = "../support/mod.rs"]
+mod support;

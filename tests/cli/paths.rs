@@ -1,0 +1,180 @@
+//! Paths in the configuration begin at the file's folder, and mounts show nothing that they must not.
+
+use crate::folder::names_in;
+use crate::support::agent::Agent;
+use crate::support::secs;
+use crate::support::server::FakeServer;
+use std::fs;
+use std::path::Path;
+
+fn mount(host: &Path) -> String {
+    mount_as_written(&host.display().to_string())
+}
+
+fn mount_as_written(host: &str) -> String {
+    format!("[[paths.mounts]]\nhost = '{host}'\ncontainer = '/shared'")
+}
+
+/// Runs from another folder with `--config` as given: everything lands beside the configuration file.
+fn assert_beside_the_file(config: impl Fn(&Agent) -> String) {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().config(&mount_as_written("./share/in")).build();
+    // Folder of the cwd, and the file's folder seen from there: `../agent/config.toml`.
+    let cwd = agent.home();
+    let config = config(&agent);
+    let running = agent.invoke(&["--config", &config, "run"]).cwd(&cwd).start();
+    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    let pid = fs::read_to_string(agent.data_dir().join("agent.pid")).expect("a pidfile beside the configuration");
+    assert_eq!(pid.trim(), running.pid().to_string());
+    assert!(agent.path("share/in").is_dir());
+    assert_eq!(names_in(&cwd), [""; 0]);
+    let status = agent.invoke(&["--config", &config, "status"]).cwd(&cwd).run();
+    status.expect_code(0);
+    // Neither `..` nor `.` in it, whatever was typed, as far as that can be said without following links.
+    let shown = status.stdout.lines().find_map(|line| line.strip_prefix("Data directory: ")).expect("a line for it");
+    assert!(Path::new(shown).is_absolute(), "{shown}");
+    assert_eq!(fs::canonicalize(shown).expect("find it"), agent.data_dir());
+}
+
+#[test]
+fn relative_paths_begin_at_the_files_folder_with_a_relative_config() {
+    assert_beside_the_file(|agent| {
+        let folder = agent.dir().file_name().expect("the folder has a name").to_string_lossy();
+        format!("../{folder}/config.toml")
+    });
+}
+
+#[test]
+fn relative_paths_begin_at_the_files_folder_with_an_absolute_config() {
+    assert_beside_the_file(|agent| agent.config_path().display().to_string());
+}
+
+#[test]
+fn a_tilde_is_home() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().config("[paths]\ndata_dir = '~/agent data'").build();
+    let running = agent.start();
+    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    let pid = fs::read_to_string(agent.home().join("agent data/agent.pid")).expect("a pidfile in the home");
+    assert_eq!(pid.trim(), running.pid().to_string());
+    assert_eq!(names_in(agent.dir()), ["config.toml"]);
+    let shown = format!("Data directory: {}\n", agent.home().join("agent data").display());
+    agent.run(&["status"]).expect_code(0).expect_stdout(&shown);
+}
+
+#[test]
+fn a_tilde_in_a_mount_is_home() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().config(&mount_as_written("~/share")).build();
+    let missing = agent.run(&["run"]);
+    missing.expect_code(1).expect_stderr(&format!("`{}`", agent.home().join("share").display()));
+    fs::create_dir(agent.home().join("share")).unwrap();
+    let _running = agent.start();
+    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+}
+
+#[test]
+fn a_tilde_without_a_home_is_an_error_that_says_so() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().config("[paths]\ndata_dir = '~/x'").build();
+    // A relative HOME is none: it would mean another folder from every cwd.
+    let done = agent.invoke(&["run"]).env("HOME", "relative").run();
+    done.expect_code(2).expect_stderr("`paths.data_dir` begins with `~`");
+}
+
+#[cfg(unix)]
+#[test]
+fn the_data_dir_is_private_also_where_it_was_not() {
+    use crate::folder::{mode, set_mode};
+    let server = FakeServer::start();
+    for made_before in [false, true] {
+        let agent = Agent::builder(&server).without_engine().build();
+        if made_before {
+            fs::create_dir(agent.data_dir()).unwrap();
+            set_mode(&agent.data_dir(), 0o755);
+        }
+        let before = server.heartbeats().len();
+        let _running = agent.start();
+        server.wait_until("a heartbeat", secs(10), |server| server.heartbeats().len() > before);
+        assert_eq!(mode(&agent.data_dir()), 0o700, "made before: {made_before}");
+    }
+}
+
+#[test]
+fn a_missing_relative_mount_host_is_made() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().config(&mount_as_written("share/deep")).build();
+    let _running = agent.start();
+    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    assert!(agent.path("share/deep").is_dir());
+}
+
+#[test]
+fn a_missing_absolute_mount_host_is_named_and_not_made() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    let nas = agent.home().join("nas");
+    agent.change_config(&mount(&nas));
+    let done = agent.run(&["run"]);
+    done.expect_code(1).expect_stderr(&format!("`{}` (for `/shared`) doesn't exist", nas.display()));
+    assert!(!nas.exists());
+    assert_eq!(server.requests().len(), 0);
+}
+
+/// `run` refuses the mount and names both sides of the trouble, before it says a word to the Server.
+fn assert_refused(make: impl Fn(&Agent) -> String, exposed: &str) {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    fs::create_dir(agent.data_dir()).expect("make the data_dir");
+    let host = make(&agent);
+    agent.change_config(&mount_as_written(&host));
+    let done = agent.run(&["run"]);
+    let named = if Path::new(&host).is_absolute() { host } else { agent.path(host).display().to_string() };
+    let named = named.trim_end_matches("/.").to_owned();
+    done.expect_code(1).expect_stderr(&format!("the mount of `{named}` would show {exposed}"));
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[test]
+fn a_mount_of_the_configuration_file_is_refused() {
+    assert_refused(|_| "config.toml".to_owned(), "the configuration file");
+}
+
+#[test]
+fn a_mount_of_a_folder_with_the_configuration_file_is_refused() {
+    assert_refused(|agent| agent.dir().display().to_string(), "the configuration file");
+}
+
+#[test]
+fn a_mount_of_the_root_is_refused() {
+    assert_refused(|_| "/".to_owned(), "the configuration file");
+}
+
+#[test]
+fn a_mount_of_the_data_dir_is_refused() {
+    assert_refused(|_| "data".to_owned(), "the data_dir");
+}
+
+#[test]
+fn a_mount_inside_the_data_dir_is_refused() {
+    assert_refused(
+        |agent| {
+            fs::create_dir_all(agent.data_dir().join("workspaces")).expect("make a folder");
+            "data/workspaces".to_owned()
+        },
+        "the data_dir",
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_mount_through_a_link_is_refused() {
+    assert_refused(
+        |agent| {
+            let link = agent.home().join("innocent");
+            std::os::unix::fs::symlink(agent.dir(), &link).expect("make a link");
+            link.display().to_string()
+        },
+        "the configuration file",
+    );
+}

@@ -1,0 +1,64 @@
+//! Polls: how often, and what they say.
+
+use crate::support::agent::Agent;
+use crate::support::secs;
+use crate::support::server::{EmptyPoll, FakeServer, Options, Request};
+use serde_json::json;
+use std::time::Duration;
+
+/// The first `count` polls after the engine's state was known, when the agent polls out of turn.
+fn regular_polls(server: &FakeServer, count: usize) -> Vec<Request> {
+    let mut polls = Vec::new();
+    server.wait_until("polls", secs(30), |server| {
+        let beats = server.heartbeats();
+        polls = server.requests_to("poll");
+        polls.retain(|poll| beats.get(1).is_some_and(|beat| poll.at > beat.at) && poll.answered.is_some());
+        polls.len() >= count
+    });
+    polls
+}
+
+fn assert_interval(polls: &[Request], interval: Duration) {
+    for pair in polls.windows(2) {
+        let gap = pair[1].at - pair[0].at;
+        let due = interval - Duration::from_millis(20)..interval + Duration::from_millis(1800);
+        assert!(due.contains(&gap), "{gap:?} between polls, and it should be {interval:?}");
+    }
+}
+
+#[test]
+fn they_keep_an_interval_of_one_second() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    let _running = agent.start();
+    assert_interval(&regular_polls(&server, 4), secs(1));
+}
+
+#[test]
+fn they_keep_an_interval_of_three_seconds() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().config("[server]\npoll_interval_secs = 3").build();
+    let _running = agent.start();
+    assert_interval(&regular_polls(&server, 2), secs(3));
+}
+
+#[test]
+fn they_say_the_load() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    let _running = agent.start();
+    for poll in regular_polls(&server, 1) {
+        assert_eq!(poll.body, json!({"current_load": 0, "available_capacity": 0}));
+    }
+}
+
+#[test]
+fn no_content_means_no_task() {
+    let server = FakeServer::start_with(Options { empty_poll: EmptyPoll::NoContent, ..Options::default() });
+    let agent = Agent::builder(&server).without_engine().build();
+    let running = agent.start();
+    let polls = regular_polls(&server, 3);
+    assert!(polls.iter().all(|poll| poll.status == Some(204)), "{polls:?}");
+    assert_interval(&polls, secs(1));
+    assert!(!running.log().contains("poll:"), "{}", running.log());
+}

@@ -1,0 +1,181 @@
+//! `register`: one call, and what it brings stands in the file. Failures are in [`crate::register_fails`].
+
+use crate::folder::names_in;
+use crate::support::agent::Agent;
+use crate::support::secs;
+use crate::support::server::{FakeServer, Options};
+use serde_json::json;
+
+/// A file as a person keeps it: comments, blank lines, own order, single quotes, a key that we don't know.
+fn kept_by_hand(base_url: &str, agent: &str) -> String {
+    format!(
+        "# The lab's agent, see wiki/42\n\n[executor]   # first, since it changes most\nimage   =  'lab/x:1'\n\
+         capacity = 3\n\n{agent}\n[server]\nbase_url = \"{base_url}\"  # 内网\n\n# the end\n"
+    )
+}
+
+fn agent_with(server: &FakeServer, text: &str) -> Agent {
+    server.add_token("rt_good");
+    Agent::builder(server).without_engine().config_verbatim(text).build()
+}
+
+/// The service that the registration made.
+fn registered(server: &FakeServer) -> (String, String) {
+    let service = server.services().pop().expect("a service");
+    assert_ne!(service.id, server.service().0, "nobody registered");
+    (service.id, service.api_key)
+}
+
+#[test]
+fn it_writes_the_credentials_and_changes_nothing_else() {
+    let server = FakeServer::start();
+    let before = kept_by_hand(&server.url(), "[agent] # who we are\nname = 'old'   # as on the door\n# more\n");
+    let agent = agent_with(&server, &before);
+    let done = agent.run(&["register", "--token", "rt_good", "--name", "lab-7"]);
+    done.expect_code(0);
+    let (service_id, api_key) = registered(&server);
+    let written =
+        format!("name = \"lab-7\"   # as on the door\nservice_id = \"{service_id}\"\napi_key = \"{api_key}\"\n");
+    assert_eq!(agent.config_text(), before.replace("name = 'old'   # as on the door\n", &written));
+    agent.run(&["status"]).expect_stdout(&format!("Service ID: {service_id}\nAgent name: lab-7\n"));
+}
+
+#[test]
+fn it_replaces_older_credentials_in_their_place() {
+    let server = FakeServer::start();
+    let old = "[agent]\nservice_id='svc-old'# was 6\napi_key   =   'ak_old'\nname = \"x\"\n";
+    let agent = agent_with(&server, &kept_by_hand(&server.url(), old));
+    agent.run(&["register", "--token", "rt_good"]).expect_code(0);
+    let (service_id, api_key) = registered(&server);
+    let new = format!("[agent]\nservice_id=\"{service_id}\"# was 6\napi_key   =   \"{api_key}\"\nname = \"x\"\n");
+    assert_eq!(agent.config_text(), kept_by_hand(&server.url(), &new));
+}
+
+#[test]
+fn a_file_without_the_section_gets_it_at_its_end() {
+    let server = FakeServer::start();
+    let before = kept_by_hand(&server.url(), "");
+    let agent = agent_with(&server, &before);
+    agent.run(&["register", "--token", "rt_good"]).expect_code(0);
+    let (service_id, api_key) = registered(&server);
+    let section = format!("[agent]\nservice_id = \"{service_id}\"\napi_key = \"{api_key}\"\nname = \"agent-core\"\n");
+    let after = agent.config_text();
+    assert_eq!(after.replace(&format!("\n{section}"), ""), before, "{after}");
+    agent.run(&["status"]).expect_stdout("Registration status: Registered\n");
+}
+
+#[test]
+fn line_ends_and_mark_of_a_windows_file_stay() {
+    let server = FakeServer::start();
+    let before = format!("\u{feff}{}", kept_by_hand(&server.url(), "[agent]\nname = 'x'\n").replace('\n', "\r\n"));
+    let agent = agent_with(&server, &before);
+    agent.run(&["register", "--token", "rt_good", "--name", "y"]).expect_code(0);
+    let after = agent.config_text();
+    let lost: Vec<&str> = before.split_inclusive('\n').filter(|line| !after.contains(line)).collect();
+    assert_eq!(lost, ["name = 'x'\r\n"], "{after:?}");
+    assert_eq!(after.matches('\n').count(), after.matches("\r\n").count(), "{after:?}");
+}
+
+#[test]
+fn the_token_goes_out_once_with_the_capacity_and_nothing_else() {
+    let server = FakeServer::start();
+    let agent = agent_with(&server, &kept_by_hand(&server.url(), ""));
+    agent.run(&["register", "--token", "rt_good", "--name", "lab-7"]).expect_code(0);
+    let requests = server.requests();
+    assert_eq!(requests.len(), 1);
+    let request = &requests[0];
+    assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", "/api/v1/agent/register"));
+    assert_eq!(request.body, json!({"registration_token": "rt_good", "capacity": 3}));
+    assert_eq!(request.headers.get("authorization").or(request.headers.get("x-api-key")), None);
+}
+
+#[test]
+fn both_200_and_201_are_a_registration() {
+    let server = FakeServer::start_with(Options { register_status: 200, ..Options::default() });
+    let agent = agent_with(&server, &kept_by_hand(&server.url(), ""));
+    agent.run(&["register", "--token", "rt_good"]).expect_code(0);
+    let (service_id, _) = registered(&server);
+    agent.run(&["status"]).expect_stdout(&service_id);
+}
+
+#[test]
+fn it_says_where_the_key_is_and_never_what_it_is() {
+    let server = FakeServer::start();
+    let agent = agent_with(&server, &kept_by_hand(&server.url(), ""));
+    let done = agent.invoke(&["register", "--token", "rt_good"]).env("RUST_LOG", "trace,ureq=trace").run();
+    let (service_id, api_key) = registered(&server);
+    done.expect_code(0).expect_stdout(&service_id).expect_stdout(&agent.config_path().display().to_string());
+    assert!(!done.stdout.contains(&api_key) && !done.stderr.contains(&api_key), "{done:?}");
+    assert_eq!(done.stderr, "");
+}
+
+#[cfg(unix)]
+#[test]
+fn the_file_becomes_private_and_no_temporary_one_is_left() {
+    use crate::folder::{mode, set_mode};
+    let server = FakeServer::start();
+    let agent = agent_with(&server, &kept_by_hand(&server.url(), ""));
+    set_mode(&agent.config_path(), 0o664);
+    agent.run(&["register", "--token", "rt_good"]).expect_code(0);
+    assert_eq!(mode(&agent.config_path()), 0o600);
+    assert_eq!(names_in(agent.dir()), ["config.toml"]);
+}
+
+/// Whoever has the old file open goes on reading the old text: the new one is a file of its own that took its place.
+#[cfg(unix)]
+#[test]
+fn the_file_is_replaced_in_one_step() {
+    use std::io::Read as _;
+    let server = FakeServer::start();
+    let before = kept_by_hand(&server.url(), "");
+    let agent = agent_with(&server, &before);
+    let mut reader = std::fs::File::open(agent.config_path()).unwrap();
+    agent.run(&["register", "--token", "rt_good"]).expect_code(0);
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    assert_eq!(text, before);
+    assert_ne!(agent.config_text(), before);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_stays_a_link_and_the_file_behind_it_gets_the_key() {
+    use crate::folder::mode;
+    use std::fs;
+    let server = FakeServer::start();
+    server.add_token("rt_good");
+    let agent = Agent::builder(&server).without_engine().without_config().build();
+    let real = agent.write("etc/lab.toml", kept_by_hand(&server.url(), ""));
+    std::os::unix::fs::symlink("etc/lab.toml", agent.config_path()).unwrap();
+    agent.run(&["register", "--token", "rt_good"]).expect_code(0);
+    let (service_id, api_key) = registered(&server);
+    assert_eq!(fs::read_link(agent.config_path()).unwrap().to_str(), Some("etc/lab.toml"));
+    let text = fs::read_to_string(&real).unwrap();
+    assert!(text.contains(&service_id) && text.contains(&api_key), "{text}");
+    assert_eq!(mode(&real), 0o600);
+    assert_eq!(
+        (names_in(agent.dir()), names_in(&agent.path("etc"))),
+        (vec!["config.toml".to_owned(), "etc".to_owned()], vec!["lab.toml".to_owned()])
+    );
+}
+
+#[test]
+fn a_dash_reads_the_token_from_standard_input() {
+    let server = FakeServer::start();
+    let agent = agent_with(&server, &kept_by_hand(&server.url(), ""));
+    agent.invoke(&["register", "--token", "-"]).stdin("rt_good\n").run().expect_code(0);
+    assert_eq!(server.requests()[0].body["registration_token"], "rt_good");
+    let (service_id, _) = registered(&server);
+    agent.run(&["status"]).expect_stdout(&service_id);
+}
+
+#[test]
+fn a_running_agent_is_mentioned_since_it_goes_on_with_the_old_key() {
+    let server = FakeServer::start();
+    server.add_token("rt_good");
+    let agent = Agent::builder(&server).without_engine().build();
+    let mut running = agent.start();
+    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    agent.run(&["register", "--token", "rt_good"]).expect_code(0).expect_stdout("stop it and start it again");
+    assert!(running.is_running());
+}

@@ -1,0 +1,184 @@
+//! `register` when it doesn't work: a token is spent once, and nobody is left in doubt about it.
+
+use crate::folder::names_in;
+use crate::support::agent::{Agent, Finished};
+use crate::support::server::{FakeServer, Fault, Match, Moment, Response};
+use std::fs;
+
+const REGISTER: [&str; 3] = ["register", "--token", "rt_good"];
+
+fn unregistered(server: &FakeServer) -> Agent {
+    server.add_token("rt_good");
+    Agent::builder(server).without_engine().unregistered().build()
+}
+
+/// Registers under a fault: exit status 1, one request, and the file as it was.
+fn register_under(fault: Fault) -> Finished {
+    let server = FakeServer::start();
+    let agent = unregistered(&server);
+    let before = agent.config_text();
+    server.fault(Match::path("register"), fault);
+    let done = agent.run(&REGISTER);
+    done.expect_code(1);
+    assert_eq!(done.stdout, "");
+    assert_eq!(server.requests().len(), 1, "a token is sent once");
+    assert_eq!(agent.config_text(), before);
+    assert_eq!(names_in(agent.dir()), ["config.toml"]);
+    done
+}
+
+const IN_DOUBT: &str = "the token may have been used";
+const STILL_GOOD: &str = "the token was not used";
+
+#[test]
+fn a_token_that_the_server_does_not_know_is_a_404_with_a_remedy() {
+    let server = FakeServer::start();
+    let agent = unregistered(&server);
+    let before = agent.config_text();
+    let done = agent.run(&["register", "--token", "rt_wrong"]);
+    done.expect_code(1)
+        .expect_stderr("answered 404")
+        .expect_stderr("NotFound: 注册令牌无效或已被使用")
+        .expect_stderr("get a new one");
+    assert_eq!(agent.config_text(), before);
+    assert_eq!(server.requests().len(), 1);
+    assert_eq!(done.stderr.lines().count(), 1, "{}", done.stderr);
+}
+
+#[test]
+fn a_used_token_is_said_to_be_used() {
+    let server = FakeServer::start();
+    let agent = unregistered(&server);
+    agent.run(&REGISTER).expect_code(0);
+    let first = agent.config_text();
+    agent.run(&REGISTER).expect_code(1).expect_stderr("used already");
+    assert_eq!(agent.config_text(), first);
+}
+
+#[test]
+fn trouble_on_the_server_leaves_the_token_in_doubt() {
+    register_under(Fault::status(500)).expect_stderr("answered 500").expect_stderr(IN_DOUBT);
+}
+
+#[test]
+fn a_proxys_error_page_leaves_the_token_in_doubt() {
+    register_under(Fault::html(502)).expect_stderr("answered 502").expect_stderr(IN_DOUBT);
+}
+
+#[test]
+fn a_page_instead_of_an_answer_leaves_the_token_in_doubt() {
+    register_under(Fault::html(200)).expect_stderr("HTML").expect_stderr(IN_DOUBT);
+}
+
+#[test]
+fn a_lost_answer_leaves_the_token_in_doubt() {
+    register_under(Fault::AnswerLost).expect_stderr("no usable answer").expect_stderr(IN_DOUBT);
+}
+
+#[test]
+fn half_an_answer_leaves_the_token_in_doubt() {
+    register_under(Fault::Truncated).expect_stderr("no usable answer").expect_stderr(IN_DOUBT);
+}
+
+#[test]
+fn a_request_that_the_server_refuses_leaves_the_token_good() {
+    register_under(Fault::status(400)).expect_stderr("answered 400: Injected: 服务器故障").expect_stderr(STILL_GOOD);
+}
+
+#[test]
+fn a_redirect_is_not_followed() {
+    let other = FakeServer::start();
+    other.add_token("rt_good");
+    let place = format!("{}/api/v1/agent/register", other.url());
+    let response = Response::new(307, "text/plain", "").header("location", &place);
+    register_under(Fault::Answer(response)).expect_stderr(&format!("a redirect to {place}")).expect_stderr("base_url");
+    assert_eq!(other.requests().len(), 0);
+}
+
+#[test]
+fn a_refused_connection_leaves_the_token_good() {
+    let server = FakeServer::start();
+    let agent = unregistered(&server);
+    server.stop_listening();
+    agent.run(&REGISTER).expect_code(1).expect_stderr(&server.url()).expect_stderr(STILL_GOOD);
+    server.resume();
+    agent.run(&REGISTER).expect_code(0);
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn what_can_not_be_a_token_is_not_sent() {
+    let server = FakeServer::start();
+    let agent = unregistered(&server);
+    for wrong in ["", "rt good", "rt_\u{201c}good\u{201d}"] {
+        agent.run(&["register", "--token", wrong]).expect_code(1).expect_stderr("registration token");
+    }
+    agent.invoke(&["register", "--token", "-"]).stdin("").run().expect_code(1).expect_stderr("registration token");
+    assert_eq!(server.requests().len(), 0);
+}
+
+/// The name is so long that no file beside it can be made. That stops root too, which a mode doesn't.
+#[test]
+fn where_the_file_can_not_be_replaced_the_token_is_not_sent() {
+    let server = FakeServer::start();
+    let agent = unregistered(&server);
+    let name = format!("{}.toml", "n".repeat(250));
+    let path = agent.write(&name, agent.config_text());
+    let done = agent.run(&["--config", &name, "register", "--token", "rt_good"]);
+    done.expect_code(1).expect_stderr(&path.display().to_string()).expect_stderr("still good");
+    assert_eq!(server.requests().len(), 0);
+    assert_eq!(fs::read_to_string(path).unwrap(), agent.config_text());
+}
+
+/// Root may write everywhere, so it is run without that right.
+#[cfg(target_os = "linux")]
+#[test]
+fn in_a_read_only_folder_the_token_is_not_sent() {
+    use crate::folder::set_mode;
+    let server = FakeServer::start();
+    let agent = unregistered(&server);
+    let before = agent.config_text();
+    let mut invocation = agent.invoke(&REGISTER);
+    if nix::unistd::geteuid().is_root() {
+        invocation = invocation.through(&["setpriv", "--bounding-set=-dac_override", "--"]);
+    }
+    set_mode(agent.dir(), 0o555);
+    let done = invocation.run();
+    set_mode(agent.dir(), 0o755);
+    done.expect_code(1).expect_stderr("Permission denied").expect_stderr("the token was not used and is still good");
+    assert_eq!(server.requests().len(), 0);
+    assert_eq!(agent.config_text(), before);
+}
+
+/// Registers while something happens to the file between the call and its answer: the key must not be lost.
+fn register_while(spoil: impl Fn(&std::path::Path) + Send + Sync + 'static) {
+    let server = FakeServer::start();
+    let agent = unregistered(&server);
+    let file = agent.config_path();
+    server.fault(Match::path("register"), Fault::call(Moment::Effected, move |_| spoil(&file)));
+    let done = agent.run(&REGISTER);
+    let service = server.services().pop().expect("a service");
+    done.expect_code(1).expect_stderr("registered, but").expect_stderr("[agent]");
+    let shown = format!("service_id = \"{}\"\napi_key = \"{}\"\n", service.id, service.api_key);
+    assert_eq!(done.stdout, shown);
+    assert!(!done.stderr.contains(&service.api_key), "{}", done.stderr);
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn a_folder_in_the_files_place_costs_no_key() {
+    register_while(|file| {
+        fs::remove_file(file).expect("remove the file");
+        fs::create_dir(file).expect("make a folder in its place");
+    });
+}
+
+#[test]
+fn a_file_that_has_gone_costs_no_key() {
+    register_while(|file| fs::remove_file(file).expect("remove the file"));
+}
+
+#[test]
+fn a_file_that_is_no_toml_any_more_costs_no_key() {
+    register_while(|file| fs::write(file, "[server\n").expect("spoil the file"));
+}

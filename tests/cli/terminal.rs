@@ -1,0 +1,51 @@
+//! A pseudo-terminal with somebody at it who reads and types.
+
+use crate::support::docker::wait_until;
+use crate::support::secs;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::pty::openpty;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+/// The person's side of a terminal.
+pub struct Terminal {
+    keyboard: File,
+    screen: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Terminal {
+    /// Opens a terminal. The second value is the program's side.
+    pub fn open() -> (Self, File) {
+        let ends = openpty(None, None).expect("open a pseudo-terminal");
+        for end in [ends.master.as_fd(), ends.slave.as_fd()] {
+            // Programs that other tests start at this moment must not keep it open.
+            fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("set a flag of the terminal");
+        }
+        let keyboard = File::from(ends.master);
+        let screen = Arc::<Mutex<Vec<u8>>>::default();
+        let (mut from, onto) = (keyboard.try_clone().expect("share the terminal"), Arc::clone(&screen));
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            // Reading fails when the last program has closed its side.
+            while let Ok(count @ 1..) = from.read(&mut buffer) {
+                onto.lock().expect("no thread panics with this lock").extend_from_slice(&buffer[..count]);
+            }
+        });
+        (Self { keyboard, screen }, File::from(ends.slave))
+    }
+
+    /// Everything shown so far, with what was typed.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.screen.lock().expect("no thread panics with this lock")).into_owned()
+    }
+
+    /// Waits until the last thing shown is this question, and answers it.
+    pub fn answer(&mut self, question: &str, typed: &str) {
+        let what = format!("the question {question:?}");
+        wait_until(&what, secs(10), || self.text().ends_with(question));
+        self.keyboard.write_all(typed.as_bytes()).expect("type");
+    }
+}
