@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::Scheduler;
 use serde::Deserialize;
 
+use super::Scheduler;
 use super::table::Stage;
 use crate::budget::Purpose;
 use crate::protocol::{CompleteRequest, FinalStatus, Output, PollAnswer, Task};

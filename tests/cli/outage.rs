@@ -61,7 +61,7 @@ fn a_proxys_error_pages_are_survived() {
     server.fault(Match::path("poll").skip(1).times(1), Fault::html(502));
     let agent = Agent::builder(&server).without_engine().build();
     let mut running = agent.start();
-    running.wait_log("the Server answered 502: Bad Gateway, no JSON", secs(10));
+    running.wait_log("the Server answered 502: Bad Gateway, without the Server", secs(10));
     wait_for_more_polls(&server, 1);
     assert!(!running.log().contains("<html>"), "{}", running.log());
 }
