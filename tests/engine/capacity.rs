@@ -65,7 +65,7 @@ fn the_server_hears_busy_at_capacity_and_online_below() {
     let agent = tally::agent(&server).capacity(1).build();
     let mut running = agent.start();
     running.wait_log("tasks are accepted", secs(20));
-    server.wait_until("two heartbeats", secs(30), |server| server.heartbeats().len() == 2);
+    server.wait_until("two heartbeats", secs(30), |server| server.heartbeats().len() >= 2);
     assert_eq!(
         server.heartbeats()[1].body,
         serde_json::json!({"status": "online", "current_load": 0, "capacity": 1, "available_capacity": 1})

@@ -19,7 +19,7 @@ fn without_an_engine_nothing_is_accepted_and_the_server_hears_busy() {
     tally::release(&agent, &id);
     let mut running = start_without_engine(&agent);
     // The first two heartbeats come with the start, the third one 20 s later.
-    server.wait_until("three heartbeats", secs(40), |server| server.heartbeats().len() == 3);
+    server.wait_until("three heartbeats", secs(40), |server| server.heartbeats().len() >= 3);
     for heartbeat in server.heartbeats() {
         assert_eq!(
             heartbeat.body,
@@ -55,7 +55,7 @@ fn a_running_task_waits_for_an_engine_that_is_away() {
     let mut running = start_without_engine(&agent);
     running.wait_log("waiting for the engine", secs(20));
     let polls = |server: &Control| server.requests_to("poll").len() - before;
-    server.wait_until("three polls", secs(20), |server| polls(server) == 3);
+    server.wait_until("three polls", secs(20), |server| polls(server) >= 3);
     assert_eq!(server.task(&id).status, Status::Running, "it hasn't failed");
     assert_eq!(running.log().matches("waiting for the engine").count(), 1);
     assert_eq!(running.terminate(secs(5)).code(), Some(0));
