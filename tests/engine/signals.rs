@@ -192,7 +192,7 @@ fn a_delivery_in_progress_is_finished_first() {
     server.fault(Match::path("upload"), Fault::call(Moment::Arrived, wait));
     let id = server.submit(tally::waiting_task("echo result > output/result.txt"));
     tally::release(&agent, &id);
-    server.wait_until("an upload", secs(30), |server| server.requests_to("upload").len() >= 1);
+    server.wait_until("an upload", secs(30), |server| !server.requests_to("upload").is_empty());
     running.signal(Signal::SIGTERM);
     running.wait_log("leaving", secs(2));
     go_on.send(()).expect("the upload waits");
