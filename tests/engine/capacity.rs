@@ -77,7 +77,7 @@ fn the_server_hears_busy_at_capacity_and_online_below() {
     let before = server.heartbeats().len();
     let mut running = agent.start();
     running.wait_log("tasks are accepted", secs(20));
-    server.wait_until("two heartbeats", secs(30), |server| server.heartbeats().len() == before + 2);
+    server.wait_until("two heartbeats", secs(30), |server| server.heartbeats().len() >= before + 2);
     for heartbeat in &server.heartbeats()[before..] {
         assert_eq!(
             heartbeat.body,

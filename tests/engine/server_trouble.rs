@@ -40,7 +40,7 @@ fn expect_quiet(server: &FakeServer, id: &str, polls: usize) {
     let before = server.requests().len();
     let since = |server: &Control| server.requests().split_off(before);
     server.wait_until("polls", secs(20), |server| {
-        since(server).iter().filter(|request| request.is("poll")).count() == polls
+        since(server).iter().filter(|request| request.is("poll")).count() >= polls
     });
     assert!(!since(server).iter().any(|request| request.about(id)), "{}", server.report());
 }
@@ -194,7 +194,7 @@ fn a_revoked_key_is_named_once_and_loses_nothing() {
         let requests = server.requests().split_off(before);
         requests.iter().filter(|request| request.is(call) && request.status == Some(401)).count()
     };
-    server.wait_until("three tries to deliver", secs(30), |server| refused(server, "list") == 3);
+    server.wait_until("three tries to deliver", secs(30), |server| refused(server, "list") >= 3);
     assert_eq!(refused(&server, "poll"), 1, "nobody asks for tasks every second with a bad key");
     let log = running.log();
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("register")).collect();
