@@ -15,6 +15,8 @@ use std::io;
 use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
+use ureq::http::uri::Authority;
+
 pub use reader::Problem;
 use reader::{Findings, Located, Reader, Section};
 
@@ -241,6 +243,13 @@ pub fn clean_base_url(written: &str) -> Result<String, &'static str> {
     }
     if host.contains('@') || url.contains(['?', '#']) {
         return Err("must be an address only, without user, query or fragment");
+    }
+    let Some(authority) = host.parse::<Authority>().ok().filter(|authority| !authority.host().is_empty()) else {
+        return Err("must name a host");
+    };
+    // A port that can't be one would be left out, and the default one be asked.
+    if authority.host() != host && authority.port_u16().is_none_or(|port| port == 0) {
+        return Err("must have a port from 1 to 65535 behind its colon");
     }
     Ok(url.to_owned())
 }

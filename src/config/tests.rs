@@ -141,7 +141,24 @@ fn the_key_is_not_in_debug_output() {
 #[test]
 fn addresses() {
     assert_eq!(clean_base_url(" https://h:1/p/ "), Ok("https://h:1/p".to_owned()));
-    for wrong in ["", "h", "ftp://h", "http://", "http://u@h", "http://h/?q", "http://a b"] {
+    for right in ["http://h", "http://h:65535", "https://[::1]", "https://[::1]:8443/p", "http://127.0.0.1:1"] {
+        assert_eq!(clean_base_url(right).as_deref(), Ok(right));
+    }
+    for wrong in [
+        "",
+        "h",
+        "ftp://h",
+        "http://",
+        "http://u@h",
+        "http://h/?q",
+        "http://a b",
+        "http://h:",
+        "http://h:0",
+        "http://h:65536",
+        "http://h:x",
+        "http://[::1",
+        "http://:1",
+    ] {
         assert!(clean_base_url(wrong).is_err(), "{wrong}");
     }
 }

@@ -122,6 +122,16 @@ fn a_missing_address_is_an_error_with_a_remedy() {
     status.expect_code(2).expect_stderr("`server.base_url` is missing; write the Server's address");
 }
 
+/// Left out, it would mean the default port: a token would go to whoever listens there.
+#[test]
+fn a_port_that_can_not_be_one_is_an_error() {
+    let agent = with_config("[server]\nbase_url = \"http://127.0.0.1:80808\"\n");
+    agent
+        .run(&["register", "--token", "rt_kept"])
+        .expect_code(2)
+        .expect_stderr("config.toml:2:12: `server.base_url` must have a port from 1 to 65535");
+}
+
 #[test]
 fn a_misspelt_section_is_named_beside_what_is_missing_for_it() {
     let agent = with_config("[sevrer]\nbase_url = \"http://127.0.0.1:8080\"\n");
