@@ -12,8 +12,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use ureq::config::Config;
+use ureq::http::Uri;
 use ureq::http::{Response, StatusCode, header};
 use ureq::tls::{RootCerts, TlsConfig};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body, Proxy, SendBody};
 
 use crate::budget::{Budget, Purpose};
@@ -344,8 +348,41 @@ fn agent(server: &Server) -> Agent {
         .timeout_per_write(Some(STALL))
         .max_idle_age(IDLE)
         .build();
-    Agent::new_with_config(config)
+    Agent::with_parts(config, DefaultConnector::default(), Names::default())
 }
+
+/// Looks names up as ureq does, and marks what goes wrong there: without an address nothing can have been sent.
+#[derive(Default)]
+struct Names(DefaultResolver);
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Names")
+    }
+}
+
+impl Resolver for Names {
+    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        self.0.resolve(uri, config, timeout).map_err(|error| match error {
+            ureq::Error::Io(io) => {
+                ureq::Error::Other(Box::new(Unresolved(uri.host().unwrap_or_default().to_owned(), io)))
+            }
+            other => other,
+        })
+    }
+}
+
+/// A host's name, and why it has no address.
+#[derive(Debug)]
+struct Unresolved(String, io::Error);
+
+impl fmt::Display for Unresolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` has no address: {}", self.0, self.1)
+    }
+}
+
+impl std::error::Error for Unresolved {}
 
 /// The file's bytes and not one more or less: the length stands in the request already.
 struct Exactly<'f> {
@@ -450,6 +487,7 @@ fn classify(error: ureq::Error) -> ClientError {
         | Error::Tls(_)
         | Error::Rustls(_)
         | Error::Timeout(Timeout::Resolve | Timeout::Connect) => ClientError::NotSent(error.to_string()),
+        Error::Other(why) if why.is::<Unresolved>() => ClientError::NotSent(why.to_string()),
         Error::Io(ref io)
             if matches!(
                 io.kind(),

@@ -107,6 +107,15 @@ fn a_refused_connection_leaves_the_token_good() {
 }
 
 #[test]
+fn a_host_without_an_address_leaves_the_token_good() {
+    let server = FakeServer::start();
+    // No name has an empty part, so nobody is asked for it.
+    let agent = Agent::builder(&server).without_engine().config("[server]\nbase_url = \"http://no..such\"").build();
+    let done = agent.run(&REGISTER);
+    done.expect_code(1).expect_stderr("can't be reached: `no..such` has no address").expect_stderr(STILL_GOOD);
+}
+
+#[test]
 fn what_can_not_be_a_token_is_not_sent() {
     let server = FakeServer::start();
     let agent = unregistered(&server);
