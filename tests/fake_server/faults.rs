@@ -243,6 +243,21 @@ fn calls_happen_at_their_moment_and_besides_other_faults() {
 }
 
 #[test]
+fn a_call_can_happen_while_the_body_is_on_its_way() {
+    let (server, client) = server_and_client();
+    let id = client.running_task(&server);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let sizes = Arc::clone(&seen);
+    let note = move |request: &Request| sizes.lock().expect("the list").push(request.size);
+    server.fault(Match::path("upload").times(2), Fault::call(Moment::Begun, note));
+    server.fault(Match::path("upload").nth(1), Fault::CutBody(1000));
+    let bytes = vec![b'x'; 20_000_000];
+    assert!(client.try_upload(&id, "cut", &bytes).is_err());
+    assert_eq!(client.upload(&id, "whole", &bytes).status, 200);
+    assert_eq!(*seen.lock().expect("the list"), [0, 0]);
+}
+
+#[test]
 fn an_outage_keeps_port_and_state() {
     let (server, client) = server_and_client();
     let id = client.running_task(&server);

@@ -83,8 +83,10 @@ impl<'a> Exchange<'a> {
 
     fn run(&mut self, connection: &mut BufReader<Stream>, head: &Head) -> io::Result<Next> {
         let deadline = Instant::now() + self.inner.options.body_deadline;
-        if let Some(fault) = self.pick(Phase::Head).pop() {
-            return self.run_early(connection, head, &fault);
+        let early = self.pick(Phase::Head);
+        self.call(&early, Moment::Begun);
+        if let Some(fault) = early.iter().find(|fault| !matches!(fault, Fault::Call(..))) {
+            return self.run_early(connection, head, fault);
         }
         if let Some(limit) = self.inner.options.proxy_body_limit {
             let length = head.headers.get("content-length");

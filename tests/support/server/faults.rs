@@ -85,6 +85,8 @@ impl Match {
 /// The moments of a request at which a test can step in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
+    /// Its head is here, its body may still be on the way. Matches by path only.
+    Begun,
     /// The request is here whole and has had no effect.
     Arrived,
     /// It has taken effect; nothing has been answered.
@@ -157,7 +159,8 @@ impl Fault {
     }
 
     fn is_early(&self) -> bool {
-        matches!(self, Self::AnswerEarly(_) | Self::CutBody(_) | Self::StallBody(_))
+        let early_call = matches!(self, Self::Call(Moment::Begun, _));
+        early_call || matches!(self, Self::AnswerEarly(_) | Self::CutBody(_) | Self::StallBody(_))
     }
 
     /// A word for the request log.
