@@ -1,0 +1,106 @@
+#!/bin/sh
+# Stands in for docker. Notes every call in `calls`, and at the one that `armed` names ("VERB NUMBER HOW") it kills
+# the agent whose process id is in `pid`. What a test arms is over once the agent is dead: calls that come later find
+# another `armed`, or none of theirs.
+here='@HERE@'
+case "$1 $2" in
+'logs --follow') verb=follow ;;
+'ps '*) case "$*" in *label=*) verb=sweep ;; *) verb=absent ;; esac ;;
+*) verb=$1 ;;
+esac
+number=1
+while ! mkdir "$here/seen/$verb.$number" 2>/dev/null; do
+    [ -d "$here/seen" ] || exit 1
+    number=$((number + 1))
+done
+printf '%s %s: %s\n' "$verb" "$number" "$*" >>"$here/calls"
+read -r armed_verb armed_number how <"$here/armed"
+if [ "$verb $number" != "$armed_verb $armed_number" ]; then
+    exec docker "$@"
+fi
+
+kill_agent() {
+    until [ -s "$here/pid" ]; do sleep 0.01; done
+    printf '  kills the agent here: %s\n' "$how" >>"$here/calls"
+    kill -9 "$(cat "$here/pid")"
+}
+
+# `docker run` as far as the container's creation.
+create() {
+    shift
+    for word; do
+        shift
+        [ "$word" = --sig-proxy=false ] || set -- "$@" "$word"
+    done
+    docker create "$@" >/dev/null
+}
+
+wait_until_running() {
+    until [ "$(docker inspect --format '{{.State.Running}}' "$1" 2>/dev/null)" = true ]; do sleep 0.02; done
+}
+
+name=$3
+case $how in
+# The client dies with the agent and has done nothing.
+instead)
+    kill_agent
+    exit 1
+    ;;
+# The client outlives the agent and does what it was asked for.
+before)
+    kill_agent
+    exec docker "$@"
+    ;;
+# All is done, and the agent isn't told.
+after)
+    docker "$@"
+    kill_agent
+    ;;
+# `run`: the container exists and hasn't been started; the client dies.
+created)
+    create "$@"
+    kill_agent
+    ;;
+# `run`: the container exists and hasn't been started; the client outlives the agent and goes on.
+created-on)
+    create "$@"
+    kill_agent
+    exec docker start --attach "$name"
+    ;;
+# `run`: the container runs; the client outlives the agent.
+started-on)
+    docker "$@" &
+    client=$!
+    wait_until_running "$name"
+    kill_agent
+    wait "$client"
+    ;;
+# `run`: the container runs; the client dies.
+started)
+    docker "$@" &
+    client=$!
+    wait_until_running "$name"
+    kill_agent
+    kill -9 "$client"
+    ;;
+# `logs --follow`: the agent is following.
+midway)
+    docker "$@" &
+    client=$!
+    sleep 0.2
+    kill_agent
+    wait "$client"
+    ;;
+# `rm` of a container that wasn't running when it was looked at: now it is.
+raced)
+    docker start "$name" >/dev/null
+    docker "$@"
+    kill_agent
+    ;;
+# The same, and the agent is killed when it follows that container.
+raced-on)
+    echo 'follow 1 midway' >"$here/armed"
+    docker start "$name" >/dev/null
+    exec docker "$@"
+    ;;
+esac

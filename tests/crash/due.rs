@@ -1,0 +1,170 @@
+//! How a case has to end, and whether it has.
+
+use crate::scene::{DATA, Scene, TEXT};
+use crate::support::docker;
+use crate::support::secs;
+use crate::support::server::{Status, Task};
+use serde_json::{Value, json};
+use std::fs;
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+/// The end that is due.
+#[derive(Clone, Debug)]
+pub struct Due {
+    pub status: Status,
+    /// How often the container may have begun.
+    pub begun: RangeInclusive<usize>,
+    pub message: Message,
+    /// The names of the results that have to be on the Server; `None` where it doesn't care any more.
+    pub files: Option<&'static [&'static str]>,
+    /// Whether the agent knows all that the container printed.
+    pub printed: bool,
+    /// How many reports may have taken effect: none where the task ended without the agent.
+    pub reports: usize,
+}
+
+/// What `error_message` has to be.
+#[derive(Clone, Copy, Debug)]
+pub enum Message {
+    None,
+    Exactly(&'static str),
+    Begins(&'static str),
+    Contains(&'static str),
+}
+
+/// What the failing task prints on its standard error.
+pub const BROKEN: &str = "it broke";
+const REMOVED: &str = "removed behind the agent's back";
+const BOTH: &[&str] = &["output/copy.bin", "output/text.txt"];
+
+impl Due {
+    pub fn success() -> Self {
+        Self {
+            status: Status::Completed,
+            begun: 1..=1,
+            message: Message::None,
+            files: Some(BOTH),
+            printed: true,
+            reports: 1,
+        }
+    }
+
+    pub fn failure() -> Self {
+        Self { status: Status::Failed, message: Message::Exactly(BROKEN), ..Self::success() }
+    }
+
+    pub fn cancelled() -> Self {
+        Self { status: Status::Cancelled, files: Some(&[]), printed: false, ..Self::success() }
+    }
+
+    pub fn timed_out() -> Self {
+        Self {
+            status: Status::Failed,
+            message: Message::Begins("timed out after 1 minute ("),
+            files: Some(&["output/text.txt"]),
+            printed: false,
+            ..Self::success()
+        }
+    }
+
+    /// The container was removed before its outcome was known. What it had written is delivered.
+    pub fn lost() -> Self {
+        Self { status: Status::Failed, message: Message::Contains(REMOVED), printed: false, ..Self::success() }
+    }
+}
+
+/// Fails unless all is as it has to be. The agent has come to its end, and was asked to leave.
+pub fn check(scene: &Scene, due: &Due) {
+    let server = &scene.server;
+    let task = server.task(&scene.task);
+    assert_eq!(task.status, due.status, "the task's status");
+    let finals = task.history.iter().filter(|(_, status)| status.is_final()).count();
+    assert_eq!(finals, 1, "final statuses in {:?}", task.history);
+    assert_eq!(task.completed_count as usize, due.reports, "reports that took effect");
+    // An agent can't know that a task was cancelled before its `accept` came.
+    for report in server.requests_to("complete").iter().filter(|_| due.reports > 0) {
+        assert_eq!(report.body["status"], due.status.as_str(), "every report says the same: {report}");
+    }
+    let begun = scene.begun();
+    assert!(due.begun.contains(&begun), "the container has begun {begun} times, due is {:?}", due.begun);
+    if due.reports > 0 {
+        check_report(&task, due);
+    }
+    if let Some(names) = due.files {
+        check_files(scene, &task, names, due.reports);
+    }
+    check_remains(scene);
+}
+
+fn check_report(task: &Task, due: &Due) {
+    let message = task.error_message.as_deref();
+    let fits = match due.message {
+        Message::None => message.is_none(),
+        Message::Exactly(text) => message == Some(text),
+        Message::Begins(text) => message.is_some_and(|message| message.starts_with(text)),
+        Message::Contains(text) => message.is_some_and(|message| message.contains(text)),
+    };
+    assert!(fits, "the error message is {message:?}, due is {:?}", due.message);
+    if due.printed {
+        assert_eq!(task.stdout(), "begun\nended\n", "what the container printed, once");
+        let code = i32::from(due.status == Status::Failed) * 3;
+        assert_eq!(task.output["exit_code"], code, "the exit status");
+    }
+}
+
+fn check_files(scene: &Scene, task: &Task, names: &[&str], reports: usize) {
+    let files = scene.server.outputs(&scene.task);
+    let found: Vec<&str> = files.iter().map(|file| file.filename.as_str()).collect();
+    assert_eq!(found, names, "the results on the Server");
+    for file in &files {
+        let expected = if file.filename.ends_with(".bin") { DATA } else { TEXT };
+        assert!(file.bytes == expected, "the bytes of {file:?}");
+    }
+    if reports > 0 {
+        let mut ids: Vec<String> = files.iter().map(|file| file.id.clone()).collect();
+        let mut named = task.file_ids.clone();
+        ids.sort();
+        named.sort();
+        assert_eq!(named, ids, "the files that the report names");
+        let mut told: Vec<Value> = task.output["files"].as_array().cloned().unwrap_or_default();
+        told.sort_by_key(Value::to_string);
+        assert_eq!(json!(told), json!(names), "the names in the output");
+        assert!(task.output["left_out"].as_array().is_none_or(Vec::is_empty), "left out: {}", task.output);
+    }
+}
+
+/// Neither a container nor a process nor a half-written file is left, and the record is closed.
+fn check_remains(scene: &Scene) {
+    docker::assert_no_containers(&scene.task);
+    let agent = &scene.agent;
+    let what = "the end of all processes of the agent";
+    docker::wait_until(what, secs(10), || agent.processes().is_empty());
+    check_data_dir(&agent.data_dir(), &[&scene.task]);
+}
+
+/// The `data_dir` of an agent that knows these tasks and no others holds their closed records, and nothing but whole
+/// files.
+pub fn check_data_dir(data_dir: &Path, tasks: &[&str]) {
+    for entry in walkdir::WalkDir::new(data_dir).into_iter().flatten() {
+        let name = entry.file_name().to_string_lossy();
+        let half = [".tmp", ".part", ".head", ".tail"].iter().any(|end| name.ends_with(end));
+        assert!(!half, "a half-written file: {}", entry.path().display());
+    }
+    for entry in fs::read_dir(data_dir.join("tasks")).expect("list the records").flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        assert!(tasks.contains(&name.as_str()), "a record of a task that nobody knows: {name}");
+        let parts = fs::read_dir(entry.path()).expect("list a record's files").flatten();
+        let parts: Vec<String> = parts.map(|part| part.file_name().to_string_lossy().into_owned()).collect();
+        let known = ["record.json", "uploads.jsonl", "stdout.log", "stderr.log", "command.sh", "cid"];
+        assert!(parts.iter().all(|part| known.contains(&part.as_str())), "files beside the record: {parts:?}");
+        assert_eq!(phase(data_dir, &name).as_deref(), Some("settled"), "the phase of the record of `{name}`");
+    }
+}
+
+/// The phase that a task's record is in, if there is one.
+pub fn phase(data_dir: &Path, task: &str) -> Option<String> {
+    let text = fs::read(data_dir.join("tasks").join(task).join("record.json")).ok()?;
+    let record: Value = serde_json::from_slice(&text).expect("a record is JSON at any time");
+    record["phase"].as_str().map(str::to_owned)
+}

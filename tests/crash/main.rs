@@ -1,0 +1,18 @@
+//! The agent killed with SIGKILL: at every outside step, and at random (DESIGN, P1 and P2).
+//!
+//! There is no switch for this in the program. The fake Server kills the agent when a chosen request is at a chosen
+//! point; for docker's part `executor.docker` names a script that logs each call and kills the agent at the chosen one.
+#![cfg(unix)]
+
+mod act;
+mod cases;
+mod dice;
+mod due;
+mod matrix;
+mod point;
+mod scene;
+mod soak;
+mod stand_in;
+
+#[path = "../support/mod.rs"]
+mod support;

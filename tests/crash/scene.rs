@@ -1,0 +1,198 @@
+//! One case, played: a fake Server, an agent, the script in docker's place, and a task.
+
+use crate::act::{Act, Case, Kind};
+use crate::due::{BROKEN, check, phase};
+use crate::point::{self, Point};
+use crate::stand_in::StandIn;
+use crate::support::agent::{Agent, Running};
+use crate::support::docker::{container_name, container_state, docker, wait_until};
+use crate::support::secs;
+use crate::support::server::{FakeServer, TaskSpec};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The task's second input, which it hands in again, and the text that it hands in besides.
+pub const DATA: &[u8] = &[b'd'; 5000];
+pub const TEXT: &[u8] = &[b't'; 3000];
+
+/// Everything that a case needs.
+pub struct Scene {
+    pub server: FakeServer,
+    pub agent: Agent,
+    pub task: String,
+    stand_in: StandIn,
+    executioner: Arc<Executioner>,
+}
+
+/// Kills the agent that lives at the moment.
+#[derive(Default)]
+struct Executioner {
+    process: AtomicI32,
+}
+
+impl Executioner {
+    fn aim(&self, process: u32) {
+        self.process.store(i32::try_from(process).expect("a process id"), Ordering::SeqCst);
+    }
+
+    fn kill(&self) {
+        // A request may be here before the test knows the process that made it.
+        let mut process = 0;
+        wait_until("the process to be killed", secs(10), || {
+            process = self.process.load(Ordering::SeqCst);
+            process != 0
+        });
+        // It may have ended otherwise, which whoever waits for it sees.
+        let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
+    }
+}
+
+/// Plays a case and fails unless it ends as it has to.
+pub fn play(case: &Case) {
+    let scene = Scene::set(case);
+    let mut life = None;
+    for act in &case.acts {
+        scene.act(*act, &mut life);
+    }
+    let mut life = life.expect("a case ends with the agent alive");
+    scene.wait_until_settled(case);
+    let status = life.terminate(secs(10));
+    assert!(status.success(), "asked to leave, the agent ended with {status}");
+    check(&scene, &case.due);
+}
+
+impl Scene {
+    fn set(case: &Case) -> Self {
+        let server = FakeServer::start();
+        let mount = "[[paths.mounts]]\nhost = './shared'\ncontainer = '/shared'";
+        let timeout = u64::from(case.kind == Kind::Timeout);
+        let agent = Agent::builder(&server)
+            .with_engine()
+            .capacity(1)
+            .config(mount)
+            .config(&format!("[executor]\ntimeout_minutes = {timeout}"))
+            .env("RUST_LOG", "debug")
+            .build();
+        agent.write("shared/begun", "");
+        let stand_in = StandIn::install(&agent);
+        let task = server.submit(TaskSpec::script(task_script(case.kind)).input("data.bin", DATA));
+        let scene = Self { server, agent, task, stand_in, executioner: Arc::default() };
+        if !case.held {
+            scene.release();
+        }
+        scene
+    }
+
+    fn act(&self, act: Act, life: &mut Option<Running>) {
+        let name = container_name(&self.task);
+        match act {
+            Act::Kill(point) => self.kill(point, &mut |_| {}),
+            Act::KillCancelled(point) => {
+                let mut cancelled = false;
+                self.kill(point, &mut |_| {
+                    if !cancelled && self.begun() > 0 {
+                        self.server.cancel(&self.task);
+                        cancelled = true;
+                    }
+                });
+            }
+            Act::KillReleased(point) => self.kill(point, &mut |life| {
+                if life.log().contains(FOLLOWS) {
+                    self.release();
+                }
+            }),
+            Act::Release => self.release(),
+            Act::Ended => {
+                wait_until("the container's end", secs(30), || container_state(&name).as_deref() == Some("exited"));
+            }
+            Act::Prune => {
+                docker(&["rm", &name]);
+            }
+            Act::Cancel => self.server.cancel(&self.task),
+            Act::Revive => *life = Some(self.agent.start()),
+            Act::Followed => {
+                let life = life.as_mut().expect("an agent that lives");
+                life.wait_log(FOLLOWS, secs(30));
+            }
+        }
+    }
+
+    /// Starts the agent and waits until it has been killed at that point.
+    fn kill(&self, point: Point, meanwhile: &mut dyn FnMut(&Running)) {
+        match point {
+            Point::Docker(verb, number, how) => self.stand_in.arm(verb, number, how),
+            Point::Request(call, when) => {
+                self.executioner.aim(0);
+                let executioner = Arc::clone(&self.executioner);
+                let kill = Arc::new(move || executioner.kill());
+                point::script(&self.server, &self.task, (call, when), kill);
+            }
+        }
+        let mut life = self.agent.start();
+        self.executioner.aim(life.pid());
+        self.stand_in.aim(life.pid());
+        let until = Instant::now() + if self.may_time_out() { secs(100) } else { secs(30) };
+        while life.is_running() {
+            assert!(Instant::now() < until, "the agent never came to this point: {point}\n{}", self.stand_in.calls());
+            meanwhile(&life);
+            thread::sleep(Duration::from_millis(5));
+        }
+        let status = life.wait_exit(secs(1));
+        assert_eq!(status.signal(), Some(9), "the agent ended by itself before this point: {point}");
+        self.server.clear_faults();
+        self.stand_in.disarm();
+    }
+
+    fn may_time_out(&self) -> bool {
+        self.agent.config_text().contains("timeout_minutes = 1")
+    }
+
+    fn wait_until_settled(&self, case: &Case) {
+        let polls =
+            |server: &FakeServer| server.requests_to("poll").iter().filter(|poll| poll.status.is_some()).count();
+        let before = polls(&self.server);
+        self.server.wait_for(&self.task, case.due.status, if self.may_time_out() { secs(100) } else { secs(60) });
+        let what = "the record to be closed";
+        // Polls begin when it is clear what is ours.
+        wait_until(what, secs(30), || {
+            let phase = phase(&self.agent.data_dir(), &self.task);
+            polls(&self.server) > before && phase.is_none_or(|phase| phase == "settled")
+        });
+    }
+
+    fn release(&self) {
+        self.agent.write("shared/released", "");
+    }
+
+    /// How often the container has begun.
+    pub fn begun(&self) -> usize {
+        let text = fs::read_to_string(self.agent.path("shared/begun")).expect("read what the containers noted");
+        text.lines().count()
+    }
+}
+
+/// What the agent logs when it finds its running container.
+const FOLLOWS: &str = "following the running container";
+
+fn task_script(kind: Kind) -> String {
+    let end = match kind {
+        Kind::Failure => format!("echo '{BROKEN}' >&2\nexit 3\n"),
+        _ => String::new(),
+    };
+    let length = TEXT.len();
+    format!(
+        "set -e\n\
+         echo \"$HOSTNAME\" >>/shared/begun\n\
+         echo begun\n\
+         head -c {length} /dev/zero | tr '\\0' t >output/text.txt\n\
+         until [ -e /shared/released ]; do sleep 0.05; done\n\
+         cp input/data.bin output/copy.bin\n\
+         echo ended\n{end}"
+    )
+}

@@ -1,0 +1,86 @@
+//! The script that stands in for docker, and its folder.
+
+use crate::point::How;
+use crate::support::agent::Agent;
+use std::fs;
+use std::path::PathBuf;
+
+const SCRIPT: &str = include_str!("docker-stand-in.sh");
+
+/// The words by which the script tells docker's commands apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Version,
+    /// The listing of all containers of this agent.
+    Sweep,
+    Inspect,
+    /// The listing that proves that a container isn't there.
+    Absent,
+    Run,
+    Stop,
+    Logs,
+    Follow,
+    Rm,
+}
+
+impl Verb {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Version => "version",
+            Self::Sweep => "sweep",
+            Self::Inspect => "inspect",
+            Self::Absent => "absent",
+            Self::Run => "run",
+            Self::Stop => "stop",
+            Self::Logs => "logs",
+            Self::Follow => "follow",
+            Self::Rm => "rm",
+        }
+    }
+}
+
+/// The script in its folder, which lies in the agent's.
+pub struct StandIn {
+    folder: PathBuf,
+}
+
+impl StandIn {
+    /// Writes the script and names it in the agent's configuration.
+    pub fn install(agent: &Agent) -> Self {
+        let folder = agent.path("stand-in");
+        let script = SCRIPT.replace("@HERE@", &folder.to_string_lossy());
+        let script = agent.write_script("stand-in/docker", &script);
+        agent.change_config(&format!("[executor]\ndocker = {:?}", script.to_string_lossy()));
+        let stand_in = Self { folder };
+        stand_in.disarm();
+        stand_in
+    }
+
+    /// Kills the agent at this call, counted from now on.
+    pub fn arm(&self, verb: Verb, number: usize, how: How) {
+        self.disarm();
+        fs::write(self.folder.join("armed"), format!("{} {number} {}\n", verb.word(), how.word())).expect("arm it");
+    }
+
+    /// Forgets what was armed, what was counted and whom to kill.
+    pub fn disarm(&self) {
+        // One that isn't there needs no removing.
+        let _ = fs::remove_file(self.folder.join("pid"));
+        let _ = fs::remove_dir_all(self.folder.join("seen"));
+        fs::create_dir(self.folder.join("seen")).expect("make a folder to count in");
+        fs::write(self.folder.join("armed"), "nothing 0 never\n").expect("disarm it");
+    }
+
+    /// Names the process to be killed.
+    pub fn aim(&self, process: u32) {
+        // In one step, or the script might read half a number.
+        let half = self.folder.join("pid.tmp");
+        fs::write(&half, process.to_string()).expect("write down whom to kill");
+        fs::rename(&half, self.folder.join("pid")).expect("write down whom to kill");
+    }
+
+    /// Every call so far, in one line each.
+    pub fn calls(&self) -> String {
+        fs::read_to_string(self.folder.join("calls")).unwrap_or_default()
+    }
+}
