@@ -146,10 +146,7 @@ impl Run<'_> {
             Status::Running | Status::Paused | Status::Restarting => {
                 log::info!("task {}: following the running container `{name}`", self.key());
                 progress.engine_was_away = false;
-                if self.record.replacing {
-                    self.record.replacing = false;
-                    self.save()?;
-                }
+                self.keep_started()?;
                 self.follow(name, container, progress)?;
                 Ok(false)
             }
@@ -158,6 +155,7 @@ impl Run<'_> {
                 Ok(false)
             }
             Status::Exited | Status::Dead => {
+                self.keep_started()?;
                 if !progress.captured {
                     self.collect_logs(name, progress)?;
                 }
@@ -192,6 +190,15 @@ impl Run<'_> {
                 Ok(false)
             }
         }
+    }
+
+    /// A container that was to be replaced has run after all: from now on its absence is somebody else's doing.
+    fn keep_started(&mut self) -> Result<(), Halt> {
+        if self.record.replacing {
+            self.record.replacing = false;
+            self.save()?;
+        }
+        Ok(())
     }
 
     fn is_untried(&self) -> bool {
