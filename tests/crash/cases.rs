@@ -100,6 +100,8 @@ fn with_the_container(kind: Kind) -> Vec<Case> {
     let mut points = docker(Verb::Run, 1, &how);
     if let Some(number) = inspections(kind).outcome {
         points.extend(docker(Verb::Inspect, number, &ASKED));
+        // A client that failed may have left words of its own with the container's.
+        points.extend(docker(Verb::Logs, 1, &ORDERED));
     }
     for point in points {
         let runs = matches!(point, Point::Docker(_, _, How::Started | How::StartedOn));
@@ -245,9 +247,14 @@ fn replaced(kind: Kind) -> Vec<Case> {
         let acts = vec![created, raced, Act::Revive, Act::Followed, Act::Release];
         cases.push(Case { kind, held: true, acts, due: due(kind) });
     }
-    let raced = Act::Kill(Point::Docker(Verb::Rm, 1, How::RacedOn));
-    let acts = vec![created, raced, Act::Release, Act::Ended, Act::Prune, Act::Revive];
+    let raced_on = Act::Kill(Point::Docker(Verb::Rm, 1, How::RacedOn));
+    let acts = vec![created, raced_on, Act::Release, Act::Ended, Act::Prune, Act::Revive];
     cases.push(Case { kind, held: true, acts, due: Due::lost() });
+    let raced = Act::Kill(Point::Docker(Verb::Rm, 1, How::Raced));
+    for point in docker(Verb::Logs, 1, &ORDERED) {
+        let acts = vec![created, raced, Act::Release, Act::Ended, Act::Kill(point)];
+        cases.extend(unknown(kind, acts, true));
+    }
     cases
 }
 
@@ -269,7 +276,11 @@ fn cancelled_while_running() -> Vec<Case> {
             cases.push(with(&[killed, Act::Release, Act::Ended, Act::Revive]));
             cases.push(with(&[killed, Act::Release, Act::Ended, Act::Prune, Act::Revive]));
         }
-        let points = docker(Verb::Inspect, 2, &ASKED).into_iter().chain(removal(3));
+        let mut points = docker(Verb::Inspect, 2, &ASKED);
+        if !adopted {
+            points.extend(docker(Verb::Logs, 1, &ORDERED));
+        }
+        points.extend(removal(3));
         for point in points {
             let killed = Act::KillCancelled(point);
             cases.push(with(&[killed, Act::Revive]));
