@@ -88,7 +88,7 @@ pub struct Streaming {
     printed: Arc<AtomicBool>,
 }
 
-/// A child that waits for [`Gate::open`] before it does anything, where the system can do that.
+/// A child that waits for [`Streaming::open`] before it does anything, where the system can do that.
 pub struct Gate {
     word: Option<&'static [u8]>,
 }
