@@ -179,14 +179,18 @@ impl Run<'_> {
                 self.record.replacing = true;
                 self.save()?;
                 match self.shop.docker.remove(name) {
-                    Ok(()) => self.remove_cid()?,
+                    Ok(()) => {
+                        self.remove_cid()?;
+                        self.record.replacing = false;
+                        self.save()?;
+                    }
+                    // Refused: it runs after all, or an `rm` that outlived an earlier run of ours was faster. The next
+                    // look tells which, and only that it runs takes the note back.
                     Err(error) => {
-                        log::warn!("task {}: the container that never started can't be removed: {error}", self.key());
-                        self.pause(Duration::from_secs(1))?;
+                        log::debug!("task {}: the container that never started: {error}", self.key());
+                        self.pause(Duration::from_millis(200))?;
                     }
                 }
-                self.record.replacing = false;
-                self.save()?;
                 Ok(false)
             }
         }
