@@ -3,7 +3,7 @@
 use crate::support::agent::Agent;
 use crate::support::docker::{assert_no_containers, docker, docker_if_there, test_image, wait_until};
 use crate::support::secs;
-use crate::support::server::{FakeServer, Status, TaskSpec};
+use crate::support::server::{FakeServer, Request, Status, TaskSpec};
 use serde_json::json;
 use std::time::Instant;
 
@@ -34,10 +34,14 @@ fn a_missing_image_fails_one_task_and_closes_the_door_until_it_is_there() {
         assert!(message.contains(&part), "{part:?} is not in: {message}");
     }
     assert_eq!((&task.output["exit_code"], &task.output["files"]), (&json!(null), &json!([])));
+    let (service, _) = server.service();
+    let is_busy = || server.service_state(&service).status == "busy";
+    wait_until("the Server to show that no task is taken", secs(30), is_busy);
 
     let second = server.submit(TaskSpec::script("echo hi"));
     let submitted = Instant::now();
-    let polls = || server.requests_to("poll").iter().filter(|poll| poll.at > submitted).count();
+    let is_answered = |poll: &&Request| poll.at > submitted && poll.status.is_some();
+    let polls = || server.requests_to("poll").iter().filter(is_answered).count();
     wait_until("polls without the image", secs(30), || polls() >= 4);
     assert!(running.is_running());
     assert_eq!(server.task(&second).accepted_count, 0);
