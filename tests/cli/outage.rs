@@ -20,7 +20,7 @@ fn heartbeats_are_retried_every_5_seconds_and_polls_resume_with_the_first_that_a
     let agent = Agent::builder(&server).without_engine().build();
     let mut running = agent.start();
     // The first two come together: one at the start, one when the engine's state is known.
-    server.wait_until("heartbeats", secs(30), |server| server.requests_to("heartbeat").len() >= 3);
+    server.wait_until("heartbeats", secs(30), |server| server.fault_hits(fault) >= 3);
     let tries = server.requests();
     assert!(tries.iter().all(|request| request.is("heartbeat")), "{tries:#?}");
     server.remove_fault(fault);
