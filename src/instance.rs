@@ -90,7 +90,8 @@ pub fn running(data_dir: &Path) -> io::Result<Option<Option<u32>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    match FileLock::try_new(file)? {
+    // Shared, so that two who look at the same moment don't take each other for the agent.
+    match FileLock::try_shared(file)? {
         Ok(_free) => Ok(None),
         Err(mut held) => Ok(Some(read_pid(&mut held))),
     }
@@ -116,16 +117,35 @@ fn lock_soon(mut file: File) -> io::Result<Result<FileLock, File>> {
     Ok(Err(file))
 }
 
+/// Writes our process id, and when we started: another process may have the same id one day.
 fn write_pid(mut file: &File) -> io::Result<()> {
+    let pid = std::process::id();
+    let started = platform::start_time(pid).unwrap_or_default();
     file.set_len(0)?;
     file.rewind()?;
-    writeln!(file, "{}", std::process::id())
+    writeln!(file, "{pid} {started}")
 }
 
+/// Who holds the lock. The text may be a dead agent's, since the holder takes the lock first and writes then; that is
+/// waited for, and `stop` must never be given the id of a process that is no agent.
 fn read_pid(file: &mut File) -> Option<u32> {
+    for _ in 0..10 {
+        let pid = read_living_pid(file);
+        if pid.is_some() {
+            return pid;
+        }
+        thread::sleep(Duration::from_millis(30));
+    }
+    None
+}
+
+fn read_living_pid(file: &mut File) -> Option<u32> {
     let mut text = String::new();
-    file.take(32).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+    file.rewind().ok()?;
+    file.take(256).read_to_string(&mut text).ok()?;
+    let (pid, started) = text.trim_end_matches('\n').split_once(' ')?;
+    let pid = pid.parse().ok()?;
+    (platform::start_time(pid).unwrap_or_default() == started).then_some(pid)
 }
 
 fn instance_id(path: &Path) -> io::Result<String> {
@@ -151,6 +171,8 @@ fn is_instance_id(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Instance, InstanceError, running};
+    use crate::platform::FileLock;
+    use std::fs::File;
 
     #[test]
     fn a_second_agent_is_told_the_first_ones_pid_and_the_id_stays() {
@@ -166,5 +188,15 @@ mod tests {
         assert!(running(&data_dir).unwrap().is_none());
         assert!(!data_dir.join("agent.pid").exists());
         assert_eq!(Instance::take(&data_dir).unwrap().id(), id);
+    }
+
+    #[test]
+    fn those_who_look_are_no_agents() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Instance::take(dir.path()).unwrap());
+        let open = || File::options().read(true).write(true).open(dir.path().join("agent.lock")).unwrap();
+        let _looking = FileLock::try_shared(open()).unwrap().unwrap();
+        assert_eq!(running(dir.path()).unwrap(), None);
+        assert!(FileLock::try_new(open()).unwrap().is_err());
     }
 }

@@ -182,7 +182,16 @@ pub struct FileLock(Flock<File>);
 impl FileLock {
     /// Takes the lock, or gives the file back when another process holds it.
     pub fn try_new(file: File) -> io::Result<Result<Self, File>> {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Self::try_lock(file, FlockArg::LockExclusiveNonblock)
+    }
+
+    /// Takes a lock that several may hold at once, or gives the file back when somebody holds the other kind.
+    pub fn try_shared(file: File) -> io::Result<Result<Self, File>> {
+        Self::try_lock(file, FlockArg::LockSharedNonblock)
+    }
+
+    fn try_lock(file: File, kind: FlockArg) -> io::Result<Result<Self, File>> {
+        match Flock::lock(file, kind) {
             Ok(lock) => Ok(Ok(Self(lock))),
             Err((file, Errno::EWOULDBLOCK)) => Ok(Err(file)),
             Err((_, error)) => Err(error.into()),

@@ -16,8 +16,8 @@ use std::time::Instant;
 use crossbeam_channel::RecvTimeoutError;
 use windows_sys::Win32::Foundation::{CloseHandle, ERROR_LOCK_VIOLATION, FILETIME, HANDLE, WAIT_TIMEOUT};
 use windows_sys::Win32::Storage::FileSystem::{
-    FILE_ATTRIBUTE_REPARSE_POINT, FILE_FLAG_OPEN_REPARSE_POINT, GetDiskFreeSpaceExW, LOCKFILE_EXCLUSIVE_LOCK,
-    LOCKFILE_FAIL_IMMEDIATELY, LockFileEx,
+    FILE_ATTRIBUTE_REPARSE_POINT, FILE_FLAG_OPEN_REPARSE_POINT, GetDiskFreeSpaceExW, LOCK_FILE_FLAGS,
+    LOCKFILE_EXCLUSIVE_LOCK, LOCKFILE_FAIL_IMMEDIATELY, LockFileEx,
 };
 use windows_sys::Win32::System::IO::OVERLAPPED;
 use windows_sys::Win32::System::Threading::{
@@ -168,11 +168,20 @@ pub struct FileLock(File);
 impl FileLock {
     /// Takes the lock, or gives the file back when another process holds it.
     pub fn try_new(file: File) -> io::Result<Result<Self, File>> {
+        Self::try_lock(file, LOCKFILE_EXCLUSIVE_LOCK)
+    }
+
+    /// Takes a lock that several may hold at once, or gives the file back when somebody holds the other kind.
+    pub fn try_shared(file: File) -> io::Result<Result<Self, File>> {
+        Self::try_lock(file, 0)
+    }
+
+    fn try_lock(file: File, kind: LOCK_FILE_FLAGS) -> io::Result<Result<Self, File>> {
         // SAFETY: an all-zero OVERLAPPED is the documented start value.
         let mut overlapped: OVERLAPPED = unsafe { std::mem::zeroed() };
         // The locked byte lies far behind the text, so that others can read who holds the lock.
         overlapped.Anonymous.Anonymous.OffsetHigh = 1;
-        let flags = LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY;
+        let flags = kind | LOCKFILE_FAIL_IMMEDIATELY;
         // SAFETY: the handle is open and `overlapped` outlives the call, which doesn't return before it is done.
         let locked = unsafe { LockFileEx(file.as_raw_handle() as HANDLE, flags, 0, 1, 0, &mut overlapped) };
         if locked != 0 {

@@ -1,10 +1,12 @@
 //! One agent on one data_dir, and pidfiles that lie.
 
 use crate::support::agent::{Agent, Running};
+use crate::support::docker::wait_until;
 use crate::support::secs;
 use crate::support::server::FakeServer;
 use std::fs;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 fn started(agent: &Agent, server: &FakeServer) -> Running {
     let before = server.heartbeats().len();
@@ -83,7 +85,11 @@ impl Bystander {
     fn start() -> Self {
         // It waits for its input, which ends with us at the latest.
         let child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
-        Self(child.expect("start `cat`"))
+        let bystander = Self(child.expect("start `cat`"));
+        // Start times are told apart by hundredths of a second. A pid comes back much later.
+        let since = Instant::now();
+        wait_until("the clock to go on", secs(1), || since.elapsed() > Duration::from_millis(30));
+        bystander
     }
 
     fn is_alive(&mut self) -> bool {
@@ -102,8 +108,12 @@ impl Drop for Bystander {
 fn with_stale_pid(server: &FakeServer, bystander: &Bystander) -> Agent {
     let agent = Agent::builder(server).without_engine().build();
     started(&agent, server).kill9();
+    let own = fs::read_to_string(agent.data_dir().join("agent.pid")).expect("the agent's pid");
     for name in ["agent.pid", "agent.lock"] {
-        fs::write(agent.data_dir().join(name), format!("{}\n", bystander.0.id())).expect("write a stale pid");
+        let path = agent.data_dir().join(name);
+        let text = fs::read_to_string(&path).expect("what a killed agent leaves");
+        assert!(text.starts_with(own.trim()), "{text:?}");
+        fs::write(path, text.replacen(own.trim(), &bystander.0.id().to_string(), 1)).expect("write a stale pid");
     }
     agent
 }
@@ -123,6 +133,21 @@ fn stop_leaves_another_process_alone_and_clears_the_stale_file_away() {
     agent.run(&["stop"]).expect_code(0).expect_stdout("The agent is not running.\n");
     assert!(bystander.is_alive());
     assert!(!agent.data_dir().join("agent.pid").exists());
+}
+
+/// Between its lock and its first word an agent's lock file still holds what the one before it wrote.
+#[cfg(unix)]
+#[test]
+fn stop_does_not_take_a_stale_pid_for_that_of_the_locks_holder() {
+    use nix::fcntl::{Flock, FlockArg};
+    let (server, mut bystander) = (FakeServer::start(), Bystander::start());
+    let agent = with_stale_pid(&server, &bystander);
+    let file = fs::File::open(agent.data_dir().join("agent.lock")).unwrap();
+    let _lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error).unwrap();
+    let stop = agent.run(&["stop"]);
+    stop.expect_code(1).expect_stderr("its pid can't be read");
+    agent.run(&["status"]).expect_code(0).expect_stdout("Running: yes\n");
+    assert!(bystander.is_alive());
 }
 
 #[test]
