@@ -379,10 +379,25 @@ impl Store {
 
     /// Forgets a task altogether.
     pub fn remove(&self, key: &TaskKey) -> io::Result<()> {
-        match fs::remove_dir_all(self.root.join(key.as_str())) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+        ignore_missing(fs::remove_dir_all(self.root.join(key.as_str())))
+    }
+
+    /// Removes what a crash has left of records that were never written whole: the offer is on the disk before the
+    /// Server is asked for the task, so nobody waits for these. For the agent that holds the data_dir.
+    pub fn remove_unwritten(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.root)? {
+            let dir = entry?.path();
+            if !dir.is_dir() || dir.join("record.json").exists() {
+                continue;
+            }
+            // A folder that holds anything else stays as it is.
+            let removed =
+                ignore_missing(fs::remove_file(dir.join("record.json.tmp"))).and_then(|()| fs::remove_dir(&dir));
+            if let Err(error) = removed {
+                log::warn!("`{}` holds no record and can't be removed: {error}", dir.display());
+            }
         }
+        Ok(())
     }
 
     /// Reads every record, the earliest offer first.
@@ -401,6 +416,13 @@ impl Store {
         }
         loaded.sort_by_key(|(_, record)| record.offered_at);
         Ok(Loaded { tasks: loaded, broken })
+    }
+}
+
+fn ignore_missing(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -448,6 +470,23 @@ mod tests {
         assert!(TaskKey::of(&"x".repeat(129)).is_none());
         assert!(TaskKey::of(&"/".repeat(10_000_000)).is_none());
         assert!(TaskKey::of(&"x".repeat(128)).is_some());
+    }
+
+    #[test]
+    fn a_record_that_was_never_written_whole_goes_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let whole = Record::of_offer(task("whole"), "s", "http://h");
+        store.create(&TaskKey::of("whole").unwrap(), &whole).unwrap();
+        for (key, file) in [("whole", "record.json.tmp"), ("half", "record.json.tmp"), ("other", "stdout.log")] {
+            fs::create_dir_all(dir.path().join("tasks").join(key)).unwrap();
+            fs::write(dir.path().join("tasks").join(key).join(file), "{").unwrap();
+        }
+        fs::create_dir(dir.path().join("tasks/empty")).unwrap();
+        store.remove_unwritten().unwrap();
+        let left = fs::read_dir(dir.path().join("tasks")).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(left.collect::<HashSet<_>>(), HashSet::from(["whole".into(), "other".into()]));
+        assert_eq!(store.load_all().unwrap().tasks.len(), 1);
     }
 
     #[test]

@@ -404,6 +404,7 @@ impl Scheduler {
 
     /// Takes up what an earlier run has left and returns how many tasks of that take a worker.
     fn recover(&mut self) -> io::Result<usize> {
+        self.store.remove_unwritten()?;
         let Loaded { tasks, broken } = self.store.load_all()?;
         for (dir, error) in broken {
             log::error!("the record in `{}` can't be read and is left alone: {error}", dir.display());

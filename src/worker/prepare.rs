@@ -33,7 +33,11 @@ impl From<Halt> for Trouble {
 
 impl Run<'_> {
     pub(super) fn prepare(&mut self) -> Result<(), Halt> {
-        match self.fill_workspace() {
+        let filled = self.fill_workspace();
+        if matches!(filled, Err(Trouble::Task(_) | Trouble::Stopped)) {
+            self.drop_partial_download();
+        }
+        match filled {
             Ok(()) => self.advance(Phase::Prepared),
             Err(Trouble::Task(message)) => {
                 log::warn!("task {}: {message}", self.key());
@@ -41,6 +45,17 @@ impl Run<'_> {
             }
             Err(Trouble::Halt(halt)) => Err(halt),
             Err(Trouble::Stopped) => self.end_before_start(String::new()),
+        }
+    }
+
+    /// What has come of an input that nobody needs any more may be large.
+    fn drop_partial_download(&self) {
+        let part = self.files.partial_download();
+        match fs::remove_file(&part) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                log::warn!("task {}: `{}` can't be removed: {error}", self.key(), part.display());
+            }
+            _ => {}
         }
     }
 
