@@ -236,6 +236,7 @@ fn replaced(kind: Kind) -> Vec<Case> {
     let created = Act::Kill(Point::Docker(Verb::Run, 1, How::Created));
     let mut points = docker(Verb::Inspect, 1, &ASKED);
     points.extend(docker(Verb::Rm, 1, &ORDERED));
+    points.extend(docker(Verb::Rm, 1, &[How::Late]));
     let case = |point| {
         let acts = vec![created, Act::Kill(point), Act::Revive];
         Case { kind, held: false, acts, due: due(kind) }

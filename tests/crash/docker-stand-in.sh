@@ -97,7 +97,20 @@ raced)
     docker "$@"
     kill_agent
     ;;
-# The same, and the agent is killed when it follows that container.
+# `rm` of a container that is to be replaced: the client outlives the agent, and its request is slow to leave. By then
+# the next agent has replaced the container.
+late)
+    container=$(docker inspect --format '{{.Name}}' "$name")
+    old=$(docker inspect --format '{{.Id}}' "$name")
+    kill_agent
+    for _ in $(seq 200); do
+        now=$(docker inspect --format '{{.Id}}' "$container" 2>/dev/null) || continue
+        [ "$now" = "$old" ] || break
+        sleep 0.01
+    done
+    exec docker "$@"
+    ;;
+# The same as `raced`, and the agent is killed when it follows that container.
 raced-on)
     echo 'follow 1 midway' >"$here/armed"
     docker start "$name" >/dev/null

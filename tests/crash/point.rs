@@ -60,6 +60,7 @@ pub enum How {
     Midway,
     Raced,
     RacedOn,
+    Late,
 }
 
 impl How {
@@ -76,6 +77,7 @@ impl How {
             Self::Midway => "midway",
             Self::Raced => "raced",
             Self::RacedOn => "raced-on",
+            Self::Late => "late",
         }
     }
 }
