@@ -74,6 +74,8 @@ pub enum Status {
 /// What the engine knows of a container.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Container {
+    /// Its id: another container that gets its name later has another one.
+    pub id: String,
     /// Its phase of life.
     pub status: Status,
     /// The exit status of its first process; meaningful once it has ended.
@@ -131,7 +133,7 @@ impl Docker {
 
     /// What the engine knows of the container with this name, or `None` if there is none.
     pub fn inspect(&self, name: &str) -> Result<Option<Container>, DockerError> {
-        const FORMAT: &str = r#"{"State":{{json .State}},"Labels":{{json .Config.Labels}}}"#;
+        const FORMAT: &str = r#"{"Id":{{json .Id}},"State":{{json .State}},"Labels":{{json .Config.Labels}}}"#;
         let inspected = self.ask(&["inspect", "--type", "container", "--format", FORMAT, name], ASK)?;
         if inspected.success {
             return parse_inspect(&inspected.stdout)
@@ -155,7 +157,7 @@ impl Docker {
         self.command(&["stop", "-t", STOP_GRACE, name], STOP)
     }
 
-    /// Removes a container that isn't running; the engine refuses one that is.
+    /// Removes a container, by its name or id, that isn't running; the engine refuses one that is.
     pub fn remove(&self, name: &str) -> Result<(), DockerError> {
         self.command(&["rm", "-v", name], ASK)
     }
@@ -211,6 +213,7 @@ fn parse_inspect(text: &str) -> Result<Container, serde_json::Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Inspected {
+        id: String,
         state: State,
         #[serde(default)]
         labels: Option<HashMap<String, String>>,
@@ -230,8 +233,9 @@ fn parse_inspect(text: &str) -> Result<Container, serde_json::Error> {
         #[serde(rename = "FinishedAt", default)]
         finished_at: String,
     }
-    let Inspected { state, labels } = serde_json::from_str(text)?;
+    let Inspected { id, state, labels } = serde_json::from_str(text)?;
     Ok(Container {
+        id,
         status: state.status,
         exit_code: state.exit_code,
         oom_killed: state.oom_killed,
@@ -253,7 +257,7 @@ mod tests {
     use jiff::Timestamp;
     use std::time::Duration;
 
-    const EXITED: &str = r#"{"State":{"Status":"exited","Running":false,"Paused":false,"Restarting":false,
+    const EXITED: &str = r#"{"Id":"c1","State":{"Status":"exited","Running":false,"Paused":false,"Restarting":false,
         "OOMKilled":true,"Dead":false,"Pid":0,"ExitCode":137,"Error":"","StartedAt":"2026-01-02T03:04:05.5Z",
         "FinishedAt":"2026-01-02T03:04:07.750Z"},"Labels":{"open-aaas.instance":"i1","x":"y"}}"#;
 
@@ -262,7 +266,7 @@ mod tests {
         let container = parse_inspect(EXITED).unwrap();
         assert_eq!((container.status, container.exit_code, container.oom_killed), (Status::Exited, 137, true));
         assert_eq!(container.ran_for(Timestamp::now()), Duration::from_millis(2250));
-        assert_eq!(container.instance.as_deref(), Some("i1"));
+        assert_eq!((container.id.as_str(), container.instance.as_deref()), ("c1", Some("i1")));
     }
 
     #[test]
@@ -278,7 +282,7 @@ mod tests {
 
     #[test]
     fn an_answer_of_another_shape_is_an_error() {
-        for text in ["", "null", "{}", r#"{"State":{"Status":"dancing"}}"#] {
+        for text in ["", "null", "{}", r#"{"Id":"c1","State":{"Status":"dancing"}}"#] {
             assert!(parse_inspect(text).is_err(), "{text}");
         }
     }

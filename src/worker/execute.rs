@@ -175,10 +175,11 @@ impl Run<'_> {
                 }
                 // Its client died between making and starting it. Without `-f`, docker refuses to remove a container
                 // that runs after all. The record says what is going on, so that a crash in the middle isn't taken for
-                // a container that somebody else has removed.
+                // a container that somebody else has removed. The id is named, not the name: an `rm` of an earlier run
+                // of ours that comes late must not remove the container that we make in its place.
                 self.record.replacing = true;
                 self.save()?;
-                match self.shop.docker.remove(name) {
+                match self.shop.docker.remove(&container.id) {
                     Ok(()) => {
                         self.remove_cid()?;
                         self.record.replacing = false;
