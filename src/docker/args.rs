@@ -153,7 +153,6 @@ fn text(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Bind, RunSpec};
-    use crate::logging::is_shown;
 
     fn spec() -> RunSpec {
         RunSpec {
@@ -229,6 +228,7 @@ mod tests {
     #[test]
     fn a_shell_reads_the_line_back_as_the_same_words() {
         use super::shell_line;
+        use crate::logging::is_shown;
         let words = [
             "",
             "plain",

@@ -1,6 +1,10 @@
 //! The program's command line, its configuration file and its talk with the Server, seen from outside.
 //!
 //! None of these tests needs a Docker engine: their agents reach none, and so accept no task.
+//!
+//! Signals and shell scripts are Unix: on Windows this target is empty.
+
+#![cfg(unix)]
 
 mod authorization;
 mod config_errors;

@@ -1,6 +1,10 @@
 //! The real program with the fake Server and a real Docker engine.
 //!
 //! A missing engine fails these tests.
+//!
+//! Signals and shell scripts are Unix: on Windows this target is empty.
+
+#![cfg(unix)]
 
 mod adoption;
 mod cancel;
