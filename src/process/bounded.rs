@@ -28,6 +28,8 @@ pub struct BoundedLog {
     pending: Vec<u8>,
 }
 
+/// Stands between our beginning of the output and what the engine has kept of it.
+const AWAY: &[u8] = "\n[… the agent was away: what follows may leave out or repeat some output …]\n".as_bytes();
 /// How much of the beginning is compared to see whether a replay starts where the earlier log did.
 const COMPARED: usize = 4096;
 
@@ -123,17 +125,28 @@ impl BoundedLog {
         } else {
             // The part between our beginning and the engine's is unknown, so nothing more may go to the head.
             self.remove_segments();
-            let kept = fs::metadata(&self.path).map_or(0, |meta| meta.len()).min(self.head_room);
+            let kept = self.own_beginning();
             let reopened = OpenOptions::new().append(true).open(&self.path).and_then(|file| {
                 file.set_len(kept)?;
                 Ok(file)
             });
             self.head = self.keep(reopened);
             self.head_room = 0;
-            let mark = "\n[… the agent was away: what follows may leave out or repeat some output …]\n";
-            self.append_head(mark.as_bytes());
+            self.append_head(AWAY);
         }
         self.put(&pending);
+    }
+
+    /// How long the beginning is that stays before a replay. What an earlier replay had put behind it goes with that
+    /// one, or the output would stand here once more for each.
+    fn own_beginning(&self) -> u64 {
+        let mut beginning = Vec::new();
+        let read = File::open(&self.path).and_then(|file| file.take(self.head_room).read_to_end(&mut beginning));
+        if read.is_err() {
+            return 0;
+        }
+        let replayed = beginning.windows(AWAY.len()).position(|part| part == AWAY);
+        replayed.unwrap_or(beginning.len()) as u64
     }
 
     fn put(&mut self, bytes: &[u8]) {
@@ -313,6 +326,22 @@ mod tests {
         log.finish();
         let text = fs::read_to_string(path).unwrap();
         assert!(text.starts_with("line 1\n\n[…") && text.ends_with("]\nline 8\nline 9\n"), "{text}");
+    }
+
+    #[test]
+    fn a_replay_takes_the_place_of_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("stderr.log");
+        fs::write(&path, "docker: a warning\nline 1\n").unwrap();
+        for lines in ["line 1\nline 2\n", "line 1\nline 2\nline 3\n"] {
+            let mut log = BoundedLog::replay(path.clone(), 1000, 1000);
+            log.write(lines.as_bytes());
+            log.finish();
+        }
+        let text = fs::read_to_string(path).unwrap();
+        assert!(text.starts_with("docker: a warning\nline 1\n\n[…"), "{text}");
+        assert!(text.ends_with("…]\nline 1\nline 2\nline 3\n"), "{text}");
+        assert_eq!(text.matches("line 2").count(), 1, "{text}");
     }
 
     #[test]
