@@ -44,6 +44,12 @@ pub enum Act {
     Prune,
     /// The task is cancelled.
     Cancel,
+    /// The input files are no longer on the Server.
+    NoInputs,
+    /// The input files come to a standstill in the middle.
+    SlowInputs,
+    /// Of the record, the first writing of which a crash has cut off, there is a part.
+    HalfRecord,
     /// The agent is started, and not killed any more.
     Revive,
     /// The agent follows the running container.

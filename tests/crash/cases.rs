@@ -6,7 +6,7 @@
 //! container's end, with a container that would wait for ever.
 
 use crate::act::{Act, Case, Kind};
-use crate::due::Due;
+use crate::due::{Due, Message};
 use crate::point::Call::{
     Accept, AcceptAfterRefusal, CancellingPoll, Complete, Download, Heartbeat, List, Poll, Upload,
 };
@@ -25,6 +25,7 @@ pub fn all() -> Vec<Case> {
         cases.extend(in_doubt_twice(kind));
         cases.extend(replaced(kind));
     }
+    cases.extend(half_done());
     cases.extend(cancelled_while_running());
     cases.extend(cancelled_while_away());
     cases
@@ -257,6 +258,25 @@ fn replaced(kind: Kind) -> Vec<Case> {
         cases.extend(unknown(kind, acts, true));
     }
     cases
+}
+
+/// What a kill has left half done is not needed any more.
+fn half_done() -> Vec<Case> {
+    let half_an_input = Act::Kill(Point::Request(Download(2), Receiving));
+    let never_begun = |due: Due| Due { begun: 0..=0, files: Some(&[]), printed: false, ..due };
+    let not_fetched = Due { message: Message::Contains("`data.bin` can't be fetched"), ..never_begun(Due::failure()) };
+    let no_offer = Act::Kill(Point::Request(Poll, After));
+    let rows = [
+        (Kind::Failure, vec![half_an_input, Act::NoInputs, Act::Revive], not_fetched),
+        (Kind::Cancel, vec![half_an_input, Act::SlowInputs, Act::Cancel, Act::Revive], never_begun(Due::cancelled())),
+        (Kind::Success, vec![no_offer, Act::HalfRecord, Act::Revive], Due::success()),
+        (
+            Kind::Cancel,
+            vec![no_offer, Act::HalfRecord, Act::Cancel, Act::Revive],
+            Due { reports: 0, ..never_begun(Due::cancelled()) },
+        ),
+    ];
+    rows.map(|(kind, acts, due)| Case { kind, held: false, acts, due }).into()
 }
 
 /// A task that is cancelled while it runs, and an agent that is killed on the way to saying so.

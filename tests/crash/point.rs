@@ -83,7 +83,7 @@ impl How {
 }
 
 /// Bytes of a request's body that come before the agent is killed, and of an answer's.
-const PART: u16 = 1000;
+pub const PART: u16 = 1000;
 
 impl Call {
     fn requests(self, server: &Control, task: &str) -> Match {

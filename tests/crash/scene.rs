@@ -2,12 +2,12 @@
 
 use crate::act::{Act, Case, Kind};
 use crate::due::{BROKEN, check, phase};
-use crate::point::{self, Point};
+use crate::point::{self, PART, Point};
 use crate::stand_in::StandIn;
 use crate::support::agent::{Agent, Running};
 use crate::support::docker::{container_name, container_state, docker, wait_until};
 use crate::support::secs;
-use crate::support::server::{FakeServer, TaskSpec};
+use crate::support::server::{FakeServer, Fault, Match, TaskSpec};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
@@ -115,6 +115,14 @@ impl Scene {
                 docker(&["rm", &name]);
             }
             Act::Cancel => self.server.cancel(&self.task),
+            Act::NoInputs => drop(self.server.fault(Match::path("download"), Fault::status(404))),
+            Act::SlowInputs => drop(self.server.fault(Match::path("download"), Fault::StallAnswer(PART.into()))),
+            Act::HalfRecord => {
+                let folder = self.agent.data_dir().join("tasks").join(&self.task);
+                let _ = fs::remove_dir_all(&folder);
+                fs::create_dir(&folder).expect("make the folder of a record");
+                fs::write(folder.join("record.json.tmp"), "{\"task\": {\"id\":").expect("write half a record");
+            }
             Act::Revive => *life = Some(self.agent.start()),
             Act::Followed => {
                 let life = life.as_mut().expect("an agent that lives");
