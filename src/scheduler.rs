@@ -37,13 +37,13 @@ const GAP: Duration = Duration::from_secs(50);
 /// How long tasks that are new to us are left alone after such a gap, so that twins get theirs back.
 const HOLD: Duration = Duration::from_secs(15);
 /// How long a container may take to end, and a result to be delivered, when the agent has to leave.
-const ENDING_PATIENCE: Duration = Duration::from_millis(2500);
-const LEAVE_PATIENCE: Duration = Duration::from_millis(3500);
+const ENDING_PATIENCE: Duration = Duration::from_millis(3300);
+const LEAVE_PATIENCE: Duration = Duration::from_millis(3800);
 /// How long no new task is taken after a container that couldn't be started; it doubles with each in a row.
 const AFTER_FAILED_START: Duration = Duration::from_secs(10);
 const LONGEST_AFTER_FAILED_STARTS: Duration = Duration::from_secs(300);
-/// How long the last heartbeat may take.
-const LAST_HEARTBEAT: Duration = Duration::from_secs(1);
+/// How long the last heartbeat may take: all has to fit into five seconds (README, Stop Service).
+const LAST_HEARTBEAT: Duration = Duration::from_millis(800);
 
 /// What the scheduler is made of.
 pub struct Parts {

@@ -181,6 +181,19 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
+fn a_container_that_is_about_to_end_is_waited_for() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = begun(&server);
+    running.signal(Signal::SIGTERM);
+    running.wait_log("leaving", secs(2));
+    tally::release(&agent, &id);
+    assert_eq!(running.wait_exit(secs(5)).code(), Some(0));
+    assert_eq!(server.task(&id).status, Status::Completed, "it is reported before the agent leaves");
+    assert!(!running.log().contains("go on"), "{}", running.log());
+    tally::wait_done_once(&server, &agent, &id);
+}
+
+#[test]
 fn a_delivery_in_progress_is_finished_first() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
