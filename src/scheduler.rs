@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::budget::Purpose;
 use crate::client::{Client, ClientError};
@@ -21,7 +21,7 @@ use crate::monitor::{Machine, Monitor, Suspect};
 use crate::protocol::{AgentStatus, Load};
 use crate::record::{Loaded, Phase, Record, Store, TaskFiles, TaskKey};
 use crate::retry::Backoff;
-use crate::state::{State, StateFile};
+use crate::state::{ServerTrouble, State, StateFile};
 use crate::worker::{self, Happened, Job, News, Order, PutDown, Shop};
 use intake::Orphan;
 use table::{Stage, Table};
@@ -36,6 +36,10 @@ const UNAUTHORIZED: Duration = Duration::from_secs(30);
 const GAP: Duration = Duration::from_secs(50);
 /// How long tasks that are new to us are left alone after such a gap, so that twins get theirs back.
 const HOLD: Duration = Duration::from_secs(15);
+/// A result that has waited for so long is said loudly, and how often (after a start, soon).
+const OVERDUE: SignedDuration = SignedDuration::from_hours(24);
+const OVERDUE_LOOK: Duration = Duration::from_secs(600);
+const FIRST_OVERDUE_LOOK: Duration = Duration::from_secs(10);
 /// How long a container may take to end, and a result to be delivered, when the agent has to leave.
 const ENDING_PATIENCE: Duration = Duration::from_millis(3300);
 const LEAVE_PATIENCE: Duration = Duration::from_millis(3800);
@@ -72,12 +76,16 @@ pub struct Scheduler {
     suspicions: Sender<Suspect>,
     signals: Receiver<()>,
     state: State,
+    /// What the file holds.
+    published: Option<State>,
     state_file: StateFile,
     /// Why no new task is accepted, if so.
     closed: Option<String>,
     heartbeat_due: Instant,
     acknowledged: Option<Instant>,
-    server_trouble: Option<String>,
+    server_trouble: Option<ServerTrouble>,
+    /// When results that wait for long are looked for.
+    overdue_due: Instant,
     poll_due: Instant,
     polled: Instant,
     /// Before this the Server doesn't want to be polled, whatever happens here.
@@ -117,12 +125,20 @@ impl Scheduler {
             machines,
             suspicions,
             signals,
-            state: State { started_at: Timestamp::now(), last_heartbeat_at },
+            state: State {
+                pid: std::process::id(),
+                started_at: Timestamp::now(),
+                last_heartbeat_at,
+                server_trouble: None,
+                not_accepting: None,
+            },
+            published: None,
             state_file,
             closed: Some("engine, mounts and disk haven't been looked at yet".to_owned()),
             heartbeat_due: now,
             acknowledged: None,
             server_trouble: None,
+            overdue_due: now + FIRST_OVERDUE_LOOK,
             poll_due: now,
             polled: now,
             poll_not_before: now,
@@ -158,9 +174,13 @@ impl Scheduler {
             if self.signals.try_recv().is_ok() {
                 break;
             }
+            self.publish();
             let now = Instant::now();
             if self.heartbeat_due <= now {
                 self.heartbeat();
+            } else if self.overdue_due <= now {
+                self.overdue_due = now + OVERDUE_LOOK;
+                self.say_overdue();
             } else if self.may_reclaim() && self.reclaim_due <= now {
                 match self.desk.take_room(Purpose::Intake) {
                     Ok(()) => self.reclaim_next(),
@@ -187,7 +207,7 @@ impl Scheduler {
 
     /// Sleeps until something is due or comes. Returns whether it was a signal.
     fn wait(&mut self) -> bool {
-        let mut next = self.heartbeat_due;
+        let mut next = self.heartbeat_due.min(self.overdue_due);
         if self.may_reclaim() {
             next = next.min(self.reclaim_due);
         }
@@ -321,9 +341,6 @@ impl Scheduler {
         }
         self.acknowledged = Some(now);
         self.state.last_heartbeat_at = Some(wall);
-        if let Err(error) = self.state_file.save(&self.state) {
-            log::debug!("status.json can't be written: {error}");
-        }
         if self.server_trouble.take().is_some() {
             log::info!("the Server answers again");
             self.table.wake_deliveries();
@@ -355,9 +372,48 @@ impl Scheduler {
         } else {
             error.to_string()
         };
-        if self.server_trouble.as_ref() != Some(&text) {
-            log::warn!("{text}; trying again");
-            self.server_trouble = Some(text);
+        let trouble = ServerTrouble { unauthorized: error.is_unauthorized(), message: text };
+        if self.server_trouble.as_ref() != Some(&trouble) {
+            log::warn!("{}; trying again", trouble.message);
+            self.server_trouble = Some(trouble);
+        }
+    }
+
+    /// Brings `status.json` up to date.
+    fn publish(&mut self) {
+        self.state.server_trouble.clone_from(&self.server_trouble);
+        let waits_after_failure = self.closed_until.is_some_and(|until| Instant::now() < until);
+        self.state.not_accepting = self.closed.clone().or_else(|| {
+            waits_after_failure
+                .then(|| "a container couldn't be started a moment ago; soon one task is tried".to_owned())
+        });
+        if self.published.as_ref() == Some(&self.state) {
+            return;
+        }
+        // What can't be written is tried again with the next change: on a full disk every round would fail.
+        self.published = Some(self.state.clone());
+        if let Err(error) = self.state_file.save(&self.state) {
+            log::debug!("status.json can't be written: {error}");
+        }
+    }
+
+    /// A result is kept for as long as it takes, but somebody should look why it takes so long.
+    fn say_overdue(&self) {
+        let now = Timestamp::now();
+        let waiting = self.table.keys().into_iter().filter(|key| self.table.phase(key) >= Phase::Exited);
+        let ends = waiting.filter_map(|key| {
+            // What can't be read is said where it is taken up.
+            let ended = self.store.task(&key).load().ok()??.ending?.at;
+            (now.duration_since(ended) >= OVERDUE).then_some((ended, key))
+        });
+        let overdue: Vec<(Timestamp, TaskKey)> = ends.collect();
+        if let Some((ended, key)) = overdue.iter().min() {
+            log::error!(
+                "{} result(s) have been waiting for delivery for over a day; the oldest is that of task {key}, for {} h{}",
+                overdue.len(),
+                now.duration_since(*ended).as_hours(),
+                self.table.reason(key).map(|why| format!(": {why}")).unwrap_or_default()
+            );
         }
     }
 

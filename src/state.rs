@@ -1,4 +1,6 @@
 //! What the running agent leaves for others to read, and for its own next start: `{data_dir}/status.json`.
+//!
+//! It is replaced whenever something in it changes. `status` shows it while the agent runs.
 
 use std::fs;
 use std::io;
@@ -8,13 +10,31 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// The contents of `status.json`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
+    /// The agent's process id: tells its words from those of an earlier one.
+    #[serde(default)]
+    pub pid: u32,
     /// When this agent was started.
     pub started_at: Timestamp,
     /// When the Server last acknowledged a heartbeat: after a long gap it may have given our tasks to others
     /// (PROTOCOL 3), over restarts too.
     pub last_heartbeat_at: Option<Timestamp>,
+    /// What is wrong between the Server and us, while something is.
+    #[serde(default)]
+    pub server_trouble: Option<ServerTrouble>,
+    /// Why no new task is accepted, while none is.
+    #[serde(default)]
+    pub not_accepting: Option<String>,
+}
+
+/// Why the Server doesn't take our heartbeats.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerTrouble {
+    /// Whether a person has to register the agent again: nothing else helps.
+    pub unauthorized: bool,
+    /// What went wrong, and what to do about it.
+    pub message: String,
 }
 
 /// The file.

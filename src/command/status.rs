@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use super::{Done, Failure};
 use crate::config::Config;
 use crate::instance;
+use crate::state::{ServerTrouble, State, StateFile};
 
 /// What the exit status says where no agent runs.
 const NOT_RUNNING: u8 = 3;
@@ -36,8 +37,31 @@ pub fn status(file: &Path) -> Done {
         Some(None) => println!("Running: yes"),
         None => println!("Running: no"),
     }
+    let state =
+        running.and_then(|pid| StateFile::of(&config.paths.data_dir).load().filter(|state| Some(state.pid) == pid));
+    if let Some(state) = state {
+        show(&state);
+    }
     for warning in &config.warnings {
         eprintln!("{warning}");
     }
     Ok(if running.is_some() { ExitCode::SUCCESS } else { ExitCode::from(NOT_RUNNING) })
+}
+
+/// What the running agent says of itself.
+fn show(state: &State) {
+    match &state.server_trouble {
+        Some(ServerTrouble { unauthorized: true, message }) => println!("Server: unauthorized: {message}"),
+        Some(ServerTrouble { message, .. }) => println!("Server: trouble: {message}"),
+        None if state.last_heartbeat_at.is_some() => println!("Server: reached"),
+        None => println!("Server: not reached yet"),
+    }
+    match state.last_heartbeat_at {
+        Some(at) => println!("Last heartbeat: {at:.0}"),
+        None => println!("Last heartbeat: none yet"),
+    }
+    match &state.not_accepting {
+        Some(why) => println!("Accepting tasks: no: {why}"),
+        None => println!("Accepting tasks: yes"),
+    }
 }

@@ -149,6 +149,11 @@ impl Table {
         entry.stage = Stage::Waiting { until: Instant::now() + pause, for_server: retry_after.is_none() };
     }
 
+    /// Why a task was put off last, if it was.
+    pub fn reason(&self, key: &TaskKey) -> Option<&str> {
+        self.entries.get(key).map(|entry| entry.said.as_str()).filter(|said| !said.is_empty())
+    }
+
     /// Makes everything due that waits for the Server.
     pub fn wake_deliveries(&mut self) {
         for entry in self.entries.values_mut() {

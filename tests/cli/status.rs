@@ -2,8 +2,11 @@
 
 use crate::folder::names_in;
 use crate::support::agent::Agent;
+use crate::support::docker::wait_until;
 use crate::support::secs;
 use crate::support::server::FakeServer;
+use serde_json::{Value, json};
+use std::fs;
 
 /// The seed README's lines for this agent, and ours below them.
 fn lines(agent: &Agent, server: &FakeServer, registration: [&str; 2], running: &str) -> String {
@@ -46,13 +49,50 @@ fn an_agent_that_does_not_run() {
 fn an_agent_that_runs() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().config(EXECUTOR).build();
-    let running = agent.start();
-    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    let mut running = agent.start();
+    running.wait_log("no new task is accepted", secs(10));
+    server.wait_until("two heartbeats", secs(10), |server| server.heartbeats().len() >= 2);
     let status = agent.run(&["status"]);
     status.expect_code(0);
     let (service_id, _) = server.service();
-    let pid = format!("Running: yes, pid {}", running.pid());
-    assert_eq!(status.stdout, lines(&agent, &server, ["Registered", &service_id], &pid));
+    let told: Value = serde_json::from_slice(&fs::read(agent.data_dir().join("status.json")).unwrap()).unwrap();
+    let at = told["last_heartbeat_at"].as_str().unwrap().split('.').next().unwrap();
+    let why = told["not_accepting"].as_str().unwrap();
+    assert!(why.contains("the Docker engine can't be reached"), "{why}");
+    let below = format!(
+        "Running: yes, pid {}\nServer: reached\nLast heartbeat: {at}Z\nAccepting tasks: no: {why}",
+        running.pid()
+    );
+    assert_eq!(status.stdout, lines(&agent, &server, ["Registered", &service_id], &below));
+}
+
+#[test]
+fn an_agent_whose_key_is_not_good_any_more() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    let mut running = agent.start();
+    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    let (service_id, _) = server.service();
+    server.revoke_key(&service_id);
+    running.wait_log("answered 401", secs(30));
+    let mut shown = String::new();
+    wait_until("`status` to say so", secs(5), || {
+        shown = agent.run(&["status"]).stdout;
+        shown.contains("\nServer: unauthorized: the Server answered 401") && shown.contains("agent-core register")
+    });
+    assert!(shown.contains("\nLast heartbeat: 20"), "{shown}");
+}
+
+#[test]
+fn what_an_earlier_agent_left_is_not_shown() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    agent.start().kill9();
+    let stale = json!({"pid": 1, "started_at": "2026-01-01T00:00:00Z", "last_heartbeat_at": "2026-01-01T00:00:00Z"});
+    agent.write("data/status.json", stale.to_string());
+    let status = agent.run(&["status"]);
+    status.expect_code(3);
+    assert!(status.stdout.ends_with("Running: no\n"), "{}", status.stdout);
 }
 
 #[test]

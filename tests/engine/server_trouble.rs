@@ -6,6 +6,9 @@ use crate::support::docker;
 use crate::support::secs;
 use crate::support::server::{Control, FakeServer, Fault, Match, Moment, Request};
 use crate::tally;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use std::fs;
 
 const RESULT: &str = "echo result > output/result.txt";
 
@@ -208,4 +211,27 @@ fn a_revoked_key_is_named_once_and_loses_nothing() {
     let _running = agent.start();
     expect_result_once(&server, &agent, &id);
     docker::assert_no_containers(&id);
+}
+
+#[test]
+fn a_result_that_has_waited_for_a_day_is_said_loudly() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = begun(&server);
+    server.stop_listening();
+    tally::release(&agent, &id);
+    tally::wait_phase(&agent, &id, "exited");
+    running.kill9();
+    let mut record = agent.record(&id);
+    let ended: Timestamp = record["ending"]["at"].as_str().and_then(|at| at.parse().ok()).expect("a time");
+    record["ending"]["at"] = json!((ended - SignedDuration::from_hours(30)).to_string());
+    fs::write(agent.task_file(&id, "record.json"), record.to_string()).expect("write the record");
+
+    let mut running = agent.start();
+    running.wait_log("1 result(s) have been waiting for delivery for over a day", secs(30));
+    let log = running.log();
+    let line = log.lines().find(|line| line.contains("over a day")).expect("it was said");
+    assert!(line.contains("ERROR") && line.contains(&format!("that of task {id}, for 30 h: ")), "{line}");
+    assert!(line.contains("the Server can't be reached"), "{line}");
+    server.resume();
+    expect_result_once(&server, &agent, &id);
 }
