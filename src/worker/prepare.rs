@@ -14,6 +14,8 @@ use crate::workspace::input_names;
 
 /// How often a download is tried that fails while other calls succeed, before it counts as the file's fault.
 const TRIES: u32 = 5;
+/// How often a download of another length than announced is tried: a connection may have been cut.
+const WRONG_LENGTHS: u32 = 3;
 
 /// Why the workspace isn't complete.
 enum Trouble {
@@ -77,7 +79,7 @@ impl Run<'_> {
         let place = self.workspace.input(name);
         let part = self.files.partial_download();
         let mut backoff = Backoff::default();
-        let mut failures = 0;
+        let (mut failures, mut wrong_lengths) = (0, 0);
         loop {
             self.take_orders()?;
             if self.record.stop.is_some() {
@@ -90,7 +92,6 @@ impl Run<'_> {
             if self.record.stop.is_some() {
                 return Err(Trouble::Stopped);
             }
-            let answered = self.shop.client.answered();
             let error = match self.transfer(|client| download(client, file, &part))? {
                 Ok(()) => {
                     let moved = platform::open_to_all(&part).and_then(|()| fs::rename(&part, &place));
@@ -102,21 +103,31 @@ impl Run<'_> {
             if self.record.stop.is_some() {
                 return Err(Trouble::Stopped);
             }
-            let is_ours = matches!(error, ClientError::Local(_));
-            let is_final = !error.is_retryable() && !error.is_unauthorized();
-            // A failure says something about the file only if the Server can be reached at all.
             let says_nothing = error.is_unauthorized() || error.status() == Some(429);
-            let server_is_there = self.shop.client.answered() > answered && !says_nothing;
-            if server_is_there || matches!(error, ClientError::WrongLength { .. }) {
-                failures += 1;
-            }
-            let wrong_length_again = matches!(error, ClientError::WrongLength { .. }) && failures < 3;
-            if failures >= TRIES || (is_final && !wrong_length_again) || is_ours {
+            let is_final = match error {
+                ClientError::Local(_) => true,
+                ClientError::WrongLength { .. } => {
+                    wrong_lengths += 1;
+                    wrong_lengths >= WRONG_LENGTHS
+                }
+                _ => !error.is_retryable() && !error.is_unauthorized(),
+            };
+            if is_final {
                 return Err(Trouble::Task(format!("input file `{name}` can't be fetched: {error}")));
             }
             let pause = backoff.next(error.retry_after());
             log::warn!("task {}: input file `{name}`: {error}; trying again in {} s", self.key(), pause.as_secs());
+            let answered = self.shop.client.answered();
             self.pause(pause)?;
+            // A failure says something about the file only if the Server can be reached otherwise.
+            if self.shop.client.answered() > answered && !says_nothing {
+                failures += 1;
+            }
+            if failures >= TRIES {
+                return Err(Trouble::Task(format!(
+                    "input file `{name}` can't be fetched: {TRIES} tries failed while other calls succeeded: {error}"
+                )));
+            }
         }
     }
 }

@@ -7,6 +7,7 @@
 #![cfg(unix)]
 
 mod adoption;
+mod bad_files;
 mod cancel;
 mod capacity;
 mod container;

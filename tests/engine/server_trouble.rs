@@ -4,11 +4,13 @@
 use crate::support::agent::{Agent, Running};
 use crate::support::docker;
 use crate::support::secs;
-use crate::support::server::{Control, FakeServer, Fault, Match, Moment, Request};
+use crate::support::server::{Control, FakeServer, Fault, Match, Moment, Request, Status};
 use crate::tally;
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use std::fs;
+use std::thread;
 
 const RESULT: &str = "echo result > output/result.txt";
 
@@ -233,5 +235,79 @@ fn a_result_that_has_waited_for_a_day_is_said_loudly() {
     assert!(line.contains("ERROR") && line.contains(&format!("that of task {id}, for 30 h: ")), "{line}");
     assert!(line.contains("the Server can't be reached"), "{line}");
     server.resume();
+    expect_result_once(&server, &agent, &id);
+}
+
+/// A task whose every call of this kind meets these answers first, one after the other.
+fn survives(call: &str, faults: Vec<Fault>) {
+    let server = FakeServer::start();
+    let hits: Vec<_> = faults.into_iter().map(|fault| server.fault(Match::path(call).times(1), fault)).collect();
+    let agent = tally::agent(&server).build();
+    let _running = agent.start();
+    let id = server.submit(tally::waiting_task(RESULT).input("in.txt", b"input"));
+    tally::release(&agent, &id);
+    server.wait_for(&id, Status::Completed, secs(90));
+    assert!(hits.iter().all(|hit| server.fault_hits(*hit) == 1), "{call}: not every answer was met");
+    expect_result_once(&server, &agent, &id);
+}
+
+const CALLS: [&str; 5] = ["accept", "download", "list", "upload", "complete"];
+
+#[test]
+fn every_call_survives_pages_and_cut_answers() {
+    thread::scope(|scope| {
+        for call in CALLS {
+            scope.spawn(move || survives(call, vec![Fault::html(502), Fault::html(200), Fault::status(500)]));
+        }
+    });
+}
+
+#[test]
+fn every_call_survives_timeouts_limits_and_a_server_that_asks_for_time() {
+    let now = Timestamp::now().to_zoned(TimeZone::UTC);
+    let in_two_seconds =
+        now.saturating_add(SignedDuration::from_secs(2)).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    thread::scope(|scope| {
+        for call in CALLS {
+            let date = in_two_seconds.as_str();
+            scope.spawn(move || {
+                let asked = [
+                    Fault::status_with_header(503, "Retry-After", date),
+                    Fault::status_with_header(429, "Retry-After", "1"),
+                ];
+                survives(call, asked.into_iter().chain([Fault::status(408)]).collect());
+            });
+        }
+    });
+}
+
+#[test]
+fn work_of_another_service_is_kept_and_named_and_not_sent() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = begun(&server);
+    running.kill9();
+    tally::release(&agent, &id);
+    docker::wait_container_state(&id, "exited", secs(20));
+    let (old_service, old_key) = server.service();
+    let (service, key) = server.add_service();
+    let before = server.requests().len();
+    agent.change_config(&format!("[agent]\nservice_id = '{service}'\napi_key = '{key}'"));
+    let mut running = agent.start();
+    let url = server.url();
+    running.wait_log(
+        &format!("1 unfinished task(s) of service {old_service} at {url} are kept and not worked on"),
+        secs(20),
+    );
+    server.wait_until("polls", secs(20), |server| {
+        server.requests().split_off(before).iter().filter(|request| request.is("poll")).count() >= 3
+    });
+    let requests = server.requests().split_off(before);
+    assert!(requests.iter().all(|request| !request.about(&id)), "{}", server.report());
+    let is_there = docker::container_state(&docker::container_name(&id));
+    assert_eq!(is_there.as_deref(), Some("exited"), "its container is kept, too");
+    assert_eq!(running.terminate(secs(10)).code(), Some(0));
+
+    agent.change_config(&format!("[agent]\nservice_id = '{old_service}'\napi_key = '{old_key}'"));
+    let _running = agent.start();
     expect_result_once(&server, &agent, &id);
 }

@@ -1,0 +1,85 @@
+//! A file that fails while everything else succeeds is the file's fault: it isn't tried for ever, and the task's end
+//! arrives all the same. What the Server refuses for good isn't tried again.
+//!
+//! The pauses between five tries of an upload take more than a minute in all, so this module's name lets the others run
+//! meanwhile.
+
+use crate::support::agent::Agent;
+use crate::support::docker::assert_no_containers;
+use crate::support::secs;
+use crate::support::server::{FakeServer, Fault, Match, Status, TaskSpec};
+use serde_json::json;
+use std::fs;
+
+#[test]
+fn an_output_that_fails_five_times_while_others_arrive_is_left_out() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    let bad = server.fault(Match::path("upload").file("output/b"), Fault::Reset);
+    let id = server.submit(TaskSpec::script("for name in a b c; do echo $name > output/$name; done"));
+    let mut running = agent.start();
+    // While it waits between two tries, its slots are free for others.
+    server.wait_until("two tries", secs(30), |server| server.fault_hits(bad) >= 2);
+    let other = server.submit(TaskSpec::script("echo 1 > output/other"));
+    server.wait_for(&other, Status::Completed, secs(30));
+    assert_eq!(server.task(&id).status, Status::Running);
+
+    let task = server.wait_for(&id, Status::Completed, secs(150));
+    assert_eq!(server.fault_hits(bad), 5);
+    assert_eq!(task.output["files"], json!(["output/a", "output/c"]));
+    let left_out = &task.output["left_out"][0];
+    assert_eq!(left_out["file"], "output/b");
+    assert!(left_out["reason"].as_str().is_some_and(|why| why.contains("could not be sent in 5 tries")), "{left_out}");
+    running.wait_log("`output/b` is not delivered", secs(5));
+    // It can be fetched by hand.
+    assert_eq!(fs::read(agent.workspace(&id).join("output/b")).expect("it is still here"), b"b\n");
+    assert_no_containers(&id);
+}
+
+#[test]
+fn an_input_that_fails_five_times_while_others_arrive_fails_the_task() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    let bad = server.fault(Match::path("download").file("bad.csv"), Fault::CutAnswer(100));
+    let id = server.submit(TaskSpec::script("echo ran").input("good.csv", b"1").input("bad.csv", [b'x'; 1000]));
+    let _running = agent.start();
+    let task = server.wait_for(&id, Status::Failed, secs(90));
+    let message = task.error_message.clone().expect("a failed task says why");
+    assert!(message.contains("input file `bad.csv` can't be fetched: 5 tries failed"), "{message}");
+    // In the first pause, of a second, there may have been no other call to compare with.
+    assert!((5..=6).contains(&server.fault_hits(bad)), "{} tries", server.fault_hits(bad));
+    assert_eq!(task.stdout(), "");
+    assert_no_containers(&id);
+}
+
+#[test]
+fn an_input_that_the_server_does_not_have_fails_the_task_at_once() {
+    for status in [403, 404] {
+        let server = FakeServer::start();
+        let agent = Agent::builder(&server).with_engine().build();
+        let bad = server.fault(Match::path("download").file("x"), Fault::status(status));
+        let id = server.submit(TaskSpec::script("echo ran").input("x", b"1"));
+        let _running = agent.start();
+        let message = server.wait_for(&id, Status::Failed, secs(30)).error_message.expect("a failed task says why");
+        assert!(message.contains("`x` can't be fetched") && message.contains(&status.to_string()), "{message}");
+        assert_eq!(server.fault_hits(bad), 1);
+    }
+}
+
+#[test]
+fn an_output_that_the_server_refuses_is_not_sent_again() {
+    for status in [400, 403, 404, 413] {
+        let server = FakeServer::start();
+        let agent = Agent::builder(&server).with_engine().build();
+        let bad = server.fault(Match::path("upload").file("output/b"), Fault::status(status));
+        let id = server.submit(TaskSpec::script("for name in a b c; do echo $name > output/$name; done; exit 3"));
+        let _running = agent.start();
+        // The refusal changes nothing about how the task ended.
+        let task = server.wait_for(&id, Status::Failed, secs(30));
+        assert_eq!((&task.output["exit_code"], server.fault_hits(bad)), (&json!(3), 1));
+        assert_eq!(task.output["files"], json!(["output/a", "output/c"]));
+        assert_eq!(task.output["left_out"].as_array().map(Vec::len), Some(1));
+        let reason = task.output["left_out"][0]["reason"].as_str().unwrap_or_default();
+        assert!(reason.contains(&status.to_string()) && reason.contains("服务器故障"), "{reason}");
+    }
+}
