@@ -19,7 +19,7 @@ use ureq::http::uri::Authority;
 
 pub use reader::Problem;
 use reader::{Findings, Reader};
-use sections::{read_agent, read_executor, read_paths, read_server};
+use sections::{read_agent, read_executor, read_outputs, read_paths, read_server};
 
 /// Where the workspace stands in every container (PROTOCOL, "The container contract").
 pub const WORKSPACE: &str = "/workspace";
@@ -37,6 +37,8 @@ pub struct Config {
     pub executor: Executor,
     /// `[paths]`.
     pub paths: Paths,
+    /// `[outputs]`.
+    pub outputs: Outputs,
     /// What has no effect in the file, such as unknown keys.
     pub warnings: Vec<Problem>,
 }
@@ -154,6 +156,17 @@ pub struct Paths {
     pub retention_hours: Option<u64>,
 }
 
+/// What of a task's files is delivered at most; what is beyond stays here and is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outputs {
+    /// Bytes of one file. The Server takes 50 MB unless it is told otherwise (PROTOCOL 7).
+    pub max_file: u64,
+    /// Files of one task; those under `output/` go first.
+    pub max_files: usize,
+    /// Bytes of one task.
+    pub max_total: u64,
+}
+
 /// A `[[paths.mounts]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
@@ -221,10 +234,11 @@ impl Config {
         let agent = read_agent(root.section("agent"), &mut findings);
         let executor = read_executor(root.section("executor"), file, &mut findings);
         let paths = read_paths(root.section("paths"), file, &mut findings);
+        let outputs = read_outputs(root.section("outputs"), &mut findings);
         root.finish(&mut findings);
         match (server, executor, paths) {
             (Some(server), Some(executor), Some(paths)) if findings.errors.is_empty() => {
-                Ok(Self { file: file.to_owned(), server, agent, executor, paths, warnings: findings.warnings })
+                Ok(Self { file: file.to_owned(), server, agent, executor, paths, outputs, warnings: findings.warnings })
             }
             _ => Err(ConfigError::Wrong(findings.in_order())),
         }

@@ -169,6 +169,18 @@ impl Docker {
         command
     }
 
+    /// The command that prints a file or folder of a container, running or not, as a tar archive on its standard
+    /// output. The engine resolves the path within the container.
+    pub fn copy_out_command(&self, id: &str, path: &Path) -> Command {
+        let mut source = OsString::from(id);
+        source.push(":");
+        source.push(path);
+        let mut command = Command::new(&self.program);
+        command.arg("cp").arg(source).arg("-");
+        log::debug!("{:?}", command);
+        command
+    }
+
     /// Removes a folder with a container of `image` that runs as root: for what a task's container left there in the
     /// name of another user. The image needs an `rm`.
     pub fn remove_tree(&self, image: &str, parent: &Path, name: &str) -> Result<(), DockerError> {

@@ -3,16 +3,27 @@
 //! The container's content is not trusted. Links are never followed, nothing but regular files is opened, and a file
 //! is sent only if what was opened is what was found (P3). Hard links are no way out: a link can't be made across a
 //! mount, and the workspace is all that the container sees of this file system as writable.
+//!
+//! However many files there are, only as many as may be delivered are held in memory, and a bounded number of names of
+//! the others (P7).
 
+pub mod unpack;
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
 
-use crate::config::WORKSPACE;
+use crate::config::{Outputs, WORKSPACE};
 use crate::platform;
 use crate::protocol::LeftOut;
+
+/// How many files that are left out are named; the others are counted.
+const NAMED: usize = 1000;
 
 /// A file to deliver.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,71 +32,237 @@ pub struct Found {
     pub path: PathBuf,
     /// Its path relative to the workspace, with `/`, as the Server is told.
     pub name: String,
+    /// Its bytes when it was found.
+    pub size: u64,
     identity: Option<(u64, u64)>,
+}
+
+/// Files under `output/` go first, then by name: where not all can be delivered, these are.
+impl Ord for Found {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let key = |found: &Self| !found.name.starts_with("output/");
+        key(self).cmp(&key(other)).then_with(|| self.name.cmp(&other.name))
+    }
+}
+
+impl PartialOrd for Found {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Something that our uid can't look into; the engine can.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Its path relative to the workspace; empty for the workspace itself.
+    pub path: PathBuf,
+    /// The name under which it would be sent.
+    pub name: String,
 }
 
 /// What was found in a workspace.
 #[derive(Debug, Default)]
 pub struct Scan {
-    /// The results, by name.
+    /// The results, in the order in which they are sent.
     pub files: Vec<Found>,
     /// What else is there, and why it isn't a result.
-    pub left_out: Vec<LeftOut>,
+    pub left_out: Leftovers,
+    /// What may hold results and can't be read.
+    pub unreadable: Vec<Unreadable>,
 }
 
-/// Looks through a workspace for results: every regular file but `task.json`, what is under `input/`, and what a
-/// mount inside the workspace hid. `mount_targets` are paths in the container.
-pub fn scan<'m>(workspace: &Path, mount_targets: impl IntoIterator<Item = &'m str>) -> Scan {
-    let mut ours = vec![PathBuf::from("task.json"), PathBuf::from("input")];
-    ours.extend(mount_targets.into_iter().filter_map(|target| below_workspace(target).map(PathBuf::from)));
+/// What stays here: some by name, the rest as a number.
+#[derive(Debug, Default)]
+pub struct Leftovers {
+    /// Files that are no results, such as links.
+    pub named: Vec<LeftOut>,
+    /// Files that are results and go beyond what may be delivered; somebody may want to fetch them here.
+    pub kept_back: Vec<LeftOut>,
+    /// How many more there are of both kinds.
+    pub unnamed: u64,
+}
+
+impl Leftovers {
+    /// Adds a file that is no result.
+    pub fn leave_out(&mut self, name: String, reason: impl Into<String>) {
+        self.push(false, name, reason.into());
+    }
+
+    /// Adds a result that can't be delivered.
+    pub fn keep_back(&mut self, name: String, reason: impl Into<String>) {
+        self.push(true, name, reason.into());
+    }
+
+    /// Takes in what was left out elsewhere.
+    pub fn add(&mut self, other: Self) {
+        other.named.into_iter().for_each(|left| self.leave_out(left.file, left.reason));
+        other.kept_back.into_iter().for_each(|left| self.keep_back(left.file, left.reason));
+        self.unnamed += other.unnamed;
+    }
+
+    fn push(&mut self, kept_back: bool, file: String, reason: String) {
+        if self.named.len() + self.kept_back.len() >= NAMED {
+            self.unnamed += 1;
+        } else if kept_back {
+            self.kept_back.push(LeftOut { file, reason });
+        } else {
+            self.named.push(LeftOut { file, reason });
+        }
+    }
+}
+
+/// Tells results from what we put into a workspace ourselves: `task.json`, `input/`, and what a mount inside it hid.
+#[derive(Debug, Clone)]
+pub struct Ours(Vec<PathBuf>);
+
+impl Ours {
+    /// `mount_targets` are paths in the container.
+    pub fn new<'m>(mount_targets: impl IntoIterator<Item = &'m str>) -> Self {
+        let mut paths = vec![PathBuf::from("task.json"), PathBuf::from("input")];
+        paths.extend(mount_targets.into_iter().filter_map(|target| below_workspace(target).map(PathBuf::from)));
+        Self(paths)
+    }
+
+    /// Whether a path relative to the workspace is one of them. What lies below one is not looked at.
+    pub fn is(&self, relative: &Path) -> bool {
+        self.0.iter().any(|path| path == relative)
+    }
+
+    /// Whether a path is one of them or lies below one.
+    pub fn holds(&self, relative: &Path) -> bool {
+        self.0.iter().any(|path| relative.starts_with(path))
+    }
+}
+
+/// Looks through a workspace for results: every regular file that isn't ours.
+pub fn scan(workspace: &Path, ours: &Ours, limits: &Outputs) -> Scan {
     let mut found = Scan::default();
-    let is_result = |entry: &DirEntry| {
-        let relative = entry.path().strip_prefix(workspace).unwrap_or(entry.path());
-        !ours.iter().any(|path| path == relative)
-    };
-    let walk = WalkDir::new(workspace).min_depth(1).follow_links(false).sort_by_file_name();
-    for entry in walk.into_iter().filter_entry(is_result) {
+    let mut best = Best::new(limits);
+    let relative = |path: &Path| path.strip_prefix(workspace).unwrap_or(path).to_owned();
+    let is_result = |entry: &DirEntry| !ours.is(&relative(entry.path()));
+    for entry in WalkDir::new(workspace).min_depth(1).follow_links(false).into_iter().filter_entry(is_result) {
         match entry {
-            Ok(entry) => found.note(workspace, &entry),
+            Ok(entry) => found.note(&mut best, workspace, &entry),
             Err(error) => {
                 let path = error.path().unwrap_or(workspace);
-                let reason = match error.io_error() {
-                    Some(error) => format!("can't be read: {error}"),
-                    None => "can't be read".to_owned(),
-                };
-                found.left_out.push(LeftOut { file: wire_name(workspace, path), reason });
+                let name = wire_name(workspace, path);
+                match error.io_error() {
+                    Some(why) if why.kind() == io::ErrorKind::PermissionDenied => {
+                        found.unreadable.push(Unreadable { path: relative(path), name });
+                    }
+                    Some(why) => found.left_out.keep_back(name, format!("can't be read: {why}")),
+                    None => found.left_out.keep_back(name, "can't be read"),
+                }
             }
         }
     }
+    found.files = best.take(&mut found.left_out);
+    found.left_out.named.sort_by(|a, b| a.file.cmp(&b.file));
     found
 }
 
+/// The results that may be delivered, of those that it was given so far.
+pub struct Best<'l> {
+    limits: &'l Outputs,
+    heap: BinaryHeap<Found>,
+    beyond: Leftovers,
+}
+
+impl<'l> Best<'l> {
+    /// Nothing yet.
+    pub fn new(limits: &'l Outputs) -> Self {
+        Self { limits, heap: BinaryHeap::new(), beyond: Leftovers::default() }
+    }
+
+    /// One more result.
+    pub fn push(&mut self, found: Found) {
+        if let Err(reason) = fits(found.size, self.limits) {
+            self.beyond.keep_back(found.name, reason);
+            return;
+        }
+        self.heap.push(found);
+        if self.heap.len() > self.limits.max_files {
+            if let Some(last) = self.heap.pop() {
+                let reason =
+                    format!("beyond the {} files that are delivered (`outputs.max_files`)", self.limits.max_files);
+                self.beyond.keep_back(last.name, reason);
+            }
+        }
+    }
+
+    /// The results in the order in which they are sent. What goes beyond the limits is added to `left_out`.
+    pub fn take(self, left_out: &mut Leftovers) -> Vec<Found> {
+        let Self { limits, heap, beyond } = self;
+        let mut total = 0;
+        let mut files = heap.into_sorted_vec();
+        files.retain(|found| {
+            if total + found.size <= limits.max_total {
+                total += found.size;
+                return true;
+            }
+            let reason =
+                format!("beyond the {} MB that are delivered (`outputs.max_total_mb`)", limits.max_total >> 20);
+            left_out.keep_back(found.name.clone(), reason);
+            false
+        });
+        for left in beyond.kept_back {
+            left_out.keep_back(left.file, left.reason);
+        }
+        left_out.unnamed += beyond.unnamed;
+        left_out.kept_back.sort_by(|a, b| a.file.cmp(&b.file));
+        files
+    }
+}
+
+/// Whether one file may be delivered at all; the error is the reason for leaving it out.
+pub fn fits(size: u64, limits: &Outputs) -> Result<(), String> {
+    if size <= limits.max_file {
+        return Ok(());
+    }
+    Err(format!("{size} bytes are more than the {} MB of `outputs.max_file_mb`", limits.max_file >> 20))
+}
+
 impl Scan {
-    fn note(&mut self, workspace: &Path, entry: &DirEntry) {
+    fn note(&mut self, best: &mut Best<'_>, workspace: &Path, entry: &DirEntry) {
         let kind = entry.file_type();
         if kind.is_dir() {
             return;
         }
         let name = wire_name(workspace, entry.path());
-        let mut leave_out =
-            |reason: &str| self.left_out.push(LeftOut { file: name.clone(), reason: reason.to_owned() });
         if kind.is_symlink() {
-            leave_out("a symbolic link");
+            self.left_out.leave_out(name, SYMBOLIC_LINK);
         } else if !kind.is_file() {
-            leave_out("not a regular file");
+            self.left_out.leave_out(name, NOT_REGULAR);
         } else {
-            match entry.metadata() {
-                Ok(metadata) => {
-                    let identity = identity(&metadata);
-                    self.files.push(Found { path: entry.path().to_owned(), name, identity });
+            let metadata = entry.metadata().map_err(io::Error::from);
+            // Whether it can be read is known only by opening it.
+            match metadata.and_then(|metadata| platform::open_unfollowed(entry.path()).map(|_| metadata)) {
+                Ok(metadata) => best.push(Found::at(entry.path(), name, &metadata)),
+                Err(why) if why.kind() == io::ErrorKind::PermissionDenied => {
+                    let path = entry.path().strip_prefix(workspace).unwrap_or(entry.path()).to_owned();
+                    self.unreadable.push(Unreadable { path, name });
                 }
-                Err(error) => leave_out(&format!("can't be read: {error}")),
+                Err(why) => self.left_out.keep_back(name, format!("can't be read: {why}")),
             }
         }
     }
 }
 
+/// Why links are left out.
+pub const SYMBOLIC_LINK: &str = "a symbolic link";
+/// Why sockets, FIFOs and devices are left out.
+pub const NOT_REGULAR: &str = "not a regular file";
+
 impl Found {
+    fn at(path: &Path, name: String, metadata: &Metadata) -> Self {
+        Self { path: path.to_owned(), name, size: metadata.len(), identity: identity(metadata) }
+    }
+
+    /// A file that lies outside the workspace, where no container can change it.
+    pub fn fetched(path: &Path, name: &str) -> io::Result<Self> {
+        Ok(Self::at(path, name.to_owned(), &path.symlink_metadata()?))
+    }
+
     /// Opens the file for sending and returns its size at that moment. The error is the reason for leaving it out.
     pub fn open(&self) -> Result<(File, u64), String> {
         let file = platform::open_unfollowed(&self.path).map_err(|error| format!("can't be read: {error}"))?;
@@ -156,12 +333,50 @@ fn encode(into: &mut String, bytes: &[u8]) {
 
 #[cfg(all(test, unix))]
 mod tests {
-    use super::{scan, spell, wire_name};
+    use super::{Ours, Scan, scan, spell, wire_name};
+    use crate::config::Outputs;
     use std::ffi::OsStr;
     use std::fs;
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::symlink;
     use std::path::Path;
+
+    const MIB: u64 = 1 << 20;
+    const LIMITS: Outputs = Outputs { max_file: 50 * MIB, max_files: 1000, max_total: 2048 * MIB };
+
+    fn names(found: &Scan) -> Vec<&str> {
+        found.files.iter().map(|file| file.name.as_str()).collect()
+    }
+
+    #[test]
+    fn beyond_the_limits_the_files_under_output_go_first() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("output")).unwrap();
+        for (name, size) in [("a", 1), ("b", 1), ("output/c", 3), ("output/d", 2), ("output/large", 9)] {
+            fs::write(dir.path().join(name), vec![b'x'; size]).unwrap();
+        }
+        let scan_with = |limits| scan(dir.path(), &Ours::new([]), &limits);
+        let few = scan_with(Outputs { max_file: 8, max_files: 3, max_total: 100 });
+        assert_eq!(names(&few), ["output/c", "output/d", "a"]);
+        let kept: Vec<&str> = few.left_out.kept_back.iter().map(|left| left.file.as_str()).collect();
+        assert_eq!((kept, few.left_out.unnamed), (vec!["b", "output/large"], 0));
+        assert!(few.left_out.kept_back[0].reason.contains("outputs.max_files"));
+        assert!(few.left_out.kept_back[1].reason.contains("9 bytes") && few.left_out.named.is_empty());
+        let little = scan_with(Outputs { max_file: 8, max_files: 10, max_total: 4 });
+        assert_eq!(names(&little), ["output/c", "a"], "what still fits is delivered");
+        assert!(little.left_out.kept_back[0].reason.contains("outputs.max_total_mb"));
+    }
+
+    #[test]
+    fn of_very_many_files_a_bounded_number_is_held() {
+        let dir = tempfile::tempdir().unwrap();
+        for number in 0..3000 {
+            fs::write(dir.path().join(format!("f{number:04}")), "x").unwrap();
+        }
+        let found = scan(dir.path(), &Ours::new([]), &Outputs { max_files: 10, ..LIMITS });
+        assert_eq!((names(&found)[0], names(&found).len()), ("f0000", 10));
+        assert_eq!((found.left_out.kept_back.len(), found.left_out.unnamed), (1000, 1990));
+    }
 
     #[test]
     fn results_are_all_regular_files_but_what_we_put_there() {
@@ -177,10 +392,10 @@ mod tests {
         }
         symlink("/etc/passwd", root.join("output/link")).unwrap();
         symlink("/etc", root.join("output/dirlink")).unwrap();
-        let found = scan(root, ["/workspace/mnt/data", "/elsewhere", "/workspace-not"]);
-        let names: Vec<&str> = found.files.iter().map(|file| file.name.as_str()).collect();
-        assert_eq!(names, ["other/task.json", "output/deep/er/x", "output/r.md", "top"]);
-        let left: Vec<(&str, &str)> = found.left_out.iter().map(|l| (l.file.as_str(), l.reason.as_str())).collect();
+        let found = scan(root, &Ours::new(["/workspace/mnt/data", "/elsewhere", "/workspace-not"]), &LIMITS);
+        assert_eq!(names(&found), ["output/deep/er/x", "output/r.md", "other/task.json", "top"]);
+        let left: Vec<(&str, &str)> =
+            found.left_out.named.iter().map(|l| (l.file.as_str(), l.reason.as_str())).collect();
         assert_eq!(left, [("output/dirlink", "a symbolic link"), ("output/link", "a symbolic link")]);
     }
 
@@ -189,7 +404,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("r");
         fs::write(&path, "x").unwrap();
-        let found = scan(dir.path(), []);
+        let found = scan(dir.path(), &Ours::new([]), &LIMITS);
         fs::remove_file(&path).unwrap();
         symlink("/etc/passwd", &path).unwrap();
         assert!(found.files[0].open().is_err());

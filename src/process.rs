@@ -6,7 +6,7 @@
 mod bounded;
 
 use std::io::{self, Read, Write};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -174,6 +174,56 @@ impl Streaming {
             self.open -= 1;
         }
         status
+    }
+}
+
+/// A child whose standard output somebody reads as it comes.
+pub struct Feed {
+    child: Reaped,
+    words: thread::JoinHandle<String>,
+}
+
+impl Feed {
+    /// Starts a program. What it prints on standard error is kept, up to a bound.
+    pub fn spawn(mut command: Command) -> io::Result<(Self, ChildStdout)> {
+        platform::in_own_group(&mut command);
+        let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = Reaped(spawned?);
+        let (Some(stdout), Some(mut stderr)) = (child.0.stdout.take(), child.0.stderr.take()) else {
+            return Err(io::Error::other("a child without pipes"));
+        };
+        let keep = move || {
+            let mut kept = Vec::new();
+            // The rest is read and dropped: a pipe that nobody reads would block the child.
+            let read = stderr.by_ref().take(KEPT as u64).read_to_end(&mut kept);
+            let dropped = read.and_then(|_| io::copy(&mut stderr, &mut io::sink()));
+            if let Err(error) = dropped {
+                kept.extend_from_slice(format!(" (and can't be read on: {error})").as_bytes());
+            }
+            String::from_utf8_lossy(&kept).trim().to_owned()
+        };
+        let words = thread::Builder::new().name("child-stderr".to_owned()).spawn(keep)?;
+        Ok((Self { child, words }, stdout))
+    }
+
+    /// Ends the child and all that it has started.
+    pub fn kill(&mut self) {
+        self.child.kill();
+    }
+
+    /// Waits for the child's end, and kills its group when `grace` is over. The error is what it printed on standard
+    /// error.
+    pub fn finish(mut self, grace: Duration) -> Result<(), String> {
+        let status = wait_until(&mut self.child.0, Instant::now() + grace);
+        // Whatever else runs in the group could hold the pipe open for ever.
+        self.child.kill();
+        let words = self.words.join().unwrap_or_default();
+        match status {
+            Some(status) if status.success() => Ok(()),
+            Some(status) if words.is_empty() => Err(format!("it ended with {status} and without a word")),
+            Some(_) => Err(words),
+            None => Err(format!("it didn't end within {} s", grace.as_secs())),
+        }
     }
 }
 

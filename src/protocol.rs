@@ -219,7 +219,7 @@ pub struct Output {
     pub left_out: Vec<LeftOut>,
     /// How many were not delivered, where that is more than `left_out` names.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub left_out_count: Option<usize>,
+    pub left_out_count: Option<u64>,
 }
 
 /// A file that the task wrote and that wasn't delivered.

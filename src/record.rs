@@ -121,12 +121,24 @@ pub struct Record {
     /// isn't removed to make room.
     #[serde(default)]
     pub kept_back: bool,
+    /// What only the engine could read of the results and was brought here, once that is done.
+    #[serde(default)]
+    pub fetched: Option<Vec<Fetched>>,
     /// Whether the container is known to be gone.
     #[serde(default)]
     pub container_removed: bool,
     /// When the Server knew, from [`Phase::Settled`] on.
     #[serde(default)]
     pub settled_at: Option<Timestamp>,
+}
+
+/// A result that was fetched from the container, since our uid may not read it where it lies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetched {
+    /// The name on the Server.
+    pub file: String,
+    /// Its number among [`TaskFiles::fetched`].
+    pub number: usize,
 }
 
 impl Record {
@@ -144,6 +156,7 @@ impl Record {
             ending: None,
             report_in_doubt: false,
             kept_back: false,
+            fetched: None,
             container_removed: false,
             settled_at: None,
         }
@@ -239,6 +252,11 @@ pub enum UploadEvent {
     },
     /// A file stays here.
     LeftOut(LeftOut),
+    /// So many more stay here and aren't named.
+    Unnamed {
+        /// How many.
+        count: u64,
+    },
 }
 
 /// The folder of one task's record and logs.
@@ -272,6 +290,21 @@ impl TaskFiles {
     /// Where an input file lies until it is whole.
     pub fn partial_download(&self) -> PathBuf {
         self.dir.join("download.part")
+    }
+
+    /// The folder of what was fetched from the container.
+    pub fn fetched_dir(&self) -> PathBuf {
+        self.dir.join("fetched")
+    }
+
+    /// Where a fetched file lies.
+    pub fn fetched(&self, number: usize) -> PathBuf {
+        self.fetched_dir().join(number.to_string())
+    }
+
+    /// Removes what was fetched from the container.
+    pub fn remove_fetched(&self) -> io::Result<()> {
+        ignore_missing(fs::remove_dir_all(self.fetched_dir()))
     }
 
     /// Writes the command that a person can run again by hand.

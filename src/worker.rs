@@ -6,6 +6,7 @@
 mod deliver;
 mod ending;
 mod execute;
+mod fetch;
 mod prepare;
 mod transfer;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
 use super::reader::{Findings, Located, Section};
-use super::{Agent, Credentials, Executor, Mount, Paths, Program, Secret, Server, WORKSPACE, clean_base_url};
+use super::{Agent, Credentials, Executor, Mount, Outputs, Paths, Program, Secret, Server, WORKSPACE, clean_base_url};
 
 pub(super) fn read_server(mut section: Section<'_>, findings: &mut Findings) -> Option<Server> {
     let written = section.string("base_url");
@@ -188,6 +188,15 @@ pub(super) fn read_paths(mut section: Section<'_>, file: &Path, findings: &mut F
     section.finish(findings);
     let retention_hours = (retention_hours > 0).then_some(retention_hours);
     Some(Paths { data_dir: data_dir?, mounts, min_free_disk_mb, retention_hours })
+}
+
+pub(super) fn read_outputs(mut section: Section<'_>, findings: &mut Findings) -> Outputs {
+    const MIB: u64 = 1 << 20;
+    let max_file = section.integer("max_file_mb", 1..=1 << 30).map_or(50, |n| n.value) * MIB;
+    let max_files = section.integer("max_files", 1..=1_000_000).map_or(1000, |n| n.value);
+    let max_total = section.integer("max_total_mb", 1..=1 << 30).map_or(2048, |n| n.value) * MIB;
+    section.finish(findings);
+    Outputs { max_file, max_files: usize::try_from(max_files).unwrap_or(usize::MAX), max_total }
 }
 
 fn read_mount(entry: &mut Section<'_>, file: &Path, targets: &mut HashSet<String>) -> Option<Mount> {

@@ -125,6 +125,11 @@ pub fn to_bytes(name: &OsStr) -> Cow<'_, [u8]> {
     Cow::Borrowed(name.as_bytes())
 }
 
+/// The path that the system's bytes stand for, if they are one here.
+pub fn from_bytes(path: &[u8]) -> Option<&Path> {
+    Some(Path::new(OsStr::from_bytes(path)))
+}
+
 /// The command that runs `program` in the background (README, Background Run: `nohup`). The program has to call
 /// [`leave_session`] itself: it handles SIGHUP, so that `nohup` alone would not protect it.
 pub fn detached(program: &Path, args: &[OsString]) -> Command {

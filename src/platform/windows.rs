@@ -125,6 +125,11 @@ pub fn to_bytes(name: &OsStr) -> Cow<'_, [u8]> {
     }
 }
 
+/// The path that the bytes stand for, if they are UTF-8.
+pub fn from_bytes(path: &[u8]) -> Option<&Path> {
+    std::str::from_utf8(path).ok().map(Path::new)
+}
+
 /// The command that runs `program` in the background (README, Background Run: `cmd /C start /B`).
 pub fn detached(program: &Path, args: &[OsString]) -> Command {
     let mut command = Command::new("cmd");

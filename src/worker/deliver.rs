@@ -4,13 +4,14 @@
 //! can't be reached the task is put down, which frees its slot, and taken up again later.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::{Halt, Happened, Run};
 use crate::client::{ClientError, Upload};
-use crate::outputs::{Found, scan};
+use crate::outputs::{Best, Found, Ours, scan};
 use crate::process::read_tail;
 use crate::protocol::{CompleteRequest, FinalStatus, LeftOut, Output};
 use crate::record::{Ending, Phase, StopReason, UploadEvent};
@@ -33,6 +34,8 @@ struct Ledger {
     /// Name and id of what has arrived, in order.
     done: Vec<(String, String)>,
     left_out: Vec<LeftOut>,
+    /// How many more were left out.
+    unnamed: u64,
     /// Names whose fate is known.
     decided: HashSet<String>,
     /// Names and sizes of attempts whose end isn't known.
@@ -67,6 +70,7 @@ impl Ledger {
                 self.decided.insert(left.file.clone());
                 self.left_out.push(left);
             }
+            UploadEvent::Unnamed { count } => self.unnamed = self.unnamed.max(count),
         }
     }
 }
@@ -74,18 +78,14 @@ impl Ledger {
 impl Run<'_> {
     /// Sends every result that hasn't arrived yet.
     pub(super) fn upload(&mut self) -> Result<(), Halt> {
-        self.remove_container()?;
         let events = self.files.uploads().map_err(|error| Halt::later(format!("uploads.jsonl: {error}")))?;
         let mut ledger = Ledger::of(events);
+        let files = if self.is_cancelled() { Vec::new() } else { self.collect(&mut ledger)? };
+        self.remove_container()?;
         if !self.is_cancelled() {
-            let mounts = self.shop.config.paths.mounts.iter().map(|mount| mount.container.as_str());
-            let found = scan(self.workspace.dir(), mounts);
-            let new: Vec<LeftOut> =
-                found.left_out.into_iter().filter(|left| !ledger.decided.contains(&left.file)).collect();
-            self.leave_out(&mut ledger, new)?;
-            for file in &found.files {
+            for file in &files {
                 self.take_orders()?;
-                if self.record.stop == Some(StopReason::Cancel) {
+                if self.is_unwanted() {
                     break;
                 }
                 if !ledger.decided.contains(&file.name) {
@@ -94,13 +94,42 @@ impl Run<'_> {
             }
         }
         // Whoever cancels after the container's exit doesn't wait for the rest of the results.
-        if self.record.stop == Some(StopReason::Cancel) {
+        if self.is_unwanted() {
             if let Some(ending) = self.record.ending.as_mut() {
                 ending.status = FinalStatus::Cancelled;
                 ending.error_message = None;
             }
         }
         self.advance(Phase::Uploaded)
+    }
+
+    /// Finds the results, with those that only the engine can read, and writes down what isn't one.
+    fn collect(&mut self, ledger: &mut Ledger) -> Result<Vec<Found>, Halt> {
+        let config = Arc::clone(&self.shop.config);
+        let ours = Ours::new(config.paths.mounts.iter().map(|mount| mount.container.as_str()));
+        let found = scan(self.workspace.dir(), &ours, &config.outputs);
+        let leftovers = self.fetch_unreadable(&found.unreadable, &ours)?;
+        let mut left_out = found.left_out;
+        left_out.add(leftovers);
+        let mut best = Best::new(&config.outputs);
+        found.files.into_iter().for_each(|file| best.push(file));
+        for fetched in self.record.fetched.iter().flatten() {
+            match Found::fetched(&self.files.fetched(fetched.number), &fetched.file) {
+                Ok(file) => best.push(file),
+                Err(error) => left_out.keep_back(fetched.file.clone(), format!("can't be read: {error}")),
+            }
+        }
+        let files = best.take(&mut left_out);
+        let is_new = |left: &LeftOut| !ledger.decided.contains(&left.file);
+        let kept_back: Vec<LeftOut> = left_out.kept_back.into_iter().filter(is_new).collect();
+        let named: Vec<LeftOut> = left_out.named.into_iter().filter(is_new).collect();
+        self.keep_back(ledger, kept_back)?;
+        self.leave_out(ledger, named)?;
+        if left_out.unnamed > ledger.unnamed {
+            log::warn!("task {}: {} more files are not delivered", self.key(), left_out.unnamed);
+            self.note(ledger, UploadEvent::Unnamed { count: left_out.unnamed })?;
+        }
+        Ok(files)
     }
 
     /// Tells the Server how the task ended.
@@ -190,8 +219,19 @@ impl Run<'_> {
     }
 
     fn settle(&mut self) -> Result<(), Halt> {
+        // What was fetched has been sent; only what stayed here may still be wanted by somebody.
+        if !self.record.kept_back {
+            if let Err(error) = self.files.remove_fetched() {
+                log::warn!("task {}: `{}` can't be removed: {error}", self.key(), self.files.fetched_dir().display());
+            }
+        }
         self.record.settled_at = Some(Timestamp::now());
         self.advance(Phase::Settled)
+    }
+
+    /// Whether nobody waits for the results any more.
+    pub(super) fn is_unwanted(&self) -> bool {
+        self.record.stop == Some(StopReason::Cancel)
     }
 
     fn is_cancelled(&self) -> bool {
@@ -239,10 +279,10 @@ impl Run<'_> {
             }
         }
         self.wait_for_room()?;
-        if self.record.stop == Some(StopReason::Cancel) {
+        if self.is_unwanted() {
             return Ok(());
         }
-        let keep_back = |reason| LeftOut { file: found.name.clone(), reason };
+        let keep_back = |reason| vec![LeftOut { file: found.name.clone(), reason }];
         let (file, size) = match found.open() {
             Ok(opened) => opened,
             Err(reason) => return self.keep_back(ledger, keep_back(reason)),
@@ -257,7 +297,7 @@ impl Run<'_> {
             }
             Err(error) => error,
         };
-        if self.record.stop == Some(StopReason::Cancel) {
+        if self.is_unwanted() {
             return Ok(());
         }
         if error.is_unauthorized() || error.status() == Some(429) {
@@ -286,13 +326,13 @@ impl Run<'_> {
         Err(Halt::Later { why: format!("`{}`: {error}", found.name), retry_after: Some(pause) })
     }
 
-    /// Leaves out a file that a person may want to fetch here by hand.
-    fn keep_back(&mut self, ledger: &mut Ledger, left: LeftOut) -> Result<(), Halt> {
-        if !self.record.kept_back {
+    /// Leaves out files that a person may want to fetch here by hand.
+    fn keep_back(&mut self, ledger: &mut Ledger, all: Vec<LeftOut>) -> Result<(), Halt> {
+        if !self.record.kept_back && !all.is_empty() {
             self.record.kept_back = true;
             self.save()?;
         }
-        self.leave_out(ledger, vec![left])
+        self.leave_out(ledger, all)
     }
 
     /// Whether an attempt whose end isn't known has arrived: there is a file of ours by that name and size that wasn't
@@ -356,7 +396,8 @@ impl Run<'_> {
             exit_code: ending.exit_code,
             duration_secs: ending.duration_secs,
             left_out: left_out.iter().take(NAMED).cloned().collect(),
-            left_out_count: (left_out.len() > NAMED).then_some(left_out.len()),
+            left_out_count: (left_out.len() > NAMED || ledger.unnamed > 0)
+                .then(|| left_out.len() as u64 + ledger.unnamed),
         }
     }
 }
@@ -365,7 +406,7 @@ impl Output {
     /// Leaves out what can be spared, the least important first. Returns whether there was anything.
     fn shrink(&mut self) -> bool {
         if !self.left_out.is_empty() {
-            self.left_out_count.get_or_insert(self.left_out.len());
+            self.left_out_count.get_or_insert(self.left_out.len() as u64);
             self.left_out.clear();
             return true;
         }
