@@ -327,6 +327,8 @@ impl Run<'_> {
         loop {
             if began.is_none() && has_cid(&self.files.cid()) {
                 began = Some(Instant::now());
+                // Until now nobody was there who could have printed anything.
+                last_output = Instant::now();
             }
             let deadline = began.zip(timeout).map(|(began, limit)| began + limit);
             if self.record.stop.is_none() && deadline.is_some_and(|at| Instant::now() >= at) {
