@@ -4,6 +4,8 @@
 //! state before or after a step and never a mixture. Whether a worker begins a task or goes on with one after a
 //! restart, it reads the record and does what its phase says.
 
+mod reserve;
+
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
@@ -14,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::platform;
 use crate::protocol::{FinalStatus, LeftOut, Task};
+use reserve::Reserve;
 
 /// How far a task is. Each phase names what has been done and is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -314,16 +317,22 @@ impl TaskFiles {
         writeln!(file, "#!/bin/sh\n# Runs this task's container again, in the same workspace.\n{line}")
     }
 
-    /// Replaces the record in one step.
+    /// Replaces the record in one step. Where the disk is full, the room that was kept for it is used.
     pub fn save(&self, record: &Record) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(record)?;
         let temporary = self.dir.join("record.json.tmp");
-        let mut file = File::create(&temporary)?;
-        platform::hide_file(&file)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        drop(file);
+        self.reserve().write(|| {
+            let mut file = File::create(&temporary)?;
+            platform::hide_file(&file)?;
+            file.write_all(&text)?;
+            file.sync_all()
+        })?;
         fs::rename(&temporary, self.dir.join("record.json"))?;
+        if record.phase == Phase::Settled {
+            if let Err(error) = self.reserve().remove() {
+                log::warn!("task {}: the room that was kept for its record isn't free yet: {error}", self.key);
+            }
+        }
         platform::sync_dir(&self.dir)
     }
 
@@ -349,10 +358,22 @@ impl TaskFiles {
             serde_json::to_writer(&mut lines, event)?;
             lines.push(b'\n');
         }
-        let mut file = OpenOptions::new().create(true).append(true).open(self.dir.join("uploads.jsonl"))?;
-        platform::hide_file(&file)?;
-        file.write_all(&lines)?;
-        file.sync_data()
+        let path = self.dir.join("uploads.jsonl");
+        self.reserve().write(|| {
+            let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
+            platform::hide_file(&file)?;
+            let whole = file.metadata()?.len();
+            let written = file.write_all(&lines).and_then(|()| file.sync_data());
+            if written.is_err() {
+                // Whoever comes next must not be glued to half a line.
+                file.set_len(whole)?;
+            }
+            written
+        })
+    }
+
+    fn reserve(&self) -> Reserve {
+        Reserve::of(&self.dir)
     }
 
     /// All lines of `uploads.jsonl`. A last line that a crash cut off counts as not written.
@@ -399,13 +420,14 @@ impl Store {
         TaskFiles { dir: self.root.join(key.as_str()), key: key.clone() }
     }
 
-    /// Makes the folder of a task and writes its first record.
+    /// Makes the folder of a task, writes its first record and takes the room that the later ones may need.
     pub fn create(&self, key: &TaskKey, record: &Record) -> io::Result<TaskFiles> {
         let files = self.task(key);
         // A crash in the middle of a removal may have left parts of an earlier task of this name.
         self.remove(key)?;
         fs::create_dir_all(&files.dir)?;
         files.save(record)?;
+        files.reserve().make()?;
         platform::sync_dir(&self.root)?;
         Ok(files)
     }
