@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Halt, Happened, Run};
+use crate::platform;
 use crate::process::read_tail;
 use crate::protocol::FinalStatus;
 use crate::record::{Ending, Phase, StopReason};
@@ -13,6 +14,8 @@ use crate::record::{Ending, Phase, StopReason};
 const LAST_WORDS: usize = 2000;
 /// The exit status of a process that SIGKILL ended.
 const KILLED: i32 = 137;
+/// With fewer bytes left a disk is full: what is left can be what we keep for ourselves.
+const FULL: u64 = 1 << 20;
 
 /// What is known of a container that has ended.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +32,8 @@ struct Evidence<'a> {
     stop: Option<StopReason>,
     exit: Exit,
     memory_limit: Option<&'a str>,
+    /// Whether the workspace's disk is full, so that a failure may come from that and the last words may be missing.
+    disk_is_full: bool,
     stdout: &'a str,
     stderr: &'a str,
 }
@@ -43,6 +48,7 @@ impl Run<'_> {
             stop: self.record.stop,
             exit,
             memory_limit: self.shop.config.executor.memory_limit.as_deref(),
+            disk_is_full: platform::free_disk(self.workspace.dir()).is_ok_and(|left| left < FULL),
             stdout: &stdout,
             stderr: &stderr,
         };
@@ -121,6 +127,10 @@ fn verdict(evidence: &Evidence<'_>) -> (FinalStatus, Option<String>) {
             let what = "the Docker engine went away while the container ran, which ended it";
             (FinalStatus::Failed, Some(explained(format!("{what} with status {code}"))))
         }
+        None if evidence.disk_is_full => {
+            let why = format!("the disk was full when the container ended with status {code}");
+            (FinalStatus::Failed, Some(explained(why)))
+        }
         // The engine misses some of the kernel's kills: docker 20.10 on cgroup v1 about one in ten.
         None if code == KILLED && evidence.memory_limit.is_some() => {
             let limit = evidence.memory_limit.unwrap_or_default();
@@ -158,7 +168,8 @@ mod tests {
 
     fn evidence(code: i32) -> Evidence<'static> {
         let exit = Exit { code, oom_killed: false, ran_for: Duration::ZERO, engine_was_away: false };
-        Evidence { stop: None, exit, memory_limit: Some("64m"), stdout: "out\n", stderr: "err\n" }
+        let memory_limit = Some("64m");
+        Evidence { stop: None, exit, memory_limit, disk_is_full: false, stdout: "out\n", stderr: "err\n" }
     }
 
     #[test]
@@ -200,6 +211,15 @@ mod tests {
         assert_eq!(verdict(&away).1.unwrap(), expected);
         away.exit.code = 3;
         assert_eq!(verdict(&away), (Failed, Some("err".to_owned())));
+    }
+
+    #[test]
+    fn a_full_disk_is_named_where_the_container_failed() {
+        let full = |code| Evidence { disk_is_full: true, ..evidence(code) };
+        assert_eq!(verdict(&full(0)), (Completed, None));
+        assert_eq!(verdict(&full(3)).1.unwrap(), "the disk was full when the container ended with status 3\nerr");
+        let silent = Evidence { stdout: "", stderr: "", ..full(3) };
+        assert_eq!(verdict(&silent).1.unwrap(), "the disk was full when the container ended with status 3");
     }
 
     #[test]
