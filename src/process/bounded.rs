@@ -80,8 +80,13 @@ impl BoundedLog {
             self.settle_replay();
         }
         if let Err(error) = self.join() {
+            // What couldn't be joined is given up, since it takes room on a disk that is full.
+            for part in self.segment_paths() {
+                self.dropped += fs::metadata(part).map_or(0, |meta| meta.len());
+            }
             self.trouble.get_or_insert(error);
         }
+        self.remove_segments();
         if let Some(error) = &self.trouble {
             log::warn!("{}: {} bytes of output were not kept: {error}", self.path.display(), self.dropped);
         }
@@ -176,7 +181,7 @@ impl BoundedLog {
 
     /// Lets the segment before the last go and begins a new one.
     fn next_segment(&mut self) {
-        let (last, before_last) = self.segment_paths();
+        let [last, before_last] = self.segment_paths();
         self.segment = None;
         if last.exists() {
             self.cut += fs::metadata(&before_last).map_or(0, |meta| meta.len());
@@ -190,7 +195,7 @@ impl BoundedLog {
 
     fn join(&mut self) -> io::Result<()> {
         self.segment = None;
-        let (last, before_last) = self.segment_paths();
+        let [last, before_last] = self.segment_paths();
         if let Some(head) = self.head.as_mut() {
             if self.cut > 0 {
                 let cut = self.cut;
@@ -207,13 +212,11 @@ impl BoundedLog {
             }
             head.sync_all()?;
         }
-        self.remove_segments();
         Ok(())
     }
 
     fn remove_segments(&mut self) {
-        let (last, before_last) = self.segment_paths();
-        for part in [last, before_last] {
+        for part in self.segment_paths() {
             match fs::remove_file(&part) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     self.trouble.get_or_insert(error);
@@ -223,8 +226,9 @@ impl BoundedLog {
         }
     }
 
-    fn segment_paths(&self) -> (PathBuf, PathBuf) {
-        (self.path.with_extension("tail"), self.path.with_extension("tail.1"))
+    /// The last one and the one before it.
+    fn segment_paths(&self) -> [PathBuf; 2] {
+        [self.path.with_extension("tail"), self.path.with_extension("tail.1")]
     }
 
     fn note(&mut self, written: Option<io::Result<()>>, count: usize) {
