@@ -26,6 +26,7 @@ mod not_started;
 mod output_volume;
 mod paste;
 mod report;
+mod retention;
 mod server_trouble;
 mod signals;
 #[path = "../support/mod.rs"]

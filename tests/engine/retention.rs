@@ -1,0 +1,103 @@
+//! How long records and workspaces stay: until `paths.retention_hours` after the delivery, and as long as it takes
+//! before that.
+
+use crate::support::agent::Agent;
+use crate::support::docker;
+use crate::support::secs;
+use crate::support::server::{Control, FakeServer, Status};
+use crate::tally;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+fn hours_ago(hours: i64) -> Timestamp {
+    Timestamp::now() - SignedDuration::from_hours(hours)
+}
+
+/// Runs a task to its delivery.
+fn deliver(server: &FakeServer, agent: &Agent) -> String {
+    let id = server.submit(tally::waiting_task("echo result > output/r.txt"));
+    tally::release(agent, &id);
+    tally::wait_done_once(server, agent, &id);
+    tally::wait_phase(agent, &id, "settled");
+    id
+}
+
+/// Makes the record say that the task was delivered so long ago.
+fn make_delivered(agent: &Agent, id: &str, hours: i64) {
+    let mut record = agent.record(id);
+    record["settled_at"] = json!(hours_ago(hours));
+    agent.write(&format!("data/tasks/{id}/record.json"), record.to_string());
+}
+
+fn is_whole(agent: &Agent, id: &str) -> bool {
+    agent.task_file(id, "record.json").exists() && agent.workspace(id).join("output/r.txt").exists()
+}
+
+fn is_gone(agent: &Agent, id: &str) -> bool {
+    !agent.task_file(id, "").exists() && !agent.workspace(id).exists()
+}
+
+#[test]
+fn what_was_delivered_long_ago_goes_at_the_next_start_and_nothing_else() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).build();
+    let mut running = agent.start();
+    let [oldest, old, young] = [(); 3].map(|()| deliver(&server, &agent));
+    // A result that waits for its Server, for longer than anything is kept.
+    let waiting = server.submit(tally::waiting_task("echo result > output/r.txt"));
+    tally::wait_begun(&agent, &waiting);
+    server.stop_listening();
+    tally::release(&agent, &waiting);
+    tally::wait_phase(&agent, &waiting, "exited");
+    running.kill9();
+    let mut record = agent.record(&waiting);
+    (record["offered_at"], record["ending"]["at"]) = (json!(hours_ago(400)), json!(hours_ago(399)));
+    agent.write(&format!("data/tasks/{waiting}/record.json"), record.to_string());
+    for (id, hours) in [(&oldest, 300), (&old, 169), (&young, 167)] {
+        make_delivered(&agent, id, hours);
+    }
+
+    let mut running = agent.start();
+    // The oldest goes first, so nothing is looked at after these two but the young one.
+    for id in [&oldest, &old] {
+        running.wait_log(&format!("task {id}: removed, 168 h after its delivery"), secs(30));
+        assert!(is_gone(&agent, id));
+    }
+    server.resume();
+    tally::wait_done_once(&server, &agent, &waiting);
+    assert_eq!(server.output(&waiting, "output/r.txt").text(), "result\n");
+    tally::wait_phase(&agent, &waiting, "settled");
+    assert!(is_whole(&agent, &young) && is_whole(&agent, &waiting), "{}", running.log());
+    for id in [&oldest, &old, &young] {
+        assert_eq!(server.task(id).completed_count, 1, "`{id}` is not reported again");
+    }
+}
+
+#[test]
+fn with_no_limit_everything_is_kept() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).config("[paths]\nretention_hours = 0").build();
+    let mut running = agent.start();
+    let id = deliver(&server, &agent);
+    running.kill9();
+    make_delivered(&agent, &id, 9000);
+    // It is removed just before records would be looked at.
+    let leftover = docker::container_name(&format!("{}-left", server.task_prefix()));
+    let label = format!("open-aaas.instance={}", agent.instance().expect("an id"));
+    docker::docker(&["create", "--name", &leftover, "--label", &label, docker::test_image()]);
+
+    let mut running = agent.start();
+    running.wait_log(&format!("removing the container `{leftover}`"), secs(30));
+    docker::wait_until("the container to be gone", secs(30), || !docker::container_exists(&leftover));
+    let polls = server.requests_to("poll").len();
+    let polled = |server: &Control| server.requests_to("poll").len() >= polls + 3;
+    server.wait_until("three polls", secs(30), polled);
+    assert!(is_whole(&agent, &id), "{}", running.log());
+    running.kill9();
+
+    agent.change_config("[paths]\nretention_hours = 8999");
+    let mut running = agent.start();
+    running.wait_log(&format!("task {id}: removed, 8999 h after its delivery"), secs(30));
+    assert!(is_gone(&agent, &id));
+    assert_eq!(server.task(&id).status, Status::Completed);
+}
