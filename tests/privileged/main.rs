@@ -5,8 +5,13 @@
 
 #![cfg(target_os = "linux")]
 
+mod disk;
+mod ordinary_user;
+mod small_disk;
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../engine/tally.rs"]
+mod tally;
 
 /// Fails the test, with the remedy, where it isn't root's.
 fn require_root() {

@@ -22,6 +22,7 @@ use std::sync::Arc;
 /// The settings of an agent before its folder is made.
 pub struct Builder {
     server: Control,
+    parent: PathBuf,
     folder_name: String,
     config: Config,
     environment: BTreeMap<String, String>,
@@ -48,6 +49,7 @@ impl Agent {
     pub fn builder(server: &FakeServer) -> Builder {
         Builder {
             server: server.control(),
+            parent: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
             folder_name: "agent".to_owned(),
             config: Config::Usual { credentials: Some(server.service()), fragments: Vec::new() },
             environment: BTreeMap::new(),
@@ -231,6 +233,13 @@ impl Builder {
         self
     }
 
+    /// Another place for the folder, such as one that another user can get to.
+    #[must_use]
+    pub fn folder_in(mut self, parent: &Path) -> Self {
+        self.parent = parent.to_owned();
+        self
+    }
+
     /// Sets a variable for every run. Nothing else is inherited but what the program and docker need.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
@@ -240,7 +249,7 @@ impl Builder {
 
     /// Makes the folder and writes the configuration.
     pub fn build(self) -> Agent {
-        let folder = Folder::new(self.server.clone(), &self.folder_name, self.environment);
+        let folder = Folder::new(self.server.clone(), &self.parent, &self.folder_name, self.environment);
         let text = match self.config {
             Config::Usual { credentials, fragments } => {
                 let text = config::usual(&self.server.url(), credentials.as_ref());

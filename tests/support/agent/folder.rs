@@ -35,8 +35,7 @@ pub struct Folder {
 }
 
 impl Folder {
-    pub fn new(server: Control, name: &str, extra: BTreeMap<String, String>) -> Self {
-        let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    pub fn new(server: Control, parent: &Path, name: &str, extra: BTreeMap<String, String>) -> Self {
         fs::create_dir_all(parent).expect("make the folder for temporary files");
         let root = tempfile::Builder::new().prefix("agent-").tempdir_in(parent).expect("make a folder for an agent");
         // The program says paths as the system knows them; comparing needs the same form.

@@ -1,0 +1,121 @@
+//! A small disk under an agent's data folder, which a test can fill to the last byte.
+
+use crate::support::agent::Agent;
+use crate::support::docker;
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::statvfs::statvfs;
+use nix::unistd::Pid;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+/// A tmpfs on the agent's data folder. It goes with its scope, and with it whatever uses it: the agent and its
+/// containers.
+pub struct SmallDisk {
+    agent: Agent,
+    place: PathBuf,
+}
+
+impl SmallDisk {
+    /// Puts a disk of so many MiB under the data folder of an agent that hasn't run yet.
+    pub fn mount(agent: &Agent, mib: u64) -> Self {
+        crate::require_root();
+        let place = agent.data_dir();
+        fs::create_dir(&place).expect("make the data folder");
+        let options = format!("size={mib}m,mode=0700");
+        let words = ["-t", "tmpfs", "-o", &options, "agent-core-test"];
+        let output = Command::new("mount").args(words).arg(&place).output().expect("run `mount`");
+        assert!(output.status.success(), "mount: {}", String::from_utf8_lossy(&output.stderr));
+        Self { agent: agent.clone(), place }
+    }
+
+    /// How many bytes are left.
+    pub fn free(&self) -> u64 {
+        let disk = statvfs(&self.place).expect("ask the disk for its room");
+        disk.blocks_available() * disk.fragment_size()
+    }
+
+    /// Writes a file beside the agent's that leaves so many bytes.
+    pub fn leave(&self, bytes: u64) {
+        let ballast = Ballast::of(&self.place);
+        ballast.remove();
+        let size = self.free().saturating_sub(bytes);
+        ballast.add(&vec![b'x'; usize::try_from(size).expect("a small disk")]);
+    }
+
+    /// What fills the disk to its last byte; a fault may do it.
+    pub fn filler(&self) -> impl Fn() + Send + Sync + 'static {
+        let ballast = Ballast::of(&self.place);
+        move || {
+            for size in [1 << 20, 4096, 1] {
+                while ballast.add(&vec![b'x'; size]) {}
+            }
+        }
+    }
+
+    /// Removes what [`SmallDisk::leave`] and [`SmallDisk::filler`] have written.
+    pub fn clear(&self) {
+        Ballast::of(&self.place).remove();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("{}", self.agent.report());
+        }
+        // The folder's own cleaning up finds containers by a file on this disk, so it comes too late for them.
+        for process in self.agent.processes() {
+            let pid = i32::try_from(process).map(Pid::from_raw).expect("a process id");
+            match kill(pid, Signal::SIGKILL) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(error) => eprintln!("process {process} can't be killed: {error}"),
+            }
+        }
+        if let Some(instance) = self.agent.instance() {
+            docker::remove_containers(&format!("label=open-aaas.instance={instance}"));
+        }
+        let unmount = |words: &[&str]| {
+            let output = Command::new("umount").args(words).arg(&self.place).output();
+            output.is_ok_and(|output| output.status.success())
+        };
+        // What was killed may still be on its way out.
+        for _ in 0..50 {
+            if unmount(&[]) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        unmount(&["--lazy"]);
+    }
+}
+
+/// The file that takes the room.
+struct Ballast(PathBuf);
+
+impl Ballast {
+    fn of(disk: &Path) -> Self {
+        Self(disk.join("ballast"))
+    }
+
+    /// Returns whether there was room for these bytes.
+    fn add(&self, bytes: &[u8]) -> bool {
+        let file = File::options().create(true).append(true).open(&self.0);
+        match file.and_then(|mut file| file.write_all(bytes)) {
+            Ok(()) => true,
+            Err(error) if error.kind() == ErrorKind::StorageFull => false,
+            Err(error) => panic!("{}: {error}", self.0.display()),
+        }
+    }
+
+    fn remove(&self) {
+        match fs::remove_file(&self.0) {
+            Err(error) if error.kind() != ErrorKind::NotFound => panic!("{}: {error}", self.0.display()),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! A data folder on a disk that is full: what is written down stays readable, what has run is delivered, and the rest
+//! waits for room.
+
+use crate::disk::SmallDisk;
+use crate::support::agent::{Agent, Running};
+use crate::support::docker::{assert_no_containers, wait_until};
+use crate::support::secs;
+use crate::support::server::{Control, FakeServer, Fault, Match, Moment, Status, Task, TaskSpec};
+use crate::tally;
+use serde_json::Value;
+use std::fs;
+use std::time::Duration;
+
+/// How long a busy engine may take for a task, and the agent between two tries.
+const PATIENCE: Duration = Duration::from_secs(120);
+const MIB: u64 = 1 << 20;
+/// What the system says, wherever it is passed on.
+const NO_SPACE: &str = "No space left on device";
+
+/// An agent on a disk of so many MiB, of which it wants one left.
+fn agent_on_disk(server: &FakeServer, mib: u64) -> (Agent, SmallDisk) {
+    let agent = tally::agent(server).config("[paths]\nmin_free_disk_mb = 1").build();
+    let disk = SmallDisk::mount(&agent, mib);
+    (agent, disk)
+}
+
+/// Fails the test unless every record and every line of every ledger can be read.
+fn expect_whole_records(agent: &Agent) {
+    let records = fs::read_dir(agent.data_dir().join("tasks")).expect("list the records");
+    for dir in records.flatten().map(|entry| entry.path()) {
+        let record = fs::read(dir.join("record.json")).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+        serde_json::from_slice::<Value>(&record).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+        let ledger = fs::read_to_string(dir.join("uploads.jsonl")).unwrap_or_default();
+        assert!(ledger.is_empty() || ledger.ends_with('\n'), "a line that isn't whole: {ledger:?}");
+        for line in ledger.lines() {
+            serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
+        }
+    }
+}
+
+/// Runs a small task, to show that all is in order again.
+fn expect_next_task_works(server: &FakeServer, agent: &Agent) {
+    let id = server.submit(TaskSpec::script("echo next > output/next.txt"));
+    server.wait_for(&id, Status::Completed, PATIENCE);
+    assert_eq!(server.output(&id, "output/next.txt").text(), "next\n");
+    assert_no_containers(&id);
+    expect_whole_records(agent);
+}
+
+/// Waits until the agent says that something can't be written for lack of room, and sees to it that nothing is lost.
+fn wait_for_trouble(running: &mut Running, agent: &Agent) {
+    wait_until("the full disk to be said", secs(30), || {
+        let log = running.log();
+        log.lines().any(|line| line.contains("can't be written") && line.contains(NO_SPACE))
+    });
+    assert!(running.is_running());
+    expect_whole_records(agent);
+}
+
+fn expect_done_once(server: &FakeServer, agent: &Agent, id: &str) -> Task {
+    server.wait_for(id, Status::Completed, PATIENCE);
+    let task = tally::wait_done_once(server, agent, id);
+    assert_eq!(server.output(id, "output/r.txt").text(), "result\n");
+    assert_eq!(task.accepted_count, 1);
+    wait_until("the record to be closed", PATIENCE, || agent.record(id)["phase"] == "settled");
+    expect_whole_records(agent);
+    task
+}
+
+fn result_task() -> TaskSpec {
+    tally::waiting_task("echo result > output/r.txt")
+}
+
+#[test]
+fn a_container_that_fills_the_disk_ends_and_what_it_wrote_is_delivered() {
+    let server = FakeServer::start();
+    let (agent, _disk) = agent_on_disk(&server, 24);
+    let _running = agent.start();
+    let fill = "dd if=/dev/zero of=output/big bs=64k 2>&1";
+    let failing = server.submit(TaskSpec::script(format!("{fill} || exit 7")));
+    let task = server.wait_for(&failing, Status::Failed, PATIENCE);
+    let message = task.error_message.expect("a message");
+    assert!(message.contains("disk") && message.contains("full") && message.contains("status 7"), "{message}");
+    let big = server.output(&failing, "output/big").bytes.len() as u64;
+    assert!(big > 20 * MIB && big < 24 * MIB, "{big}");
+    assert_eq!(task.completed_count, 1);
+    assert_no_containers(&failing);
+    expect_whole_records(&agent);
+
+    // What was delivered goes when the disk is looked at next, so that there is room again without anybody's help.
+    let content = server.submit(TaskSpec::script(format!("{fill}; true")));
+    let task = server.wait_for(&content, Status::Completed, PATIENCE);
+    assert!(server.output(&content, "output/big").bytes.len() as u64 > 20 * MIB);
+    assert_eq!((task.completed_count, task.accepted_count), (1, 1));
+    expect_next_task_works(&server, &agent);
+    assert!(server.longest_heartbeat_gap() < secs(25), "{:?}", server.longest_heartbeat_gap());
+}
+
+#[test]
+fn an_input_that_does_not_fit_fails_its_task_with_its_name_and_makes_room_again() {
+    let server = FakeServer::start();
+    let (agent, disk) = agent_on_disk(&server, 24);
+    let _running = agent.start();
+    let id = server.submit(TaskSpec::script("echo 1").input("huge.bin", vec![7; 30 << 20]));
+    let task = server.wait_for(&id, Status::Failed, PATIENCE);
+    let message = task.error_message.expect("a message");
+    assert!(message.contains("`huge.bin`") && message.contains(NO_SPACE), "{message}");
+    assert!(disk.free() > 20 * MIB, "what had come of it is gone: {} bytes are left", disk.free());
+    expect_next_task_works(&server, &agent);
+}
+
+#[test]
+fn a_workspace_that_does_not_fit_fails_its_task_with_that_word() {
+    let server = FakeServer::start();
+    let (agent, disk) = agent_on_disk(&server, 16);
+    let mut running = agent.start();
+    running.wait_log("tasks are accepted", secs(20));
+    // The task has no inputs, so `task.json` is what doesn't fit. With this prompt it is larger than what the record
+    // leaves of the room that is kept.
+    let fill = disk.filler();
+    server.fault(Match::path("accept").times(1), Fault::call(Moment::Arrived, move |_| fill()));
+    let id = server.submit(TaskSpec::new("x".repeat(100_000)));
+    let task = server.wait_for(&id, Status::Failed, PATIENCE);
+    let message = task.error_message.expect("a message");
+    assert!(message.contains("the workspace can't be made") && message.contains(NO_SPACE), "{message}");
+    disk.clear();
+    expect_next_task_works(&server, &agent);
+}
+
+#[test]
+fn on_a_full_disk_a_task_that_has_run_is_settled_with_the_room_that_was_kept_for_it() {
+    let server = FakeServer::start();
+    let (agent, disk) = agent_on_disk(&server, 16);
+    let running = agent.start();
+    let id = server.submit(result_task());
+    tally::wait_begun(&agent, &id);
+    // The result needs room too; its page is there before the disk is full.
+    fs::write(agent.workspace(&id).join("output/r.txt"), "-").expect("write into the workspace");
+    disk.filler()();
+    tally::release(&agent, &id);
+    expect_done_once(&server, &agent, &id);
+    assert!(!running.log().contains("can't be written"), "{}", running.log());
+    disk.clear();
+    expect_next_task_works(&server, &agent);
+}
+
+/// Fills the disk when this request of the task arrives, with nothing kept for its record; waits until the agent says
+/// what it can't write; makes room, and expects that the task has lost nothing and done nothing twice.
+fn full_when(call: &str) {
+    let server = FakeServer::start();
+    let (agent, disk) = agent_on_disk(&server, 16);
+    let mut running = agent.start();
+    let id = server.submit(result_task());
+    let (kept, fill) = (agent.task_file(&id, "reserve"), disk.filler());
+    let strike = move |_: &_| {
+        fs::remove_file(&kept).expect("the room that is kept for the record");
+        fill();
+    };
+    server.fault(Match::path(call).task(&id).times(1), Fault::call(Moment::Arrived, strike));
+    tally::release(&agent, &id);
+    wait_for_trouble(&mut running, &agent);
+    disk.clear();
+    expect_done_once(&server, &agent, &id);
+    expect_next_task_works(&server, &agent);
+}
+
+#[test]
+fn full_when_the_task_is_accepted() {
+    full_when("accept");
+}
+
+#[test]
+fn full_when_the_files_of_the_server_are_listed() {
+    full_when("list");
+}
+
+#[test]
+fn full_when_a_result_arrives() {
+    full_when("upload");
+}
+
+#[test]
+fn full_when_the_end_is_reported() {
+    full_when("complete");
+}
+
+#[test]
+fn full_when_the_container_ends_and_for_a_while() {
+    let server = FakeServer::start();
+    let (agent, disk) = agent_on_disk(&server, 16);
+    let mut running = agent.start();
+    let id = server.submit(result_task());
+    tally::wait_begun(&agent, &id);
+    fs::write(agent.workspace(&id).join("output/r.txt"), "-").expect("write into the workspace");
+    fs::remove_file(agent.task_file(&id, "reserve")).expect("the room that is kept for the record");
+    disk.filler()();
+    tally::release(&agent, &id);
+    wait_for_trouble(&mut running, &agent);
+    let beats = server.heartbeats().len();
+    server.wait_until("two more heartbeats", PATIENCE, |server| server.heartbeats().len() >= beats + 2);
+    assert_eq!((server.task(&id).status, server.task(&id).completed_count), (Status::Running, 0));
+    assert_eq!(agent.record(&id)["phase"], "prepared", "the record is what it was");
+    disk.clear();
+    expect_done_once(&server, &agent, &id);
+    assert!(server.longest_heartbeat_gap() < secs(25), "{:?}", server.longest_heartbeat_gap());
+    let said = running.log().lines().filter(|line| line.contains("can't be written")).count();
+    assert_eq!(said, 1, "{}", running.log());
+}
+
+#[test]
+fn a_cancelled_task_is_stopped_on_a_full_disk() {
+    let server = FakeServer::start();
+    let (agent, disk) = agent_on_disk(&server, 16);
+    let _running = agent.start();
+    let id = server.submit(result_task());
+    tally::wait_begun(&agent, &id);
+    disk.filler()();
+    server.cancel(&id);
+    let task = server.wait_for(&id, Status::Cancelled, PATIENCE);
+    assert_eq!(task.completed_count, 1);
+    assert_no_containers(&id);
+    expect_whole_records(&agent);
+}
+
+/// Ends the agent as a crash does when a result waits here and the Server is away, and fills the disk.
+fn crash_with_a_result(server: &FakeServer, agent: &Agent, disk: &SmallDisk) -> String {
+    let mut running = agent.start();
+    let id = server.submit(result_task());
+    tally::wait_begun(agent, &id);
+    server.stop_listening();
+    tally::release(agent, &id);
+    tally::wait_phase(agent, &id, "exited");
+    running.kill9();
+    disk.filler()();
+    id
+}
+
+#[test]
+fn an_agent_that_starts_on_a_full_disk_delivers_what_is_there() {
+    let server = FakeServer::start();
+    let (agent, disk) = agent_on_disk(&server, 16);
+    let id = crash_with_a_result(&server, &agent, &disk);
+    server.resume();
+    let mut running = agent.start();
+    expect_done_once(&server, &agent, &id);
+    running.wait_log("no new task is accepted: the disk of", secs(30));
+    let waiting = server.submit(TaskSpec::script("echo next"));
+    disk.clear();
+    server.wait_for(&waiting, Status::Completed, PATIENCE);
+    expect_whole_records(&agent);
+}
+
+#[test]
+fn an_agent_that_starts_on_a_full_disk_with_nothing_kept_says_so_and_delivers_when_there_is_room() {
+    let server = FakeServer::start();
+    let (agent, disk) = agent_on_disk(&server, 16);
+    let id = crash_with_a_result(&server, &agent, &disk);
+    fs::remove_file(agent.task_file(&id, "reserve")).expect("the room that is kept for the record");
+    disk.filler()();
+    server.resume();
+    let mut running = agent.start();
+    wait_for_trouble(&mut running, &agent);
+    assert!(!server.task(&id).status.is_final());
+    disk.clear();
+    expect_done_once(&server, &agent, &id);
+}
+
+#[test]
+fn a_first_start_on_a_full_disk_names_the_file_that_can_not_be_written() {
+    let server = FakeServer::start();
+    let (agent, disk) = agent_on_disk(&server, 2);
+    disk.filler()();
+    let refused = agent.run(&["run"]);
+    refused.expect_code(1).expect_stderr(NO_SPACE).expect_stderr(&agent.data_dir().display().to_string());
+    disk.clear();
+    agent.start().wait_log("tasks are accepted", secs(20));
+}
+
+#[test]
+fn below_the_limit_delivered_workspaces_go_oldest_first_and_then_no_task_is_accepted() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).config("[paths]\nmin_free_disk_mb = 16").build();
+    let disk = SmallDisk::mount(&agent, 48);
+    let mut running = agent.start();
+    let [first, second] = [(); 2].map(|()| {
+        let id = server.submit(TaskSpec::script("head -c 6000000 /dev/zero > output/zeros"));
+        server.wait_for(&id, Status::Completed, PATIENCE);
+        tally::wait_phase(&agent, &id, "settled");
+        id
+    });
+    // Who runs now isn't delivered and has to keep its workspace.
+    let third = server.submit(tally::waiting_task("echo result > output/r.txt"));
+    tally::wait_begun(&agent, &third);
+
+    disk.leave(14 * MIB);
+    let is_there = |id: &str| agent.workspace(id).exists();
+    wait_until("the oldest workspace to go", secs(30), || !is_there(&first));
+    running.wait_log(&format!("task {first}: its delivered workspace was removed"), secs(10));
+    // One is enough, and the disk is looked at again before more would go.
+    let beats = server.heartbeats().len();
+    server.wait_until("a heartbeat", secs(40), |server| server.heartbeats().len() > beats);
+    assert!(is_there(&second) && is_there(&third), "{}", running.log());
+    assert!(!running.log().contains("no new task is accepted"), "{}", running.log());
+    assert_eq!(agent.record(&first)["phase"], "settled", "the record stays");
+
+    disk.leave(MIB);
+    running.wait_log("no new task is accepted: the disk of", secs(30));
+    assert!(!is_there(&second) && is_there(&third));
+    let waiting = server.submit(TaskSpec::script("echo next"));
+    let polls = server.requests_to("poll").len();
+    let asked = |server: &Control| server.requests_to("poll").len() >= polls + 12;
+    server.wait_until("a dozen polls", secs(40), asked);
+    let beat = server.heartbeats().pop().expect("a heartbeat");
+    assert_eq!((&beat.body["status"], &beat.body["available_capacity"]), (&"busy".into(), &0.into()));
+    assert_eq!(server.task(&waiting).status, Status::Pending);
+    assert_eq!(running.log().matches("no new task is accepted").count(), 1, "{}", running.log());
+    tally::release(&agent, &third);
+    tally::wait_done_once(&server, &agent, &third);
+
+    disk.clear();
+    server.wait_for(&waiting, Status::Completed, PATIENCE);
+    expect_whole_records(&agent);
+}
+
+#[test]
+fn a_container_that_prints_to_a_full_disk_is_not_held_up() {
+    let server = FakeServer::start();
+    let (agent, disk) = agent_on_disk(&server, 16);
+    let mut running = agent.start();
+    // A pipe holds 64 KiB, so a container that nobody reads would stop long before its end.
+    let line = "line of output ".repeat(200);
+    let id = server.submit(tally::waiting_task(&format!("yes '{line}' | head -c 30000000; : > /tally/printed")));
+    tally::wait_begun(&agent, &id);
+    disk.filler()();
+    tally::release(&agent, &id);
+    wait_until("the container's last command", PATIENCE, || agent.path("tally/printed").exists());
+    let task = server.wait_for(&id, Status::Completed, PATIENCE);
+    assert_eq!((task.completed_count, tally::times_begun(&agent, &id)), (1, 1));
+    assert!(task.stdout().starts_with("begun\nreleased\nline of output"), "{:.100}", task.stdout());
+    running.wait_log("bytes of output were not kept: No space left", secs(10));
+    assert_no_containers(&id);
+    for part in ["stdout.tail", "stdout.tail.1", "reserve"] {
+        wait_until(part, secs(20), || !agent.task_file(&id, part).exists());
+    }
+    disk.clear();
+    expect_next_task_works(&server, &agent);
+}
