@@ -327,12 +327,13 @@ impl TaskFiles {
             file.write_all(&text)?;
             file.sync_all()
         })?;
-        fs::rename(&temporary, self.dir.join("record.json"))?;
+        // Before the rename, so that no crash leaves it to a task that needs nothing any more.
         if record.phase == Phase::Settled {
             if let Err(error) = self.reserve().remove() {
                 log::warn!("task {}: the room that was kept for its record isn't free yet: {error}", self.key);
             }
         }
+        fs::rename(&temporary, self.dir.join("record.json"))?;
         platform::sync_dir(&self.dir)
     }
 
