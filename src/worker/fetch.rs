@@ -53,18 +53,16 @@ impl Run<'_> {
         let local =
             |error: io::Error| Halt::later(format!("results can't be fetched to `{}`: {error}", into.display()));
         // What a crash has left there is incomplete.
-        self.files.remove_fetched().and_then(|()| fs::create_dir(&into)).map_err(local)?;
-        log::info!("task {}: fetching what only the engine can read, in {} places", self.key(), unreadable.len());
-        let id = match self.container_id()? {
-            Some(id) => id,
-            None => {
-                let reason = "only the user that wrote it may read it, and the container is gone";
-                unreadable.iter().for_each(|one| haul.left_out.keep_back(one.name.clone(), reason));
-                self.record.fetched = Some(Vec::new());
-                self.save()?;
-                return Ok(haul.left_out);
-            }
+        self.files.remove_fetched().map_err(local)?;
+        let Some(id) = self.container_id()? else {
+            let reason = "only the user that wrote it may read it, and the container is gone";
+            unreadable.iter().for_each(|one| haul.left_out.keep_back(one.name.clone(), reason));
+            self.record.fetched = Some(Vec::new());
+            self.save()?;
+            return Ok(haul.left_out);
         };
+        log::info!("task {}: fetching what only the engine can read, in {} place(s)", self.key(), unreadable.len());
+        fs::create_dir(&into).map_err(local)?;
         for one in unreadable {
             self.fetch_one(&id, one, ours, &mut haul)?;
             if self.is_unwanted() {

@@ -25,6 +25,8 @@ pub enum Kind {
     Cancel,
     /// Stopped after its minute.
     Timeout,
+    /// As [`Kind::Success`], with outputs that only the engine can read.
+    Guarded,
 }
 
 /// What happens, one after the other.

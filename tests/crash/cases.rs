@@ -25,6 +25,7 @@ pub fn all() -> Vec<Case> {
         cases.extend(in_doubt_twice(kind));
         cases.extend(replaced(kind));
     }
+    cases.extend(fetched());
     cases.extend(half_done());
     cases.extend(cancelled_while_running());
     cases.extend(cancelled_while_away());
@@ -47,7 +48,7 @@ const TAKES_EFFECT: [When; 3] = [Before, Unanswered, After];
 
 fn due(kind: Kind) -> Due {
     match kind {
-        Kind::Success => Due::success(),
+        Kind::Success | Kind::Guarded => Due::success(),
         Kind::Failure => Due::failure(),
         Kind::Cancel => Due::cancelled(),
         Kind::Timeout => Due::timed_out(),
@@ -65,6 +66,7 @@ struct Inspections {
 fn inspections(kind: Kind) -> Inspections {
     match kind {
         Kind::Success => Inspections { outcome: None, removal: 2 },
+        Kind::Guarded => Inspections { outcome: None, removal: 3 },
         _ => Inspections { outcome: Some(2), removal: 3 },
     }
 }
@@ -256,6 +258,34 @@ fn replaced(kind: Kind) -> Vec<Case> {
     for point in docker(Verb::Logs, 1, &ORDERED) {
         let acts = vec![created, raced, Act::Release, Act::Ended, Act::Kill(point)];
         cases.extend(unknown(kind, acts, true));
+    }
+    cases
+}
+
+/// The outputs can't be read where they lie, and are fetched from the stopped container, one after the other.
+fn fetched() -> Vec<Case> {
+    let kind = Kind::Guarded;
+    let with = |acts: Vec<Act>, due| Case { kind, held: false, acts, due };
+    // The second `inspect` tells whose container it is.
+    let mut points = docker(Verb::Inspect, 2, &ASKED);
+    for number in [1, 2] {
+        points.extend(docker(Verb::Cp, number, &ORDERED));
+    }
+    let mut cases = Vec::new();
+    for point in points {
+        let killed = Act::Kill(point);
+        cases.push(with(vec![killed, Act::Revive], due(kind)));
+        cases.push(with(vec![killed, Act::Prune, Act::Revive], Due::unfetched()));
+        for again in docker(Verb::Cp, 2, &ORDERED) {
+            cases.push(with(vec![killed, Act::Kill(again), Act::Revive], due(kind)));
+        }
+    }
+    for point in removal(inspections(kind).removal) {
+        cases.extend(known(kind, vec![Act::Kill(point)], false));
+    }
+    let uploads = [1, 2].into_iter().flat_map(|number| request(Upload(number), &[Sending, Before, Unanswered, After]));
+    for point in uploads.chain(request(Complete, &TAKES_EFFECT)) {
+        cases.push(with(vec![Act::Kill(point), Act::Revive], due(kind)));
     }
     cases
 }

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Instant;
 
 /// So many cases are played at the same time; they wait more than they work.
-const AT_ONCE: usize = 6;
+const AT_ONCE: usize = 8;
 
 /// Plays only the cases whose name contains this text.
 const ONLY: &str = "AGENT_CORE_CRASH_CASES";

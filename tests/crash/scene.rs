@@ -6,6 +6,7 @@ use crate::point::{self, PART, Point};
 use crate::stand_in::StandIn;
 use crate::support::agent::{Agent, Running};
 use crate::support::docker::{container_name, container_state, docker, wait_until};
+use crate::support::ordinary_user::OrdinaryUser;
 use crate::support::secs;
 use crate::support::server::{FakeServer, Fault, Match, TaskSpec};
 use nix::sys::signal::{Signal, kill};
@@ -26,6 +27,8 @@ pub struct Scene {
     pub server: FakeServer,
     pub agent: Agent,
     pub task: String,
+    /// Who runs the agent, where that isn't whoever runs the tests.
+    user: Option<OrdinaryUser>,
     stand_in: StandIn,
     executioner: Arc<Executioner>,
 }
@@ -72,17 +75,26 @@ impl Scene {
         let server = FakeServer::start();
         let mount = "[[paths.mounts]]\nhost = './shared'\ncontainer = '/shared'";
         let timeout = u64::from(case.kind == Kind::Timeout);
-        let agent = Agent::builder(&server)
+        let builder = Agent::builder(&server)
             .with_engine()
             .capacity(1)
             .config(mount)
             .config(&format!("[executor]\ntimeout_minutes = {timeout}"))
-            .env("RUST_LOG", "debug")
-            .build();
+            .env("RUST_LOG", "debug");
+        let (agent, user) = match case.kind {
+            Kind::Guarded => {
+                let user = OrdinaryUser::new(builder);
+                (user.agent.clone(), Some(user))
+            }
+            _ => (builder.build(), None),
+        };
         agent.write("shared/begun", "");
         let stand_in = StandIn::install(&agent);
+        if let Some(user) = &user {
+            user.own_everything();
+        }
         let task = server.submit(TaskSpec::script(task_script(case.kind)).input("data.bin", DATA));
-        let scene = Self { server, agent, task, stand_in, executioner: Arc::default() };
+        let scene = Self { server, agent, task, user, stand_in, executioner: Arc::default() };
         if !case.held {
             scene.release();
         }
@@ -123,7 +135,7 @@ impl Scene {
                 fs::create_dir(&folder).expect("make the folder of a record");
                 fs::write(folder.join("record.json.tmp"), "{\"task\": {\"id\":").expect("write half a record");
             }
-            Act::Revive => *life = Some(self.agent.start()),
+            Act::Revive => *life = Some(self.start()),
             Act::Followed => {
                 let life = life.as_mut().expect("an agent that lives");
                 life.wait_log(FOLLOWS, secs(30));
@@ -142,7 +154,7 @@ impl Scene {
                 point::script(&self.server, &self.task, (call, when), kill);
             }
         }
-        let mut life = self.agent.start();
+        let mut life = self.start();
         self.executioner.aim(life.pid());
         self.stand_in.aim(life.pid());
         let until = Instant::now() + if self.may_time_out() { secs(100) } else { secs(30) };
@@ -155,6 +167,10 @@ impl Scene {
         assert_eq!(status.signal(), Some(9), "the agent ended by itself before this point: {point}");
         self.server.clear_faults();
         self.stand_in.disarm();
+    }
+
+    fn start(&self) -> Running {
+        self.user.as_ref().map_or_else(|| self.agent.start(), OrdinaryUser::start)
     }
 
     fn may_time_out(&self) -> bool {
@@ -193,11 +209,13 @@ fn task_script(kind: Kind) -> String {
         Kind::Failure => format!("echo '{BROKEN}' >&2\nexit 3\n"),
         _ => String::new(),
     };
+    let mask = if kind == Kind::Guarded { "077" } else { "022" };
     let length = TEXT.len();
     format!(
         "set -e\n\
          echo \"$HOSTNAME\" >>/shared/begun\n\
          echo begun\n\
+         umask {mask}\n\
          head -c {length} /dev/zero | tr '\\0' t >output/text.txt\n\
          until [ -e /shared/released ]; do sleep 0.05; done\n\
          cp input/data.bin output/copy.bin\n\

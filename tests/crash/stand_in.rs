@@ -2,6 +2,9 @@
 
 use crate::point::How;
 use crate::support::agent::Agent;
+use crate::support::docker::wait_until;
+use crate::support::ordinary_user::open_to_all;
+use crate::support::secs;
 use std::fs;
 use std::path::PathBuf;
 
@@ -20,6 +23,7 @@ pub enum Verb {
     Stop,
     Logs,
     Follow,
+    Cp,
     Rm,
 }
 
@@ -34,6 +38,7 @@ impl Verb {
             Self::Stop => "stop",
             Self::Logs => "logs",
             Self::Follow => "follow",
+            Self::Cp => "cp",
             Self::Rm => "rm",
         }
     }
@@ -51,6 +56,8 @@ impl StandIn {
         let script = SCRIPT.replace("@HERE@", &folder.to_string_lossy());
         let script = agent.write_script("stand-in/docker", &script);
         agent.change_config(&format!("[executor]\ndocker = {:?}", script.to_string_lossy()));
+        // The agent may be another user's.
+        open_to_all(&folder);
         let stand_in = Self { folder };
         stand_in.disarm();
         stand_in
@@ -66,8 +73,16 @@ impl StandIn {
     pub fn disarm(&self) {
         // One that isn't there needs no removing.
         let _ = fs::remove_file(self.folder.join("pid"));
-        let _ = fs::remove_dir_all(self.folder.join("seen"));
+        // Out of the way in one step: a client that outlived its agent may still be counting itself there.
+        let seen = self.folder.join("seen");
+        let old = self.folder.join("seen.old");
+        if seen.exists() {
+            wait_until("the old count to be out of the way", secs(10), || {
+                (!old.exists() || fs::remove_dir_all(&old).is_ok()) && fs::rename(&seen, &old).is_ok()
+            });
+        }
         fs::create_dir(self.folder.join("seen")).expect("make a folder to count in");
+        open_to_all(&self.folder.join("seen"));
         fs::write(self.folder.join("armed"), "nothing 0 never\n").expect("disarm it");
     }
 

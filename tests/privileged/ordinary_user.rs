@@ -2,69 +2,43 @@
 
 use crate::support::agent::{Agent, Running};
 use crate::support::docker::{self, assert_no_containers, wait_until};
+use crate::support::ordinary_user::{OrdinaryUser, USER};
 use crate::support::secs;
 use crate::support::server::{FakeServer, Status, TaskSpec};
 use serde_json::{Value, json};
-use std::env;
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// `nobody`, who owns nothing else here.
-const USER: u32 = 65534;
+/// An agent of that user, and what the tests do with it.
+struct User(OrdinaryUser);
 
-/// An agent whose folder belongs to that user, and a program that the user may start: whoever runs the tests may have
-/// their own under a home that is closed to others.
-struct OrdinaryUser {
-    agent: Agent,
-    program: PathBuf,
-}
-
-impl OrdinaryUser {
+impl User {
     fn new(server: &FakeServer) -> Self {
         crate::require_root();
-        let agent = Agent::builder(server).with_engine().folder_in(&env::temp_dir()).build();
-        let program = agent.path("agent-core");
-        fs::copy(env!("CARGO_BIN_EXE_agent-core"), &program).expect("copy the program");
-        let root = agent.dir().parent().expect("the agent's folder has one around it").to_owned();
-        for entry in walkdir::WalkDir::new(root).into_iter().flatten() {
-            chown(entry.path(), Some(USER), Some(USER)).expect("give the folder away");
-        }
-        Self { agent, program }
+        Self(OrdinaryUser::new(Agent::builder(server).with_engine()))
     }
 
     fn start(&self) -> Running {
-        let group = fs::metadata(socket()).expect("look at the engine's socket").gid().to_string();
-        let (user, program) = (USER.to_string(), self.program.to_string_lossy().into_owned());
-        // The last word but the arguments is the program that the tests usually run.
-        let other = ["sh", "-c", r#"own=$1; shift 2; exec "$own" "$@""#, "sh", &program];
-        let become_user = ["setpriv", "--reuid", &user, "--regid", &group, "--clear-groups", "--no-new-privs"];
-        let words = [become_user.as_slice(), other.as_slice()].concat();
-        let home = self.agent.home().to_string_lossy().into_owned();
-        self.agent.invoke(&["run"]).through(&words).env("DOCKER_CONFIG", home).start()
+        self.0.start()
     }
 
     /// Runs a task and returns its id when its record is closed.
     fn complete(&self, server: &FakeServer, spec: TaskSpec) -> String {
         let id = server.submit(spec);
         server.wait_for(&id, Status::Completed, secs(90));
-        wait_until("the record to be closed", secs(90), || self.agent.record(&id)["phase"] == "settled");
+        wait_until("the record to be closed", secs(90), || self.0.agent.record(&id)["phase"] == "settled");
         assert_no_containers(&id);
         id
     }
 
     /// Makes the record say that the task was delivered longer ago than anything is kept.
     fn make_old(&self, id: &str) {
-        let mut record = self.agent.record(id);
+        let mut record = self.0.agent.record(id);
         record["settled_at"] = json!(jiff::Timestamp::now() - jiff::SignedDuration::from_hours(200));
-        fs::write(self.agent.task_file(id, "record.json"), record.to_string()).expect("write the record");
+        fs::write(self.0.agent.task_file(id, "record.json"), record.to_string()).expect("write the record");
     }
-}
-
-fn socket() -> PathBuf {
-    let host = env::var("DOCKER_HOST").unwrap_or_default();
-    PathBuf::from(host.strip_prefix("unix://").unwrap_or("/var/run/docker.sock"))
 }
 
 fn mode(path: &Path) -> u32 {
@@ -100,7 +74,7 @@ impl Drop for EmptyImage {
 #[test]
 fn a_task_gets_its_inputs_and_its_results_are_delivered() {
     let server = FakeServer::start();
-    let user = OrdinaryUser::new(&server);
+    let user = User::new(&server);
     let _running = user.start();
     let id = user.complete(&server, TaskSpec::new("copy").input("data.csv", "1,2\n"));
     assert_eq!(server.output(&id, "output/data.csv").text(), "1,2\n");
@@ -116,7 +90,7 @@ fn a_task_gets_its_inputs_and_its_results_are_delivered() {
     assert_eq!(task.stdout(), "copied 1 inputs\n");
     assert_eq!(task.output.get("left_out"), None);
 
-    let agent = &user.agent;
+    let agent = &user.0.agent;
     let data_dir = fs::metadata(agent.data_dir()).expect("look at the data folder");
     assert_eq!((data_dir.uid(), mode(&agent.data_dir())), (USER, 0o700));
     assert_eq!(mode(&agent.workspace(&id)), 0o777);
@@ -127,19 +101,19 @@ fn a_task_gets_its_inputs_and_its_results_are_delivered() {
 #[test]
 fn what_root_has_left_in_a_workspace_goes_when_its_time_is_over() {
     let server = FakeServer::start();
-    let user = OrdinaryUser::new(&server);
+    let user = User::new(&server);
     let mut running = user.start();
     let id = user.complete(&server, closed_leftovers());
-    let left = user.agent.workspace(&id).join("output/deep");
+    let left = user.0.agent.workspace(&id).join("output/deep");
     assert_eq!((fs::metadata(&left).expect("look at what was left").uid(), mode(&left)), (0, 0o700));
     running.kill9();
     user.make_old(&id);
     let mut running = user.start();
     running.wait_log(&format!("task {id}: removed"), secs(60));
-    assert!(!user.agent.workspace(&id).exists() && !user.agent.task_file(&id, "").exists());
+    assert!(!user.0.agent.workspace(&id).exists() && !user.0.agent.task_file(&id, "").exists());
     assert!(!running.log().contains("can't be removed"), "{}", running.log());
     // The container that removed it is gone too; it carries no label, so it is known by its mount.
-    let mount = format!("volume={}", user.agent.data_dir().join("workspaces").display());
+    let mount = format!("volume={}", user.0.agent.data_dir().join("workspaces").display());
     wait_until("its container to go", secs(20), || docker::docker(&["ps", "-aq", "--filter", &mount]).is_empty());
 }
 
@@ -147,16 +121,16 @@ fn what_root_has_left_in_a_workspace_goes_when_its_time_is_over() {
 fn where_the_image_can_not_remove_it_the_command_that_does_is_said_once() {
     let server = FakeServer::start();
     let image = EmptyImage::new(&server);
-    let user = OrdinaryUser::new(&server);
+    let user = User::new(&server);
     let mut running = user.start();
     let id = user.complete(&server, closed_leftovers());
     running.kill9();
     user.make_old(&id);
 
     // A mount that comes and goes makes the agent look again for what may be removed.
-    let (share, away) = (user.agent.path("share"), user.agent.path("away"));
+    let (share, away) = (user.0.agent.path("share"), user.0.agent.path("away"));
     fs::create_dir(&share).expect("make the mount's folder");
-    user.agent.change_config(&format!(
+    user.0.agent.change_config(&format!(
         "[executor]\nimage = '{}'\n[[paths.mounts]]\nhost = '{}'\ncontainer = '/share'",
         image.0,
         share.display()
@@ -173,13 +147,13 @@ fn where_the_image_can_not_remove_it_the_command_that_does_is_said_once() {
     server.wait_until("five polls", secs(40), |server| server.requests_to("poll").len() >= polls + 5);
     let log = running.log();
     assert_eq!(log.matches(&said).count(), 1, "{log}");
-    assert_eq!(user.agent.record(&id)["phase"], "settled", "the record stays, or nobody would know of the workspace");
+    assert_eq!(user.0.agent.record(&id)["phase"], "settled", "the record stays, or nobody would know of the workspace");
 
     // The command is for pasting. Whoever runs the tests is root, and may not have `sudo`.
     let (_, rest) = log.split_once("; run `sudo ").unwrap_or_else(|| panic!("no command in {log}"));
     let (command, _) = rest.split_once('`').expect("the end of the command");
     let done = Command::new("sh").args(["-c", command]).stdin(Stdio::null()).status().expect("run the command");
-    assert!(done.success() && !user.agent.workspace(&id).exists(), "{command}");
+    assert!(done.success() && !user.0.agent.workspace(&id).exists(), "{command}");
     running.kill9();
     let mut running = user.start();
     running.wait_log(&format!("task {id}: removed"), secs(60));

@@ -5,6 +5,8 @@
 
 pub mod agent;
 pub mod docker;
+#[cfg(unix)]
+pub mod ordinary_user;
 pub mod server;
 
 use std::time::Duration;

@@ -1,0 +1,69 @@
+//! The agent as an ordinary user who may talk to the engine, with containers that run as root.
+
+use super::agent::{Agent, Builder, Running};
+use std::env;
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// `nobody`, who owns nothing else here.
+pub const USER: u32 = 65534;
+
+/// An agent whose folder belongs to that user, and a program that the user may start: whoever runs the tests may have
+/// their own under a home that is closed to others.
+///
+/// Where the tests themselves run as an ordinary user, the agent runs as that one.
+pub struct OrdinaryUser {
+    pub agent: Agent,
+    program: Option<PathBuf>,
+}
+
+impl OrdinaryUser {
+    pub fn new(builder: Builder) -> Self {
+        if !nix::unistd::geteuid().is_root() {
+            return Self { agent: builder.build(), program: None };
+        }
+        let agent = builder.folder_in(&env::temp_dir()).build();
+        let program = agent.path("agent-core");
+        // By another process: a file that this one has open for writing may be open in a child of another thread's at
+        // the moment, and then can't be executed.
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_agent-core")).arg(&program).status();
+        assert!(copied.is_ok_and(|status| status.success()), "copy the program");
+        let user = Self { agent, program: Some(program) };
+        user.own_everything();
+        user
+    }
+
+    /// Gives the user everything that the test has put into the agent's folder since.
+    pub fn own_everything(&self) {
+        let root = self.agent.dir().parent().expect("the agent's folder has one around it").to_owned();
+        for entry in walkdir::WalkDir::new(root).into_iter().flatten() {
+            if self.program.is_some() {
+                chown(entry.path(), Some(USER), Some(USER)).expect("give the folder away");
+            }
+        }
+    }
+
+    pub fn start(&self) -> Running {
+        let Some(program) = &self.program else { return self.agent.start() };
+        let group = fs::metadata(socket()).expect("look at the engine's socket").gid().to_string();
+        let (user, program) = (USER.to_string(), program.to_string_lossy().into_owned());
+        // The last word but the arguments is the program that the tests usually run.
+        let other = ["sh", "-c", r#"own=$1; shift 2; exec "$own" "$@""#, "sh", &program];
+        let become_user = ["setpriv", "--reuid", &user, "--regid", &group, "--clear-groups", "--no-new-privs"];
+        let words = [become_user.as_slice(), other.as_slice()].concat();
+        let home = self.agent.home().to_string_lossy().into_owned();
+        self.agent.invoke(&["run"]).through(&words).env("DOCKER_CONFIG", home).start()
+    }
+}
+
+fn socket() -> PathBuf {
+    let host = env::var("DOCKER_HOST").unwrap_or_default();
+    PathBuf::from(host.strip_prefix("unix://").unwrap_or("/var/run/docker.sock"))
+}
+
+/// Lets everybody write into a folder.
+pub fn open_to_all(folder: &Path) {
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).expect("open the folder");
+}
