@@ -44,6 +44,8 @@ struct Progress {
     /// Whether the logs hold all that the container printed.
     captured: bool,
     waiting_said: bool,
+    /// When the container began to run, on the clock that nobody sets.
+    began: Option<Instant>,
     /// Whether the engine was away while a container of the task may have been running.
     engine_was_away: bool,
 }
@@ -59,7 +61,8 @@ impl Progress {
 #[derive(Clone, Copy)]
 struct Watched {
     exit_code: Option<i32>,
-    ran_for: Duration,
+    /// When the container began to run, if it did.
+    began: Option<Instant>,
 }
 
 /// How far the stop of a container is.
@@ -73,15 +76,6 @@ impl Stopping {
     fn begin() -> Self {
         Self { since: Instant::now(), next: Instant::now(), done: false }
     }
-}
-
-/// When the container that is watched began to run, as far as is known.
-#[derive(Clone, Copy)]
-enum Clock {
-    /// It begins when docker has written the container's id.
-    WithCid,
-    /// It has been running for so long.
-    RunningFor(Duration),
 }
 
 /// The name of a task's container.
@@ -260,10 +254,12 @@ impl Run<'_> {
         self.save()?;
         client.open(gate).map_err(local)?;
         progress.launches += 1;
-        let watched = self.watch(name, client, Clock::WithCid)?;
+        let watched = self.watch(name, client, None)?;
         progress.client_said = watched.exit_code;
+        progress.began = watched.began;
         let ended_well = watched.exit_code == Some(0);
-        Ok(ended_well.then_some(Exit { code: 0, oom_killed: false, ran_for: watched.ran_for, engine_was_away: false }))
+        let ran_for = watched.began.map_or(Duration::ZERO, |began| began.elapsed());
+        Ok(ended_well.then_some(Exit { code: 0, oom_killed: false, ran_for, engine_was_away: false }))
     }
 
     /// Stays with a container that an earlier client, or an earlier life of the agent, has started.
@@ -275,7 +271,10 @@ impl Run<'_> {
         // A crash of ours would leave it behind until the container prints or ends.
         self.record.client = Some(Process { id: follower.id(), started: platform::start_time(follower.id()) });
         self.save()?;
-        let watched = self.watch(name, follower, Clock::RunningFor(container.ran_for(Timestamp::now())))?;
+        // Only a container that began before this life of ours is timed by the engine's clock, which somebody may set.
+        let by_engine = || Instant::now().checked_sub(container.ran_for(Timestamp::now())).unwrap_or_else(Instant::now);
+        let began = *progress.began.get_or_insert_with(by_engine);
+        let watched = self.watch(name, follower, Some(began))?;
         progress.captured = watched.exit_code == Some(0);
         progress.client_said = None;
         if !progress.captured {
@@ -314,13 +313,10 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Stays with a client until it ends, and stops the container when that is due.
-    fn watch(&mut self, name: &str, mut client: Streaming, clock: Clock) -> Result<Watched, Halt> {
+    /// Stays with a client until it ends, and stops the container when that is due. A container that hasn't `began` does
+    /// so when docker has written its id.
+    fn watch(&mut self, name: &str, mut client: Streaming, mut began: Option<Instant>) -> Result<Watched, Halt> {
         let timeout = self.shop.config.executor.timeout();
-        let mut began = match clock {
-            Clock::WithCid => None,
-            Clock::RunningFor(time) => Some(Instant::now().checked_sub(time).unwrap_or_else(Instant::now)),
-        };
         let idle_timeout = self.shop.config.executor.idle_timeout();
         let mut last_output = Instant::now();
         let mut stopping: Option<Stopping> = None;
@@ -367,7 +363,7 @@ impl Run<'_> {
             }
         }
         let exit_code = client.finish(Duration::from_secs(5)).as_ref().and_then(ExitStatus::code);
-        Ok(Watched { exit_code, ran_for: began.map_or(Duration::ZERO, |began| began.elapsed()) })
+        Ok(Watched { exit_code, began })
     }
 
     /// Stops the container. One that isn't there yet, or is made and not started, is tried for again until patience is
