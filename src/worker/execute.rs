@@ -32,6 +32,10 @@ const TICK: Duration = Duration::from_millis(500);
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
 /// How often a container that was made and not started is replaced before that counts as its failure.
 const LAUNCHES: u32 = 3;
+/// How often, a second apart, a container that is being removed is looked at before it is taken for stuck, and how
+/// often then.
+const REMOVAL_LOOKS: u32 = 20;
+const REMOVAL_PAUSE: Duration = Duration::from_secs(10);
 /// How long to wait before looking at an engine again that doesn't answer.
 const ENGINE_PAUSE: Duration = Duration::from_secs(2);
 
@@ -44,6 +48,8 @@ struct Progress {
     /// Whether the logs hold all that the container printed.
     captured: bool,
     waiting_said: bool,
+    /// How often the container was found to be on its way out.
+    looks_at_removal: u32,
     /// When the container began to run, on the clock that nobody sets.
     began: Option<Instant>,
     /// Whether the engine was away while a container of the task may have been running.
@@ -144,8 +150,15 @@ impl Run<'_> {
                 self.follow(name, container, progress)?;
                 Ok(false)
             }
-            Status::Removing => {
+            // A dead one is half removed, and mostly gone a moment later: then its status isn't its own, but that of
+            // whoever removes it. A removal that failed leaves it dead for good.
+            Status::Removing | Status::Dead if progress.looks_at_removal < REMOVAL_LOOKS => {
+                progress.looks_at_removal += 1;
                 self.pause(Duration::from_secs(1))?;
+                Ok(false)
+            }
+            Status::Removing => {
+                self.pause(REMOVAL_PAUSE)?;
                 Ok(false)
             }
             Status::Exited | Status::Dead => {
