@@ -99,6 +99,42 @@ fn a_task_gets_its_inputs_and_its_results_are_delivered() {
 }
 
 #[test]
+fn results_that_only_root_can_read_are_delivered() {
+    let server = FakeServer::start();
+    let user = User::new(&server);
+    let _running = user.start();
+    // A closed file, a closed folder with all kinds of things in it, and something open.
+    let script = "umask 077
+        mkdir -p output/closed/er '/workspace/odd \"name\"'
+        echo 1 > output/closed/er/file
+        ln output/closed/er/file output/closed/same
+        ln -s /etc/passwd output/closed/link
+        mkfifo output/closed/pipe
+        head -c 3000000 /dev/zero > output/large
+        echo 2 > '/workspace/odd \"name\"/ü'
+        umask 022
+        echo 3 > output/open";
+    let id = user.complete(&server, TaskSpec::script(script));
+    let outputs: Vec<(String, usize)> =
+        server.outputs(&id).into_iter().map(|file| (file.filename, file.bytes.len())).collect();
+    let expected = [
+        ("odd %22name%22/ü", 2),
+        ("output/closed/er/file", 2),
+        ("output/closed/same", 2),
+        ("output/large", 3_000_000),
+        ("output/open", 2),
+    ];
+    assert_eq!(outputs, expected.map(|(name, size)| (name.to_owned(), size)));
+    assert_eq!(server.output(&id, "output/closed/er/file").bytes, b"1\n");
+    assert_eq!(server.output(&id, "output/closed/same").bytes, b"1\n");
+    let left_out = &server.task(&id).output["left_out"];
+    let named: Vec<&str> =
+        left_out.as_array().expect("a list").iter().filter_map(|left| left["file"].as_str()).collect();
+    assert_eq!(named, ["output/closed/link", "output/closed/pipe"]);
+    assert!(!user.0.agent.task_file(&id, "fetched").exists(), "what was delivered needn't be kept twice");
+}
+
+#[test]
 fn what_root_has_left_in_a_workspace_goes_when_its_time_is_over() {
     let server = FakeServer::start();
     let user = User::new(&server);
