@@ -29,7 +29,38 @@ pub enum Purpose {
 pub struct Budget {
     limit: usize,
     kept_for_polls: usize,
-    sent: Mutex<VecDeque<Instant>>,
+    window: Mutex<Window>,
+}
+
+/// What a call in the window was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Call {
+    Heartbeat,
+    Poll,
+    Other,
+}
+
+/// The calls of the last minute, the oldest first.
+#[derive(Debug, Clone, Default)]
+struct Window {
+    calls: VecDeque<(Instant, Call)>,
+    heartbeats: usize,
+    polls: usize,
+}
+
+impl Window {
+    fn push(&mut self, at: Instant, call: Call) {
+        self.calls.push_back((at, call));
+        self.heartbeats += usize::from(call == Call::Heartbeat);
+        self.polls += usize::from(call == Call::Poll);
+    }
+
+    fn pop(&mut self) {
+        if let Some((_, call)) = self.calls.pop_front() {
+            self.heartbeats -= usize::from(call == Call::Heartbeat);
+            self.polls -= usize::from(call == Call::Poll);
+        }
+    }
 }
 
 impl Budget {
@@ -38,13 +69,13 @@ impl Budget {
         let polls = WINDOW.as_secs() / poll_interval.as_secs().max(1) + 1;
         // A short interval must not starve the results of the tasks that it brings.
         let kept_for_polls = usize::try_from(polls).unwrap_or(usize::MAX).min(limit / 2);
-        Self { limit, kept_for_polls, sent: Mutex::default() }
+        Self { limit, kept_for_polls, window: Mutex::default() }
     }
 
     /// Counts a call that is made whatever the window says: a heartbeat.
     pub fn note(&self, now: Instant) {
         if self.limit > 0 {
-            self.window(now).push_back(now);
+            self.window(now).push(now, Call::Heartbeat);
         }
     }
 
@@ -53,29 +84,40 @@ impl Budget {
         if self.limit == 0 {
             return Ok(());
         }
-        let kept = match purpose {
-            Purpose::Poll => HEARTBEATS,
-            Purpose::Intake => HEARTBEATS + self.kept_for_polls / 2,
-            Purpose::Delivery => HEARTBEATS + self.kept_for_polls,
-        };
-        let allowed = self.limit.saturating_sub(kept).max(1);
-        let mut sent = self.window(now);
-        if sent.len() < allowed {
-            sent.push_back(now);
+        let mut window = self.window(now);
+        if self.has_room(&window, purpose) {
+            window.push(now, if purpose == Purpose::Poll { Call::Poll } else { Call::Other });
             return Ok(());
         }
-        // When this one leaves the window, there is room for one more.
-        let leaving = sent[sent.len() - allowed];
-        Err((leaving + WINDOW).saturating_duration_since(now).max(Duration::from_millis(10)))
+        // Room comes when enough of the oldest calls have left.
+        let mut later = window.clone();
+        let mut leaves_at = now;
+        while let Some((at, _)) = later.calls.front().copied().filter(|_| !self.has_room(&later, purpose)) {
+            leaves_at = at + WINDOW;
+            later.pop();
+        }
+        Err(leaves_at.saturating_duration_since(now).max(Duration::from_millis(10)))
     }
 
-    fn window(&self, now: Instant) -> MutexGuard<'_, VecDeque<Instant>> {
+    /// Whether a call still leaves room for the polls and heartbeats of this window: those that have been made need
+    /// none any more.
+    fn has_room(&self, window: &Window, purpose: Purpose) -> bool {
+        let polls = match purpose {
+            Purpose::Poll => 0,
+            Purpose::Intake => self.kept_for_polls / 2,
+            Purpose::Delivery => self.kept_for_polls,
+        };
+        let kept = HEARTBEATS.saturating_sub(window.heartbeats) + polls.saturating_sub(window.polls);
+        window.calls.is_empty() || window.calls.len() + kept < self.limit
+    }
+
+    fn window(&self, now: Instant) -> MutexGuard<'_, Window> {
         // A thread that panicked in here has at worst counted one call too few.
-        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        while sent.front().is_some_and(|at| now.saturating_duration_since(*at) >= WINDOW) {
-            sent.pop_front();
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        while window.calls.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) >= WINDOW) {
+            window.pop();
         }
-        sent
+        window
     }
 }
 
@@ -92,6 +134,29 @@ mod tests {
         let accepts = (0..500).filter(|_| budget.take(Purpose::Intake, now).is_ok()).count();
         let polls = (0..500).filter(|_| budget.take(Purpose::Poll, now).is_ok()).count();
         assert_eq!((deliveries, accepts, polls), (140 - 6 - 13, 7, 6));
+        for _ in 0..6 {
+            assert!(budget.take(Purpose::Poll, now).is_err());
+            budget.note(now);
+        }
+    }
+
+    #[test]
+    fn polls_and_heartbeats_that_were_made_take_no_room_twice() {
+        let budget = Budget::new(140, Duration::from_secs(1));
+        let start = Instant::now();
+        let mut deliveries = 0;
+        for second in 0..300 {
+            let now = start + Duration::from_secs(second);
+            if second % 20 == 0 {
+                budget.note(now);
+            }
+            assert!(budget.take(Purpose::Poll, now).is_ok(), "a poll in second {second}");
+            while budget.take(Purpose::Delivery, now).is_ok() {
+                deliveries += 1;
+            }
+        }
+        // 72 in each of five windows.
+        assert!(deliveries >= 5 * (140 - 6 - 62), "{deliveries}");
     }
 
     #[test]
