@@ -323,15 +323,17 @@ impl Scheduler {
     fn heartbeat(&mut self) {
         let load = self.load();
         let status = if load.available == 0 { AgentStatus::Busy } else { AgentStatus::Online };
+        let sent = Instant::now();
         match self.desk.heartbeat(status, load, None) {
-            Ok(()) => self.note_heartbeat(),
+            Ok(()) => self.note_heartbeat(sent),
             Err(error) => self.note_server_trouble(&error),
         }
     }
 
-    fn note_heartbeat(&mut self) {
+    fn note_heartbeat(&mut self, sent: Instant) {
         let (now, wall) = (Instant::now(), Timestamp::now());
-        self.heartbeat_due = now + HEARTBEAT;
+        // However late its answer came, the Server may count from its arrival.
+        self.heartbeat_due = sent + HEARTBEAT;
         // The clock that stands still while a machine sleeps, and the one that somebody may set: the longer gap counts.
         let monotonic = self.acknowledged.map(|at| now.duration_since(at));
         let by_wall = self.state.last_heartbeat_at.and_then(|at| Duration::try_from(wall.duration_since(at)).ok());

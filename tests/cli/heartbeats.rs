@@ -34,7 +34,8 @@ fn one_comes_every_20_seconds_and_a_missing_engine_is_said_once() {
     server.wait_until("a third heartbeat", secs(40), |server| server.heartbeats().len() >= 3);
     let beats = server.heartbeats();
     let gap = beats[2].at - beats[1].at;
-    assert!((secs(20)..secs(28)).contains(&gap), "{gap:?}");
+    // What is sent after 20 s may be on its way for a moment less than the one before.
+    assert!((secs(19)..secs(28)).contains(&gap), "{gap:?}");
     // The engine was looked at every 10 s meanwhile.
     let log = running.log();
     let said: Vec<&str> = log.lines().filter(|line| line.contains("no new task is accepted")).collect();
