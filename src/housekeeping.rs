@@ -109,18 +109,17 @@ impl Housekeeping {
 
 /// Every settled task, the earliest delivery first.
 fn settled(store: &Store) -> Vec<Settled> {
-    let tasks = match store.load_all() {
-        Ok(loaded) => loaded.tasks,
+    let if_settled = |files: TaskFiles, record: Record| match (record.phase, record.settled_at) {
+        (Phase::Settled, Some(at)) => Some(Settled { files, at, kept_back: record.kept_back }),
+        _ => None,
+    };
+    let mut settled = match store.load_all(if_settled) {
+        Ok(loaded) => loaded.taken,
         Err(error) => {
             log::warn!("the records can't be read: {error}");
             return Vec::new();
         }
     };
-    let is_settled = |(files, record): (TaskFiles, Record)| match (record.phase, record.settled_at) {
-        (Phase::Settled, Some(at)) => Some(Settled { files, at, kept_back: record.kept_back }),
-        _ => None,
-    };
-    let mut settled: Vec<Settled> = tasks.into_iter().filter_map(is_settled).collect();
     settled.sort_by_key(|task| task.at);
     settled
 }

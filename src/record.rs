@@ -456,22 +456,22 @@ impl Store {
         Ok(())
     }
 
-    /// Reads every record, the earliest offer first.
-    pub fn load_all(&self) -> io::Result<Loaded> {
-        let (mut loaded, mut broken) = (Vec::new(), Vec::new());
+    /// Reads every record, one after the other, and returns what `take` wants of them: settled tasks may be many, and
+    /// their offers large.
+    pub fn load_all<T>(&self, mut take: impl FnMut(TaskFiles, Record) -> Option<T>) -> io::Result<Loaded<T>> {
+        let (mut taken, mut broken) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(&self.root)? {
             let dir = entry?.path();
             let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let Some(key) = TaskKey::parse(&name) else { continue };
             let files = TaskFiles { dir: dir.clone(), key };
             match files.load() {
-                Ok(Some(record)) => loaded.push((files, record)),
+                Ok(Some(record)) => taken.extend(take(files, record)),
                 Ok(None) => {}
                 Err(error) => broken.push((dir, error)),
             }
         }
-        loaded.sort_by_key(|(_, record)| record.offered_at);
-        Ok(Loaded { tasks: loaded, broken })
+        Ok(Loaded { taken, broken })
     }
 }
 
@@ -483,9 +483,9 @@ fn ignore_missing(removed: io::Result<()>) -> io::Result<()> {
 }
 
 /// What [`Store::load_all`] found.
-pub struct Loaded {
-    /// Every task that has a record.
-    pub tasks: Vec<(TaskFiles, Record)>,
+pub struct Loaded<T> {
+    /// What was taken of the records, in no order.
+    pub taken: Vec<T>,
     /// Folders whose record can't be read, and why.
     pub broken: Vec<(PathBuf, io::Error)>,
 }
@@ -542,7 +542,7 @@ mod tests {
         store.remove_unwritten().unwrap();
         let left = fs::read_dir(dir.path().join("tasks")).unwrap().map(|entry| entry.unwrap().file_name());
         assert_eq!(left.collect::<HashSet<_>>(), HashSet::from(["whole".into(), "other".into()]));
-        assert_eq!(store.load_all().unwrap().tasks.len(), 1);
+        assert_eq!(store.load_all(|_, record| Some(record)).unwrap().taken.len(), 1);
     }
 
     #[test]
@@ -555,9 +555,9 @@ mod tests {
         record.phase = Phase::Prepared;
         record.stop = Some(StopReason::Timeout { minutes: 3 });
         files.save(&record).unwrap();
-        let loaded = store.load_all().unwrap();
+        let loaded = store.load_all(|_, record| Some(record)).unwrap();
         assert!(loaded.broken.is_empty());
-        assert_eq!(format!("{:?}", loaded.tasks[0].1), format!("{record:?}"));
+        assert_eq!(format!("{:?}", loaded.taken[0]), format!("{record:?}"));
     }
 
     #[test]
@@ -567,8 +567,8 @@ mod tests {
         fs::create_dir(dir.path().join("tasks/empty")).unwrap();
         fs::create_dir(dir.path().join("tasks/broken")).unwrap();
         fs::write(dir.path().join("tasks/broken/record.json"), "{\"pha").unwrap();
-        let loaded = store.load_all().unwrap();
-        assert!(loaded.tasks.is_empty());
+        let loaded = store.load_all(|_, record| Some(record)).unwrap();
+        assert!(loaded.taken.is_empty());
         assert_eq!((loaded.broken.len(), &loaded.broken[0].0), (1, &dir.path().join("tasks/broken")));
     }
 

@@ -463,16 +463,15 @@ impl Scheduler {
     /// Takes up what an earlier run has left and returns how many tasks of that take a worker.
     fn recover(&mut self) -> io::Result<usize> {
         self.store.remove_unwritten()?;
-        let Loaded { tasks, broken } = self.store.load_all()?;
+        let if_unfinished = |files, record: Record| (record.phase < Phase::Settled).then_some((files, record));
+        let Loaded { taken: mut tasks, broken } = self.store.load_all(if_unfinished)?;
+        tasks.sort_by_key(|(_, record)| record.offered_at);
         for (dir, error) in broken {
             log::error!("the record in `{}` can't be read and is left alone: {error}", dir.display());
         }
         let mut foreign = std::collections::BTreeMap::new();
         let mut workers = 0;
         for (files, record) in tasks {
-            if record.phase == Phase::Settled {
-                continue;
-            }
             // The same service at an address that is spelled otherwise is still ours.
             if record.service_id != self.desk.service_id() {
                 *foreign.entry((record.service_id, record.base_url)).or_insert(0) += 1;

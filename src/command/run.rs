@@ -35,8 +35,8 @@ pub fn run(file: &Path, args: &RunArgs) -> Done {
     let store = Store::open(&config.paths.data_dir).map_err(in_data_dir)?;
     // A mount that is missing is no reason to leave running containers and finished results alone.
     if let Err(why) = check_mounts(&config) {
-        let has_work = store.load_all().map_err(in_data_dir)?.tasks.iter().any(|(_, task)| task.phase < Phase::Settled);
-        if !has_work {
+        let work = store.load_all(|_, task| (task.phase < Phase::Settled).then_some(())).map_err(in_data_dir)?.taken;
+        if work.is_empty() {
             return Err(Failure::new(why));
         }
     }

@@ -41,9 +41,10 @@ pub fn stop(file: &Path) -> Done {
     };
     instance::remove_stale_pid_file(data_dir).map_err(unusable)?;
     println!("{how} (pid {pid}).");
-    let kept = Store::open(data_dir).and_then(|store| store.load_all()).map_err(unusable)?.tasks;
-    let unfinished = kept.iter().filter(|(_, task)| task.phase < Phase::Exited).count();
-    let undelivered = kept.iter().filter(|(_, task)| (Phase::Exited..Phase::Settled).contains(&task.phase)).count();
+    let store = Store::open(data_dir).map_err(unusable)?;
+    let phases = store.load_all(|_, task| Some(task.phase)).map_err(unusable)?.taken;
+    let unfinished = phases.iter().filter(|phase| **phase < Phase::Exited).count();
+    let undelivered = phases.iter().filter(|phase| (Phase::Exited..Phase::Settled).contains(phase)).count();
     if unfinished > 0 {
         println!("{unfinished} task(s) stay in their containers; the next start goes on with them.");
     }
