@@ -35,7 +35,9 @@ use crate::retry::random_u64;
 
 /// How long a small call may take in all.
 const SMALL: Duration = Duration::from_secs(10);
-/// How long a transfer may stand still. The Server answers an upload within 30 s or refuses it (PROTOCOL 7).
+/// How long a transfer may stand still. The Server answers an upload within 30 s or refuses it (PROTOCOL 7). What
+/// nobody reads comes to its end after three times as long: twice Linux still finds room for a part of a write in its
+/// own buffers, which counts as progress.
 const STALL: Duration = Duration::from_secs(45);
 /// A kept connection is not used again after so long: the other side may be closing it at that very moment, and a
 /// call that is lost so can't be told from one that took effect.

@@ -6,6 +6,7 @@
 
 #![cfg(unix)]
 
+mod abandoned;
 mod authorization;
 mod config_errors;
 mod folder;

@@ -6,6 +6,10 @@
 
 #![cfg(unix)]
 
+mod a_silent_container;
+mod a_site_outage;
+mod a_slow_server;
+mod a_stuck_docker;
 mod adoption;
 mod bad_files;
 mod cancel;

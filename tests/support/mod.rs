@@ -8,6 +8,7 @@ pub mod docker;
 #[cfg(unix)]
 pub mod ordinary_user;
 pub mod server;
+pub mod twin;
 
 use std::time::Duration;
 

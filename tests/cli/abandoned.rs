@@ -1,0 +1,69 @@
+//! A cancellation of a task that this agent doesn't have: perhaps a twin's, perhaps nobody's any more.
+//!
+//! The rule needs a minute. The harness starts tests by their names, and this name lets the others run meanwhile.
+
+use crate::support::agent::Agent;
+use crate::support::secs;
+use crate::support::server::{Control, FakeServer, Fault, FaultId, Match, Status, TaskSpec};
+use crate::support::twin::Twin;
+use std::time::{Duration, Instant};
+
+/// A task that a twin has accepted and that is to be cancelled, and the agent that hears of it.
+fn cancelled_task_of(twin: &Twin, server: &FakeServer) -> String {
+    server.wait_until("a poll", secs(10), |server| !server.requests_to("poll").is_empty());
+    let id = server.submit(TaskSpec::new("the twin's"));
+    assert_eq!(twin.accept(&id), 200);
+    server.cancel(&id);
+    id
+}
+
+/// How long the Server has been asking for the task's end.
+fn asked_for(server: &Control, id: &str) -> Duration {
+    server.task(id).since(Status::Cancelling).expect("it was cancelled").elapsed()
+}
+
+#[test]
+fn a_cancellation_that_nobody_answers_is_answered_after_a_minute() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    let mut running = agent.start();
+    let id = cancelled_task_of(&Twin::new(&server), &server);
+    let task = server.wait_for(&id, Status::Cancelled, secs(75));
+    let asked = task.since(Status::Cancelling).expect("it was cancelled");
+    let took = task.since(Status::Cancelled).expect("it has ended") - asked;
+    assert!((secs(58)..secs(75)).contains(&took), "reported after {took:?}");
+    assert_eq!((task.accepted_count, task.completed_count), (1, 1));
+    assert_eq!(task.file_ids.len(), 0);
+    running.wait_log(&format!("task {id}: nobody has stopped it for a minute"), secs(5));
+}
+
+#[test]
+fn a_cancellation_that_a_twin_answers_is_left_to_it() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    let _running = agent.start();
+    let twin = Twin::new(&server);
+    let id = cancelled_task_of(&twin, &server);
+    server.wait_until("20 s", secs(30), |server| asked_for(server, &id) >= secs(20));
+    assert_eq!(server.task(&id).status, Status::Cancelling);
+    assert_eq!(twin.complete(&id, "cancelled"), 200);
+    server.wait_until("more than a minute", secs(60), |server| asked_for(server, &id) >= secs(68));
+    assert_eq!(server.requests_to("complete").len(), 1, "the twin's");
+    assert_eq!(server.task(&id).completed_count, 1);
+}
+
+#[test]
+fn the_minute_begins_anew_when_the_agent_could_not_hear_for_how_long_it_is_asked() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    let _running = agent.start();
+    let id = cancelled_task_of(&Twin::new(&server), &server);
+    server.wait_until("8 s", secs(20), |server| asked_for(server, &id) >= secs(8));
+    let unheard: FaultId = server.fault(Match::path("poll").times(1), Fault::status(500));
+    server.wait_until("a poll that fails", secs(10), |server| server.fault_hits(unheard) == 1);
+    let failed = Instant::now();
+    let task = server.wait_for(&id, Status::Cancelled, secs(80));
+    let took = task.since(Status::Cancelled).expect("it has ended") - failed;
+    assert!((secs(58)..secs(70)).contains(&took), "reported {took:?} after the failure");
+    assert_eq!(task.completed_count, 1);
+}

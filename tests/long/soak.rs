@@ -1,0 +1,190 @@
+//! Hundreds of tasks through one agent, whose memory, files, threads and folder may not grow with their number.
+//!
+//! `AGENT_CORE_SOAK_TASKS` changes how many.
+
+use crate::support::agent::{Agent, Running};
+use crate::support::docker;
+use crate::support::secs;
+use crate::support::server::{Control, FakeServer, Status, TaskSpec};
+use crate::tally;
+use std::env;
+use std::fmt;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const TASKS: usize = 500;
+/// A look is taken after each so many. What it sees after the first may not grow: by then every kind of thing has
+/// happened.
+const LOOK_EVERY: usize = 100;
+/// So many tasks wait on the Server at any time.
+const QUEUE: usize = 8;
+
+/// What the script hands in: the input, and its own line.
+const SCRIPT: &str = "echo \"$TASK_ID\" >> /tally/begun\ncp input/data output/copy\necho \"$TASK_ID\" > output/id\n";
+
+#[test]
+#[ignore = "takes minutes: scripts/test --test long -- --ignored"]
+fn hundreds_of_tasks_leave_nothing_behind_that_grows() {
+    let total = env::var("AGENT_CORE_SOAK_TASKS").map_or(TASKS, |text| text.parse().expect("a number of tasks"));
+    assert!(total > LOOK_EVERY, "AGENT_CORE_SOAK_TASKS must be more than {LOOK_EVERY}, where the first look is taken");
+    let server = FakeServer::start();
+    // Within the usual budget of requests this would take an hour.
+    let agent = tally::agent(&server).capacity(4).config("[server]\nmax_requests_per_minute = 0").build();
+    let mut running = agent.start();
+    let mut tasks = Vec::new();
+    let began = Instant::now();
+    let mut looks = Vec::new();
+    println!("{}", Look::HEAD);
+    while tasks.len() < total {
+        let until = total.min(tasks.len() + LOOK_EVERY);
+        work_off(&server, &mut tasks, until);
+        let look = Look::at(&server, &agent, &running, tasks.len());
+        println!("{look}");
+        looks.push(look);
+    }
+    let took = began.elapsed();
+    println!("{total} tasks in {took:.0?}, {:.2} s each", took.as_secs_f64() / total as f64);
+    let gap = server.longest_heartbeat_gap();
+    println!("longest time between two heartbeats: {gap:.1?}");
+
+    for (number, id) in tasks.iter().enumerate() {
+        let task = server.task(id);
+        assert_eq!((task.accepted_count, task.completed_count), (1, 1), "{task:#?}");
+        assert_eq!(server.output(id, "output/copy").bytes, input(number));
+        assert_eq!(server.output(id, "output/id").text(), format!("{id}\n"));
+    }
+    let begun = fs::read_to_string(agent.path("tally/begun")).expect("what the containers wrote down");
+    let mut begun: Vec<&str> = begun.lines().collect();
+    begun.sort_unstable();
+    let mut ids: Vec<&str> = tasks.iter().map(String::as_str).collect();
+    ids.sort_unstable();
+    assert!(begun == ids, "each task ran once");
+    docker::assert_no_containers(server.task_prefix());
+    assert!(gap < secs(25), "the longest time between two heartbeats was {gap:?}");
+    assert!(running.is_running());
+    looks[looks.len() - 1].expect_no_more_than(&looks[0]);
+}
+
+fn input(number: usize) -> Vec<u8> {
+    format!("the input of task {number}\n").into_bytes()
+}
+
+/// Submits tasks as they are worked off, up to this number in all, and waits until nothing is left to do.
+fn work_off(server: &FakeServer, tasks: &mut Vec<String>, until: usize) {
+    let mut done = tasks.len();
+    let mut last = Instant::now();
+    while done < until {
+        while tasks.len() < until && tasks.len() < done + QUEUE {
+            let spec = TaskSpec::script(SCRIPT).input("data", input(tasks.len()));
+            tasks.push(server.submit(spec));
+        }
+        // In the order of their ids, near enough: only the oldest unfinished one is looked at.
+        let next = server.task(&tasks[done]);
+        assert!(!next.status.is_final() || next.status == Status::Completed, "{next:#?}");
+        if next.status == Status::Completed {
+            done += 1;
+            last = Instant::now();
+        } else {
+            assert!(last.elapsed() < secs(120), "nothing has ended for two minutes");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// What the agent takes up at a moment when it has nothing to do.
+struct Look {
+    tasks: usize,
+    /// Memory of its own, not that of mapped files.
+    kib: u64,
+    open_files: usize,
+    threads: usize,
+    /// In data_dir, without what is kept of settled tasks.
+    other_files: usize,
+    other_bytes: u64,
+    /// What is kept of settled tasks.
+    kept_files: usize,
+    kept_bytes: u64,
+}
+
+impl Look {
+    const HEAD: &str = "tasks  memory KiB  open files  threads  other files  other bytes  kept files  kept bytes/task";
+
+    fn at(server: &FakeServer, agent: &Agent, running: &Running, tasks: usize) -> Self {
+        // The last report is followed by the record's last phase; idle polls show that this is over, and what the
+        // agent opens for a moment, such as a docker client's pipes, is not open every time.
+        let data_dir = agent.data_dir();
+        let settled = || fs::read_dir(data_dir.join("tasks")).is_ok_and(|all| all.count() == tasks);
+        docker::wait_until("all records", secs(20), settled);
+        let before = server.requests_to("poll").len();
+        server.wait_until("polls", secs(30), |server: &Control| server.requests_to("poll").len() >= before + 5);
+        let process = format!("/proc/{}", running.pid());
+        let count = |name: &str| fs::read_dir(format!("{process}/{name}")).expect("list them").count();
+        let least = |name: &str| {
+            let mut least = count(name);
+            for _ in 0..20 {
+                std::thread::sleep(Duration::from_millis(50));
+                least = least.min(count(name));
+            }
+            least
+        };
+        let (mut other, mut kept) = ((0, 0), (0, 0));
+        for entry in fs::read_dir(&data_dir).expect("list data_dir").flatten() {
+            let is_kept = ["tasks", "workspaces"].iter().any(|name| entry.file_name() == *name);
+            let sum = if is_kept { &mut kept } else { &mut other };
+            let (files, bytes) = files_below(&entry.path());
+            *sum = (sum.0 + files, sum.1 + bytes);
+        }
+        Self {
+            tasks,
+            kib: resident_kib(&process),
+            open_files: least("fd"),
+            threads: least("task"),
+            other_files: other.0,
+            other_bytes: other.1,
+            kept_files: kept.0,
+            kept_bytes: kept.1,
+        }
+    }
+
+    fn expect_no_more_than(&self, before: &Self) {
+        let twentieth = |number: u64| number + number / 20;
+        // 5 % of an agent's small memory is a handful of pages that the allocator may or may not give back; what leaks
+        // a little with every task leaks more than 256 KiB with hundreds.
+        let allowed = twentieth(before.kib).max(before.kib + 256);
+        assert!(self.kib <= allowed, "memory grew from {} KiB to {} KiB", before.kib, self.kib);
+        // 5 % of these is less than one.
+        assert!(self.threads <= before.threads, "threads grew from {} to {}", before.threads, self.threads);
+        // A connection to the Server is kept or isn't.
+        let (were, are) = (before.open_files, self.open_files);
+        assert!(are <= were + 2, "open files grew from {were} to {are}");
+        let (were, are) = (before.other_files, self.other_files);
+        assert!(are <= were, "the files in data_dir beside records and workspaces grew from {were} to {are}");
+        let (were, are) = (before.kept_bytes / before.tasks as u64, self.kept_bytes / self.tasks as u64);
+        assert!(are <= twentieth(were), "what is kept of a task grew from {were} to {are} bytes");
+    }
+}
+
+impl fmt::Display for Look {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let per_task = self.kept_bytes / self.tasks as u64;
+        let Self { tasks, kib, open_files, threads, other_files, other_bytes, kept_files, .. } = self;
+        write!(
+            f,
+            "{tasks:5}  {kib:10}  {open_files:10}  {threads:7}  {other_files:11}  {other_bytes:11}  {kept_files:10}  \
+             {per_task:15}"
+        )
+    }
+}
+
+fn resident_kib(process: &str) -> u64 {
+    let status = fs::read_to_string(format!("{process}/status")).expect("read the process's status");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a line RssAnon");
+    line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
+}
+
+/// The number of files below a path, and their bytes.
+fn files_below(path: &Path) -> (usize, u64) {
+    let files = walkdir::WalkDir::new(path).into_iter().flatten().filter(|entry| entry.file_type().is_file());
+    files.fold((0, 0), |(count, bytes), file| (count + 1, bytes + file.metadata().map_or(0, |meta| meta.len())))
+}
