@@ -242,7 +242,11 @@ impl Scheduler {
         };
         match (&self.closed, &closed) {
             (_, Some(why)) => log::warn!("no new task is accepted: {why}"),
-            (Some(_), None) => log::info!("engine, mounts and disk are in order; tasks are accepted"),
+            (Some(_), None) => {
+                log::info!("engine, mounts and disk are in order; tasks are accepted");
+                // What was put down for want of an engine or of room on the disk needn't wait for its time.
+                self.table.wake_waiting();
+            }
             (None, None) => {}
         }
         self.closed = closed;
@@ -345,7 +349,7 @@ impl Scheduler {
         self.state.last_heartbeat_at = Some(wall);
         if self.server_trouble.take().is_some() {
             log::info!("the Server answers again");
-            self.table.wake_deliveries();
+            self.table.wake_waiting();
             self.poll_backoff = Backoff::default();
             self.poll_not_before = now;
             self.poll_due = now;

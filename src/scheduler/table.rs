@@ -20,8 +20,8 @@ pub enum Stage {
     Waiting {
         /// When it is to be taken up again.
         until: Instant,
-        /// Whether the end of the Server's trouble makes it due at once.
-        for_server: bool,
+        /// Whether the end of a trouble, of the Server or of this machine, makes it due at once.
+        may_be_woken: bool,
     },
 }
 
@@ -146,7 +146,7 @@ impl Table {
         }
         entry.phase = phase;
         entry.holds_slot = phase < Phase::Exited;
-        entry.stage = Stage::Waiting { until: Instant::now() + pause, for_server: retry_after.is_none() };
+        entry.stage = Stage::Waiting { until: Instant::now() + pause, may_be_woken: retry_after.is_none() };
     }
 
     /// Why a task was put off last, if it was.
@@ -154,10 +154,10 @@ impl Table {
         self.entries.get(key).map(|entry| entry.said.as_str()).filter(|said| !said.is_empty())
     }
 
-    /// Makes everything due that waits for the Server.
-    pub fn wake_deliveries(&mut self) {
+    /// Makes everything due that waits for no time that the Server has named.
+    pub fn wake_waiting(&mut self) {
         for entry in self.entries.values_mut() {
-            if let Stage::Waiting { until, for_server: true } = &mut entry.stage {
+            if let Stage::Waiting { until, may_be_woken: true } = &mut entry.stage {
                 *until = Instant::now();
                 entry.backoff = Backoff::default();
             }
@@ -238,10 +238,10 @@ mod tests {
         table.insert(&key(), "t", Phase::Exited, Stage::InDoubt);
         table.put_off(&key(), Phase::Exited, "away", None);
         assert!(table.due(Instant::now()).is_none() && table.next_due().is_some());
-        table.wake_deliveries();
+        table.wake_waiting();
         assert_eq!(table.due(Instant::now()), Some(key()));
         table.put_off(&key(), Phase::Exited, "429", Some(Duration::from_secs(60)));
-        table.wake_deliveries();
+        table.wake_waiting();
         assert!(table.due(Instant::now()).is_none(), "a pause that the Server asked for is kept");
     }
 
