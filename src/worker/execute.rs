@@ -142,6 +142,8 @@ impl Run<'_> {
 
     /// Does what a container of ours asks for. Returns whether the task's end is written down.
     fn deal_with(&mut self, name: &str, container: &Container, progress: &mut Progress) -> Result<bool, Halt> {
+        // A late `docker rm` of an earlier run of ours shows a container that never started as dead for a moment.
+        let never_started = container.status == Status::Dead && container.started_at.is_none();
         match container.status {
             Status::Running | Status::Paused | Status::Restarting => {
                 log::info!("task {}: following the running container `{name}`", self.key());
@@ -161,7 +163,7 @@ impl Run<'_> {
                 self.pause(REMOVAL_PAUSE)?;
                 Ok(false)
             }
-            Status::Exited | Status::Dead => {
+            Status::Exited | Status::Dead if !never_started => {
                 self.keep_started()?;
                 if !progress.captured {
                     self.collect_logs(name, progress)?;
@@ -175,7 +177,7 @@ impl Run<'_> {
                 })?;
                 Ok(true)
             }
-            Status::Created => {
+            Status::Created | Status::Exited | Status::Dead => {
                 if !container.error.is_empty() || progress.launches >= LAUNCHES {
                     self.end_unstarted_with(&container.error)?;
                     return Ok(true);
