@@ -178,6 +178,14 @@ impl Run<'_> {
                 Ok(true)
             }
             Status::Created | Status::Exited | Status::Dead => {
+                if container.error.is_empty() && self.has_printed() {
+                    let why = "the Docker engine went away when it had just started the container, and has forgotten \
+                               that; what it started may still run, and isn't run again"
+                        .to_owned();
+                    log::error!("task {}: {why}", self.key());
+                    self.end_before_start(why)?;
+                    return Ok(true);
+                }
                 if !container.error.is_empty() || progress.launches >= LAUNCHES {
                     self.end_unstarted_with(&container.error)?;
                     return Ok(true);
@@ -213,6 +221,12 @@ impl Run<'_> {
             self.save()?;
         }
         Ok(())
+    }
+
+    /// Whether the container has printed something: on standard output `docker run` has no words of its own. An engine
+    /// that is killed before it has written down that the container runs calls it `created` afterwards.
+    fn has_printed(&self) -> bool {
+        fs::metadata(self.files.stdout()).is_ok_and(|meta| meta.len() > 0)
     }
 
     fn is_untried(&self) -> bool {
