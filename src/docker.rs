@@ -4,6 +4,7 @@
 //! taken from the text of an error: whether a container is absent is asked, not guessed.
 
 pub mod args;
+mod history;
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -14,6 +15,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Deserialize;
+
+pub use history::Recalled;
 
 use crate::process::{CallError, Finished, call};
 
@@ -28,6 +31,8 @@ pub const INSTANCE_LABEL: &str = "open-aaas.instance";
 const ASK: Duration = Duration::from_secs(30);
 /// The grace that a container has between TERM and KILL, in seconds.
 const STOP_GRACE: &str = "10";
+/// How much later than a container's end the engine has noted it at the latest.
+const NOTED: Duration = Duration::from_secs(2);
 /// How long a stop may take in all; the engine needs a while for the KILL on a busy machine.
 const STOP: Duration = Duration::from_secs(40);
 
@@ -149,6 +154,35 @@ impl Docker {
         }
         let why = if listed.success { inspected.stderr } else { listed.stderr };
         Err(DockerError::Unreachable(why))
+    }
+
+    /// What the engine remembers of the end of a container that has ended.
+    pub fn recall_end(&self, container: &Container) -> Result<Recalled, DockerError> {
+        let Some(ended) = container.finished_at else { return Ok(Recalled::Unknown) };
+        // The engine waits for events of its future, so the time is its own as far as ours may be another.
+        let noted = ended + NOTED;
+        let now = Timestamp::now().clamp(ended, noted);
+        match self.recall(&container.id, now)? {
+            Recalled::Nothing if now < noted => self.recall(&container.id, noted),
+            recalled => Ok(recalled),
+        }
+    }
+
+    fn recall(&self, id: &str, until: Timestamp) -> Result<Recalled, DockerError> {
+        let until = until.to_string();
+        let listed = self.ask(&["events", "--since", "1", "--until", &until, "--format", history::FORMAT], ASK)?;
+        if listed.success {
+            Ok(history::recalled(&listed.stdout, id))
+        } else {
+            Err(DockerError::Refused(listed.stderr))
+        }
+    }
+
+    /// Whether containers go on while the engine is away (its `live-restore`).
+    pub fn has_live_restore(&self) -> Result<bool, DockerError> {
+        let done = self.ask(&["info", "--format", "{{.LiveRestoreEnabled}}"], ASK)?;
+        // A client whose engine is away prints `false` and fails.
+        if done.success { Ok(done.stdout.trim() == "true") } else { Err(DockerError::Refused(done.stderr)) }
     }
 
     /// Stops a container: TERM, ten seconds, KILL. Returns when it has ended. One that has ended already is no error;

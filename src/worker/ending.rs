@@ -23,8 +23,18 @@ pub(super) struct Exit {
     pub code: i32,
     pub oom_killed: bool,
     pub ran_for: Duration,
-    /// Whether the engine went away while the container ran.
-    pub engine_was_away: bool,
+    pub ended_by: EndedBy,
+}
+
+/// Who ended a container that we didn't stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EndedBy {
+    /// Its program, or the kernel.
+    Itself,
+    /// The engine, which was stopped or lost it.
+    Engine,
+    /// Somebody, with a signal through the engine.
+    Somebody,
 }
 
 /// What a task's messages are made of.
@@ -114,6 +124,15 @@ fn verdict(evidence: &Evidence<'_>) -> (FinalStatus, Option<String>) {
     match evidence.stop {
         Some(StopReason::Cancel) => (FinalStatus::Cancelled, None),
         Some(reason) => (FinalStatus::Failed, Some(explained(stopped_for(reason)))),
+        // Whatever the status is: a program that ends with 0 when it is asked to end hasn't done its work.
+        None if evidence.exit.ended_by == EndedBy::Engine => {
+            let what = "the Docker engine went away while the container ran, which ended it";
+            (FinalStatus::Failed, Some(explained(format!("{what} with status {code}"))))
+        }
+        None if evidence.exit.ended_by == EndedBy::Somebody => {
+            let what = "somebody else than the agent stopped the container, as `docker stop` does, which ended it";
+            (FinalStatus::Failed, Some(explained(format!("{what} with status {code}"))))
+        }
         None if code == 0 => (FinalStatus::Completed, None),
         None if oom_killed => {
             let limit = match evidence.memory_limit {
@@ -121,11 +140,6 @@ fn verdict(evidence: &Evidence<'_>) -> (FinalStatus, Option<String>) {
                 None => "the memory of the machine".to_owned(),
             };
             (FinalStatus::Failed, Some(explained(format!("out of memory: the container reached {limit}"))))
-        }
-        // An engine that goes ends containers with TERM or KILL, and one that comes back calls those it lost 255.
-        None if evidence.exit.engine_was_away && matches!(code, 137 | 143 | 255) => {
-            let what = "the Docker engine went away while the container ran, which ended it";
-            (FinalStatus::Failed, Some(explained(format!("{what} with status {code}"))))
         }
         None if evidence.disk_is_full => {
             let why = format!("the disk was full when the container ended with status {code}");
@@ -161,13 +175,13 @@ fn first_line(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::{Evidence, Exit, last_words, verdict};
+    use super::{EndedBy, Evidence, Exit, last_words, verdict};
     use crate::protocol::FinalStatus::{Cancelled, Completed, Failed};
     use crate::record::StopReason;
     use std::time::Duration;
 
     fn evidence(code: i32) -> Evidence<'static> {
-        let exit = Exit { code, oom_killed: false, ran_for: Duration::ZERO, engine_was_away: false };
+        let exit = Exit { code, oom_killed: false, ran_for: Duration::ZERO, ended_by: EndedBy::Itself };
         let memory_limit = Some("64m");
         Evidence { stop: None, exit, memory_limit, disk_is_full: false, stdout: "out\n", stderr: "err\n" }
     }
@@ -204,13 +218,26 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_that_went_away_is_named_where_it_can_have_ended_the_container() {
-        let mut away = evidence(137);
-        away.exit.engine_was_away = true;
-        let expected = "the Docker engine went away while the container ran, which ended it with status 137\nerr";
-        assert_eq!(verdict(&away).1.unwrap(), expected);
-        away.exit.code = 3;
-        assert_eq!(verdict(&away), (Failed, Some("err".to_owned())));
+    fn an_engine_that_ended_the_container_is_named_whatever_the_status_is() {
+        for code in [0, 99, 137, 143, 255] {
+            let mut ended = evidence(code);
+            ended.exit.ended_by = EndedBy::Engine;
+            let expected =
+                format!("the Docker engine went away while the container ran, which ended it with status {code}\nerr");
+            assert_eq!(verdict(&ended), (Failed, Some(expected)));
+        }
+    }
+
+    #[test]
+    fn a_container_that_somebody_stopped_has_failed_even_with_status_0() {
+        let mut stopped = evidence(0);
+        stopped.exit.ended_by = EndedBy::Somebody;
+        let expected = "somebody else than the agent stopped the container, as `docker stop` does, which ended it with \
+                        status 0\nerr";
+        assert_eq!(verdict(&stopped), (Failed, Some(expected.to_owned())));
+        // Our own reason to stop it is known better.
+        stopped.stop = Some(StopReason::Cancel);
+        assert_eq!(verdict(&stopped), (Cancelled, None));
     }
 
     #[test]

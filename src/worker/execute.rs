@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{after, select};
 use jiff::Timestamp;
 
-use super::ending::{Exit, last_words};
+use super::ending::{EndedBy, Exit, last_words};
 use super::{Halt, Happened, Run};
 use crate::config::{Program, WORKSPACE};
 use crate::docker::args::{Bind, RunSpec, shell_line};
-use crate::docker::{Container, DockerError, INSTANCE_LABEL, SERVICE_LABEL, Status, TASK_LABEL};
+use crate::docker::{Container, DockerError, INSTANCE_LABEL, Recalled, SERVICE_LABEL, Status, TASK_LABEL};
 use crate::platform;
 use crate::process::{BoundedLog, Streaming, read_tail};
 use crate::record::{Process, StopReason, TaskKey};
@@ -36,6 +36,8 @@ const LAUNCHES: u32 = 3;
 /// often then.
 const REMOVAL_LOOKS: u32 = 20;
 const REMOVAL_PAUSE: Duration = Duration::from_secs(10);
+/// The exit status of `docker run` when the client or the engine failed; a container may have it, too.
+const CLIENT_FAILED: i32 = 125;
 /// How long to wait before looking at an engine again that doesn't answer.
 const ENGINE_PAUSE: Duration = Duration::from_secs(2);
 
@@ -43,8 +45,12 @@ const ENGINE_PAUSE: Duration = Duration::from_secs(2);
 #[derive(Default)]
 struct Progress {
     launches: u32,
-    /// The last client's exit status, while no trouble with the engine has been seen since.
+    /// The exit status of the last `docker run`, while no trouble with the engine has been seen since.
     client_said: Option<i32>,
+    /// How long the container of the last `docker run` ran, as far as we saw.
+    ran_for: Duration,
+    /// Whether a client of this life has been with the container.
+    watched: bool,
     /// Whether the logs hold all that the container printed.
     captured: bool,
     waiting_said: bool,
@@ -52,7 +58,7 @@ struct Progress {
     looks_at_removal: u32,
     /// When the container began to run, on the clock that nobody sets.
     began: Option<Instant>,
-    /// Whether the engine was away while a container of the task may have been running.
+    /// Whether the engine was away, or a client lost it, while a container of the task may have been running.
     engine_was_away: bool,
 }
 
@@ -101,6 +107,11 @@ impl Run<'_> {
             self.take_orders()?;
             match self.look(&name, &mut progress)? {
                 None if self.record.stop.is_some() => return self.end_before_start(String::new()),
+                // Somebody was quick to remove it, but had let it end: the client's word is the best that is left.
+                None if progress.client_said == Some(0) => {
+                    let ran_for = progress.ran_for;
+                    return self.end_with(Exit { code: 0, oom_killed: false, ran_for, ended_by: EndedBy::Itself });
+                }
                 None if has_cid(&self.files.cid()) && !self.record.replacing => {
                     let why = "the container was removed behind the agent's back; its result is lost".to_owned();
                     log::error!("task {}: {why}", self.key());
@@ -109,9 +120,7 @@ impl Run<'_> {
                 // A client that found no engine leaves nothing behind either, so one refusal is not believed.
                 None if progress.is_hopeless() => return self.end_unstarted_with(""),
                 None => {
-                    if let Some(exit) = self.launch(&name, &mut progress)? {
-                        return self.end_with(exit);
-                    }
+                    self.launch(&name, &mut progress)?;
                     if self.record.ending.is_some() {
                         return Ok(());
                     }
@@ -173,7 +182,7 @@ impl Run<'_> {
                     code: container.exit_code,
                     oom_killed: container.oom_killed,
                     ran_for,
-                    engine_was_away: progress.engine_was_away,
+                    ended_by: self.who_ended(container, progress),
                 })?;
                 Ok(true)
             }
@@ -211,6 +220,33 @@ impl Run<'_> {
                 }
                 Ok(false)
             }
+        }
+    }
+
+    /// Finds out who ended a container. What isn't known for certain doesn't speak against its program.
+    ///
+    /// An engine that is stopped takes no more calls before it ends its containers, so that whoever asks after such an
+    /// end is answered by the next engine, which has seen nothing of it. One that was killed ends what it had left
+    /// running when it starts again, and remembers that. Neither is so where containers go on without it.
+    fn who_ended(&self, container: &Container, progress: &Progress) -> EndedBy {
+        if self.record.stop.is_some() {
+            return EndedBy::Itself;
+        }
+        let docker = &self.shop.docker;
+        let recalled = docker.recall_end(container).unwrap_or_else(|error| {
+            log::warn!("task {}: whether somebody stopped the container can't be found out: {error}", self.key());
+            Recalled::Unknown
+        });
+        // The engine uses these for a container that it lost, or that it ended, when it was away at that time.
+        let is_the_engines_way = progress.engine_was_away && matches!(container.exit_code, 137 | 143 | 255);
+        match recalled {
+            Recalled::EndedByItself => EndedBy::Itself,
+            Recalled::Signalled if progress.engine_was_away => EndedBy::Engine,
+            Recalled::Signalled => EndedBy::Somebody,
+            // Who comes too late to have seen the end can't tell an engine's stop from a reboot long after the end.
+            Recalled::Nothing if progress.watched && docker.has_live_restore().is_ok_and(|has| !has) => EndedBy::Engine,
+            Recalled::Nothing | Recalled::Unknown if is_the_engines_way => EndedBy::Engine,
+            Recalled::Nothing | Recalled::Unknown => EndedBy::Itself,
         }
     }
 
@@ -256,13 +292,12 @@ impl Run<'_> {
         }
     }
 
-    /// Runs `docker run` and stays with it. Returns the exit where the client alone can tell it.
-    fn launch(&mut self, name: &str, progress: &mut Progress) -> Result<Option<Exit>, Halt> {
+    /// Runs `docker run` and stays with it. Where it can't even be tried, the task's end is written down.
+    fn launch(&mut self, name: &str, progress: &mut Progress) -> Result<(), Halt> {
         if let Err(why) = check_mounts(&self.shop.config) {
             self.tell(Happened::CouldNotStart);
             log::error!("task {}: {why}", self.key());
-            self.end_before_start(why)?;
-            return Ok(None);
+            return self.end_before_start(why);
         }
         self.remove_cid()?;
         self.record.replacing = false;
@@ -286,9 +321,11 @@ impl Run<'_> {
         let watched = self.watch(name, client, None)?;
         progress.client_said = watched.exit_code;
         progress.began = watched.began;
-        let ended_well = watched.exit_code == Some(0);
-        let ran_for = watched.began.map_or(Duration::ZERO, |began| began.elapsed());
-        Ok(ended_well.then_some(Exit { code: 0, oom_killed: false, ran_for, engine_was_away: false }))
+        progress.ran_for = watched.began.map_or(Duration::ZERO, |began| began.elapsed());
+        progress.watched = true;
+        progress.captured = watched.exit_code == Some(0);
+        progress.engine_was_away |= watched.exit_code == Some(CLIENT_FAILED) && has_cid(&self.files.cid());
+        Ok(())
     }
 
     /// Stays with a container that an earlier client, or an earlier life of the agent, has started.
@@ -306,6 +343,8 @@ impl Run<'_> {
         let watched = self.watch(name, follower, Some(began))?;
         progress.captured = watched.exit_code == Some(0);
         progress.client_said = None;
+        progress.watched = true;
+        progress.engine_was_away |= watched.exit_code.is_some_and(|code| code != 0);
         if !progress.captured {
             // It ended before the container did, perhaps with the engine; don't ask again at once.
             self.pause(Duration::from_secs(1))?;

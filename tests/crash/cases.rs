@@ -55,21 +55,13 @@ fn due(kind: Kind) -> Due {
     }
 }
 
-/// Which `inspect` of a life sees what, after the one that looks whether the container is there.
-struct Inspections {
-    /// Finds the exit status, where the client's own isn't proof enough.
-    outcome: Option<usize>,
-    /// Looks whose container it is before removing it.
-    removal: usize,
-}
-
-fn inspections(kind: Kind) -> Inspections {
-    match kind {
-        Kind::Success => Inspections { outcome: None, removal: 2 },
-        Kind::Guarded => Inspections { outcome: None, removal: 3 },
-        _ => Inspections { outcome: Some(2), removal: 3 },
-    }
-}
+/// The `inspect` of a life that finds the exit status, after the one that looks whether the container is there.
+const OUTCOME: usize = 2;
+/// The one that looks whose container it is before removing it.
+const REMOVAL: usize = 3;
+/// As [`REMOVAL`], where results were fetched before: that takes a look of its own, after the outcome's.
+const REMOVAL_AFTER_FETCH: usize = 4;
+const FETCH: usize = 3;
 
 fn points_before_the_container() -> Vec<Point> {
     let mut points = request(Heartbeat, &[Before, After]);
@@ -101,8 +93,10 @@ fn with_the_container(kind: Kind) -> Vec<Case> {
     let mut cases = Vec::new();
     let how = [How::Before, How::Created, How::CreatedOn, How::Started, How::StartedOn, How::After];
     let mut points = docker(Verb::Run, 1, &how);
-    if let Some(number) = inspections(kind).outcome {
-        points.extend(docker(Verb::Inspect, number, &ASKED));
+    points.extend(docker(Verb::Inspect, OUTCOME, &ASKED));
+    // Whether somebody else has ended it.
+    points.extend(docker(Verb::Events, 1, &ASKED));
+    if kind != Kind::Success {
         // A client that failed may have left words of its own with the container's.
         points.extend(docker(Verb::Logs, 1, &ORDERED));
     }
@@ -128,7 +122,7 @@ fn with_the_container(kind: Kind) -> Vec<Case> {
 
 fn after_the_outcome(kind: Kind) -> Vec<Case> {
     let mut cases = Vec::new();
-    for point in removal(inspections(kind).removal) {
+    for point in removal(REMOVAL) {
         cases.extend(known(kind, vec![Act::Kill(point)], false));
     }
     let mut points = request(List, &[Before, After]);
@@ -180,18 +174,20 @@ fn in_a_second_life(kind: Kind) -> Vec<Case> {
         cases.push(Case { kind, held: true, acts, due: Due::lost() });
     }
     let mut points = docker(Verb::Follow, 1, &[How::After]);
-    points.extend(docker(Verb::Inspect, 2, &ASKED));
+    points.extend(docker(Verb::Inspect, OUTCOME, &ASKED));
+    points.extend(docker(Verb::Events, 1, &ASKED));
     for point in points {
         let acts = vec![started, Act::KillReleased(point)];
         cases.extend(unknown(kind, acts, true));
     }
-    for point in removal(3) {
+    for point in removal(REMOVAL) {
         cases.extend(known(kind, vec![started, Act::KillReleased(point)], true));
     }
 
     let ended = Act::Kill(Point::Docker(Verb::Run, 1, How::After));
     let mut points = docker(Verb::Inspect, 1, &ASKED);
     points.extend(docker(Verb::Logs, 1, &ORDERED));
+    points.extend(docker(Verb::Events, 1, &ASKED));
     for point in points {
         cases.extend(unknown(kind, vec![ended, Act::Kill(point)], false));
     }
@@ -266,8 +262,7 @@ fn replaced(kind: Kind) -> Vec<Case> {
 fn fetched() -> Vec<Case> {
     let kind = Kind::Guarded;
     let with = |acts: Vec<Act>, due| Case { kind, held: false, acts, due };
-    // The second `inspect` tells whose container it is.
-    let mut points = docker(Verb::Inspect, 2, &ASKED);
+    let mut points = docker(Verb::Inspect, FETCH, &ASKED);
     for number in [1, 2] {
         points.extend(docker(Verb::Cp, number, &ORDERED));
     }
@@ -280,7 +275,7 @@ fn fetched() -> Vec<Case> {
             cases.push(with(vec![killed, Act::Kill(again), Act::Revive], due(kind)));
         }
     }
-    for point in removal(inspections(kind).removal) {
+    for point in removal(REMOVAL_AFTER_FETCH) {
         cases.extend(known(kind, vec![Act::Kill(point)], false));
     }
     let uploads = [1, 2].into_iter().flat_map(|number| request(Upload(number), &[Sending, Before, Unanswered, After]));
@@ -327,11 +322,11 @@ fn cancelled_while_running() -> Vec<Case> {
             cases.push(with(&[killed, Act::Release, Act::Ended, Act::Revive]));
             cases.push(with(&[killed, Act::Release, Act::Ended, Act::Prune, Act::Revive]));
         }
-        let mut points = docker(Verb::Inspect, 2, &ASKED);
+        let mut points = docker(Verb::Inspect, OUTCOME, &ASKED);
         if !adopted {
             points.extend(docker(Verb::Logs, 1, &ORDERED));
         }
-        points.extend(removal(3));
+        points.extend(removal(REMOVAL));
         for point in points {
             let killed = Act::KillCancelled(point);
             cases.push(with(&[killed, Act::Revive]));

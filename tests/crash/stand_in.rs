@@ -24,6 +24,8 @@ pub enum Verb {
     Logs,
     Follow,
     Cp,
+    /// What the engine remembers of a container's end.
+    Events,
     Rm,
 }
 
@@ -39,6 +41,7 @@ impl Verb {
             Self::Logs => "logs",
             Self::Follow => "follow",
             Self::Cp => "cp",
+            Self::Events => "events",
             Self::Rm => "rm",
         }
     }

@@ -1,9 +1,10 @@
 //! Tasks whose container ran and failed: what is said of it, and that all it wrote is delivered.
 
 use crate::support::agent::Agent;
-use crate::support::docker::assert_no_containers;
+use crate::support::docker::{assert_no_containers, container_name, docker};
 use crate::support::secs;
 use crate::support::server::{FakeServer, Status, TaskSpec};
+use crate::tally;
 use serde_json::json;
 
 #[test]
@@ -83,4 +84,28 @@ fn a_container_that_the_kernel_killed_for_its_memory_is_reported_as_that() {
     assert!(words.starts_with("working"), "{message}");
     assert_eq!(task.output["exit_code"], json!(137));
     assert_eq!(task.output["files"], json!(["output/before"]));
+}
+
+/// A program that handles TERM well exits with 0 when it is stopped, and hasn't done its work.
+#[test]
+fn a_container_that_somebody_else_stops_has_failed_even_if_it_exits_with_0() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).build();
+    let _running = agent.start();
+    let script = "trap 'echo saved; exit 0' TERM
+        echo half > /workspace/output/half
+        echo \"$TASK_ID\" >> /tally/begun
+        echo begun
+        while true; do sleep 0.05; done";
+    let id = server.submit(TaskSpec::script(script));
+    tally::wait_begun(&agent, &id);
+    docker(&["stop", &container_name(&id)]);
+    let task = server.wait_for(&id, Status::Failed, secs(60));
+    let expected = "somebody else than the agent stopped the container, as `docker stop` does, which ended it with \
+        status 0\nbegun\nsaved";
+    assert_eq!(task.error_message.as_deref(), Some(expected));
+    assert_eq!((&task.output["exit_code"], task.stdout()), (&json!(0), "begun\nsaved\n"));
+    assert_eq!(server.output(&id, "output/half").text(), "half\n");
+    assert_eq!((tally::times_begun(&agent, &id), task.accepted_count, task.completed_count), (1, 1, 1));
+    assert_no_containers(&id);
 }
