@@ -6,10 +6,14 @@
 #![cfg(target_os = "linux")]
 
 mod disk;
+mod engine_restart;
 mod ordinary_user;
+mod own_engine;
 mod small_disk;
 #[path = "../support/mod.rs"]
 mod support;
+// The engine tests' helper, of which these need a part.
+#[allow(dead_code)]
 #[path = "../engine/tally.rs"]
 mod tally;
 
