@@ -8,7 +8,7 @@ mod unix;
 #[cfg(unix)]
 pub use unix::{
     FileLock, detached, free_disk, from_bytes, gated, hide_dir, hide_file, in_own_group, kill_group, kill_process,
-    leave_session, open_to_all, open_unfollowed, read_both, start_time, sync_dir, terminate, to_bytes,
+    leave_session, open_to_all, open_unfollowed, read_both, share_one_heap, start_time, sync_dir, terminate, to_bytes,
 };
 
 #[cfg(windows)]
@@ -16,5 +16,5 @@ mod windows;
 #[cfg(windows)]
 pub use windows::{
     FileLock, detached, free_disk, from_bytes, gated, hide_dir, hide_file, in_own_group, kill_group, kill_process,
-    leave_session, open_to_all, open_unfollowed, read_both, start_time, sync_dir, terminate, to_bytes,
+    leave_session, open_to_all, open_unfollowed, read_both, share_one_heap, start_time, sync_dir, terminate, to_bytes,
 };

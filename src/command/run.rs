@@ -22,6 +22,7 @@ use crate::workspace::check_mounts;
 
 /// Works on tasks until a signal comes.
 pub fn run(file: &Path, args: &RunArgs) -> Done {
+    platform::share_one_heap();
     if args.detached {
         platform::leave_session().map_err(|error| Failure::new(format!("can't leave the terminal: {error}")))?;
     }

@@ -66,6 +66,22 @@ pub fn kill_process(process: u32) -> io::Result<()> {
     }
 }
 
+/// Lets all threads share one heap, before there is a second thread.
+///
+/// glibc gives up to eight heaps a processor to threads that come and go, and each keeps the most that it was ever used
+/// for: that looks like a leak for days. Ours wait more than they allocate, so they don't need more than one.
+pub fn share_one_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        use nix::libc::{M_ARENA_MAX, mallopt};
+        // SAFETY: it takes two numbers and may be called at any time.
+        let done = unsafe { mallopt(M_ARENA_MAX, 1) };
+        if done == 0 {
+            log::debug!("the allocator keeps its heaps");
+        }
+    }
+}
+
 /// Leaves the terminal's session, so that its end doesn't reach this process.
 pub fn leave_session() -> io::Result<()> {
     setsid().map(drop).map_err(io::Error::from)
