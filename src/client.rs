@@ -39,6 +39,8 @@ const SMALL: Duration = Duration::from_secs(10);
 /// nobody reads comes to its end after three times as long: twice Linux still finds room for a part of a write in its
 /// own buffers, which counts as progress.
 const STALL: Duration = Duration::from_secs(45);
+/// How much a connection reads or writes at once. The usual 128 KiB would be most of the memory that a task needs.
+const BUFFER: usize = 32 * 1024;
 /// A kept connection is not used again after so long: the other side may be closing it at that very moment, and a
 /// call that is lost so can't be told from one that took effect.
 const IDLE: Duration = Duration::from_secs(2);
@@ -246,6 +248,8 @@ fn agent(server: &Server) -> Agent {
         .timeout_connect(Some(SMALL))
         .timeout_per_read(Some(STALL))
         .timeout_per_write(Some(STALL))
+        .input_buffer_size(BUFFER)
+        .output_buffer_size(BUFFER)
         .max_idle_age(IDLE)
         .build();
     Agent::with_parts(config, DefaultConnector::default(), Names::default())
