@@ -135,6 +135,19 @@ fn results_that_only_root_can_read_are_delivered() {
 }
 
 #[test]
+fn results_in_a_workspace_that_root_has_closed_altogether_are_delivered() {
+    let server = FakeServer::start();
+    let user = User::new(&server);
+    let _running = user.start();
+    let script = "echo 1 > output/file; echo 2 > beside; chown 0:0 /workspace; chmod 700 /workspace";
+    let id = user.complete(&server, TaskSpec::script(script).input("data.csv", "1,2\n"));
+    let outputs: Vec<String> = server.outputs(&id).into_iter().map(|file| file.filename).collect();
+    assert_eq!(outputs, ["beside", "output/file"], "what we put there ourselves is no result");
+    assert_eq!(server.output(&id, "output/file").bytes, b"1\n");
+    assert_eq!(server.task(&id).output.get("left_out"), None);
+}
+
+#[test]
 fn what_root_has_left_in_a_workspace_goes_when_its_time_is_over() {
     let server = FakeServer::start();
     let user = User::new(&server);
