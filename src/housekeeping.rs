@@ -37,8 +37,8 @@ impl Housekeeping {
         let Some(hours) = config.paths.retention_hours else { return };
         let now = Timestamp::now();
         let limit = SignedDuration::from_hours(i64::try_from(hours).unwrap_or(i64::MAX / 3600));
-        for task in settled(store) {
-            if now.duration_since(task.at) < limit || !self.remove_workspace(config, docker, &task.files) {
+        for task in settled(store, |at| now.duration_since(at) >= limit) {
+            if !self.remove_workspace(config, docker, &task.files) {
                 continue;
             }
             match store.remove(task.files.key()) {
@@ -67,7 +67,7 @@ impl Housekeeping {
         if wanted == 0 || free()? >= wanted {
             return Ok(());
         }
-        for task in settled(store) {
+        for task in settled(store, |_| true) {
             let workspace = Workspace::of(data_dir, task.files.key());
             if task.kept_back || !workspace.dir().exists() || !self.remove_workspace(config, docker, &task.files) {
                 continue;
@@ -107,10 +107,10 @@ impl Housekeeping {
     }
 }
 
-/// Every settled task, the earliest delivery first.
-fn settled(store: &Store) -> Vec<Settled> {
+/// Every settled task whose delivery was at such a time, the earliest first.
+fn settled(store: &Store, is_meant: impl Fn(Timestamp) -> bool) -> Vec<Settled> {
     let if_settled = |files: TaskFiles, record: Record| match (record.phase, record.settled_at) {
-        (Phase::Settled, Some(at)) => Some(Settled { files, at, kept_back: record.kept_back }),
+        (Phase::Settled, Some(at)) if is_meant(at) => Some(Settled { files, at, kept_back: record.kept_back }),
         _ => None,
     };
     let mut settled = match store.load_all(if_settled) {
