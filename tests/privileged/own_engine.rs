@@ -94,6 +94,8 @@ impl OwnEngine {
         if self.without == WithoutEngine::GoOn {
             command.arg("--live-restore");
         }
+        // A containerd that is told to end in a hurry leaves its stacks there.
+        command.env("TMPDIR", self.folder.path());
         command.stdout(log.try_clone().expect("share the engine's log")).stderr(log);
         self.dockerd = Some(command.spawn().expect("start `unshare --net dockerd`"));
         let until = Instant::now() + PATIENCE;
