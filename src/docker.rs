@@ -31,8 +31,9 @@ pub const INSTANCE_LABEL: &str = "open-aaas.instance";
 const ASK: Duration = Duration::from_secs(30);
 /// The grace that a container has between TERM and KILL, in seconds.
 const STOP_GRACE: &str = "10";
-/// How much later than a container's end the engine has noted it at the latest.
-const NOTED: Duration = Duration::from_secs(2);
+/// How much later than a container's end the engine has noted it, as a rule and at the latest: it waits up to 2 s for
+/// the last of the output.
+const NOTED: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(15)];
 /// How long a stop may take in all; the engine needs a while for the KILL on a busy machine.
 const STOP: Duration = Duration::from_secs(40);
 
@@ -159,12 +160,14 @@ impl Docker {
     /// What the engine remembers of the end of a container that has ended.
     pub fn recall_end(&self, container: &Container) -> Result<Recalled, DockerError> {
         let Some(ended) = container.finished_at else { return Ok(Recalled::Unknown) };
-        // The engine waits for events of its future, so the time is its own as far as ours may be another.
-        let noted = ended + NOTED;
-        let now = Timestamp::now().clamp(ended, noted);
-        match self.recall(&container.id, now)? {
-            Recalled::Nothing if now < noted => self.recall(&container.id, noted),
-            recalled => Ok(recalled),
+        let [soon, latest] = NOTED.map(|later| ended + later);
+        // The engine waits for events of its future, so the time is its own as far as our clock may be another.
+        let mut until = Timestamp::now().clamp(ended, latest);
+        loop {
+            match self.recall(&container.id, until)? {
+                Recalled::Nothing if until < latest => until = if until < soon { soon } else { latest },
+                recalled => return Ok(recalled),
+            }
         }
     }
 
