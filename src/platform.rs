@@ -9,6 +9,7 @@ mod unix;
 pub use unix::{
     FileLock, detached, free_disk, from_bytes, gated, hide_dir, hide_file, in_own_group, kill_group, kill_process,
     leave_session, open_to_all, open_unfollowed, read_both, share_one_heap, start_time, sync_dir, terminate, to_bytes,
+    trim_heap,
 };
 
 #[cfg(windows)]
@@ -17,4 +18,5 @@ mod windows;
 pub use windows::{
     FileLock, detached, free_disk, from_bytes, gated, hide_dir, hide_file, in_own_group, kill_group, kill_process,
     leave_session, open_to_all, open_unfollowed, read_both, share_one_heap, start_time, sync_dir, terminate, to_bytes,
+    trim_heap,
 };

@@ -18,6 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::budget::Purpose;
 use crate::client::{Client, ClientError};
 use crate::monitor::{Machine, Monitor, Suspect};
+use crate::platform;
 use crate::protocol::{AgentStatus, Load};
 use crate::record::{Loaded, Phase, Record, Store, TaskFiles, TaskKey};
 use crate::retry::Backoff;
@@ -276,6 +277,7 @@ impl Scheduler {
             Happened::WasRequeued => self.reclaim_all(),
             Happened::PutDown(PutDown::Settled) => {
                 self.table.remove(&key);
+                platform::trim_heap();
                 self.poll_soon();
             }
             Happened::PutDown(PutDown::Left) => self.table.rest(&key),
