@@ -91,10 +91,16 @@ pub fn running(data_dir: &Path) -> io::Result<Option<Option<u32>>> {
         Err(error) => return Err(error),
     };
     // Shared, so that two who look at the same moment don't take each other for the agent.
-    match FileLock::try_shared(file)? {
-        Ok(_free) => Ok(None),
-        Err(mut held) => Ok(Some(read_pid(&mut held))),
+    let mut held = match FileLock::try_shared(file)? {
+        Ok(_free) => return Ok(None),
+        Err(held) => held,
+    };
+    let pid = read_pid(&mut held);
+    if pid.is_some() {
+        return Ok(Some(pid));
     }
+    // A child that a killed agent was just starting holds the lock until it has become another program.
+    Ok(FileLock::try_shared(held)?.err().map(|_| None))
 }
 
 /// Removes the pidfile of an agent that can't do it itself any more. To be called when no agent runs.
