@@ -89,3 +89,28 @@ fn a_result_is_delivered_without_an_engine() {
     let _running = agent.start();
     tally::wait_done_once(&server, &agent, &id);
 }
+
+/// At the head of the queue it would hide everything behind it (DESIGN, P8).
+#[test]
+fn a_task_of_ours_that_is_offered_again_is_taken_although_nothing_new_is() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).build();
+    let mut running = agent.start();
+    let id = server.submit(tally::waiting_task(""));
+    tally::wait_begun(&agent, &id);
+    running.kill9();
+    let mut running = start_without_engine(&agent);
+    running.wait_log("waiting for the engine", secs(20));
+    running.wait_log("no new task is accepted", secs(20));
+    let new = server.submit(tally::waiting_task(""));
+    server.time_out(&server.service().0);
+    server.wait_until("it to be accepted again", secs(20), |server| server.task(&id).accepted_count == 2);
+    assert_eq!(server.task(&new).accepted_count, 0);
+    assert_eq!(running.terminate(secs(10)).code(), Some(0));
+
+    let _running = agent.start();
+    for task in [&id, &new] {
+        tally::release(&agent, task);
+        tally::wait_done_once(&server, &agent, task);
+    }
+}
