@@ -36,3 +36,4 @@ mod signals;
 #[path = "../support/mod.rs"]
 mod support;
 mod tally;
+mod wall_clock;

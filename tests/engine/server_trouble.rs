@@ -164,6 +164,47 @@ fn a_task_requeued_while_the_agent_is_away_is_taken_again() {
     expect_result_once(&server, &agent, &id);
 }
 
+/// Hands the settled task's result in once more. Nothing runs and no file is sent a second time.
+fn expect_handed_in_again(server: &FakeServer, agent: &Agent, id: &str, running: &mut Running) {
+    let (before, first) = (server.requests().len(), server.task(id));
+    server.forget_end(id);
+    running.wait_log("offered again although it was settled; handing in the stored result", secs(20));
+    server.wait_for(id, Status::Completed, secs(30));
+    tally::wait_phase(agent, id, "settled");
+    let again = server.task(id);
+    assert_eq!((again.accepted_count, again.completed_count), (2, 2));
+    assert_eq!((again.output, again.file_ids), (first.output, first.file_ids));
+    let requests = server.requests().split_off(before);
+    assert!(!requests.iter().any(|request| request.is("upload") || request.is("download")), "{}", server.report());
+    assert_eq!(tally::times_begun(agent, id), 1, "the container ran once");
+    docker::assert_no_containers(id);
+}
+
+#[test]
+fn a_settled_task_that_is_offered_again_is_handed_in_from_its_record() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = begun(&server);
+    tally::release(&agent, &id);
+    expect_result_once(&server, &agent, &id);
+    tally::wait_phase(&agent, &id, "settled");
+    expect_handed_in_again(&server, &agent, &id, &mut running);
+    expect_quiet(&server, &id, 3);
+}
+
+#[test]
+fn a_settled_task_whose_workspace_went_is_handed_in_by_the_next_agent() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = begun(&server);
+    tally::release(&agent, &id);
+    expect_result_once(&server, &agent, &id);
+    tally::wait_phase(&agent, &id, "settled");
+    assert_eq!(running.terminate(secs(10)).code(), Some(0));
+    // As it goes when the disk is nearly full.
+    fs::remove_dir_all(agent.workspace(&id)).expect("remove the workspace");
+    let mut running = agent.start();
+    expect_handed_in_again(&server, &agent, &id, &mut running);
+}
+
 #[test]
 fn a_pause_that_the_server_asks_for_is_kept() {
     let server = FakeServer::start();

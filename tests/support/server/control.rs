@@ -116,6 +116,11 @@ impl Control {
         self.inner.state().cancel(id);
     }
 
+    /// Puts a task that has ended back into the queue, as an operator does who restores a backup.
+    pub fn forget_end(&self, id: &str) {
+        self.inner.state().forget_end(id);
+    }
+
     /// Declares a service offline now, as if it had been silent for a minute: its tasks go back.
     pub fn time_out(&self, service_id: &str) {
         self.inner.state().time_out(service_id);

@@ -97,6 +97,17 @@ impl State {
         }
     }
 
+    /// An operator puts an older state of the Server's database back: the task waits again, and its files are kept.
+    pub fn forget_end(&mut self, id: &str) {
+        if let Some(task) = self.tasks.iter_mut().find(|task| task.id == id) {
+            assert!(task.status.is_final(), "{task:#?}");
+            task.output = Value::Null;
+            task.error_message = None;
+            task.file_ids.clear();
+            task.become_(Status::Pending);
+        }
+    }
+
     pub fn store(
         &mut self,
         task_id: &str,
