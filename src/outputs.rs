@@ -1,8 +1,11 @@
 //! What a task wrote: which files are results, which are left out and why, and under which names they are sent.
 //!
-//! The container's content is not trusted. Links are never followed, nothing but regular files is opened, and a file
-//! is sent only if what was opened is what was found (P3). Hard links are no way out: a link can't be made across a
-//! mount, and the workspace is all that the container sees of this file system as writable.
+//! The container's content is not trusted. Links are never followed, nothing but regular files is opened, no path is
+//! resolved out of the workspace, and a file is sent only if what was opened is what was found (P3).
+//!
+//! Hard links are no way out. The kernel makes none across two mounts, not even where both show the same file system
+//! (link(2), EXDEV), and of the workspace's mount a container sees nothing but the workspace. So whatever has a name
+//! in the workspace was made there, or was put there by us.
 //!
 //! However many files there are, only as many as may be delivered are held in memory, and a bounded number of names of
 //! the others (P7).
@@ -15,6 +18,7 @@ use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use walkdir::{DirEntry, WalkDir};
 
@@ -28,8 +32,10 @@ const NAMED: usize = 1000;
 /// A file to deliver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// Where it lies.
-    pub path: PathBuf,
+    /// The folder that it may not lead out of.
+    root: Arc<Path>,
+    /// Where it lies in that folder.
+    relative: PathBuf,
     /// Its path relative to the workspace, with `/`, as the Server is told.
     pub name: String,
     /// Its bytes when it was found.
@@ -138,11 +144,12 @@ impl Ours {
 pub fn scan(workspace: &Path, ours: &Ours, limits: &Outputs) -> Scan {
     let mut found = Scan::default();
     let mut best = Best::new(limits);
+    let root: Arc<Path> = workspace.into();
     let relative = |path: &Path| path.strip_prefix(workspace).unwrap_or(path).to_owned();
     let is_result = |entry: &DirEntry| !ours.is(&relative(entry.path()));
     for entry in WalkDir::new(workspace).min_depth(1).follow_links(false).into_iter().filter_entry(is_result) {
         match entry {
-            Ok(entry) => found.note(&mut best, workspace, &entry),
+            Ok(entry) => found.note(&mut best, &root, &entry),
             Err(error) => {
                 let path = error.path().unwrap_or(workspace);
                 let name = wire_name(workspace, path);
@@ -223,24 +230,23 @@ pub fn fits(size: u64, limits: &Outputs) -> Result<(), String> {
 }
 
 impl Scan {
-    fn note(&mut self, best: &mut Best<'_>, workspace: &Path, entry: &DirEntry) {
+    fn note(&mut self, best: &mut Best<'_>, root: &Arc<Path>, entry: &DirEntry) {
         let kind = entry.file_type();
         if kind.is_dir() {
             return;
         }
-        let name = wire_name(workspace, entry.path());
+        let name = wire_name(root, entry.path());
         if kind.is_symlink() {
             self.left_out.leave_out(name, SYMBOLIC_LINK);
         } else if !kind.is_file() {
             self.left_out.leave_out(name, NOT_REGULAR);
         } else {
-            let metadata = entry.metadata().map_err(io::Error::from);
-            // Whether it can be read is known only by opening it.
-            match metadata.and_then(|metadata| platform::open_unfollowed(entry.path()).map(|_| metadata)) {
-                Ok(metadata) => best.push(Found::at(entry.path(), name, &metadata)),
+            let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
+            match Found::open_at(root, relative) {
+                Ok((_, metadata)) if !metadata.is_file() => self.left_out.leave_out(name, NOT_REGULAR),
+                Ok((_, metadata)) => best.push(Found::new(root, relative, name, &metadata)),
                 Err(why) if why.kind() == io::ErrorKind::PermissionDenied => {
-                    let path = entry.path().strip_prefix(workspace).unwrap_or(entry.path()).to_owned();
-                    self.unreadable.push(Unreadable { path, name });
+                    self.unreadable.push(Unreadable { path: relative.to_owned(), name });
                 }
                 Err(why) => self.left_out.keep_back(name, format!("can't be read: {why}")),
             }
@@ -254,19 +260,28 @@ pub const SYMBOLIC_LINK: &str = "a symbolic link";
 pub const NOT_REGULAR: &str = "not a regular file";
 
 impl Found {
-    fn at(path: &Path, name: String, metadata: &Metadata) -> Self {
-        Self { path: path.to_owned(), name, size: metadata.len(), identity: identity(metadata) }
+    fn new(root: &Arc<Path>, relative: &Path, name: String, metadata: &Metadata) -> Self {
+        let root = Arc::clone(root);
+        Self { root, relative: relative.to_owned(), name, size: metadata.len(), identity: identity(metadata) }
     }
 
     /// A file that lies outside the workspace, where no container can change it.
-    pub fn fetched(path: &Path, name: &str) -> io::Result<Self> {
-        Ok(Self::at(path, name.to_owned(), &path.symlink_metadata()?))
+    pub fn fetched(dir: &Path, file: &Path, name: &str) -> io::Result<Self> {
+        let (_, metadata) = Self::open_at(dir, file)?;
+        Ok(Self::new(&dir.into(), file, name.to_owned(), &metadata))
+    }
+
+    /// What was opened, not what the path may lead to now, says what it is.
+    fn open_at(root: &Path, relative: &Path) -> io::Result<(File, Metadata)> {
+        let file = platform::open_beneath(root, relative)?;
+        let metadata = file.metadata()?;
+        Ok((file, metadata))
     }
 
     /// Opens the file for sending and returns its size at that moment. The error is the reason for leaving it out.
     pub fn open(&self) -> Result<(File, u64), String> {
-        let file = platform::open_unfollowed(&self.path).map_err(|error| format!("can't be read: {error}"))?;
-        let metadata = file.metadata().map_err(|error| format!("can't be read: {error}"))?;
+        let opened = Self::open_at(&self.root, &self.relative);
+        let (file, metadata) = opened.map_err(|error| format!("can't be read: {error}"))?;
         if !metadata.is_file() || identity(&metadata) != self.identity {
             return Err("it was replaced by something else while it was looked at".to_owned());
         }

@@ -295,14 +295,9 @@ impl TaskFiles {
         self.dir.join("download.part")
     }
 
-    /// The folder of what was fetched from the container.
+    /// The folder of what was fetched from the container, each file under its number.
     pub fn fetched_dir(&self) -> PathBuf {
         self.dir.join("fetched")
-    }
-
-    /// Where a fetched file lies.
-    pub fn fetched(&self, number: usize) -> PathBuf {
-        self.fetched_dir().join(number.to_string())
     }
 
     /// Removes what was fetched from the container.

@@ -44,10 +44,7 @@ impl Workspace {
 
     /// Removes what an earlier task may have left under the same name: it would be taken for this one's results.
     pub fn remove(&self) -> io::Result<()> {
-        match fs::remove_dir_all(&self.dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        platform::remove_tree(&self.dir)
     }
 
     /// Where an input file lies, by its name from [`input_names`].

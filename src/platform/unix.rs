@@ -1,12 +1,14 @@
 //! The Unix side of [`super`].
 
+mod tree;
+
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{ChildStderr, ChildStdout, Command, Stdio};
@@ -18,6 +20,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{Pid, setsid};
+
+pub use tree::{open_beneath, remove_tree};
 
 /// Makes the command the leader of a process group of its own, so that a Ctrl+C in our terminal doesn't reach it and
 /// [`kill_group`] ends it with all that it started.
@@ -66,21 +70,26 @@ pub fn kill_process(process: u32) -> io::Result<()> {
     }
 }
 
-/// Lets all threads share one heap, before there is a second thread.
+/// Lets all threads share one heap, before there is a second thread, and keeps large buffers out of it.
 ///
 /// glibc gives up to eight heaps a processor to threads that come and go, and each keeps the most that it was ever used
-/// for: that looks like a leak for days. Ours wait more than they allocate, so they don't need more than one.
+/// for: that looks like a leak for days. Ours wait more than they allocate, so they don't need more than one. Buffers
+/// for files come and go between small things that stay; as mappings of their own they leave no holes there.
 pub fn share_one_heap() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        use nix::libc::{M_ARENA_MAX, mallopt};
+        use nix::libc::{M_ARENA_MAX, M_MMAP_THRESHOLD, mallopt};
         // SAFETY: it takes two numbers and may be called at any time.
-        let done = unsafe { mallopt(M_ARENA_MAX, 1) };
-        if done == 0 {
+        let done = unsafe { mallopt(M_ARENA_MAX, 1) != 0 && mallopt(M_MMAP_THRESHOLD, OWN_MAPPING) != 0 };
+        if !done {
             log::debug!("the allocator keeps its heaps");
         }
     }
 }
+
+/// From so many bytes on, an allocation is a mapping of its own.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const OWN_MAPPING: nix::libc::c_int = 8 * 1024;
 
 /// Gives memory back to the system that was freed, wherever in the heap it lies: after hundreds of tasks the agent then
 /// has what it had after the first.
@@ -133,12 +142,6 @@ pub fn free_disk(path: &Path) -> io::Result<u64> {
     // The types differ between systems.
     #[allow(clippy::useless_conversion)]
     Ok(u64::from(disk.blocks_available()).saturating_mul(u64::from(disk.fragment_size())))
-}
-
-/// Opens a file for reading, not through a link at its end, and without waiting for the other side of a FIFO.
-pub fn open_unfollowed(path: &Path) -> io::Result<File> {
-    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
 }
 
 /// Makes a rename within this folder outlive a power cut.

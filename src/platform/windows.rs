@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::windows::ffi::OsStrExt;
 use std::os::windows::fs::{MetadataExt, OpenOptionsExt};
 use std::os::windows::io::AsRawHandle;
 use std::os::windows::process::CommandExt;
-use std::path::Path;
+use std::path::{Component, Path};
 use std::process::{ChildStderr, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::Instant;
@@ -109,13 +109,39 @@ pub fn free_disk(path: &Path) -> io::Result<u64> {
     if done == 0 { Err(io::Error::last_os_error()) } else { Ok(free) }
 }
 
-/// Opens a file for reading, not through a link at its end.
-pub fn open_unfollowed(path: &Path) -> io::Result<File> {
+/// Opens what lies at `relative` beneath the folder `root` for reading. A link at any part of the path below `root` is
+/// an error.
+pub fn open_beneath(root: &Path, relative: &Path) -> io::Result<File> {
+    let mut path = root.to_owned();
+    let mut parts = relative.components().peekable();
+    let not_below = || io::Error::new(io::ErrorKind::InvalidInput, "no path below the folder");
+    if parts.peek().is_none() {
+        return Err(not_below());
+    }
+    while let Some(part) = parts.next() {
+        let Component::Normal(name) = part else { return Err(not_below()) };
+        path.push(name);
+        if parts.peek().is_some() && is_link(&fs::symlink_metadata(&path)?) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a link"));
+        }
+    }
     let file = OpenOptions::new().read(true).custom_flags(FILE_FLAG_OPEN_REPARSE_POINT).open(path)?;
-    if file.metadata()?.file_attributes() & FILE_ATTRIBUTE_REPARSE_POINT != 0 {
+    if is_link(&file.metadata()?) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a link"));
     }
     Ok(file)
+}
+
+fn is_link(metadata: &Metadata) -> bool {
+    metadata.file_attributes() & FILE_ATTRIBUTE_REPARSE_POINT != 0
+}
+
+/// Removes a folder and all that is in it, without following links. A folder that isn't there is no error.
+pub fn remove_tree(root: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(root) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// NTFS journals renames by itself; a folder can't be synced.

@@ -114,7 +114,8 @@ impl Run<'_> {
         let mut best = Best::new(&config.outputs);
         found.files.into_iter().for_each(|file| best.push(file));
         for fetched in self.record.fetched.iter().flatten() {
-            match Found::fetched(&self.files.fetched(fetched.number), &fetched.file) {
+            let file = fetched.number.to_string();
+            match Found::fetched(&self.files.fetched_dir(), file.as_ref(), &fetched.file) {
                 Ok(file) => best.push(file),
                 Err(error) => left_out.keep_back(fetched.file.clone(), format!("can't be read: {error}")),
             }

@@ -1,0 +1,244 @@
+//! A folder that somebody else has filled: opening a file beneath it, and removing it whole.
+//!
+//! Neither trusts what it finds there. No link leads an opening elsewhere, and however deep the folders are nested, a
+//! removal takes the same small stack and the same few open files.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat, renameat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+/// A folder on the way to something else; where the system can, without the right to list it.
+#[cfg(target_os = "linux")]
+const PASSAGE: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+#[cfg(not(target_os = "linux"))]
+const PASSAGE: OFlag = LISTING;
+/// A folder whose names are wanted.
+const LISTING: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+/// A file to read: not through a link, and without waiting for the other side of a FIFO.
+const READING: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY).union(OFlag::O_CLOEXEC);
+
+/// How many names are read before what they name is removed.
+const BATCH: usize = 1024;
+
+/// Opens what lies at `relative` beneath the folder `root` for reading. A link at any part of the path below `root` is
+/// an error, and so is what lies on another file system.
+pub fn open_beneath(root: &Path, relative: &Path) -> io::Result<File> {
+    let is_plain = relative.components().all(|part| matches!(part, Component::Normal(_)));
+    if !is_plain || relative.as_os_str().is_empty() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "no path below the folder"));
+    }
+    let root = openat(AT_FDCWD, root, PASSAGE, Mode::empty())?;
+    #[cfg(target_os = "linux")]
+    if let Some(opened) = in_one_call(root.as_fd(), relative) {
+        return Ok(File::from(opened?));
+    }
+    Ok(File::from(step_by_step(root, relative)?))
+}
+
+/// Lets the kernel resolve the path beneath the folder. `None` where it can't: before Linux 5.6, or where a filter of
+/// system calls doesn't know this one.
+#[cfg(target_os = "linux")]
+fn in_one_call(root: BorrowedFd<'_>, relative: &Path) -> Option<Result<OwnedFd, Errno>> {
+    use nix::fcntl::{OpenHow, ResolveFlag, openat2};
+    let how = OpenHow::new().flags(READING).resolve(
+        ResolveFlag::RESOLVE_BENEATH
+            | ResolveFlag::RESOLVE_NO_SYMLINKS
+            | ResolveFlag::RESOLVE_NO_MAGICLINKS
+            | ResolveFlag::RESOLVE_NO_XDEV,
+    );
+    match openat2(root, relative, how) {
+        // Something on this machine was renamed meanwhile, and the kernel wants to be asked again; step by step there
+        // is nothing to ask again for.
+        Err(Errno::ENOSYS | Errno::EPERM | Errno::EINVAL | Errno::E2BIG | Errno::EAGAIN) => None,
+        answer => Some(answer),
+    }
+}
+
+fn step_by_step(root: OwnedFd, relative: &Path) -> Result<OwnedFd, Errno> {
+    let mut parts = relative.components().peekable();
+    let mut dir = root;
+    while let Some(part) = parts.next() {
+        let flags = if parts.peek().is_some() { PASSAGE } else { READING };
+        dir = openat(dir.as_fd(), part.as_os_str(), flags, Mode::empty())?;
+    }
+    Ok(dir)
+}
+
+/// Removes a folder and all that is in it, without following links. A folder that isn't there is no error.
+///
+/// What is nested is moved up to the top folder first, so that neither memory nor open files grow with the depth: a
+/// container can nest folders deeper than any stack.
+pub fn remove_tree(root: &Path) -> io::Result<()> {
+    let top = match openat(AT_FDCWD, root, LISTING, Mode::empty()) {
+        Ok(top) => top,
+        Err(Errno::ENOENT) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut moved = 0u64;
+    loop {
+        let names = some_names(top.as_fd())?;
+        if names.is_empty() {
+            break;
+        }
+        for name in names {
+            if !remove_shallow(top.as_fd(), &name)? {
+                flatten(top.as_fd(), &name, &mut moved)?;
+            }
+        }
+    }
+    match unlinkat(AT_FDCWD, root, UnlinkatFlags::RemoveDir) {
+        Err(error) if error != Errno::ENOENT => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a file, a link, or an empty folder. Returns false for a folder that isn't empty.
+fn remove_shallow(dir: BorrowedFd<'_>, name: &CString) -> Result<bool, Errno> {
+    let removed = match unlinkat(dir, name.as_c_str(), UnlinkatFlags::RemoveDir) {
+        Err(Errno::ENOTDIR) => unlinkat(dir, name.as_c_str(), UnlinkatFlags::NoRemoveDir),
+        other => other,
+    };
+    match removed {
+        Ok(()) | Err(Errno::ENOENT) => Ok(true),
+        Err(Errno::ENOTEMPTY | Errno::EEXIST) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes a folder of `top`, whose folders that aren't empty become folders of `top`.
+fn flatten(top: BorrowedFd<'_>, name: &CString, moved: &mut u64) -> Result<(), Errno> {
+    let dir = openat(top, name.as_c_str(), LISTING, Mode::empty())?;
+    loop {
+        let children = some_names(dir.as_fd())?;
+        if children.is_empty() {
+            break;
+        }
+        for child in children {
+            while !remove_shallow(dir.as_fd(), &child)? {
+                *moved += 1;
+                let Ok(new) = CString::new(format!(".removed-{moved}")) else { return Err(Errno::EINVAL) };
+                match renameat(dir.as_fd(), child.as_c_str(), top, new.as_c_str()) {
+                    Ok(()) => break,
+                    // That name was there already; the next one may not be.
+                    Err(Errno::ENOTEMPTY | Errno::EEXIST | Errno::ENOTDIR) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+    remove_shallow(top, name).map(drop)
+}
+
+/// Some of the names in a folder; none if it is empty.
+fn some_names(dir: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {
+    // A stream of its own, which begins at the beginning.
+    let mut listing = Dir::from_fd(openat(dir, c".", LISTING, Mode::empty())?)?;
+    let mut names = Vec::new();
+    for entry in listing.iter() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name != c"." && name != c".." {
+            names.push(name.to_owned());
+        }
+        if names.len() == BATCH {
+            break;
+        }
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LISTING, PASSAGE, open_beneath, remove_tree, step_by_step};
+    use nix::fcntl::{AT_FDCWD, openat};
+    use nix::sys::stat::{Mode, mkdirat};
+    use std::fs::{self, File};
+    use std::io::{self, Read};
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    fn both(root: &Path, relative: &str) -> [io::Result<String>; 2] {
+        let slowly = || {
+            let top = openat(AT_FDCWD, root, PASSAGE, Mode::empty())?;
+            Ok(File::from(step_by_step(top, Path::new(relative))?))
+        };
+        let read = |file: io::Result<File>| {
+            let mut text = String::new();
+            file?.read_to_string(&mut text).map(|_| text)
+        };
+        [read(open_beneath(root, Path::new(relative))), read(slowly())]
+    }
+
+    #[test]
+    fn a_link_at_any_part_of_the_path_leads_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        fs::write(root.join("a/b/file"), "inside").unwrap();
+        fs::create_dir_all(dir.path().join("outside/b")).unwrap();
+        fs::write(dir.path().join("outside/b/file"), "outside").unwrap();
+        for (link, to) in [("up", ".."), ("out", "../outside"), ("same", "a"), ("a/b/link", "file")] {
+            symlink(to, root.join(link)).unwrap();
+        }
+        for way in both(&root, "a/b/file") {
+            assert_eq!(way.unwrap(), "inside");
+        }
+        for path in ["out/b/file", "up/outside/b/file", "same/b/file", "a/b/link"] {
+            for way in both(&root, path) {
+                assert!(way.is_err(), "{path}: {way:?}");
+            }
+        }
+        let outside = dir.path().join("outside/b/file");
+        for path in ["", "../outside/b/file", "a/../../outside/b/file", outside.to_str().unwrap()] {
+            assert!(open_beneath(&root, Path::new(path)).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn another_file_system_is_not_entered() {
+        if !cfg!(target_os = "linux") {
+            return;
+        }
+        // The one file system that is mounted everywhere below another.
+        assert!(File::open("/proc/version").is_ok());
+        assert!(open_beneath(Path::new("/"), Path::new("proc/version")).is_err());
+    }
+
+    #[test]
+    fn a_tree_goes_however_deep_and_wide_it_is_and_what_links_point_to_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("kept")).unwrap();
+        fs::write(dir.path().join("kept/file"), "x").unwrap();
+        let root = dir.path().join("root");
+        fs::create_dir_all(root.join("wide/er")).unwrap();
+        for number in 0..3000 {
+            fs::write(root.join(format!("wide/er/{number}")), "").unwrap();
+        }
+        // The names that a removal uses itself.
+        fs::create_dir_all(root.join(".removed-1/.removed-2/.removed-3/deep")).unwrap();
+        fs::write(root.join(".removed-2"), "").unwrap();
+        symlink("../kept", root.join("link")).unwrap();
+        symlink("../../../kept", root.join("wide/er/link")).unwrap();
+        // Deeper than a path may be long, and than most processes may have files open.
+        let mut at = openat(AT_FDCWD, &root, LISTING, Mode::empty()).unwrap();
+        for _ in 0..5000 {
+            mkdirat(at.as_fd(), c"d", Mode::S_IRWXU).unwrap();
+            at = openat(at.as_fd(), c"d", LISTING, Mode::empty()).unwrap();
+        }
+        drop(at);
+        remove_tree(&root).unwrap();
+        assert!(!root.exists());
+        assert_eq!(fs::read_to_string(dir.path().join("kept/file")).unwrap(), "x");
+        remove_tree(&root).unwrap();
+    }
+}
