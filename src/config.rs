@@ -6,6 +6,7 @@
 //! "Configuration File Reference".
 
 pub mod edit;
+mod exclude;
 mod reader;
 mod sections;
 
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use ureq::http::uri::Authority;
 
+pub use exclude::Exclude;
 pub use reader::Problem;
 use reader::{Findings, Reader};
 use sections::{read_agent, read_executor, read_outputs, read_paths, read_server};
@@ -157,7 +159,7 @@ pub struct Paths {
 }
 
 /// What of a task's files is delivered at most; what is beyond stays here and is named.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Outputs {
     /// Bytes of one file. The Server takes 50 MB unless it is told otherwise (PROTOCOL 7).
     pub max_file: u64,
@@ -165,6 +167,8 @@ pub struct Outputs {
     pub max_files: usize,
     /// Bytes of one task.
     pub max_total: u64,
+    /// What is never delivered.
+    pub exclude: Exclude,
 }
 
 /// A `[[paths.mounts]]`.

@@ -140,14 +140,27 @@ impl Ours {
     }
 }
 
-/// Looks through a workspace for results: every regular file that isn't ours.
+/// Looks through a workspace for results: every regular file that isn't ours and may leave this machine.
 pub fn scan(workspace: &Path, ours: &Ours, limits: &Outputs) -> Scan {
     let mut found = Scan::default();
     let mut best = Best::new(limits);
     let root: Arc<Path> = workspace.into();
     let relative = |path: &Path| path.strip_prefix(workspace).unwrap_or(path).to_owned();
-    let is_result = |entry: &DirEntry| !ours.is(&relative(entry.path()));
-    for entry in WalkDir::new(workspace).min_depth(1).follow_links(false).into_iter().filter_entry(is_result) {
+    let mut excluded = Leftovers::default();
+    let may_go = |entry: &DirEntry| {
+        let relative = relative(entry.path());
+        if ours.is(&relative) {
+            return false;
+        }
+        let pattern = limits.exclude.pattern_for(&relative, entry.file_type().is_dir());
+        if let Some(pattern) = pattern {
+            // A folder is named once for all that is in it.
+            let slash = if entry.file_type().is_dir() { "/" } else { "" };
+            excluded.leave_out(wire_name(workspace, entry.path()) + slash, excluded_by(pattern));
+        }
+        pattern.is_none()
+    };
+    for entry in WalkDir::new(workspace).min_depth(1).follow_links(false).into_iter().filter_entry(may_go) {
         match entry {
             Ok(entry) => found.note(&mut best, &root, &entry),
             Err(error) => {
@@ -163,6 +176,7 @@ pub fn scan(workspace: &Path, ours: &Ours, limits: &Outputs) -> Scan {
             }
         }
     }
+    found.left_out.add(excluded);
     found.files = best.take(&mut found.left_out);
     found.left_out.named.sort_by(|a, b| a.file.cmp(&b.file));
     found
@@ -252,6 +266,11 @@ impl Scan {
             }
         }
     }
+}
+
+/// Why something is left out that matches a pattern of `outputs.exclude`.
+pub fn excluded_by(pattern: &str) -> String {
+    format!("excluded by `{pattern}` (`outputs.exclude`)")
 }
 
 /// Why links are left out.
@@ -349,7 +368,7 @@ fn encode(into: &mut String, bytes: &[u8]) {
 #[cfg(all(test, unix))]
 mod tests {
     use super::{Ours, Scan, scan, spell, wire_name};
-    use crate::config::Outputs;
+    use crate::config::{Exclude, Outputs};
     use std::ffi::OsStr;
     use std::fs;
     use std::os::unix::ffi::OsStrExt;
@@ -357,7 +376,9 @@ mod tests {
     use std::path::Path;
 
     const MIB: u64 = 1 << 20;
-    const LIMITS: Outputs = Outputs { max_file: 50 * MIB, max_files: 1000, max_total: 2048 * MIB };
+    fn limits() -> Outputs {
+        Outputs { max_file: 50 * MIB, max_files: 1000, max_total: 2048 * MIB, exclude: Exclude::default() }
+    }
 
     fn names(found: &Scan) -> Vec<&str> {
         found.files.iter().map(|file| file.name.as_str()).collect()
@@ -371,13 +392,13 @@ mod tests {
             fs::write(dir.path().join(name), vec![b'x'; size]).unwrap();
         }
         let scan_with = |limits| scan(dir.path(), &Ours::new([]), &limits);
-        let few = scan_with(Outputs { max_file: 8, max_files: 3, max_total: 100 });
+        let few = scan_with(Outputs { max_file: 8, max_files: 3, max_total: 100, ..limits() });
         assert_eq!(names(&few), ["output/c", "output/d", "a"]);
         let kept: Vec<&str> = few.left_out.kept_back.iter().map(|left| left.file.as_str()).collect();
         assert_eq!((kept, few.left_out.unnamed), (vec!["b", "output/large"], 0));
         assert!(few.left_out.kept_back[0].reason.contains("outputs.max_files"));
         assert!(few.left_out.kept_back[1].reason.contains("9 bytes") && few.left_out.named.is_empty());
-        let little = scan_with(Outputs { max_file: 8, max_files: 10, max_total: 4 });
+        let little = scan_with(Outputs { max_file: 8, max_files: 10, max_total: 4, ..limits() });
         assert_eq!(names(&little), ["output/c", "a"], "what still fits is delivered");
         assert!(little.left_out.kept_back[0].reason.contains("outputs.max_total_mb"));
     }
@@ -388,7 +409,7 @@ mod tests {
         for number in 0..3000 {
             fs::write(dir.path().join(format!("f{number:04}")), "x").unwrap();
         }
-        let found = scan(dir.path(), &Ours::new([]), &Outputs { max_files: 10, ..LIMITS });
+        let found = scan(dir.path(), &Ours::new([]), &Outputs { max_files: 10, ..limits() });
         assert_eq!((names(&found)[0], names(&found).len()), ("f0000", 10));
         assert_eq!((found.left_out.kept_back.len(), found.left_out.unnamed), (1000, 1990));
     }
@@ -407,7 +428,7 @@ mod tests {
         }
         symlink("/etc/passwd", root.join("output/link")).unwrap();
         symlink("/etc", root.join("output/dirlink")).unwrap();
-        let found = scan(root, &Ours::new(["/workspace/mnt/data", "/elsewhere", "/workspace-not"]), &LIMITS);
+        let found = scan(root, &Ours::new(["/workspace/mnt/data", "/elsewhere", "/workspace-not"]), &limits());
         assert_eq!(names(&found), ["output/deep/er/x", "output/r.md", "other/task.json", "top"]);
         let left: Vec<(&str, &str)> =
             found.left_out.named.iter().map(|l| (l.file.as_str(), l.reason.as_str())).collect();
@@ -419,7 +440,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("r");
         fs::write(&path, "x").unwrap();
-        let found = scan(dir.path(), &Ours::new([]), &LIMITS);
+        let found = scan(dir.path(), &Ours::new([]), &limits());
         fs::remove_file(&path).unwrap();
         symlink("/etc/passwd", &path).unwrap();
         assert!(found.files[0].open().is_err());

@@ -101,20 +101,26 @@ pub enum PutDown {
     Left,
 }
 
-/// Takes jobs until there are no more to come.
-pub fn work(shop: &Shop, jobs: &Receiver<Job>) {
+/// Starts a worker: a thread that takes jobs until there are no more to come.
+pub fn spawn(name: &str, shop: &Arc<Shop>, jobs: &Receiver<Job>) -> io::Result<()> {
+    let (shop, jobs) = (Arc::clone(shop), jobs.clone());
+    thread::Builder::new().name(name.to_owned()).spawn(move || work(&shop, &jobs)).map(drop)
+}
+
+fn work(shop: &Arc<Shop>, jobs: &Receiver<Job>) {
     for job in jobs {
         let key = job.files.key().clone();
         let how = Run::new(shop, job).go();
         // Nobody listens any more when the agent is leaving.
         let _ = shop.news.send(News { key, what: Happened::PutDown(how) });
+        // What the allocator keeps ready for a thread grows with all that the thread has ever done, and goes with the
+        // thread. So the next job is another one's; where there can't be another, it is this one's.
+        let this = thread::current();
+        match spawn(this.name().unwrap_or("worker"), shop, jobs) {
+            Ok(()) => return,
+            Err(error) => log::debug!("{} goes on itself: {error}", this.name().unwrap_or("worker")),
+        }
     }
-}
-
-/// Starts a thread that takes jobs.
-pub fn spawn(name: &str, shop: &Arc<Shop>, jobs: &Receiver<Job>) -> io::Result<()> {
-    let (shop, jobs) = (Arc::clone(shop), jobs.clone());
-    thread::Builder::new().name(name.to_owned()).spawn(move || work(&shop, &jobs)).map(drop)
 }
 
 /// Why a step didn't come to its end.

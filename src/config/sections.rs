@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
 use super::reader::{Findings, Located, Section};
-use super::{Agent, Credentials, Executor, Mount, Outputs, Paths, Program, Secret, Server, WORKSPACE, clean_base_url};
+use super::{
+    Agent, Credentials, Exclude, Executor, Mount, Outputs, Paths, Program, Secret, Server, WORKSPACE, clean_base_url,
+};
 
 pub(super) fn read_server(mut section: Section<'_>, findings: &mut Findings) -> Option<Server> {
     let written = section.string("base_url");
@@ -195,8 +197,15 @@ pub(super) fn read_outputs(mut section: Section<'_>, findings: &mut Findings) ->
     let max_file = section.integer("max_file_mb", 1..=1 << 30).map_or(50, |n| n.value) * MIB;
     let max_files = section.integer("max_files", 1..=1_000_000).map_or(1000, |n| n.value);
     let max_total = section.integer("max_total_mb", 1..=1 << 30).map_or(2048, |n| n.value) * MIB;
+    let exclude = match section.strings("exclude") {
+        None => Exclude::default(),
+        Some(written) => Exclude::new(&written.value).unwrap_or_else(|wrong| {
+            section.refuse("exclude", written.span, &wrong);
+            Exclude::default()
+        }),
+    };
     section.finish(findings);
-    Outputs { max_file, max_files: usize::try_from(max_files).unwrap_or(usize::MAX), max_total }
+    Outputs { max_file, max_files: usize::try_from(max_files).unwrap_or(usize::MAX), max_total, exclude }
 }
 
 fn read_mount(entry: &mut Section<'_>, file: &Path, targets: &mut HashSet<String>) -> Option<Mount> {

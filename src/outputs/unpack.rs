@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tar::{Archive, Entry, EntryType};
 
-use super::{Leftovers, NOT_REGULAR, Ours, SYMBOLIC_LINK, fits, wire_name};
+use super::{Leftovers, NOT_REGULAR, Ours, SYMBOLIC_LINK, excluded_by, fits, wire_name};
 use crate::config::Outputs;
 use crate::platform;
 use crate::record::Fetched;
@@ -115,10 +115,16 @@ impl Haul {
             self.left_out.leave_out(path, "its path leads elsewhere");
             return Ok(());
         };
-        if rules.ours.holds(&relative) {
+        let exclude = &rules.limits.exclude;
+        if rules.ours.holds(&relative) || exclude.holds_above(&relative) {
             return Ok(());
         }
         let name = wire_name(Path::new(""), &relative);
+        let is_folder = entry.header().entry_type() == EntryType::Directory;
+        if let Some(pattern) = exclude.pattern_for(&relative, is_folder) {
+            self.left_out.leave_out(name + if is_folder { "/" } else { "" }, excluded_by(pattern));
+            return Ok(());
+        }
         match entry.header().entry_type() {
             EntryType::Directory => Ok(()),
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
@@ -216,15 +222,13 @@ fn below(base: &Path, path: &[u8]) -> Option<PathBuf> {
 #[cfg(all(test, unix))]
 mod tests {
     use super::{Haul, Rules, Stream, UnpackError};
-    use crate::config::Outputs;
+    use crate::config::{Exclude, Outputs};
     use crate::outputs::Ours;
     use std::fs;
     use std::io::{self, Read};
     use std::path::Path;
     use std::sync::atomic::AtomicU64;
     use tar::{Builder, EntryType, Header};
-
-    const LIMITS: Outputs = Outputs { max_file: 1000, max_files: 4, max_total: 1500 };
 
     fn add(builder: &mut Builder<Vec<u8>>, kind: EntryType, path: &str, bytes: &[u8]) {
         let mut header = Header::new_gnu();
@@ -243,7 +247,9 @@ mod tests {
     fn unpack(archive: impl Read, into: &Path, limit: u64) -> (Haul, Result<(), UnpackError>) {
         let mut haul = Haul::default();
         let ours = Ours::new(["/workspace/out/secret/mnt"]);
-        let rules = Rules { into, ours: &ours, limits: &LIMITS, keep_free: 0 };
+        let exclude = Exclude::new(&["*.raw".to_owned(), "scratch/".to_owned()]).expect("patterns");
+        let limits = Outputs { max_file: 1000, max_files: 4, max_total: 1500, exclude };
+        let rules = Rules { into, ours: &ours, limits: &limits, keep_free: 0 };
         let stream = Stream { source: archive, progress: &AtomicU64::new(0), limit };
         let done = haul.unpack(stream, Path::new("out/secret"), &rules);
         (haul, done)
@@ -258,6 +264,9 @@ mod tests {
         add(&mut builder, EntryType::Symlink, "secret/link", b"");
         add(&mut builder, EntryType::Link, "secret/b", b"");
         add(&mut builder, EntryType::Fifo, "secret/pipe", b"");
+        add(&mut builder, EntryType::Regular, "secret/x.raw", b"stays here");
+        add(&mut builder, EntryType::Directory, "secret/scratch/", b"");
+        add(&mut builder, EntryType::Regular, "secret/scratch/deep/y", b"stays here");
         add(&mut builder, EntryType::Char, "secret/null", b"");
         add(&mut builder, EntryType::Regular, "secret/../../x", b"x");
         add(&mut builder, EntryType::Regular, "secret/large", &[b'x'; 1001]);
@@ -271,7 +280,17 @@ mod tests {
         assert_eq!(fs::read(dir.path().join("0")).unwrap(), b"one");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
         let named: Vec<&str> = haul.left_out.named.iter().map(|left| left.file.as_str()).collect();
-        assert_eq!(named, ["out/secret/link", "out/secret/pipe", "out/secret/null", "secret/../../x"]);
+        assert_eq!(
+            named,
+            [
+                "out/secret/link",
+                "out/secret/pipe",
+                "out/secret/x.raw",
+                "out/secret/scratch/",
+                "out/secret/null",
+                "secret/../../x"
+            ]
+        );
         let kept: Vec<&str> = haul.left_out.kept_back.iter().map(|left| left.reason.as_str()).collect();
         assert!(kept[0].contains("1001 bytes") && kept[1].contains("outputs.max_total_mb"), "{kept:?}");
     }
