@@ -428,11 +428,19 @@ mod tests {
         }
         symlink("/etc/passwd", root.join("output/link")).unwrap();
         symlink("/etc", root.join("output/dirlink")).unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(root.join("output/socket")).unwrap();
         let found = scan(root, &Ours::new(["/workspace/mnt/data", "/elsewhere", "/workspace-not"]), &limits());
         assert_eq!(names(&found), ["output/deep/er/x", "output/r.md", "other/task.json", "top"]);
         let left: Vec<(&str, &str)> =
             found.left_out.named.iter().map(|l| (l.file.as_str(), l.reason.as_str())).collect();
-        assert_eq!(left, [("output/dirlink", "a symbolic link"), ("output/link", "a symbolic link")]);
+        assert_eq!(
+            left,
+            [
+                ("output/dirlink", "a symbolic link"),
+                ("output/link", "a symbolic link"),
+                ("output/socket", "not a regular file")
+            ]
+        );
     }
 
     #[test]
