@@ -8,7 +8,7 @@ use crate::due::{BROKEN, check_data_dir, phase};
 use crate::support::agent::{Agent, Running};
 use crate::support::docker::{assert_no_containers, wait_until};
 use crate::support::secs;
-use crate::support::server::{FakeServer, Fault, Match, Status, Task, TaskSpec};
+use crate::support::server::{Control, FakeServer, Fault, Match, Status, Task, TaskSpec};
 use std::collections::{HashMap, HashSet};
 use std::env;
 use std::fs;
@@ -195,6 +195,10 @@ impl Peace<'_> {
             };
             self.server.tasks().iter().all(closed)
         });
+        // One that was started a moment ago may have had nothing left to do; it can't leave before it has come.
+        let polls = |server: &Control| server.requests_to("poll").len();
+        let before = polls(self.server);
+        self.server.wait_until("a poll", secs(30), |server| polls(server) > before);
         let status = self.life.terminate(secs(10));
         assert!(status.success(), "asked to leave, the agent ended with {status}");
     }
