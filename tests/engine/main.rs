@@ -12,6 +12,7 @@ mod a_slow_server;
 mod a_stuck_docker;
 mod adoption;
 mod bad_files;
+mod border_in;
 mod border_out;
 mod cancel;
 mod capacity;

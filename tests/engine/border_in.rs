@@ -1,0 +1,282 @@
+//! What a Server sends is not trusted: hostile ids, names, texts and answers stay in the task's own folders, reach no
+//! command line and break no log line, and the agent goes on.
+
+use crate::support::agent::{Agent, Running};
+use crate::support::docker;
+use crate::support::secs;
+use crate::support::server::{Control, FakeServer, Fault, Match, Response, Status, TaskSpec};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::fs;
+
+fn agent(server: &FakeServer) -> Agent {
+    Agent::builder(server).with_engine().capacity(4).build()
+}
+
+/// The agent still does what it is there for.
+fn expect_work(server: &FakeServer, running: &mut Running) {
+    let id = server.submit(TaskSpec::script("echo fine > output/fine"));
+    server.wait_for(&id, Status::Completed, secs(60));
+    assert_eq!(server.output(&id, "output/fine").bytes, b"fine\n");
+    assert!(running.is_running());
+}
+
+/// Waits for so many more polls.
+fn wait_polls(server: &FakeServer, count: usize) {
+    let polls = |server: &Control| server.requests_to("poll").len();
+    let before = polls(server);
+    server.wait_until("polls", secs(40), |server| polls(server) >= before + count);
+}
+
+/// Every line is one that the agent has written: it begins with a time, and nothing in it moves a terminal's cursor.
+fn expect_plain_lines(log: &str) {
+    for line in log.lines() {
+        assert!(line.starts_with("20") && line.get(10..11) == Some("T"), "a line without a time: {line:?}");
+        let hidden = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        assert!(!line.contains(hidden), "{line:?}");
+    }
+}
+
+/// The names of what lies in a folder.
+fn names(dir: impl AsRef<std::path::Path>) -> BTreeSet<String> {
+    let entries = fs::read_dir(dir).expect("list a folder");
+    entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a plain name")).collect()
+}
+
+#[test]
+fn ids_of_every_kind_stay_in_their_own_folders() {
+    let server = FakeServer::start();
+    let agent = agent(&server);
+    let mut running = agent.start();
+    wait_polls(&server, 1);
+    let before = names(agent.dir());
+    let ids = [
+        "../escaped",
+        "../../../../tmp/escaped",
+        "/tmp/escaped",
+        "..",
+        "a\0b",
+        "-v",
+        "--privileged",
+        "NUL",
+        "com1.txt",
+        "t. ",
+        "$(touch escaped)`id`;x",
+        "line\r\nERROR forged",
+        "\u{202e}gnp\u{1b}[2J",
+        "ü/名",
+        "a,target=/etc",
+    ];
+    for id in ids {
+        server.submit(TaskSpec::script("echo $TASK_ID > output/r").id(id));
+    }
+    for id in ids {
+        let task = server.wait_for(id, Status::Completed, secs(60));
+        assert_eq!(task.output["files"], json!(["output/r"]), "{id:?}");
+    }
+    assert_eq!(names(agent.dir()), before, "nothing lies beside the data_dir");
+    let keys = names(agent.data_dir().join("tasks"));
+    assert_eq!((keys.len(), &names(agent.data_dir().join("workspaces"))), (ids.len(), &keys));
+    for key in &keys {
+        assert!(key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte)), "{key}");
+    }
+    expect_plain_lines(&running.log());
+    expect_work(&server, &mut running);
+}
+
+#[test]
+fn an_id_that_can_be_none_is_refused_once_and_hides_what_is_behind_it_no_longer_than_it_is_offered() {
+    let server = FakeServer::start();
+    let agent = agent(&server);
+    let mut running = agent.start();
+    for id in [String::new(), "x".repeat(129), format!("../{}", "y".repeat(5_000_000))] {
+        server.submit_raw(&id, json!({"id": id, "task_prompt": "p", "input_files": []}));
+        running.wait_log(&format!("whose id, {} bytes long, can't be one", id.len()), secs(30));
+        wait_polls(&server, 2);
+        let said = running.log().matches("can't be one").count();
+        wait_polls(&server, 2);
+        assert_eq!(running.log().matches("can't be one").count(), said, "it is said once");
+        server.cancel(&id);
+    }
+    assert_eq!(server.requests_to("accept").len(), 0);
+    assert!(running.log().len() < 20_000, "an id isn't logged whole");
+    expect_work(&server, &mut running);
+}
+
+#[test]
+fn offers_that_are_none_are_refused_and_the_agent_goes_on() {
+    let server = FakeServer::start();
+    let agent = agent(&server);
+    let mut running = agent.start();
+    wait_polls(&server, 1);
+    let file = |size: Value| json!([{"id": "f", "filename": "n", "size_bytes": size}]);
+    let offers = [
+        json!(7),
+        json!("task"),
+        json!([]),
+        json!({"task_prompt": "p"}),
+        json!({"id": 5, "task_prompt": "p"}),
+        json!({"id": "a", "task_prompt": {"deep": [[[]]]}}),
+        json!({"id": "b", "task_prompt": "p", "input_files": {"a": 1}}),
+        json!({"id": "c", "task_prompt": "p", "input_files": [{"id": "f"}]}),
+        json!({"id": "d", "task_prompt": "p", "input_files": file(json!(-1))}),
+        json!({"id": "e", "task_prompt": "p", "input_files": file(json!(1e30))}),
+        json!({"id": "f", "task_prompt": "p", "input_files": file(json!("many"))}),
+    ];
+    for (number, offer) in offers.into_iter().enumerate() {
+        let id = format!("offer-{number}");
+        server.submit_raw(&id, offer);
+        wait_polls(&server, 2);
+        server.cancel(&id);
+    }
+    assert_eq!(server.requests_to("accept").len(), 0, "{}", server.report());
+    assert!(running.log().contains("the Server offers a task that isn't one"));
+    expect_plain_lines(&running.log());
+    expect_work(&server, &mut running);
+}
+
+#[test]
+fn answers_that_are_none_or_far_too_long_are_errors_of_that_call_only() {
+    let server = FakeServer::start();
+    let agent = agent(&server);
+    let mut running = agent.start();
+    wait_polls(&server, 1);
+    let json = |body: Vec<u8>| Fault::Answer(Response::new(200, "application/json", body));
+    let nested = [b"{\"a\":".repeat(100_000), b"1".to_vec(), b"}".repeat(100_000)].concat();
+    let long = [b"{\"has_task\":false,\"x\":\"".to_vec(), vec![b'x'; 20 << 20], b"\"}".to_vec()].concat();
+    let garbage = [b"".to_vec(), b"null".to_vec(), b"[1]".to_vec(), b"\xff\xfe".to_vec(), nested];
+    for body in garbage.into_iter().chain([long.clone()]) {
+        let fault = server.fault(Match::path("poll").times(1), json(body));
+        server.wait_until("such an answer", secs(40), |server| server.fault_hits(fault) == 1);
+        // One that is well answered ends the growing of the pauses.
+        wait_polls(&server, 1);
+    }
+    let fault = server.fault(Match::path("heartbeat").times(1), json(long));
+    server.wait_until("a heartbeat", secs(40), |server| server.fault_hits(fault) == 1);
+    assert!(peak_mib(&running) < 40, "an answer isn't held without a bound");
+    expect_plain_lines(&running.log());
+    expect_work(&server, &mut running);
+}
+
+#[test]
+fn input_names_of_every_kind_lie_in_the_input_folder_and_nowhere_else() {
+    let server = FakeServer::start();
+    let agent = agent(&server);
+    let mut running = agent.start();
+    wait_polls(&server, 1);
+    let before = names(agent.dir());
+    let hostile = [
+        "../../escaped",
+        "/tmp/escaped",
+        "",
+        ".",
+        "..",
+        "a\0b",
+        "-rf",
+        "two\r\nlines",
+        "\u{202e}gnp.exe",
+        "NUL",
+        "con.txt",
+        "C:\\x",
+        "`id`$(id)",
+        "same",
+        "SAME",
+        "input/../../../x",
+    ];
+    let long = format!("{}.csv", "l".repeat(100_000));
+    let all = hostile.iter().copied().chain([long.as_str()]);
+    let script = "ls input | wc -l > output/count; cat input/* > output/all; cp task.json output/told";
+    let spec = all
+        .clone()
+        .enumerate()
+        .fold(TaskSpec::script(script), |spec, (number, name)| spec.input(name, format!("<{number}>")));
+    let id = server.submit(spec);
+    let task = server.wait_for(&id, Status::Completed, secs(60));
+    // And the script.
+    let count = all.count() + 1;
+    assert_eq!(server.output(&id, "output/count").text().trim(), count.to_string());
+    let text = server.output(&id, "output/all").text().to_owned();
+    assert!((0..count - 1).all(|number| text.contains(&format!("<{number}>"))), "{text}");
+    let told: Value = serde_json::from_slice(&server.output(&id, "output/told").bytes).expect("task.json");
+    let paths: BTreeSet<&str> =
+        told["input_files"].as_array().expect("files").iter().filter_map(|file| file["local_path"].as_str()).collect();
+    assert_eq!(paths.len(), count, "each has a path of its own");
+    assert!(paths.iter().all(|path| path.starts_with("input/") && path.matches('/').count() == 1), "{paths:?}");
+    assert_eq!(names(agent.dir()), before);
+    assert_eq!(task.output["files"].as_array().map(Vec::len), Some(3));
+    expect_plain_lines(&running.log());
+    expect_work(&server, &mut running);
+}
+
+#[test]
+fn texts_of_every_kind_reach_the_container_as_they_are_and_no_command_line() {
+    let server = FakeServer::start();
+    let agent = agent(&server);
+    let mut running = agent.start();
+    let hostile = "$(touch /workspace/pwned)`id`'\"\\\n--privileged\r\n\u{1b}[31m\0\u{202e}";
+    let prompt = format!("{hostile}{}", "p".repeat(1_000_000));
+    let id = "texts";
+    // The script comes as an input, so it has to be on the Server before the offer is.
+    let spec = TaskSpec::script("cp task.json output/told").id("template");
+    server.pause_offering(true);
+    let template = server.submit(spec);
+    let script = server.files(&template)[0].clone();
+    let file = server.add_file(id, "run.sh", script.bytes);
+    let offer = json!({
+        "id": id, "task_prompt": prompt, "output_prompt": hostile, "session_id": hostile,
+        "input_files": [{"id": file, "filename": "run.sh", "mime_type": hostile, "size_bytes": script_len(&server, id)}],
+    });
+    server.cancel(&template);
+    server.submit_raw(id, offer);
+    server.pause_offering(false);
+    server.wait_for(id, Status::Completed, secs(60));
+    let told: Value = serde_json::from_slice(&server.output(id, "output/told").bytes).expect("task.json");
+    let texts = ["task_prompt", "output_prompt", "session_id"].map(|key| told[key].as_str().expect("a text"));
+    assert_eq!(texts, [prompt.as_str(), hostile, hostile]);
+    assert_eq!(told["input_files"][0]["mime_type"], hostile);
+    let command = fs::read_to_string(agent.task_file(id, "command.sh")).expect("read the command");
+    assert!(!command.contains("pwned") && !agent.workspace(id).join("pwned").exists());
+    expect_plain_lines(&running.log());
+    expect_work(&server, &mut running);
+}
+
+fn script_len(server: &FakeServer, id: &str) -> usize {
+    server.files(id)[0].bytes.len()
+}
+
+#[test]
+fn ten_thousand_input_files_are_taken_one_after_the_other_and_can_be_cancelled() {
+    let server = FakeServer::start();
+    let agent = agent(&server);
+    let mut running = agent.start();
+    let spec = (0..10_000).fold(TaskSpec::script("true"), |spec, _| spec.input("same name.csv", "x"));
+    let id = server.submit(spec);
+    server.wait_until("some downloads", secs(60), |server| server.requests_to("download").len() > 30);
+    server.cancel(&id);
+    server.wait_for(&id, Status::Cancelled, secs(30));
+    assert!(peak_mib(&running) < 64, "an offer isn't held many times");
+    docker::assert_no_containers(&id);
+    expect_work(&server, &mut running);
+}
+
+#[test]
+fn an_input_that_is_not_what_was_announced_is_never_worked_on() {
+    for announced in [5, 50] {
+        let server = FakeServer::start();
+        let agent = agent(&server);
+        let _running = agent.start();
+        let id = server.submit(TaskSpec::script("touch output/ran").input("a", "0123456789").announced_size(announced));
+        let task = server.wait_for(&id, Status::Failed, secs(120));
+        let message = task.error_message.expect("a reason");
+        assert!(message.contains("`a`") && message.contains(&announced.to_string()), "{message}");
+        assert_eq!(server.requests_to("upload").len(), 0);
+        docker::assert_no_containers(&id);
+    }
+}
+
+/// The most memory that the agent has had so far, in MiB.
+fn peak_mib(running: &Running) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", running.pid())).expect("read the process's status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line VmHWM");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of KiB") >> 10
+}
