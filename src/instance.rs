@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::platform::{self, FileLock};
 use crate::retry::random_u64;
+use crate::rights;
 
 /// The data_dir is ours for as long as this lives.
 pub struct Instance {
@@ -24,6 +25,8 @@ pub struct Instance {
 pub enum InstanceError {
     /// Another agent runs on it; its process id, where it has written that.
     Running(Option<u32>),
+    /// Other users can get at the folder, and we may not change that; what to do.
+    Open(String),
     /// The folder or its files can't be used.
     Io(PathBuf, io::Error),
 }
@@ -33,6 +36,7 @@ impl std::fmt::Display for InstanceError {
         match self {
             Self::Running(Some(pid)) => write!(f, "an agent with pid {pid} is running on this data_dir already"),
             Self::Running(None) => write!(f, "an agent is running on this data_dir already"),
+            Self::Open(why) => f.write_str(why),
             Self::Io(path, error) => write!(f, "`{}` can't be used: {error}", path.display()),
         }
     }
@@ -47,8 +51,12 @@ impl Instance {
             let path = path.to_owned();
             move |error| InstanceError::Io(path, error)
         };
-        fs::create_dir_all(data_dir).map_err(at(data_dir))?;
-        platform::hide_dir(data_dir).map_err(at(data_dir))?;
+        if data_dir.exists() {
+            rights::close(data_dir, "the data_dir").map_err(InstanceError::Open)?;
+        } else {
+            fs::create_dir_all(data_dir).map_err(at(data_dir))?;
+            platform::hide_dir(data_dir).map_err(at(data_dir))?;
+        }
         let lock_path = data_dir.join("agent.lock");
         let file = OpenOptions::new()
             .read(true)

@@ -22,6 +22,7 @@ mod prompt;
 mod protocol;
 mod record;
 mod retry;
+mod rights;
 mod scheduler;
 mod state;
 mod worker;

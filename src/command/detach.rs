@@ -35,7 +35,9 @@ pub fn run_detached(file: &Path) -> Done {
         )));
     }
     check_mounts(&config).map_err(Failure::new)?;
-    fs::create_dir_all(data_dir).and_then(|()| platform::hide_dir(data_dir)).map_err(unusable)?;
+    if !data_dir.exists() {
+        fs::create_dir_all(data_dir).and_then(|()| platform::hide_dir(data_dir)).map_err(unusable)?;
+    }
     let log_path = data_dir.join("agent.log");
     let log = OpenOptions::new().create(true).append(true).open(&log_path).map_err(unusable)?;
     platform::hide_file(&log).map_err(unusable)?;

@@ -16,6 +16,7 @@ use crate::instance::Instance;
 use crate::platform;
 use crate::prompt;
 use crate::record::{Phase, Store};
+use crate::rights;
 use crate::scheduler::{Parts, Scheduler, guard_exit};
 use crate::worker::Shop;
 use crate::workspace::check_mounts;
@@ -30,6 +31,7 @@ pub fn run(file: &Path, args: &RunArgs) -> Done {
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
+    rights::close(&config.file, "the configuration file with the key").map_err(Failure::new)?;
     let instance = Instance::take(&config.paths.data_dir).map_err(|error| Failure::new(error.to_string()))?;
     let in_data_dir =
         |error: std::io::Error| Failure::new(format!("`{}` can't be used: {error}", config.paths.data_dir.display()));

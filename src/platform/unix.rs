@@ -19,7 +19,7 @@ use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::statvfs::statvfs;
-use nix::unistd::{Pid, setsid};
+use nix::unistd::{Pid, geteuid, setsid};
 
 pub use tree::{open_beneath, remove_tree};
 
@@ -123,6 +123,27 @@ pub fn start_time(process: u32) -> Option<String> {
 /// Lets nobody but the owner into a folder.
 pub fn hide_dir(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(0o700))
+}
+
+/// Takes the rights of everybody but the owner on a file or folder away. Returns its mode before, if it had to be
+/// changed.
+pub fn close_to_others(path: &Path) -> io::Result<Option<u32>> {
+    const OTHERS: u32 = 0o077;
+    let mode = || fs::metadata(path).map(|metadata| metadata.permissions().mode() & 0o7777);
+    let before = mode()?;
+    if before & OTHERS == 0 {
+        return Ok(None);
+    }
+    fs::set_permissions(path, Permissions::from_mode(before & !OTHERS))?;
+    if mode()? & OTHERS != 0 {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "the file system keeps no rights"));
+    }
+    Ok(Some(before))
+}
+
+/// Our user, as `chown` takes it.
+pub fn user() -> String {
+    geteuid().to_string()
 }
 
 /// Lets nobody but the owner read or write a file.

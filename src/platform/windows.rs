@@ -91,6 +91,16 @@ pub fn hide_dir(_path: &Path) -> io::Result<()> {
 }
 
 /// Files under a user's own folders are private by their inherited access list.
+pub fn close_to_others(_path: &Path) -> io::Result<Option<u32>> {
+    Ok(None)
+}
+
+/// Our user, for a command that is shown to a person.
+pub fn user() -> String {
+    std::env::var("USERNAME").unwrap_or_default()
+}
+
+/// Files under a user's own folders are private by their inherited access list.
 pub fn hide_file(_file: &File) -> io::Result<()> {
     Ok(())
 }

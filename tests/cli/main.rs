@@ -24,6 +24,7 @@ mod redirects;
 mod register;
 mod register_fails;
 mod relay;
+mod rights;
 mod status;
 #[cfg(unix)]
 mod terminal;

@@ -7,7 +7,7 @@ use crate::support::secs;
 use crate::support::server::{FakeServer, Status, TaskSpec};
 use serde_json::{Value, json};
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -96,6 +96,45 @@ fn a_task_gets_its_inputs_and_its_results_are_delivered() {
     assert_eq!(mode(&agent.workspace(&id)), 0o777);
     assert_eq!(mode(&agent.task_file(&id, "record.json")), 0o600);
     assert_eq!(fs::metadata(agent.workspace(&id).join("output/data.csv")).expect("look at a result").uid(), 0);
+}
+
+/// Starts the agent, which refuses to work, and returns what it said.
+fn refused(user: &User, server: &FakeServer) -> String {
+    let mut running = user.start();
+    assert_eq!(running.wait_exit(secs(10)).code(), Some(1), "{}", running.log());
+    assert!(server.requests().is_empty(), "the key isn't used: {}", server.report());
+    running.log()
+}
+
+#[test]
+fn what_others_can_read_and_the_agent_can_not_close_is_refused_with_the_command_that_does() {
+    let server = FakeServer::start();
+    let user = User::new(&server);
+    let agent = &user.0.agent;
+    let config = agent.config_path();
+    chown(&config, Some(0), Some(0)).expect("give the file to root");
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o644)).expect("open the file");
+    let said = refused(&user, &server);
+    let shown = config.display();
+    assert!(said.contains(&format!("the configuration file with the key `{shown}` is open to other users")), "{said}");
+    assert!(said.contains(&format!("run `sudo chown {USER} {shown} && sudo chmod go= {shown}`")), "{said}");
+    assert_eq!(mode(&config), 0o644);
+    user.0.own_everything();
+
+    let data_dir = agent.data_dir();
+    fs::create_dir_all(&data_dir).expect("make the folder");
+    chown(&data_dir, Some(0), Some(0)).expect("give the folder to root");
+    fs::set_permissions(&data_dir, fs::Permissions::from_mode(0o777)).expect("open the folder");
+    let said = refused(&user, &server);
+    let shown = data_dir.display();
+    assert!(said.contains(&format!("run `sudo chown {USER} {shown} && sudo chmod go= {shown}`")), "{said}");
+
+    // The remedy is one.
+    user.0.own_everything();
+    fs::set_permissions(&data_dir, fs::Permissions::from_mode(0o700)).expect("close the folder");
+    let _running = user.start();
+    server.wait_until("a heartbeat", secs(20), |server| !server.heartbeats().is_empty());
+    assert_eq!((mode(&config), mode(&data_dir)), (0o600, 0o700));
 }
 
 #[test]

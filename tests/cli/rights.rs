@@ -1,0 +1,50 @@
+//! What must stay between the agent and the Server is closed to other users of the machine.
+
+use crate::folder::{mode, set_mode};
+use crate::support::agent::{Agent, Running};
+use crate::support::secs;
+use crate::support::server::FakeServer;
+
+/// Starts the agent and waits until it is up.
+fn up(server: &FakeServer, agent: &Agent) -> Running {
+    let before = server.heartbeats().len();
+    let running = agent.start();
+    server.wait_until("a heartbeat", secs(10), |server| server.heartbeats().len() > before);
+    running
+}
+
+#[test]
+fn a_file_with_the_key_that_others_could_read_is_closed_and_that_is_said_once() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    for (open, closed) in [(0o644, 0o600), (0o660, 0o600), (0o602, 0o600), (0o440, 0o400)] {
+        set_mode(&agent.config_path(), open);
+        let mut running = up(&server, &agent);
+        assert_eq!(mode(&agent.config_path()), closed);
+        let line = format!(
+            "the configuration file with the key `{}` was open to other users (mode {open:o})",
+            agent.config_path().display()
+        );
+        assert_eq!(running.log().matches(&line).count(), 1, "{}", running.log());
+        assert!(running.terminate(secs(10)).success());
+        let mut running = up(&server, &agent);
+        assert!(!running.log().contains("open to other users"), "{}", running.log());
+        assert!(running.terminate(secs(10)).success());
+    }
+}
+
+#[test]
+fn a_data_dir_that_others_could_look_into_is_closed_and_that_is_said_once() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    set_mode(&agent.config_path(), 0o600);
+    let mut running = up(&server, &agent);
+    assert_eq!(mode(&agent.data_dir()), 0o700);
+    assert!(!running.log().contains("open to other users"), "a new one never was open");
+    assert!(running.terminate(secs(10)).success());
+    set_mode(&agent.data_dir(), 0o755);
+    let mut running = up(&server, &agent);
+    assert_eq!(mode(&agent.data_dir()), 0o700);
+    assert_eq!(running.log().matches("was open to other users (mode 755)").count(), 1);
+    assert!(running.terminate(secs(10)).success());
+}
