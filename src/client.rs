@@ -145,7 +145,7 @@ impl Client {
     pub fn download(&self, file_id: &str, announced: u64, sink: &mut dyn Write) -> Result<(), ClientError> {
         let url = self.files_url(&format!("files/{}/download", path_segment(file_id)));
         let request = self.with_headers(self.agent.get(url)).config().timeout_recv_response(Some(STALL)).build();
-        let response = succeeded(request.call().map_err(classify)?)?;
+        let response = self.hushed(request.call().map_err(classify).and_then(succeeded))?;
         let mut body =
             response.into_body().into_with_config().limit(u64::MAX).reader().take(announced.saturating_add(1));
         let mut came = 0;
@@ -188,7 +188,7 @@ impl Client {
         if let Some(error) = file.failed {
             return Err(ClientError::Local(error));
         }
-        let uploaded: Uploaded = self.note(read_json(sent.map_err(classify)?))?;
+        let uploaded: Uploaded = self.note(sent.map_err(classify).and_then(read_json))?;
         Ok(uploaded.file_id)
     }
 
@@ -196,7 +196,7 @@ impl Client {
     pub fn list_files(&self, task_id: &str) -> Result<Vec<ListedFile>, ClientError> {
         let url = self.files_url(&format!("files/list/{}", path_segment(task_id)));
         let request = self.with_headers(self.agent.get(url)).config().timeout_global(Some(SMALL)).build();
-        let list: FileList = self.note(read_json(request.call().map_err(classify)?))?;
+        let list: FileList = self.note(request.call().map_err(classify).and_then(read_json))?;
         Ok(list.files)
     }
 
@@ -212,7 +212,7 @@ impl Client {
     ) -> Result<A, ClientError> {
         let url = format!("{}/api/v1/agent/{}/{call}", self.base_url, self.credentials.service_id);
         let request = self.with_headers(self.agent.post(url)).config().timeout_global(Some(limit)).build();
-        self.note(read_json(request.send_json(body).map_err(classify)?))
+        self.note(request.send_json(body).map_err(classify).and_then(read_json))
     }
 
     fn files_url(&self, rest: &str) -> String {
@@ -232,7 +232,12 @@ impl Client {
         if result.is_ok() {
             self.answered.fetch_add(1, Ordering::Relaxed);
         }
-        result
+        self.hushed(result)
+    }
+
+    /// A Server or a proxy that shows in an error what it was sent must not bring the key into our log.
+    fn hushed<T>(&self, result: Result<T, ClientError>) -> Result<T, ClientError> {
+        result.map_err(|error| error.without(&self.credentials.api_key))
     }
 }
 

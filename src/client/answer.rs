@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use ureq::Body;
 use ureq::http::{Response, StatusCode, header};
 
+use crate::config::Secret;
 use crate::protocol::ErrorBody;
 
 /// How much JSON is read.
@@ -65,6 +66,16 @@ impl fmt::Display for ClientError {
 impl std::error::Error for ClientError {}
 
 impl ClientError {
+    /// The same error, with three dots in place of a secret.
+    pub(super) fn without(mut self, secret: &Secret) -> Self {
+        if let Self::NotSent(text) | Self::Lost(text) | Self::Refused { message: text, .. } = &mut self {
+            if !secret.expose().is_empty() && text.contains(secret.expose()) {
+                *text = text.replace(secret.expose(), "…");
+            }
+        }
+        self
+    }
+
     /// Whether the same call may succeed later without anybody's doing here.
     pub fn is_retryable(&self) -> bool {
         match self {

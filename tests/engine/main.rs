@@ -33,6 +33,7 @@ mod output_volume;
 mod paste;
 mod report;
 mod retention;
+mod secrets;
 mod server_trouble;
 mod signals;
 #[path = "../support/mod.rs"]

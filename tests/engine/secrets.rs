@@ -1,0 +1,60 @@
+//! The key goes to the Server in headers, and nowhere else.
+
+use crate::support::agent::Agent;
+use crate::support::docker;
+use crate::support::secs;
+use crate::support::server::{FakeServer, Fault, Match, Response, Status};
+use crate::tally;
+use serde_json::json;
+use std::fs;
+
+/// Everything that processes were started with at this moment.
+fn command_lines() -> String {
+    let processes = fs::read_dir("/proc").expect("list processes").flatten();
+    let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+    lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " ") + "\n").collect()
+}
+
+/// The files below a folder that have this text in them.
+fn files_with(agent: &Agent, text: &str) -> Vec<String> {
+    let files = walkdir::WalkDir::new(agent.dir()).into_iter().flatten().filter(|entry| entry.file_type().is_file());
+    let with = files.filter(|file| {
+        let bytes = fs::read(file.path()).unwrap_or_default();
+        bytes.windows(text.len()).any(|part| part == text.as_bytes())
+    });
+    with.map(|file| file.path().strip_prefix(agent.dir()).expect("below").display().to_string()).collect()
+}
+
+#[test]
+fn the_key_is_in_its_file_and_in_headers_and_nowhere_else() {
+    let server = FakeServer::start();
+    let key = server.service().1;
+    let agent = tally::agent(&server).env("RUST_LOG", "trace").build();
+    let mut running = agent.start();
+    // A Server that shows in its errors what it was sent.
+    for call in ["poll", "heartbeat", "accept", "download", "list", "upload", "complete"] {
+        let shown = json!({"error": "Trouble", "message": format!("Bearer {key} is in trouble")});
+        server.fault(Match::path(call).times(1), Fault::Answer(Response::json(500, &shown)));
+    }
+    let id = server.submit(tally::waiting_task("env > output/env; cat /proc/1/cmdline > output/cmdline; exit 3"));
+    tally::wait_begun(&agent, &id);
+    let seen = [
+        ("a command line", command_lines()),
+        ("the container", docker::docker(&["inspect", &docker::container_name(&id)])),
+        ("status", agent.run(&["status"]).stdout),
+    ];
+    tally::release(&agent, &id);
+    let task = server.wait_for(&id, Status::Failed, secs(90));
+    tally::wait_phase(&agent, &id, "settled");
+    for (what, text) in seen {
+        assert!(!text.contains(&key), "{what}: {text}");
+    }
+    assert!(running.log().contains("is in trouble"), "the Server's words are shown");
+    assert!(!running.log().contains(&key), "the log");
+    assert!(!format!("{task:?}").contains(&key), "{task:?}");
+    for file in server.outputs(&id) {
+        assert!(!file.text().contains(&key), "{}", file.filename);
+    }
+    assert_eq!(files_with(&agent, &key), ["config.toml"]);
+    assert!(running.terminate(secs(10)).success());
+}
