@@ -20,7 +20,9 @@ pub enum Purpose {
     Poll,
     /// What else the main thread asks: further polls while there may be more, and accepts.
     Intake,
-    /// Files and reports, which can wait for some seconds.
+    /// How a task ended: while it is open the Server may hide all others behind it (PROTOCOL 2), so it goes before files.
+    Report,
+    /// Files, which can wait for some seconds.
     Delivery,
 }
 
@@ -104,7 +106,7 @@ impl Budget {
     fn has_room(&self, window: &Window, purpose: Purpose) -> bool {
         let polls = match purpose {
             Purpose::Poll => 0,
-            Purpose::Intake => self.kept_for_polls / 2,
+            Purpose::Intake | Purpose::Report => self.kept_for_polls / 2,
             Purpose::Delivery => self.kept_for_polls,
         };
         let kept = HEARTBEATS.saturating_sub(window.heartbeats) + polls.saturating_sub(window.polls);

@@ -227,10 +227,23 @@ impl<'s> Run<'s> {
         }
     }
 
-    /// Waits until the request budget has room for a call.
+    /// Waits until the request budget has room for a file's call, or until nobody wants the file any more.
     fn wait_for_room(&mut self) -> Result<(), Halt> {
+        self.wait_for_room_for(Purpose::Delivery)
+    }
+
+    /// Waits until the request budget has room for a call about the task's end. A cancellation doesn't end this wait:
+    /// it is what has to be reported.
+    fn wait_for_room_to_report(&mut self) -> Result<(), Halt> {
+        self.wait_for_room_for(Purpose::Report)
+    }
+
+    fn wait_for_room_for(&mut self, purpose: Purpose) -> Result<(), Halt> {
         let mut waited = false;
-        while let Err(time) = self.shop.client.take_room(Purpose::Delivery) {
+        while let Err(time) = self.shop.client.take_room(purpose) {
+            if purpose == Purpose::Delivery && self.is_unwanted() {
+                return Ok(());
+            }
             if !waited {
                 log::debug!("task {}: waiting for the request budget", self.key());
                 waited = true;

@@ -150,7 +150,7 @@ impl Run<'_> {
         }
         loop {
             self.take_orders()?;
-            self.wait_for_room()?;
+            self.wait_for_room_to_report()?;
             let request = CompleteRequest {
                 task_id: &self.record.task.id,
                 status: ending.status,
@@ -186,7 +186,7 @@ impl Run<'_> {
                         self.note_ended(in_doubt, &error);
                         return self.settle();
                     }
-                    self.wait_for_room()?;
+                    self.wait_for_room_to_report()?;
                     match self.shop.client.accept(&self.record.task.id) {
                         Ok(()) => {
                             log::info!("task {}: had been requeued and is ours again", self.key());
@@ -266,6 +266,9 @@ impl Run<'_> {
     fn deliver(&mut self, ledger: &mut Ledger, found: &Found) -> Result<(), Halt> {
         if ledger.before.is_none() {
             self.wait_for_room()?;
+            if self.is_unwanted() {
+                return Ok(());
+            }
             let ids = match self.shop.client.list_files(&self.record.task.id) {
                 Ok(files) => files.into_iter().map(|file| file.id).collect(),
                 // A Server that doesn't list can't be asked later either; then nothing is taken for arrived.
@@ -313,7 +316,7 @@ impl Run<'_> {
         }
         // The list answers two questions: whether the file has arrived all the same, and whether the Server can be
         // reached, so that it is the file that fails.
-        if self.has_arrived(ledger, &found.name, size)? {
+        if self.has_arrived(ledger, &found.name, size)? || self.is_unwanted() {
             return Ok(());
         }
         self.note(ledger, UploadEvent::Failed { file: found.name.clone() })?;
@@ -340,6 +343,9 @@ impl Run<'_> {
     /// there before and isn't another one of ours.
     fn has_arrived(&mut self, ledger: &mut Ledger, name: &str, size: u64) -> Result<bool, Halt> {
         self.wait_for_room()?;
+        if self.is_unwanted() {
+            return Ok(false);
+        }
         let listed = self.shop.client.list_files(&self.record.task.id)?;
         let arrived = listed.into_iter().find(|file| {
             file.filename == name
