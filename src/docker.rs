@@ -16,7 +16,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-pub use history::Recalled;
+pub use history::{Recalled, recalled};
 
 use crate::process::{CallError, Finished, call};
 
@@ -175,7 +175,7 @@ impl Docker {
         let until = until.to_string();
         let listed = self.ask(&["events", "--since", "1", "--until", &until, "--format", history::FORMAT], ASK)?;
         if listed.success {
-            Ok(history::recalled(&listed.stdout, id))
+            Ok(recalled(&listed.stdout, id))
         } else {
             Err(DockerError::Refused(listed.stderr))
         }
@@ -258,7 +258,7 @@ impl Docker {
     }
 }
 
-fn parse_inspect(text: &str) -> Result<Container, serde_json::Error> {
+pub(crate) fn parse_inspect(text: &str) -> Result<Container, serde_json::Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Inspected {

@@ -19,6 +19,8 @@ mod outputs;
 mod platform;
 mod process;
 mod prompt;
+#[cfg(test)]
+mod properties;
 mod protocol;
 mod record;
 mod retry;

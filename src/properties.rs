@@ -1,0 +1,256 @@
+//! What must hold for everything that is read from outside, whatever it is: names, ids, answers, the configuration,
+//! and what docker prints.
+//!
+//! Each property is tried on some hundred inputs, which are others each time; `PROPTEST_CASES=1000000 cargo test
+//! properties` tries more. An input that breaks one is kept in `proptest-regressions/` and tried first from then on.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+
+use jiff::Timestamp;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use serde_json::Value;
+
+use crate::config::edit::TEMPLATE;
+use crate::config::{Config, ConfigError, Exclude, Outputs};
+use crate::docker::args::shell_line;
+use crate::docker::{parse_inspect, recalled};
+use crate::logging::is_shown;
+use crate::outputs::unpack::{Haul, Rules, Stream};
+use crate::outputs::{Ours, wire_name};
+use crate::platform;
+use crate::protocol::{ErrorBody, FileList, InputFile, PollAnswer, Registration, Task, Uploaded};
+use crate::record::TaskKey;
+use crate::workspace::input_names;
+
+/// Text that people write, and text that nobody would.
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![any::<String>(), "[a-zA-Z0-9._/ %\\\\:*-]{0,40}", "(CON|nul|Com1|LPT9|\\.\\.|~|-)[. a-z]{0,5}"]
+}
+
+/// JSON of any shape, with keys that the Server uses.
+fn json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        text().prop_map(Value::from),
+    ];
+    let key = prop_oneof![
+        "(id|filename|size_bytes|task_prompt|input_files|has_task|task|should_cancel|cancel_task_id|files|error)",
+        "(Id|State|Status|Running|ExitCode|OOMKilled|StartedAt|FinishedAt|Labels|Error|message|file_id)",
+        any::<String>(),
+    ];
+    leaf.prop_recursive(4, 40, 6, move |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..5).prop_map(Value::from),
+            vec((key.clone(), inner), 0..6).prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+        ]
+    })
+}
+
+/// A text with a piece of it replaced by another.
+fn changed(base: &'static str) -> impl Strategy<Value = String> {
+    (any::<Index>(), any::<Index>(), text()).prop_map(move |(from, to, piece)| {
+        let places: Vec<usize> = base.char_indices().map(|(at, _)| at).collect();
+        let (from, to) = (*from.get(&places), *to.get(&places));
+        let (from, to) = (from.min(to), from.max(to).min(from.min(to) + 60));
+        let to = (to..=base.len()).find(|at| base.is_char_boundary(*at)).unwrap_or(base.len());
+        format!("{}{piece}{}", &base[..from], &base[to..])
+    })
+}
+
+fn is_safe_key(key: &str) -> bool {
+    !key.is_empty()
+        && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+        && !key.starts_with(['.', '-'])
+        && !key.ends_with('.')
+        && key.len() < 255
+}
+
+const INSPECTED: &str = r#"{"Id":"c1","State":{"Status":"exited","Running":false,"Paused":false,"Restarting":false,
+    "OOMKilled":true,"Dead":false,"Pid":0,"ExitCode":137,"Error":"","StartedAt":"2026-01-02T03:04:05.5Z",
+    "FinishedAt":"2026-01-02T03:04:07.750Z"},"Labels":{"open-aaas.instance":"i1","x":"y"}}"#;
+
+proptest! {
+    #[test]
+    fn an_id_becomes_a_safe_key_of_its_own(a in text(), b in text()) {
+        let (key, other) = (TaskKey::of(&a), TaskKey::of(&b));
+        if let Some(key) = &key {
+            prop_assert!(is_safe_key(key.as_str()), "{key}");
+            prop_assert_eq!(TaskKey::parse(key.as_str()), Some(key.clone()));
+        }
+        if a != b && key.is_some() {
+            prop_assert_ne!(key, other);
+        }
+    }
+
+    #[test]
+    fn input_files_lie_under_plain_names_that_differ(names in vec(text(), 0..20)) {
+        let file = |name: &String| InputFile {
+            id: "f".to_owned(), filename: name.clone(), mime_type: None, size_bytes: 1,
+        };
+        let task = Task {
+            id: "t".to_owned(), task_prompt: String::new(), output_prompt: None, session_id: None,
+            input_files: names.iter().map(file).collect(),
+        };
+        let safe = input_names(&task);
+        prop_assert_eq!(safe.len(), names.len());
+        for name in &safe {
+            prop_assert!(!name.is_empty() && name.len() <= 255 && name != "." && name != "..", "{name:?}");
+            prop_assert!(!name.contains(['/', '\\', '\0']) && !name.chars().any(char::is_control), "{name:?}");
+            prop_assert!(!name.starts_with('-'), "{name:?}");
+        }
+        let different: HashSet<String> = safe.iter().map(|name| name.to_lowercase()).collect();
+        prop_assert_eq!(different.len(), safe.len());
+    }
+
+    #[test]
+    fn a_results_name_stays_in_its_header_and_can_be_undone(name in vec(any::<u8>(), 1..60)) {
+        let name: Vec<u8> = name.into_iter().filter(|byte| !b"/\0".contains(byte)).collect();
+        let Some(path) = platform::from_bytes(&name) else { return Ok(()) };
+        if name.is_empty() || name == b"." || name == b".." {
+            return Ok(());
+        }
+        let spelled = wire_name(Path::new(""), path);
+        prop_assert!(!spelled.contains(['"', '\\']) && !spelled.chars().any(char::is_control), "{spelled:?}");
+        prop_assert_eq!(unspelled(&spelled), name);
+    }
+
+    #[test]
+    fn answers_of_any_shape_are_values_or_errors(value in json(), bytes in vec(any::<u8>(), 0..200)) {
+        for text in [value.to_string().into_bytes(), bytes] {
+            // An offer that is one says the same when it is read back from the record.
+            if let Ok(task) = serde_json::from_slice::<Task>(&text) {
+                let again: Task = serde_json::from_str(&serde_json::to_string(&task).expect("write it")).expect("read it");
+                prop_assert_eq!(again, task);
+            }
+            let _: Result<PollAnswer, _> = serde_json::from_slice(&text);
+            let _: Result<FileList, _> = serde_json::from_slice(&text);
+            let _: Result<ErrorBody, _> = serde_json::from_slice(&text);
+            let _: Result<Registration, _> = serde_json::from_slice(&text);
+            let _: Result<Uploaded, _> = serde_json::from_slice(&text);
+        }
+    }
+
+    #[test]
+    fn a_configuration_of_any_text_loads_or_names_places_in_it(text in prop_oneof![any::<String>(), changed(TEMPLATE)]) {
+        match Config::parse(Path::new("/etc/agent/config.toml"), &text) {
+            Ok(config) => {
+                prop_assert!(config.executor.capacity >= 1 && config.paths.data_dir.is_absolute());
+                prop_assert!(config.server.base_url.starts_with("http"));
+            }
+            Err(ConfigError::Wrong(problems)) => {
+                prop_assert!(!problems.is_empty());
+                for problem in problems {
+                    prop_assert!(problem.to_string().starts_with("/etc/agent/config.toml"), "{problem}");
+                }
+            }
+            Err(other) => prop_assert!(false, "{other}"),
+        }
+    }
+
+    #[test]
+    fn what_docker_prints_is_a_container_or_an_error(text in prop_oneof![any::<String>(), changed(INSPECTED)], value in json()) {
+        for text in [text, value.to_string()] {
+            if let Ok(container) = parse_inspect(&text) {
+                container.ran_for(Timestamp::now());
+            }
+            recalled(&text, "c1");
+        }
+    }
+
+    #[test]
+    fn a_shell_reads_a_line_back_as_the_same_words(words in vec(text(), 1..6)) {
+        let shown = words.iter().all(|word| word.chars().all(is_shown));
+        if shown {
+            let line = shell_line(words.iter().map(String::as_str));
+            prop_assert_eq!(shlex::split(&line), Some(words));
+        } else if !words.iter().any(|word| word.contains('\0')) {
+            let line = shell_line(words.iter().map(String::as_str));
+            prop_assert!(line.chars().all(is_shown), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn an_archive_of_any_bytes_brings_numbered_files_within_the_limits(
+        kinds in vec((any::<u8>(), text(), 0..3000usize), 0..6),
+        changes in vec((any::<Index>(), any::<u8>()), 0..6),
+        cut in any::<Index>(),
+    ) {
+        let archive = archive(&kinds, &changes, cut);
+        let dir = tempfile::tempdir().expect("make a folder");
+        let limits = Outputs { max_file: 1000, max_files: 3, max_total: 1500, exclude: Exclude::default() };
+        let ours = Ours::new([]);
+        let rules = Rules { into: dir.path(), ours: &ours, limits: &limits, keep_free: 0 };
+        let mut haul = Haul::default();
+        let stream = Stream { source: &archive[..], progress: &AtomicU64::new(0), limit: 1 << 20 };
+        let done = haul.unpack(stream, Path::new("base"), &rules);
+        let mut bytes = 0;
+        for entry in fs::read_dir(dir.path()).expect("list it") {
+            let entry = entry.expect("an entry");
+            let name = entry.file_name().into_string().expect("a plain name");
+            prop_assert!(name.parse::<usize>().is_ok(), "{name}");
+            bytes += entry.metadata().expect("look at it").len();
+        }
+        prop_assert!(haul.files.len() <= 3 && bytes <= 1500 + 1000, "{done:?}");
+        for file in &haul.files {
+            prop_assert!(file.file.starts_with("base") && !file.file.contains(['"', '\n', '\r']), "{file:?}");
+        }
+    }
+}
+
+/// A tar archive of entries of these kinds, names and sizes, with some bytes of it changed, and cut off.
+fn archive(entries: &[(u8, String, usize)], changes: &[(Index, u8)], cut: Index) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (kind, name, size) in entries {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::new(b"0012345xgLKSV"[usize::from(*kind) % 13]));
+        let name = format!("base/{name}");
+        let length = name.len().min(100);
+        header.as_mut_bytes()[..length].copy_from_slice(&name.as_bytes()[..length]);
+        header.set_size(*size as u64);
+        header.set_cksum();
+        builder.append(&header, &vec![b'x'; *size][..]).expect("write to memory");
+    }
+    let mut bytes = builder.into_inner().expect("write to memory");
+    for (at, byte) in changes {
+        let at = at.index(bytes.len());
+        bytes[at] = *byte;
+    }
+    let kept = cut.index(bytes.len() * 2).min(bytes.len());
+    bytes.truncate(kept);
+    bytes
+}
+
+fn unspelled(name: &str) -> Vec<u8> {
+    let (bytes, mut out, mut at) = (name.as_bytes(), Vec::new(), 0);
+    while at < bytes.len() {
+        let code = bytes.get(at + 1..at + 3).and_then(|pair| std::str::from_utf8(pair).ok());
+        let code = code.filter(|pair| pair.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        match code.and_then(|pair| u8::from_str_radix(pair, 16).ok()).filter(|_| bytes[at] == b'%') {
+            Some(byte) => {
+                out.push(byte);
+                at += 3;
+            }
+            None => {
+                out.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn the_base_of_what_is_changed_is_good() {
+    assert!(parse_inspect(INSPECTED).is_ok());
+    assert!(Config::parse(Path::new("/etc/agent/config.toml"), TEMPLATE).is_ok());
+    assert_eq!(wire_name(Path::new(""), Path::new(OsStr::new("a"))), "a");
+}
