@@ -174,11 +174,7 @@ impl Docker {
     fn recall(&self, id: &str, until: Timestamp) -> Result<Recalled, DockerError> {
         let until = until.to_string();
         let listed = self.ask(&["events", "--since", "1", "--until", &until, "--format", history::FORMAT], ASK)?;
-        if listed.success {
-            Ok(recalled(&listed.stdout, id))
-        } else {
-            Err(DockerError::Refused(listed.stderr))
-        }
+        if listed.success { Ok(recalled(&listed.stdout, id)) } else { Err(DockerError::Refused(listed.stderr)) }
     }
 
     /// Whether containers go on while the engine is away (its `live-restore`).

@@ -8,7 +8,9 @@ mod ending;
 mod execute;
 mod fetch;
 mod prepare;
+mod report;
 mod transfer;
+mod uploads;
 
 pub use execute::CONTAINER_PREFIX;
 
