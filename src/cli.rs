@@ -45,6 +45,10 @@ pub enum Command {
     Stop,
     /// Show the configuration and whether the agent runs
     Status,
+    /// Show what came to this machine and what left it, file by file
+    #[command(after_help = "The ledger is {data_dir}/ledger.jsonl and its numbered predecessors. \
+        It can be read while the agent runs.")]
+    Ledger(LedgerArgs),
 }
 
 /// Options of `init`.
@@ -77,6 +81,23 @@ pub struct RunArgs {
     /// Started by run-detached
     #[arg(long, hide = true)]
     pub detached: bool,
+}
+
+/// Options of `ledger`.
+#[derive(Debug, Args)]
+pub struct LedgerArgs {
+    /// Only this task, by the id that the Server gave it
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
+    pub task: Option<String>,
+
+    /// Only from this time on: a day (2026-11-01), which begins at midnight
+    /// here, or a time with its zone (2026-11-01T12:00:00+01:00)
+    #[arg(long, value_name = "DATE")]
+    pub since: Option<String>,
+
+    /// Print the lines as they are stored, one JSON object each
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[cfg(test)]

@@ -65,6 +65,9 @@ pub struct Upload<'a> {
     pub file: &'a File,
     /// How many bytes of it are sent.
     pub size: u64,
+    /// Where it is noted how many of them have been taken to be sent: no more than these have left this machine,
+    /// whatever becomes of the call.
+    pub taken: &'a AtomicU64,
 }
 
 /// Trades a registration token for credentials. The token works once, so this call must not be repeated blindly.
@@ -175,7 +178,7 @@ impl Client {
         );
         let tail = format!("\r\n--{boundary}--\r\n");
         let length = head.len() as u64 + upload.size + tail.len() as u64;
-        let mut file = Exactly { file: upload.file, left: upload.size, failed: None };
+        let mut file = Exactly { file: upload.file, left: upload.size, taken: upload.taken, failed: None };
         let mut body = head.as_bytes().chain(&mut file).chain(tail.as_bytes());
         let request = self
             .with_headers(self.agent.post(self.files_url("files/upload")))
@@ -285,6 +288,7 @@ impl Resolver for Names {
 struct Exactly<'f> {
     file: &'f File,
     left: u64,
+    taken: &'f AtomicU64,
     failed: Option<io::Error>,
 }
 
@@ -301,6 +305,7 @@ impl Read for Exactly<'_> {
         match read {
             Ok(count) => {
                 self.left -= count as u64;
+                self.taken.fetch_add(count as u64, Ordering::Relaxed);
                 Ok(count)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),

@@ -2,6 +2,7 @@
 
 pub mod detach;
 pub mod init;
+pub mod ledger;
 pub mod register;
 pub mod run;
 pub mod status;
@@ -23,6 +24,11 @@ impl Failure {
     /// What was asked for can't be done (exit status 1).
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), code: 1 }
+    }
+
+    /// It was asked for in a way that can't be understood (exit status 2).
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: 2 }
     }
 
     /// The process's exit status.

@@ -37,7 +37,7 @@ fn level(variable: Option<&str>) -> LevelFilter {
 }
 
 /// Makes control characters visible, and characters that change the direction of the text around them.
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         if is_shown(c) {

@@ -13,6 +13,7 @@ mod config;
 mod docker;
 mod housekeeping;
 mod instance;
+mod ledger;
 mod logging;
 mod monitor;
 mod outputs;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         Command::RunDetached => command::detach::run_detached(&cli.config),
         Command::Stop => command::stop::stop(&cli.config),
         Command::Status => command::status::status(&cli.config),
+        Command::Ledger(args) => command::ledger::ledger(&cli.config, args),
     };
     match done {
         Ok(code) => code,

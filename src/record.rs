@@ -120,6 +120,9 @@ pub struct Record {
     /// Whether a report whose answer we never saw may have arrived.
     #[serde(default)]
     pub report_in_doubt: bool,
+    /// Whether the ledger doesn't tell yet what became of a report.
+    #[serde(default)]
+    pub report_open: bool,
     /// Whether something is here that the task wrote for the Server and that the Server doesn't have: such a workspace
     /// isn't removed to make room.
     #[serde(default)]
@@ -158,6 +161,7 @@ impl Record {
             stop: None,
             ending: None,
             report_in_doubt: false,
+            report_open: false,
             kept_back: false,
             fetched: None,
             container_removed: false,
@@ -232,12 +236,21 @@ pub enum UploadEvent {
         /// Their ids.
         ids: Vec<String>,
     },
-    /// An upload begins. Without a [`UploadEvent::Done`] after it, it may or may not have arrived.
+    /// An upload begins. Without a [`UploadEvent::Done`] after it, it may or may not have arrived; without anything
+    /// after it, the ledger doesn't tell yet what became of it.
     Begin {
         /// The name on the Server.
         file: String,
         /// Bytes.
         size: u64,
+        /// When.
+        #[serde(default)]
+        at: Option<Timestamp>,
+    },
+    /// The ledger tells of an attempt that may or may not have arrived.
+    Told {
+        /// The name on the Server.
+        file: String,
     },
     /// An attempt that didn't arrive although the Server could be reached.
     Failed {
@@ -366,6 +379,12 @@ impl TaskFiles {
             }
             written
         })
+    }
+
+    /// Writes something about the task that lies elsewhere, and where the disk is full with the room that was kept for
+    /// the task. What a failed try has written must not matter to the next.
+    pub fn write_elsewhere(&self, write: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+        self.reserve().write(write)
     }
 
     fn reserve(&self) -> Reserve {
@@ -572,7 +591,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let files = store.create(&TaskKey::of("t").unwrap(), &Record::of_offer(task("t"), "s", "u")).unwrap();
-        let begin = UploadEvent::Begin { file: "a".to_owned(), size: 1 };
+        let begin = UploadEvent::Begin { file: "a".to_owned(), size: 1, at: None };
         files.note_uploads(std::slice::from_ref(&begin)).unwrap();
         let path = dir.path().join("tasks/t/uploads.jsonl");
         let cut = fs::read_to_string(&path).unwrap() + "{\"event\":\"do";

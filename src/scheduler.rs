@@ -477,9 +477,12 @@ impl Scheduler {
         }
         let mut foreign = std::collections::BTreeMap::new();
         let mut workers = 0;
-        for (files, record) in tasks {
+        for (files, mut record) in tasks {
             // The same service at an address that is spelled otherwise is still ours.
             if record.service_id != self.desk.service_id() {
+                if let Err(error) = worker::enter_abandoned(&self.shop.ledger, &files, &mut record) {
+                    log::warn!("task {}: what was sent of it last isn't in the ledger yet: {error}", files.key());
+                }
                 *foreign.entry((record.service_id, record.base_url)).or_insert(0) += 1;
                 continue;
             }

@@ -3,6 +3,7 @@
 //! A worker reads the record's phase, does what that phase asks for, writes the record and goes on. Beginning a task
 //! and going on with one after a crash are the same code. The story stands in [`Run::go`]; each step has a file.
 
+mod account;
 mod deliver;
 mod ending;
 mod execute;
@@ -12,7 +13,9 @@ mod report;
 mod transfer;
 mod uploads;
 
+pub use account::enter_abandoned;
 pub use execute::CONTAINER_PREFIX;
+pub use report::report_entry;
 
 use std::io;
 use std::sync::Arc;
@@ -25,6 +28,7 @@ use crate::budget::Purpose;
 use crate::client::{Client, ClientError};
 use crate::config::Config;
 use crate::docker::Docker;
+use crate::ledger::Ledger;
 use crate::record::{Phase, Record, StopReason, TaskFiles, TaskKey};
 use crate::workspace::Workspace;
 
@@ -36,6 +40,8 @@ pub struct Shop {
     pub client: Client,
     /// The engine.
     pub docker: Docker,
+    /// Where it is written what comes to this machine and what leaves it.
+    pub ledger: Ledger,
     /// The name of this data_dir on the engine.
     pub instance_id: String,
     /// Where workers say how far they are.

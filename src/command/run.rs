@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::config::{Config, ConfigError, Credentials, clean_base_url, edit};
 use crate::docker::Docker;
 use crate::instance::Instance;
+use crate::ledger::Ledger;
 use crate::platform;
 use crate::prompt;
 use crate::record::{Phase, Store};
@@ -43,6 +44,7 @@ pub fn run(file: &Path, args: &RunArgs) -> Done {
             return Err(Failure::new(why));
         }
     }
+    let ledger = Ledger::of(&config.paths.data_dir, credentials.api_key.clone());
     let client = Client::new(&config.server, credentials);
     let desk = client.with_own_connections(&config.server);
     let (signal_sender, signals) = bounded(1);
@@ -61,6 +63,7 @@ pub fn run(file: &Path, args: &RunArgs) -> Done {
         config: Arc::new(config.clone()),
         client,
         docker: Docker::new(&config.executor.docker),
+        ledger,
         instance_id: instance.id().to_owned(),
         news: news_sender,
     };

@@ -7,9 +7,11 @@ use serde::Deserialize;
 use super::Scheduler;
 use super::table::Stage;
 use crate::budget::Purpose;
+use crate::ledger::{Entry, Line, Outcome, Peer};
 use crate::protocol::{CompleteRequest, FinalStatus, Output, PollAnswer, Task};
 use crate::record::{Phase, Record, TaskKey};
 use crate::retry::Backoff;
+use crate::worker::report_entry;
 use crate::workspace::Workspace;
 
 /// How long a cancellation is asked for that no unsettled task here answers to, before we answer in its owner's place.
@@ -286,14 +288,29 @@ impl Scheduler {
         let output = Output::default();
         let status = FinalStatus::Cancelled;
         let request = CompleteRequest { task_id: id, status, output, error_message: None, file_ids: Vec::new() };
-        match self.desk.complete(&request) {
+        let outcome = match self.desk.complete(&request) {
             Ok(()) => {
                 let shown: String = id.chars().take(80).collect();
                 log::info!("task {shown}: nobody has stopped it for a minute, so it is reported as cancelled");
+                Some(Outcome::Sent)
             }
-            Err(error) => log::warn!("a cancellation that nobody answers: {error}"),
+            Err(error) => {
+                log::warn!("a cancellation that nobody answers: {error}");
+                (!error.is_unreachable()).then_some(Outcome::Unknown)
+            }
+        };
+        if let Some(outcome) = outcome {
+            self.enter(id, report_entry(&request, outcome, Some("no task of this id is here")));
         }
         self.orphan = None;
+    }
+
+    /// Adds a line about a task that isn't here to the ledger.
+    fn enter(&self, id: &str, entry: Entry) {
+        let peer = Peer { server: self.desk.base_url(), service_id: self.desk.service_id() };
+        if let Err(error) = self.shop.ledger.append(&[Line::now(id, peer, entry)]) {
+            log::error!("a report of nothing but the id of a cancelled task isn't in the ledger: {error}");
+        }
     }
 
     fn forget(&self, key: &TaskKey) {

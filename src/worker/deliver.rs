@@ -4,12 +4,17 @@
 //! can't be reached the task is put down, which frees its slot, and taken up again later.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
+
+use super::account::INTERRUPTED;
 use super::execute::container_name;
 use super::uploads::Uploads;
 use super::{Halt, Run};
 use crate::client::{ClientError, Upload};
+use crate::ledger::{Direction, Entry, Outcome, Transfer};
 use crate::outputs::{Best, Found, Ours, scan};
 use crate::protocol::{FinalStatus, LeftOut};
 use crate::record::{Phase, StopReason, UploadEvent};
@@ -19,11 +24,20 @@ const TRIES: u32 = 5;
 /// The pause after a first such failure; it doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 
+/// A file that is on the Server.
+struct Arrived {
+    size: u64,
+    file_id: String,
+    /// How that is known, if not by the answer.
+    reason: Option<&'static str>,
+}
+
 impl Run<'_> {
     /// Sends every result that hasn't arrived yet.
     pub(super) fn upload(&mut self) -> Result<(), Halt> {
         let events = self.files.uploads().map_err(|error| Halt::later(format!("uploads.jsonl: {error}")))?;
         let mut uploads = Uploads::of(events);
+        self.enter_interrupted(&mut uploads)?;
         let files = if self.is_cancelled() { Vec::new() } else { self.collect(&mut uploads)? };
         self.remove_container()?;
         if !self.is_cancelled() {
@@ -39,6 +53,8 @@ impl Run<'_> {
         }
         // Whoever cancels after the container's exit doesn't wait for the rest of the results.
         if self.is_unwanted() {
+            let rest = files.iter().filter(|file| !uploads.decided.contains(&file.name));
+            self.enter(rest.map(|file| stays_here(&file.name, "the task was cancelled")).collect())?;
             if let Some(ending) = self.record.ending.as_mut() {
                 ending.status = FinalStatus::Cancelled;
                 ending.error_message = None;
@@ -72,6 +88,7 @@ impl Run<'_> {
         self.leave_out(uploads, named)?;
         if left_out.unnamed > uploads.unnamed {
             log::warn!("task {}: {} more files are not delivered", self.key(), left_out.unnamed);
+            self.enter(vec![Entry::File(Transfer::unnamed(left_out.unnamed))])?;
             self.note(uploads, UploadEvent::Unnamed { count: left_out.unnamed })?;
         }
         Ok(files)
@@ -138,23 +155,38 @@ impl Run<'_> {
             Ok(opened) => opened,
             Err(reason) => return self.keep_back(uploads, keep_back(reason)),
         };
-        self.note(uploads, UploadEvent::Begin { file: found.name.clone(), size })?;
-        let task_id = self.record.task.id.clone();
-        let upload = Upload { task_id: &task_id, filename: &found.name, file: &file, size };
-        let error = match self.transfer(|client| client.upload(&upload))? {
-            Ok(file_id) => {
-                log::debug!("task {}: sent `{}`, {size} bytes", self.key(), found.name);
-                return self.note(uploads, UploadEvent::Done { file: found.name.clone(), size, file_id });
-            }
-            Err(error) => error,
+        let begin = UploadEvent::Begin { file: found.name.clone(), size, at: Some(Timestamp::now()) };
+        self.note(uploads, begin)?;
+        let (task_id, taken) = (self.record.task.id.clone(), AtomicU64::new(0));
+        let upload = Upload { task_id: &task_id, filename: &found.name, file: &file, size, taken: &taken };
+        let sent = self.transfer(|client| client.upload(&upload));
+        let came_to = |outcome, reason: String| Transfer {
+            bytes: Some(taken.load(Ordering::Relaxed)),
+            reason: Some(reason),
+            ..Transfer::of(Direction::Out, outcome, &found.name)
         };
+        let error = match sent {
+            Ok(Ok(file_id)) => {
+                log::debug!("task {}: sent `{}`, {size} bytes", self.key(), found.name);
+                return self.note_done(uploads, &found.name, Arrived { size, file_id, reason: None });
+            }
+            Ok(Err(error)) => error,
+            Err(halt) => {
+                self.enter_doubt(uploads, came_to(Outcome::Unknown, INTERRUPTED.to_owned()))?;
+                return Err(halt);
+            }
+        };
+        // What came of it as long as the Server isn't asked whether it has the file.
+        let unasked = if error.may_have_arrived() { Outcome::Unknown } else { not_arrived(&error) };
         if self.is_unwanted() {
-            return Ok(());
+            return self.enter_doubt(uploads, came_to(unasked, format!("the task was cancelled: {error}")));
         }
         if error.is_unauthorized() || error.status() == Some(429) {
+            self.enter_doubt(uploads, came_to(unasked, error.to_string()))?;
             return Err(error.into());
         }
         if !error.is_retryable() {
+            self.enter_upload(uploads, came_to(unasked, error.to_string()))?;
             let reason = match &error {
                 ClientError::Local(error) => format!("can't be read: {error}"),
                 other => other.to_string(),
@@ -163,8 +195,16 @@ impl Run<'_> {
         }
         // The list answers two questions: whether the file has arrived all the same, and whether the Server can be
         // reached, so that it is the file that fails.
-        if self.has_arrived(uploads, &found.name, size)? || self.is_unwanted() {
-            return Ok(());
+        match self.has_arrived(uploads, &found.name, size) {
+            Ok(true) => return Ok(()),
+            Ok(false) if self.is_unwanted() => {
+                return self.enter_doubt(uploads, came_to(unasked, format!("the task was cancelled: {error}")));
+            }
+            Ok(false) => self.enter_upload(uploads, came_to(not_arrived(&error), error.to_string()))?,
+            Err(halt) => {
+                self.enter_doubt(uploads, came_to(unasked, error.to_string()))?;
+                return Err(halt);
+            }
         }
         self.note(uploads, UploadEvent::Failed { file: found.name.clone() })?;
         let failures = uploads.failures.get(&found.name).copied().unwrap_or_default();
@@ -204,7 +244,8 @@ impl Run<'_> {
         match arrived {
             Some(file) => {
                 log::info!("task {}: `{name}` had arrived although its answer was lost", self.key());
-                self.note(uploads, UploadEvent::Done { file: name.to_owned(), size, file_id: file.id })?;
+                let reason = Some("it had arrived although its answer was lost");
+                self.note_done(uploads, name, Arrived { size, file_id: file.id, reason })?;
                 Ok(true)
             }
             None => Ok(false),
@@ -215,7 +256,21 @@ impl Run<'_> {
         for left in &all {
             log::warn!("task {}: `{}` is not delivered: {}", self.key(), left.file, left.reason);
         }
+        self.enter(all.iter().map(|left| stays_here(&left.file, &left.reason)).collect())?;
         self.note_all(uploads, all.into_iter().map(UploadEvent::LeftOut).collect())
+    }
+
+    /// A file is on the Server: the ledger is told first.
+    fn note_done(&self, uploads: &mut Uploads, name: &str, arrived: Arrived) -> Result<(), Halt> {
+        let Arrived { size, file_id, reason } = arrived;
+        let transfer = Transfer {
+            bytes: Some(size),
+            file_id: Some(file_id.clone()),
+            reason: reason.map(str::to_owned),
+            ..Transfer::of(Direction::Out, Outcome::Sent, name)
+        };
+        self.enter_upload(uploads, transfer)?;
+        self.note(uploads, UploadEvent::Done { file: name.to_owned(), size, file_id })
     }
 
     fn note(&self, uploads: &mut Uploads, event: UploadEvent) -> Result<(), Halt> {
@@ -223,7 +278,7 @@ impl Run<'_> {
     }
 
     /// Writes lines of `uploads.jsonl`; what isn't on the disk hasn't happened.
-    fn note_all(&self, uploads: &mut Uploads, events: Vec<UploadEvent>) -> Result<(), Halt> {
+    pub(super) fn note_all(&self, uploads: &mut Uploads, events: Vec<UploadEvent>) -> Result<(), Halt> {
         if events.is_empty() {
             return Ok(());
         }
@@ -234,4 +289,13 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+fn stays_here(file: &str, reason: &str) -> Entry {
+    Entry::File(Transfer { reason: Some(reason.to_owned()), ..Transfer::of(Direction::Out, Outcome::LeftOut, file) })
+}
+
+/// What became of an upload that isn't on the Server.
+fn not_arrived(error: &ClientError) -> Outcome {
+    if error.status().is_some() { Outcome::Refused } else { Outcome::Failed }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::{Halt, Run};
 use crate::client::{Client, ClientError};
+use crate::ledger::{Direction, Entry, Outcome, Transfer};
 use crate::platform;
 use crate::protocol::InputFile;
 use crate::record::Phase;
@@ -94,6 +95,8 @@ impl Run<'_> {
             }
             let error = match self.transfer(|client| download(client, file, &part))? {
                 Ok(()) => {
+                    // Before it has its place, or a crash in between would leave it there untold.
+                    self.enter(vec![received(file)])?;
                     let moved = platform::open_to_all(&part).and_then(|()| fs::rename(&part, &place));
                     moved.map_err(|error| Trouble::Task(format!("input file `{name}` can't be written: {error}")))?;
                     continue;
@@ -113,6 +116,7 @@ impl Run<'_> {
                 _ => !error.is_retryable() && !error.is_unauthorized(),
             };
             if is_final {
+                self.enter(vec![not_received(file, &error)])?;
                 return Err(Trouble::Task(format!("input file `{name}` can't be fetched: {error}")));
             }
             let pause = backoff.next(error.retry_after());
@@ -124,12 +128,30 @@ impl Run<'_> {
                 failures += 1;
             }
             if failures >= TRIES {
+                self.enter(vec![not_received(file, &error)])?;
                 return Err(Trouble::Task(format!(
                     "input file `{name}` can't be fetched: {TRIES} tries failed while other calls succeeded: {error}"
                 )));
             }
         }
     }
+}
+
+fn received(file: &InputFile) -> Entry {
+    Entry::File(Transfer {
+        bytes: Some(file.size_bytes),
+        file_id: Some(file.id.clone()),
+        ..Transfer::of(Direction::In, Outcome::Received, &file.filename)
+    })
+}
+
+fn not_received(file: &InputFile, error: &ClientError) -> Entry {
+    let outcome = if error.status().is_some() { Outcome::Refused } else { Outcome::Failed };
+    Entry::File(Transfer {
+        file_id: Some(file.id.clone()),
+        reason: Some(error.to_string()),
+        ..Transfer::of(Direction::In, outcome, &file.filename)
+    })
 }
 
 fn download(client: &Client, file: &InputFile, part: &Path) -> Result<(), ClientError> {

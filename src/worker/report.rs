@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
+use super::account::INTERRUPTED;
 use super::uploads::Uploads;
 use super::{Halt, Happened, Run};
 use crate::client::ClientError;
+use crate::ledger::{Direction, Entry, Outcome, Report, Settled, Words};
 use crate::process::read_tail;
 use crate::protocol::{CompleteRequest, Output};
-use crate::record::{Ending, Phase};
+use crate::record::{Ending, Phase, Record, TaskFiles};
 
 /// How much of the container's output the Server gets, per stream.
 const OUTPUT_TAIL: u64 = 64 * 1024;
@@ -24,24 +26,22 @@ impl Run<'_> {
         let Some(ending) = self.record.ending.clone() else {
             return Err(Halt::later("the record names no ending"));
         };
-        let mut output = self.output(&ending, &uploads);
-        let (mut tries, mut ended) = (0, false);
-        // A crash right after the call leaves nobody who knows of it but the record.
-        let mut in_doubt = self.record.report_in_doubt;
-        if !in_doubt {
-            self.record.report_in_doubt = true;
+        if self.record.report_open {
+            self.enter(of_record(&self.files, &self.record, &uploads).into_iter().collect())?;
+            self.record.report_open = false;
             self.save()?;
         }
+        let task_id = self.record.task.id.clone();
+        let mut output = output(&self.files, &ending, &uploads);
+        let (mut tries, mut ended) = (0, false);
+        let mut in_doubt = self.record.report_in_doubt;
         loop {
             self.take_orders()?;
             self.wait_for_room_to_report()?;
-            let request = CompleteRequest {
-                task_id: &self.record.task.id,
-                status: ending.status,
-                output: output.clone(),
-                error_message: ending.error_message.as_deref(),
-                file_ids: uploads.done.iter().map(|(_, id)| id.clone()).collect(),
-            };
+            let request = request(&task_id, &ending, &uploads, output.clone());
+            // A crash right after the call leaves nobody who knows of it but the record.
+            (self.record.report_in_doubt, self.record.report_open) = (true, true);
+            self.save()?;
             let error = match self.shop.client.complete(&request) {
                 Ok(()) => {
                     log::info!(
@@ -51,10 +51,15 @@ impl Run<'_> {
                         uploads.done.len(),
                         if uploads.done.len() == 1 { "file" } else { "files" }
                     );
-                    return self.settle();
+                    let report = report_entry(&request, Outcome::Sent, None);
+                    return self.settle(vec![report, settled(&ending, &uploads, words(&request), None)]);
                 }
                 Err(error) => error,
             };
+            self.enter(of_failure(&request, &error).into_iter().collect())?;
+            in_doubt |= error.may_have_arrived();
+            (self.record.report_in_doubt, self.record.report_open) = (in_doubt, false);
+            self.save()?;
             match error.status() {
                 Some(413) if output.shrink() => {
                     log::warn!(
@@ -67,8 +72,9 @@ impl Run<'_> {
                 _ if error.is_wrong_state() && tries < 3 => {
                     tries += 1;
                     if ended {
-                        self.note_ended(in_doubt, &error);
-                        return self.settle();
+                        let how = self.note_ended(in_doubt, &error);
+                        let words = if in_doubt { words(&request) } else { Words::default() };
+                        return self.settle(vec![settled(&ending, &uploads, words, Some(how))]);
                     }
                     self.wait_for_room_to_report()?;
                     match self.shop.client.accept(&self.record.task.id) {
@@ -81,57 +87,119 @@ impl Run<'_> {
                         Err(other) => return Err(other.into()),
                     }
                 }
-                _ => {
-                    in_doubt |= error.may_have_arrived();
-                    if !in_doubt {
-                        self.record.report_in_doubt = false;
-                        self.save()?;
-                    }
-                    return Err(error.into());
-                }
+                _ => return Err(error.into()),
             }
         }
     }
 
-    /// The Server neither takes a report nor gives the task out again: it has ended there.
-    fn note_ended(&mut self, in_doubt: bool, error: &ClientError) {
+    /// The Server neither takes a report nor gives the task out again: it has ended there. Returns how, in words.
+    fn note_ended(&mut self, in_doubt: bool, error: &ClientError) -> &'static str {
         if in_doubt {
-            log::info!("task {}: had ended on the Server already, by a report whose answer was lost", self.key());
+            let how = "had ended on the Server already, by a report whose answer was lost";
+            log::info!("task {}: {how}", self.key());
+            how
         } else {
-            log::warn!("task {}: had ended on the Server already, without this report ({error})", self.key());
+            let how = "had ended on the Server already, without this report";
+            log::warn!("task {}: {how} ({error})", self.key());
             self.record.kept_back = true;
+            how
         }
     }
 
-    fn settle(&mut self) -> Result<(), Halt> {
+    /// Closes the record. The last lines of the ledger come before that.
+    fn settle(&mut self, entries: Vec<Entry>) -> Result<(), Halt> {
+        self.enter(entries)?;
         // What was fetched has been sent; only what stayed here may still be wanted by somebody.
         if !self.record.kept_back {
             if let Err(error) = self.files.remove_fetched() {
                 log::warn!("task {}: `{}` can't be removed: {error}", self.key(), self.files.fetched_dir().display());
             }
         }
+        self.record.report_open = false;
         self.record.settled_at = Some(Timestamp::now());
         self.advance(Phase::Settled)
     }
+}
 
-    fn output(&self, ending: &Ending, uploads: &Uploads) -> Output {
-        let tail = |path: PathBuf| {
-            read_tail(&path, OUTPUT_TAIL).unwrap_or_else(|error| {
-                log::warn!("task {}: `{}` can't be read: {error}", self.key(), path.display());
-                String::new()
-            })
-        };
-        let left_out = &uploads.left_out;
-        Output {
-            files: uploads.done.iter().map(|(name, _)| name.clone()).collect(),
-            stdout: Some(tail(self.files.stdout())),
-            stderr: Some(tail(self.files.stderr())),
-            exit_code: ending.exit_code,
-            duration_secs: ending.duration_secs,
-            left_out: left_out.iter().take(NAMED).cloned().collect(),
-            left_out_count: (left_out.len() > NAMED || uploads.unnamed > 0)
-                .then(|| left_out.len() as u64 + uploads.unnamed),
-        }
+/// A report that was begun, and of which the record doesn't say what became; `None` where there is nothing to report.
+pub(super) fn of_record(files: &TaskFiles, record: &Record, uploads: &Uploads) -> Option<Entry> {
+    let ending = record.ending.as_ref()?;
+    let request = request(&record.task.id, ending, uploads, output(files, ending, uploads));
+    Some(report_entry(&request, Outcome::Unknown, Some(INTERRUPTED)))
+}
+
+/// A report that the Server didn't take, for the ledger. Where there was nobody to take it, nothing has left.
+fn of_failure(request: &CompleteRequest<'_>, error: &ClientError) -> Option<Entry> {
+    let outcome = match error {
+        ClientError::NotSent(_) => return None,
+        _ if error.may_have_arrived() => Outcome::Unknown,
+        _ => Outcome::Refused,
+    };
+    Some(report_entry(request, outcome, Some(&error.to_string())))
+}
+
+/// A report for the ledger.
+pub fn report_entry(request: &CompleteRequest<'_>, outcome: Outcome, reason: Option<&str>) -> Entry {
+    // What has been sent can be spelled out again.
+    let bytes = serde_json::to_vec(request).map_or(0, |body| body.len() as u64);
+    Entry::Report(Report {
+        direction: Direction::Out,
+        outcome,
+        status: request.status,
+        bytes,
+        words: words(request),
+        reason: reason.map(str::to_owned),
+    })
+}
+
+fn words(request: &CompleteRequest<'_>) -> Words {
+    let length = |text: Option<&str>| text.map_or(0, |text| text.len() as u64);
+    Words {
+        stdout_bytes: length(request.output.stdout.as_deref()),
+        stderr_bytes: length(request.output.stderr.as_deref()),
+        error_bytes: length(request.error_message),
+    }
+}
+
+fn settled(ending: &Ending, uploads: &Uploads, words: Words, reason: Option<&str>) -> Entry {
+    Entry::Task(Settled {
+        status: ending.status,
+        exit_code: ending.exit_code,
+        duration_secs: ending.duration_secs,
+        files_sent: uploads.done.len() as u64,
+        files_left_out: uploads.left_out.len() as u64 + uploads.unnamed,
+        words,
+        reason: reason.map(str::to_owned),
+    })
+}
+
+fn request<'a>(task_id: &'a str, ending: &'a Ending, uploads: &Uploads, output: Output) -> CompleteRequest<'a> {
+    CompleteRequest {
+        task_id,
+        status: ending.status,
+        output,
+        error_message: ending.error_message.as_deref(),
+        file_ids: uploads.done.iter().map(|(_, id)| id.clone()).collect(),
+    }
+}
+
+fn output(files: &TaskFiles, ending: &Ending, uploads: &Uploads) -> Output {
+    let tail = |path: PathBuf| {
+        read_tail(&path, OUTPUT_TAIL).unwrap_or_else(|error| {
+            log::warn!("task {}: `{}` can't be read: {error}", files.key(), path.display());
+            String::new()
+        })
+    };
+    let left_out = &uploads.left_out;
+    Output {
+        files: uploads.done.iter().map(|(name, _)| name.clone()).collect(),
+        stdout: Some(tail(files.stdout())),
+        stderr: Some(tail(files.stderr())),
+        exit_code: ending.exit_code,
+        duration_secs: ending.duration_secs,
+        left_out: left_out.iter().take(NAMED).cloned().collect(),
+        left_out_count: (left_out.len() > NAMED || uploads.unnamed > 0)
+            .then(|| left_out.len() as u64 + uploads.unnamed),
     }
 }
 

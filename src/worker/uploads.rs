@@ -1,6 +1,8 @@
 //! How far the delivery of a task is, as its `uploads.jsonl` says.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use jiff::Timestamp;
 
 use crate::protocol::LeftOut;
 use crate::record::UploadEvent;
@@ -20,6 +22,10 @@ pub(super) struct Uploads {
     pub(super) decided: HashSet<String>,
     /// Names and sizes of attempts whose end isn't known.
     pub(super) in_doubt: HashMap<String, u64>,
+    /// How often each name was tried to be sent.
+    pub(super) attempts: HashMap<String, u64>,
+    /// Names whose last attempt the ledger doesn't tell of yet, and when that began.
+    pub(super) untold: BTreeMap<String, Option<Timestamp>>,
     /// How often each name failed while the Server could be reached.
     pub(super) failures: HashMap<String, u32>,
 }
@@ -38,16 +44,26 @@ impl Uploads {
     pub(super) fn note(&mut self, event: UploadEvent) {
         match event {
             UploadEvent::Before { ids } => self.before = Some(ids.into_iter().collect()),
-            UploadEvent::Begin { file, size } => {
+            UploadEvent::Begin { file, size, at } => {
+                *self.attempts.entry(file.clone()).or_default() += 1;
+                self.untold.insert(file.clone(), at);
                 self.in_doubt.insert(file, size);
             }
-            UploadEvent::Failed { file } => *self.failures.entry(file).or_default() += 1,
+            UploadEvent::Told { file } => {
+                self.untold.remove(&file);
+            }
+            UploadEvent::Failed { file } => {
+                self.untold.remove(&file);
+                *self.failures.entry(file).or_default() += 1;
+            }
             UploadEvent::Done { file, file_id, .. } => {
+                self.untold.remove(&file);
                 self.in_doubt.remove(&file);
                 self.decided.insert(file.clone());
                 self.done.push((file, file_id));
             }
             UploadEvent::LeftOut(left) => {
+                self.untold.remove(&left.file);
                 self.in_doubt.remove(&left.file);
                 self.decided.insert(left.file.clone());
                 self.left_out.push(left);
@@ -65,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_begun_upload_is_in_doubt_until_its_end_is_known() {
-        let begin = |file: &str| UploadEvent::Begin { file: file.to_owned(), size: 3 };
+        let begin = |file: &str| UploadEvent::Begin { file: file.to_owned(), size: 3, at: None };
         let uploads = Uploads::of(vec![
             UploadEvent::Before { ids: vec!["old".to_owned()] },
             begin("a"),

@@ -1,0 +1,223 @@
+//! `ledger`: what came to this machine and what left it.
+
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+use super::{Done, Failure};
+use crate::cli::LedgerArgs;
+use crate::config::Config;
+use crate::ledger::{Direction, Entry, Line, Reader, Report, Settled, Transfer, Words};
+use crate::logging::escape;
+
+/// Why nothing more is printed.
+enum Ended {
+    /// Whoever reads it has seen enough.
+    Unread,
+    Failed(Failure),
+}
+
+/// Prints the lines that are asked for: as a table, or as they are stored.
+pub fn ledger(file: &Path, args: &LedgerArgs) -> Done {
+    let since = args.since.as_deref().map(parse_since).transpose().map_err(Failure::usage)?;
+    let config = Config::load(file)?;
+    let data_dir = &config.paths.data_dir;
+    let unreadable =
+        |error: io::Error| Failure::new(format!("the ledger in `{}` can't be read: {error}", data_dir.display()));
+    let Some(mut reader) = Reader::open(data_dir).map_err(unreadable)? else {
+        eprintln!("There is no ledger in `{}` yet: no file has come or gone.", data_dir.display());
+        return Ok(ExitCode::SUCCESS);
+    };
+    let is_wanted =
+        |line: &Line| args.task.as_ref().is_none_or(|id| line.task == *id) && since.is_none_or(|at| line.time >= at);
+    let mut printer = Printer::new(args.json);
+    let mut print_next = || -> Result<bool, Ended> {
+        let Some((text, line)) = reader.next_line().map_err(|error| Ended::Failed(unreadable(error)))? else {
+            return Ok(false);
+        };
+        if is_wanted(&line) {
+            printer.print(text, &line)?;
+        }
+        Ok(true)
+    };
+    let printed = loop {
+        match print_next() {
+            Ok(true) => {}
+            Ok(false) => break printer.end(),
+            Err(ended) => break Err(ended),
+        }
+    };
+    match printed {
+        Ok(0) => eprintln!("Nothing in the ledger is about that."),
+        Ok(_) => {}
+        Err(Ended::Unread) => return Ok(ExitCode::SUCCESS),
+        Err(Ended::Failed(failure)) => return Err(failure),
+    }
+    if reader.damaged() > 0 {
+        eprintln!("{} damaged line(s) were passed over.", reader.damaged());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A day begins at midnight where we are.
+fn parse_since(text: &str) -> Result<Timestamp, String> {
+    if let Ok(time) = text.parse() {
+        return Ok(time);
+    }
+    let midnight = Date::strptime("%Y-%m-%d", text).and_then(|day| day.to_zoned(TimeZone::system()));
+    midnight.map(|midnight| midnight.timestamp()).map_err(|_| {
+        format!(
+            "`--since` takes a day, such as 2026-11-01, or a time with its zone, such as 2026-11-01T12:00:00+01:00, \
+             and not `{text}`"
+        )
+    })
+}
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::BrokenPipe => Self::Unread,
+            _ => Self::Failed(Failure::new(format!("the ledger can't be printed: {error}"))),
+        }
+    }
+}
+
+/// Writes one line after the other to standard output: however long the ledger is, only one of them is held.
+struct Printer {
+    out: BufWriter<io::StdoutLock<'static>>,
+    is_json: bool,
+    printed: u64,
+    /// The Server and the service under which the lines stand.
+    heading: Option<(String, String)>,
+}
+
+impl Printer {
+    fn new(is_json: bool) -> Self {
+        Self { out: BufWriter::new(io::stdout().lock()), is_json, printed: 0, heading: None }
+    }
+
+    fn print(&mut self, text: &str, line: &Line) -> Result<(), Ended> {
+        self.printed += 1;
+        if self.is_json {
+            return Ok(writeln!(self.out, "{text}")?);
+        }
+        let is_under = |(server, service): &(String, String)| (server, service) == (&line.server, &line.service_id);
+        if !self.heading.as_ref().is_some_and(is_under) {
+            self.heading = Some((line.server.clone(), line.service_id.clone()));
+            writeln!(self.out, "Server {}, service {}:", escape(&line.server), escape(&line.service_id))?;
+            writeln!(self.out, "{}", row(["TIME", "TASK", "", "OUTCOME", "BYTES", "WHAT"]))?;
+        }
+        let time = line.time.to_zoned(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
+        let task = escape(&line.task);
+        let told = match &line.entry {
+            Entry::File(transfer) => {
+                let bytes = transfer.bytes.map_or_else(|| "-".to_owned(), |bytes| bytes.to_string());
+                let way = way(transfer.direction);
+                row([&time, &task, way, transfer.outcome.as_str(), &bytes, &describe_file(transfer)])
+            }
+            Entry::Report(report) => {
+                let bytes = report.bytes.to_string();
+                let way = way(report.direction);
+                row([&time, &task, way, report.outcome.as_str(), &bytes, &describe_report(report)])
+            }
+            Entry::Task(settled) => row([&time, &task, "", settled.status.as_str(), "-", &describe_end(settled)]),
+        };
+        Ok(writeln!(self.out, "{told}")?)
+    }
+
+    /// Returns how many lines were printed.
+    fn end(mut self) -> Result<u64, Ended> {
+        self.out.flush()?;
+        Ok(self.printed)
+    }
+}
+
+fn row([time, task, way, outcome, bytes, what]: [&str; 6]) -> String {
+    format!("{time:25}  {task:<24}  {way:3}  {outcome:<9}  {bytes:>12}  {what}")
+}
+
+fn way(direction: Direction) -> &'static str {
+    match direction {
+        Direction::In => "in",
+        Direction::Out => "out",
+    }
+}
+
+fn describe_file(transfer: &Transfer) -> String {
+    let mut text = match (&transfer.file, transfer.count) {
+        (Some(name), _) => format!("`{}`", escape(name)),
+        (None, count) => format!("{} more file(s)", count.unwrap_or_default()),
+    };
+    if let Some(id) = &transfer.file_id {
+        text += &format!(", id {}", escape(id));
+    }
+    if let Some(attempt @ 2..) = transfer.attempt {
+        text += &format!(", attempt {attempt}");
+    }
+    if let Some(began) = transfer.began {
+        text += &format!(", begun {}", began.to_zoned(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S%:z"));
+    }
+    text + &because(transfer.reason.as_deref())
+}
+
+fn describe_report(report: &Report) -> String {
+    let Words { stdout_bytes, stderr_bytes, error_bytes } = report.words;
+    format!(
+        "report that it is {}, with {stdout_bytes} bytes of standard output, {stderr_bytes} of standard error and \
+         {error_bytes} of an error message{}",
+        report.status.as_str(),
+        because(report.reason.as_deref())
+    )
+}
+
+fn describe_end(settled: &Settled) -> String {
+    let exit_code = settled.exit_code.map_or_else(|| "none".to_owned(), |code| code.to_string());
+    format!(
+        "end of the task: exit status {exit_code}, {} s, {} file(s) sent, {} left out{}",
+        settled.duration_secs,
+        settled.files_sent,
+        settled.files_left_out,
+        because(settled.reason.as_deref())
+    )
+}
+
+fn because(reason: Option<&str>) -> String {
+    reason.map(|reason| format!(": {}", escape(reason))).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{describe_file, parse_since};
+    use crate::ledger::{Direction, Outcome, Transfer};
+    use jiff::{Timestamp, Zoned};
+
+    #[test]
+    fn since_is_a_day_here_or_a_time_with_its_zone() {
+        let time: Timestamp = "2026-11-01T11:00:00Z".parse().unwrap();
+        assert_eq!(parse_since("2026-11-01T12:00:00+01:00"), Ok(time));
+        assert_eq!(parse_since("2026-11-01T11:00:00.000Z"), Ok(time));
+        let midnight = parse_since("2026-11-01").unwrap().to_zoned(Zoned::now().time_zone().clone());
+        assert_eq!(midnight.to_string().split_once('[').unwrap().0[..19], *"2026-11-01T00:00:00");
+        for wrong in ["", "yesterday", "2026-13-01", "2026-11-01T12:00:00", "2026-11-01 x", "01.11.2026", "2026-02-30"]
+        {
+            let message = parse_since(wrong).unwrap_err();
+            assert!(message.contains("2026-11-01T12:00:00+01:00"), "{wrong}: {message}");
+        }
+    }
+
+    #[test]
+    fn names_from_outside_can_not_forge_rows() {
+        let transfer = Transfer {
+            file_id: Some("f\u{202e}".to_owned()),
+            attempt: Some(2),
+            reason: Some("no\u{1b}[2J".to_owned()),
+            ..Transfer::of(Direction::Out, Outcome::Refused, "a\n2026 b")
+        };
+        let expected = "`a\\n2026 b`, id f\\u{202e}, attempt 2: no\\u{1b}[2J";
+        assert_eq!(describe_file(&transfer), expected);
+    }
+}

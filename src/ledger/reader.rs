@@ -1,0 +1,92 @@
+//! Reading the ledger, also while an agent writes it.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use std::path::Path;
+
+use super::{KEPT, Line, file_path};
+use crate::platform;
+
+/// A longer line was not written by us.
+const LINE_MAX: u64 = 1 << 20;
+
+/// All lines, the oldest first.
+pub struct Reader {
+    /// The oldest last.
+    files: Vec<BufReader<File>>,
+    buffer: Vec<u8>,
+    damaged: u64,
+}
+
+impl Reader {
+    /// Opens every file that there is; `None` if there is none.
+    pub fn open(data_dir: &Path) -> io::Result<Option<Self>> {
+        let mut files = Vec::new();
+        let mut met = Vec::new();
+        // Files only ever move to higher numbers, so none is missed in this order, whatever is renamed meanwhile. But
+        // one may be met twice.
+        for number in 0..=KEPT {
+            let file = match File::open(file_path(data_dir, number)) {
+                Ok(file) => file,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            let identity = platform::identity(&file)?;
+            if !met.contains(&identity) {
+                files.push(BufReader::new(file));
+                met.push(identity);
+            }
+        }
+        Ok((!files.is_empty()).then_some(Self { files, buffer: Vec::new(), damaged: 0 }))
+    }
+
+    /// The next line as it is written and as it is understood. Damaged ones are counted and passed over.
+    pub fn next_line(&mut self) -> io::Result<Option<(&str, Line)>> {
+        loop {
+            let Some(file) = self.files.last_mut() else { return Ok(None) };
+            self.buffer.clear();
+            if file.take(LINE_MAX).read_until(b'\n', &mut self.buffer)? == 0 {
+                self.files.pop();
+                continue;
+            }
+            if self.buffer.trim_ascii().is_empty() {
+                continue;
+            }
+            match serde_json::from_slice(&self.buffer) {
+                Ok(line) => {
+                    let text = std::str::from_utf8(&self.buffer).map_err(io::Error::other)?;
+                    return Ok(Some((text.trim_end(), line)));
+                }
+                Err(_) => {
+                    self.damaged += 1;
+                    skip_line(file, &self.buffer)?;
+                }
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn buffer_size(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// How many lines could not be read so far.
+    pub fn damaged(&self) -> u64 {
+        self.damaged
+    }
+}
+
+/// Passes over the rest of a line of which this is the beginning.
+fn skip_line(file: &mut BufReader<File>, beginning: &[u8]) -> io::Result<()> {
+    let mut ends = beginning.ends_with(b"\n");
+    while !ends {
+        let rest = file.fill_buf()?;
+        let (length, found) = match rest.iter().position(|byte| *byte == b'\n') {
+            Some(place) => (place + 1, true),
+            None => (rest.len(), rest.is_empty()),
+        };
+        file.consume(length);
+        ends = found;
+    }
+    Ok(())
+}
