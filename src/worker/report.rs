@@ -140,8 +140,8 @@ fn of_failure(request: &CompleteRequest<'_>, error: &ClientError) -> Option<Entr
 
 /// A report for the ledger.
 pub fn report_entry(request: &CompleteRequest<'_>, outcome: Outcome, reason: Option<&str>) -> Entry {
-    // What has been sent can be spelled out again.
-    let bytes = serde_json::to_vec(request).map_or(0, |body| body.len() as u64);
+    // As the HTTP library spells it; what has been sent can be spelled out again.
+    let bytes = serde_json::to_vec_pretty(request).map_or(0, |body| body.len() as u64);
     Entry::Report(Report {
         direction: Direction::Out,
         outcome,

@@ -14,6 +14,7 @@ mod heartbeats;
 mod help;
 mod https;
 mod init;
+mod ledger;
 mod lock;
 mod log_lines;
 mod outage;

@@ -2,6 +2,7 @@
 
 use crate::scene::{DATA, Scene, TEXT};
 use crate::support::docker;
+use crate::support::ledger;
 use crate::support::secs;
 use crate::support::server::{Status, Task};
 use serde_json::{Value, json};
@@ -102,6 +103,7 @@ pub fn check(scene: &Scene, due: &Due) {
     if let Some(names) = due.files {
         check_files(scene, &task, names, due);
     }
+    check_ledger(scene, due);
     check_remains(scene);
 }
 
@@ -140,6 +142,17 @@ fn check_files(scene: &Scene, task: &Task, names: &[&str], due: &Due) {
         assert_eq!(json!(told), json!(names), "the names in the output");
         let left_out = task.output["left_out"].as_array().map_or(0, Vec::len);
         assert_eq!(left_out, due.left_out, "left out: {}", task.output);
+    }
+}
+
+/// The ledger tells of every file on the Server, of every upload and report that was sent, and of the task's end.
+fn check_ledger(scene: &Scene, due: &Due) {
+    let data_dir = scene.agent.data_dir();
+    ledger::expect_what_left(&data_dir, &scene.server, &scene.task);
+    if phase(&data_dir, &scene.task).is_some() {
+        let ends = ledger::lines(&data_dir).into_iter().filter(|line| line["kind"] == "task");
+        let ends: Vec<Value> = ends.map(|line| line["status"].clone()).collect();
+        assert!(!ends.is_empty() && ends.iter().all(|end| *end == due.status.as_str()), "ends of the task: {ends:?}");
     }
 }
 

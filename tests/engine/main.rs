@@ -26,6 +26,7 @@ mod engine_away;
 mod executors;
 mod failing;
 mod instance;
+mod ledger;
 mod left_out;
 mod mounts;
 mod not_started;

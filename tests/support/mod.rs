@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod docker;
+pub mod ledger;
 #[cfg(unix)]
 pub mod ordinary_user;
 pub mod server;

@@ -1,0 +1,151 @@
+//! `ledger`: the lines that are asked for, as a table or as they are stored, whatever lies there.
+
+use crate::folder::names_in;
+use crate::support::agent::{Agent, Finished};
+use crate::support::server::FakeServer;
+use serde_json::{Value, json};
+
+/// Of another time, so that a local day isn't one of UTC. POSIX writes a zone east of Greenwich with a minus.
+const ZONE: &str = "<+0530>-5:30";
+
+/// An agent in whose data folder these lines lie.
+fn agent_with(lines: &[Value]) -> (FakeServer, Agent) {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().unregistered().env("TZ", ZONE).build();
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    agent.write("data/ledger.jsonl", text);
+    (server, agent)
+}
+
+fn sent(time: &str, task: &str, file: &str) -> Value {
+    json!({"time": time, "task": task, "kind": "file", "direction": "out", "outcome": "sent", "file": file,
+        "bytes": 12, "file_id": "f-1", "attempt": 1, "server": "http://h:1", "service_id": "svc"})
+}
+
+fn show(agent: &Agent, arguments: &[&str]) -> Finished {
+    let shown = agent.run(&[&["ledger"], arguments].concat());
+    shown.expect_code(0);
+    shown
+}
+
+/// What is printed with `--json` and these arguments.
+fn lines(agent: &Agent, arguments: &[&str]) -> Vec<Value> {
+    let shown = show(agent, &[&["--json"], arguments].concat());
+    shown.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON lines")).collect()
+}
+
+#[test]
+fn the_table_has_a_row_for_each_line_under_the_server_it_went_to() {
+    let end = json!({"time": "2026-11-01T00:00:02.000Z", "task": "t-1", "kind": "task", "status": "failed",
+        "exit_code": 3, "duration_secs": 1.5, "files_sent": 1, "files_left_out": 7, "stdout_bytes": 1,
+        "stderr_bytes": 2, "error_bytes": 3, "server": "http://h:1", "service_id": "svc"});
+    let report = json!({"time": "2026-11-01T00:00:01.500Z", "task": "t-1", "kind": "report", "direction": "out",
+        "outcome": "unknown", "status": "failed", "bytes": 345, "stdout_bytes": 1, "stderr_bytes": 2,
+        "error_bytes": 3, "reason": "no answer", "server": "http://h:1", "service_id": "svc"});
+    let unnamed = json!({"time": "2026-11-01T00:00:03.000Z", "task": "t-2", "kind": "file", "direction": "out",
+        "outcome": "left_out", "count": 9, "server": "https://other", "service_id": "svc"});
+    let (_server, agent) = agent_with(&[sent("2026-11-01T00:00:00.999Z", "t-1", "output/a"), report, end, unnamed]);
+    let expected = "\
+Server http://h:1, service svc:
+TIME                       TASK                           OUTCOME           BYTES  WHAT
+2026-11-01T05:30:00+05:30  t-1                       out  sent                 12  `output/a`, id f-1
+2026-11-01T05:30:01+05:30  t-1                       out  unknown             345  report that it is failed, with 1 bytes \
+of standard output, 2 of standard error and 3 of an error message: no answer
+2026-11-01T05:30:02+05:30  t-1                            failed                -  end of the task: exit status 3, 1.5 s, \
+1 file(s) sent, 7 left out
+Server https://other, service svc:
+TIME                       TASK                           OUTCOME           BYTES  WHAT
+2026-11-01T05:30:03+05:30  t-2                       out  left_out              -  9 more file(s)
+";
+    let shown = show(&agent, &[]);
+    assert_eq!((shown.stdout.as_str(), shown.stderr.as_str()), (expected, ""));
+}
+
+#[test]
+fn since_takes_a_local_day_or_a_time() {
+    // Midnight here is half past six in the evening there.
+    let times = ["2026-10-31T18:29:59.999Z", "2026-10-31T18:30:00.000Z", "2026-11-01T12:00:00.000Z"];
+    let (_server, agent) = agent_with(&times.map(|time| sent(time, "t", "f")));
+    let from = |since: &str| lines(&agent, &["--since", since]).len();
+    assert_eq!(from("2026-10-31"), 3);
+    assert_eq!(from("2026-11-01"), 2);
+    assert_eq!(from("2026-11-01T13:00:00+01:00"), 1);
+    assert_eq!(from("2026-11-01T12:00:00.001Z"), 0);
+    let nothing = show(&agent, &["--since", "2026-11-02"]);
+    assert_eq!((nothing.stdout.as_str(), nothing.stderr.as_str()), ("", "Nothing in the ledger is about that.\n"));
+}
+
+#[test]
+fn a_date_that_is_none_is_wrong_usage() {
+    let (_server, agent) = agent_with(&[]);
+    for wrong in ["", "yesterday", "2026-02-30", "2026-11-01T12:00:00", "01.11.2026"] {
+        let done = agent.run(&["ledger", "--since", wrong]);
+        done.expect_code(2).expect_stderr("2026-11-01, or a time with its zone, such as 2026-11-01T12:00:00+01:00");
+        assert_eq!(done.stdout, "");
+    }
+}
+
+#[test]
+fn a_task_is_named_by_the_whole_id_that_the_server_gave_it() {
+    let time = "2026-11-01T00:00:00.000Z";
+    let ids = ["t", "t-1", "t-10", "T-1", "../ t\n", "-t"];
+    let (_server, agent) = agent_with(&ids.map(|id| sent(time, id, "f")));
+    for id in ids {
+        assert_eq!(lines(&agent, &["--task", id]), [sent(time, id, "f")]);
+    }
+    assert!(lines(&agent, &["--task", "t-"]).is_empty());
+    assert_eq!(lines(&agent, &["--task", "t-1", "--since", "2026-11-02"]), [] as [Value; 0]);
+}
+
+#[test]
+fn names_from_outside_are_escaped_in_the_table_and_as_they_are_in_json() {
+    let hostile = sent("2026-11-01T00:00:00.000Z", "t\u{1b}[2J", "a\n2026-01-01 forged\u{202e}\r");
+    let (_server, agent) = agent_with(std::slice::from_ref(&hostile));
+    let shown = show(&agent, &[]);
+    assert_eq!(shown.stdout.lines().count(), 3, "{}", shown.stdout);
+    shown.expect_stdout("t\\u{1b}[2J").expect_stdout("`a\\n2026-01-01 forged\\u{202e}\\r`, id f-1");
+    assert_eq!(lines(&agent, &[]), [hostile]);
+}
+
+#[test]
+fn where_there_is_no_ledger_that_is_said() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    for arguments in [&["ledger"][..], &["ledger", "--json"]] {
+        let done = agent.run(arguments);
+        done.expect_code(0).expect_stderr("There is no ledger in");
+        assert_eq!(done.stdout, "");
+    }
+    assert_eq!(names_in(agent.dir()), ["config.toml"], "reading makes nothing");
+}
+
+#[test]
+fn damaged_lines_are_passed_over_and_counted() {
+    let (first, last) = (sent("2026-11-01T00:00:00.000Z", "t", "a"), sent("2026-11-01T00:00:01.000Z", "t", "b"));
+    let (_server, agent) = agent_with(&[]);
+    agent.write("data/ledger.jsonl", format!("{first}\n{{\"time\":\"20\n\n\0\0\n{last}\n{{\"tim"));
+    let shown = show(&agent, &["--json"]);
+    assert_eq!(shown.stdout, format!("{first}\n{last}\n"));
+    assert_eq!(shown.stderr, "3 damaged line(s) were passed over.\n");
+}
+
+#[test]
+fn numbered_files_come_first_and_a_missing_number_hides_nothing() {
+    let line = |second: u32| sent(&format!("2026-11-01T00:00:{second:02}.000Z"), "t", &second.to_string());
+    let (_server, agent) = agent_with(&[line(4)]);
+    for (number, second) in [(20, 1), (3, 2), (1, 3)] {
+        agent.write(&format!("data/ledger.jsonl.{number}"), format!("{}\n", line(second)));
+    }
+    assert_eq!(lines(&agent, &[]), [1, 2, 3, 4].map(line));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let many: Vec<Value> = (0..5000).map(|_| sent("2026-11-01T00:00:00.000Z", "t", "f")).collect();
+    let (_server, agent) = agent_with(&many);
+    let through = ["sh", "-c", "{ \"$@\"; echo \"status $?\" >&2; } | head -n 1", "sh"];
+    for arguments in [&["ledger"][..], &["ledger", "--json"]] {
+        let done = agent.invoke(arguments).through(&through).run();
+        assert_eq!((done.stdout.lines().count(), done.stderr.as_str()), (1, "status 0\n"), "{done:?}");
+    }
+}

@@ -1,0 +1,59 @@
+//! The agent's ledger as it lies on the disk, beside what the Server knows.
+
+use super::server::{Control, Request};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// Every line of all files, the oldest first. Fails the test where one can't be read.
+pub fn lines(data_dir: &Path) -> Vec<Value> {
+    let numbered = (1..=20).rev().map(|number| format!("ledger.jsonl.{number}"));
+    let files =
+        numbered.chain(["ledger.jsonl".to_owned()]).filter_map(|name| fs::read_to_string(data_dir.join(name)).ok());
+    let text: String = files.collect();
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line:?}: {error}"))).collect()
+}
+
+/// The lines of one kind about a task: `file`, `report` or `task`.
+pub fn of_kind(data_dir: &Path, task: &str, kind: &str) -> Vec<Value> {
+    let mut lines = lines(data_dir);
+    lines.retain(|line| line["task"] == task && line["kind"] == kind);
+    lines
+}
+
+/// The lines about files of a task that came, or that left or stayed, with such an end.
+pub fn files(data_dir: &Path, task: &str, direction: &str, outcome: &str) -> Vec<Value> {
+    let mut lines = of_kind(data_dir, task, "file");
+    lines.retain(|line| line["direction"] == direction && line["outcome"] == outcome);
+    lines
+}
+
+/// Fails the test unless the ledger tells of all that the Server got of a task: each file under its name, length and
+/// id, and at least one line for every upload and every report that was begun, whatever became of it.
+pub fn expect_what_left(data_dir: &Path, server: &Control, task: &str) {
+    let told = lines(data_dir);
+    for line in &told {
+        assert!(!line.to_string().contains(&server.service().1), "the key is in the ledger: {line}");
+    }
+    let sent = files(data_dir, task, "out", "sent");
+    for file in server.outputs(task) {
+        let is_it = |line: &&Value| line["file_id"] == file.id.as_str();
+        let line = sent.iter().find(is_it).unwrap_or_else(|| panic!("{file:?} is not in the ledger: {told:#?}"));
+        assert_eq!((&line["file"], &line["bytes"]), (&file.filename.as_str().into(), &file.bytes.len().into()));
+    }
+    let attempts = of_kind(data_dir, task, "file").into_iter().filter(|line| line["direction"] == "out");
+    let attempts: BTreeSet<(String, u64)> =
+        attempts.filter_map(|line| Some((line["file"].as_str()?.to_owned(), line["attempt"].as_u64()?))).collect();
+    let all = |call: &str| server.requests_to(call);
+    // What was cut off early doesn't say of which task it was.
+    let uploads = all("upload").into_iter().filter(|request| request.task_id.as_deref().is_none_or(|id| id == task));
+    let uploads: Vec<Request> = uploads.collect();
+    assert!(attempts.len() >= uploads.len(), "{} uploads were begun, told are {told:#?}", uploads.len());
+    let reports = of_kind(data_dir, task, "report");
+    let begun = all("complete").into_iter().filter(|request| request.about(task)).count();
+    assert!(reports.len() >= begun, "{begun} reports were begun, told are {told:#?}");
+    let arrived: u32 = server.tasks().iter().filter(|one| one.id == task).map(|one| one.completed_count).sum();
+    let may_have = reports.iter().filter(|line| line["outcome"] == "sent" || line["outcome"] == "unknown").count();
+    assert!(may_have >= arrived as usize, "{arrived} reports arrived, told are {told:#?}");
+}
