@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use super::ignore_missing;
 use crate::platform;
 
-/// How much is kept: enough for some hundred lines of `uploads.jsonl` and of the ledger, and the few times that a
+/// How much is kept: enough for a thousand lines of `uploads.jsonl` and as many of the ledger, and the few times that a
 /// record is written.
-const KEPT: usize = 256 * 1024;
+const KEPT: usize = 512 * 1024;
 /// How much of it is given up at once, so that another container that goes on writing can't take all of it.
 const PIECE: u64 = 16 * 1024;
 

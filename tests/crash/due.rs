@@ -145,10 +145,14 @@ fn check_files(scene: &Scene, task: &Task, names: &[&str], due: &Due) {
     }
 }
 
-/// The ledger tells of every file on the Server, of every upload and report that was sent, and of the task's end.
+/// The ledger tells of the inputs, of every file on the Server, of every upload and report that was begun, and of the
+/// task's end.
 fn check_ledger(scene: &Scene, due: &Due) {
     let data_dir = scene.agent.data_dir();
     ledger::expect_what_left(&data_dir, &scene.server, &scene.task);
+    if scene.begun() > 0 {
+        ledger::expect_what_came(&data_dir, &scene.server, &scene.task);
+    }
     if phase(&data_dir, &scene.task).is_some() {
         let ends = ledger::lines(&data_dir).into_iter().filter(|line| line["kind"] == "task");
         let ends: Vec<Value> = ends.map(|line| line["status"].clone()).collect();

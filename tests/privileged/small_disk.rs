@@ -4,6 +4,7 @@
 use crate::disk::SmallDisk;
 use crate::support::agent::{Agent, Running};
 use crate::support::docker::{assert_no_containers, wait_until};
+use crate::support::ledger;
 use crate::support::secs;
 use crate::support::server::{Control, FakeServer, Fault, Match, Moment, Status, Task, TaskSpec};
 use crate::tally;
@@ -24,8 +25,9 @@ fn agent_on_disk(server: &FakeServer, mib: u64) -> (Agent, SmallDisk) {
     (agent, disk)
 }
 
-/// Fails the test unless every record and every line of every ledger can be read.
+/// Fails the test unless every record, every line of every `uploads.jsonl` and every line of the ledger can be read.
 fn expect_whole_records(agent: &Agent) {
+    assert!(ledger::lines(&agent.data_dir()).iter().all(|line| line["task"].is_string()));
     let records = fs::read_dir(agent.data_dir().join("tasks")).expect("list the records");
     for dir in records.flatten().map(|entry| entry.path()) {
         let record = fs::read(dir.join("record.json")).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
@@ -63,6 +65,9 @@ fn expect_done_once(server: &FakeServer, agent: &Agent, id: &str) -> Task {
     assert_eq!(server.output(id, "output/r.txt").text(), "result\n");
     assert_eq!(task.accepted_count, 1);
     wait_until("the record to be closed", PATIENCE, || agent.record(id)["phase"] == "settled");
+    ledger::expect_what_left(&agent.data_dir(), server, id);
+    // A record that couldn't be closed is closed again, and told again.
+    assert!(!ledger::of_kind(&agent.data_dir(), id, "task").is_empty());
     expect_whole_records(agent);
     task
 }

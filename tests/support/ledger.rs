@@ -6,13 +6,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Every line of all files, the oldest first. Fails the test where one can't be read.
+/// Every line of all files, the oldest first. Fails the test where one can't be read that isn't just being written.
 pub fn lines(data_dir: &Path) -> Vec<Value> {
     let numbered = (1..=20).rev().map(|number| format!("ledger.jsonl.{number}"));
     let files =
         numbered.chain(["ledger.jsonl".to_owned()]).filter_map(|name| fs::read_to_string(data_dir.join(name)).ok());
     let text: String = files.collect();
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line:?}: {error}"))).collect()
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line:?}: {error}"))).collect()
 }
 
 /// The lines of one kind about a task: `file`, `report` or `task`.
@@ -56,4 +57,14 @@ pub fn expect_what_left(data_dir: &Path, server: &Control, task: &str) {
     let arrived: u32 = server.tasks().iter().filter(|one| one.id == task).map(|one| one.completed_count).sum();
     let may_have = reports.iter().filter(|line| line["outcome"] == "sent" || line["outcome"] == "unknown").count();
     assert!(may_have >= arrived as usize, "{arrived} reports arrived, told are {told:#?}");
+}
+
+/// Fails the test unless the ledger tells of every file that the person gave to a task.
+pub fn expect_what_came(data_dir: &Path, server: &Control, task: &str) {
+    let received = files(data_dir, task, "in", "received");
+    for file in server.files(task).into_iter().filter(|file| file.created_by == "client") {
+        let facts = |line: &Value| (line["file"].clone(), line["bytes"].clone(), line["file_id"].clone());
+        let expected = (file.filename.as_str().into(), file.bytes.len().into(), file.id.as_str().into());
+        assert!(received.iter().any(|line| facts(line) == expected), "{file:?} is not in the ledger: {received:#?}");
+    }
 }
