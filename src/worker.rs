@@ -15,7 +15,7 @@ mod uploads;
 
 pub use account::enter_abandoned;
 pub use execute::CONTAINER_PREFIX;
-pub use report::report_entry;
+pub use report::{failed_report, report_entry};
 
 use std::io;
 use std::sync::Arc;

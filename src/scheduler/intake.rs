@@ -11,7 +11,7 @@ use crate::ledger::{Entry, Line, Outcome, Peer};
 use crate::protocol::{CompleteRequest, FinalStatus, Output, PollAnswer, Task};
 use crate::record::{Phase, Record, TaskKey};
 use crate::retry::Backoff;
-use crate::worker::report_entry;
+use crate::worker::{failed_report, report_entry};
 use crate::workspace::Workspace;
 
 /// How long a cancellation is asked for that no unsettled task here answers to, before we answer in its owner's place.
@@ -288,19 +288,19 @@ impl Scheduler {
         let output = Output::default();
         let status = FinalStatus::Cancelled;
         let request = CompleteRequest { task_id: id, status, output, error_message: None, file_ids: Vec::new() };
-        let outcome = match self.desk.complete(&request) {
+        let entry = match self.desk.complete(&request) {
             Ok(()) => {
                 let shown: String = id.chars().take(80).collect();
                 log::info!("task {shown}: nobody has stopped it for a minute, so it is reported as cancelled");
-                Some(Outcome::Sent)
+                Some(report_entry(&request, Outcome::Sent, Some("nobody has stopped the task for a minute")))
             }
             Err(error) => {
                 log::warn!("a cancellation that nobody answers: {error}");
-                (!error.is_unreachable()).then_some(Outcome::Unknown)
+                failed_report(&request, &error)
             }
         };
-        if let Some(outcome) = outcome {
-            self.enter(id, report_entry(&request, outcome, Some("no task of this id is here")));
+        if let Some(entry) = entry {
+            self.enter(id, entry);
         }
         self.orphan = None;
     }

@@ -56,7 +56,7 @@ impl Run<'_> {
                 }
                 Err(error) => error,
             };
-            self.enter(of_failure(&request, &error).into_iter().collect())?;
+            self.enter(failed_report(&request, &error).into_iter().collect())?;
             in_doubt |= error.may_have_arrived();
             (self.record.report_in_doubt, self.record.report_open) = (in_doubt, false);
             self.save()?;
@@ -128,8 +128,8 @@ pub(super) fn of_record(files: &TaskFiles, record: &Record, uploads: &Uploads) -
     Some(report_entry(&request, Outcome::Unknown, Some(INTERRUPTED)))
 }
 
-/// A report that the Server didn't take, for the ledger. Where there was nobody to take it, nothing has left.
-fn of_failure(request: &CompleteRequest<'_>, error: &ClientError) -> Option<Entry> {
+/// A report that the Server didn't take, for the ledger. Where there was nobody to take it, nothing has left: `None`.
+pub fn failed_report(request: &CompleteRequest<'_>, error: &ClientError) -> Option<Entry> {
     let outcome = match error {
         ClientError::NotSent(_) => return None,
         _ if error.may_have_arrived() => Outcome::Unknown,

@@ -3,6 +3,8 @@
 //! The rule needs a minute. The harness starts tests by their names, and this name lets the others run meanwhile.
 
 use crate::support::agent::Agent;
+use crate::support::docker::wait_until;
+use crate::support::ledger;
 use crate::support::secs;
 use crate::support::server::{Control, FakeServer, Fault, FaultId, Match, Status, TaskSpec};
 use crate::support::twin::Twin;
@@ -35,6 +37,10 @@ fn a_cancellation_that_nobody_answers_is_answered_after_a_minute() {
     assert_eq!((task.accepted_count, task.completed_count), (1, 1));
     assert_eq!(task.file_ids.len(), 0);
     running.wait_log(&format!("task {id}: nobody has stopped it for a minute"), secs(5));
+    let told = || ledger::of_kind(&agent.data_dir(), &id, "report");
+    wait_until("the report's line in the ledger", secs(5), || !told().is_empty());
+    let told = told();
+    assert_eq!((told.len(), &told[0]["outcome"], &told[0]["status"]), (1, &"sent".into(), &"cancelled".into()));
 }
 
 #[test]

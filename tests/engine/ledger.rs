@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::slice;
 
 /// Some keys of lines.
 fn only(lines: &[Value], keys: &[&str]) -> Vec<Value> {
@@ -59,10 +60,10 @@ fn it_tells_all_that_the_server_and_the_person_know_and_what_stayed_here() {
     let [report] = &of_kind(&data_dir, &id, "report")[..] else { panic!("one report") };
     let body = &server.requests_to("complete")[0];
     let facts = ["outcome", "status", "bytes", "stdout_bytes", "stderr_bytes", "error_bytes"];
-    assert_eq!(only(&[report.clone()], &facts), [json!(["sent", "failed", body.size, 6, 8, 7])]);
+    assert_eq!(only(slice::from_ref(report), &facts), [json!(["sent", "failed", body.size, 6, 8, 7])]);
     let [end] = &of_kind(&data_dir, &id, "task")[..] else { panic!("one end") };
     let facts = ["status", "exit_code", "files_sent", "files_left_out", "stdout_bytes", "stderr_bytes", "error_bytes"];
-    assert_eq!(only(&[end.clone()], &facts), [json!(["failed", 3, 2, 2, 6, 8, 7])]);
+    assert_eq!(only(slice::from_ref(end), &facts), [json!(["failed", 3, 2, 2, 6, 8, 7])]);
     assert_eq!(end["duration_secs"], body.body["output"]["duration_secs"]);
 
     let all = lines(&data_dir);
