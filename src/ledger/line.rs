@@ -102,7 +102,7 @@ pub struct Transfer {
     /// The Server's id of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_id: Option<String>,
-    /// The how-manieth attempt to send this file it was, from 1. Lines of the same attempt tell of the same bytes.
+    /// Which attempt to send this file it was, from 1. Lines of the same attempt tell of the same bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u64>,
     /// When an attempt began whose end the agent didn't live to see.
