@@ -40,7 +40,7 @@ pub struct Found {
     pub name: String,
     /// Its bytes when it was found.
     pub size: u64,
-    identity: Option<(u64, u64)>,
+    identity: (u64, u64),
 }
 
 /// Files under `output/` go first, then by name: where not all can be delivered, these are.
@@ -257,8 +257,8 @@ impl Scan {
         } else {
             let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
             match Found::open_at(root, relative) {
-                Ok((_, metadata)) if !metadata.is_file() => self.left_out.leave_out(name, NOT_REGULAR),
-                Ok((_, metadata)) => best.push(Found::new(root, relative, name, &metadata)),
+                Ok(opened) if !opened.metadata.is_file() => self.left_out.leave_out(name, NOT_REGULAR),
+                Ok(opened) => best.push(Found::new(root, relative, name, &opened)),
                 Err(why) if why.kind() == io::ErrorKind::PermissionDenied => {
                     self.unreadable.push(Unreadable { path: relative.to_owned(), name });
                 }
@@ -278,50 +278,44 @@ pub const SYMBOLIC_LINK: &str = "a symbolic link";
 /// Why sockets, FIFOs and devices are left out.
 pub const NOT_REGULAR: &str = "not a regular file";
 
+/// A file, and what it is.
+struct Opened {
+    file: File,
+    metadata: Metadata,
+    identity: (u64, u64),
+}
+
 impl Found {
-    fn new(root: &Arc<Path>, relative: &Path, name: String, metadata: &Metadata) -> Self {
-        let root = Arc::clone(root);
-        Self { root, relative: relative.to_owned(), name, size: metadata.len(), identity: identity(metadata) }
+    fn new(root: &Arc<Path>, relative: &Path, name: String, opened: &Opened) -> Self {
+        let (size, identity) = (opened.metadata.len(), opened.identity);
+        Self { root: Arc::clone(root), relative: relative.to_owned(), name, size, identity }
     }
 
     /// A file that lies outside the workspace, where no container can change it.
     pub fn fetched(dir: &Path, file: &Path, name: &str) -> io::Result<Self> {
-        let (_, metadata) = Self::open_at(dir, file)?;
-        Ok(Self::new(&dir.into(), file, name.to_owned(), &metadata))
+        Ok(Self::new(&dir.into(), file, name.to_owned(), &Self::open_at(dir, file)?))
     }
 
     /// What was opened, not what the path may lead to now, says what it is.
-    fn open_at(root: &Path, relative: &Path) -> io::Result<(File, Metadata)> {
+    fn open_at(root: &Path, relative: &Path) -> io::Result<Opened> {
         let file = platform::open_beneath(root, relative)?;
-        let metadata = file.metadata()?;
-        Ok((file, metadata))
+        Ok(Opened { metadata: file.metadata()?, identity: platform::identity(&file)?, file })
     }
 
     /// Opens the file for sending and returns its size at that moment. The error is the reason for leaving it out.
     pub fn open(&self) -> Result<(File, u64), String> {
         let opened = Self::open_at(&self.root, &self.relative);
-        let (file, metadata) = opened.map_err(|error| format!("can't be read: {error}"))?;
-        if !metadata.is_file() || identity(&metadata) != self.identity {
+        let opened = opened.map_err(|error| format!("can't be read: {error}"))?;
+        if !opened.metadata.is_file() || opened.identity != self.identity {
             return Err("it was replaced by something else while it was looked at".to_owned());
         }
-        Ok((file, metadata.len()))
+        Ok((opened.file, opened.metadata.len()))
     }
 }
 
 /// Where a container's path lies in the workspace, if it is inside.
 fn below_workspace(target: &str) -> Option<&str> {
     target.strip_prefix(WORKSPACE)?.strip_prefix('/').filter(|rest| !rest.is_empty())
-}
-
-#[cfg(unix)]
-fn identity(metadata: &Metadata) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    Some((metadata.dev(), metadata.ino()))
-}
-
-#[cfg(not(unix))]
-fn identity(_metadata: &Metadata) -> Option<(u64, u64)> {
-    None
 }
 
 /// The path below the workspace, with `/` between its parts, spelled so that it can stand in a multipart header.
