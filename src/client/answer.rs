@@ -66,11 +66,11 @@ impl fmt::Display for ClientError {
 impl std::error::Error for ClientError {}
 
 impl ClientError {
-    /// The same error, with three dots in place of a secret.
+    /// The same error without a secret.
     pub(super) fn without(mut self, secret: &Secret) -> Self {
         if let Self::NotSent(text) | Self::Lost(text) | Self::Refused { message: text, .. } = &mut self {
             if !secret.expose().is_empty() && text.contains(secret.expose()) {
-                *text = text.replace(secret.expose(), "…");
+                *text = text.replace(secret.expose(), "[api_key]");
             }
         }
         self
