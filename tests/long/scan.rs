@@ -3,12 +3,13 @@
 use crate::support::agent::{Agent, Running};
 use crate::support::secs;
 use crate::support::server::{FakeServer, Status, TaskSpec};
+use crate::tally;
 use serde_json::json;
 use std::fs;
 use std::time::Duration;
 
 const FILES: usize = 100_000;
-/// What the scan may take (README, "Results").
+/// What the scan may take.
 const LIMIT: Duration = Duration::from_secs(10);
 const LIMIT_KIB: u64 = 16 * 1024;
 
@@ -33,6 +34,7 @@ fn a_hundred_thousand_files_are_looked_through_in_little_time_and_memory() {
     let before = peak_kib(&running);
     let id = server.submit(TaskSpec::script(script()));
     let task = server.wait_for(&id, Status::Completed, secs(300));
+    tally::wait_phase(&agent, &id, "settled");
     let record = agent.record(&id);
     let ended: jiff::Timestamp = record["ending"]["at"].as_str().and_then(|at| at.parse().ok()).expect("a time");
     let settled: jiff::Timestamp = record["settled_at"].as_str().and_then(|at| at.parse().ok()).expect("a time");
