@@ -5,8 +5,11 @@
 //! once. Nothing after it looks at the file or the environment again. Keys and defaults are those of README's
 //! "Configuration File Reference".
 
+mod container;
+mod docker_args;
 pub mod edit;
 mod exclude;
+mod gpu;
 mod reader;
 mod sections;
 
@@ -22,6 +25,8 @@ pub use exclude::Exclude;
 pub use reader::Problem;
 use reader::{Findings, Reader};
 use sections::{read_agent, read_executor, read_outputs, read_paths, read_server};
+
+use crate::docker::options::Options;
 
 /// Where the workspace stands in every container (PROTOCOL, "The container contract").
 pub const WORKSPACE: &str = "/workspace";
@@ -131,6 +136,19 @@ pub struct Executor {
     pub docker: String,
     /// After how many minutes without output a container is stopped, as written; 0 means never.
     pub idle_timeout_minutes: u64,
+    /// What the container may do and use.
+    pub options: Options,
+    /// What its environment has beside the agent's own variables.
+    pub env: Vec<Variable>,
+}
+
+/// A variable of a container's environment that stands in no command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: Secret,
 }
 
 impl Executor {

@@ -4,7 +4,9 @@
 //! taken from the text of an error: whether a container is absent is asked, not guessed.
 
 pub mod args;
+pub mod csv;
 mod history;
+pub mod options;
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -135,6 +137,14 @@ impl Docker {
     pub fn has_image(&self, image: &str) -> Result<bool, DockerError> {
         let done = self.ask(&["image", "inspect", "--format", "{{.Id}}", image], ASK)?;
         Ok(done.success)
+    }
+
+    /// Fetches an image from its registry; for `platform` where one is named. Takes up to `limit`.
+    pub fn pull(&self, image: &str, platform: Option<&str>, limit: Duration) -> Result<(), DockerError> {
+        let mut words = vec!["pull", "--quiet"];
+        words.extend(platform.into_iter().flat_map(|platform| ["--platform", platform]));
+        words.push(image);
+        self.command(&words, limit)
     }
 
     /// What the engine knows of the container with this name, or `None` if there is none.

@@ -2,12 +2,15 @@
 //!
 //! Runs in a thread of its own, since the engine may take long to answer and heartbeats may not wait for it (P5).
 
+mod pull;
+
 use std::io;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, Sender, select};
+use pull::Puller;
 
 use crate::config::Config;
 use crate::docker::{Docker, DockerError};
@@ -55,9 +58,10 @@ impl Monitor {
         let mut reported = None;
         let mut suspect = false;
         let mut housekeeping = Housekeeping::default();
+        let mut puller = Puller::new(self.docker.clone(), &self.config.executor);
         let mut next_cleaning = Instant::now();
         loop {
-            let state = self.look(suspect, &mut housekeeping);
+            let state = self.look(suspect.then_some(&mut puller), &mut housekeeping);
             if reported.as_ref() != Some(&state) {
                 if reports.send(state.clone()).is_err() {
                     return;
@@ -75,26 +79,28 @@ impl Monitor {
                     next_cleaning = Instant::now() + CLEANING;
                 }
             }
-            match suspicions.recv_timeout(INTERVAL) {
-                // Whatever was reported before doesn't hold any more.
-                Ok(Suspect) => (suspect, reported) = (true, None),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+            select! {
+                recv(suspicions) -> suspicion => match suspicion {
+                    // Whatever was reported before doesn't hold any more.
+                    Ok(Suspect) => (suspect, reported) = (true, None),
+                    Err(_) => return,
+                },
+                recv(puller.ends()) -> end => {
+                    let broken = |_| Err(DockerError::Unreachable("the pull broke off".to_owned()));
+                    puller.note_end(end.unwrap_or_else(broken));
+                }
+                default(INTERVAL) => {}
             }
         }
     }
 
-    fn look(&self, suspect: bool, housekeeping: &mut Housekeeping) -> Machine {
+    /// With a puller, also looks for the image.
+    fn look(&self, puller: Option<&mut Puller>, housekeeping: &mut Housekeeping) -> Machine {
         if let Err(error) = self.docker.engine_version() {
             return Machine::NotReady(error.to_string());
         }
-        if suspect {
-            let image = &self.config.executor.image;
-            match self.docker.has_image(image) {
-                Ok(true) => {}
-                Ok(false) => return Machine::NotReady(format!("the image `{image}` isn't on this machine")),
-                Err(error) => return Machine::NotReady(error.to_string()),
-            }
+        if let Some(Err(why)) = puller.map(Puller::check) {
+            return Machine::NotReady(why);
         }
         let room =
             check_mounts(&self.config).and_then(|()| housekeeping.make_room(&self.config, &self.docker, &self.store));

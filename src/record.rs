@@ -318,6 +318,19 @@ impl TaskFiles {
         ignore_missing(fs::remove_dir_all(self.fetched_dir()))
     }
 
+    /// The variables of the container's environment that stand in no command line, as docker's `--env-file` reads them.
+    pub fn env(&self) -> PathBuf {
+        self.dir.join("env")
+    }
+
+    /// Writes [`TaskFiles::env`], readable by its owner only. The names and values must be such as the file can hold.
+    pub fn save_env<'v>(&self, variables: impl IntoIterator<Item = (&'v str, &'v str)>) -> io::Result<()> {
+        let mut file = File::create(self.env())?;
+        platform::hide_file(&file)?;
+        let lines = variables.into_iter().map(|(name, value)| format!("{name}={value}\n"));
+        file.write_all(lines.collect::<String>().as_bytes())
+    }
+
     /// Writes the command that a person can run again by hand.
     pub fn save_command(&self, line: &str) -> io::Result<()> {
         let mut file = File::create(self.dir.join("command.sh"))?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use crate::config::{Config, Mount};
+use crate::config::Config;
 use crate::platform;
 use crate::protocol::Task;
 use crate::record::TaskKey;
@@ -177,15 +177,15 @@ pub fn check_mounts(config: &Config) -> Result<(), String> {
             }
             Err(error) => return Err(format!("the mount's host path `{host}` can't be used: {error}")),
         }
-        check_exposure(config, mount)?;
+        check_exposure(config, &mount.host)?;
     }
-    Ok(())
+    config.executor.options.raw.sources.iter().try_for_each(|source| check_exposure(config, source))
 }
 
 /// The configuration file holds the key, and the data_dir holds other tasks' files: neither may lie in a mount, and no
 /// mount in the data_dir.
-fn check_exposure(config: &Config, mount: &Mount) -> Result<(), String> {
-    let host = real(&mount.host);
+fn check_exposure(config: &Config, mounted: &Path) -> Result<(), String> {
+    let host = real(mounted);
     let (file, data_dir) = (real(&config.file), real(&config.paths.data_dir));
     let exposed = if file.starts_with(&host) {
         Some(("the configuration file", &config.file))
@@ -197,7 +197,7 @@ fn check_exposure(config: &Config, mount: &Mount) -> Result<(), String> {
     match exposed {
         Some((what, path)) => Err(format!(
             "the mount of `{}` would show {what} `{}` to every task; mount a folder that has no part of it",
-            mount.host.display(),
+            mounted.display(),
             path.display()
         )),
         None => Ok(()),
@@ -314,6 +314,16 @@ mod tests {
         }
         #[cfg(unix)]
         {
+            let raw = |host: &Path| {
+                let words = format!("docker_args = ['-v', '{}:/m']", host.display());
+                Config::parse(
+                    &dir.path().join("config.toml"),
+                    &format!("[server]\nbase_url='http://h'\n[executor]\n{words}"),
+                )
+            };
+            let wrong = check_mounts(&raw(&dir.path().join("data/..")).unwrap()).unwrap_err();
+            assert!(wrong.contains("would show"), "{wrong}");
+            check_mounts(&raw(&dir.path().join("other")).unwrap()).unwrap();
             std::os::unix::fs::symlink(dir.path(), dir.path().join("innocent")).unwrap();
             assert!(check_mounts(&config(dir.path(), "./innocent")).unwrap_err().contains("would show"));
         }

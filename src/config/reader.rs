@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+use super::Secret;
+
 /// One thing that is wrong with a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -84,6 +86,14 @@ pub struct Section<'r> {
     span: Option<Range<usize>>,
     known: Vec<&'static str>,
     problems: Vec<Problem>,
+}
+
+/// See [`Section::text_or_section`].
+pub enum TextOrSection<'r> {
+    /// A text.
+    Text(Located<String>),
+    /// A section.
+    Section(Section<'r>),
 }
 
 /// What a file's sections had to say.
@@ -221,10 +231,83 @@ impl<'r> Section<'r> {
         Some(Located { value: texts, span: value.span() })
     }
 
+    /// A number, as its digits: written as a number, whole or not, or as a text.
+    pub fn number_text(&mut self, key: &'static str) -> Option<Located<String>> {
+        let value = self.get(key)?;
+        let text = match value.get_ref() {
+            DeValue::String(text) => text.to_string(),
+            DeValue::Integer(number) if number.radix() == 10 => number.as_str().to_owned(),
+            DeValue::Float(number) => number.as_str().to_owned(),
+            other => {
+                self.refuse(key, value.span(), &format!("must be a number, not {}", a(other)));
+                return None;
+            }
+        };
+        Some(Located { value: text, span: value.span() })
+    }
+
+    /// A list of words, each a text or a whole number, or a single one.
+    pub fn words(&mut self, key: &'static str) -> Option<Located<Vec<String>>> {
+        let value = self.get(key)?;
+        let word = |value: &DeValue<'_>| match value {
+            DeValue::String(text) => Some(text.to_string()),
+            DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().to_owned()),
+            _ => None,
+        };
+        let words = match value.get_ref() {
+            DeValue::Array(items) => items.iter().map(|item| word(item.get_ref())).collect(),
+            single => word(single).map(|word| vec![word]),
+        };
+        if words.is_none() {
+            self.refuse(key, value.span(), "must be a list of texts or numbers, or one of them");
+        }
+        Some(Located { value: words?, span: value.span() })
+    }
+
+    /// The texts of the table `key`, whose names are free, each with its name. They may be secret: what is wrong is said
+    /// without them, and without names, since a value may have got there.
+    pub fn secrets(&mut self, key: &'static str) -> Vec<(Located<String>, Located<Secret>)> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let DeValue::Table(entries) = value.get_ref() else {
+            let name = self.full(key);
+            self.refuse(key, value.span(), &format!("must be a section, `[{name}]`, with a line for each variable"));
+            return Vec::new();
+        };
+        let mut secrets = Vec::new();
+        for (name, value) in entries.iter() {
+            let DeValue::String(text) = value.get_ref() else {
+                self.refuse(
+                    key,
+                    value.span(),
+                    "must hold nothing but texts in quotes, each with a name in front of it",
+                );
+                continue;
+            };
+            let name = Located { value: name.get_ref().to_string(), span: name.span() };
+            secrets.push((name, Located { value: Secret::new(text.to_string()), span: value.span() }));
+        }
+        secrets
+    }
+
+    /// What is written as a text or as a section.
+    pub fn text_or_section(&mut self, key: &'static str) -> Option<TextOrSection<'r>> {
+        Some(if matches!(self.get(key)?.get_ref(), DeValue::String(_)) {
+            TextOrSection::Text(self.string(key)?)
+        } else {
+            TextOrSection::Section(self.section(key))
+        })
+    }
+
     /// Notes that the value of `key` can't be used.
     pub fn refuse(&mut self, key: &str, span: Range<usize>, message: &str) {
         let name = self.full(key);
         self.problems.push(self.reader.problem(Some(span), format!("`{name}` {message}")));
+    }
+
+    /// Notes that the value of `key`, which the file has, can't be used.
+    pub fn refuse_written(&mut self, key: &str, message: &str) {
+        let span = self.entries.and_then(|entries| entries.get(key)).map(Spanned::span).unwrap_or_default();
+        self.refuse(key, span, message);
     }
 
     /// Notes that `key` has to be there and isn't; at the section's head if there is one.
@@ -312,44 +395,4 @@ fn distance(left: &str, right: &str) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Findings, Reader, distance};
-    use std::path::Path;
-
-    #[test]
-    fn everything_wrong_is_said_at_once_with_its_place() {
-        let text = "[a]\nnumber = \"two\"\nflag = 1\nlimt = 3\n  far = 99\n";
-        let reader = Reader::parse(Path::new("c.toml"), text).unwrap();
-        let mut findings = Findings::default();
-        let mut root = reader.root();
-        let mut section = root.section("a");
-        assert!(section.integer("number", 1..=9).is_none());
-        assert!(section.boolean("flag").is_none());
-        assert!(section.integer("limit", 1..=9).is_none());
-        assert!(section.integer("far", 1..=9).is_none());
-        section.finish(&mut findings);
-        root.finish(&mut findings);
-        let errors: Vec<String> = findings.errors.iter().map(ToString::to_string).collect();
-        assert_eq!(
-            errors,
-            [
-                "c.toml:2:10: `a.number` must be a whole number from 1 to 9, not a text",
-                "c.toml:3:8: `a.flag` must be true or false, not the number 1",
-                "c.toml:5:9: `a.far` must be a whole number from 1 to 9, not 99",
-            ]
-        );
-        let warnings: Vec<String> = findings.warnings.iter().map(ToString::to_string).collect();
-        assert_eq!(warnings, ["c.toml:4:1: `a.limt` is not a known key; did you mean `a.limit`?"]);
-    }
-
-    #[test]
-    fn text_that_is_no_toml_names_the_place() {
-        let problems = Reader::parse(Path::new("c.toml"), "[a]\nb = = 1\n").err().unwrap();
-        assert_eq!(problems[0].place, Some((2, 5)), "{problems:?}");
-    }
-
-    #[test]
-    fn distances() {
-        assert_eq!((distance("kitten", "sitting"), distance("", "ab"), distance("same", "same")), (3, 2, 0));
-    }
-}
+mod tests;

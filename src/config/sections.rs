@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
+use super::container::{read_env, read_options};
 use super::reader::{Findings, Located, Section};
 use super::{
     Agent, Credentials, Exclude, Executor, Mount, Outputs, Paths, Program, Secret, Server, WORKSPACE, clean_base_url,
@@ -92,6 +93,8 @@ pub(super) fn read_executor(mut section: Section<'_>, file: &Path, findings: &mu
     }
     let working_dir = working_dir.map_or_else(|| WORKSPACE.to_owned(), |dir| dir.value);
     let program = read_program(&mut section, &working_dir);
+    let options = read_options(&mut section, findings);
+    let env = read_env(&mut section);
     section.finish(findings);
     Some(Executor {
         program: program?,
@@ -102,6 +105,8 @@ pub(super) fn read_executor(mut section: Section<'_>, file: &Path, findings: &mu
         working_dir,
         docker,
         idle_timeout_minutes,
+        options,
+        env,
     })
 }
 
@@ -278,7 +283,8 @@ fn is_image_name(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/:@+".contains(&byte))
 }
 
-fn is_memory_limit(text: &str) -> bool {
+/// What docker takes for an amount of memory.
+pub(super) fn is_memory_limit(text: &str) -> bool {
     let digits = text.trim_end_matches(|c: char| "bkmgBKMG".contains(c));
     text.len() - digits.len() <= 1 && !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
+use super::csv;
+use super::options::Options;
 use crate::logging::is_shown;
 
 /// A bind mount.
@@ -31,6 +33,10 @@ pub struct RunSpec {
     pub working_dir: String,
     /// Variables of its environment. They are logged: nothing secret goes in here.
     pub env: Vec<(&'static str, String)>,
+    /// A file with more of them, which may be secret.
+    pub env_file: Option<PathBuf>,
+    /// What it may do and use.
+    pub options: Options,
     /// docker's `-m`.
     pub memory_limit: Option<String>,
     /// What replaces the image's ENTRYPOINT.
@@ -75,12 +81,18 @@ impl RunSpec {
         for (key, value) in &self.env {
             words.extend(["-e".to_owned(), format!("{key}={value}")]);
         }
+        if let Some(file) = &self.env_file {
+            words.extend(["--env-file".to_owned(), text(file)]);
+        }
+        let targets: Vec<&str> = self.binds.iter().map(|bind| bind.target.as_str()).collect();
+        words.extend(self.options.words(&targets));
         if let Some(limit) = &self.memory_limit {
             words.extend(["-m".to_owned(), limit.clone()]);
         }
         if let Some(entrypoint) = &self.entrypoint {
             words.extend(["--entrypoint".to_owned(), entrypoint.clone()]);
         }
+        words.extend(self.options.raw.words.iter().cloned());
         words.push(self.image.clone());
         words.extend(self.args.iter().cloned());
         words
@@ -128,21 +140,13 @@ pub fn shell_line<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
     format!(r#"eval "$(printf '{spelled}')""#)
 }
 
-/// docker reads the value of `--mount` as one line of CSV (RFC 4180): fields with commas or quotes are quoted.
 fn mount_value(bind: &Bind) -> String {
     let mut fields =
         vec!["type=bind".to_owned(), format!("source={}", text(&bind.source)), format!("target={}", bind.target)];
     if bind.readonly {
         fields.push("readonly".to_owned());
     }
-    let quoted: Vec<String> = fields
-        .into_iter()
-        .map(|field| {
-            let plain = !field.contains([',', '"', '\n', '\r']) && !field.starts_with(' ');
-            if plain { field } else { format!("\"{}\"", field.replace('"', "\"\"")) }
-        })
-        .collect();
-    quoted.join(",")
+    csv::line(fields.iter().map(String::as_str))
 }
 
 /// Paths were checked to be UTF-8 when the configuration was read.
@@ -153,6 +157,7 @@ fn text(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Bind, RunSpec};
+    use crate::docker::options::{Isolation, Options, Pull, RawWords};
 
     fn spec() -> RunSpec {
         RunSpec {
@@ -165,6 +170,8 @@ mod tests {
             ],
             working_dir: "/workspace".to_owned(),
             env: vec![("TASK_ID", "t1".to_owned()), ("TIMEOUT", "60".to_owned())],
+            env_file: None,
+            options: Options::default(),
             memory_limit: Some("4g".to_owned()),
             entrypoint: Some("/bin/sh".to_owned()),
             image: "img:1".to_owned(),
@@ -172,7 +179,37 @@ mod tests {
         }
     }
 
-    const COMMON: [&str; 23] = [
+    /// Every option that there is, with the strictest level.
+    fn full_spec() -> RunSpec {
+        let options = Options {
+            isolation: Isolation::Strict,
+            network: Some("none".to_owned()),
+            cpus: Some("1.5".to_owned()),
+            pids_limit: Some(99),
+            shm_size: Some("1g".to_owned()),
+            user: Some("1000:100".to_owned()),
+            gpus: Some("all".to_owned()),
+            devices: vec!["/dev/kfd".to_owned()],
+            host_access: true,
+            pull: Some(Pull::Always),
+            raw: RawWords { words: ["--hostname", "a b"].map(str::to_owned).to_vec(), ..RawWords::default() },
+        };
+        RunSpec { env_file: Some("/d/tasks/t1/env".into()), options, ..spec() }
+    }
+
+    /// What ties an executed container to its task.
+    const TIES: &[&str] = &[
+        "--name",
+        "open-aaas-task-t1",
+        "--cidfile",
+        "/d/tasks/t1/cid",
+        "--label",
+        "open-aaas.task=t1",
+        "--label",
+        "open-aaas.instance=abc",
+    ];
+
+    const FIRST: &[&str] = &[
         "--sig-proxy=false",
         "--log-driver",
         "json-file",
@@ -190,38 +227,72 @@ mod tests {
         "TASK_ID=t1",
         "-e",
         "TIMEOUT=60",
-        "-m",
-        "4g",
-        "--entrypoint",
-        "/bin/sh",
-        "img:1",
-        "-c",
     ];
+
+    const STANDARD: &[&str] = &[
+        "--security-opt",
+        "no-new-privileges",
+        "--cap-drop",
+        "NET_RAW",
+        "--cap-drop",
+        "MKNOD",
+        "--pids-limit",
+        "4096",
+    ];
+
+    const FULL: &[&str] = &[
+        "--env-file",
+        "/d/tasks/t1/env",
+        "--security-opt",
+        "no-new-privileges",
+        "--cap-drop",
+        "ALL",
+        "--read-only",
+        "--tmpfs",
+        "/tmp",
+        "--pids-limit",
+        "99",
+        "--network",
+        "none",
+        "--cpus",
+        "1.5",
+        "--shm-size",
+        "1g",
+        "--user",
+        "1000:100",
+        "--gpus",
+        "all",
+        "--device",
+        "/dev/kfd",
+        "--add-host",
+        "host.docker.internal:host-gateway",
+        "--pull",
+        "always",
+    ];
+
+    const LAST: &[&str] = &["-m", "4g", "--entrypoint", "/bin/sh"];
+    const COMMAND: &[&str] = &["img:1", "-c", "echo 'hi'\necho \"$HOME\"\n"];
 
     #[test]
     fn the_executed_words() {
-        let mut expected = vec![
-            "run",
-            "--name",
-            "open-aaas-task-t1",
-            "--cidfile",
-            "/d/tasks/t1/cid",
-            "--label",
-            "open-aaas.task=t1",
-            "--label",
-            "open-aaas.instance=abc",
-        ];
-        expected.extend(COMMON);
-        expected.push("echo 'hi'\necho \"$HOME\"\n");
-        assert_eq!(spec().executed(), expected);
+        assert_eq!(spec().executed(), [&["run"], TIES, FIRST, STANDARD, LAST, COMMAND].concat());
+        let with_all = [&["run"], TIES, FIRST, FULL, LAST, &["--hostname", "a b"], COMMAND].concat();
+        assert_eq!(full_spec().executed(), with_all);
     }
 
     #[test]
     fn the_pasteable_words_are_the_same_but_for_what_ties_them_to_the_task() {
-        let mut expected = vec!["run", "--rm"];
-        expected.extend(COMMON);
-        expected.push("echo 'hi'\necho \"$HOME\"\n");
-        assert_eq!(spec().pasteable(), expected);
+        assert_eq!(spec().pasteable(), [&["run", "--rm"], FIRST, STANDARD, LAST, COMMAND].concat());
+        let with_all = [&["run", "--rm"], FIRST, FULL, LAST, &["--hostname", "a b"], COMMAND].concat();
+        assert_eq!(full_spec().pasteable(), with_all);
+    }
+
+    #[test]
+    fn without_a_level_docker_has_its_defaults() {
+        let options = Options { isolation: Isolation::None, ..Options::default() };
+        let spec = RunSpec { options, ..spec() };
+        assert_eq!(spec.executed(), [&["run"], TIES, FIRST, LAST, COMMAND].concat());
+        assert_eq!(spec.pasteable(), [&["run", "--rm"], FIRST, LAST, COMMAND].concat());
     }
 
     #[cfg(unix)]

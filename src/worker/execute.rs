@@ -306,6 +306,11 @@ impl Run<'_> {
         let pasteable = spec.pasteable();
         let line = shell_line([docker.as_str()].into_iter().chain(pasteable.iter().map(String::as_str)));
         let local = |error: std::io::Error| Halt::later(format!("the container can't be started: {error}"));
+        if spec.env_file.is_some() {
+            let env = &self.shop.config.executor.env;
+            let variables = env.iter().map(|variable| (variable.name.as_str(), variable.value.expose()));
+            self.files.save_env(variables).map_err(local)?;
+        }
         self.files.save_command(&line).map_err(local)?;
         log::info!("task {}: {line}", self.key());
         let args: Vec<_> = spec.executed().into_iter().map(Into::into).collect();
@@ -534,6 +539,8 @@ impl Run<'_> {
             binds,
             working_dir: executor.working_dir.clone(),
             env: vec![("TASK_ID", key), ("TIMEOUT", timeout.to_string())],
+            env_file: (!executor.env.is_empty()).then(|| self.files.env()),
+            options: executor.options.clone(),
             memory_limit: executor.memory_limit.clone(),
             entrypoint,
             image: executor.image.clone(),

@@ -1,0 +1,73 @@
+//! One line of CSV (RFC 4180): that is how docker reads the values of `--mount` and `--gpus`.
+
+/// The fields as one line. Those that hold a comma, a quote or a line break are quoted.
+pub fn line<'f>(fields: impl IntoIterator<Item = &'f str>) -> String {
+    let quoted = fields.into_iter().map(|field| {
+        let is_plain = !field.contains([',', '"', '\n', '\r']) && !field.starts_with(' ');
+        if is_plain { field.to_owned() } else { format!("\"{}\"", field.replace('"', "\"\"")) }
+    });
+    quoted.collect::<Vec<_>>().join(",")
+}
+
+/// The fields of a line, or `None` where docker would refuse it, or would not read it to its end: a quote that isn't
+/// closed or stands within a field without being doubled, and a line break.
+pub fn fields(line: &str) -> Option<Vec<String>> {
+    if line.is_empty() || line.contains(['\n', '\r']) {
+        return None;
+    }
+    let mut fields = Vec::new();
+    let mut rest = line;
+    loop {
+        let field;
+        if let Some(quoted) = rest.strip_prefix('"') {
+            let end = closing_quote(quoted)?;
+            field = quoted[..end].replace("\"\"", "\"");
+            rest = &quoted[end + 1..];
+        } else {
+            let end = rest.find(',').unwrap_or(rest.len());
+            field = rest[..end].to_owned();
+            if field.contains('"') {
+                return None;
+            }
+            rest = &rest[end..];
+        }
+        fields.push(field);
+        if rest.is_empty() {
+            return Some(fields);
+        }
+        rest = rest.strip_prefix(',')?;
+    }
+}
+
+/// Where a quoted field ends: at the first quote that isn't one of two.
+fn closing_quote(text: &str) -> Option<usize> {
+    let mut from = 0;
+    loop {
+        let at = from + text[from..].find('"')?;
+        if !text[at + 1..].starts_with('"') {
+            return Some(at);
+        }
+        from = at + 2;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{fields, line};
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for written in [&["a"][..], &["a", "b=c d"], &["", ""], &["x,y", "\"", "\"a\"\"", " b"], &["ü", ","]] {
+            let read = fields(&line(written.iter().copied())).unwrap();
+            assert_eq!(read, written, "{}", line(written.iter().copied()));
+        }
+        assert_eq!(line(["device=0,1", "x"]), "\"device=0,1\",x");
+    }
+
+    #[test]
+    fn what_docker_would_not_read_as_a_whole_is_none() {
+        for wrong in ["", "a\"b", "\"a", "\"a\"b", "\"a\"\"", "a\nb", "a\r", "\"a\nb\""] {
+            assert_eq!(fields(wrong), None, "{wrong:?}");
+        }
+    }
+}
