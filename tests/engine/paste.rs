@@ -132,3 +132,27 @@ fn it_can_be_pasted_while_the_task_itself_runs() {
     assert_eq!(server.output(&id, "output/second").text(), "me\n");
     assert_eq!(containers_of(&agent.workspace(&id)), "");
 }
+
+#[test]
+fn a_strict_container_with_an_environment_can_be_pasted() {
+    let config = "[executor]
+        isolation = 'strict'
+        user = '1000'
+        network = 'none'
+        docker_args = ['--hostname', 'a-lab', '--ulimit', 'nofile=512']
+        [executor.env]
+        TOKEN = \"  it's \\\"quoted\\\" $HOME #  \"
+        EMPTY = ''";
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().folder_name("an agent's, $HOME").config(config).build();
+    let script = "cd /workspace/output; env | sort > env; id -u > id; hostname > hostname; ulimit -n > files
+        grep -E 'Cap|NoNew' /proc/self/status > rights; touch /new 2> readonly || echo done";
+    let id = server.submit(TaskSpec::script(script));
+    let running = agent.start();
+    let task = server.wait_for(&id, Status::Completed, secs(60));
+    assert_eq!(task.stdout(), "done\n");
+    assert!(server.output(&id, "output/env").text().contains("TOKEN=  it's \"quoted\" $HOME #  \n"));
+    let line = logged_command(&running, &id);
+    assert!(line.contains("--env-file") && !line.contains("quoted"), "{line}");
+    assert_pasting_repeats(&server, &agent, &running, &id);
+}

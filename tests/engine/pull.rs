@@ -1,0 +1,157 @@
+//! `executor.pull`: who fetches the image, and what the agent does after a registry's outage.
+//!
+//! There is no registry: a script stands in for the client and lets an image appear where docker would have fetched it.
+
+use crate::support::agent::{Agent, Running};
+use crate::support::docker::{docker, docker_if_there, test_image, wait_until};
+use crate::support::secs;
+use crate::support::server::{FakeServer, Status, TaskSpec};
+use std::fs;
+
+/// A name for the test image that nobody else has, at a registry where nobody listens. It goes with the test.
+struct Tag(String);
+
+impl Tag {
+    fn of(server: &FakeServer) -> Self {
+        Self(format!("localhost:1/agent-core-pull-{}:1", server.task_prefix()))
+    }
+}
+
+impl Drop for Tag {
+    fn drop(&mut self) {
+        docker_if_there(&["image", "rm", &self.0]);
+    }
+}
+
+/// A docker client that writes down its verbs, and pulls as `pull` says; it can use `$here`, a folder of its own.
+/// Where the file `up` lies there, the registry has nothing new for `docker run`.
+fn agent_with(server: &FakeServer, image: &Tag, key: &str, pull: &str) -> Agent {
+    let config = format!("[executor]\nimage = '{}'\n{key}", image.0);
+    let agent = Agent::builder(server).with_engine().config(&config).build();
+    let body = format!(
+        r#"echo "$1" >> "$here/verbs"
+if [ "$1" = pull ]; then
+    echo "$*" > "$here/pulled"
+    {pull}
+fi
+if [ -e "$here/up" ]; then
+    for word; do
+        shift
+        if [ "$word" = always ]; then word=never; fi
+        set -- "$@" "$word"
+    done
+fi
+exec docker "$@""#
+    );
+    let script = agent.path("stand-in/docker");
+    let here = script.parent().expect("it lies in a folder").display();
+    agent.write_script("stand-in/docker", &format!("#!/bin/sh\nhere='{here}'\n{body}\n"));
+    agent.change_config(&format!("[executor]\ndocker = {:?}", script.to_string_lossy()));
+    agent
+}
+
+/// How often the client was asked for this.
+fn times(agent: &Agent, verb: &str) -> usize {
+    let verbs = fs::read_to_string(agent.path("stand-in/verbs")).unwrap_or_default();
+    verbs.lines().filter(|line| *line == verb).count()
+}
+
+/// Lets one task fail for want of the image, and waits until the agent has begun to pull it.
+fn fail_one(server: &FakeServer, agent: &Agent) -> Running {
+    let first = server.submit(TaskSpec::script("echo hi"));
+    let running = agent.start();
+    let task = server.wait_for(&first, Status::Failed, secs(60));
+    assert!(task.error_message.unwrap().contains("connection refused"));
+    running
+}
+
+/// Waits until the engine was looked at twice more.
+fn wait_two_looks(agent: &Agent) {
+    let before = times(agent, "version");
+    wait_until("two looks at the engine", secs(40), || times(agent, "version") >= before + 2);
+}
+
+#[test]
+fn never_asks_no_registry() {
+    let server = FakeServer::start();
+    let image = Tag::of(&server);
+    let agent = agent_with(&server, &image, "pull = 'never'", "exit 1");
+    let id = server.submit(TaskSpec::script("echo hi"));
+    let mut running = agent.start();
+    let message = server.wait_for(&id, Status::Failed, secs(60)).error_message.unwrap();
+    assert!(message.contains(&image.0) && message.contains("docker build -t"), "{message}");
+    assert!(!message.contains("connection refused"), "{message}");
+    running.wait_log("isn't on this machine", secs(20));
+    wait_two_looks(&agent);
+    assert_eq!(times(&agent, "pull"), 0);
+    docker(&["tag", test_image(), &image.0]);
+    let id = server.submit(TaskSpec::script("echo hi"));
+    server.wait_for(&id, Status::Completed, secs(60));
+}
+
+#[test]
+fn without_the_key_the_agent_pulls_nothing() {
+    let server = FakeServer::start();
+    let image = Tag::of(&server);
+    let agent = agent_with(&server, &image, "", "exit 1");
+    let _running = fail_one(&server, &agent);
+    wait_two_looks(&agent);
+    assert_eq!(times(&agent, "pull"), 0);
+}
+
+#[test]
+fn a_missing_image_is_pulled_while_the_engine_is_watched() {
+    let server = FakeServer::start();
+    let image = Tag::of(&server);
+    // A pull that takes its time.
+    let pull =
+        format!("until [ -e \"$here/go\" ]; do sleep 0.1; done; docker tag {} {}; exit $?", test_image(), image.0);
+    let key = "pull = 'missing'\ndocker_args = ['--platform=linux/amd64']";
+    let agent = agent_with(&server, &image, key, &pull);
+    let mut running = fail_one(&server, &agent);
+    wait_until("the pull", secs(20), || times(&agent, "pull") == 1);
+    let second = server.submit(TaskSpec::script("echo hi"));
+    wait_two_looks(&agent);
+    assert_eq!((server.task(&second).accepted_count, times(&agent, "pull")), (0, 1));
+    let words = fs::read_to_string(agent.path("stand-in/pulled")).unwrap();
+    assert_eq!(words, format!("pull --quiet --platform linux/amd64 {}\n", image.0));
+    agent.write("stand-in/go", "");
+    // The end of the pull is noticed at once, not at the next look.
+    running.wait_log("tasks are accepted", secs(8));
+    assert_eq!(server.wait_for(&second, Status::Completed, secs(60)).stdout(), "hi\n");
+    assert_eq!(times(&agent, "pull"), 1);
+    assert_eq!(running.log().matches("was pulled").count(), 1);
+}
+
+#[test]
+fn a_pull_that_fails_is_said_once_and_not_tried_again_at_once() {
+    let server = FakeServer::start();
+    let image = Tag::of(&server);
+    let agent = agent_with(&server, &image, "pull = 'missing'", "echo 'no such registry' >&2; exit 1");
+    let mut running = fail_one(&server, &agent);
+    running.wait_log("can't be pulled: docker: no such registry; trying again in 5 minutes", secs(20));
+    let second = server.submit(TaskSpec::script("echo hi"));
+    wait_two_looks(&agent);
+    assert_eq!((server.task(&second).accepted_count, times(&agent, "pull")), (0, 1));
+    assert_eq!(running.log().matches("no such registry").count(), 1);
+    // Whoever brings the image by hand needn't wait for the next pull.
+    docker(&["tag", test_image(), &image.0]);
+    server.wait_for(&second, Status::Completed, secs(60));
+}
+
+#[test]
+fn always_takes_no_task_before_a_pull_has_come_through() {
+    let server = FakeServer::start();
+    let image = Tag::of(&server);
+    let pull = "until [ -e \"$here/up\" ]; do sleep 0.1; done; exit 0";
+    let agent = agent_with(&server, &image, "pull = 'always'", pull);
+    docker(&["tag", test_image(), &image.0]);
+    let _running = fail_one(&server, &agent);
+    let second = server.submit(TaskSpec::script("echo hi"));
+    wait_until("the pull", secs(20), || times(&agent, "pull") == 1);
+    wait_two_looks(&agent);
+    assert_eq!(server.task(&second).accepted_count, 0, "the image is here, but `docker run` would fail again");
+    agent.write("stand-in/up", "");
+    server.wait_for(&second, Status::Completed, secs(60));
+    assert_eq!(times(&agent, "pull"), 1);
+}
