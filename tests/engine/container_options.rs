@@ -16,9 +16,9 @@ fn seen(config: &str, script: &str) -> (String, Value) {
     let _running = agent.start();
     wait_container_state(&id, "running", secs(60));
     let inspected = docker(&["inspect", "--format", "{{json .HostConfig}}", &container_name(&id)]);
-    fs::write(agent.workspace(&id).join("go"), "").unwrap();
+    fs::write(agent.workspace(&id).join("go"), "").expect("let it go on");
     let task = server.wait_for(&id, Status::Completed, secs(60));
-    (task.stdout().to_owned(), serde_json::from_str(&inspected).unwrap())
+    (task.stdout().to_owned(), serde_json::from_str(&inspected).expect("what docker inspect prints"))
 }
 
 #[test]

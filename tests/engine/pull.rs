@@ -61,7 +61,7 @@ fn fail_one(server: &FakeServer, agent: &Agent) -> Running {
     let first = server.submit(TaskSpec::script("echo hi"));
     let running = agent.start();
     let task = server.wait_for(&first, Status::Failed, secs(60));
-    assert!(task.error_message.unwrap().contains("connection refused"));
+    assert!(task.error_message.expect("a reason").contains("connection refused"));
     running
 }
 
