@@ -140,11 +140,9 @@ fn check(name: &str, value: &str, raw: &mut RawWords) -> Result<(), String> {
         "label" if value.trim_start().starts_with("open-aaas.") => {
             Err("labels that begin with `open-aaas.` are the agent's own".to_owned())
         }
-        "env-file" if !Path::new(value).is_absolute() => Err(must_be_absolute("its file")),
+        "env-file" if !is_absolute(value) => Err(must_be_absolute("its file")),
         "security-opt" => match value.split_once(['=', ':']) {
-            Some(("seccomp", profile))
-                if !["unconfined", "builtin"].contains(&profile) && !Path::new(profile).is_absolute() =>
-            {
+            Some(("seccomp", profile)) if !["unconfined", "builtin"].contains(&profile) && !is_absolute(profile) => {
                 Err(must_be_absolute("its profile"))
             }
             _ => Ok(()),
@@ -264,11 +262,16 @@ fn note_target(target: &str, mounted: Mounted, raw: &mut RawWords) -> Result<(),
 }
 
 fn note_source(source: &str, raw: &mut RawWords) -> Result<(), String> {
-    if !Path::new(source).is_absolute() {
+    if !is_absolute(source) {
         return Err(must_be_absolute("its path of this machine"));
     }
     raw.sources.push(PathBuf::from(source));
     Ok(())
+}
+
+/// Also on Windows, docker takes paths that begin with a slash.
+fn is_absolute(path: &str) -> bool {
+    path.starts_with('/') || Path::new(path).is_absolute()
 }
 
 /// docker would look in its working directory, which is another one where the command is pasted.

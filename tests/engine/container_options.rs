@@ -18,7 +18,7 @@ fn seen(config: &str, script: &str) -> (String, Value) {
     let inspected = docker(&["inspect", "--format", "{{json .HostConfig}}", &container_name(&id)]);
     fs::write(agent.workspace(&id).join("go"), "").expect("let it go on");
     let task = server.wait_for(&id, Status::Completed, secs(60));
-    (task.stdout().to_owned(), serde_json::from_str(&inspected).expect("what docker inspect prints"))
+    (task.stdout().to_owned(), serde_json::from_str(&inspected).expect("JSON"))
 }
 
 #[test]

@@ -206,6 +206,23 @@ fn what_root_has_left_in_a_workspace_goes_when_its_time_is_over() {
 }
 
 #[test]
+fn what_a_strict_container_has_closed_is_delivered_and_goes_when_its_time_is_over() {
+    let server = FakeServer::start();
+    let user = User::new(&server);
+    user.0.agent.change_config("[executor]\nisolation = 'strict'");
+    let mut running = user.start();
+    let id = user.complete(&server, closed_leftovers());
+    assert_eq!(server.output(&id, "output/deep/er/file").bytes, b"1\n");
+    assert_eq!(server.output(&id, "beside").bytes, b"2\n");
+    assert_eq!(server.task(&id).output.get("left_out"), None);
+    running.kill9();
+    user.make_old(&id);
+    let mut running = user.start();
+    running.wait_log(&format!("task {id}: removed"), secs(60));
+    assert!(!user.0.agent.workspace(&id).exists() && !user.0.agent.task_file(&id, "").exists());
+}
+
+#[test]
 fn where_the_image_can_not_remove_it_the_command_that_does_is_said_once() {
     let server = FakeServer::start();
     let image = EmptyImage::new(&server);
