@@ -86,6 +86,34 @@ fn another_agents_container_of_the_same_name_is_waited_for() {
 }
 
 #[test]
+fn tasks_of_two_servers_with_one_id_run_one_after_the_other_and_neither_stops_the_others() {
+    let servers = [(); 2].map(|()| FakeServer::start());
+    let [one, two] = servers.each_ref().map(|server| tally::agent(server).build());
+    let id = format!("{}-same", servers[0].task_prefix());
+    let task = || tally::waiting_task("echo result > output/r").id(&id);
+    servers[0].submit(task());
+    let _one_running = one.start();
+    tally::wait_begun(&one, &id);
+    let container = docker::container_name(&id);
+    let first = docker::docker(&["inspect", "--format", "{{.Id}}", &container]);
+
+    servers[1].submit(task());
+    let mut two_running = two.start();
+    let held = format!("is held by another agent's container (instance {})", one.instance().expect("an id"));
+    two_running.wait_log(&held, secs(20));
+    // Its own task is cancelled, and the container of that name is the other's.
+    servers[1].cancel(&id);
+    servers[1].wait_for(&id, Status::Cancelled, secs(30));
+    let still = docker::docker(&["inspect", "--format", "{{.Id}} {{.State.Status}}", &container]);
+    assert_eq!(still, format!("{first} running"));
+
+    tally::release(&one, &id);
+    tally::wait_done_once(&servers[0], &one, &id);
+    assert_eq!(servers[0].output(&id, "output/r").bytes, b"result\n");
+    assert_eq!((tally::times_begun(&two, &id), servers[1].outputs(&id).len()), (0, 0));
+}
+
+#[test]
 fn a_second_run_on_one_data_folder_is_refused_and_disturbs_nothing() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
