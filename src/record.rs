@@ -143,7 +143,7 @@ pub struct Record {
 pub struct Fetched {
     /// The name on the Server.
     pub file: String,
-    /// Its number among [`TaskFiles::fetched`].
+    /// Its number, and its file name in [`TaskFiles::fetched_dir`].
     pub number: usize,
 }
 
