@@ -156,7 +156,10 @@ fn check_ledger(scene: &Scene, due: &Due) {
     if phase(&data_dir, &scene.task).is_some() {
         let ends = ledger::lines(&data_dir).into_iter().filter(|line| line["kind"] == "task");
         let ends: Vec<Value> = ends.map(|line| line["status"].clone()).collect();
-        assert!(!ends.is_empty() && ends.iter().all(|end| *end == due.status.as_str()), "ends of the task: {ends:?}");
+        assert!(!ends.is_empty(), "the ledger has no end of the task");
+        // What happened to a task before its `accept` came is not known here: what the container did is written down.
+        let known = due.reports == 0 || ends.iter().all(|end| *end == due.status.as_str());
+        assert!(known, "ends of the task: {ends:?}");
     }
 }
 
