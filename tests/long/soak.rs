@@ -95,8 +95,10 @@ fn work_off(server: &FakeServer, tasks: &mut Vec<String>, until: usize) {
 /// What the agent takes up at a moment when it has nothing to do.
 struct Look {
     tasks: usize,
-    /// Memory of its own, not that of mapped files.
+    /// Memory in all (RSS), as `ps` shows it.
     kib: u64,
+    /// What of it is its own, not that of mapped files: what a leak adds to.
+    own_kib: u64,
     open_files: usize,
     threads: usize,
     /// In data_dir, without what is kept of settled tasks.
@@ -108,7 +110,8 @@ struct Look {
 }
 
 impl Look {
-    const HEAD: &str = "tasks  memory KiB  open files  threads  other files  other bytes  kept files  kept bytes/task";
+    const HEAD: &str =
+        "tasks  memory KiB  own KiB  open files  threads  other files  other bytes  kept files  kept bytes/task";
 
     fn at(server: &FakeServer, agent: &Agent, running: &Running, tasks: usize) -> Self {
         // The last report is followed by the record's last phase; idle polls show that this is over, and what the
@@ -137,7 +140,8 @@ impl Look {
         }
         Self {
             tasks,
-            kib: resident_kib(&process),
+            kib: memory_kib(&process, "VmRSS:"),
+            own_kib: memory_kib(&process, "RssAnon:"),
             open_files: least("fd"),
             threads: least("task"),
             other_files: other.0,
@@ -149,10 +153,12 @@ impl Look {
 
     fn expect_no_more_than(&self, before: &Self) {
         let twentieth = |number: u64| number + number / 20;
-        // 5 % of an agent's small memory is a handful of pages that the allocator may or may not give back; what leaks
-        // a little with every task leaks more than 256 KiB with hundreds.
-        let allowed = twentieth(before.kib).max(before.kib + 256);
-        assert!(self.kib <= allowed, "memory grew from {} KiB to {} KiB", before.kib, self.kib);
+        let (were, are) = (before.kib, self.kib);
+        assert!(are <= twentieth(were), "memory grew from {were} KiB to {are} KiB");
+        // 5 % of its own part is a handful of pages that the allocator may or may not give back; what leaks a little
+        // with every task leaks more than 256 KiB with hundreds.
+        let (were, are) = (before.own_kib, self.own_kib);
+        assert!(are <= twentieth(were).max(were + 256), "the agent's own memory grew from {were} KiB to {are} KiB");
         // 5 % of these is less than one.
         assert!(self.threads <= before.threads, "threads grew from {} to {}", before.threads, self.threads);
         // A connection to the Server is kept or isn't.
@@ -168,18 +174,19 @@ impl Look {
 impl fmt::Display for Look {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let per_task = self.kept_bytes / self.tasks as u64;
-        let Self { tasks, kib, open_files, threads, other_files, other_bytes, kept_files, .. } = self;
+        let Self { tasks, kib, own_kib, open_files, threads, other_files, other_bytes, kept_files, .. } = self;
         write!(
             f,
-            "{tasks:5}  {kib:10}  {open_files:10}  {threads:7}  {other_files:11}  {other_bytes:11}  {kept_files:10}  \
+            "{tasks:5}  {kib:10}  {own_kib:7}  {open_files:10}  {threads:7}  {other_files:11}  {other_bytes:11}  {kept_files:10}  \
              {per_task:15}"
         )
     }
 }
 
-fn resident_kib(process: &str) -> u64 {
+/// A line of `/proc/PID/status`.
+fn memory_kib(process: &str, name: &str) -> u64 {
     let status = fs::read_to_string(format!("{process}/status")).expect("read the process's status");
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a line RssAnon");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no line {name}"));
     line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
 }
 
