@@ -42,7 +42,9 @@ pub enum Command {
     /// Work on tasks in the background, with the log in {data_dir}/agent.log
     RunDetached,
     /// Stop the agent that runs on this configuration's data_dir
-    Stop,
+    #[command(after_help = "Without an option containers go on running, \
+        and the next start follows them to their end.")]
+    Stop(StopArgs),
     /// Show the configuration and whether the agent runs
     Status,
     /// Show what came to this machine and what left it, file by file
@@ -81,6 +83,19 @@ pub struct RunArgs {
     /// Started by run-detached
     #[arg(long, hide = true)]
     pub detached: bool,
+}
+
+/// Options of `stop`.
+#[derive(Debug, Args)]
+pub struct StopArgs {
+    /// Let it accept nothing new and end when all that is here is delivered,
+    /// and wait for that (before a reboot or an upgrade)
+    #[arg(long, conflicts_with = "abort")]
+    pub drain: bool,
+
+    /// Also stop the containers, and report their tasks as failed
+    #[arg(long)]
+    pub abort: bool,
 }
 
 /// Options of `ledger`.

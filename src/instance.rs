@@ -17,6 +17,7 @@ use crate::rights;
 pub struct Instance {
     _lock: FileLock,
     pid_file: PathBuf,
+    drain_file: PathBuf,
     id: String,
 }
 
@@ -68,13 +69,18 @@ impl Instance {
         let lock =
             lock_soon(file).map_err(at(&lock_path))?.map_err(|mut held| InstanceError::Running(read_pid(&mut held)))?;
         let pid_file = data_dir.join("agent.pid");
+        match fs::remove_file(drain_file(data_dir)) {
+            // What an earlier agent was asked for; it names that one's pid, which ours may be again.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&drain_file(data_dir))(error)),
+            _ => {}
+        }
         let noted = write_pid(lock.file()).and_then(|()| fs::write(&pid_file, format!("{}\n", std::process::id())));
         if let Err(error) = noted {
             // On a full disk there may be results to deliver all the same.
             log::warn!("the pid can't be written down, so `stop` and `status` may not find this agent: {error}");
         }
         let id = instance_id(&data_dir.join("instance_id")).map_err(at(data_dir))?;
-        Ok(Self { _lock: lock, pid_file, id })
+        Ok(Self { _lock: lock, pid_file, drain_file: drain_file(data_dir), id })
     }
 
     /// A random name of this data_dir that stays the same: containers carry it, so that agents on one engine leave
@@ -88,6 +94,8 @@ impl Drop for Instance {
     fn drop(&mut self) {
         // A pidfile that stays behind is only a stale note: the lock is the truth.
         let _ = fs::remove_file(&self.pid_file);
+        // So is this one: the next agent removes it.
+        let _ = fs::remove_file(&self.drain_file);
     }
 }
 
@@ -109,6 +117,25 @@ pub fn running(data_dir: &Path) -> io::Result<Option<Option<u32>>> {
     }
     // A child that a killed agent was just starting holds the lock until it has become another program.
     Ok(FileLock::try_shared(held)?.err().map(|_| None))
+}
+
+/// Asks the agent with this pid to accept nothing new and to end when all that is here is delivered. A later one is not
+/// meant.
+pub fn ask_for_drain(data_dir: &Path, pid: u32) -> io::Result<()> {
+    let path = drain_file(data_dir);
+    let temporary = path.with_extension("tmp");
+    fs::write(&temporary, format!("{pid}\n"))?;
+    fs::rename(&temporary, &path)
+}
+
+/// Whether this process was asked to.
+pub fn is_drain_wanted(data_dir: &Path) -> bool {
+    // What isn't there or can't be read asks for nothing.
+    fs::read_to_string(drain_file(data_dir)).is_ok_and(|text| text.trim().parse() == Ok(std::process::id()))
+}
+
+fn drain_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("drain")
 }
 
 /// Removes the pidfile of an agent that can't do it itself any more. To be called when no agent runs.

@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         Command::Register(args) => command::register::register(&cli.config, args),
         Command::Run(args) => command::run::run(&cli.config, args),
         Command::RunDetached => command::detach::run_detached(&cli.config),
-        Command::Stop => command::stop::stop(&cli.config),
+        Command::Stop(args) => command::stop::stop(&cli.config, args),
         Command::Status => command::status::status(&cli.config),
         Command::Ledger(args) => command::ledger::ledger(&cli.config, args),
     };

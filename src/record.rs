@@ -66,6 +66,8 @@ pub enum StopReason {
     },
     /// The Server asked for it.
     Cancel,
+    /// Somebody on this machine asked for it, with `stop --abort`.
+    Operator,
 }
 
 /// A process that must be found again after a crash of ours.

@@ -17,6 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::budget::Purpose;
 use crate::client::{Client, ClientError};
+use crate::instance;
 use crate::monitor::{Machine, Monitor, Suspect};
 use crate::platform;
 use crate::protocol::{AgentStatus, Load};
@@ -49,6 +50,8 @@ const AFTER_FAILED_START: Duration = Duration::from_secs(10);
 const LONGEST_AFTER_FAILED_STARTS: Duration = Duration::from_secs(300);
 /// How long the last heartbeat may take: all has to fit into five seconds (README, Stop Service).
 const LAST_HEARTBEAT: Duration = Duration::from_millis(800);
+/// How often it is looked whether somebody wants a drain.
+const DRAIN_LOOK: Duration = Duration::from_secs(1);
 
 /// What the scheduler is made of.
 pub struct Parts {
@@ -62,6 +65,17 @@ pub struct Parts {
     pub store: Store,
     /// SIGINT and SIGTERM.
     pub signals: Receiver<()>,
+    /// What to work for.
+    pub mode: Mode,
+}
+
+/// What the agent works for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Whatever the Server has, until a signal comes or somebody asks for a [`Mode::Drain`].
+    Serve,
+    /// Nothing new: it ends when all that is here is delivered, or at this time.
+    Drain(Option<Instant>),
 }
 
 /// See the module.
@@ -99,6 +113,9 @@ pub struct Scheduler {
     orphan: Option<Orphan>,
     lost_race: Option<String>,
     refused_offer: Option<String>,
+    mode: Mode,
+    /// When it is looked again whether somebody wants a drain.
+    drain_look_due: Instant,
     /// How many containers in a row could not be started, and until when that keeps new tasks away.
     failed_starts: u32,
     closed_until: Option<Instant>,
@@ -107,7 +124,7 @@ pub struct Scheduler {
 impl Scheduler {
     /// Starts workers and monitor, and takes up what an earlier run has left.
     pub fn start(parts: Parts) -> io::Result<Self> {
-        let Parts { shop, news, desk, store, signals } = parts;
+        let Parts { shop, news, desk, store, signals, mode } = parts;
         let shop = Arc::new(shop);
         let config = Arc::clone(&shop.config);
         let (jobs, job_queue) = unbounded();
@@ -151,6 +168,8 @@ impl Scheduler {
             orphan: None,
             lost_race: None,
             refused_offer: None,
+            mode,
+            drain_look_due: now,
             failed_starts: 0,
             closed_until: None,
             store: store.clone(),
@@ -168,16 +187,19 @@ impl Scheduler {
         Ok(scheduler)
     }
 
-    /// Works until a signal comes, then leaves. Running containers go on running.
+    /// Works until a signal comes, or until all is drained; then leaves. Running containers go on running.
     pub fn run(mut self) {
         loop {
             self.take_messages();
-            if self.signals.try_recv().is_ok() {
+            if self.signals.try_recv().is_ok() || self.is_drained() {
                 break;
             }
             self.publish();
             let now = Instant::now();
-            if self.heartbeat_due <= now {
+            if self.drain_look_due <= now {
+                self.drain_look_due = now + DRAIN_LOOK;
+                self.look_for_drain();
+            } else if self.heartbeat_due <= now {
                 self.heartbeat();
             } else if self.overdue_due <= now {
                 self.overdue_due = now + OVERDUE_LOOK;
@@ -208,7 +230,7 @@ impl Scheduler {
 
     /// Sleeps until something is due or comes. Returns whether it was a signal.
     fn wait(&mut self) -> bool {
-        let mut next = self.heartbeat_due.min(self.overdue_due);
+        let mut next = self.heartbeat_due.min(self.overdue_due).min(self.drain_look_due);
         if self.may_reclaim() {
             next = next.min(self.reclaim_due);
         }
@@ -225,6 +247,29 @@ impl Scheduler {
             default(next.saturating_duration_since(Instant::now())) => {}
         }
         false
+    }
+
+    /// `stop --drain` leaves its wish in a file, since not every system has a signal for it.
+    fn look_for_drain(&mut self) {
+        if self.mode == Mode::Serve && instance::is_drain_wanted(&self.shop.config.paths.data_dir) {
+            self.mode = Mode::Drain(None);
+            log::info!(
+                "draining: no new task is accepted, and the agent ends when what is here is delivered: {} task(s)",
+                self.table.keys().len()
+            );
+            // The Server shows whether we take tasks.
+            self.heartbeat_due = Instant::now();
+        }
+    }
+
+    /// Whether a drain has come to its end.
+    fn is_drained(&self) -> bool {
+        match self.mode {
+            Mode::Serve => false,
+            Mode::Drain(deadline) => {
+                self.table.is_empty() || deadline.is_some_and(|deadline| Instant::now() >= deadline)
+            }
+        }
     }
 
     fn take_messages(&mut self) {
@@ -319,7 +364,9 @@ impl Scheduler {
     fn load(&self) -> Load {
         let current = self.table.slots_taken();
         let capacity = self.table.capacity();
-        let is_closed = self.closed.is_some() || self.closed_until.is_some_and(|until| Instant::now() < until);
+        let is_closed = self.mode != Mode::Serve
+            || self.closed.is_some()
+            || self.closed_until.is_some_and(|until| Instant::now() < until);
         // After a failed start one task at a time is tried.
         let at_most = if self.failed_starts > 0 { 1 } else { capacity };
         let available = if is_closed { 0 } else { at_most.saturating_sub(current) };
@@ -391,10 +438,14 @@ impl Scheduler {
     fn publish(&mut self) {
         self.state.server_trouble.clone_from(&self.server_trouble);
         let waits_after_failure = self.closed_until.is_some_and(|until| Instant::now() < until);
-        self.state.not_accepting = self.closed.clone().or_else(|| {
-            waits_after_failure
-                .then(|| "a container couldn't be started a moment ago; soon one task is tried".to_owned())
-        });
+        self.state.not_accepting = if self.mode == Mode::Serve {
+            self.closed.clone().or_else(|| {
+                waits_after_failure
+                    .then(|| "a container couldn't be started a moment ago; soon one task is tried".to_owned())
+            })
+        } else {
+            Some("it is draining, and ends when what is here is delivered".to_owned())
+        };
         if self.published.as_ref() == Some(&self.state) {
             return;
         }

@@ -14,7 +14,7 @@ mod transfer;
 mod uploads;
 
 pub use account::enter_abandoned;
-pub use execute::CONTAINER_PREFIX;
+pub use execute::{CONTAINER_PREFIX, container_name};
 pub use report::{failed_report, report_entry};
 
 use std::io;
@@ -279,6 +279,7 @@ impl<'s> Run<'s> {
             StopReason::Idle { minutes } => {
                 log::info!("task {}: nothing was printed for {minutes} minutes; stopping", self.key());
             }
+            StopReason::Operator => log::info!("task {}: stopped by the operator", self.key()),
         }
         self.record.stop = Some(reason);
         self.save()

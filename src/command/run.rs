@@ -18,7 +18,7 @@ use crate::platform;
 use crate::prompt;
 use crate::record::{Phase, Store};
 use crate::rights;
-use crate::scheduler::{Parts, Scheduler, guard_exit};
+use crate::scheduler::{Mode, Parts, Scheduler, guard_exit};
 use crate::worker::Shop;
 use crate::workspace::check_mounts;
 
@@ -44,20 +44,30 @@ pub fn run(file: &Path, args: &RunArgs) -> Done {
             return Err(Failure::new(why));
         }
     }
+    log::info!(
+        "agent-core {} for service {} at {}, capacity {}, image {}, data in {}",
+        env!("CARGO_PKG_VERSION"),
+        credentials.service_id,
+        config.server.base_url,
+        config.executor.capacity,
+        config.executor.image,
+        config.paths.data_dir.display()
+    );
+    serve(&config, credentials, &instance, Mode::Serve)?;
+    drop(instance);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Works on the tasks of a data_dir that is ours.
+pub fn serve(config: &Config, credentials: Credentials, instance: &Instance, mode: Mode) -> Result<(), Failure> {
+    let in_data_dir =
+        |error: std::io::Error| Failure::new(format!("`{}` can't be used: {error}", config.paths.data_dir.display()));
+    let store = Store::open(&config.paths.data_dir).map_err(in_data_dir)?;
     let ledger = Ledger::of(&config.paths.data_dir, credentials.api_key.clone());
     let client = Client::new(&config.server, credentials);
     let desk = client.with_own_connections(&config.server);
     let (signal_sender, signals) = bounded(1);
     handle_signals(signal_sender, desk.clone())?;
-    log::info!(
-        "agent-core {} for service {} at {}, capacity {}, image {}, data in {}",
-        env!("CARGO_PKG_VERSION"),
-        client.service_id(),
-        client.base_url(),
-        config.executor.capacity,
-        config.executor.image,
-        config.paths.data_dir.display()
-    );
     let (news_sender, news) = unbounded();
     let shop = Shop {
         config: Arc::new(config.clone()),
@@ -67,10 +77,9 @@ pub fn run(file: &Path, args: &RunArgs) -> Done {
         instance_id: instance.id().to_owned(),
         news: news_sender,
     };
-    let scheduler = Scheduler::start(Parts { shop, news, desk, store, signals }).map_err(in_data_dir)?;
+    let scheduler = Scheduler::start(Parts { shop, news, desk, store, signals, mode }).map_err(in_data_dir)?;
     scheduler.run();
-    drop(instance);
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// A first signal asks the agent to leave, with a guard that it does in time; a second one ends it at once.

@@ -82,6 +82,11 @@ impl Table {
         self.entries.keys().cloned().collect()
     }
 
+    /// Whether every task is settled.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// The Server's id of a task.
     pub fn id(&self, key: &TaskKey) -> Option<&str> {
         self.entries.get(key).map(|entry| entry.id.as_str())

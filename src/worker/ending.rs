@@ -166,6 +166,7 @@ fn stopped_for(reason: StopReason) -> String {
             format!("stopped after {} without any output (`executor.idle_timeout_minutes`)", time(minutes))
         }
         StopReason::Cancel => "cancelled".to_owned(),
+        StopReason::Operator => "stopped by the operator".to_owned(),
     }
 }
 

@@ -41,6 +41,7 @@ mod retention;
 mod secrets;
 mod server_trouble;
 mod signals;
+mod stop;
 #[path = "../support/mod.rs"]
 mod support;
 mod tally;

@@ -1,0 +1,149 @@
+//! `stop --drain` and `stop --abort`.
+
+use crate::support::agent::{Agent, Running};
+use crate::support::docker;
+use crate::support::secs;
+use crate::support::server::{FakeServer, Status};
+use crate::tally;
+use nix::sys::signal::Signal;
+
+/// The agent with a task that waits in its container.
+fn at_work(server: &FakeServer) -> (Agent, Running, String) {
+    let agent = tally::agent(server).capacity(2).build();
+    let running = agent.start();
+    let id = server.submit(tally::waiting_task("echo done > output/done"));
+    tally::wait_begun(&agent, &id);
+    (agent, running, id)
+}
+
+#[test]
+fn a_drain_ends_the_agent_when_all_that_is_here_is_delivered() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = at_work(&server);
+    let mut drain = agent.invoke(&["stop", "--drain"]).start();
+    running.wait_log("draining: no new task is accepted", secs(10));
+    let late = server.submit(tally::waiting_task(""));
+    let polls = server.requests_to("poll").len();
+    server
+        .wait_until("polls that show the late task", secs(20), |server| server.requests_to("poll").len() >= polls + 3);
+    assert_eq!(server.task(&late).status, Status::Pending, "nothing new is accepted");
+    assert_eq!(server.heartbeats().last().expect("heartbeats").body["status"], "busy");
+    agent.run(&["status"]).expect_code(0).expect_stdout("Accepting tasks: no: it is draining");
+    assert!(drain.is_running() && running.is_running());
+
+    tally::release(&agent, &id);
+    assert_eq!(drain.wait_exit(secs(30)).code(), Some(0), "{}", drain.log());
+    assert!(running.wait_exit(secs(5)).success());
+    assert!(drain.stdout().contains("1 task(s) in progress, 0 result(s) to deliver\n"), "{}", drain.stdout());
+    assert!(drain.stdout().ends_with(&format!("Drained and stopped (pid {}).\n", running.pid())), "{}", drain.stdout());
+    tally::wait_done_once(&server, &agent, &id);
+    assert_eq!(server.output(&id, "output/done").text(), "done\n");
+    assert_eq!(server.heartbeats().last().expect("heartbeats").body["status"], "offline");
+    assert!(!agent.data_dir().join("drain").exists());
+
+    // The next agent serves again.
+    let _running = agent.start();
+    tally::wait_begun(&agent, &late);
+    tally::release(&agent, &late);
+    server.wait_for(&late, Status::Completed, secs(30));
+}
+
+#[test]
+fn whoever_stops_waiting_for_a_drain_does_not_end_it() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = at_work(&server);
+    let mut drain = agent.invoke(&["stop", "--drain"]).start();
+    running.wait_log("draining", secs(10));
+    drain.signal(Signal::SIGINT);
+    drain.wait_exit(secs(5));
+    assert!(running.is_running());
+    tally::release(&agent, &id);
+    assert!(running.wait_exit(secs(30)).success());
+    tally::wait_done_once(&server, &agent, &id);
+}
+
+#[test]
+fn a_drain_that_the_agent_does_not_live_to_finish_is_said() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = at_work(&server);
+    let mut drain = agent.invoke(&["stop", "--drain"]).start();
+    running.wait_log("draining", secs(10));
+    running.kill9();
+    assert_eq!(drain.wait_exit(secs(10)).code(), Some(1));
+    let words = "ended before all was delivered: 1 task(s) in progress, 0 result(s) to deliver; start it again";
+    assert!(drain.log().contains(words), "{}", drain.log());
+    // What the dead one was asked for doesn't concern the next.
+    let mut running = agent.start();
+    running.wait_log("following the running container", secs(20));
+    let next = server.submit(tally::waiting_task(""));
+    tally::wait_begun(&agent, &next);
+    for task in [&id, &next] {
+        tally::release(&agent, task);
+        tally::wait_done_once(&server, &agent, task);
+    }
+}
+
+#[test]
+fn nothing_to_drain_or_abort_is_no_error() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).build();
+    agent.run(&["stop", "--drain"]).expect_code(0).expect_stdout("The agent is not running.");
+    agent.run(&["stop", "--abort"]).expect_code(0).expect_stdout("The agent is not running.");
+    agent.run(&["stop", "--abort", "--drain"]).expect_code(2).expect_stderr("cannot be used with");
+}
+
+#[test]
+fn an_abort_ends_containers_and_reports_their_tasks_as_failed() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = at_work(&server);
+    let other = server.submit(tally::waiting_task(""));
+    tally::wait_begun(&agent, &other);
+    let finished = agent.run(&["stop", "--abort"]);
+    finished.expect_code(0).expect_stdout(&format!("Stopped (pid {}).", running.pid()));
+    finished.expect_stdout("2 task(s) aborted.");
+    assert!(running.wait_exit(secs(5)).success());
+    for task in [&id, &other] {
+        let task = server.task(task);
+        assert_eq!((task.status, task.completed_count), (Status::Failed, 1), "{task:#?}");
+        let message = task.error_message.as_deref().unwrap_or_default();
+        assert_eq!(message.lines().next(), Some("stopped by the operator"), "{message}");
+        docker::assert_no_containers(&task.id);
+    }
+    agent.run(&["stop", "--abort"]).expect_code(0).expect_stdout("No task is left to stop.");
+}
+
+#[test]
+fn an_abort_needs_no_running_agent() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = at_work(&server);
+    running.kill9();
+    assert_eq!(docker::container_state(&docker::container_name(&id)).as_deref(), Some("running"));
+    let finished = agent.run(&["stop", "--abort"]);
+    finished.expect_code(0).expect_stdout("The agent is not running.").expect_stdout("1 task(s) aborted.");
+    assert_eq!(server.task(&id).status, Status::Failed);
+    docker::assert_no_containers(&id);
+}
+
+#[test]
+fn what_an_abort_could_not_report_the_next_start_does() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = at_work(&server);
+    server.stop_listening();
+    let mut abort = agent.invoke(&["stop", "--abort"]).start();
+    running.wait_exit(secs(10));
+    docker::wait_until("the container to be gone", secs(40), || {
+        !docker::container_exists(&docker::container_name(&id))
+    });
+    tally::wait_phase(&agent, &id, "uploaded");
+    // As if the minute were over.
+    abort.signal(Signal::SIGINT);
+    assert_eq!(abort.wait_exit(secs(10)).code(), Some(1));
+    let words = "not all could be ended and reported: 0 task(s) in progress, 1 result(s) to deliver; the next start goes \
+                 on with it";
+    assert!(abort.log().contains(words), "{}", abort.log());
+    server.resume();
+    let _running = agent.start();
+    let task = server.wait_for(&id, Status::Failed, secs(30));
+    assert_eq!(task.error_message.as_deref().unwrap_or_default().lines().next(), Some("stopped by the operator"));
+    assert_eq!(tally::times_begun(&agent, &id), 1);
+}
