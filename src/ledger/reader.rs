@@ -21,10 +21,9 @@ pub struct Reader {
 impl Reader {
     /// Opens every file that there is; `None` if there is none.
     pub fn open(data_dir: &Path) -> io::Result<Option<Self>> {
-        let mut files = Vec::new();
-        let mut met = Vec::new();
+        let mut files: Vec<(_, BufReader<File>)> = Vec::new();
         // Files only ever move to higher numbers, so none is missed in this order, whatever is renamed meanwhile. But
-        // one may be met twice.
+        // one may be met twice; then it is where it was met last, since younger ones may have been met in between.
         for number in 0..=KEPT {
             let file = match File::open(file_path(data_dir, number)) {
                 Ok(file) => file,
@@ -32,11 +31,10 @@ impl Reader {
                 Err(error) => return Err(error),
             };
             let identity = platform::identity(&file)?;
-            if !met.contains(&identity) {
-                files.push(BufReader::new(file));
-                met.push(identity);
-            }
+            files.retain(|(met, _)| *met != identity);
+            files.push((identity, BufReader::new(file)));
         }
+        let files: Vec<_> = files.into_iter().map(|(_, file)| file).collect();
         Ok((!files.is_empty()).then_some(Self { files, buffer: Vec::new(), damaged: 0 }))
     }
 
