@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Works on the tasks of an OpenAaaS Server beside the data, each in a Docker container of its own
 #[derive(Debug, Parser)]
@@ -22,9 +22,22 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "FILE", default_value = "config.toml")]
     pub config: PathBuf,
 
+    /// How log lines look: `human`, or `json`, an object a line
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Human, hide_possible_values = true)]
+    pub log_format: LogFormat,
+
     /// What to do
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Time, level and text, for people.
+    Human,
+    /// A JSON object, for machines.
+    Json,
 }
 
 /// The subcommands.

@@ -3,27 +3,96 @@
 //! Only this program's own messages are written, whatever `RUST_LOG` says: an HTTP library at trace level would write
 //! keys. Control characters are escaped, since much of what is logged comes from outside.
 
-use std::io::Write;
+mod rotating;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Mutex;
 
 use env_logger::{Builder, Target};
 use jiff::Zoned;
-use log::LevelFilter;
+use log::{LevelFilter, Record};
+use serde::Serialize;
 
-/// Sends log lines to standard error. `RUST_LOG` may name a level (`debug`, `agent_core=trace`); `info` is the default.
-pub fn start() {
+use crate::cli::LogFormat;
+use crate::record::TaskKey;
+use rotating::RotatingFile;
+
+/// The file of a detached agent, once it has its data_dir.
+static FILE: Mutex<Option<RotatingFile>> = Mutex::new(None);
+
+/// Sends log lines to standard error, in colour only where that is a terminal. `RUST_LOG` may name a level (`debug`,
+/// `agent_core=trace`); `info` is the default.
+pub fn start(form: LogFormat, detached: bool) {
     let mut builder = Builder::new();
     builder.filter_level(LevelFilter::Off);
     builder.filter_module("agent_core", level(std::env::var("RUST_LOG").ok().as_deref()));
     builder.parse_write_style(&std::env::var("RUST_LOG_STYLE").unwrap_or_default());
-    builder.target(Target::Stderr).format(|out, record| {
-        let style = out.default_level_style(record.level());
-        let now = Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string();
-        let text = escape(&record.args().to_string());
-        writeln!(out, "{now} {style}{:<5}{style:#} {text}", record.level())
-    });
+    builder.target(if detached { Target::Pipe(Box::new(FileOrStandardError)) } else { Target::Stderr });
+    match form {
+        LogFormat::Human => builder.format(|out, record| {
+            let style = out.default_level_style(record.level());
+            let text = escape(&record.args().to_string());
+            writeln!(out, "{} {style}{:<5}{style:#} {text}", now(), record.level())
+        }),
+        LogFormat::Json => builder.format(|out, record| writeln!(out, "{}", json(&now(), record)?)),
+    };
     builder.init();
 }
 
+/// From here on a detached agent's lines go to this file, which is rotated. Call it when the data_dir is ours.
+pub fn write_to(path: PathBuf) -> io::Result<()> {
+    let file = RotatingFile::open(path)?;
+    *FILE.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(file);
+    Ok(())
+}
+
+/// Where a detached agent logs: standard error, which is its file too, until it knows that nobody else writes there.
+struct FileOrStandardError;
+
+impl Write for FileOrStandardError {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match FILE.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).as_mut() {
+            Some(file) => file.write_line(line)?,
+            None => io::stderr().write_all(line)?,
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn now() -> String {
+    Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
+}
+
+/// A line for machines (README, "The log").
+#[derive(Serialize)]
+struct JsonLine<'a> {
+    time: &'a str,
+    level: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task: Option<&'a str>,
+    message: &'a str,
+}
+
+fn json(time: &str, record: &Record<'_>) -> io::Result<String> {
+    let text = record.args().to_string();
+    let (task, message) = split_task(&text);
+    let level = record.level().as_str().to_ascii_lowercase();
+    Ok(serde_json::to_string(&JsonLine { time, level: &level, task, message })?)
+}
+
+/// Every message about one task begins with `task KEY: `, and a key has no colon or blank.
+fn split_task(text: &str) -> (Option<&str>, &str) {
+    let named = text.strip_prefix("task ").and_then(|rest| rest.split_once(": "));
+    match named.filter(|(key, _)| TaskKey::parse(key).is_some()) {
+        Some((key, message)) => (Some(key), message),
+        None => (None, text),
+    }
+}
 /// The level that `RUST_LOG` asks of us: that of `agent_core=LEVEL`, or of a bare `LEVEL`.
 fn level(variable: Option<&str>) -> LevelFilter {
     let mut chosen = LevelFilter::Info;
@@ -56,7 +125,7 @@ pub fn is_shown(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{escape, level};
+    use super::{escape, level, split_task};
     use log::LevelFilter;
 
     #[test]
@@ -72,5 +141,13 @@ mod tests {
         assert_eq!(level(Some("ureq=trace,agent_core=warn")), LevelFilter::Warn);
         assert_eq!(level(Some("ureq=trace")), LevelFilter::Info);
         assert_eq!(level(Some("nonsense")), LevelFilter::Info);
+    }
+
+    #[test]
+    fn a_line_about_a_task_names_it_in_a_field_of_its_own() {
+        assert_eq!(split_task("task a-1: accepted: 2"), (Some("a-1"), "accepted: 2"));
+        for other in ["the task a: x", "task a b: x", "task a", "task : x"] {
+            assert_eq!(split_task(other), (None, other));
+        }
     }
 }

@@ -39,12 +39,13 @@ use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    logging::start();
+    let detached = matches!(&cli.command, Command::Run(args) if args.detached);
+    logging::start(cli.log_format, detached);
     let done = match &cli.command {
         Command::Init(args) => command::init::init(&cli.config, args),
         Command::Register(args) => command::register::register(&cli.config, args),
         Command::Run(args) => command::run::run(&cli.config, args),
-        Command::RunDetached => command::detach::run_detached(&cli.config),
+        Command::RunDetached => command::detach::run_detached(&cli.config, cli.log_format),
         Command::Stop(args) => command::stop::stop(&cli.config, args),
         Command::Status => command::status::status(&cli.config),
         Command::Ledger(args) => command::ledger::ledger(&cli.config, args),

@@ -147,6 +147,7 @@ impl Scheduler {
                 pid: std::process::id(),
                 started_at: Timestamp::now(),
                 last_heartbeat_at,
+                server_tried: false,
                 server_trouble: None,
                 not_accepting: None,
             },
@@ -381,6 +382,7 @@ impl Scheduler {
             Ok(()) => self.note_heartbeat(sent),
             Err(error) => self.note_server_trouble(&error),
         }
+        self.state.server_tried = true;
     }
 
     fn note_heartbeat(&mut self, sent: Instant) {

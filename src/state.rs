@@ -20,6 +20,9 @@ pub struct State {
     /// When the Server last acknowledged a heartbeat: after a long gap it may have given our tasks to others
     /// (PROTOCOL 3), over restarts too.
     pub last_heartbeat_at: Option<Timestamp>,
+    /// Whether this agent has had a heartbeat's answer, or knows that there is none.
+    #[serde(default)]
+    pub server_tried: bool,
     /// What is wrong between the Server and us, while something is.
     #[serde(default)]
     pub server_trouble: Option<ServerTrouble>,

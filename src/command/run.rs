@@ -14,6 +14,7 @@ use crate::config::{Config, ConfigError, Credentials, clean_base_url, edit};
 use crate::docker::Docker;
 use crate::instance::Instance;
 use crate::ledger::Ledger;
+use crate::logging;
 use crate::platform;
 use crate::prompt;
 use crate::record::{Phase, Store};
@@ -21,6 +22,9 @@ use crate::rights;
 use crate::scheduler::{Mode, Parts, Scheduler, guard_exit};
 use crate::worker::Shop;
 use crate::workspace::check_mounts;
+
+/// The log of a detached agent, in its data_dir.
+pub const LOG_NAME: &str = "agent.log";
 
 /// Works on tasks until a signal comes.
 pub fn run(file: &Path, args: &RunArgs) -> Done {
@@ -36,6 +40,9 @@ pub fn run(file: &Path, args: &RunArgs) -> Done {
     let instance = Instance::take(&config.paths.data_dir).map_err(|error| Failure::new(error.to_string()))?;
     let in_data_dir =
         |error: std::io::Error| Failure::new(format!("`{}` can't be used: {error}", config.paths.data_dir.display()));
+    if args.detached {
+        logging::write_to(config.paths.data_dir.join(LOG_NAME)).map_err(in_data_dir)?;
+    }
     let store = Store::open(&config.paths.data_dir).map_err(in_data_dir)?;
     // A mount that is missing is no reason to leave running containers and finished results alone.
     if let Err(why) = check_mounts(&config) {

@@ -19,7 +19,7 @@ use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::statvfs::statvfs;
-use nix::unistd::{Pid, geteuid, setsid};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdout, geteuid, setsid};
 
 pub use tree::{open_beneath, remove_tree};
 
@@ -184,6 +184,13 @@ pub fn to_bytes(name: &OsStr) -> Cow<'_, [u8]> {
 /// The path that the system's bytes stand for, if they are one here.
 pub fn from_bytes(path: &[u8]) -> Option<&Path> {
     Some(Path::new(OsStr::from_bytes(path)))
+}
+
+/// Makes a file this process's standard output and standard error.
+pub fn redirect_output(file: &File) -> io::Result<()> {
+    dup2_stdout(file)?;
+    dup2_stderr(file)?;
+    Ok(())
 }
 
 /// The command that runs `program` in the background (README, Background Run: `nohup`). The program has to call

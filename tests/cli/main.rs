@@ -7,6 +7,7 @@
 #![cfg(unix)]
 
 mod abandoned;
+mod agent_log;
 mod authorization;
 mod config_errors;
 mod folder;
