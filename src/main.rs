@@ -28,6 +28,7 @@ mod retry;
 mod rights;
 mod scheduler;
 mod state;
+mod units;
 mod worker;
 mod workspace;
 

@@ -30,7 +30,11 @@ use crate::config::Config;
 use crate::docker::Docker;
 use crate::ledger::Ledger;
 use crate::record::{Phase, Record, StopReason, TaskFiles, TaskKey};
+use crate::units::Span;
 use crate::workspace::Workspace;
+
+/// A wait for the request budget that is worth a line in the log.
+const LONG_WAIT: Duration = Duration::from_secs(10);
 
 /// What every worker needs; made once and shared.
 pub struct Shop {
@@ -253,7 +257,9 @@ impl<'s> Run<'s> {
                 return Ok(());
             }
             if !waited {
-                log::debug!("task {}: waiting for the request budget", self.key());
+                let level = if time >= LONG_WAIT { log::Level::Info } else { log::Level::Debug };
+                let time = Span(time);
+                log::log!(level, "task {}: waiting {time} for room (`server.max_requests_per_minute`)", self.key());
                 waited = true;
             }
             self.pause(time)?;

@@ -11,6 +11,7 @@ use crate::ledger::{Entry, Line, Outcome, Peer};
 use crate::protocol::{CompleteRequest, FinalStatus, Output, PollAnswer, Task};
 use crate::record::{Phase, Record, TaskKey};
 use crate::retry::Backoff;
+use crate::units::Bytes;
 use crate::worker::{failed_report, report_entry};
 use crate::workspace::Workspace;
 
@@ -138,7 +139,7 @@ impl Scheduler {
         };
         let error = match self.desk.accept(&id) {
             Ok(()) => {
-                log::info!("task {key}: accepted, {} input file(s)", record.task.input_files.len());
+                say_accepted(key, &record.task);
                 self.lost_race = None;
                 self.table.insert(key, &id, Phase::Accepting, Stage::InDoubt);
                 record.phase = Phase::Accepted;
@@ -253,7 +254,7 @@ impl Scheduler {
         });
         match begun {
             Ok(record) => {
-                log::info!("task {key}: accepted, {} input file(s)", record.task.input_files.len());
+                say_accepted(key, &record.task);
                 self.hand_over(key, record);
             }
             Err(error) => {
@@ -318,4 +319,9 @@ impl Scheduler {
             log::warn!("task {key}: its record can't be removed: {error}");
         }
     }
+}
+
+fn say_accepted(key: &TaskKey, task: &Task) {
+    let bytes = task.input_files.iter().map(|file| file.size_bytes).fold(0, u64::saturating_add);
+    log::info!("task {key}: accepted, with {} input file(s), {}", task.input_files.len(), Bytes(bytes));
 }

@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use super::account::INTERRUPTED;
 use super::execute::container_name;
+use super::transfer::Shown;
 use super::uploads::Uploads;
 use super::{Halt, Run};
 use crate::client::{ClientError, Upload};
@@ -18,6 +19,7 @@ use crate::ledger::{Direction, Entry, Outcome, Transfer};
 use crate::outputs::{Best, Found, Ours, scan};
 use crate::protocol::{FinalStatus, LeftOut};
 use crate::record::{Phase, StopReason, UploadEvent};
+use crate::units::{Bytes, Span};
 
 /// How often an upload is tried that fails while other calls succeed, before it counts as the file's fault.
 const TRIES: u32 = 5;
@@ -40,6 +42,7 @@ impl Run<'_> {
         self.enter_interrupted(&mut uploads)?;
         let files = if self.is_cancelled() { Vec::new() } else { self.collect(&mut uploads)? };
         self.remove_container()?;
+        let (began, files_before, bytes_before) = (Instant::now(), uploads.done.len(), uploads.done_bytes);
         if !self.is_cancelled() {
             for file in &files {
                 self.take_orders()?;
@@ -50,6 +53,11 @@ impl Run<'_> {
                     self.deliver(&mut uploads, file)?;
                 }
             }
+        }
+        if uploads.done.len() > files_before {
+            let (count, bytes) = (uploads.done.len() - files_before, uploads.done_bytes - bytes_before);
+            let time = Span(began.elapsed());
+            log::info!("task {}: {count} result file(s) sent, {} in {time}", self.key(), Bytes(bytes));
         }
         // Whoever cancels after the container's exit doesn't wait for the rest of the results.
         if self.is_unwanted() {
@@ -159,7 +167,8 @@ impl Run<'_> {
         self.note(uploads, begin)?;
         let (task_id, taken) = (self.record.task.id.clone(), AtomicU64::new(0));
         let upload = Upload { task_id: &task_id, filename: &found.name, file: &file, size, taken: &taken };
-        let sent = self.transfer(|client| client.upload(&upload));
+        let shown = Shown { what: format!("sending `{}`", found.name), bytes: size, moved: &taken };
+        let sent = self.transfer(shown, |client| client.upload(&upload));
         let came_to = |outcome, reason: String| Transfer {
             bytes: Some(taken.load(Ordering::Relaxed)),
             reason: Some(reason),

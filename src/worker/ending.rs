@@ -9,6 +9,7 @@ use crate::platform;
 use crate::process::read_tail;
 use crate::protocol::FinalStatus;
 use crate::record::{Ending, Phase, StopReason};
+use crate::units::Span;
 
 /// How much of the container's last words goes into the error message, in characters (the Server's users see it).
 const LAST_WORDS: usize = 2000;
@@ -66,9 +67,10 @@ impl Run<'_> {
         let duration_secs = (exit.ran_for.as_secs_f64() * 1000.0).round() / 1000.0;
         let words = error_message.as_deref().map(|message| format!(": {}", first_line(message))).unwrap_or_default();
         log::info!(
-            "task {}: container exited with {} after {duration_secs} s, {}{words}",
+            "task {}: container exited with {} after {}, {}{words}",
             self.key(),
             exit.code,
+            Span(exit.ran_for),
             status.as_str()
         );
         self.end(Ending { status, exit_code: Some(exit.code), error_message, duration_secs, at: Timestamp::now() })

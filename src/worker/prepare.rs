@@ -1,9 +1,12 @@
 //! From `accepted` to `prepared`: the workspace, the input files and `task.json`.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
+use super::transfer::Shown;
 use super::{Halt, Run};
 use crate::client::{Client, ClientError};
 use crate::ledger::{Direction, Entry, Outcome, Transfer};
@@ -11,6 +14,7 @@ use crate::platform;
 use crate::protocol::InputFile;
 use crate::record::Phase;
 use crate::retry::Backoff;
+use crate::units::{Bytes, Span};
 use crate::workspace::input_names;
 
 /// How often a download is tried that fails while other calls succeed, before it counts as the file's fault.
@@ -67,8 +71,14 @@ impl Run<'_> {
         self.workspace.create().map_err(local)?;
         let names = input_names(&self.record.task);
         let files = self.record.task.input_files.clone();
+        let began = Instant::now();
         for (file, name) in files.iter().zip(&names) {
             self.fetch(file, name)?;
+        }
+        if !files.is_empty() {
+            let bytes = Bytes(files.iter().map(|file| file.size_bytes).fold(0, u64::saturating_add));
+            let time = Span(began.elapsed());
+            log::info!("task {}: {} input file(s) are here, {bytes} in {time}", self.key(), files.len());
         }
         self.workspace.write_task(&self.record.task, &names).map_err(local)?;
         Ok(())
@@ -93,7 +103,9 @@ impl Run<'_> {
             if self.record.stop.is_some() {
                 return Err(Trouble::Stopped);
             }
-            let error = match self.transfer(|client| download(client, file, &part))? {
+            let came = AtomicU64::new(0);
+            let shown = Shown { what: format!("fetching `{name}`"), bytes: file.size_bytes, moved: &came };
+            let error = match self.transfer(shown, |client| download(client, file, &part, &came))? {
                 Ok(()) => {
                     // Before it has its place, or a crash in between would leave it there untold.
                     self.enter(vec![received(file)])?;
@@ -137,6 +149,24 @@ impl Run<'_> {
     }
 }
 
+/// Tells another thread how much has come.
+struct Counted<'f> {
+    sink: &'f mut File,
+    came: &'f AtomicU64,
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.sink.write(bytes)?;
+        self.came.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.sink.flush()
+    }
+}
+
 fn received(file: &InputFile) -> Entry {
     Entry::File(Transfer {
         bytes: Some(file.size_bytes),
@@ -154,9 +184,9 @@ fn not_received(file: &InputFile, error: &ClientError) -> Entry {
     })
 }
 
-fn download(client: &Client, file: &InputFile, part: &Path) -> Result<(), ClientError> {
+fn download(client: &Client, file: &InputFile, part: &Path, came: &AtomicU64) -> Result<(), ClientError> {
     let mut sink = File::create(part).map_err(ClientError::Local)?;
-    client.download(&file.id, file.size_bytes, &mut sink)?;
+    client.download(&file.id, file.size_bytes, &mut Counted { sink: &mut sink, came })?;
     // The record will say that the input is complete, so it has to outlive a power cut as the record does.
     sink.sync_all().map_err(ClientError::Local)
 }

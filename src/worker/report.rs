@@ -1,6 +1,7 @@
 //! From `uploaded` to `settled`: the report.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -12,6 +13,7 @@ use crate::ledger::{Direction, Entry, Outcome, Report, Settled, Words};
 use crate::process::read_tail;
 use crate::protocol::{CompleteRequest, Output};
 use crate::record::{Ending, Phase, Record, TaskFiles};
+use crate::units::Span;
 
 /// How much of the container's output the Server gets, per stream.
 const OUTPUT_TAIL: u64 = 64 * 1024;
@@ -45,11 +47,15 @@ impl Run<'_> {
             let error = match self.shop.client.complete(&request) {
                 Ok(()) => {
                     log::info!(
-                        "task {}: settled as {} with {} {}",
+                        "task {}: settled as {} with {} {}, {} after its offer",
                         self.key(),
                         ending.status.as_str(),
                         uploads.done.len(),
-                        if uploads.done.len() == 1 { "file" } else { "files" }
+                        if uploads.done.len() == 1 { "file" } else { "files" },
+                        Span(
+                            Duration::try_from(Timestamp::now().duration_since(self.record.offered_at))
+                                .unwrap_or_default()
+                        )
                     );
                     let report = report_entry(&request, Outcome::Sent, None);
                     return self.settle(vec![report, settled(&ending, &uploads, words(&request), None)]);

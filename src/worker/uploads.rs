@@ -14,6 +14,8 @@ pub(super) struct Uploads {
     pub(super) before: Option<HashSet<String>>,
     /// Name and id of what has arrived, in order.
     pub(super) done: Vec<(String, String)>,
+    /// How many bytes those files have.
+    pub(super) done_bytes: u64,
     /// What stays here, by name.
     pub(super) left_out: Vec<LeftOut>,
     /// How many more were left out.
@@ -56,7 +58,8 @@ impl Uploads {
                 self.untold.remove(&file);
                 *self.failures.entry(file).or_default() += 1;
             }
-            UploadEvent::Done { file, file_id, .. } => {
+            UploadEvent::Done { file, file_id, size } => {
+                self.done_bytes += size;
                 self.untold.remove(&file);
                 self.in_doubt.remove(&file);
                 self.decided.insert(file.clone());

@@ -31,6 +31,7 @@ mod instance;
 mod isolation;
 mod ledger;
 mod left_out;
+mod log_lines;
 mod mounts;
 mod not_started;
 mod output_volume;
