@@ -64,6 +64,45 @@ pub enum Command {
     #[command(after_help = "The ledger is {data_dir}/ledger.jsonl and its numbered predecessors. \
         It can be read while the agent runs.")]
     Ledger(LedgerArgs),
+    /// Print completions for a shell
+    #[command(after_help = "For this session of bash:\n  \
+        source <(agent-core completions bash)\n\
+        For all to come:\n  \
+        agent-core completions bash > /etc/bash_completion.d/agent-core")]
+    Completions(CompletionsArgs),
+    /// Print the manual page, of agent-core or of one of its commands
+    #[command(after_help = "To read it at once:\n  agent-core man > page.1 && man ./page.1\n\
+        To install it:\n  agent-core man > /usr/local/share/man/man1/agent-core.1")]
+    Man(ManArgs),
+}
+
+/// Options of `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// Which shell: bash, zsh, fish or powershell
+    #[arg(value_enum, hide_possible_values = true)]
+    pub shell: Shell,
+}
+
+/// Shells for which there are completions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// GNU bash.
+    Bash,
+    /// The Z shell.
+    Zsh,
+    /// fish.
+    Fish,
+    /// PowerShell, on any system.
+    #[value(name = "powershell")]
+    Pwsh,
+}
+
+/// Options of `man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// The command, such as `run`
+    pub command: Option<String>,
 }
 
 /// Options of `init`.

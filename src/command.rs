@@ -5,6 +5,7 @@ pub mod init;
 pub mod ledger;
 pub mod register;
 pub mod run;
+pub mod shell;
 pub mod status;
 pub mod stop;
 

@@ -50,6 +50,8 @@ fn main() -> ExitCode {
         Command::Stop(args) => command::stop::stop(&cli.config, args),
         Command::Status => command::status::status(&cli.config),
         Command::Ledger(args) => command::ledger::ledger(&cli.config, args),
+        Command::Completions(args) => command::shell::completions(args),
+        Command::Man(args) => command::shell::man(args),
     };
     match done {
         Ok(code) => code,

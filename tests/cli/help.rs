@@ -4,7 +4,8 @@ use crate::support::agent::{Agent, Finished};
 use crate::support::server::FakeServer;
 
 /// Every subcommand.
-const SUBCOMMANDS: [&str; 7] = ["init", "register", "run", "run-detached", "stop", "status", "ledger"];
+pub const SUBCOMMANDS: [&str; 9] =
+    ["init", "register", "run", "run-detached", "stop", "status", "ledger", "completions", "man"];
 
 fn run(arguments: &[&str]) -> Finished {
     let agent = Agent::builder(&FakeServer::start()).without_config().without_engine().build();

@@ -27,6 +27,7 @@ mod register;
 mod register_fails;
 mod relay;
 mod rights;
+mod shell;
 mod status;
 #[cfg(unix)]
 mod terminal;
