@@ -22,6 +22,7 @@ mod outage;
 mod paths;
 mod polls;
 mod proxy;
+mod readme;
 mod redirects;
 mod register;
 mod register_fails;
