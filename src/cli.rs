@@ -45,6 +45,10 @@ pub enum Command {
     Stop,
     /// Show the configuration and whether the agent runs
     Status,
+    /// Try what `run` needs, one by one, and say what is wrong and what to do
+    #[command(after_help = "It takes no task and changes nothing, so it can be used beside a \
+        running agent. Exit status: 0 nothing is wrong, 1 something is, 2 the configuration is.")]
+    Check(CheckArgs),
     /// Show what came to this machine and what left it, file by file
     #[command(after_help = "The ledger is {data_dir}/ledger.jsonl and its numbered predecessors. \
         It can be read while the agent runs.")]
@@ -81,6 +85,14 @@ pub struct RunArgs {
     /// Started by run-detached
     #[arg(long, hide = true)]
     pub detached: bool,
+}
+
+/// Options of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Print one JSON object at the end instead of lines
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `ledger`.

@@ -1,5 +1,6 @@
 //! The subcommands, one file each, and how they fail.
 
+pub mod check;
 pub mod detach;
 pub mod init;
 pub mod ledger;

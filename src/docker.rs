@@ -7,6 +7,7 @@ pub mod args;
 pub mod csv;
 mod history;
 pub mod options;
+pub mod probe;
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};

@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         Command::RunDetached => command::detach::run_detached(&cli.config),
         Command::Stop => command::stop::stop(&cli.config),
         Command::Status => command::status::status(&cli.config),
+        Command::Check(args) => command::check::check(&cli.config, args),
         Command::Ledger(args) => command::ledger::ledger(&cli.config, args),
     };
     match done {

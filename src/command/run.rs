@@ -44,6 +44,9 @@ pub fn run(file: &Path, args: &RunArgs) -> Done {
             return Err(Failure::new(why));
         }
     }
+    if let Err(why) = config.check_script() {
+        log::error!("{why}; every task will fail until then");
+    }
     let ledger = Ledger::of(&config.paths.data_dir, credentials.api_key.clone());
     let client = Client::new(&config.server, credentials);
     let desk = client.with_own_connections(&config.server);

@@ -4,7 +4,7 @@ use crate::support::agent::{Agent, Finished};
 use crate::support::server::FakeServer;
 
 /// Every subcommand.
-const SUBCOMMANDS: [&str; 7] = ["init", "register", "run", "run-detached", "stop", "status", "ledger"];
+const SUBCOMMANDS: [&str; 8] = ["init", "register", "run", "run-detached", "stop", "status", "check", "ledger"];
 
 fn run(arguments: &[&str]) -> Finished {
     let agent = Agent::builder(&FakeServer::start()).without_config().without_engine().build();
@@ -60,6 +60,7 @@ fn every_subcommand_explains_itself() {
     run(&["register", "--help"]).expect_stdout("--token <TOKEN>").expect_stdout("--name <NAME>");
     run(&["run", "--help"]).expect_stdout("--interactive");
     run(&["init", "--help"]).expect_stdout("--force");
+    run(&["check", "--help"]).expect_stdout("--json");
     run(&["ledger", "--help"]).expect_stdout("--task <ID>").expect_stdout("--since <DATE>").expect_stdout("--json");
 }
 

@@ -8,6 +8,7 @@
 
 mod abandoned;
 mod authorization;
+mod check;
 mod config_errors;
 mod folder;
 mod heartbeats;

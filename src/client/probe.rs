@@ -1,0 +1,184 @@
+//! How far the way to the Server goes: one harmless call, and where it ended.
+//!
+//! It goes over the same resolver, proxy, certificates and limits as every other call, so that what it finds is what
+//! the agent would find.
+
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use ureq::Proxy;
+use ureq::http::{Uri, header};
+
+use super::answer::{Unresolved, classify, succeeded};
+use super::{ClientError, SMALL, agent, path_segment};
+use crate::config::{Credentials, Server};
+use crate::retry::random_u64;
+
+/// The variables that may name a proxy, in the order in which they count.
+const VARIABLES: [&str; 6] = ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
+
+/// The steps of a call, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// The host's name, or that of the proxy, becomes an address.
+    Name,
+    /// A connection to it.
+    Connection,
+    /// The handshake, with the certificate.
+    Tls,
+    /// An answer to the request.
+    Answer,
+}
+
+/// A call that got no answer.
+#[derive(Debug)]
+pub struct Unanswered {
+    /// Where it ended.
+    pub step: Step,
+    /// Why.
+    pub why: String,
+}
+
+/// A call that was answered, whatever the answer is.
+#[derive(Debug)]
+pub struct Answered {
+    /// The refusal; `None` where the Server said yes.
+    pub refusal: Option<ClientError>,
+    /// How far the clock of whoever answered is ahead of ours, in seconds; `None` without a `Date` (RFC 9110, 6.6.1).
+    pub ahead_secs: Option<f64>,
+}
+
+/// Which way calls to the Server take.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Straight, although these variables name a proxy.
+    Direct {
+        /// The variables that don't count.
+        ignored: Vec<&'static str>,
+    },
+    /// Straight, since NO_PROXY excepts the Server from the proxy of this variable.
+    Excepted {
+        /// Where the proxy stands.
+        variable: &'static str,
+    },
+    /// Through a proxy.
+    Proxy {
+        /// Scheme, host and port, without a password.
+        address: String,
+        /// Where it stands.
+        variable: &'static str,
+    },
+    /// There is a variable whose value is no proxy's address; it is passed over.
+    Unusable {
+        /// The variables.
+        variables: Vec<&'static str>,
+    },
+}
+
+/// Asks for the list of files of a task that doesn't exist. Nothing changes by that on the Server: it takes no task and
+/// says nothing of us. Without credentials the Server refuses it (401), with good ones it says that there is no such
+/// task, or lists nothing.
+pub fn ask(server: &Server, credentials: Option<&Credentials>) -> Result<Answered, Unanswered> {
+    let service_id = credentials.map_or("agent-core-check", |credentials| &credentials.service_id);
+    let task = format!("agent-core-check-{:016x}", random_u64());
+    let url = format!("{}/api/v1/files/agent/{}/files/list/{task}", server.base_url, path_segment(service_id));
+    let mut request = agent(server).get(url);
+    if let Some(Credentials { service_id, api_key }) = credentials {
+        request = request
+            .header("X-Service-ID", service_id)
+            .header("X-API-Key", api_key.expose())
+            .header(header::AUTHORIZATION, format!("Bearer {}", api_key.expose()));
+    }
+    let hush = |error: ClientError| match credentials {
+        Some(credentials) => error.without(&credentials.api_key),
+        None => error,
+    };
+    let before = SystemTime::now();
+    let response = request.config().timeout_global(Some(SMALL)).build().call().map_err(|error| {
+        let step = step_of(&error, server);
+        let why = match hush(classify(error)) {
+            ClientError::NotSent(why) | ClientError::Lost(why) => why,
+            other => other.to_string(),
+        };
+        Unanswered { step, why }
+    })?;
+    let date = response.headers().get(header::DATE).and_then(|value| value.to_str().ok());
+    let date = date.and_then(|text| httpdate::parse_http_date(text).ok());
+    let ahead_secs = date.map(|date| ahead(date, before, SystemTime::now()));
+    Ok(Answered { refusal: succeeded(response).err().map(hush), ahead_secs })
+}
+
+/// How far a `Date` is ahead of our clock, if it was made between these two moments. It is cut to whole seconds.
+fn ahead(date: SystemTime, before: SystemTime, after: SystemTime) -> f64 {
+    let seconds = |time: SystemTime| match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => since.as_secs_f64(),
+        Err(error) => -error.duration().as_secs_f64(),
+    };
+    let (earliest, latest) = (seconds(date), seconds(date + Duration::from_secs(1)));
+    if latest < seconds(before) {
+        latest - seconds(before)
+    } else if earliest > seconds(after) {
+        earliest - seconds(after)
+    } else {
+        0.0
+    }
+}
+
+fn step_of(error: &ureq::Error, server: &Server) -> Step {
+    use ureq::{Error, Timeout};
+    let is_https = server.base_url.starts_with("https:");
+    match error {
+        Error::Other(why) if why.is::<Unresolved>() => Step::Name,
+        Error::HostNotFound | Error::Timeout(Timeout::Resolve) => Step::Name,
+        Error::ConnectionFailed
+        | Error::InvalidProxyUrl
+        | Error::ConnectProxyFailed(_)
+        | Error::Timeout(Timeout::Connect) => Step::Connection,
+        Error::Tls(_) | Error::Rustls(_) => Step::Tls,
+        // The handshake is made when the first bytes are sent.
+        Error::Timeout(Timeout::SendRequest) if is_https => Step::Tls,
+        Error::Io(io) if io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => Step::Tls,
+        Error::Io(io) => match io.kind() {
+            io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::AddrNotAvailable
+            | io::ErrorKind::TimedOut => Step::Connection,
+            _ => Step::Answer,
+        },
+        _ => Step::Answer,
+    }
+}
+
+/// Which way calls to the Server take, and by which variable.
+pub fn way_to(server: &Server) -> Way {
+    let value = |variable: &&'static str| std::env::var(*variable).ok().filter(|value| !value.is_empty());
+    let set: Vec<&'static str> = VARIABLES.into_iter().filter(|variable| value(variable).is_some()).collect();
+    if !server.use_system_proxy {
+        return Way::Direct { ignored: set };
+    }
+    let usable = |variable: &&&'static str| value(variable).is_some_and(|value| Proxy::new(&value).is_ok());
+    let (Some(proxy), Some(variable)) = (Proxy::try_from_env(), set.iter().find(usable).copied()) else {
+        return if set.is_empty() { Way::Direct { ignored: set } } else { Way::Unusable { variables: set } };
+    };
+    if server.base_url.parse::<Uri>().is_ok_and(|uri| proxy.is_no_proxy(&uri)) {
+        return Way::Excepted { variable };
+    }
+    let scheme = proxy.uri().scheme_str().unwrap_or("http");
+    Way::Proxy { address: format!("{scheme}://{}:{}", proxy.host(), proxy.port()), variable }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ahead;
+    use std::time::{Duration, SystemTime};
+
+    #[test]
+    fn a_date_within_the_call_is_no_difference() {
+        let at = |seconds: f64| SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds);
+        assert_eq!(ahead(at(100.0), at(100.7), at(100.8)), 0.0);
+        assert_eq!(ahead(at(105.0), at(100.5), at(109.0)), 0.0);
+        assert_eq!(ahead(at(200.0), at(100.0), at(101.0)), 99.0);
+        assert_eq!(ahead(at(10.0), at(100.0), at(101.0)), -89.0);
+    }
+}
