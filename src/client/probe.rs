@@ -4,6 +4,7 @@
 //! the agent would find.
 
 use std::io;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, SystemTime};
 
 use ureq::Proxy;
@@ -16,6 +17,9 @@ use crate::retry::random_u64;
 
 /// The variables that may name a proxy, in the order in which they count.
 const VARIABLES: [&str; 6] = ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
+
+/// How long each step on the way may take; the answer has as long as every small call.
+const STEP: Duration = Duration::from_secs(5);
 
 /// The steps of a call, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,7 +98,16 @@ pub fn ask(server: &Server, credentials: Option<&Credentials>) -> Result<Answere
         None => error,
     };
     let before = SystemTime::now();
-    let response = request.config().timeout_global(Some(SMALL)).build().call().map_err(|error| {
+    // A limit for each step, so that what takes too long says which it is.
+    let request = request
+        .config()
+        .timeout_resolve(Some(STEP))
+        .timeout_connect(Some(STEP))
+        .timeout_send_request(Some(STEP))
+        .timeout_recv_response(Some(SMALL))
+        .timeout_global(Some(2 * SMALL))
+        .build();
+    let response = request.call().map_err(|error| {
         let step = step_of(&error, server);
         let why = match hush(classify(error)) {
             ClientError::NotSent(why) | ClientError::Lost(why) => why,
@@ -130,24 +143,43 @@ fn step_of(error: &ureq::Error, server: &Server) -> Step {
     match error {
         Error::Other(why) if why.is::<Unresolved>() => Step::Name,
         Error::HostNotFound | Error::Timeout(Timeout::Resolve) => Step::Name,
+        // One limit is for the connection and the handshake together.
+        Error::Timeout(Timeout::Connect) if is_https && takes_connections(server) => Step::Tls,
         Error::ConnectionFailed
         | Error::InvalidProxyUrl
         | Error::ConnectProxyFailed(_)
         | Error::Timeout(Timeout::Connect) => Step::Connection,
         Error::Tls(_) | Error::Rustls(_) => Step::Tls,
-        // The handshake is made when the first bytes are sent.
-        Error::Timeout(Timeout::SendRequest) if is_https => Step::Tls,
-        Error::Io(io) if io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => Step::Tls,
-        Error::Io(io) => match io.kind() {
-            io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::HostUnreachable
-            | io::ErrorKind::NetworkUnreachable
-            | io::ErrorKind::AddrNotAvailable
-            | io::ErrorKind::TimedOut => Step::Connection,
-            _ => Step::Answer,
-        },
+        Error::Io(io)
+            if matches!(
+                io.kind(),
+                io::ErrorKind::ConnectionRefused
+                    | io::ErrorKind::HostUnreachable
+                    | io::ErrorKind::NetworkUnreachable
+                    | io::ErrorKind::AddrNotAvailable
+                    | io::ErrorKind::TimedOut
+            ) =>
+        {
+            Step::Connection
+        }
+        // A certificate, or a port that speaks something else and closes the connection. A Server that does so after
+        // the handshake and before a word of its answer can't be told from that.
+        Error::Io(_) if is_https => Step::Tls,
         _ => Step::Answer,
     }
+}
+
+/// Whether the Server's port, or that of the proxy, can be connected to, whatever it speaks.
+fn takes_connections(server: &Server) -> bool {
+    let Ok(uri) = server.base_url.parse::<Uri>() else { return false };
+    let proxy = if server.use_system_proxy { Proxy::try_from_env() } else { None };
+    let (host, port) = match proxy.filter(|proxy| !proxy.is_no_proxy(&uri)) {
+        Some(proxy) => (proxy.host().to_owned(), proxy.port()),
+        None => (uri.host().unwrap_or_default().to_owned(), uri.port_u16().unwrap_or(443)),
+    };
+    // The name was looked up a moment ago.
+    let addresses = (host.trim_matches(['[', ']']), port).to_socket_addrs();
+    addresses.is_ok_and(|mut all| all.any(|address| TcpStream::connect_timeout(&address, STEP).is_ok()))
 }
 
 /// Which way calls to the Server take, and by which variable.

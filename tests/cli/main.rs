@@ -9,6 +9,7 @@
 mod abandoned;
 mod authorization;
 mod check;
+mod check_server;
 mod config_errors;
 mod folder;
 mod heartbeats;

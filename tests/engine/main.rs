@@ -16,6 +16,7 @@ mod border_in;
 mod border_out;
 mod cancel;
 mod capacity;
+mod check;
 mod container;
 mod container_options;
 mod contract;
