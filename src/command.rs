@@ -8,6 +8,7 @@ pub mod register;
 pub mod run;
 pub mod status;
 pub mod stop;
+pub mod trial;
 
 use std::fmt;
 use std::process::ExitCode;

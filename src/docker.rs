@@ -206,6 +206,14 @@ impl Docker {
         self.command(&["rm", "-v", name], ASK)
     }
 
+    /// Removes a container, running or not. One that isn't there is no error.
+    pub fn remove_forced(&self, name: &str) -> Result<(), DockerError> {
+        match self.inspect(name)? {
+            Some(_) => self.command(&["rm", "-f", "-v", name], STOP),
+            None => Ok(()),
+        }
+    }
+
     /// The command that prints a container's kept output, and goes on with `follow` until the container ends.
     pub fn logs_command(&self, name: &str, follow: bool) -> Command {
         let mut command = Command::new(&self.program);

@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         Command::Stop => command::stop::stop(&cli.config),
         Command::Status => command::status::status(&cli.config),
         Command::Check(args) => command::check::check(&cli.config, args),
+        Command::Try(args) => command::trial::try_out(&cli.config, args),
         Command::Ledger(args) => command::ledger::ledger(&cli.config, args),
     };
     match done {

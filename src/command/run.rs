@@ -19,7 +19,7 @@ use crate::prompt;
 use crate::record::{Phase, Store};
 use crate::rights;
 use crate::scheduler::{Parts, Scheduler, guard_exit};
-use crate::worker::Shop;
+use crate::worker::{Cause, Shop};
 use crate::workspace::check_mounts;
 
 /// Works on tasks until a signal comes.
@@ -69,6 +69,7 @@ pub fn run(file: &Path, args: &RunArgs) -> Done {
         ledger,
         instance_id: instance.id().to_owned(),
         news: news_sender,
+        cause: Cause::Service,
     };
     let scheduler = Scheduler::start(Parts { shop, news, desk, store, signals }).map_err(in_data_dir)?;
     scheduler.run();

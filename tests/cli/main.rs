@@ -31,6 +31,7 @@ mod rights;
 mod status;
 #[cfg(unix)]
 mod terminal;
+mod trial;
 mod unregistered;
 mod wire;
 

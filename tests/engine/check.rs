@@ -168,8 +168,8 @@ fn a_script_is_looked_for_in_the_image() {
 fn what_is_made_after_a_create_was_given_up_is_removed_too() {
     let server = FakeServer::start();
     let agent = tidy(Agent::builder(&server).with_engine());
-    // The client hangs, and what it had asked for is done behind its back, 32 s after the call.
-    let hang = "if [ \"$1\" = create ]; then setsid sh -c 'sleep 32; exec docker \"$@\"' sh \"$@\" >/dev/null 2>&1 & exec sleep 1000; fi";
+    // The client hangs, and what it had asked for is done behind its back, a second after it was given up.
+    let hang = "if [ \"$1\" = create ]; then setsid sh -c 'sleep 31; exec docker \"$@\"' sh \"$@\" >/dev/null 2>&1 & exec sleep 1000; fi";
     note_calls(&agent, hang);
     let mut running = agent.invoke(&["check"]).start();
     let status = running.wait_exit(secs(120));

@@ -45,4 +45,5 @@ mod signals;
 #[path = "../support/mod.rs"]
 mod support;
 mod tally;
+mod trial;
 mod wall_clock;

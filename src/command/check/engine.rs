@@ -22,7 +22,7 @@ const SAME_FILES: &str = "the engine has to find the same files under the same p
 /// What is to be done where the engine has answered before and now doesn't.
 const ENGINE_IN_TROUBLE: &str = "see what keeps the engine from answering, for example in `journalctl -u docker`";
 /// How long a container is looked for that may have been made after its `docker create` was given up.
-const LATECOMERS: Duration = Duration::from_secs(5);
+const LATECOMERS: Duration = Duration::from_secs(10);
 
 /// Looks at all of it.
 pub fn check(config: &Config, folder: Option<&ProbeFolder>, report: &mut Report) {
