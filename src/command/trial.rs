@@ -5,6 +5,7 @@
 
 mod folder;
 mod offer;
+mod progress;
 mod results;
 
 use std::path::Path;
@@ -25,6 +26,7 @@ use crate::worker::{self, Cause, Job, Order, Shop, Trial};
 use crate::workspace::{Workspace, check_mounts};
 use folder::Folder;
 use offer::Offer;
+use progress::Copying;
 use results::{INTERRUPTED, OutFolder, exit_status, tell};
 
 /// Does one task and says what would be sent of it.
@@ -43,19 +45,27 @@ pub fn try_out(file: &Path, args: &TryArgs) -> Done {
     let folder = Folder::make(&config)
         .map_err(|error| Failure::new(format!("`{}` can't be used: {error}", config.paths.data_dir.display())))?;
     let done = Attempt { config: &config, docker: &docker, folder: &folder, leaving: &leaving }.make(args, orders);
+    let interrupted = || Ok(ExitCode::from(INTERRUPTED));
+    let mut keep = args.keep;
     let code = match done {
         Ok(trial) => {
             tell(&trial);
-            let code = exit_status(&trial);
-            match out.as_ref().map_or(Ok(()), |out| out.take(&trial.files)) {
-                Ok(()) => Ok(ExitCode::from(code)),
-                Err(failure) => Err(failure),
+            let status = exit_status(&trial);
+            let out = out.filter(|_| status != INTERRUPTED || trial.stop.is_none());
+            match out.map_or(Ok(()), |out| out.take(&trial.files, &Copying::new(&leaving))) {
+                Ok(()) => Ok(ExitCode::from(status)),
+                Err(_) if leaving.load(Ordering::Relaxed) => interrupted(),
+                Err(failure) => {
+                    // What a container has worked on for hours is not thrown away over a full disk.
+                    keep = true;
+                    Err(failure)
+                }
             }
         }
-        Err(_) if leaving.load(Ordering::Relaxed) => Ok(ExitCode::from(INTERRUPTED)),
+        Err(_) if leaving.load(Ordering::Relaxed) => interrupted(),
         Err(failure) => Err(failure),
     };
-    close(folder, &docker, args.keep)?;
+    close(folder, &docker, keep)?;
     code
 }
 
@@ -93,7 +103,7 @@ impl Attempt<'_> {
         workspace.create().map_err(here)?;
         let until = if args.keep { "kept" } else { "removed at the end; `--keep` keeps it" };
         eprintln!("Workspace: {} ({until})", workspace.dir().display());
-        offer.place(&workspace, || !self.leaving.load(Ordering::Relaxed))?;
+        offer.place(&workspace, &Copying::new(self.leaving))?;
         let mut record = Record::of_offer(offer.task, "", &self.config.server.base_url);
         record.phase = Phase::Accepted;
         let store = Store::open(self.folder.dir()).map_err(here)?;

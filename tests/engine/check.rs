@@ -1,11 +1,12 @@
 //! `check` with a real engine: whether containers would see what we see, tried without running anything.
 
 use crate::support::agent::{Agent, Builder, Finished};
-use crate::support::docker::{containers_with_label, docker, wait_until};
+use crate::support::docker::{containers_with_label, docker, remove_containers, wait_until};
 use crate::support::secs;
 use crate::support::server::{FakeServer, Status, TaskSpec};
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
@@ -32,25 +33,43 @@ fn expect_failed(checks: &[Value], name: &str, words: &str) {
     assert!(one["detail"].to_string().contains(words), "{words:?}: {one:#}");
 }
 
-/// The containers of this agent's checks that are there: each is named in what its docker client was told.
-fn left(agent: &Agent) -> Vec<String> {
-    let mut owners: Vec<String> = Vec::new();
-    for line in fs::read_to_string(agent.path("calls")).unwrap_or_default().lines() {
-        owners.extend(line.split(' ').filter(|word| word.starts_with("open-aaas.check=")).map(str::to_owned));
+/// The docker calls of an agent's checks. Containers that they have left go with the value.
+struct Calls(Agent);
+
+impl Calls {
+    /// Names a script as the docker client that notes each call and does `body` before the real one.
+    fn note(agent: &Agent, body: &str) -> Self {
+        let calls = agent.path("calls");
+        let script = format!("#!/bin/sh\necho \"$*\" >> '{}'\n{body}\nexec docker \"$@\"\n", calls.display());
+        agent.write_script("docker", &script);
+        agent.change_config("[executor]\ndocker = './docker'");
+        fs::set_permissions(agent.config_path(), Permissions::from_mode(0o600)).expect("close the file");
+        Self(agent.clone())
     }
-    assert!(!owners.is_empty(), "no container was made");
-    owners.iter().flat_map(|owner| containers_with_label(owner)).collect()
+
+    fn text(&self) -> String {
+        fs::read_to_string(self.0.path("calls")).unwrap_or_default()
+    }
+
+    /// The labels of the containers that were asked for.
+    fn labels(&self) -> BTreeSet<String> {
+        let text = self.text();
+        let words = text.split_ascii_whitespace().filter(|word| word.starts_with("open-aaas.check="));
+        words.map(str::to_owned).collect()
+    }
+
+    /// The containers that are there.
+    fn left(&self) -> Vec<String> {
+        let labels = self.labels();
+        assert!(!labels.is_empty(), "no container was made");
+        labels.iter().flat_map(|label| containers_with_label(label)).collect()
+    }
 }
 
-/// Names a script as the docker client that notes each call and does `body` before the real one.
-fn note_calls(agent: &Agent, body: &str) {
-    let calls = agent.path("calls");
-    agent.write_script(
-        "docker",
-        &format!("#!/bin/sh\necho \"$*\" >> '{}'\n{body}\nexec docker \"$@\"\n", calls.display()),
-    );
-    agent.change_config("[executor]\ndocker = './docker'");
-    fs::set_permissions(agent.config_path(), Permissions::from_mode(0o600)).expect("close the file");
+impl Drop for Calls {
+    fn drop(&mut self) {
+        self.labels().iter().for_each(|label| remove_containers(&format!("label={label}")));
+    }
 }
 
 /// An image that holds one file and names no program, removed with the value.
@@ -82,7 +101,7 @@ fn where_nothing_is_wrong_all_passes_and_nothing_is_left() {
     let agent = tidy(Agent::builder(&server).with_engine().config(mounts));
     agent.write("a, \"b\"/large", vec![0; 3 << 20]);
     agent.write("file", "one");
-    note_calls(&agent, "");
+    let calls = Calls::note(&agent, "");
     let (done, checks) = check(&agent);
     done.expect_code(0);
     let failed: Vec<&Value> = checks.iter().filter(|check| check["status"] == "failed").collect();
@@ -91,10 +110,10 @@ fn where_nothing_is_wrong_all_passes_and_nothing_is_left() {
         assert!(all(&checks, name).iter().all(|check| check["status"] == "passed"), "{name}: {checks:#?}");
     }
     assert_eq!(all(&checks, "engine_mounts").iter().filter(|check| check["status"] == "passed").count(), 2);
-    assert_eq!(left(&agent), [""; 0]);
+    assert_eq!(calls.left(), [""; 0]);
     assert!(!agent.data_dir().exists(), "what had to be made for it is gone");
-    let calls = fs::read_to_string(agent.path("calls")).unwrap();
-    assert!(calls.lines().all(|call| !call.starts_with("run") && !call.starts_with("start")), "{calls}");
+    let text = calls.text();
+    assert!(text.lines().all(|call| !call.starts_with("run") && !call.starts_with("start")), "{text}");
     agent.run(&["check"]).expect_code(0).expect_stdout(" 0 failed, ");
 }
 
@@ -104,12 +123,12 @@ fn an_image_without_a_shell_or_any_program_is_looked_through_all_the_same() {
     let agent = tidy(Agent::builder(&server).with_engine());
     let image = BareImage::make(&agent);
     agent.change_config(&format!("[executor]\nimage = '{}'", image.0));
-    note_calls(&agent, "");
+    let calls = Calls::note(&agent, "");
     let (done, checks) = check(&agent);
     done.expect_code(1);
     assert_eq!(all(&checks, "engine_data_dir")[0]["status"], "passed", "{checks:#?}");
     expect_failed(&checks, "program", "neither ENTRYPOINT nor CMD");
-    assert_eq!(left(&agent), [""; 0]);
+    assert_eq!(calls.left(), [""; 0]);
 }
 
 #[test]
@@ -128,17 +147,17 @@ fn an_engine_that_has_no_such_folder_or_another_one_is_found_out() {
             elsewhere.display()
         )
     };
-    note_calls(&agent, &moved(":"));
+    let _refusing = Calls::note(&agent, &moved(":"));
     let (done, checks) = check(&agent);
     done.expect_code(1);
     expect_failed(&checks, "engine_data_dir", "does not exist");
     expect_failed(&checks, "engine_mounts", "does not exist");
     let make = format!("mkdir -p '{0}'; echo other > '{0}/seen'; touch -d @1000000000 '{0}'", elsewhere.display());
-    note_calls(&agent, &moved(&make));
+    let calls = Calls::note(&agent, &moved(&make));
     let (_, checks) = check(&agent);
     expect_failed(&checks, "engine_data_dir", "another content");
     expect_failed(&checks, "engine_mounts", "something else at that path");
-    assert_eq!(left(&agent), [""; 0]);
+    assert_eq!(calls.left(), [""; 0]);
 }
 
 #[test]
@@ -170,13 +189,13 @@ fn what_is_made_after_a_create_was_given_up_is_removed_too() {
     let agent = tidy(Agent::builder(&server).with_engine());
     // The client hangs, and what it had asked for is done behind its back, a second after it was given up.
     let hang = "if [ \"$1\" = create ]; then setsid sh -c 'sleep 31; exec docker \"$@\"' sh \"$@\" >/dev/null 2>&1 & exec sleep 1000; fi";
-    note_calls(&agent, hang);
+    let calls = Calls::note(&agent, hang);
     let mut running = agent.invoke(&["check"]).start();
     let status = running.wait_exit(secs(120));
     assert_eq!(status.code(), Some(1));
     assert!(running.log().contains("create` gave no answer within 30 s"), "{}", running.log());
     wait_until("no process to be left", secs(20), || agent.processes().is_empty());
-    assert_eq!(left(&agent), [""; 0]);
+    assert_eq!(calls.left(), [""; 0]);
 }
 
 #[test]
@@ -189,15 +208,15 @@ fn ctrl_c_leaves_nothing_behind() {
         reached.display(),
         go.display()
     );
-    note_calls(&agent, &wait);
+    let calls = Calls::note(&agent, &wait);
     let mut running = agent.invoke(&["check"]).own_group().start();
     wait_until("a container to be looked into", secs(60), || reached.exists());
-    assert_eq!(left(&agent).len(), 1, "there is one to be left behind");
+    assert_eq!(calls.left().len(), 1, "there is one to be left behind");
     running.signal_group(Signal::SIGINT);
     fs::write(go, "").unwrap();
     assert_eq!(running.wait_exit(secs(60)).code(), Some(130));
     assert!(running.log().contains("· credentials      interrupted"), "{}", running.log());
-    assert_eq!(left(&agent), [""; 0]);
+    assert_eq!(calls.left(), [""; 0]);
     assert!(!agent.data_dir().exists());
     assert_eq!(server.requests().len(), 0);
 }

@@ -88,7 +88,7 @@ fn output_goes_where_the_container_put_it_and_its_status_is_the_programs() {
     assert_eq!(done.stdout, "one\n1,2\n");
     done.expect_stderr("\ntwo\n").expect_stderr("docker run --rm ").expect_stderr("failed with exit status 7");
     assert_eq!(server.requests().len(), 0);
-    assert_eq!(folders(&agent), [PathBuf::new(); 0]);
+    assert!(folders(&agent).is_empty(), "{:?}", folders(&agent));
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn an_image_that_is_not_there_is_exit_status_125() {
     let agent = unregistered(&server).config("[executor]\nimage = 'agent-core-no-such:1'\npull = 'never'").build();
     let done = agent.run(&["try", "--prompt", "p"]);
     done.expect_code(125).expect_stderr("isn't on this machine; build it");
-    assert_eq!(folders(&agent), [PathBuf::new(); 0]);
+    assert!(folders(&agent).is_empty(), "{:?}", folders(&agent));
 }
 
 #[test]
@@ -266,5 +266,5 @@ fn a_replay_does_a_kept_task_again_and_leaves_it_as_it_was() {
     std::os::unix::fs::symlink(outside, &input).unwrap();
     agent.run(&["try", "--replay", &id]).expect_code(1).expect_stderr("input/data.csv` can't be copied");
     agent.run(&["try", "--replay", "no-such"]).expect_code(1).expect_stderr("no task `no-such` is kept");
-    assert_eq!(folders(&agent), [PathBuf::new(); 0]);
+    assert!(folders(&agent).is_empty(), "{:?}", folders(&agent));
 }

@@ -1,10 +1,11 @@
 //! What a trial works on: what somebody typed, or a task that is kept here.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Failure;
+use super::progress::Copying;
 use crate::cli::TryArgs;
 use crate::config::Config;
 use crate::platform;
@@ -67,8 +68,8 @@ impl Offer {
         Ok(Self { task: record.task, inputs: Inputs::Kept(workspace.dir().to_owned()) })
     }
 
-    /// Copies the inputs to their places in a fresh workspace. `go_on` is asked from time to time and may say no.
-    pub fn place(&mut self, workspace: &Workspace, go_on: impl Fn() -> bool) -> Result<(), Failure> {
+    /// Copies the inputs to their places in a fresh workspace.
+    pub fn place(&mut self, workspace: &Workspace, copying: &Copying<'_>) -> Result<(), Failure> {
         let names = input_names(&self.task);
         for (index, (file, name)) in self.task.input_files.iter_mut().zip(&names).enumerate() {
             let (source, shown) = match &self.inputs {
@@ -80,7 +81,7 @@ impl Offer {
                 }
             };
             let place = workspace.input(name);
-            let copied = source.and_then(|source| copy(source, &place, &go_on));
+            let copied = source.and_then(|source| copy(copying, name, source, &place));
             let wrong = |why: String| Failure::new(format!("the input file `{}` {why}", shown.display()));
             let count = copied.map_err(|error| wrong(format!("can't be copied: {error}")))?;
             if matches!(self.inputs, Inputs::Kept(_)) && count != file.size_bytes {
@@ -95,24 +96,11 @@ impl Offer {
     }
 }
 
-fn copy(mut source: File, place: &Path, go_on: impl Fn() -> bool) -> io::Result<u64> {
+fn copy(copying: &Copying<'_>, name: &str, mut source: File, place: &Path) -> io::Result<u64> {
     if !source.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
     }
-    let mut copy = File::create_new(place)?;
-    let mut buffer = vec![0; 1 << 20];
-    let mut count = 0;
-    loop {
-        let read = source.read(&mut buffer)?;
-        if read == 0 {
-            break;
-        }
-        if !go_on() {
-            return Err(io::Error::other("interrupted"));
-        }
-        copy.write_all(&buffer[..read])?;
-        count += read as u64;
-    }
+    let count = copying.copy(name, &mut source, &mut File::create_new(place)?)?;
     platform::open_to_all(place)?;
     Ok(count)
 }

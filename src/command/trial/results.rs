@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Failure;
+use super::progress::Copying;
 use crate::logging::escape;
 use crate::outputs::{Found, Leftovers};
 use crate::protocol::FinalStatus;
@@ -86,12 +87,13 @@ impl OutFolder {
     }
 
     /// Copies what would be sent, each file under the name by which it would be.
-    pub fn take(&self, files: &[Found]) -> Result<(), Failure> {
+    pub fn take(&self, files: &[Found], copying: &Copying<'_>) -> Result<(), Failure> {
         for found in files {
             // The name holds plain parts only, so that it leads nowhere else.
             let place = self.0.join(&found.name);
             let copied = found.open().and_then(|(file, _)| {
-                copy(file, &place).map_err(|error| format!("can't be written to `{}`: {error}", place.display()))
+                copy(copying, &found.name, file, &place)
+                    .map_err(|error| format!("can't be written to `{}`: {error}", place.display()))
             });
             copied.map_err(|why| Failure::new(format!("the result `{}` {why}", escape(&found.name))))?;
         }
@@ -103,11 +105,11 @@ impl OutFolder {
     }
 }
 
-fn copy(mut file: File, place: &Path) -> io::Result<()> {
+fn copy(copying: &Copying<'_>, name: &str, mut file: File, place: &Path) -> io::Result<u64> {
     if let Some(parent) = place.parent() {
         fs::create_dir_all(parent)?;
     }
-    io::copy(&mut file, &mut File::create_new(place)?).map(drop)
+    copying.copy(name, &mut file, &mut File::create_new(place)?)
 }
 
 #[cfg(test)]
