@@ -7,8 +7,8 @@ use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, SystemTime};
 
-use ureq::Proxy;
 use ureq::http::{Uri, header};
+use ureq::{Proxy, ProxyProtocol};
 
 use super::answer::{Unresolved, classify, succeeded};
 use super::{ClientError, SMALL, agent, path_segment};
@@ -72,11 +72,33 @@ pub enum Way {
         /// Where it stands.
         variable: &'static str,
     },
-    /// There is a variable whose value is no proxy's address; it is passed over.
+    /// Straight: these variables hold no proxy's address and are passed over.
     Unusable {
         /// The variables.
         variables: Vec<&'static str>,
     },
+    /// Straight: the proxy is of a kind that this program doesn't speak, and is passed over.
+    Unknown {
+        /// Scheme, host and port, without a password.
+        address: String,
+        /// Where it stands.
+        variable: &'static str,
+    },
+}
+
+impl Way {
+    /// Why no proxy is used although the configuration wants one.
+    pub fn trouble(&self) -> Option<String> {
+        match self {
+            Self::Unusable { variables } => {
+                Some(format!("{} holds no proxy's address, so that none is used", variables.join(", ")))
+            }
+            Self::Unknown { address, variable } => Some(format!(
+                "{address}, from {variable}, is no proxy that takes CONNECT over http:// or https://, so that none is used"
+            )),
+            Self::Direct { .. } | Self::Excepted { .. } | Self::Proxy { .. } => None,
+        }
+    }
 }
 
 /// Asks for the list of files of a task that doesn't exist. Nothing changes by that on the Server: it takes no task and
@@ -197,7 +219,11 @@ pub fn way_to(server: &Server) -> Way {
         return Way::Excepted { variable };
     }
     let scheme = proxy.uri().scheme_str().unwrap_or("http");
-    Way::Proxy { address: format!("{scheme}://{}:{}", proxy.host(), proxy.port()), variable }
+    let address = format!("{scheme}://{}:{}", proxy.host(), proxy.port());
+    match proxy.protocol() {
+        ProxyProtocol::Http | ProxyProtocol::Https => Way::Proxy { address, variable },
+        _ => Way::Unknown { address, variable },
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::register::register_with;
 use super::{Done, Failure};
 use crate::cli::RunArgs;
 use crate::client::Client;
+use crate::client::probe::way_to;
 use crate::config::{Config, ConfigError, Credentials, clean_base_url, edit};
 use crate::docker::Docker;
 use crate::instance::Instance;
@@ -45,7 +46,10 @@ pub fn run(file: &Path, args: &RunArgs) -> Done {
         }
     }
     if let Err(why) = config.check_script() {
-        log::error!("{why}; every task will fail until then");
+        log::error!("{why}; every task will fail");
+    }
+    if let Some(why) = way_to(&config.server).trouble() {
+        log::warn!("`server.use_system_proxy`: {why}");
     }
     let ledger = Ledger::of(&config.paths.data_dir, credentials.api_key.clone());
     let client = Client::new(&config.server, credentials);

@@ -140,4 +140,9 @@ fn the_proxy_and_its_variable_are_named_without_the_password() {
     assert!(detail.as_str().unwrap().contains("https_proxy is set and doesn't count"), "{detail}");
     let unusable = builder(&server).config("[server]\nuse_system_proxy = true").env("HTTP_PROXY", "::nonsense::");
     Checked::of(&tidy(unusable)).expect_failed("proxy", "HTTP_PROXY");
+    let socks = builder(&server).config("[server]\nuse_system_proxy = true").env("ALL_PROXY", "socks5://127.0.0.1:1");
+    let checked = Checked::of(&tidy(socks));
+    checked.expect_failed("proxy", "socks5://127.0.0.1:1, from ALL_PROXY");
+    checked.expect_failed("proxy", "none is used");
+    assert_eq!(checked.one("tcp")["detail"], format!("{} takes connections", server.url()));
 }

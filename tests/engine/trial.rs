@@ -88,7 +88,7 @@ fn output_goes_where_the_container_put_it_and_its_status_is_the_programs() {
     assert_eq!(done.stdout, "one\n1,2\n");
     done.expect_stderr("\ntwo\n").expect_stderr("docker run --rm ").expect_stderr("failed with exit status 7");
     assert_eq!(server.requests().len(), 0);
-    assert!(folders(&agent).is_empty(), "{:?}", folders(&agent));
+    assert!(!agent.data_dir().exists(), "what had to be made for it is gone");
 }
 
 #[test]
@@ -156,6 +156,21 @@ fn output_is_shown_while_the_container_runs() {
     fs::write(workspace(&agent).join("go"), "").unwrap();
     assert!(running.wait_exit(secs(60)).success());
     assert_eq!(running.stdout(), "begun\nlate\n");
+}
+
+#[test]
+fn nobody_who_reads_on_is_no_reason_to_leave_anything_behind() {
+    let server = FakeServer::start();
+    let agent = unregistered(&server).build();
+    agent.write("run.sh", "echo begun; echo more; echo more >&2; sleep 1; echo more; echo result > output/r");
+    let program = env!("CARGO_BIN_EXE_agent-core");
+    let pipe =
+        format!("{{ '{program}' try --prompt p --input run.sh --out results 2>&1; echo $? > status; }} | head -c 1");
+    let invocation = agent.invoke(&[]).through(&["sh", "-c", &pipe]);
+    assert!(invocation.start().wait_exit(secs(60)).success());
+    assert_eq!(fs::read_to_string(agent.path("status")).unwrap(), "0\n");
+    assert_eq!(fs::read_to_string(agent.path("results/output/r")).unwrap(), "result\n");
+    assert!(!agent.data_dir().exists(), "{:?}", folders(&agent));
 }
 
 #[test]

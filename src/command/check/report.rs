@@ -1,5 +1,7 @@
 //! What `check` found: said line by line for a person, or at the end as JSON.
 
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -200,12 +202,12 @@ impl Report {
         let skipped = count(|verdict| *verdict == Verdict::Skipped);
         let failed = self.findings.len() - passed - skipped;
         match self.form {
-            Form::Lines => println!("{passed} passed, {failed} failed, {skipped} not tried"),
+            Form::Lines => say(format_args!("{passed} passed, {failed} failed, {skipped} not tried")),
             Form::Json => {
                 let checks: Vec<Value> = self.findings.iter().map(as_json).collect();
                 let version = env!("CARGO_PKG_VERSION");
                 let whole = json!({"ok": failed == 0, "version": version, "checks": checks});
-                println!("{whole:#}");
+                say(format_args!("{whole:#}"));
             }
         }
         failed == 0
@@ -218,13 +220,18 @@ impl Report {
                 Verdict::Failed { .. } => "✗",
                 Verdict::Skipped => "·",
             };
-            println!("{mark} {:<16} {}", finding.check.name(), escape(&finding.detail));
+            say(format_args!("{mark} {:<16} {}", finding.check.name(), escape(&finding.detail)));
             if let Verdict::Failed { remedy } = &finding.verdict {
-                println!("  {:<16} → {}", "", escape(remedy));
+                say(format_args!("  {:<16} → {}", "", escape(remedy)));
             }
         }
         self.findings.push(finding);
     }
+}
+
+/// Prints a line. That nobody reads it any more, as with `| head`, is no reason to leave a container behind.
+fn say(line: impl Display) {
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 fn as_json(finding: &Finding) -> Value {

@@ -48,10 +48,10 @@ fn proxy(way: &Way, report: &mut Report) {
             report.pass(Check::Proxy, format!("none: NO_PROXY excepts the Server from the one in {variable}"));
         }
         Way::Proxy { address, variable } => report.pass(Check::Proxy, format!("{address}, from {variable}")),
-        Way::Unusable { variables } => report.fail(
+        Way::Unusable { .. } | Way::Unknown { .. } => report.fail(
             Check::Proxy,
-            format!("{} holds no proxy's address, so that none is used", variables.join(", ")),
-            "write it as http://HOST:PORT",
+            way.trouble().unwrap_or_default(),
+            "write it as http://HOST:PORT, or set `server.use_system_proxy = false`",
         ),
     }
 }

@@ -26,20 +26,23 @@ pub struct Folder {
     name: String,
     lock: Option<FileLock>,
     image: String,
+    made_data_dir: bool,
 }
 
 impl Folder {
     /// Makes a folder; the data_dir too if need be, private to its owner as the agent does it.
     pub fn make(config: &Config) -> io::Result<Self> {
         let data_dir = &config.paths.data_dir;
-        if !data_dir.exists() {
+        let made_data_dir = !data_dir.exists();
+        if made_data_dir {
             fs::create_dir_all(data_dir)?;
             platform::hide_dir(data_dir)?;
         }
         let all = all_trials(data_dir);
         let name = format!("{:012x}", random_u64() >> 16);
         let dir = all.join(&name);
-        fs::create_dir_all(&dir)?;
+        // Another trial may remove the empty folder around it at this moment.
+        fs::create_dir_all(&dir).or_else(|_| fs::create_dir_all(&dir))?;
         // Whatever the data_dir's own rights are: the workspace in here is open to every user.
         platform::hide_dir(&all)?;
         platform::hide_dir(&dir)?;
@@ -48,7 +51,7 @@ impl Folder {
         let lock = FileLock::try_new(File::create(&unnamed)?)?;
         let lock = Some(lock.map_err(|_| io::Error::other("somebody else holds a lock that was just made"))?);
         fs::rename(&unnamed, dir.join(LOCK))?;
-        Ok(Self { dir, name, lock, image: config.executor.image.clone() })
+        Ok(Self { dir, name, lock, image: config.executor.image.clone(), made_data_dir })
     }
 
     /// Where it lies.
@@ -71,10 +74,16 @@ impl Folder {
         File::create(self.dir.join(KEPT)).map(drop)
     }
 
-    /// Removes it with all that is in it, and the container if it is still there.
+    /// Removes it with all that is in it, and the container if it is still there. What was made around it goes, too,
+    /// unless others use it: it might belong to another user than the agent's.
     pub fn remove(mut self, docker: &Docker) {
         self.lock = None;
         remove(docker, &self.image, &self.dir, &self.name);
+        let around = self.dir.ancestors().skip(1).take(if self.made_data_dir { 2 } else { 1 });
+        for dir in around {
+            // Where anything is in it, it stays.
+            let _ = fs::remove_dir(dir);
+        }
     }
 }
 

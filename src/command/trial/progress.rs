@@ -1,5 +1,6 @@
 //! Copies files, says on a terminal how far that is, and ends early when somebody wants to leave.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,12 +45,17 @@ impl<'l> Copying<'l> {
             count += read as u64;
             if self.is_seen && said.elapsed() >= PAUSE {
                 (said, is_shown) = (Instant::now(), true);
-                eprint!("{CLEAR}Copying {}: {} %", escape(name), (count * 100 / total).min(100));
+                show(format_args!("{CLEAR}Copying {}: {} %", escape(name), (count * 100 / total).min(100)));
             }
         };
         if is_shown {
-            eprint!("{CLEAR}");
+            show(CLEAR);
         }
         copied
     }
+}
+
+/// What nobody sees any more doesn't matter.
+fn show(text: impl Display) {
+    let _ = write!(io::stderr(), "{text}");
 }
