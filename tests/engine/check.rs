@@ -176,7 +176,10 @@ fn a_script_is_looked_for_in_the_image() {
     let with = |script: &str| {
         let config = format!("[executor]\nexecutor_type = 'bash'\nscript_path = '{script}'");
         let agent = tidy(Agent::builder(&server).with_engine().config(&config));
-        check(&agent).1
+        let calls = Calls::note(&agent, "");
+        let found = check(&agent).1;
+        assert_eq!(calls.left(), [""; 0]);
+        found
     };
     assert_eq!(all(&with("/copy-inputs"), "program")[0]["status"], "passed");
     expect_failed(&with("/no/such.sh"), "program", "has no script `/no/such.sh` (`executor.script_path`)");
@@ -225,6 +228,7 @@ fn ctrl_c_leaves_nothing_behind() {
 fn beside_a_running_agent_its_task_goes_on() {
     let server = FakeServer::start();
     let agent = tidy(Agent::builder(&server).with_engine());
+    let calls = Calls::note(&agent, "");
     let id = server.submit(TaskSpec::script("while [ ! -e go ]; do sleep 0.05; done; echo done"));
     let _running = agent.start();
     crate::support::docker::wait_container_state(&id, "running", secs(60));
@@ -234,4 +238,5 @@ fn beside_a_running_agent_its_task_goes_on() {
     fs::write(agent.workspace(&id).join("go"), "").unwrap();
     assert_eq!(server.wait_for(&id, Status::Completed, secs(60)).stdout(), "done\n");
     assert_eq!(server.task(&id).accepted_count, 1);
+    assert_eq!(calls.left(), [""; 0]);
 }
