@@ -43,9 +43,9 @@ pub fn check(file: &Path, args: &CheckArgs) -> Done {
     };
     let parts: [&dyn Fn(&mut Report); 2] = [
         &|report| {
-            let folder = machine::check(&config, report);
+            let here = machine::check(&config, report);
             if !report.is_left() {
-                engine::check(&config, folder.as_ref(), report);
+                engine::check(&config, &here, report);
             }
         },
         &|report| server::check(&config, report),

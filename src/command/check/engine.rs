@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::machine::ProbeFolder;
+use super::machine::{OnMachine, ProbeFolder, script};
 use super::report::{Check, Report};
 use crate::config::{Config, Program, ScriptSource};
 use crate::docker::options::Pull;
@@ -25,7 +25,7 @@ const ENGINE_IN_TROUBLE: &str = "see what keeps the engine from answering, for e
 const LATECOMERS: Duration = Duration::from_secs(10);
 
 /// Looks at all of it.
-pub fn check(config: &Config, folder: Option<&ProbeFolder>, report: &mut Report) {
+pub fn check(config: &Config, here: &OnMachine, report: &mut Report) {
     let docker = Docker::new(&config.executor.docker);
     let program = &config.executor.docker;
     match docker.client_version() {
@@ -55,7 +55,7 @@ pub fn check(config: &Config, folder: Option<&ProbeFolder>, report: &mut Report)
     }
     let through =
         Through { config, docker: &docker, owner: format!("{:016x}", random_u64()), given_up: Cell::new(false) };
-    through.look(folder, report);
+    through.look(here, report);
 }
 
 fn skip(config: &Config, why: &str, report: &mut Report) {
@@ -65,7 +65,7 @@ fn skip(config: &Config, why: &str, report: &mut Report) {
         }
     }
     // Whether a script can be there at all is known without an engine.
-    match config.check_script() {
+    match script(config) {
         Ok(()) => report.skip(Check::Program, why),
         Err(wrong) => fail_script(wrong, report),
     }
@@ -117,19 +117,18 @@ struct Through<'c> {
 }
 
 impl Through<'_> {
-    fn look(&self, folder: Option<&ProbeFolder>, report: &mut Report) {
-        match folder {
+    fn look(&self, here: &OnMachine, report: &mut Report) {
+        match &here.folder {
             Some(folder) => self.data_dir(folder, report),
             None => {
                 report.skip(Check::Program, "the data_dir can't be used");
                 report.skip(Check::EngineDataDir, "the data_dir can't be used");
             }
         }
-        let there: Vec<_> = self.config.paths.mounts.iter().filter(|mount| mount.host.exists()).collect();
-        if there.is_empty() {
+        if here.mounts.is_empty() {
             report.skip(Check::EngineMounts, "there is no mount to look at");
         }
-        for mount in there {
+        for host in &here.mounts {
             if report.is_left() {
                 return;
             }
@@ -137,13 +136,13 @@ impl Through<'_> {
                 report.skip(Check::EngineMounts, "the engine doesn't answer any more");
                 return;
             }
-            match self.mount(&mount.host) {
+            match self.mount(host) {
                 Ok(()) => {
-                    report.pass(Check::EngineMounts, format!("containers would see `{}`", mount.host.display()));
+                    report.pass(Check::EngineMounts, format!("containers would see `{}`", host.display()));
                 }
                 Err(why) => report.fail(
                     Check::EngineMounts,
-                    format!("containers would not see `{}` as it is here: {why}", mount.host.display()),
+                    format!("containers would not see `{}` as it is here: {why}", host.display()),
                     self.remedy(),
                 ),
             }
@@ -188,7 +187,7 @@ impl Through<'_> {
     /// Looks whether a container would find what it is to run; `container` is one of the image.
     fn program(&self, container: Option<&str>, report: &mut Report) {
         let image = &self.config.executor.image;
-        if let Err(wrong) = self.config.check_script() {
+        if let Err(wrong) = script(self.config) {
             return fail_script(wrong, report);
         }
         match (&self.config.executor.program, self.config.script_source()) {

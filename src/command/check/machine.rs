@@ -83,8 +83,16 @@ impl Drop for ProbeFolder {
     }
 }
 
-/// Looks at all of it. Returns the folder to look at through the engine, if there could be one.
-pub fn check(config: &Config, report: &mut Report) -> Option<ProbeFolder> {
+/// What there is to look at through the engine.
+pub struct OnMachine {
+    /// A folder where workspaces lie, if there could be one.
+    pub folder: Option<ProbeFolder>,
+    /// The host paths of mounts that are there.
+    pub mounts: Vec<PathBuf>,
+}
+
+/// Looks at all of it.
+pub fn check(config: &Config, report: &mut Report) -> OnMachine {
     let data_dir = &config.paths.data_dir;
     rights(Check::ConfigRights, &config.file, report);
     let path = data_dir.clone();
@@ -108,8 +116,7 @@ pub fn check(config: &Config, report: &mut Report) -> Option<ProbeFolder> {
             report.fail(Check::DataDir, format!("`{shown}` {}", no_answer()), "see what is wrong with that disk");
             report.skip(Check::DataDirRights, "the data_dir doesn't answer");
             report.skip(Check::Disk, "the data_dir doesn't answer");
-            mounts(config, report);
-            return None;
+            return OnMachine { folder: None, mounts: mounts(config, report) };
         }
     };
     if data_dir.exists() {
@@ -118,8 +125,14 @@ pub fn check(config: &Config, report: &mut Report) -> Option<ProbeFolder> {
         report.skip(Check::DataDirRights, "the data_dir isn't there");
     }
     disk(config, report);
-    mounts(config, report);
-    folder
+    OnMachine { folder, mounts: mounts(config, report) }
+}
+
+/// Whether a script can be there, as far as this machine knows.
+pub fn script(config: &Config) -> Result<(), String> {
+    let whole = config.clone();
+    in_time(move || whole.check_script())
+        .unwrap_or_else(|| Err(format!("the drive with the script (`executor.script_path`) {}", no_answer())))
 }
 
 fn rights(check: Check, path: &Path, report: &mut Report) {
@@ -155,17 +168,21 @@ fn disk(config: &Config, report: &mut Report) {
     }
 }
 
-fn mounts(config: &Config, report: &mut Report) {
+fn mounts(config: &Config, report: &mut Report) -> Vec<PathBuf> {
     const REMEDY: &str = "correct `paths.mounts` or `executor.docker_args`, or put there what is missing";
     if config.paths.mounts.is_empty() && config.executor.options.raw.sources.is_empty() {
         report.pass(Check::Mounts, "none is configured");
-        return;
+        return Vec::new();
     }
+    let mut there = Vec::new();
     for mount in &config.paths.mounts {
         let shown = mount.host.display();
         let (whole, one) = (config.clone(), mount.clone());
         match in_time(move || look_at_mount(&whole, &one)) {
-            Some(Ok(OnHost::There)) => report.pass(Check::Mounts, format!("`{shown}` is there")),
+            Some(Ok(OnHost::There)) => {
+                report.pass(Check::Mounts, format!("`{shown}` is there"));
+                there.push(mount.host.clone());
+            }
             Some(Ok(OnHost::ToBeMade)) => {
                 report.pass(Check::Mounts, format!("`{shown}` isn't there yet; `run` makes it"));
             }
@@ -183,6 +200,7 @@ fn mounts(config: &Config, report: &mut Report) {
             Err(why) => report.fail(Check::Mounts, why, REMEDY),
         }
     }
+    there
 }
 
 fn no_answer() -> String {
