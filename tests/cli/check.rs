@@ -42,6 +42,13 @@ pub fn tidy(builder: Builder) -> Agent {
     agent
 }
 
+/// The same with a docker client, also where the machine that runs the tests has none.
+fn with_client(server: &FakeServer) -> Agent {
+    let agent = tidy(builder(server).config("[executor]\ndocker = './docker'"));
+    agent.write_script("docker", "#!/bin/sh\n[ \"$1\" = --version ] && exec echo 'Docker version 28'\nexit 1\n");
+    agent
+}
+
 /// What `check --json` found.
 pub struct Checked {
     pub done: Finished,
@@ -93,7 +100,7 @@ impl Checked {
 #[test]
 fn everything_is_told_once_and_in_its_order_also_without_an_engine() {
     let server = FakeServer::start();
-    let agent = tidy(builder(&server));
+    let agent = with_client(&server);
     let checked = Checked::of(&agent);
     checked.done.expect_code(1);
     let names: Vec<&str> = checked.checks.iter().map(|check| check["name"].as_str().unwrap()).collect();
@@ -111,9 +118,12 @@ fn everything_is_told_once_and_in_its_order_also_without_an_engine() {
 #[test]
 fn for_a_person_it_is_a_line_each_with_a_mark_and_the_remedy_below() {
     let server = FakeServer::start();
-    let agent = tidy(builder(&server));
+    let agent = with_client(&server);
     let done = agent.run(&["check"]);
-    done.expect_code(1).expect_stdout("✓ config           `").expect_stdout("✗ engine           ");
+    done.expect_code(1)
+        .expect_stdout("✓ docker           Docker version 28\n")
+        .expect_stdout("✓ config           `")
+        .expect_stdout("✗ engine           ");
     done.expect_stdout("→ start the engine").expect_stdout("· image            the engine doesn't answer\n");
     let lines: Vec<&str> = done.stdout.lines().collect();
     assert_eq!(lines.len(), NAMES.len() + 2, "{lines:#?}");
