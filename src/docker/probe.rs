@@ -20,6 +20,8 @@ use crate::process::{CallError, Feed};
 const LABEL: &str = "open-aaas.check";
 /// Where a container sees what is looked at.
 pub const PLACE: &str = "/agent-core-check";
+/// Nobody looks through a container, or at a folder that was made for that, for so long.
+pub const OLD: Duration = Duration::from_secs(1800);
 /// How much of a file's content is looked at.
 const LOOKED_AT: u64 = 4096;
 
@@ -118,6 +120,13 @@ impl Docker {
             removed = removed.and(self.remove(id));
         }
         removed
+    }
+
+    /// Removes what killed ones have left: containers of this kind, never started, that are older than any that is still
+    /// looked through.
+    pub fn remove_old_probes(&self) -> Result<(), DockerError> {
+        let (label, age) = (format!("label={LABEL}"), format!("until={}s", OLD.as_secs()));
+        self.command(&["container", "prune", "-f", "--filter", &label, "--filter", &age], ASK)
     }
 
     /// What the image runs by itself: its ENTRYPOINT and CMD, in docker's JSON.

@@ -5,7 +5,8 @@ use crate::support::agent::{Agent, Builder, Finished};
 use crate::support::secs;
 use crate::support::server::FakeServer;
 use serde_json::Value;
-use std::fs;
+use std::fs::{self, File};
+use std::time::{Duration, SystemTime};
 
 /// The names and their order, which README promises.
 const NAMES: [&str; 19] = [
@@ -268,6 +269,21 @@ fn a_docker_client_that_hangs_is_given_up() {
     checked.expect_failed("docker", "gave no answer within 10 s");
     checked.expect(&[("credentials", "passed")]);
     assert_eq!(agent.processes(), [0; 0]);
+}
+
+#[test]
+fn what_a_killed_one_has_left_goes_when_it_is_old() {
+    let server = FakeServer::start();
+    let agent = tidy(builder(&server));
+    let folder = |name: &str| agent.data_dir().join("workspaces").join(name);
+    for (name, age) in [(".check-old", 3600), (".check-new", 60), ("task", 3600)] {
+        agent.write(&format!("data/workspaces/{name}/seen"), "x");
+        let at = SystemTime::now() - Duration::from_secs(age);
+        File::open(folder(name)).and_then(|dir| dir.set_modified(at)).unwrap();
+    }
+    set_mode(&agent.data_dir(), 0o700);
+    Checked::of(&agent).expect(&[("data_dir", "passed")]);
+    assert_eq!(names_in(&folder("")), [".check-new", "task"]);
 }
 
 #[test]

@@ -118,6 +118,9 @@ struct Through<'c> {
 
 impl Through<'_> {
     fn look(&self, here: &OnMachine, report: &mut Report) {
+        if let Err(error) = self.docker.remove_old_probes() {
+            log::warn!("containers that a killed `check` has left can't be looked for: {error}");
+        }
         match &here.folder {
             Some(folder) => self.data_dir(folder, report),
             None => {

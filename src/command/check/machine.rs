@@ -11,12 +11,16 @@ use crossbeam_channel::bounded;
 use super::report::{Check, Report};
 use crate::config::Config;
 use crate::docker::args::shell_line;
+use crate::docker::probe::OLD;
 use crate::platform;
 use crate::retry::random_u64;
 use crate::workspace::{OnHost, look_at_mount, look_at_raw_mounts};
 
 /// How long the disk may take to answer: a network drive that is away never does.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// What the names of probe folders begin with: no task's begins so.
+const PREFIX: &str = ".check-";
 
 /// A folder where workspaces lie, with a file in it that nobody else can know. It goes when this is dropped, with what
 /// had to be made for it.
@@ -32,7 +36,8 @@ impl ProbeFolder {
         let parent = data_dir.join("workspaces");
         let missing = parent.ancestors().take_while(|path| !path.exists()).map(Path::to_owned);
         let missing: Vec<PathBuf> = missing.collect();
-        let name = format!(".check-{:016x}", random_u64());
+        remove_old(&parent);
+        let name = format!("{PREFIX}{:016x}", random_u64());
         let content = format!("{name} {:016x}\n", random_u64());
         let mut folder = Self { dir: parent.join(name), content, made: Vec::new() };
         for path in missing.into_iter().rev() {
@@ -89,6 +94,19 @@ pub struct OnMachine {
     pub folder: Option<ProbeFolder>,
     /// The host paths of mounts that are there.
     pub mounts: Vec<PathBuf>,
+}
+
+/// Removes what killed ones have left.
+fn remove_old(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let is_probe = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        let made = entry.metadata().and_then(|metadata| metadata.modified());
+        if is_probe && made.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > OLD)) {
+            if let Err(error) = platform::remove_tree(&entry.path()) {
+                log::warn!("`{}` can't be removed: {error}", entry.path().display());
+            }
+        }
+    }
 }
 
 /// Looks at all of it.
