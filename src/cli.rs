@@ -60,6 +60,16 @@ pub enum Command {
     Stop(StopArgs),
     /// Show the configuration and whether the agent runs
     Status,
+    /// Try what `run` needs, one by one, and say what is wrong and what to do
+    #[command(after_help = "It takes no task and changes nothing, so it can be used beside a \
+        running agent. Exit status: 0 nothing is wrong, 1 something is, 2 the configuration is.")]
+    Check(CheckArgs),
+    /// Do one task without a Server, and show what would be sent
+    #[command(after_help = "The same workspace, container and rules as for a real task. It needs no \
+        registration and can be used beside a running agent.\n\n\
+        Exit status: that of the container; 124 timed out, 125 the container couldn't \
+        be started, 130 interrupted, 1 something else failed, 2 wrong usage or configuration")]
+    Try(TryArgs),
     /// Show what came to this machine and what left it, file by file
     #[command(after_help = "The ledger is {data_dir}/ledger.jsonl and its numbered predecessors. \
         It can be read while the agent runs.")]
@@ -148,6 +158,47 @@ pub struct StopArgs {
     /// Also stop the containers, and report their tasks as failed
     #[arg(long)]
     pub abort: bool,
+}
+
+/// Options of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Print one JSON object at the end instead of lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `try`.
+#[derive(Debug, Args)]
+pub struct TryArgs {
+    /// What is to be done
+    #[arg(long, value_name = "TEXT", required_unless_present = "replay", allow_hyphen_values = true)]
+    pub prompt: Option<String>,
+
+    /// How the result should look
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub output_prompt: Option<String>,
+
+    /// A file to work on; may be given more than once
+    #[arg(long, value_name = "FILE")]
+    pub input: Vec<PathBuf>,
+
+    /// Do a task again that is kept here, with its prompts and inputs
+    #[arg(
+        long,
+        value_name = "TASK_ID",
+        allow_hyphen_values = true,
+        conflicts_with_all = ["prompt", "output_prompt", "input"]
+    )]
+    pub replay: Option<String>,
+
+    /// Copy what would be sent to this folder, which must be new or empty
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+
+    /// Keep the workspace, so that the logged command can be run again
+    #[arg(long)]
+    pub keep: bool,
 }
 
 /// Options of `ledger`.

@@ -4,6 +4,7 @@
 //! goes to the configured address and nowhere else.
 
 mod answer;
+pub mod probe;
 
 use std::fmt;
 use std::fs::File;

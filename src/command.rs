@@ -1,5 +1,6 @@
 //! The subcommands, one file each, and how they fail.
 
+pub mod check;
 pub mod detach;
 pub mod init;
 pub mod ledger;
@@ -8,6 +9,7 @@ pub mod run;
 pub mod shell;
 pub mod status;
 pub mod stop;
+pub mod trial;
 
 use std::fmt;
 use std::process::ExitCode;

@@ -11,6 +11,7 @@ pub mod edit;
 mod exclude;
 mod gpu;
 mod reader;
+mod script;
 mod sections;
 
 use std::fmt;
@@ -24,6 +25,7 @@ use ureq::http::uri::Authority;
 pub use exclude::Exclude;
 pub use reader::Problem;
 use reader::{Findings, Reader};
+pub use script::ScriptSource;
 use sections::{read_agent, read_executor, read_outputs, read_paths, read_server};
 
 use crate::docker::options::Options;

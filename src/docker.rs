@@ -7,6 +7,7 @@ pub mod args;
 pub mod csv;
 mod history;
 pub mod options;
+pub mod probe;
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -203,6 +204,14 @@ impl Docker {
     /// Removes a container, by its name or id, that isn't running; the engine refuses one that is.
     pub fn remove(&self, name: &str) -> Result<(), DockerError> {
         self.command(&["rm", "-v", name], ASK)
+    }
+
+    /// Removes a container, running or not. One that isn't there is no error.
+    pub fn remove_forced(&self, name: &str) -> Result<(), DockerError> {
+        match self.inspect(name)? {
+            Some(_) => self.command(&["rm", "-f", "-v", name], STOP),
+            None => Ok(()),
+        }
     }
 
     /// The command that prints a container's kept output, and goes on with `follow` until the container ends.

@@ -49,6 +49,8 @@ fn main() -> ExitCode {
         Command::RunDetached => command::detach::run_detached(&cli.config, cli.log_format),
         Command::Stop(args) => command::stop::stop(&cli.config, args),
         Command::Status => command::status::status(&cli.config),
+        Command::Check(args) => command::check::check(&cli.config, args),
+        Command::Try(args) => command::trial::try_out(&cli.config, args),
         Command::Ledger(args) => command::ledger::ledger(&cli.config, args),
         Command::Completions(args) => command::shell::completions(args),
         Command::Man(args) => command::shell::man(args),

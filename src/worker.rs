@@ -11,11 +11,13 @@ mod fetch;
 mod prepare;
 mod report;
 mod transfer;
+mod trial;
 mod uploads;
 
 pub use account::enter_abandoned;
-pub use execute::{CONTAINER_PREFIX, container_name};
+pub use execute::CONTAINER_PREFIX;
 pub use report::{failed_report, report_entry};
+pub use trial::{Trial, try_out};
 
 use std::io;
 use std::sync::Arc;
@@ -27,7 +29,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use crate::budget::Purpose;
 use crate::client::{Client, ClientError};
 use crate::config::Config;
-use crate::docker::Docker;
+use crate::docker::{Container, Docker};
 use crate::ledger::Ledger;
 use crate::record::{Phase, Record, StopReason, TaskFiles, TaskKey};
 use crate::units::Span;
@@ -35,6 +37,19 @@ use crate::workspace::Workspace;
 
 /// A wait for the request budget that is worth a line in the log.
 const LONG_WAIT: Duration = Duration::from_secs(10);
+
+/// For whom a task is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// For the Server, which gets the results.
+    Service,
+    /// For a person who tries it out: the container has this name and no label, what it prints is shown as it comes, and
+    /// nothing is sent.
+    Trial {
+        /// The container's name.
+        container: String,
+    },
+}
 
 /// What every worker needs; made once and shared.
 pub struct Shop {
@@ -50,6 +65,18 @@ pub struct Shop {
     pub instance_id: String,
     /// Where workers say how far they are.
     pub news: Sender<News>,
+    /// For whom tasks are done.
+    pub cause: Cause,
+}
+
+impl Shop {
+    /// The agent that our containers name as their owner, if they do.
+    fn owner(&self) -> Option<&str> {
+        match self.cause {
+            Cause::Service => Some(&self.instance_id),
+            Cause::Trial { .. } => None,
+        }
+    }
 }
 
 /// A task handed to a worker.
@@ -214,6 +241,18 @@ impl<'s> Run<'s> {
         self.files.key()
     }
 
+    fn container_name(&self) -> String {
+        match &self.shop.cause {
+            Cause::Service => format!("{CONTAINER_PREFIX}{}", self.key()),
+            Cause::Trial { container } => container.clone(),
+        }
+    }
+
+    /// Whether a container of our name was made by us.
+    fn is_ours(&self, container: &Container) -> bool {
+        container.instance.as_deref() == self.shop.owner()
+    }
+
     fn tell(&self, what: Happened) {
         // Nobody listens any more when the agent is leaving.
         let _ = self.shop.news.send(News { key: self.key().clone(), what });
@@ -280,7 +319,10 @@ impl<'s> Run<'s> {
             return Ok(());
         }
         match reason {
-            StopReason::Cancel => log::info!("task {}: cancelled by the Server; stopping", self.key()),
+            StopReason::Cancel => {
+                let by = if self.shop.cause == Cause::Service { "cancelled by the Server" } else { "interrupted" };
+                log::info!("task {}: {by}; stopping", self.key());
+            }
             StopReason::Timeout { minutes } => log::info!("task {}: {minutes} minutes are over; stopping", self.key()),
             StopReason::Idle { minutes } => {
                 log::info!("task {}: nothing was printed for {minutes} minutes; stopping", self.key());

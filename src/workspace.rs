@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use crate::config::Config;
+use crate::config::{Config, Mount};
 use crate::platform;
 use crate::protocol::Task;
 use crate::record::TaskKey;
@@ -162,23 +162,44 @@ fn split_extension(name: &str) -> (&str, &str) {
 /// isn't mounted, and a container would take the empty folder for its data. The error names the path and the remedy.
 pub fn check_mounts(config: &Config) -> Result<(), String> {
     for mount in &config.paths.mounts {
-        let host = mount.host.display();
-        match fs::metadata(&mount.host) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound && mount.relative => {
-                fs::create_dir_all(&mount.host)
-                    .map_err(|error| format!("the mount's host folder `{host}` can't be made: {error}"))?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(format!(
-                    "the mount's host path `{host}` (for `{}`) doesn't exist; make it, or mount the drive it is on",
-                    mount.container
-                ));
-            }
-            Err(error) => return Err(format!("the mount's host path `{host}` can't be used: {error}")),
+        if look_at_mount(config, mount)? == OnHost::ToBeMade {
+            fs::create_dir_all(&mount.host).map_err(|error| {
+                format!("the mount's host folder `{}` can't be made: {error}", mount.host.display())
+            })?;
         }
-        check_exposure(config, &mount.host)?;
     }
+    look_at_raw_mounts(config)
+}
+
+/// Whether a mount's host path is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnHost {
+    /// It is.
+    There,
+    /// It isn't, and is one that is made.
+    ToBeMade,
+}
+
+/// What [`check_mounts`] makes sure of, for one mount and without making anything.
+pub fn look_at_mount(config: &Config, mount: &Mount) -> Result<OnHost, String> {
+    let host = mount.host.display();
+    let on_host = match fs::metadata(&mount.host) {
+        Ok(_) => OnHost::There,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && mount.relative => OnHost::ToBeMade,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(format!(
+                "the mount's host path `{host}` (for `{}`) doesn't exist; make it, or mount the drive it is on",
+                mount.container
+            ));
+        }
+        Err(error) => return Err(format!("the mount's host path `{host}` can't be used: {error}")),
+    };
+    check_exposure(config, &mount.host)?;
+    Ok(on_host)
+}
+
+/// The same for what is mounted by `executor.docker_args`.
+pub fn look_at_raw_mounts(config: &Config) -> Result<(), String> {
     config.executor.options.raw.sources.iter().try_for_each(|source| check_exposure(config, source))
 }
 

@@ -10,6 +10,7 @@ use super::register::register_with;
 use super::{Done, Failure};
 use crate::cli::RunArgs;
 use crate::client::Client;
+use crate::client::probe::way_to;
 use crate::config::{Config, ConfigError, Credentials, clean_base_url, edit};
 use crate::docker::Docker;
 use crate::instance::Instance;
@@ -20,7 +21,7 @@ use crate::prompt;
 use crate::record::{Phase, Store};
 use crate::rights;
 use crate::scheduler::{Mode, Parts, Scheduler, guard_exit};
-use crate::worker::Shop;
+use crate::worker::{Cause, Shop};
 use crate::workspace::check_mounts;
 
 /// The log of a detached agent, in its data_dir.
@@ -50,6 +51,12 @@ pub fn run(file: &Path, args: &RunArgs) -> Done {
         if work.is_empty() {
             return Err(Failure::new(why));
         }
+    }
+    if let Err(why) = config.check_script() {
+        log::error!("{why}; every task will fail");
+    }
+    if let Some(why) = way_to(&config.server).trouble() {
+        log::warn!("`server.use_system_proxy`: {why}");
     }
     log::info!(
         "agent-core {} for service {} at {}, capacity {}, image {}, data in {}",
@@ -83,6 +90,7 @@ pub fn serve(config: &Config, credentials: Credentials, instance: &Instance, mod
         ledger,
         instance_id: instance.id().to_owned(),
         news: news_sender,
+        cause: Cause::Service,
     };
     let scheduler = Scheduler::start(Parts { shop, news, desk, store, signals, mode }).map_err(in_data_dir)?;
     scheduler.run();

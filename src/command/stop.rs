@@ -15,7 +15,7 @@ use crate::instance::{self, Instance};
 use crate::platform;
 use crate::record::{Phase, Record, StopReason, Store, TaskFiles};
 use crate::scheduler::Mode;
-use crate::worker::container_name;
+use crate::worker::CONTAINER_PREFIX;
 
 /// How long the agent may take to leave by itself (README, Stop Service).
 const GRACE: Duration = Duration::from_secs(5);
@@ -184,7 +184,7 @@ fn abort(config: &Config) -> Done {
     // The agent doesn't work on the tasks of another registration, but their containers may run.
     let docker = Docker::new(&config.executor.docker);
     for key in foreign {
-        match docker.stop(&container_name(&key)) {
+        match docker.stop(&format!("{CONTAINER_PREFIX}{key}")) {
             // Refused: there is none.
             Ok(()) | Err(DockerError::Refused(_)) => {}
             Err(error) => eprintln!("task {key} of another registration: its container can't be stopped: {error}"),

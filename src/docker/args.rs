@@ -140,7 +140,8 @@ pub fn shell_line<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
     format!(r#"eval "$(printf '{spelled}')""#)
 }
 
-fn mount_value(bind: &Bind) -> String {
+/// The value of docker's `--mount`.
+pub(super) fn mount_value(bind: &Bind) -> String {
     let mut fields =
         vec!["type=bind".to_owned(), format!("source={}", text(&bind.source)), format!("target={}", bind.target)];
     if bind.readonly {

@@ -125,17 +125,19 @@ pub fn hide_dir(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(0o700))
 }
 
+/// The mode of a file or folder on which others than its owner have rights.
+pub fn open_to_others(path: &Path) -> io::Result<Option<u32>> {
+    const OTHERS: u32 = 0o077;
+    let mode = fs::metadata(path)?.permissions().mode() & 0o7777;
+    Ok((mode & OTHERS != 0).then_some(mode))
+}
+
 /// Takes the rights of everybody but the owner on a file or folder away. Returns its mode before, if it had to be
 /// changed.
 pub fn close_to_others(path: &Path) -> io::Result<Option<u32>> {
-    const OTHERS: u32 = 0o077;
-    let mode = || fs::metadata(path).map(|metadata| metadata.permissions().mode() & 0o7777);
-    let before = mode()?;
-    if before & OTHERS == 0 {
-        return Ok(None);
-    }
-    fs::set_permissions(path, Permissions::from_mode(before & !OTHERS))?;
-    if mode()? & OTHERS != 0 {
+    let Some(before) = open_to_others(path)? else { return Ok(None) };
+    fs::set_permissions(path, Permissions::from_mode(before & !0o077))?;
+    if open_to_others(path)?.is_some() {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "the file system keeps no rights"));
     }
     Ok(Some(before))

@@ -91,6 +91,11 @@ pub fn hide_dir(_path: &Path) -> io::Result<()> {
 }
 
 /// Files under a user's own folders are private by their inherited access list.
+pub fn open_to_others(_path: &Path) -> io::Result<Option<u32>> {
+    Ok(None)
+}
+
+/// Files under a user's own folders are private by their inherited access list.
 pub fn close_to_others(_path: &Path) -> io::Result<Option<u32>> {
     Ok(None)
 }

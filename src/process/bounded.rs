@@ -26,6 +26,8 @@ pub struct BoundedLog {
     /// The beginning of an earlier writer's log that this one may repeat; see [`BoundedLog::replay`].
     earlier: Option<Vec<u8>>,
     pending: Vec<u8>,
+    /// Where what comes is shown at once.
+    shown_on: Option<Box<dyn Write + Send>>,
 }
 
 /// Stands between our beginning of the output and what the engine has kept of it.
@@ -62,8 +64,18 @@ impl BoundedLog {
         log
     }
 
-    /// Takes some output. Never fails and never waits for anything but the disk.
+    /// Shows what comes from now on there, too, as it comes. When nobody looks any more it is only kept.
+    pub fn show_on(&mut self, screen: impl Write + Send + 'static) {
+        self.shown_on = Some(Box::new(screen));
+    }
+
+    /// Takes some output. Never fails, and never waits for anything but the disk and whoever is shown it.
     pub fn write(&mut self, bytes: &[u8]) {
+        if let Some(screen) = &mut self.shown_on {
+            if screen.write_all(bytes).and_then(|()| screen.flush()).is_err() {
+                self.shown_on = None;
+            }
+        }
         if let Some(earlier) = &self.earlier {
             self.pending.extend_from_slice(bytes);
             if self.pending.len() >= earlier.len() {
@@ -105,6 +117,7 @@ impl BoundedLog {
             trouble: None,
             earlier: None,
             pending: Vec::new(),
+            shown_on: None,
         }
     }
 

@@ -10,13 +10,12 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::account::INTERRUPTED;
-use super::execute::container_name;
 use super::transfer::Shown;
 use super::uploads::Uploads;
 use super::{Halt, Run};
 use crate::client::{ClientError, Upload};
 use crate::ledger::{Direction, Entry, Outcome, Transfer};
-use crate::outputs::{Best, Found, Ours, scan};
+use crate::outputs::{Best, Found, Leftovers, Ours, scan};
 use crate::protocol::{FinalStatus, LeftOut};
 use crate::record::{Phase, StopReason, UploadEvent};
 use crate::units::{Bytes, Span};
@@ -71,8 +70,8 @@ impl Run<'_> {
         self.advance(Phase::Uploaded)
     }
 
-    /// Finds the results, with those that only the engine can read, and writes down what isn't one.
-    fn collect(&mut self, uploads: &mut Uploads) -> Result<Vec<Found>, Halt> {
+    /// Finds the results, with those that only the engine can read, and what isn't one or goes beyond the limits.
+    pub(super) fn find(&mut self) -> Result<(Vec<Found>, Leftovers), Halt> {
         let config = Arc::clone(&self.shop.config);
         let ours = Ours::new(config.paths.mounts.iter().map(|mount| mount.container.as_str()));
         let found = scan(self.workspace.dir(), &ours, &config.outputs);
@@ -89,6 +88,12 @@ impl Run<'_> {
             }
         }
         let files = best.take(&mut left_out);
+        Ok((files, left_out))
+    }
+
+    /// Finds the results, and writes down what isn't one.
+    fn collect(&mut self, uploads: &mut Uploads) -> Result<Vec<Found>, Halt> {
+        let (files, left_out) = self.find()?;
         let is_new = |left: &LeftOut| !uploads.decided.contains(&left.file);
         let kept_back: Vec<LeftOut> = left_out.kept_back.into_iter().filter(is_new).collect();
         let named: Vec<LeftOut> = left_out.named.into_iter().filter(is_new).collect();
@@ -107,18 +112,18 @@ impl Run<'_> {
         self.record.stop == Some(StopReason::Cancel)
     }
 
-    fn is_cancelled(&self) -> bool {
+    pub(super) fn is_cancelled(&self) -> bool {
         self.record.ending.as_ref().is_some_and(|ending| ending.status == FinalStatus::Cancelled)
     }
 
     /// The container has told all that it had to tell. If the engine doesn't remove it now, the sweep does later.
-    fn remove_container(&mut self) -> Result<(), Halt> {
+    pub(super) fn remove_container(&mut self) -> Result<(), Halt> {
         if self.record.container_removed {
             return Ok(());
         }
-        let name = container_name(self.key());
+        let name = self.container_name();
         match self.shop.docker.inspect(&name) {
-            Ok(Some(container)) if container.instance.as_deref() == Some(&self.shop.instance_id) => {
+            Ok(Some(container)) if self.is_ours(&container) => {
                 if let Err(error) = self.shop.docker.remove(&name) {
                     log::warn!("task {}: the container `{name}` can't be removed yet: {error}", self.key());
                     return Ok(());

@@ -4,6 +4,7 @@
 //! name, looked at each time anew: so a restart of ours, of the engine's, or a client that died make no difference.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -12,13 +13,13 @@ use crossbeam_channel::{after, select};
 use jiff::Timestamp;
 
 use super::ending::{EndedBy, Exit, last_words};
-use super::{Halt, Happened, Run};
+use super::{Cause, Halt, Happened, Run};
 use crate::config::{Program, WORKSPACE};
 use crate::docker::args::{Bind, RunSpec, shell_line};
 use crate::docker::{Container, DockerError, INSTANCE_LABEL, Recalled, SERVICE_LABEL, Status, TASK_LABEL};
 use crate::platform;
 use crate::process::{BoundedLog, Streaming, read_tail};
-use crate::record::{Process, StopReason, TaskKey};
+use crate::record::{Process, StopReason};
 use crate::workspace::check_mounts;
 
 /// How much of each output stream is kept: its first MiB and its last nine.
@@ -90,18 +91,13 @@ impl Stopping {
     }
 }
 
-/// The name of a task's container.
-pub fn container_name(key: &TaskKey) -> String {
-    format!("{CONTAINER_PREFIX}{key}")
-}
-
 /// What the names of our containers begin with.
 pub const CONTAINER_PREFIX: &str = "open-aaas-task-";
 
 impl Run<'_> {
     pub(super) fn execute(&mut self) -> Result<(), Halt> {
         let mut progress = Progress::default();
-        let name = container_name(self.key());
+        let name = self.container_name();
         self.end_old_client()?;
         loop {
             self.take_orders()?;
@@ -125,7 +121,7 @@ impl Run<'_> {
                         return Ok(());
                     }
                 }
-                Some(container) if container.instance.as_deref() != Some(&self.shop.instance_id) => {
+                Some(container) if !self.is_ours(&container) => {
                     if !progress.waiting_said {
                         progress.waiting_said = true;
                         let owner = container.instance.as_deref().unwrap_or("no agent");
@@ -305,7 +301,7 @@ impl Run<'_> {
         let docker = self.shop.docker.program().to_string_lossy().into_owned();
         let pasteable = spec.pasteable();
         let line = shell_line([docker.as_str()].into_iter().chain(pasteable.iter().map(String::as_str)));
-        let local = |error: std::io::Error| Halt::later(format!("the container can't be started: {error}"));
+        let local = |error: io::Error| Halt::later(format!("the container can't be started: {error}"));
         if spec.env_file.is_some() {
             let env = &self.shop.config.executor.env;
             let variables = env.iter().map(|variable| (variable.name.as_str(), variable.value.expose()));
@@ -314,8 +310,12 @@ impl Run<'_> {
         self.files.save_command(&line).map_err(local)?;
         log::info!("task {}: {line}", self.key());
         let args: Vec<_> = spec.executed().into_iter().map(Into::into).collect();
-        let stdout = BoundedLog::create(self.files.stdout(), HEAD, TAIL);
-        let stderr = BoundedLog::create(self.files.stderr(), HEAD, TAIL);
+        let mut stdout = BoundedLog::create(self.files.stdout(), HEAD, TAIL);
+        let mut stderr = BoundedLog::create(self.files.stderr(), HEAD, TAIL);
+        if matches!(self.shop.cause, Cause::Trial { .. }) {
+            stdout.show_on(io::stdout());
+            stderr.show_on(io::stderr());
+        }
         let (mut client, gate) =
             Streaming::spawn_gated(self.shop.docker.program(), &args, stdout, stderr).map_err(local)?;
         // From here on a crash of ours leaves a client that the next start finds and ends before it looks.
@@ -502,7 +502,7 @@ impl Run<'_> {
 
     fn remove_cid(&self) -> Result<(), Halt> {
         match fs::remove_file(self.files.cid()) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(Halt::later(format!("`{}` can't be removed: {error}", self.files.cid().display())))
             }
             _ => Ok(()),
@@ -531,11 +531,14 @@ impl Run<'_> {
         RunSpec {
             name: name.to_owned(),
             cidfile: self.files.cid(),
-            labels: vec![
-                (TASK_LABEL, key.clone()),
-                (SERVICE_LABEL, self.record.service_id.clone()),
-                (INSTANCE_LABEL, self.shop.instance_id.clone()),
-            ],
+            labels: match self.shop.owner() {
+                Some(owner) => vec![
+                    (TASK_LABEL, key.clone()),
+                    (SERVICE_LABEL, self.record.service_id.clone()),
+                    (INSTANCE_LABEL, owner.to_owned()),
+                ],
+                None => Vec::new(),
+            },
             binds,
             working_dir: executor.working_dir.clone(),
             env: vec![("TASK_ID", key), ("TIMEOUT", timeout.to_string())],

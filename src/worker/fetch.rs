@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{bounded, select};
 
-use super::execute::container_name;
 use super::{Halt, Run};
 use crate::config::WORKSPACE;
 use crate::outputs::unpack::{Haul, Rules, Stream, UnpackError};
@@ -77,10 +76,9 @@ impl Run<'_> {
 
     /// Our stopped container, if it is there.
     fn container_id(&self) -> Result<Option<String>, Halt> {
-        let container = self.shop.docker.inspect(&container_name(self.key()));
+        let container = self.shop.docker.inspect(&self.container_name());
         let container = container.map_err(|error| Halt::later(format!("results can't be fetched yet: {error}")))?;
-        let is_ours = |instance: Option<&str>| instance == Some(self.shop.instance_id.as_str());
-        Ok(container.filter(|container| is_ours(container.instance.as_deref())).map(|container| container.id))
+        Ok(container.filter(|container| self.is_ours(container)).map(|container| container.id))
     }
 
     fn fetch_one(&mut self, id: &str, one: &Unreadable, ours: &Ours, haul: &mut Haul) -> Result<(), Halt> {

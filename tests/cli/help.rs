@@ -4,8 +4,8 @@ use crate::support::agent::{Agent, Finished};
 use crate::support::server::FakeServer;
 
 /// Every subcommand.
-pub const SUBCOMMANDS: [&str; 9] =
-    ["init", "register", "run", "run-detached", "stop", "status", "ledger", "completions", "man"];
+pub const SUBCOMMANDS: [&str; 11] =
+    ["init", "register", "run", "run-detached", "stop", "status", "check", "try", "ledger", "completions", "man"];
 
 fn run(arguments: &[&str]) -> Finished {
     let agent = Agent::builder(&FakeServer::start()).without_config().without_engine().build();
@@ -61,6 +61,11 @@ fn every_subcommand_explains_itself() {
     run(&["register", "--help"]).expect_stdout("--token <TOKEN>").expect_stdout("--name <NAME>");
     run(&["run", "--help"]).expect_stdout("--interactive");
     run(&["init", "--help"]).expect_stdout("--force");
+    run(&["check", "--help"]).expect_stdout("--json");
+    let trial = run(&["try", "--help"]);
+    for option in ["--prompt <TEXT>", "--output-prompt <TEXT>", "--input <FILE>", "--replay <TASK_ID>", "--out <DIR>"] {
+        trial.expect_stdout(option);
+    }
     run(&["ledger", "--help"]).expect_stdout("--task <ID>").expect_stdout("--since <DATE>").expect_stdout("--json");
 }
 

@@ -9,6 +9,8 @@
 mod abandoned;
 mod agent_log;
 mod authorization;
+mod check;
+mod check_server;
 mod config_errors;
 mod folder;
 mod heartbeats;
@@ -32,6 +34,7 @@ mod shell;
 mod status;
 #[cfg(unix)]
 mod terminal;
+mod trial;
 mod unregistered;
 mod wire;
 

@@ -124,6 +124,16 @@ fn no_proxy_for_another_host_excepts_nothing() {
     assert!(!proxy.notes().is_empty());
 }
 
+/// The library would go straight without a word.
+#[test]
+fn a_kind_of_proxy_that_is_not_spoken_is_said() {
+    let server = FakeServer::start();
+    let agent = agent(&server, &["ALL_PROXY"], "socks5://user:hunter2@127.0.0.1:1").config(USE_PROXY).build();
+    let mut running = agent.start();
+    running.wait_log("socks5://127.0.0.1:1, from ALL_PROXY, is no proxy that takes CONNECT", secs(10));
+    assert!(!running.log().contains("hunter2"), "{}", running.log());
+}
+
 #[test]
 fn a_proxy_that_is_away_is_said_and_tried_again() {
     let (server, dead) = (FakeServer::start(), FakeServer::start());

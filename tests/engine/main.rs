@@ -16,6 +16,7 @@ mod border_in;
 mod border_out;
 mod cancel;
 mod capacity;
+mod check;
 mod container;
 mod container_options;
 mod contract;
@@ -46,4 +47,5 @@ mod stop;
 #[path = "../support/mod.rs"]
 mod support;
 mod tally;
+mod trial;
 mod wall_clock;

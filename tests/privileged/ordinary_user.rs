@@ -263,3 +263,36 @@ fn where_the_image_can_not_remove_it_the_command_that_does_is_said_once() {
     let mut running = user.start();
     running.wait_log(&format!("task {id}: removed"), secs(60));
 }
+
+#[test]
+fn a_trial_shows_and_copies_what_only_root_can_read_and_removes_it_all() {
+    let server = FakeServer::start();
+    let user = User::new(&server);
+    let agent = &user.0.agent;
+    let script = "umask 077; mkdir -p output/deep/er; echo one > output/deep/er/file; echo 2 > beside; mkdir empty";
+    agent.write("run.sh", script);
+    user.0.own_everything();
+    let done = user.0.invoke(&["try", "--prompt", "p", "--input", "run.sh", "--out", "results"]).run();
+    done.expect_code(0)
+        .expect_stderr("Would be sent: 2 files, 6 bytes\n  output/deep/er/file  4 bytes\n  beside  2 bytes\n");
+    let copy = agent.path("results/output/deep/er/file");
+    assert_eq!(fs::read_to_string(&copy).expect("read the copy"), "one\n");
+    assert_eq!(fs::metadata(copy).expect("look at the copy").uid(), USER);
+    assert!(!agent.data_dir().join("try").exists(), "{}", agent.report());
+}
+
+#[test]
+fn check_names_what_belongs_to_somebody_else_with_the_command_that_gives_it_back() {
+    let server = FakeServer::start();
+    let user = User::new(&server);
+    let agent = &user.0.agent;
+    fs::set_permissions(agent.config_path(), fs::Permissions::from_mode(0o600)).expect("close the file");
+    user.0.invoke(&["check"]).run().expect_code(0).expect_stdout("✓ engine_data_dir  ");
+    fs::create_dir(agent.data_dir()).expect("make the data folder");
+    fs::set_permissions(agent.data_dir(), fs::Permissions::from_mode(0o700)).expect("close the data folder");
+    let shown = agent.data_dir();
+    let done = user.0.invoke(&["check"]).run();
+    done.expect_code(1).expect_stdout(&format!("✗ data_dir         `{}` can't be used", shown.display()));
+    done.expect_stdout(&format!("with `sudo chown -R {USER} {}`", shown.display()));
+    done.expect_stdout("· engine_data_dir  the data_dir can't be used\n").expect_stdout("✓ credentials ");
+}

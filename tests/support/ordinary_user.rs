@@ -1,6 +1,6 @@
 //! The agent as an ordinary user who may talk to the engine, with containers that run as root.
 
-use super::agent::{Agent, Builder, Running};
+use super::agent::{Agent, Builder, Invocation, Running};
 use std::env;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
@@ -46,7 +46,12 @@ impl OrdinaryUser {
     }
 
     pub fn start(&self) -> Running {
-        let Some(program) = &self.program else { return self.agent.start() };
+        self.invoke(&["run"]).start()
+    }
+
+    /// The program with these arguments, to be started as that user.
+    pub fn invoke(&self, arguments: &[&str]) -> Invocation {
+        let Some(program) = &self.program else { return self.agent.invoke(arguments) };
         let group = fs::metadata(socket()).expect("look at the engine's socket").gid().to_string();
         let (user, program) = (USER.to_string(), program.to_string_lossy().into_owned());
         // The last word but the arguments is the program that the tests usually run.
@@ -54,7 +59,7 @@ impl OrdinaryUser {
         let become_user = ["setpriv", "--reuid", &user, "--regid", &group, "--clear-groups", "--no-new-privs"];
         let words = [become_user.as_slice(), other.as_slice()].concat();
         let home = self.agent.home().to_string_lossy().into_owned();
-        self.agent.invoke(&["run"]).through(&words).env("DOCKER_CONFIG", home).start()
+        self.agent.invoke(arguments).through(&words).env("DOCKER_CONFIG", home)
     }
 }
 

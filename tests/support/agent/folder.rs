@@ -128,6 +128,10 @@ impl Folder {
     /// create its container only now, so processes go first.
     fn clean_up(&self, last_user: bool) {
         let killed = processes::kill_all_with_variable("TMPDIR", &self.environment["TMPDIR"]);
+        // Trials have containers without a label, named after their folders.
+        for trial in fs::read_dir(self.dir.join("data/try")).into_iter().flatten().flatten() {
+            docker::remove_containers(&format!("name=open-aaas-try-{}", trial.file_name().to_string_lossy()));
+        }
         let Some(instance) = self.instance() else {
             return;
         };

@@ -1,0 +1,234 @@
+//! What `run` needs of this machine: files, rights, room and mounts.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
+
+use super::report::{Check, Report};
+use crate::config::Config;
+use crate::docker::args::shell_line;
+use crate::docker::probe::OLD;
+use crate::platform;
+use crate::retry::random_u64;
+use crate::workspace::{OnHost, look_at_mount, look_at_raw_mounts};
+
+/// How long the disk may take to answer: a network drive that is away never does.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// What the names of probe folders begin with: no task's begins so.
+const PREFIX: &str = ".check-";
+
+/// A folder where workspaces lie, with a file in it that nobody else can know. It goes when this is dropped, with what
+/// had to be made for it.
+pub struct ProbeFolder {
+    dir: PathBuf,
+    /// The content of [`ProbeFolder::file`].
+    pub content: String,
+    made: Vec<PathBuf>,
+}
+
+impl ProbeFolder {
+    fn make(data_dir: &Path) -> io::Result<Self> {
+        let parent = data_dir.join("workspaces");
+        let missing = parent.ancestors().take_while(|path| !path.exists()).map(Path::to_owned);
+        let missing: Vec<PathBuf> = missing.collect();
+        remove_old(&parent);
+        let name = format!("{PREFIX}{:016x}", random_u64());
+        let content = format!("{name} {:016x}\n", random_u64());
+        let mut folder = Self { dir: parent.join(name), content, made: Vec::new() };
+        for path in missing.into_iter().rev() {
+            match fs::create_dir(&path) {
+                Ok(()) => {
+                    if path == data_dir {
+                        platform::hide_dir(&path)?;
+                    }
+                    folder.made.push(path);
+                }
+                // The agent is being started at this moment.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        fs::create_dir(&folder.dir)?;
+        platform::open_to_all(&folder.dir)?;
+        let mut file = File::create(folder.dir.join(Self::file()))?;
+        file.write_all(folder.content.as_bytes())?;
+        file.sync_all()?;
+        Ok(folder)
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The name of the file in it.
+    pub fn file() -> &'static str {
+        "seen"
+    }
+
+    fn made_data_dir(&self) -> bool {
+        self.made.len() > 1
+    }
+}
+
+impl Drop for ProbeFolder {
+    fn drop(&mut self) {
+        if let Err(error) = platform::remove_tree(&self.dir) {
+            log::warn!("`{}` can't be removed: {error}", self.dir.display());
+        }
+        for path in self.made.iter().rev() {
+            // Somebody else may use it by now, and then it isn't empty and stays.
+            let _ = fs::remove_dir(path);
+        }
+    }
+}
+
+/// What there is to look at through the engine.
+pub struct OnMachine {
+    /// A folder where workspaces lie, if there could be one.
+    pub folder: Option<ProbeFolder>,
+    /// The host paths of mounts that are there.
+    pub mounts: Vec<PathBuf>,
+}
+
+/// Removes what killed ones have left.
+fn remove_old(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let is_probe = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        let made = entry.metadata().and_then(|metadata| metadata.modified());
+        if is_probe && made.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > OLD)) {
+            if let Err(error) = platform::remove_tree(&entry.path()) {
+                log::warn!("`{}` can't be removed: {error}", entry.path().display());
+            }
+        }
+    }
+}
+
+/// Looks at all of it.
+pub fn check(config: &Config, report: &mut Report) -> OnMachine {
+    let data_dir = &config.paths.data_dir;
+    rights(Check::ConfigRights, &config.file, report);
+    let path = data_dir.clone();
+    let shown = data_dir.display();
+    let folder = match in_time(move || ProbeFolder::make(&path)) {
+        Some(Ok(folder)) => {
+            let new = if folder.made_data_dir() { "isn't there yet and can be made" } else { "can be written" };
+            report.pass(Check::DataDir, format!("`{shown}` {new}"));
+            Some(folder)
+        }
+        Some(Err(error)) => {
+            let user = platform::user();
+            let remedy = format!(
+                "let the user {user} write there, with `{}`, or set `paths.data_dir` to another folder",
+                shell_line(["sudo", "chown", "-R", &user, &data_dir.to_string_lossy()])
+            );
+            report.fail(Check::DataDir, format!("`{shown}` can't be used: {error}"), remedy);
+            None
+        }
+        None => {
+            report.fail(Check::DataDir, format!("`{shown}` {}", no_answer()), "see what is wrong with that disk");
+            report.skip(Check::DataDirRights, "the data_dir doesn't answer");
+            report.skip(Check::Disk, "the data_dir doesn't answer");
+            return OnMachine { folder: None, mounts: mounts(config, report) };
+        }
+    };
+    if data_dir.exists() {
+        rights(Check::DataDirRights, data_dir, report);
+    } else {
+        report.skip(Check::DataDirRights, "the data_dir isn't there");
+    }
+    disk(config, report);
+    OnMachine { folder, mounts: mounts(config, report) }
+}
+
+/// Whether a script can be there, as far as this machine knows.
+pub fn script(config: &Config) -> Result<(), String> {
+    let whole = config.clone();
+    in_time(move || whole.check_script())
+        .unwrap_or_else(|| Err(format!("the drive with the script (`executor.script_path`) {}", no_answer())))
+}
+
+fn rights(check: Check, path: &Path, report: &mut Report) {
+    let shown = path.display();
+    let close = format!("run `{}`", shell_line(["chmod", "go=", &path.to_string_lossy()]));
+    match platform::open_to_others(path) {
+        Ok(None) => report.pass(check, format!("`{shown}` is its owner's alone")),
+        Ok(Some(mode)) => report.fail(
+            check,
+            format!("`{shown}` is open to other users (mode {mode:o}); `run` would take their rights away"),
+            close,
+        ),
+        Err(error) => report.fail(check, format!("the rights of `{shown}` can't be read: {error}"), close),
+    }
+}
+
+fn disk(config: &Config, report: &mut Report) {
+    let wanted = config.paths.min_free_disk_mb;
+    let data_dir = &config.paths.data_dir;
+    let existing = data_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    match platform::free_disk(existing).map(|bytes| bytes >> 20) {
+        Ok(free) if free >= wanted => report.pass(Check::Disk, format!("{free} MiB free, at least {wanted} wanted")),
+        Ok(free) => report.fail(
+            Check::Disk,
+            format!("{free} MiB free on the disk of `{}`, at least {wanted} wanted", data_dir.display()),
+            "make room there, or set `paths.min_free_disk_mb` to less; until then no task is accepted",
+        ),
+        Err(error) => report.fail(
+            Check::Disk,
+            format!("the free space of `{}` can't be found out: {error}", existing.display()),
+            "see what is wrong with that disk",
+        ),
+    }
+}
+
+fn mounts(config: &Config, report: &mut Report) -> Vec<PathBuf> {
+    const REMEDY: &str = "correct `paths.mounts` or `executor.docker_args`, or put there what is missing";
+    if config.paths.mounts.is_empty() && config.executor.options.raw.sources.is_empty() {
+        report.pass(Check::Mounts, "none is configured");
+        return Vec::new();
+    }
+    let mut there = Vec::new();
+    for mount in &config.paths.mounts {
+        let shown = mount.host.display();
+        let (whole, one) = (config.clone(), mount.clone());
+        match in_time(move || look_at_mount(&whole, &one)) {
+            Some(Ok(OnHost::There)) => {
+                report.pass(Check::Mounts, format!("`{shown}` is there"));
+                there.push(mount.host.clone());
+            }
+            Some(Ok(OnHost::ToBeMade)) => {
+                report.pass(Check::Mounts, format!("`{shown}` isn't there yet; `run` makes it"));
+            }
+            Some(Err(why)) => report.fail(Check::Mounts, why, REMEDY),
+            None => report.fail(
+                Check::Mounts,
+                format!("`{shown}` {}", no_answer()),
+                "see what is wrong with that drive; a network drive may be away",
+            ),
+        }
+    }
+    if !config.executor.options.raw.sources.is_empty() {
+        match look_at_raw_mounts(config) {
+            Ok(()) => report.pass(Check::Mounts, "those of `executor.docker_args` show nothing of the agent's"),
+            Err(why) => report.fail(Check::Mounts, why, REMEDY),
+        }
+    }
+    there
+}
+
+fn no_answer() -> String {
+    format!("gave no answer within {} s", LIMIT.as_secs())
+}
+
+/// What comes of it, or `None` where it takes too long. A thread that a dead drive holds ends with the program.
+fn in_time<T: Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (done, result) = bounded(1);
+    // Without a thread there is nobody to wait for, and nobody listens any more once the time is over.
+    thread::Builder::new().name("disk".to_owned()).spawn(move || drop(done.send(ask()))).ok()?;
+    result.recv_timeout(LIMIT).ok()
+}

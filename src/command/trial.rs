@@ -1,0 +1,146 @@
+//! `try`: one task without a Server, by the same steps as the agent's.
+//!
+//! It takes no lock of the agent's and knows nothing of its tasks: workspace and record lie in a folder of their own, and
+//! the container carries none of the labels by which an agent finds its own.
+
+mod folder;
+mod offer;
+mod progress;
+mod results;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use super::{Done, Failure};
+use crate::cli::TryArgs;
+use crate::client::Client;
+use crate::config::{Config, Credentials, Secret};
+use crate::docker::Docker;
+use crate::ledger::Ledger;
+use crate::record::{Phase, Record, Store, TaskKey};
+use crate::worker::{self, Cause, Job, Order, Shop, Trial};
+use crate::workspace::{Workspace, check_mounts};
+use folder::Folder;
+use offer::Offer;
+use progress::Copying;
+use results::{INTERRUPTED, OutFolder, exit_status, say, tell};
+
+/// Does one task and says what would be sent of it.
+pub fn try_out(file: &Path, args: &TryArgs) -> Done {
+    let config = Config::load(file)?;
+    for warning in &config.warnings {
+        log::warn!("{warning}");
+    }
+    let out = args.out.as_deref().map(OutFolder::new).transpose()?;
+    let docker = Docker::new(&config.executor.docker);
+    docker.engine_version().map_err(|error| Failure::new(error.to_string()))?;
+    check_mounts(&config).map_err(Failure::new)?;
+    folder::sweep(&config, &docker);
+    let leaving = Arc::new(AtomicBool::new(false));
+    let orders = handle_signals(&leaving)?;
+    let folder = Folder::make(&config)
+        .map_err(|error| Failure::new(format!("`{}` can't be used: {error}", config.paths.data_dir.display())))?;
+    let done = Attempt { config: &config, docker: &docker, folder: &folder, leaving: &leaving }.make(args, orders);
+    let interrupted = || Ok(ExitCode::from(INTERRUPTED));
+    let mut keep = args.keep;
+    let code = match done {
+        Ok(trial) => {
+            tell(&trial);
+            let status = exit_status(&trial);
+            let out = out.filter(|_| status != INTERRUPTED || trial.stop.is_none());
+            match out.map_or(Ok(()), |out| out.take(&trial.files, &Copying::new(&leaving))) {
+                Ok(()) => Ok(ExitCode::from(status)),
+                Err(_) if leaving.load(Ordering::Relaxed) => interrupted(),
+                Err(failure) => {
+                    // What a container has worked on for hours is not thrown away over a full disk.
+                    keep = true;
+                    Err(failure)
+                }
+            }
+        }
+        Err(_) if leaving.load(Ordering::Relaxed) => interrupted(),
+        Err(failure) => Err(failure),
+    };
+    close(folder, &docker, keep)?;
+    code
+}
+
+/// The first signal stops the container; a second one ends this program at once, and the next trial tidies up.
+fn handle_signals(leaving: &Arc<AtomicBool>) -> Result<(Sender<Order>, Receiver<Order>), Failure> {
+    let (sender, receiver) = unbounded();
+    let (leaving, orders) = (Arc::clone(leaving), sender.clone());
+    let handler = move || {
+        if leaving.swap(true, Ordering::Relaxed) {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+        say(format_args!("Stopping the container, which has 10 s to end; once more leaves at once."));
+        // There is always somebody to take it, or nobody needs it any more.
+        let _ = orders.send(Order::Cancel);
+    };
+    ctrlc::set_handler(handler).map_err(|error| Failure::new(format!("signals can't be handled: {error}")))?;
+    Ok((sender, receiver))
+}
+
+/// Everything that a trial needs.
+struct Attempt<'a> {
+    config: &'a Config,
+    docker: &'a Docker,
+    folder: &'a Folder,
+    leaving: &'a AtomicBool,
+}
+
+impl Attempt<'_> {
+    fn make(&self, args: &TryArgs, (_open, orders): (Sender<Order>, Receiver<Order>)) -> Result<Trial, Failure> {
+        let mut offer = Offer::of(args, self.config, &format!("try-{}", self.folder.name()))?;
+        let here =
+            |error: std::io::Error| Failure::new(format!("`{}` can't be used: {error}", self.folder.dir().display()));
+        let key = TaskKey::of(&offer.task.id).ok_or_else(|| Failure::new("the task's id can't be used"))?;
+        let workspace = Workspace::of(self.folder.dir(), &key);
+        workspace.create().map_err(here)?;
+        let until = if args.keep { "kept" } else { "removed at the end; `--keep` keeps it" };
+        say(format_args!("Workspace: {} ({until})", workspace.dir().display()));
+        offer.place(&workspace, &Copying::new(self.leaving))?;
+        let mut record = Record::of_offer(offer.task, "", &self.config.server.base_url);
+        record.phase = Phase::Accepted;
+        let store = Store::open(self.folder.dir()).map_err(here)?;
+        let files = store.create(&key, &record).map_err(here)?;
+        let shop = self.shop();
+        worker::try_out(&shop, Job { files, record, orders }).map_err(Failure::new)
+    }
+
+    /// What the steps of a task need. The folder is their data_dir, and its ledger goes with it. The client has no key:
+    /// the inputs are here, and a trial ends before anything would be sent.
+    fn shop(&self) -> Shop {
+        let mut config = self.config.clone();
+        config.paths.data_dir = self.folder.dir().to_owned();
+        let nobody = Credentials { service_id: String::new(), api_key: Secret::new("") };
+        // Nobody asks how far it is.
+        let (news, _) = unbounded();
+        Shop {
+            client: Client::new(&config.server, nobody),
+            docker: self.docker.clone(),
+            ledger: Ledger::of(self.folder.dir(), Secret::new("")),
+            instance_id: String::new(),
+            news,
+            cause: Cause::Trial { container: self.folder.container() },
+            config: Arc::new(config),
+        }
+    }
+}
+
+fn close(folder: Folder, docker: &Docker, keep: bool) -> Result<(), Failure> {
+    if !keep {
+        folder.remove(docker);
+        return Ok(());
+    }
+    let (container, dir) = (folder.container(), folder.dir().to_owned());
+    if let Err(error) = docker.remove_forced(&container) {
+        log::warn!("the container `{container}` can't be removed: {error}");
+    }
+    say(format_args!("Kept: {}", dir.display()));
+    folder.keep().map_err(|error| Failure::new(format!("`{}` can't be marked as kept: {error}", dir.display())))
+}

@@ -1,0 +1,106 @@
+//! What a trial works on: what somebody typed, or a task that is kept here.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::Failure;
+use super::progress::Copying;
+use crate::cli::TryArgs;
+use crate::config::Config;
+use crate::platform;
+use crate::protocol::{InputFile, Task};
+use crate::record::{Store, TaskKey};
+use crate::workspace::{Workspace, input_names};
+
+/// A task and where its input files are.
+pub struct Offer {
+    /// The task, as a Server would offer it. Of files that were typed, the sizes aren't known yet.
+    pub task: Task,
+    inputs: Inputs,
+}
+
+enum Inputs {
+    /// Files of this machine.
+    Typed(Vec<PathBuf>),
+    /// The workspace of a kept task.
+    Kept(PathBuf),
+}
+
+impl Offer {
+    /// What the command line asks for; `id` is for a task that has none yet.
+    pub fn of(args: &TryArgs, config: &Config, id: &str) -> Result<Self, Failure> {
+        match &args.replay {
+            Some(id) => Self::kept(config, id),
+            None => Self::typed(args, id),
+        }
+    }
+
+    fn typed(args: &TryArgs, id: &str) -> Result<Self, Failure> {
+        let mut input_files = Vec::new();
+        for (index, path) in args.input.iter().enumerate() {
+            let wrong = |why: String| Failure::new(format!("the input file `{}` {why}", path.display()));
+            let metadata = fs::metadata(path).map_err(|error| wrong(format!("can't be read: {error}")))?;
+            let name = path.file_name().filter(|_| metadata.is_file());
+            let Some(name) = name else { return Err(wrong("is no file".to_owned())) };
+            let filename = name.to_string_lossy().into_owned();
+            let mime_type = mime_guess::from_path(&filename).first_raw().map(str::to_owned);
+            input_files.push(InputFile { id: format!("input-{}", index + 1), filename, mime_type, size_bytes: 0 });
+        }
+        let task = Task {
+            id: id.to_owned(),
+            task_prompt: args.prompt.clone().unwrap_or_default(),
+            output_prompt: args.output_prompt.clone(),
+            session_id: None,
+            input_files,
+        };
+        Ok(Self { task, inputs: Inputs::Typed(args.input.clone()) })
+    }
+
+    fn kept(config: &Config, id: &str) -> Result<Self, Failure> {
+        let data_dir = &config.paths.data_dir;
+        let none = || Failure::new(format!("no task `{id}` is kept in `{}`", data_dir.display()));
+        let key = TaskKey::of(id).filter(|_| data_dir.join("tasks").is_dir()).ok_or_else(none)?;
+        let unreadable = |error: io::Error| Failure::new(format!("the record of task `{id}` can't be read: {error}"));
+        let store = Store::open(data_dir).map_err(unreadable)?;
+        let record = store.task(&key).load().map_err(unreadable)?.ok_or_else(none)?;
+        let workspace = Workspace::of(data_dir, &key);
+        Ok(Self { task: record.task, inputs: Inputs::Kept(workspace.dir().to_owned()) })
+    }
+
+    /// Copies the inputs to their places in a fresh workspace.
+    pub fn place(&mut self, workspace: &Workspace, copying: &Copying<'_>) -> Result<(), Failure> {
+        let names = input_names(&self.task);
+        for (index, (file, name)) in self.task.input_files.iter_mut().zip(&names).enumerate() {
+            let (source, shown) = match &self.inputs {
+                Inputs::Typed(paths) => (File::open(&paths[index]), paths[index].clone()),
+                // Its container may have put a link there, or something that isn't a file.
+                Inputs::Kept(root) => {
+                    let relative = Path::new("input").join(name);
+                    (platform::open_beneath(root, &relative), root.join(relative))
+                }
+            };
+            let place = workspace.input(name);
+            let copied = source.and_then(|source| copy(copying, name, source, &place));
+            let wrong = |why: String| Failure::new(format!("the input file `{}` {why}", shown.display()));
+            let count = copied.map_err(|error| wrong(format!("can't be copied: {error}")))?;
+            if matches!(self.inputs, Inputs::Kept(_)) && count != file.size_bytes {
+                let announced = file.size_bytes;
+                return Err(wrong(format!(
+                    "has {count} bytes and not the {announced} that came; it can't be replayed"
+                )));
+            }
+            file.size_bytes = count;
+        }
+        Ok(())
+    }
+}
+
+fn copy(copying: &Copying<'_>, name: &str, mut source: File, place: &Path) -> io::Result<u64> {
+    if !source.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    let count = copying.copy(name, &mut source, &mut File::create_new(place)?)?;
+    platform::open_to_all(place)?;
+    Ok(count)
+}

@@ -1,0 +1,151 @@
+//! Where the script of the executor types `bash` and `python` can come from.
+
+use std::path::{Path, PathBuf};
+
+use super::{Config, Program, WORKSPACE};
+
+/// What brings the script into the container. Paths in the container are in their shortest spelling.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ScriptSource {
+    /// The image, at this path.
+    Image(String),
+    /// A mount: this file of the machine.
+    Mount(PathBuf),
+    /// A mount among `executor.docker_args`.
+    DockerArgs,
+    /// The task's own input files.
+    Input,
+    /// Nothing: the workspace is mounted over whatever the image has at this path.
+    Hidden(String),
+}
+
+impl Config {
+    /// Where the script comes from, or `None` for a type that has none.
+    pub fn script_source(&self) -> Option<ScriptSource> {
+        let (Program::Bash(script) | Program::Python(script)) = &self.executor.program else { return None };
+        let path = plain(&self.executor.working_dir, script);
+        let within = |target: &str| below(&path, target).is_some();
+        // The innermost mount is the one that shows.
+        let mounts = self.paths.mounts.iter().filter(|mount| within(&mount.container));
+        let mount = mounts.max_by_key(|mount| mount.container.len());
+        Some(if let Some(mount) = mount {
+            let rest = below(&path, &mount.container).unwrap_or_default();
+            ScriptSource::Mount(if rest.is_empty() { mount.host.clone() } else { mount.host.join(rest) })
+        } else if self.executor.options.raw.targets.iter().any(|target| within(target)) {
+            ScriptSource::DockerArgs
+        } else if below(&path, &format!("{WORKSPACE}/input")).is_some_and(|rest| !rest.is_empty()) {
+            ScriptSource::Input
+        } else if within(WORKSPACE) {
+            ScriptSource::Hidden(path)
+        } else {
+            ScriptSource::Image(path)
+        })
+    }
+
+    /// Why no task's script can be there, if that is so whatever the image is. The error names the key and the remedy.
+    pub fn check_script(&self) -> Result<(), String> {
+        match self.script_source() {
+            Some(ScriptSource::Hidden(path)) => Err(format!(
+                "the script `{path}` (`executor.script_path`) can't be there: the task's workspace is mounted over what \
+                 the image has in `{WORKSPACE}`; set `executor.working_dir` or `executor.script_path` to another folder \
+                 of the image, or mount the script with `[[paths.mounts]]`"
+            )),
+            Some(ScriptSource::Mount(file)) if !is_file(&file) => Err(format!(
+                "the script `{}` (`executor.script_path`), which a mount would show to the container, is no file on \
+                 this machine; put it there",
+                file.display()
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn is_file(path: &Path) -> bool {
+    path.metadata().is_ok_and(|meta| meta.is_file())
+}
+
+/// A path in the container in its shortest spelling; a relative one begins at the working directory.
+fn plain(working_dir: &str, path: &str) -> String {
+    let whole = if path.starts_with('/') { path.to_owned() } else { format!("{working_dir}/{path}") };
+    let mut parts = Vec::new();
+    for part in whole.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            name => parts.push(name),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// What follows a folder in a path that is the folder or lies in it.
+fn below<'p>(path: &'p str, folder: &str) -> Option<&'p str> {
+    let rest = path.strip_prefix(folder.trim_end_matches('/'))?;
+    if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ScriptSource;
+    use crate::config::Config;
+    use std::path::Path;
+
+    const MOUNTS: &str = "[[paths.mounts]]\nhost = '/jobs'\ncontainer = '/opt'\n\
+        [[paths.mounts]]\nhost = '/one'\ncontainer = '/opt/one.sh'\n\
+        [[paths.mounts]]\nhost = '/lib'\ncontainer = '/workspace/lib'\n";
+
+    fn config(executor: &str) -> Config {
+        let text = format!("[server]\nbase_url = 'http://h'\n[executor]\n{executor}\n{MOUNTS}");
+        Config::parse(Path::new("/c.toml"), &text).unwrap()
+    }
+
+    fn source(executor: &str) -> Option<ScriptSource> {
+        config(executor).script_source()
+    }
+
+    #[test]
+    fn types_without_a_script_have_none() {
+        assert_eq!(source(""), None);
+        assert_eq!(source("executor_type = 'custom'\ncustom_entrypoint = ['/x']"), None);
+    }
+
+    #[test]
+    fn what_lies_in_the_workspace_is_hidden_unless_a_mount_or_the_task_brings_it() {
+        let hidden = |path: &str| Some(ScriptSource::Hidden(path.to_owned()));
+        assert_eq!(source("executor_type = 'bash'"), hidden("/workspace/run.sh"));
+        assert_eq!(
+            source("executor_type = 'python'\nworking_dir = '/workspace/sub/'"),
+            hidden("/workspace/sub/run.py")
+        );
+        assert_eq!(source("executor_type = 'bash'\nscript_path = './x//../y.sh'"), hidden("/workspace/y.sh"));
+        assert_eq!(
+            source("executor_type = 'bash'\nscript_path = '/workspace/input/run.sh'"),
+            Some(ScriptSource::Input)
+        );
+        let mounted = Some(ScriptSource::Mount("/lib/a/b.py".into()));
+        assert_eq!(source("executor_type = 'python'\nscript_path = 'lib/a/b.py'"), mounted);
+    }
+
+    #[test]
+    fn elsewhere_the_innermost_mount_or_the_image_brings_it() {
+        let at = |path: &str| source(&format!("executor_type = 'bash'\nscript_path = '{path}'"));
+        assert_eq!(at("/opt/two.sh"), Some(ScriptSource::Mount("/jobs/two.sh".into())));
+        assert_eq!(at("/opt/one.sh"), Some(ScriptSource::Mount("/one".into())));
+        assert_eq!(at("/optional/x.sh"), Some(ScriptSource::Image("/optional/x.sh".to_owned())));
+        assert_eq!(at("/workspaces/x.sh"), Some(ScriptSource::Image("/workspaces/x.sh".to_owned())));
+        let raw = "executor_type = 'bash'\nscript_path = '/raw/x.sh'\ndocker_args = ['-v', '/h:/raw']";
+        assert_eq!(source(raw), Some(ScriptSource::DockerArgs));
+    }
+
+    #[test]
+    fn what_can_not_be_there_is_said_with_the_key_and_the_remedy() {
+        let wrong = config("executor_type = 'bash'").check_script().unwrap_err();
+        assert!(
+            wrong.contains("`/workspace/run.sh` (`executor.script_path`)") && wrong.contains("working_dir"),
+            "{wrong}"
+        );
+        let wrong = config("executor_type = 'bash'\nscript_path = '/opt/two.sh'").check_script().unwrap_err();
+        assert!(wrong.contains("`/jobs/two.sh`"), "{wrong}");
+        assert_eq!(config("executor_type = 'bash'\nscript_path = '/img/x.sh'").check_script(), Ok(()));
+    }
+}

@@ -1,0 +1,303 @@
+//! `check` as far as it needs no engine: the file and this machine.
+
+use crate::folder::{mode, names_in, set_mode};
+use crate::support::agent::{Agent, Builder, Finished};
+use crate::support::secs;
+use crate::support::server::FakeServer;
+use serde_json::Value;
+use std::fs::{self, File};
+use std::time::{Duration, SystemTime};
+
+/// The names and their order, which README promises.
+const NAMES: [&str; 19] = [
+    "config",
+    "config_rights",
+    "data_dir",
+    "data_dir_rights",
+    "disk",
+    "mounts",
+    "docker",
+    "engine",
+    "image",
+    "program",
+    "engine_data_dir",
+    "engine_mounts",
+    "proxy",
+    "dns",
+    "tcp",
+    "tls",
+    "server",
+    "credentials",
+    "clock",
+];
+
+/// An agent that reaches no engine.
+pub fn builder(server: &FakeServer) -> Builder {
+    Agent::builder(server).without_engine()
+}
+
+/// An agent whose file is its owner's alone.
+pub fn tidy(builder: Builder) -> Agent {
+    let agent = builder.build();
+    set_mode(&agent.config_path(), 0o600);
+    agent
+}
+
+/// The same with a docker client, also where the machine that runs the tests has none.
+fn with_client(server: &FakeServer) -> Agent {
+    let agent = tidy(builder(server).config("[executor]\ndocker = './docker'"));
+    agent.write_script("docker", "#!/bin/sh\n[ \"$1\" = --version ] && exec echo 'Docker version 28'\nexit 1\n");
+    agent
+}
+
+/// What `check --json` found.
+pub struct Checked {
+    pub done: Finished,
+    pub checks: Vec<Value>,
+}
+
+impl Checked {
+    pub fn of(agent: &Agent) -> Self {
+        let done = agent.run(&["check", "--json"]);
+        let whole: Value = serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}: {done:?}"));
+        let checks = whole["checks"].as_array().expect("a list of checks").clone();
+        let is_failed = checks.iter().any(|check| check["status"] == "failed");
+        assert_eq!((whole["ok"].as_bool(), done.status.success()), (Some(!is_failed), !is_failed), "{whole:#}");
+        for check in &checks {
+            assert_eq!(check["remedy"].is_string(), check["status"] == "failed", "{check}");
+        }
+        Self { done, checks }
+    }
+
+    pub fn all(&self, name: &str) -> Vec<&Value> {
+        self.checks.iter().filter(|check| check["name"] == name).collect()
+    }
+
+    pub fn one(&self, name: &str) -> &Value {
+        let [one] = self.all(name)[..] else { panic!("not exactly one {name}: {:#?}", self.checks) };
+        one
+    }
+
+    pub fn status(&self, name: &str) -> &str {
+        self.one(name)["status"].as_str().expect("a status")
+    }
+
+    /// Fails the test unless this one failed, with these words in what is wrong or in the remedy.
+    pub fn expect_failed(&self, name: &str, words: &str) {
+        let one = self.one(name);
+        assert_eq!(one["status"], "failed", "{one:#}");
+        let said = format!("{} {}", one["detail"], one["remedy"]);
+        assert!(said.contains(words), "{name} lacks {words:?}: {said}");
+    }
+
+    /// Which of these failed, were skipped and passed.
+    pub fn expect(&self, expected: &[(&str, &str)]) {
+        for (name, status) in expected {
+            assert_eq!(self.status(name), *status, "{name}: {:#?}", self.checks);
+        }
+    }
+}
+
+#[test]
+fn everything_is_told_once_and_in_its_order_also_without_an_engine() {
+    let server = FakeServer::start();
+    let agent = with_client(&server);
+    let checked = Checked::of(&agent);
+    checked.done.expect_code(1);
+    let names: Vec<&str> = checked.checks.iter().map(|check| check["name"].as_str().unwrap()).collect();
+    assert_eq!(names, NAMES);
+    let passed = ["config", "config_rights", "data_dir", "data_dir_rights", "disk", "mounts", "docker"];
+    for name in passed.iter().chain(&["proxy", "dns", "tcp", "server", "credentials"]) {
+        assert_eq!(checked.status(name), "passed", "{name}");
+    }
+    checked.expect_failed("engine", "systemctl start docker");
+    checked.expect(&[("image", "skipped"), ("engine_data_dir", "skipped"), ("engine_mounts", "skipped")]);
+    // The address is http://, and the fake Server says no time.
+    checked.expect(&[("tls", "skipped"), ("clock", "skipped")]);
+}
+
+#[test]
+fn for_a_person_it_is_a_line_each_with_a_mark_and_the_remedy_below() {
+    let server = FakeServer::start();
+    let agent = with_client(&server);
+    let done = agent.run(&["check"]);
+    done.expect_code(1)
+        .expect_stdout("✓ docker           Docker version 28\n")
+        .expect_stdout("✓ config           `")
+        .expect_stdout("✗ engine           ");
+    done.expect_stdout("→ start the engine").expect_stdout("· image            the engine doesn't answer\n");
+    let lines: Vec<&str> = done.stdout.lines().collect();
+    assert_eq!(lines.len(), NAMES.len() + 2, "{lines:#?}");
+    assert_eq!(lines.last(), Some(&"12 passed, 1 failed, 6 not tried"));
+    assert_eq!(done.stderr, "");
+}
+
+#[test]
+fn nothing_is_said_of_the_agent_and_nothing_is_left_behind() {
+    let server = FakeServer::start();
+    let agent = tidy(builder(&server));
+    let before = names_in(agent.dir());
+    Checked::of(&agent);
+    assert_eq!(names_in(agent.dir()), before, "not even the data_dir is made");
+    let asked = server.requests();
+    let is_list = |path: &str| path.contains("/files/list/agent-core-check-");
+    assert!(asked.iter().all(|request| request.method == "GET" && is_list(&request.path)), "{asked:?}");
+    let statuses: Vec<_> = asked.iter().filter_map(|request| request.status).collect();
+    assert_eq!(statuses, [401, 404], "once without the key, once with it");
+}
+
+#[test]
+fn a_wrong_file_is_exit_status_2_with_all_problems_and_no_call() {
+    let server = FakeServer::start();
+    let agent = builder(&server)
+        .config("[executor]\ncapacity = 0\ntimeout_minute = 1\n[server]\npoll_interval_secs = 0")
+        .build();
+    let done = agent.run(&["check", "--json"]);
+    done.expect_code(2);
+    let whole: Value = serde_json::from_str(&done.stdout).unwrap();
+    let checks = whole["checks"].as_array().unwrap();
+    let problems: Vec<&Value> = checks.iter().filter(|check| check["name"] == "config").collect();
+    let details: Vec<&str> = problems.iter().map(|check| check["detail"].as_str().unwrap()).collect();
+    let file = agent.config_path().display().to_string();
+    for key in ["`server.poll_interval_secs`", "`executor.capacity`", "did you mean `executor.timeout_minutes`?"] {
+        assert!(details.iter().any(|detail| detail.contains(key) && detail.starts_with(&file)), "{key}: {details:#?}");
+    }
+    assert_eq!(problems.len(), 3);
+    assert!(problems.iter().all(|check| check["line"].is_u64() && check["column"].is_u64()), "{problems:#?}");
+    assert!(checks.iter().filter(|check| check["name"] != "config").all(|check| check["status"] == "skipped"));
+    assert_eq!(checks.len(), NAMES.len() + 2);
+    agent.run(&["check"]).expect_code(2).expect_stdout("✗ config           ").expect_stdout("`executor.capacity`");
+    assert_eq!(server.requests().len(), 0);
+    assert!(!agent.data_dir().exists());
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let agent = builder(&FakeServer::start()).without_config().build();
+    agent.run(&["check"]).expect_code(1).expect_stdout("there is no configuration file").expect_stdout(" init`");
+}
+
+#[test]
+fn an_unknown_key_fails_and_the_rest_is_tried() {
+    let server = FakeServer::start();
+    let agent = tidy(builder(&server).config("[executor]\nisolatoin = 'strict'"));
+    let checked = Checked::of(&agent);
+    checked.expect_failed("config", "did you mean `executor.isolation`?");
+    checked.expect(&[("data_dir", "passed"), ("credentials", "passed")]);
+}
+
+#[test]
+fn rights_that_others_have_are_named_and_left_as_they_are() {
+    let server = FakeServer::start();
+    let agent = tidy(builder(&server));
+    fs::create_dir(agent.data_dir()).unwrap();
+    set_mode(&agent.data_dir(), 0o755);
+    set_mode(&agent.config_path(), 0o640);
+    let checked = Checked::of(&agent);
+    checked.expect_failed("config_rights", "(mode 640)");
+    checked.expect_failed("config_rights", &format!("chmod go= {}", agent.config_path().display()));
+    checked.expect_failed("data_dir_rights", &format!("chmod go= {}", agent.data_dir().display()));
+    assert_eq!((mode(&agent.config_path()), mode(&agent.data_dir())), (0o640, 0o755));
+    assert_eq!(names_in(&agent.data_dir()), [""; 0]);
+}
+
+#[test]
+fn a_data_dir_that_can_not_be_one_is_named() {
+    let server = FakeServer::start();
+    let agent = tidy(builder(&server));
+    fs::write(agent.data_dir(), "a file").unwrap();
+    let checked = Checked::of(&agent);
+    checked.expect_failed("data_dir", &format!("`{}` can't be used", agent.data_dir().display()));
+    checked.expect_failed("data_dir", "paths.data_dir");
+    assert_eq!(fs::read_to_string(agent.data_dir()).unwrap(), "a file");
+}
+
+#[test]
+fn a_disk_with_too_little_room_is_named() {
+    let server = FakeServer::start();
+    let agent = tidy(builder(&server).config("[paths]\nmin_free_disk_mb = 1000000000"));
+    Checked::of(&agent).expect_failed("disk", "at least 1000000000 wanted");
+}
+
+#[test]
+fn every_mount_is_looked_at_and_none_is_made() {
+    let server = FakeServer::start();
+    let mounts = "[[paths.mounts]]\nhost = './there'\ncontainer = '/a'\n\
+        [[paths.mounts]]\nhost = './later'\ncontainer = '/b'\n\
+        [[paths.mounts]]\nhost = '/nonexistent/drive'\ncontainer = '/c'\n\
+        [[paths.mounts]]\nhost = '.'\ncontainer = '/d'";
+    let agent = tidy(builder(&server).config(mounts));
+    fs::create_dir(agent.path("there")).unwrap();
+    let checked = Checked::of(&agent);
+    let found: Vec<(&str, &str)> = checked
+        .all("mounts")
+        .iter()
+        .map(|check| (check["status"].as_str().unwrap(), check["detail"].as_str().unwrap()))
+        .collect();
+    assert_eq!(found.iter().map(|(status, _)| *status).collect::<Vec<_>>(), ["passed", "passed", "failed", "failed"]);
+    for (place, words) in [(0, "is there"), (1, "`run` makes it"), (2, "`/nonexistent/drive`"), (3, "would show")] {
+        assert!(found[place].1.contains(words), "{words}: {found:#?}");
+    }
+    assert!(!agent.path("later").exists());
+}
+
+#[test]
+fn a_script_that_the_workspace_hides_is_named_and_run_says_it_too() {
+    let server = FakeServer::start();
+    let agent = tidy(builder(&server).config("[executor]\nexecutor_type = 'bash'"));
+    Checked::of(&agent).expect_failed("program", "`/workspace/run.sh` (`executor.script_path`) can't be there");
+    let mut running = agent.start();
+    running.wait_log("the script `/workspace/run.sh` (`executor.script_path`) can't be there", secs(10));
+    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+}
+
+#[test]
+fn a_docker_client_that_is_not_there_is_named() {
+    let server = FakeServer::start();
+    let agent = tidy(builder(&server).config("[executor]\ndocker = '/nonexistent/docker'"));
+    let checked = Checked::of(&agent);
+    checked.expect_failed("docker", "executor.docker");
+    checked.expect(&[("engine", "skipped"), ("image", "skipped"), ("program", "skipped")]);
+}
+
+#[test]
+fn a_docker_client_that_hangs_is_given_up() {
+    let server = FakeServer::start();
+    let agent = tidy(builder(&server).config("[executor]\ndocker = './docker'"));
+    agent.write_script("docker", "#!/bin/sh\nexec sleep 1000\n");
+    let checked = Checked::of(&agent);
+    checked.expect_failed("docker", "gave no answer within 10 s");
+    checked.expect(&[("credentials", "passed")]);
+    assert_eq!(agent.processes(), [0; 0]);
+}
+
+#[test]
+fn what_a_killed_one_has_left_goes_when_it_is_old() {
+    let server = FakeServer::start();
+    let agent = tidy(builder(&server));
+    let folder = |name: &str| agent.data_dir().join("workspaces").join(name);
+    for (name, age) in [(".check-old", 3600), (".check-new", 60), ("task", 3600)] {
+        agent.write(&format!("data/workspaces/{name}/seen"), "x");
+        let at = SystemTime::now() - Duration::from_secs(age);
+        File::open(folder(name)).and_then(|dir| dir.set_modified(at)).unwrap();
+    }
+    set_mode(&agent.data_dir(), 0o700);
+    Checked::of(&agent).expect(&[("data_dir", "passed")]);
+    assert_eq!(names_in(&folder("")), [".check-new", "task"]);
+}
+
+#[test]
+fn a_running_agent_is_left_alone() {
+    let server = FakeServer::start();
+    let agent = tidy(builder(&server));
+    let mut running = agent.start();
+    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    let before = names_in(&agent.data_dir());
+    let polls = |server: &FakeServer| server.requests_to("poll").len();
+    Checked::of(&agent).expect(&[("data_dir", "passed"), ("credentials", "passed")]);
+    assert_eq!(names_in(&agent.data_dir()), before);
+    let polled = polls(&server);
+    server.wait_until("another poll", secs(20), |server| server.requests_to("poll").len() > polled);
+    assert!(running.is_running());
+    agent.run(&["status"]).expect_code(0);
+}

@@ -1,0 +1,148 @@
+//! How far `check` gets on the way to the Server, and what it finds at its end.
+
+use crate::check::{Checked, builder, tidy};
+use crate::relay::Relay;
+use crate::support::agent::Builder;
+use crate::support::secs;
+use crate::support::server::{FakeServer, Fault, Match, Options};
+use std::time::{Duration, Instant, SystemTime};
+
+#[test]
+fn an_unregistered_agent_is_told_the_command() {
+    let server = FakeServer::start();
+    let agent = tidy(builder(&server).unregistered());
+    let checked = Checked::of(&agent);
+    checked.expect_failed("credentials", "register --token rt_…");
+    checked.expect(&[("server", "passed")]);
+}
+
+#[test]
+fn keys_that_the_server_does_not_take_are_told_apart() {
+    let server = FakeServer::start();
+    let (service, key) = server.service();
+    let (other, _) = server.add_service();
+    for (service, key, words) in [(&service, "ak_wrong", "401"), (&other, key.as_str(), "401")] {
+        let agent = tidy(builder(&server).service(service, key));
+        let checked = Checked::of(&agent);
+        checked.expect_failed("credentials", words);
+        checked.expect_failed("credentials", "register anew");
+        assert!(!checked.done.stdout.contains(key), "the key is shown");
+    }
+    for (status, words) in [(403, "isn't that of"), (500, "made anew"), (429, "too many calls")] {
+        let fault = server.fault(Match::path("list").skip(1), Fault::status(status));
+        let checked = Checked::of(&tidy(builder(&server)));
+        checked.expect_failed("credentials", words);
+        server.remove_fault(fault);
+    }
+}
+
+#[test]
+fn a_path_that_is_not_the_servers_is_told_from_a_server() {
+    let server = FakeServer::start();
+    let agent = tidy(builder(&server).config(&format!("[server]\nbase_url = '{}/wrong'", server.url())));
+    let checked = Checked::of(&agent);
+    checked.expect_failed("server", "404");
+    checked.expect_failed("server", "server.base_url");
+    checked.expect(&[("tcp", "passed"), ("credentials", "skipped")]);
+}
+
+#[test]
+fn a_proxys_page_and_a_server_that_asks_for_no_key_are_not_the_server() {
+    let server = FakeServer::start();
+    for (status, words) in [(502, "502"), (200, "asks for no key")] {
+        let fault = server.fault(Match::path("list"), Fault::html(status));
+        Checked::of(&tidy(builder(&server))).expect_failed("server", words);
+        server.remove_fault(fault);
+    }
+}
+
+#[test]
+fn nobody_who_listens_is_told_from_a_name_without_an_address() {
+    let server = FakeServer::start();
+    server.stop_listening();
+    let checked = Checked::of(&tidy(builder(&server)));
+    checked.expect_failed("tcp", "refused");
+    checked.expect(&[("dns", "passed"), ("server", "skipped"), ("credentials", "skipped"), ("clock", "skipped")]);
+    let nameless = builder(&server).config("[server]\nbase_url = 'https://no-such-host.invalid'");
+    let checked = Checked::of(&tidy(nameless));
+    checked.expect_failed("dns", "no-such-host.invalid");
+    checked.expect(&[("tcp", "skipped"), ("tls", "skipped"), ("server", "skipped")]);
+}
+
+#[test]
+fn a_certificate_that_is_not_trusted_and_a_port_without_tls_are_the_handshakes_fault() {
+    let https = FakeServer::start_with(Options { https: true, ..Options::default() });
+    let checked = Checked::of(&tidy(builder(&https)));
+    checked.expect_failed("tls", "isn't trusted");
+    checked.expect_failed("tls", "SSL_CERT_FILE");
+    checked.expect(&[("tcp", "passed"), ("server", "skipped")]);
+    let trusting = builder(&https).env("SSL_CERT_FILE", https.ca_pem().to_string_lossy());
+    Checked::of(&tidy(trusting)).expect(&[("tls", "passed"), ("server", "passed"), ("credentials", "passed")]);
+    let http = FakeServer::start();
+    let wrong = http.url().replace("http://", "https://");
+    let checked = Checked::of(&tidy(builder(&http).config(&format!("[server]\nbase_url = '{wrong}'"))));
+    checked.expect_failed("tls", "speaks https");
+    checked.expect(&[("tcp", "passed"), ("server", "skipped")]);
+}
+
+#[test]
+fn a_server_that_never_answers_is_given_up_after_ten_seconds() {
+    let server = FakeServer::start();
+    server.fault(Match::any(), Fault::NeverAnswer);
+    let began = Instant::now();
+    let checked = Checked::of(&tidy(builder(&server)));
+    checked.expect_failed("server", "timeout");
+    checked.expect(&[("tcp", "passed"), ("credentials", "skipped")]);
+    assert!(began.elapsed() < secs(30), "{:?}", began.elapsed());
+}
+
+/// The second Unix time as a `Date`, made by nobody's library (RFC 9110, 5.6.7).
+fn http_date(time: SystemTime) -> String {
+    let time = jiff::Timestamp::try_from(time).expect("a time of our age");
+    time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
+#[test]
+fn a_clock_that_is_off_is_told_by_the_servers_date() {
+    let server = FakeServer::start();
+    let agent = tidy(builder(&server));
+    let now = SystemTime::now;
+    let off = Duration::from_secs(3600);
+    for (date, status, words) in
+        [(now(), "passed", "the same time"), (now() + off, "failed", "behind"), (now() - off, "failed", "ahead of")]
+    {
+        let fault =
+            server.fault(Match::path("list").times(1), Fault::status_with_header(401, "date", &http_date(date)));
+        let checked = Checked::of(&agent);
+        let clock = checked.one("clock");
+        let said = clock["detail"].as_str().unwrap();
+        // A loaded machine may take a while between the date and the call.
+        assert!(clock["status"] == status && (said.contains(words) || said.contains("s apart")), "{clock}");
+        server.remove_fault(fault);
+    }
+}
+
+#[test]
+fn the_proxy_and_its_variable_are_named_without_the_password() {
+    let (server, proxy) = (FakeServer::start(), Relay::proxy());
+    let authority = proxy.authority();
+    let address = format!("http://user:hunter2@{authority}");
+    let with = |builder: Builder| tidy(builder.env("https_proxy", &*address));
+    let checked = Checked::of(&with(builder(&server).config("[server]\nuse_system_proxy = true")));
+    assert_eq!(checked.one("proxy")["detail"], format!("http://{authority}, from https_proxy"));
+    checked.expect(&[("tcp", "passed"), ("server", "passed"), ("credentials", "passed")]);
+    assert!(!proxy.notes().is_empty() && !checked.done.stdout.contains("hunter2"));
+
+    let excepted = builder(&server).config("[server]\nuse_system_proxy = true").env("NO_PROXY", "127.0.0.1");
+    let detail = &Checked::of(&with(excepted)).one("proxy")["detail"].clone();
+    assert!(detail.as_str().unwrap().contains("NO_PROXY"), "{detail}");
+    let detail = &Checked::of(&with(builder(&server))).one("proxy")["detail"].clone();
+    assert!(detail.as_str().unwrap().contains("https_proxy is set and doesn't count"), "{detail}");
+    let unusable = builder(&server).config("[server]\nuse_system_proxy = true").env("HTTP_PROXY", "::nonsense::");
+    Checked::of(&tidy(unusable)).expect_failed("proxy", "HTTP_PROXY");
+    let socks = builder(&server).config("[server]\nuse_system_proxy = true").env("ALL_PROXY", "socks5://127.0.0.1:1");
+    let checked = Checked::of(&tidy(socks));
+    checked.expect_failed("proxy", "socks5://127.0.0.1:1, from ALL_PROXY");
+    checked.expect_failed("proxy", "none is used");
+    assert_eq!(checked.one("tcp")["detail"], format!("{} takes connections", server.url()));
+}

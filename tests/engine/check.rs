@@ -1,0 +1,242 @@
+//! `check` with a real engine: whether containers would see what we see, tried without running anything.
+
+use crate::support::agent::{Agent, Builder, Finished};
+use crate::support::docker::{containers_with_label, docker, remove_containers, wait_until};
+use crate::support::secs;
+use crate::support::server::{FakeServer, Status, TaskSpec};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+fn tidy(builder: Builder) -> Agent {
+    let agent = builder.build();
+    fs::set_permissions(agent.config_path(), Permissions::from_mode(0o600)).expect("close the file");
+    agent
+}
+
+fn check(agent: &Agent) -> (Finished, Vec<Value>) {
+    let done = agent.run(&["check", "--json"]);
+    let whole: Value = serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}: {done:?}"));
+    (done, whole["checks"].as_array().expect("a list of checks").clone())
+}
+
+fn all<'c>(checks: &'c [Value], name: &str) -> Vec<&'c Value> {
+    checks.iter().filter(|check| check["name"] == name).collect()
+}
+
+fn expect_failed(checks: &[Value], name: &str, words: &str) {
+    let [one] = all(checks, name)[..] else { panic!("not exactly one {name}: {checks:#?}") };
+    assert_eq!(one["status"], "failed", "{one:#}");
+    assert!(one["detail"].to_string().contains(words), "{words:?}: {one:#}");
+}
+
+/// The docker calls of an agent's checks. Containers that they have left go with the value.
+struct Calls(Agent);
+
+impl Calls {
+    /// Names a script as the docker client that notes each call and does `body` before the real one.
+    fn note(agent: &Agent, body: &str) -> Self {
+        let calls = agent.path("calls");
+        let script = format!("#!/bin/sh\necho \"$*\" >> '{}'\n{body}\nexec docker \"$@\"\n", calls.display());
+        agent.write_script("docker", &script);
+        agent.change_config("[executor]\ndocker = './docker'");
+        fs::set_permissions(agent.config_path(), Permissions::from_mode(0o600)).expect("close the file");
+        Self(agent.clone())
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(self.0.path("calls")).unwrap_or_default()
+    }
+
+    /// The labels of the containers that were asked for.
+    fn labels(&self) -> BTreeSet<String> {
+        let text = self.text();
+        let words = text.split_ascii_whitespace().filter(|word| word.starts_with("open-aaas.check="));
+        words.map(str::to_owned).collect()
+    }
+
+    /// The containers that are there.
+    fn left(&self) -> Vec<String> {
+        let labels = self.labels();
+        assert!(!labels.is_empty(), "no container was made");
+        labels.iter().flat_map(|label| containers_with_label(label)).collect()
+    }
+}
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        self.labels().iter().for_each(|label| remove_containers(&format!("label={label}")));
+    }
+}
+
+/// An image that holds one file and names no program, removed with the value.
+struct BareImage(String);
+
+impl BareImage {
+    fn make(agent: &Agent) -> Self {
+        agent.write("bare/only-file", "x");
+        let tar = agent.path("bare.tar");
+        let done = Command::new("tar").arg("-cf").arg(&tar).arg("-C").arg(agent.path("bare")).arg(".").status();
+        assert!(done.expect("run tar").success());
+        let name = format!("agent-core-test-bare:{}", std::process::id());
+        docker(&["import", &tar.to_string_lossy(), &name]);
+        Self(name)
+    }
+}
+
+impl Drop for BareImage {
+    fn drop(&mut self) {
+        crate::support::docker::docker_if_there(&["image", "rm", "--force", &self.0]);
+    }
+}
+
+#[test]
+fn where_nothing_is_wrong_all_passes_and_nothing_is_left() {
+    let server = FakeServer::start();
+    let mounts = "[[paths.mounts]]\nhost = './a, \"b\"'\ncontainer = '/a'\n\
+        [[paths.mounts]]\nhost = './file'\ncontainer = '/f'\nreadonly = true";
+    let agent = tidy(Agent::builder(&server).with_engine().config(mounts));
+    agent.write("a, \"b\"/large", vec![0; 3 << 20]);
+    agent.write("file", "one");
+    let calls = Calls::note(&agent, "");
+    let (done, checks) = check(&agent);
+    done.expect_code(0);
+    let failed: Vec<&Value> = checks.iter().filter(|check| check["status"] == "failed").collect();
+    assert_eq!(failed, [&Value::Null; 0]);
+    for name in ["docker", "engine", "image", "program", "engine_data_dir", "server", "credentials"] {
+        assert!(all(&checks, name).iter().all(|check| check["status"] == "passed"), "{name}: {checks:#?}");
+    }
+    assert_eq!(all(&checks, "engine_mounts").iter().filter(|check| check["status"] == "passed").count(), 2);
+    assert_eq!(calls.left(), [""; 0]);
+    assert!(!agent.data_dir().exists(), "what had to be made for it is gone");
+    let text = calls.text();
+    assert!(text.lines().all(|call| !call.starts_with("run") && !call.starts_with("start")), "{text}");
+    agent.run(&["check"]).expect_code(0).expect_stdout(" 0 failed, ");
+}
+
+#[test]
+fn an_image_without_a_shell_or_any_program_is_looked_through_all_the_same() {
+    let server = FakeServer::start();
+    let agent = tidy(Agent::builder(&server).with_engine());
+    let image = BareImage::make(&agent);
+    agent.change_config(&format!("[executor]\nimage = '{}'", image.0));
+    let calls = Calls::note(&agent, "");
+    let (done, checks) = check(&agent);
+    done.expect_code(1);
+    assert_eq!(all(&checks, "engine_data_dir")[0]["status"], "passed", "{checks:#?}");
+    expect_failed(&checks, "program", "neither ENTRYPOINT nor CMD");
+    assert_eq!(calls.left(), [""; 0]);
+}
+
+#[test]
+fn an_engine_that_has_no_such_folder_or_another_one_is_found_out() {
+    let server = FakeServer::start();
+    let mounts = "[[paths.mounts]]\nhost = './share'\ncontainer = '/s'";
+    let agent = tidy(Agent::builder(&server).with_engine().config(mounts));
+    agent.write("share/x", "x");
+    // As with a remote engine: the same path is looked for on another machine.
+    let elsewhere = agent.path("elsewhere");
+    let moved = |make: &str| {
+        format!(
+            "if [ \"$1\" = create ]; then {make}; for word; do shift; \
+             case $word in type=bind,*) word=\"type=bind,source={},target=/agent-core-check\";; esac; \
+             set -- \"$@\" \"$word\"; done; fi",
+            elsewhere.display()
+        )
+    };
+    let _refusing = Calls::note(&agent, &moved(":"));
+    let (done, checks) = check(&agent);
+    done.expect_code(1);
+    expect_failed(&checks, "engine_data_dir", "does not exist");
+    expect_failed(&checks, "engine_mounts", "does not exist");
+    let make = format!("mkdir -p '{0}'; echo other > '{0}/seen'; touch -d @1000000000 '{0}'", elsewhere.display());
+    let calls = Calls::note(&agent, &moved(&make));
+    let (_, checks) = check(&agent);
+    expect_failed(&checks, "engine_data_dir", "another content");
+    expect_failed(&checks, "engine_mounts", "something else at that path");
+    assert_eq!(calls.left(), [""; 0]);
+}
+
+#[test]
+fn a_missing_image_is_named_with_the_ways_to_get_it() {
+    let server = FakeServer::start();
+    let agent = tidy(Agent::builder(&server).with_engine().config("[executor]\nimage = 'agent-core-no-such:1'"));
+    let (done, checks) = check(&agent);
+    done.expect_code(1);
+    expect_failed(&checks, "image", "`agent-core-no-such:1` isn't on this machine");
+    assert_eq!(all(&checks, "engine_data_dir")[0]["status"], "skipped");
+}
+
+#[test]
+fn a_script_is_looked_for_in_the_image() {
+    let server = FakeServer::start();
+    let with = |script: &str| {
+        let config = format!("[executor]\nexecutor_type = 'bash'\nscript_path = '{script}'");
+        let agent = tidy(Agent::builder(&server).with_engine().config(&config));
+        let calls = Calls::note(&agent, "");
+        let found = check(&agent).1;
+        assert_eq!(calls.left(), [""; 0]);
+        found
+    };
+    assert_eq!(all(&with("/copy-inputs"), "program")[0]["status"], "passed");
+    expect_failed(&with("/no/such.sh"), "program", "has no script `/no/such.sh` (`executor.script_path`)");
+    expect_failed(&with("/bin"), "program", "is a folder");
+}
+
+#[test]
+fn what_is_made_after_a_create_was_given_up_is_removed_too() {
+    let server = FakeServer::start();
+    let agent = tidy(Agent::builder(&server).with_engine());
+    // The client hangs, and what it had asked for is done behind its back, a second after it was given up.
+    let hang = "if [ \"$1\" = create ]; then setsid sh -c 'sleep 31; exec docker \"$@\"' sh \"$@\" >/dev/null 2>&1 & exec sleep 1000; fi";
+    let calls = Calls::note(&agent, hang);
+    let mut running = agent.invoke(&["check"]).start();
+    let status = running.wait_exit(secs(120));
+    assert_eq!(status.code(), Some(1));
+    assert!(running.log().contains("create` gave no answer within 30 s"), "{}", running.log());
+    wait_until("no process to be left", secs(20), || agent.processes().is_empty());
+    assert_eq!(calls.left(), [""; 0]);
+}
+
+#[test]
+fn ctrl_c_leaves_nothing_behind() {
+    let server = FakeServer::start();
+    let agent = tidy(Agent::builder(&server).with_engine());
+    let (reached, go) = (agent.path("reached"), agent.path("go"));
+    let wait = format!(
+        "if [ \"$1\" = cp ]; then touch '{}'; while [ ! -e '{}' ]; do sleep 0.05; done; fi",
+        reached.display(),
+        go.display()
+    );
+    let calls = Calls::note(&agent, &wait);
+    let mut running = agent.invoke(&["check"]).own_group().start();
+    wait_until("a container to be looked into", secs(60), || reached.exists());
+    assert_eq!(calls.left().len(), 1, "there is one to be left behind");
+    running.signal_group(Signal::SIGINT);
+    fs::write(go, "").unwrap();
+    assert_eq!(running.wait_exit(secs(60)).code(), Some(130));
+    assert!(running.log().contains("· credentials      interrupted"), "{}", running.log());
+    assert_eq!(calls.left(), [""; 0]);
+    assert!(!agent.data_dir().exists());
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[test]
+fn beside_a_running_agent_its_task_goes_on() {
+    let server = FakeServer::start();
+    let agent = tidy(Agent::builder(&server).with_engine());
+    let calls = Calls::note(&agent, "");
+    let id = server.submit(TaskSpec::script("while [ ! -e go ]; do sleep 0.05; done; echo done"));
+    let _running = agent.start();
+    crate::support::docker::wait_container_state(&id, "running", secs(60));
+    let (done, checks) = check(&agent);
+    assert_eq!(all(&checks, "engine_data_dir")[0]["status"], "passed", "{checks:#?}");
+    done.expect_code(0);
+    fs::write(agent.workspace(&id).join("go"), "").unwrap();
+    assert_eq!(server.wait_for(&id, Status::Completed, secs(60)).stdout(), "done\n");
+    assert_eq!(server.task(&id).accepted_count, 1);
+    assert_eq!(calls.left(), [""; 0]);
+}
