@@ -58,8 +58,8 @@ pub enum Command {
     #[command(after_help = "Without an option containers go on running, \
         and the next start follows them to their end.")]
     Stop(StopArgs),
-    /// Show the configuration and whether the agent runs
-    Status,
+    /// Show the configuration, whether the agent runs, and what it is doing
+    Status(StatusArgs),
     /// Try what `run` needs, one by one, and say what is wrong and what to do
     #[command(after_help = "It takes no task and changes nothing, so it can be used beside a \
         running agent. Exit status: 0 nothing is wrong, 1 something is, 2 the configuration is.")]
@@ -70,6 +70,14 @@ pub enum Command {
         Exit status: that of the container; 124 timed out, 125 the container couldn't \
         be started, 130 interrupted, 1 something else failed, 2 wrong usage or configuration")]
     Try(TryArgs),
+    /// Show the tasks that are kept here, from the oldest to the youngest
+    Tasks(TasksArgs),
+    /// Show what a task's container has printed
+    Logs(LogsArgs),
+    /// Give up a result that can't be delivered
+    #[command(after_help = "The Server is told once that the task failed; the result's files stay \
+        in the data directory until their retention is over. The agent must not run meanwhile.")]
+    Discard(DiscardArgs),
     /// Show what came to this machine and what left it, file by file
     #[command(after_help = "The ledger is {data_dir}/ledger.jsonl and its numbered predecessors. \
         It can be read while the agent runs.")]
@@ -160,6 +168,14 @@ pub struct StopArgs {
     pub abort: bool,
 }
 
+/// Options of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Print one JSON object instead of lines
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Options of `check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
@@ -199,6 +215,42 @@ pub struct TryArgs {
     /// Keep the workspace, so that the logged command can be run again
     #[arg(long)]
     pub keep: bool,
+}
+
+/// Options of `tasks`.
+#[derive(Debug, Args)]
+pub struct TasksArgs {
+    /// Only those that have ended and whose result the Server doesn't have
+    #[arg(long)]
+    pub undelivered: bool,
+
+    /// Print one JSON object a task
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `logs`.
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// The task, by the id that the Server gave it
+    #[arg(allow_hyphen_values = true)]
+    pub id: String,
+
+    /// Go on until the container has ended
+    #[arg(short, long)]
+    pub follow: bool,
+}
+
+/// Options of `discard`.
+#[derive(Debug, Args)]
+pub struct DiscardArgs {
+    /// The task, by the id that the Server gave it
+    #[arg(allow_hyphen_values = true)]
+    pub id: String,
+
+    /// Don't ask
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// Options of `ledger`.

@@ -9,6 +9,7 @@ pub mod run;
 pub mod shell;
 pub mod status;
 pub mod stop;
+pub mod tasks;
 pub mod trial;
 
 use std::fmt;

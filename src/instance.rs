@@ -189,6 +189,12 @@ fn read_living_pid(file: &mut File) -> Option<u32> {
     (platform::start_time(pid).unwrap_or_default() == started).then_some(pid)
 }
 
+/// The name of a data_dir on the engine, if an agent has ever run on it.
+pub fn id_of(data_dir: &Path) -> Option<String> {
+    let text = fs::read_to_string(data_dir.join("instance_id")).ok()?;
+    is_instance_id(text.trim()).then(|| text.trim().to_owned())
+}
+
 fn instance_id(path: &Path) -> io::Result<String> {
     match fs::read_to_string(path) {
         Ok(text) if is_instance_id(text.trim()) => return Ok(text.trim().to_owned()),

@@ -28,6 +28,7 @@ mod retry;
 mod rights;
 mod scheduler;
 mod state;
+mod tasks;
 mod units;
 mod worker;
 mod workspace;
@@ -48,9 +49,12 @@ fn main() -> ExitCode {
         Command::Run(args) => command::run::run(&cli.config, args),
         Command::RunDetached => command::detach::run_detached(&cli.config, cli.log_format),
         Command::Stop(args) => command::stop::stop(&cli.config, args),
-        Command::Status => command::status::status(&cli.config),
+        Command::Status(args) => command::status::status(&cli.config, args),
         Command::Check(args) => command::check::check(&cli.config, args),
         Command::Try(args) => command::trial::try_out(&cli.config, args),
+        Command::Tasks(args) => command::tasks::tasks(&cli.config, args),
+        Command::Logs(args) => command::tasks::logs(&cli.config, args),
+        Command::Discard(args) => command::tasks::discard(&cli.config, args),
         Command::Ledger(args) => command::ledger::ledger(&cli.config, args),
         Command::Completions(args) => command::shell::completions(args),
         Command::Man(args) => command::shell::man(args),

@@ -31,6 +31,8 @@ pub enum Machine {
     Ready,
     /// They can't, for this reason.
     NotReady(String),
+    /// They can't, since the engine doesn't answer, for this reason.
+    NoEngine(String),
 }
 
 /// A container could not be started for a reason that isn't the task's: look closer until image and mounts are there.
@@ -97,7 +99,7 @@ impl Monitor {
     /// With a puller, also looks for the image.
     fn look(&self, puller: Option<&mut Puller>, housekeeping: &mut Housekeeping) -> Machine {
         if let Err(error) = self.docker.engine_version() {
-            return Machine::NotReady(error.to_string());
+            return Machine::NoEngine(error.to_string());
         }
         if let Some(Err(why)) = puller.map(Puller::check) {
             return Machine::NotReady(why);

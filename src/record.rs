@@ -105,6 +105,9 @@ pub struct Record {
     pub base_url: String,
     /// How far it is.
     pub phase: Phase,
+    /// Since when.
+    #[serde(default)]
+    pub phase_since: Option<Timestamp>,
     /// When it was offered.
     pub offered_at: Timestamp,
     /// The client that may still be making or starting the container.
@@ -157,6 +160,7 @@ impl Record {
             service_id: service_id.to_owned(),
             base_url: base_url.to_owned(),
             phase: Phase::Accepting,
+            phase_since: Some(Timestamp::now()),
             offered_at: Timestamp::now(),
             client: None,
             replacing: false,
@@ -168,6 +172,14 @@ impl Record {
             fetched: None,
             container_removed: false,
             settled_at: None,
+        }
+    }
+
+    /// Notes how far it is now.
+    pub fn enter(&mut self, phase: Phase) {
+        if self.phase != phase {
+            self.phase = phase;
+            self.phase_since = Some(Timestamp::now());
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::platform;
 use crate::protocol::{AgentStatus, Load};
 use crate::record::{Loaded, Phase, Record, Store, TaskFiles, TaskKey};
 use crate::retry::Backoff;
-use crate::state::{ServerTrouble, State, StateFile};
+use crate::state::{EngineState, LastError, ServerTrouble, State, StateFile};
 use crate::worker::{self, Happened, Job, News, Order, PutDown, Shop};
 use intake::Orphan;
 use table::{Stage, Table};
@@ -149,6 +149,8 @@ impl Scheduler {
                 last_heartbeat_at,
                 server_tried: false,
                 server_trouble: None,
+                last_error: None,
+                engine: EngineState::Unknown,
                 not_accepting: None,
             },
             published: None,
@@ -283,10 +285,12 @@ impl Scheduler {
     }
 
     fn note_machine(&mut self, machine: Machine) {
-        let closed = match machine {
-            Machine::Ready => None,
-            Machine::NotReady(why) => Some(why),
+        let (closed, engine) = match machine {
+            Machine::Ready => (None, EngineState::Ready),
+            Machine::NotReady(why) => (Some(why), EngineState::Ready),
+            Machine::NoEngine(why) => (Some(why), EngineState::Away),
         };
+        self.state.engine = engine;
         match (&self.closed, &closed) {
             (_, Some(why)) => log::warn!("no new task is accepted: {why}"),
             (Some(_), None) => {
@@ -431,6 +435,7 @@ impl Scheduler {
         };
         let trouble = ServerTrouble { unauthorized: error.is_unauthorized(), message: text };
         if self.server_trouble.as_ref() != Some(&trouble) {
+            self.state.last_error = Some(LastError { at: Timestamp::now(), message: trouble.message.clone() });
             log::warn!("{}; trying again", trouble.message);
             self.server_trouble = Some(trouble);
         }

@@ -26,6 +26,12 @@ pub struct State {
     /// What is wrong between the Server and us, while something is.
     #[serde(default)]
     pub server_trouble: Option<ServerTrouble>,
+    /// What was wrong last between the Server and this agent, also when it isn't any more.
+    #[serde(default)]
+    pub last_error: Option<LastError>,
+    /// Whether the Docker engine answers.
+    #[serde(default)]
+    pub engine: EngineState,
     /// Why no new task is accepted, while none is.
     #[serde(default)]
     pub not_accepting: Option<String>,
@@ -38,6 +44,28 @@ pub struct ServerTrouble {
     pub unauthorized: bool,
     /// What went wrong, and what to do about it.
     pub message: String,
+}
+
+/// A trouble that may be over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastError {
+    /// When it began.
+    pub at: Timestamp,
+    /// What went wrong.
+    pub message: String,
+}
+
+/// Whether the Docker engine answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineState {
+    /// Nobody has asked yet.
+    #[default]
+    Unknown,
+    /// It does.
+    Ready,
+    /// It doesn't.
+    Away,
 }
 
 /// The file.

@@ -5,6 +5,7 @@
 
 mod account;
 mod deliver;
+mod discard;
 mod ending;
 mod execute;
 mod fetch;
@@ -15,6 +16,7 @@ mod trial;
 mod uploads;
 
 pub use account::enter_abandoned;
+pub use discard::discard;
 pub use execute::CONTAINER_PREFIX;
 pub use report::{failed_report, report_entry};
 pub use trial::{Trial, try_out};
@@ -222,9 +224,10 @@ impl<'s> Run<'s> {
 
     /// Writes the record with its next phase.
     fn advance(&mut self, phase: Phase) -> Result<(), Halt> {
-        let before = std::mem::replace(&mut self.record.phase, phase);
+        let before = (self.record.phase, self.record.phase_since);
+        self.record.enter(phase);
         if let Err(halt) = self.save() {
-            self.record.phase = before;
+            (self.record.phase, self.record.phase_since) = before;
             return Err(halt);
         }
         log::debug!("task {}: {phase}", self.key());

@@ -158,7 +158,7 @@ pub fn report_entry(request: &CompleteRequest<'_>, outcome: Outcome, reason: Opt
     })
 }
 
-fn words(request: &CompleteRequest<'_>) -> Words {
+pub(super) fn words(request: &CompleteRequest<'_>) -> Words {
     let length = |text: Option<&str>| text.map_or(0, |text| text.len() as u64);
     Words {
         stdout_bytes: length(request.output.stdout.as_deref()),
@@ -167,7 +167,7 @@ fn words(request: &CompleteRequest<'_>) -> Words {
     }
 }
 
-fn settled(ending: &Ending, uploads: &Uploads, words: Words, reason: Option<&str>) -> Entry {
+pub(super) fn settled(ending: &Ending, uploads: &Uploads, words: Words, reason: Option<&str>) -> Entry {
     Entry::Task(Settled {
         status: ending.status,
         exit_code: ending.exit_code,

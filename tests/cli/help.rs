@@ -4,8 +4,22 @@ use crate::support::agent::{Agent, Finished};
 use crate::support::server::FakeServer;
 
 /// Every subcommand.
-pub const SUBCOMMANDS: [&str; 11] =
-    ["init", "register", "run", "run-detached", "stop", "status", "check", "try", "ledger", "completions", "man"];
+pub const SUBCOMMANDS: [&str; 14] = [
+    "init",
+    "register",
+    "run",
+    "run-detached",
+    "stop",
+    "status",
+    "check",
+    "try",
+    "tasks",
+    "logs",
+    "discard",
+    "ledger",
+    "completions",
+    "man",
+];
 
 fn run(arguments: &[&str]) -> Finished {
     let agent = Agent::builder(&FakeServer::start()).without_config().without_engine().build();

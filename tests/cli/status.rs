@@ -60,8 +60,10 @@ fn an_agent_that_runs() {
     let why = told["not_accepting"].as_str().unwrap();
     assert!(why.contains("the Docker engine can't be reached"), "{why}");
     let below = format!(
-        "Running: yes, pid {}\nServer: reached\nLast heartbeat: {at}Z\nAccepting tasks: no: {why}",
-        running.pid()
+        "Running: yes, pid {}, since {}Z\nServer: reached\nLast heartbeat: {at}Z\nDocker engine: doesn't answer\n\
+         Accepting tasks: no: {why}",
+        running.pid(),
+        told["started_at"].as_str().unwrap().split('.').next().unwrap(),
     );
     assert_eq!(status.stdout, lines(&agent, &server, ["Registered", &service_id], &below));
 }
@@ -93,6 +95,23 @@ fn what_an_earlier_agent_left_is_not_shown() {
     let status = agent.run(&["status"]);
     status.expect_code(3);
     assert!(status.stdout.ends_with("Running: no\n"), "{}", status.stdout);
+}
+
+#[test]
+fn machines_get_all_of_it_also_where_things_are_damaged() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().config(EXECUTOR).build();
+    agent.write("data/status.json", "{");
+    agent.write("data/tasks/broken/record.json", "[]");
+    let status = agent.run(&["status", "--json"]);
+    status.expect_code(3);
+    let shown: Value = serde_json::from_str(&status.stdout).expect("one JSON object");
+    assert_eq!((&shown["running"], &shown["pid"], &shown["accepting"]), (&json!(false), &json!(null), &json!(null)));
+    assert_eq!((&shown["server"], &shown["engine"]), (&json!("unknown"), &json!("unknown")));
+    assert_eq!((&shown["capacity"], &shown["timeout_minutes"]), (&json!(3), &json!(90)));
+    assert_eq!(shown["damaged_records"], json!([agent.data_dir().join("tasks/broken")]));
+    agent.run(&["status"]).expect_code(3).expect_stdout("Damaged record: ");
+    agent.run(&["tasks"]).expect_code(1).expect_stderr("can't be read");
 }
 
 #[test]

@@ -47,5 +47,6 @@ mod stop;
 #[path = "../support/mod.rs"]
 mod support;
 mod tally;
+mod tasks;
 mod trial;
 mod wall_clock;

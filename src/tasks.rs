@@ -1,0 +1,121 @@
+//! What is told of a task to people and machines: the lines of `status` and `tasks`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::protocol::FinalStatus;
+use crate::record::{Phase, Record, Store, TaskFiles, UploadEvent};
+use crate::worker::CONTAINER_PREFIX;
+use crate::workspace::Workspace;
+
+/// A task, as `--json` prints it (README, "Tasks by hand").
+#[derive(Debug, Clone, Serialize)]
+pub struct TaskView {
+    /// The Server's id.
+    pub id: String,
+    /// The service that it was taken for.
+    pub service_id: String,
+    /// How far it is: `accepting`, `accepted`, `prepared`, `exited`, `uploaded` or `settled`.
+    pub phase: String,
+    /// Since when it has been that far; `None` in records of older versions.
+    pub since: Option<Timestamp>,
+    /// When the Server offered it.
+    pub offered_at: Timestamp,
+    /// How it ended, once it has: `completed`, `failed` or `cancelled`.
+    pub outcome: Option<&'static str>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// The container's exit status.
+    pub exit_code: Option<i32>,
+    /// Why it failed.
+    pub error_message: Option<String>,
+    /// Its container, while there may be one.
+    pub container: Option<String>,
+    /// Where its files are, while they are there.
+    pub workspace: Option<PathBuf>,
+    /// How many files have been sent.
+    pub files_sent: u64,
+    /// How many stay here.
+    pub files_left_out: u64,
+    /// The phase, to compare.
+    #[serde(skip)]
+    pub order: Phase,
+}
+
+impl TaskView {
+    fn of(data_dir: &Path, files: &TaskFiles, record: Record) -> Self {
+        let (mut files_sent, mut files_left_out) = (0, 0);
+        // What can't be read is said by the agent that needs it.
+        for event in files.uploads().unwrap_or_default() {
+            match event {
+                UploadEvent::Done { .. } => files_sent += 1,
+                UploadEvent::LeftOut(_) => files_left_out += 1,
+                UploadEvent::Unnamed { count } => files_left_out += count,
+                _ => {}
+            }
+        }
+        let workspace = Workspace::of(data_dir, files.key()).dir().to_owned();
+        let has_container =
+            record.phase >= Phase::Prepared && record.phase < Phase::Settled && !record.container_removed;
+        let ending = record.ending;
+        Self {
+            id: record.task.id,
+            service_id: record.service_id,
+            phase: record.phase.to_string(),
+            since: record.phase_since.or(if record.phase == Phase::Settled { record.settled_at } else { None }),
+            offered_at: record.offered_at,
+            outcome: ending.as_ref().map(|ending| ending.status.as_str()),
+            ended_at: ending.as_ref().map(|ending| ending.at),
+            exit_code: ending.as_ref().and_then(|ending| ending.exit_code),
+            error_message: ending.and_then(|ending| ending.error_message),
+            container: has_container.then(|| format!("{CONTAINER_PREFIX}{}", files.key())),
+            workspace: workspace.exists().then_some(workspace),
+            files_sent,
+            files_left_out,
+            order: record.phase,
+        }
+    }
+
+    /// Whether there is a result that the Server doesn't have.
+    pub fn is_undelivered(&self) -> bool {
+        (Phase::Exited..Phase::Settled).contains(&self.order)
+    }
+
+    /// How far it is, in words.
+    pub fn in_words(&self) -> &'static str {
+        match self.order {
+            Phase::Accepting => "being accepted",
+            Phase::Accepted => "fetching its input",
+            Phase::Prepared => "running",
+            Phase::Exited => "sending its results",
+            Phase::Uploaded => "reporting its end",
+            Phase::Settled => self.outcome.unwrap_or(FinalStatus::Failed.as_str()),
+        }
+    }
+}
+
+/// All tasks of a data_dir in the order of their offers, and the folders of records that can't be read.
+pub struct Tasks {
+    /// Those that can be read.
+    pub all: Vec<TaskView>,
+    /// Folders whose record can't be read, and why.
+    pub damaged: Vec<(PathBuf, io::Error)>,
+}
+
+impl Tasks {
+    /// Reads the records of these phases; a data_dir that isn't there has none.
+    pub fn load(data_dir: &Path, is_wanted: impl Fn(Phase) -> bool) -> io::Result<Self> {
+        if !data_dir.join("tasks").exists() {
+            return Ok(Self { all: Vec::new(), damaged: Vec::new() });
+        }
+        let view =
+            |files: TaskFiles, record: Record| is_wanted(record.phase).then(|| TaskView::of(data_dir, &files, record));
+        let loaded = Store::open(data_dir)?.load_all(view)?;
+        let mut all = loaded.taken;
+        all.sort_by(|one, other| (one.offered_at, &one.id).cmp(&(other.offered_at, &other.id)));
+        Ok(Self { all, damaged: loaded.broken })
+    }
+}

@@ -1,0 +1,131 @@
+//! `status`, `tasks`, `logs` and `discard` with tasks that run and results that wait.
+
+use crate::support::agent::Agent;
+use crate::support::docker::{self, container_name};
+use crate::support::secs;
+use crate::support::server::{FakeServer, Fault, Match, Status};
+use crate::tally;
+use serde_json::Value;
+
+fn status(agent: &Agent, code: i32) -> Value {
+    let status = agent.run(&["status", "--json"]);
+    status.expect_code(code);
+    serde_json::from_str(&status.stdout).expect("one JSON object")
+}
+
+fn tasks(agent: &Agent, arguments: &[&str]) -> Vec<Value> {
+    let done = agent.run(&[&["tasks", "--json"], arguments].concat());
+    done.expect_code(0);
+    done.stdout.lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect()
+}
+
+#[test]
+fn a_running_task_is_shown_with_its_container_and_its_output() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).build();
+    let mut running = agent.start();
+    let id = server.submit(tally::waiting_task("echo late >&2; exit 3"));
+    tally::wait_begun(&agent, &id);
+    let shown = status(&agent, 0);
+    assert_eq!((&shown["running"], &shown["pid"]), (&true.into(), &running.pid().into()));
+    assert_eq!(
+        (&shown["server"], &shown["engine"], &shown["accepting"]),
+        (&"reached".into(), &"ready".into(), &true.into())
+    );
+    assert_eq!((&shown["slots_taken"], &shown["undelivered"]), (&1.into(), &0.into()));
+    let task = &shown["tasks"][0];
+    assert_eq!((&task["id"], &task["phase"]), (&id.as_str().into(), &"prepared".into()));
+    assert_eq!(task["container"], container_name(&id));
+    assert!(task["since"].is_string() && task["outcome"].is_null(), "{task}");
+    let (_, api_key) = server.service();
+    assert!(!shown.to_string().contains(&api_key));
+    let lines = agent.run(&["status"]);
+    lines
+        .expect_stdout(&format!("Task {id}: running for "))
+        .expect_stdout(&format!(", container {}", container_name(&id)));
+    lines.expect_stdout("Load: 1 of 2 slots, 0 undelivered\n").expect_stdout("Docker engine: answers\n");
+
+    agent.run(&["discard", &id, "--yes"]).expect_code(1).expect_stderr("hasn't ended");
+    assert_eq!(agent.run(&["logs", &id]).stdout, "begun\n");
+    let mut follower = agent.invoke(&["logs", "-f", &id]).start();
+    docker::wait_until("the first line", secs(10), || follower.stdout() == "begun\n");
+    // Also where no agent runs.
+    running.kill9();
+    tally::release(&agent, &id);
+    assert!(follower.wait_exit(secs(20)).success());
+    assert_eq!(follower.stdout(), "begun\nreleased\n");
+    assert!(follower.log().contains("late\n"), "{}", follower.log());
+    assert_eq!(status(&agent, 3)["tasks"][0]["phase"], "prepared");
+
+    let mut running = agent.start();
+    server.wait_for(&id, Status::Failed, secs(30));
+    running.wait_log("settled as failed", secs(10));
+    let all = tasks(&agent, &[]);
+    assert_eq!(all.len(), 1);
+    assert_eq!(
+        (&all[0]["phase"], &all[0]["outcome"], &all[0]["exit_code"]),
+        (&"settled".into(), &"failed".into(), &3.into())
+    );
+    assert!(all[0]["workspace"].is_string() && all[0]["container"].is_null(), "{}", all[0]);
+    assert!(tasks(&agent, &["--undelivered"]).is_empty());
+    let logs = agent.run(&["logs", "--follow", &id]);
+    logs.expect_code(0);
+    assert_eq!((logs.stdout.as_str(), logs.stderr.as_str()), ("begun\nreleased\n", "late\n"));
+    agent.run(&["tasks"]).expect_code(0).expect_stdout(&format!("  {id}  "));
+    agent.run(&["logs", "nothing"]).expect_code(1).expect_stderr("no task `nothing` is kept");
+}
+
+/// An agent that has been stopped with a result that the Server doesn't take.
+fn undelivered(server: &FakeServer) -> (Agent, String) {
+    let agent = tally::agent(server).build();
+    server.fault(Match::path("upload"), Fault::status(503));
+    let mut running = agent.start();
+    let id = server.submit(tally::waiting_task("echo secret > output/result"));
+    tally::wait_begun(&agent, &id);
+    tally::release(&agent, &id);
+    tally::wait_phase(&agent, &id, "exited");
+    agent.run(&["discard", &id, "--yes"]).expect_code(1).expect_stderr("stop it first");
+    assert_eq!(status(&agent, 0)["undelivered"], 1);
+    assert_eq!(tasks(&agent, &["--undelivered"])[0]["id"], id.as_str());
+    running.terminate(secs(10));
+    server.clear_faults();
+    (agent, id)
+}
+
+#[test]
+fn a_discarded_result_is_reported_as_failed_and_never_sent() {
+    let server = FakeServer::start();
+    let (agent, id) = undelivered(&server);
+    let asked = agent.invoke(&["discard", &id]).stdin("").run();
+    asked.expect_code(2).expect_stderr("--yes");
+    let discarded = agent.run(&["discard", &id, "--yes"]);
+    discarded.expect_code(0).expect_stdout(&format!("the Server knows that task {id} failed"));
+    let task = server.task(&id);
+    assert_eq!((task.status, task.completed_count), (Status::Failed, 1));
+    assert_eq!(task.error_message.as_deref(), Some("the result was discarded by the operator"));
+    assert_eq!(task.stdout(), "", "what the container printed is part of the result");
+    assert!(agent.workspace(&id).join("output/result").exists());
+    let ledger = agent.run(&["ledger", "--task", &id]).stdout;
+    assert!(ledger.contains("discarded by the operator"), "{ledger}");
+    agent.run(&["discard", &id, "--yes"]).expect_code(1).expect_stderr("is settled");
+    // Nor by the next agent.
+    let mut running = agent.start();
+    running.wait_log("tasks are accepted", secs(20));
+    let next = server.submit(tally::waiting_task(""));
+    tally::release(&agent, &next);
+    server.wait_for(&next, Status::Completed, secs(30));
+    assert!(server.outputs(&id).is_empty());
+    assert_eq!(server.task(&id).completed_count, 1);
+}
+
+#[test]
+fn a_result_can_be_discarded_while_the_server_is_away() {
+    let server = FakeServer::start();
+    let (agent, id) = undelivered(&server);
+    server.stop_listening();
+    let discarded = agent.run(&["discard", &id, "--yes"]);
+    discarded.expect_code(0).expect_stdout("the Server doesn't know: ");
+    assert_eq!(agent.record(&id)["phase"], "settled");
+    server.resume();
+    assert!(tasks(&agent, &["--undelivered"]).is_empty());
+}
