@@ -20,6 +20,7 @@ pub use line::{Direction, Entry, Line, Outcome, Peer, Report, Settled, Transfer,
 pub use reader::Reader;
 
 use crate::config::Secret;
+use crate::metrics;
 use crate::platform;
 
 /// A file of this size is full.
@@ -66,8 +67,11 @@ impl Ledger {
             if let Err(error) = file.set_len(before) {
                 log::debug!("a part of a line stays in the ledger: {error}");
             }
-        } else if before == 0 {
-            platform::sync_dir(&self.dir)?;
+        } else {
+            lines.iter().for_each(|line| metrics::count_bytes(&line.entry));
+            if before == 0 {
+                platform::sync_dir(&self.dir)?;
+            }
         }
         written
     }

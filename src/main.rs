@@ -15,6 +15,7 @@ mod housekeeping;
 mod instance;
 mod ledger;
 mod logging;
+mod metrics;
 mod monitor;
 mod outputs;
 mod platform;

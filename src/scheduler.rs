@@ -18,6 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::budget::Purpose;
 use crate::client::{Client, ClientError};
 use crate::instance;
+use crate::metrics::{Gauges, Metrics};
 use crate::monitor::{Machine, Monitor, Suspect};
 use crate::platform;
 use crate::protocol::{AgentStatus, Load};
@@ -50,6 +51,8 @@ const AFTER_FAILED_START: Duration = Duration::from_secs(10);
 const LONGEST_AFTER_FAILED_STARTS: Duration = Duration::from_secs(300);
 /// How long the last heartbeat may take: all has to fit into five seconds (README, Stop Service).
 const LAST_HEARTBEAT: Duration = Duration::from_millis(800);
+/// How often numbers for monitoring are written: node_exporter is asked about as often.
+const METRICS: Duration = Duration::from_secs(15);
 /// How often it is looked whether somebody wants a drain.
 const DRAIN_LOOK: Duration = Duration::from_secs(1);
 
@@ -114,6 +117,8 @@ pub struct Scheduler {
     lost_race: Option<String>,
     refused_offer: Option<String>,
     mode: Mode,
+    metrics: Metrics,
+    metrics_due: Instant,
     /// When it is looked again whether somebody wants a drain.
     drain_look_due: Instant,
     /// How many containers in a row could not be started, and until when that keeps new tasks away.
@@ -172,6 +177,8 @@ impl Scheduler {
             lost_race: None,
             refused_offer: None,
             mode,
+            metrics: Metrics::default(),
+            metrics_due: now,
             drain_look_due: now,
             failed_starts: 0,
             closed_until: None,
@@ -199,7 +206,10 @@ impl Scheduler {
             }
             self.publish();
             let now = Instant::now();
-            if self.drain_look_due <= now {
+            if self.metrics_due <= now {
+                self.metrics_due = now + METRICS;
+                self.write_metrics();
+            } else if self.drain_look_due <= now {
                 self.drain_look_due = now + DRAIN_LOOK;
                 self.look_for_drain();
             } else if self.heartbeat_due <= now {
@@ -233,7 +243,7 @@ impl Scheduler {
 
     /// Sleeps until something is due or comes. Returns whether it was a signal.
     fn wait(&mut self) -> bool {
-        let mut next = self.heartbeat_due.min(self.overdue_due).min(self.drain_look_due);
+        let mut next = self.heartbeat_due.min(self.overdue_due).min(self.drain_look_due).min(self.metrics_due);
         if self.may_reclaim() {
             next = next.min(self.reclaim_due);
         }
@@ -308,7 +318,11 @@ impl Scheduler {
 
     fn hear(&mut self, News { key, what }: News) {
         match what {
-            Happened::Reached(phase) => self.table.set_phase(&key, phase),
+            Happened::Reached(phase) => {
+                if let Some((before, time)) = self.table.set_phase(&key, phase) {
+                    self.metrics.observe(before, time);
+                }
+            }
             Happened::CouldNotStart => {
                 self.closed.get_or_insert_with(|| {
                     "a container couldn't be started; image and mounts are looked at".to_owned()
@@ -327,6 +341,12 @@ impl Scheduler {
             Happened::WasRequeued => self.reclaim_all(),
             Happened::PutDown(PutDown::Settled) => {
                 self.table.remove(&key);
+                // What can't be read isn't counted.
+                let record = self.store.task(&key).load().ok().flatten();
+                if let Some(ending) = record.and_then(|record| record.ending) {
+                    self.metrics.count_task(ending.status);
+                }
+                self.metrics_due = Instant::now();
                 platform::trim_heap();
                 self.poll_soon();
             }
@@ -463,6 +483,20 @@ impl Scheduler {
         }
     }
 
+    fn write_metrics(&self) {
+        let gauges = Gauges {
+            running: self.table.slots_taken(),
+            capacity: self.table.capacity(),
+            undelivered: self.table.count(Phase::Exited..Phase::Settled, |_| true),
+            accepting: self.state.not_accepting.is_none(),
+            last_heartbeat_at: self.state.last_heartbeat_at,
+            started_at: self.state.started_at,
+        };
+        if let Err(error) = self.metrics.write(&self.shop.config.paths.data_dir, &gauges) {
+            log::debug!("metrics.prom can't be written: {error}");
+        }
+    }
+
     /// A result is kept for as long as it takes, but somebody should look why it takes so long.
     fn say_overdue(&self) {
         let now = Timestamp::now();
@@ -521,6 +555,7 @@ impl Scheduler {
                 log::debug!("the last heartbeat: {error}");
             }
         }
+        self.write_metrics();
         log::info!("stopped");
     }
 

@@ -28,6 +28,8 @@ pub enum Stage {
 struct Entry {
     id: String,
     phase: Phase,
+    /// Since when it has been that far, as we know.
+    since: Instant,
     stage: Stage,
     holds_slot: bool,
     cancelled: bool,
@@ -63,6 +65,7 @@ impl Table {
         let entry = Entry {
             id: id.to_owned(),
             phase,
+            since: Instant::now(),
             stage,
             holds_slot: phase < Phase::Exited,
             cancelled: false,
@@ -102,11 +105,12 @@ impl Table {
         self.entries.get(key).map_or(Phase::Settled, |entry| entry.phase)
     }
 
-    /// Notes how far a task is.
-    pub fn set_phase(&mut self, key: &TaskKey, phase: Phase) {
-        if let Some(entry) = self.entries.get_mut(key) {
-            entry.phase = phase;
-        }
+    /// Notes how far a task is. Returns how far it was before, and for how long.
+    pub fn set_phase(&mut self, key: &TaskKey, phase: Phase) -> Option<(Phase, Duration)> {
+        let entry = self.entries.get_mut(key)?;
+        let before = (entry.phase, entry.since.elapsed());
+        (entry.phase, entry.since) = (phase, Instant::now());
+        Some(before)
     }
 
     /// Notes that a worker takes a task, and returns where that worker listens.

@@ -33,6 +33,7 @@ mod isolation;
 mod ledger;
 mod left_out;
 mod log_lines;
+mod metrics;
 mod mounts;
 mod not_started;
 mod output_volume;

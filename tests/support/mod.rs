@@ -8,6 +8,7 @@ pub mod docker;
 pub mod ledger;
 #[cfg(unix)]
 pub mod ordinary_user;
+pub mod prometheus;
 pub mod server;
 pub mod twin;
 

@@ -1,0 +1,168 @@
+//! Numbers for monitoring: `{data_dir}/metrics.prom`, in the text format of Prometheus, for node_exporter's textfile
+//! collector (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
+//!
+//! Counters begin at zero with each start of the agent, as Prometheus expects of them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::ledger::{Entry, Outcome};
+use crate::protocol::FinalStatus;
+use crate::record::Phase;
+
+/// The file's name in the data_dir.
+const NAME: &str = "metrics.prom";
+/// Upper bounds of the histogram's buckets, in seconds: what takes a moment, and what takes a night.
+const BOUNDS: [f64; 10] = [0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0, 21_600.0, 86_400.0];
+
+static RETRIES: AtomicU64 = AtomicU64::new(0);
+static RECEIVED: AtomicU64 = AtomicU64::new(0);
+static SENT: AtomicU64 = AtomicU64::new(0);
+
+/// Counts a call that is tried again.
+pub fn count_retry() {
+    RETRIES.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Counts the bytes of what has arrived, here or on the Server: each has a line in the ledger.
+pub fn count_bytes(entry: &Entry) {
+    let (outcome, bytes) = match entry {
+        Entry::File(transfer) => (transfer.outcome, transfer.bytes.unwrap_or_default()),
+        Entry::Report(report) => (report.outcome, report.bytes),
+        Entry::Task(_) => return,
+    };
+    let counter = match outcome {
+        Outcome::Received => &RECEIVED,
+        Outcome::Sent => &SENT,
+        _ => return,
+    };
+    counter.fetch_add(bytes, Ordering::Relaxed);
+}
+
+/// What the agent is doing at a moment.
+pub struct Gauges {
+    /// Tasks that hold a slot.
+    pub running: usize,
+    /// Slots.
+    pub capacity: usize,
+    /// Results that the Server doesn't have.
+    pub undelivered: usize,
+    /// Whether new tasks are accepted.
+    pub accepting: bool,
+    /// When the Server last took a heartbeat.
+    pub last_heartbeat_at: Option<Timestamp>,
+    /// When the agent was started.
+    pub started_at: Timestamp,
+}
+
+#[derive(Default)]
+struct Histogram {
+    buckets: [u64; BOUNDS.len()],
+    count: u64,
+    sum: f64,
+}
+
+/// What has happened since the agent's start.
+#[derive(Default)]
+pub struct Metrics {
+    completed: u64,
+    failed: u64,
+    cancelled: u64,
+    phases: BTreeMap<Phase, Histogram>,
+}
+
+impl Metrics {
+    /// Counts a settled task.
+    pub fn count_task(&mut self, outcome: FinalStatus) {
+        match outcome {
+            FinalStatus::Completed => self.completed += 1,
+            FinalStatus::Failed => self.failed += 1,
+            FinalStatus::Cancelled => self.cancelled += 1,
+        }
+    }
+
+    /// Takes in how long a task was in a phase.
+    pub fn observe(&mut self, phase: Phase, time: Duration) {
+        let histogram = self.phases.entry(phase).or_default();
+        let seconds = time.as_secs_f64();
+        histogram.count += 1;
+        histogram.sum += seconds;
+        for (bucket, bound) in histogram.buckets.iter_mut().zip(BOUNDS) {
+            *bucket += u64::from(seconds <= bound);
+        }
+    }
+
+    /// Replaces the file in one step: the collector never sees a part of it.
+    pub fn write(&self, data_dir: &Path, gauges: &Gauges) -> io::Result<()> {
+        let temporary = data_dir.join("metrics.tmp");
+        fs::write(&temporary, self.render(gauges))?;
+        fs::rename(&temporary, data_dir.join(NAME))
+    }
+
+    fn render(&self, gauges: &Gauges) -> String {
+        let seconds = |at: Timestamp| at.as_millisecond() as f64 / 1000.0;
+        let mut text = Text::default();
+        text.family("build_info", "gauge", "The version of the agent, as a label.");
+        text.sample("build_info", concat!("{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1.0);
+        text.one("start_timestamp_seconds", "gauge", "When the agent was started.", seconds(gauges.started_at));
+        text.family("tasks_total", "counter", "Tasks whose end the Server knows, by outcome.");
+        for (outcome, count) in [("completed", self.completed), ("failed", self.failed), ("cancelled", self.cancelled)]
+        {
+            text.sample("tasks_total", &format!("{{outcome=\"{outcome}\"}}"), count as f64);
+        }
+        text.one("tasks_running", "gauge", "Tasks that hold a slot.", gauges.running as f64);
+        text.one("capacity", "gauge", "Slots (executor.capacity).", gauges.capacity as f64);
+        text.one("tasks_undelivered", "gauge", "Results that wait for their delivery.", gauges.undelivered as f64);
+        let accepting = f64::from(u8::from(gauges.accepting));
+        text.one("accepting", "gauge", "Whether new tasks are accepted (1) or not (0).", accepting);
+        let loaded = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
+        text.one("retries_total", "counter", "Calls to the Server that were tried again.", loaded(&RETRIES));
+        text.one("received_bytes_total", "counter", "Bytes of input files.", loaded(&RECEIVED));
+        text.one("sent_bytes_total", "counter", "Bytes of results and reports.", loaded(&SENT));
+        if let Some(at) = gauges.last_heartbeat_at {
+            let help = "When the Server last took a heartbeat.";
+            text.one("last_heartbeat_timestamp_seconds", "gauge", help, seconds(at));
+        }
+        if !self.phases.is_empty() {
+            text.family("task_phase_seconds", "histogram", "How long tasks were in each phase.");
+        }
+        for (phase, histogram) in &self.phases {
+            let bounds = BOUNDS.iter().map(ToString::to_string).chain(["+Inf".to_owned()]);
+            for (bound, count) in bounds.zip(histogram.buckets.iter().chain([&histogram.count])) {
+                let labels = format!("{{phase=\"{phase}\",le=\"{bound}\"}}");
+                text.sample("task_phase_seconds_bucket", &labels, *count as f64);
+            }
+            let labels = format!("{{phase=\"{phase}\"}}");
+            text.sample("task_phase_seconds_sum", &labels, histogram.sum);
+            text.sample("task_phase_seconds_count", &labels, histogram.count as f64);
+        }
+        text.0
+    }
+}
+
+/// The text format.
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a string can't fail.
+        let _ = writeln!(self.0, "# HELP agent_core_{name} {help}\n# TYPE agent_core_{name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: f64) {
+        let _ = writeln!(self.0, "agent_core_{name}{labels} {value}");
+    }
+
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: f64) {
+        self.family(name, kind, help);
+        self.sample(name, "", value);
+    }
+}

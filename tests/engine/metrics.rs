@@ -1,0 +1,62 @@
+//! `metrics.prom` for monitoring.
+
+use crate::support::agent::Agent;
+use crate::support::docker::wait_until;
+use crate::support::prometheus::{Samples, parse};
+use crate::support::secs;
+use crate::support::server::{FakeServer, Status, TaskSpec};
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+fn text(agent: &Agent) -> String {
+    fs::read_to_string(agent.data_dir().join("metrics.prom")).unwrap_or_default()
+}
+
+fn value(samples: &Samples, series: &str) -> f64 {
+    *samples.get(&format!("agent_core_{series}")).unwrap_or_else(|| panic!("no {series} in {samples:#?}"))
+}
+
+#[test]
+fn what_happened_is_counted_in_prometheus_own_format() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().capacity(3).build();
+    let mut running = agent.start();
+    let good = server.submit(TaskSpec::script("cp input/data output/copy").input("data", vec![b'x'; 5000]));
+    let bad = server.submit(TaskSpec::script("exit 3"));
+    server.wait_for(&good, Status::Completed, secs(30));
+    server.wait_for(&bad, Status::Failed, secs(30));
+    let settled = "agent_core_task_phase_seconds_count{phase=\"uploaded\"} 2\n";
+    wait_until("both tasks in the file", secs(20), || text(&agent).contains(settled));
+    let written = text(&agent);
+    let samples = parse(&written);
+    assert_eq!(value(&samples, "tasks_total{outcome=\"completed\"}"), 1.0);
+    assert_eq!(value(&samples, "tasks_total{outcome=\"failed\"}"), 1.0);
+    assert_eq!(value(&samples, "tasks_total{outcome=\"cancelled\"}"), 0.0);
+    assert_eq!(value(&samples, "capacity"), 3.0);
+    assert_eq!((value(&samples, "tasks_running"), value(&samples, "tasks_undelivered")), (0.0, 0.0));
+    assert_eq!(value(&samples, "accepting"), 1.0);
+    assert!((5000.0..7000.0).contains(&value(&samples, "received_bytes_total")), "{written}");
+    assert!((5000.0..9000.0).contains(&value(&samples, "sent_bytes_total")), "{written}");
+    assert_eq!(value(&samples, &format!("build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"))), 1.0);
+    let now = jiff::Timestamp::now().as_second() as f64;
+    let heartbeat = value(&samples, "last_heartbeat_timestamp_seconds");
+    assert!((now - 60.0..=now + 1.0).contains(&heartbeat), "{heartbeat} at {now}");
+    for phase in ["accepted", "prepared", "exited", "uploaded"] {
+        assert_eq!(value(&samples, &format!("task_phase_seconds_count{{phase=\"{phase}\"}}")), 2.0);
+    }
+    assert!(value(&samples, "task_phase_seconds_sum{phase=\"prepared\"}") > 0.0);
+    check_with_promtool(&written);
+    running.terminate(secs(10));
+    let (_, api_key) = server.service();
+    assert!(!text(&agent).contains(&api_key) && !text(&agent).contains(&good), "nothing about single tasks");
+}
+
+/// Where Prometheus' own tool is installed, it has the last word.
+fn check_with_promtool(text: &str) {
+    let tool = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let Ok(mut tool) = tool else { return };
+    tool.stdin.take().expect("its input").write_all(text.as_bytes()).expect("write to promtool");
+    let done = tool.wait_with_output().expect("wait for promtool");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
