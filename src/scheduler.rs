@@ -4,53 +4,41 @@
 //! next of them or until a channel has something. What happens to single tasks stands in [`intake`] and [`table`].
 
 mod intake;
+mod leave;
+mod server;
 mod table;
+mod told;
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::budget::Purpose;
-use crate::client::{Client, ClientError};
-use crate::instance;
-use crate::metrics::{Gauges, Metrics};
+use crate::client::Client;
+use crate::metrics::Metrics;
 use crate::monitor::{Machine, Monitor, Suspect};
 use crate::platform;
-use crate::protocol::{AgentStatus, Load};
+use crate::protocol::Load;
 use crate::record::{Loaded, Phase, Record, Store, TaskFiles, TaskKey};
 use crate::retry::Backoff;
-use crate::state::{EngineState, LastError, ServerTrouble, State, StateFile};
-use crate::worker::{self, Happened, Job, News, Order, PutDown, Shop};
+use crate::state::{EngineState, ServerTrouble, State, StateFile};
+use crate::worker::{self, Happened, Job, News, PutDown, Shop};
 use intake::Orphan;
+pub use leave::guard_exit;
 use table::{Stage, Table};
 
-/// The Server takes a service for dead after 60 s without a heartbeat (PROTOCOL 3).
-const HEARTBEAT: Duration = Duration::from_secs(20);
-/// How soon a heartbeat that failed is tried again.
-const HEARTBEAT_RETRY: Duration = Duration::from_secs(5);
-/// How often a Server is asked that doesn't know our key.
+/// How often a Server is asked that doesn't know our key, and a record read that can't be.
 const UNAUTHORIZED: Duration = Duration::from_secs(30);
-/// After so long without an acknowledged heartbeat, the Server may have requeued our tasks.
-const GAP: Duration = Duration::from_secs(50);
-/// How long tasks that are new to us are left alone after such a gap, so that twins get theirs back.
-const HOLD: Duration = Duration::from_secs(15);
-/// A result that has waited for so long is said loudly, and how often (after a start, soon).
-const OVERDUE: SignedDuration = SignedDuration::from_hours(24);
+/// How often results are looked for that have waited for long (after a start, soon).
 const OVERDUE_LOOK: Duration = Duration::from_secs(600);
 const FIRST_OVERDUE_LOOK: Duration = Duration::from_secs(10);
-/// How long a container may take to end, and a result to be delivered, when the agent has to leave.
-const ENDING_PATIENCE: Duration = Duration::from_millis(3300);
-const LEAVE_PATIENCE: Duration = Duration::from_millis(3800);
 /// How long no new task is taken after a container that couldn't be started; it doubles with each in a row.
 const AFTER_FAILED_START: Duration = Duration::from_secs(10);
 const LONGEST_AFTER_FAILED_STARTS: Duration = Duration::from_secs(300);
-/// How long the last heartbeat may take: all has to fit into five seconds (README, Stop Service).
-const LAST_HEARTBEAT: Duration = Duration::from_millis(800);
 /// How often numbers for monitoring are written: node_exporter is asked about as often.
 const METRICS: Duration = Duration::from_secs(15);
 /// How often it is looked whether somebody wants a drain.
@@ -262,29 +250,6 @@ impl Scheduler {
         false
     }
 
-    /// `stop --drain` leaves its wish in a file, since not every system has a signal for it.
-    fn look_for_drain(&mut self) {
-        if self.mode == Mode::Serve && instance::is_drain_wanted(&self.shop.config.paths.data_dir) {
-            self.mode = Mode::Drain(None);
-            log::info!(
-                "draining: no new task is accepted, and the agent ends when what is here is delivered: {} task(s)",
-                self.table.keys().len()
-            );
-            // The Server shows whether we take tasks.
-            self.heartbeat_due = Instant::now();
-        }
-    }
-
-    /// Whether a drain has come to its end.
-    fn is_drained(&self) -> bool {
-        match self.mode {
-            Mode::Serve => false,
-            Mode::Drain(deadline) => {
-                self.table.is_empty() || deadline.is_some_and(|deadline| Instant::now() >= deadline)
-            }
-        }
-    }
-
     fn take_messages(&mut self) {
         while let Ok(machine) = self.machines.try_recv() {
             self.note_machine(machine);
@@ -398,165 +363,9 @@ impl Scheduler {
         Load { current, capacity, available }
     }
 
-    fn heartbeat(&mut self) {
-        let load = self.load();
-        let status = if load.available == 0 { AgentStatus::Busy } else { AgentStatus::Online };
-        let sent = Instant::now();
-        match self.desk.heartbeat(status, load, None) {
-            Ok(()) => self.note_heartbeat(sent),
-            Err(error) => self.note_server_trouble(&error),
-        }
-        self.state.server_tried = true;
-    }
-
-    fn note_heartbeat(&mut self, sent: Instant) {
-        let (now, wall) = (Instant::now(), Timestamp::now());
-        // However late its answer came, the Server may count from its arrival.
-        self.heartbeat_due = sent + HEARTBEAT;
-        // The clock that stands still while a machine sleeps, and the one that somebody may set: the longer gap counts.
-        let monotonic = self.acknowledged.map(|at| now.duration_since(at));
-        let by_wall = self.state.last_heartbeat_at.and_then(|at| Duration::try_from(wall.duration_since(at)).ok());
-        if monotonic.max(by_wall).is_some_and(|gap| gap >= GAP) {
-            log::info!("the Server had not heard from us for a while; asking for our tasks before taking new ones");
-            self.reclaim_all();
-        }
-        self.acknowledged = Some(now);
-        self.state.last_heartbeat_at = Some(wall);
-        if self.server_trouble.take().is_some() {
-            log::info!("the Server answers again");
-            self.table.wake_waiting();
-            self.poll_backoff = Backoff::default();
-            self.poll_not_before = now;
-            self.poll_due = now;
-        }
-    }
-
-    /// The Server may have given up all our tasks for lost: asks for each before anything new is taken, and leaves
-    /// what is new to us to twins for a while, who ask for theirs now.
-    fn reclaim_all(&mut self) {
-        self.hold_until = Some(Instant::now() + HOLD);
-        self.reclaim = self.table.keys().into();
-    }
-
     /// There may be something to accept, or room for it. A pause after a failed poll is kept all the same.
     fn poll_soon(&mut self) {
         self.poll_due = self.poll_not_before.max(Instant::now());
-    }
-
-    /// From here on the Server is only asked to take a heartbeat, until it does. Says what is wrong, once for as long
-    /// as it stays the same.
-    fn note_server_trouble(&mut self, error: &ClientError) {
-        let pause = if error.is_unauthorized() { UNAUTHORIZED } else { HEARTBEAT_RETRY };
-        self.heartbeat_due = Instant::now() + pause;
-        let text = if error.is_unauthorized() {
-            format!("{error}; the key isn't good (any more): register again with `agent-core register --token …`")
-        } else {
-            error.to_string()
-        };
-        let trouble = ServerTrouble { unauthorized: error.is_unauthorized(), message: text };
-        if self.server_trouble.as_ref() != Some(&trouble) {
-            self.state.last_error = Some(LastError { at: Timestamp::now(), message: trouble.message.clone() });
-            log::warn!("{}; trying again", trouble.message);
-            self.server_trouble = Some(trouble);
-        }
-    }
-
-    /// Brings `status.json` up to date.
-    fn publish(&mut self) {
-        self.state.server_trouble.clone_from(&self.server_trouble);
-        let waits_after_failure = self.closed_until.is_some_and(|until| Instant::now() < until);
-        self.state.not_accepting = if self.mode == Mode::Serve {
-            self.closed.clone().or_else(|| {
-                waits_after_failure
-                    .then(|| "a container couldn't be started a moment ago; soon one task is tried".to_owned())
-            })
-        } else {
-            Some("it is draining, and ends when what is here is delivered".to_owned())
-        };
-        if self.published.as_ref() == Some(&self.state) {
-            return;
-        }
-        // What can't be written is tried again with the next change: on a full disk every round would fail.
-        self.published = Some(self.state.clone());
-        if let Err(error) = self.state_file.save(&self.state) {
-            log::debug!("status.json can't be written: {error}");
-        }
-    }
-
-    fn write_metrics(&self) {
-        let gauges = Gauges {
-            running: self.table.slots_taken(),
-            capacity: self.table.capacity(),
-            undelivered: self.table.count(Phase::Exited..Phase::Settled, |_| true),
-            accepting: self.state.not_accepting.is_none(),
-            last_heartbeat_at: self.state.last_heartbeat_at,
-            started_at: self.state.started_at,
-        };
-        if let Err(error) = self.metrics.write(&self.shop.config.paths.data_dir, &gauges) {
-            log::debug!("metrics.prom can't be written: {error}");
-        }
-    }
-
-    /// A result is kept for as long as it takes, but somebody should look why it takes so long.
-    fn say_overdue(&self) {
-        let now = Timestamp::now();
-        let waiting = self.table.keys().into_iter().filter(|key| self.table.phase(key) >= Phase::Exited);
-        let ends = waiting.filter_map(|key| {
-            // What can't be read is said where it is taken up.
-            let ended = self.store.task(&key).load().ok()??.ending?.at;
-            (now.duration_since(ended) >= OVERDUE).then_some((ended, key))
-        });
-        let overdue: Vec<(Timestamp, TaskKey)> = ends.collect();
-        if let Some((ended, key)) = overdue.iter().min() {
-            log::error!(
-                "{} result(s) have been waiting for delivery for over a day; the oldest is that of task {key}, for {} h{}",
-                overdue.len(),
-                now.duration_since(*ended).as_hours(),
-                self.table.reason(key).map(|why| format!(": {why}")).unwrap_or_default()
-            );
-        }
-    }
-
-    /// A Server that didn't take our last heartbeat isn't asked for more than that.
-    fn may_poll(&self) -> bool {
-        self.acknowledged.is_some() && self.server_trouble.is_none() && self.reclaim.is_empty()
-    }
-
-    fn may_reclaim(&self) -> bool {
-        self.acknowledged.is_some() && self.server_trouble.is_none() && !self.reclaim.is_empty()
-    }
-
-    fn leave(mut self) {
-        log::info!("leaving");
-        let begun = Instant::now();
-        // Containers that are about to end may do so, and results that are being delivered may arrive.
-        for (phase, patience) in [(Phase::Prepared, ENDING_PATIENCE), (Phase::Exited, LEAVE_PATIENCE)] {
-            for order in self.table.orders_before(phase) {
-                // A worker that doesn't listen has put its task down already.
-                let _ = order.send(Order::Leave);
-            }
-            while self.table.is_working() {
-                let Ok(news) = self.news.recv_deadline(begun + patience) else { break };
-                self.hear(news);
-            }
-        }
-        let running = self.table.count(Phase::Prepared..Phase::Exited, |key| self.store.task(key).cid().exists());
-        let undelivered = self.table.count(Phase::Exited..Phase::Settled, |_| true);
-        if running > 0 {
-            log::info!("{running} running container(s) go on; the next start follows them to their end");
-        }
-        if undelivered > 0 {
-            log::info!("{undelivered} result(s) are not delivered yet; the next start delivers them");
-        }
-        let load = Load { current: running, capacity: self.table.capacity(), available: 0 };
-        if self.acknowledged.is_some() {
-            // The desk's connections may have been aborted, so the workers' are used.
-            if let Err(error) = self.shop.client.heartbeat(AgentStatus::Offline, load, Some(LAST_HEARTBEAT)) {
-                log::debug!("the last heartbeat: {error}");
-            }
-        }
-        self.write_metrics();
-        log::info!("stopped");
     }
 
     /// Takes up what an earlier run has left and returns how many tasks of that take a worker.
@@ -602,20 +411,4 @@ impl Scheduler {
             self.hand_over(&key, record);
         }
     }
-}
-
-/// Ends the process in time after a signal, whatever the main thread is held up by.
-///
-/// After a second, calls of the scheduler in progress are aborted, so that it can say what it leaves behind; a little
-/// before five seconds are over the process ends, since the records are always consistent (README, Stop Service).
-pub fn guard_exit(desk: &Client) -> io::Result<()> {
-    let desk = desk.clone();
-    let guard = move || {
-        thread::sleep(Duration::from_millis(400));
-        desk.abort();
-        thread::sleep(Duration::from_millis(4300));
-        log::warn!("not everything could be put down in time; the next start goes on from the records");
-        std::process::exit(0);
-    };
-    thread::Builder::new().name("exit-guard".to_owned()).spawn(guard).map(drop)
 }
