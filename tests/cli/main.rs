@@ -12,6 +12,7 @@ mod authorization;
 mod check;
 mod check_server;
 mod config_errors;
+mod discard;
 mod folder;
 mod heartbeats;
 mod help;

@@ -1,0 +1,47 @@
+//! `discard` asks before it gives a result up.
+
+use crate::support::agent::Agent;
+use crate::support::secs;
+use crate::support::server::FakeServer;
+use crate::terminal::Terminal;
+use serde_json::json;
+
+/// An agent with a result that waits, of this service.
+fn with_result(server: &FakeServer, service_id: &str) -> Agent {
+    let agent = Agent::builder(server).without_engine().build();
+    let record = json!({
+        "task": {"id": "t-1", "task_prompt": "p"}, "service_id": service_id, "base_url": server.url(),
+        "phase": "exited", "offered_at": "2026-01-01T00:00:00Z",
+    });
+    agent.write("data/tasks/t-1/record.json", record.to_string());
+    agent
+}
+
+#[test]
+fn on_a_terminal_it_asks_and_no_is_the_default() {
+    let server = FakeServer::start();
+    let agent = with_result(&server, &server.service().0);
+    const QUESTION: &str = "Give up the result of task t-1? The Server is told that it failed (yes/no) [no]: ";
+    for (answer, code, phase) in [("\n", 1, "exited"), ("maybe\n", 1, "exited"), ("yes\n", 0, "settled")] {
+        let (mut person, terminal) = Terminal::open();
+        let mut running = agent.invoke(&["discard", "t-1"]).terminal(terminal).start();
+        person.answer(QUESTION, answer);
+        if answer == "maybe\n" {
+            person.answer(&format!("Please answer yes or no.\r\n{QUESTION}"), "n\n");
+        }
+        assert_eq!(running.wait_exit(secs(20)).code(), Some(code), "{}", person.text());
+        assert_eq!(agent.record("t-1")["phase"], phase, "{}", person.text());
+    }
+}
+
+#[test]
+fn nobody_is_told_of_another_registrations_result() {
+    let server = FakeServer::start();
+    let agent = with_result(&server, "svc-other");
+    let before = server.requests().len();
+    let done = agent.run(&["discard", "t-1", "--yes"]);
+    done.expect_code(0).expect_stdout("the Server doesn't know: the task belongs to another registration");
+    assert_eq!(server.requests().len(), before);
+    assert_eq!(agent.record("t-1")["phase"], "settled");
+    agent.run(&["ledger"]).expect_stdout("discarded by the operator");
+}
