@@ -102,9 +102,16 @@ pub fn logs(file: &Path, args: &LogsArgs) -> Done {
     let (files, mut record) = find(&config, &args.id)?;
     let docker = Docker::new(&config.executor.docker);
     let name = format!("{CONTAINER_PREFIX}{}", files.key());
+    let mut said = false;
     while record.phase < Phase::Exited {
         // The engine has all of what it keeps; our own file may lack the end while the container runs.
-        let container = docker.inspect(&name).unwrap_or_default();
+        let container = docker.inspect(&name).unwrap_or_else(|error| {
+            if !said {
+                eprintln!("the container can't be asked: {error}");
+                said = true;
+            }
+            None
+        });
         let is_ours = instance::id_of(&config.paths.data_dir);
         if container.is_some_and(|container| container.instance.is_some() && container.instance == is_ours) {
             let shown = docker.logs_command(&name, args.follow).status();
