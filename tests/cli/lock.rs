@@ -26,7 +26,7 @@ fn a_second_run_is_told_the_firsts_pid_and_ends() {
     assert!(first.is_running());
     let polls = server.requests_to("poll").len();
     server.wait_until("the first to go on", secs(10), |server| server.requests_to("poll").len() > polls);
-    agent.run(&["status"]).expect_code(0).expect_stdout(&format!("Running: yes, pid {}\n", first.pid()));
+    agent.run(&["status"]).expect_code(0).expect_stdout(&format!("Running: yes, pid {}", first.pid()));
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn an_agent_that_was_killed_is_not_running_and_does_not_block_the_next() {
     assert!(agent.data_dir().join("agent.pid").exists());
     agent.run(&["status"]).expect_code(3).expect_stdout("Running: no\n");
     let second = started(&agent, &server);
-    agent.run(&["status"]).expect_code(0).expect_stdout(&format!("Running: yes, pid {}\n", second.pid()));
+    agent.run(&["status"]).expect_code(0).expect_stdout(&format!("Running: yes, pid {}", second.pid()));
 }
 
 #[cfg(unix)]
@@ -155,6 +155,6 @@ fn a_stale_pidfile_does_not_keep_an_agent_from_starting() {
     let (server, mut bystander) = (FakeServer::start(), Bystander::start());
     let agent = with_stale_pid(&server, &bystander);
     let running = started(&agent, &server);
-    agent.run(&["status"]).expect_code(0).expect_stdout(&format!("Running: yes, pid {}\n", running.pid()));
+    agent.run(&["status"]).expect_code(0).expect_stdout(&format!("Running: yes, pid {}", running.pid()));
     assert!(bystander.is_alive());
 }
