@@ -57,9 +57,9 @@ fn a_running_task_is_shown_with_its_container_and_its_output() {
     assert!(follower.log().contains("late\n"), "{}", follower.log());
     assert_eq!(status(&agent, 3)["tasks"][0]["phase"], "prepared");
 
-    let mut running = agent.start();
+    let _running = agent.start();
     server.wait_for(&id, Status::Failed, secs(30));
-    running.wait_log("settled as failed", secs(10));
+    tally::wait_phase(&agent, &id, "settled");
     let all = tasks(&agent, &[]);
     assert_eq!(all.len(), 1);
     assert_eq!(
