@@ -418,12 +418,27 @@ impl TaskFiles {
         Reserve::of(&self.dir)
     }
 
-    /// All lines of `uploads.jsonl`. A last line that a crash cut off counts as not written.
+    /// All lines of `uploads.jsonl`. A last line that a crash cut off counts as not written, and is removed. For the
+    /// agent that holds the data_dir.
     pub fn uploads(&self) -> io::Result<Vec<UploadEvent>> {
-        let path = self.dir.join("uploads.jsonl");
-        let file = match File::open(&path) {
+        let (events, cut) = self.read_uploads()?;
+        if let Some(whole) = cut {
+            // The next line would be glued to it.
+            OpenOptions::new().write(true).open(self.dir.join("uploads.jsonl"))?.set_len(whole)?;
+        }
+        Ok(events)
+    }
+
+    /// The same for somebody else, who changes nothing: a last line that isn't whole is just being written.
+    pub fn look_at_uploads(&self) -> io::Result<Vec<UploadEvent>> {
+        self.read_uploads().map(|(events, _)| events)
+    }
+
+    /// The whole lines, and how long they are where half a line follows.
+    fn read_uploads(&self) -> io::Result<(Vec<UploadEvent>, Option<u64>)> {
+        let file = match File::open(self.dir.join("uploads.jsonl")) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), None)),
             Err(error) => return Err(error),
         };
         let mut events = Vec::new();
@@ -431,15 +446,13 @@ impl TaskFiles {
         let (mut line, mut whole) = (Vec::new(), 0);
         while reader.read_until(b'\n', &mut line)? > 0 {
             if line.last() != Some(&b'\n') {
-                // Cut it off, or the next line would be glued to it.
-                OpenOptions::new().write(true).open(&path)?.set_len(whole)?;
-                break;
+                return Ok((events, Some(whole)));
             }
             whole += line.len() as u64;
             events.push(serde_json::from_slice(&line)?);
             line.clear();
         }
-        Ok(events)
+        Ok((events, None))
     }
 }
 
@@ -622,7 +635,9 @@ mod tests {
         files.note_uploads(std::slice::from_ref(&begin)).unwrap();
         let path = dir.path().join("tasks/t/uploads.jsonl");
         let cut = fs::read_to_string(&path).unwrap() + "{\"event\":\"do";
-        fs::write(&path, cut).unwrap();
+        fs::write(&path, &cut).unwrap();
+        assert_eq!(files.look_at_uploads().unwrap(), std::slice::from_ref(&begin));
+        assert_eq!(fs::read_to_string(&path).unwrap(), cut, "who only looks doesn't cut into the writer's line");
         assert_eq!(files.uploads().unwrap(), std::slice::from_ref(&begin));
         files.note_uploads(std::slice::from_ref(&begin)).unwrap();
         assert_eq!(files.uploads().unwrap(), [begin.clone(), begin]);
