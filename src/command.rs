@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod detach;
+pub mod discard;
 pub mod init;
 pub mod ledger;
 pub mod register;

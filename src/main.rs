@@ -55,7 +55,7 @@ fn main() -> ExitCode {
         Command::Try(args) => command::trial::try_out(&cli.config, args),
         Command::Tasks(args) => command::tasks::tasks(&cli.config, args),
         Command::Logs(args) => command::tasks::logs(&cli.config, args),
-        Command::Discard(args) => command::tasks::discard(&cli.config, args),
+        Command::Discard(args) => command::discard::discard(&cli.config, args),
         Command::Ledger(args) => command::ledger::ledger(&cli.config, args),
         Command::Completions(args) => command::shell::completions(args),
         Command::Man(args) => command::shell::man(args),

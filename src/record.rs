@@ -4,6 +4,7 @@
 //! state before or after a step and never a mixture. Whether a worker begins a task or goes on with one after a
 //! restart, it reads the record and does what its phase says.
 
+mod discards;
 mod reserve;
 
 use std::fmt;
@@ -17,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use crate::platform;
 use crate::protocol::{FinalStatus, LeftOut, Task};
 use reserve::Reserve;
+
+pub use discards::Discards;
 
 /// How far a task is. Each phase names what has been done and is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -132,6 +135,9 @@ pub struct Record {
     /// isn't removed to make room.
     #[serde(default)]
     pub kept_back: bool,
+    /// That the operator has given its result up, and what came of telling the Server.
+    #[serde(default)]
+    pub discarded: Option<Discarded>,
     /// What only the engine could read of the results and was brought here, once that is done.
     #[serde(default)]
     pub fetched: Option<Vec<Fetched>>,
@@ -141,6 +147,13 @@ pub struct Record {
     /// When the Server knew, from [`Phase::Settled`] on.
     #[serde(default)]
     pub settled_at: Option<Timestamp>,
+}
+
+/// A result that the operator has given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Discarded {
+    /// Why the Server wasn't told, if it wasn't.
+    pub untold: Option<String>,
 }
 
 /// A result that was fetched from the container, since our uid may not read it where it lies.
@@ -169,6 +182,7 @@ impl Record {
             report_in_doubt: false,
             report_open: false,
             kept_back: false,
+            discarded: None,
             fetched: None,
             container_removed: false,
             settled_at: None,

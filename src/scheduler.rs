@@ -8,6 +8,7 @@ mod leave;
 mod server;
 mod table;
 mod told;
+mod wishes;
 
 use std::collections::VecDeque;
 use std::io;
@@ -41,8 +42,8 @@ const AFTER_FAILED_START: Duration = Duration::from_secs(10);
 const LONGEST_AFTER_FAILED_STARTS: Duration = Duration::from_secs(300);
 /// How often numbers for monitoring are written: node_exporter is asked about as often.
 const METRICS: Duration = Duration::from_secs(15);
-/// How often it is looked whether somebody wants a drain.
-const DRAIN_LOOK: Duration = Duration::from_secs(1);
+/// How often it is looked what the operator's commands want.
+const WISHES: Duration = Duration::from_secs(1);
 
 /// What the scheduler is made of.
 pub struct Parts {
@@ -107,8 +108,8 @@ pub struct Scheduler {
     mode: Mode,
     metrics: Metrics,
     metrics_due: Instant,
-    /// When it is looked again whether somebody wants a drain.
-    drain_look_due: Instant,
+    /// When it is looked again what the operator's commands want.
+    wishes_due: Instant,
     /// How many containers in a row could not be started, and until when that keeps new tasks away.
     failed_starts: u32,
     closed_until: Option<Instant>,
@@ -167,7 +168,7 @@ impl Scheduler {
             mode,
             metrics: Metrics::default(),
             metrics_due: now,
-            drain_look_due: now,
+            wishes_due: now,
             failed_starts: 0,
             closed_until: None,
             store: store.clone(),
@@ -197,9 +198,9 @@ impl Scheduler {
             if self.metrics_due <= now {
                 self.metrics_due = now + METRICS;
                 self.write_metrics();
-            } else if self.drain_look_due <= now {
-                self.drain_look_due = now + DRAIN_LOOK;
-                self.look_for_drain();
+            } else if self.wishes_due <= now {
+                self.wishes_due = now + WISHES;
+                self.look_at_wishes();
             } else if self.heartbeat_due <= now {
                 self.heartbeat();
             } else if self.overdue_due <= now {
@@ -231,7 +232,7 @@ impl Scheduler {
 
     /// Sleeps until something is due or comes. Returns whether it was a signal.
     fn wait(&mut self) -> bool {
-        let mut next = self.heartbeat_due.min(self.overdue_due).min(self.drain_look_due).min(self.metrics_due);
+        let mut next = self.heartbeat_due.min(self.overdue_due).min(self.wishes_due).min(self.metrics_due);
         if self.may_reclaim() {
             next = next.min(self.reclaim_due);
         }

@@ -96,6 +96,8 @@ pub struct Job {
 pub enum Order {
     /// The submitter doesn't want the task any more.
     Cancel,
+    /// The operator gives the result up.
+    Discard,
     /// The agent is about to leave: stop where you are, and leave a running container running.
     Leave,
 }
@@ -167,7 +169,12 @@ fn work(shop: &Arc<Shop>, jobs: &Receiver<Job>) {
 /// Why a step didn't come to its end.
 enum Halt {
     Left,
-    Later { why: String, retry_after: Option<Duration> },
+    /// The result is to be given up, whatever is being done with it.
+    Discarded,
+    Later {
+        why: String,
+        retry_after: Option<Duration>,
+    },
 }
 
 impl Halt {
@@ -208,12 +215,14 @@ impl<'s> Run<'s> {
                 Phase::Accepting => Err(Halt::later("the task isn't accepted yet")),
                 Phase::Accepted => self.prepare(),
                 Phase::Prepared => self.execute(),
+                Phase::Exited | Phase::Uploaded if self.is_given_up() => self.give_up(),
                 Phase::Exited => self.upload(),
                 Phase::Uploaded => self.complete(),
                 Phase::Settled => return PutDown::Settled,
             };
             match step {
-                Ok(()) => {}
+                // The next round sees the note.
+                Ok(()) | Err(Halt::Discarded) => {}
                 Err(Halt::Left) => return PutDown::Left,
                 Err(Halt::Later { why, retry_after }) => {
                     return PutDown::Later { phase: self.record.phase, why, retry_after };
@@ -312,6 +321,7 @@ impl<'s> Run<'s> {
     fn obey(&mut self, order: Order) -> Result<(), Halt> {
         match order {
             Order::Leave => Err(Halt::Left),
+            Order::Discard => Err(Halt::Discarded),
             Order::Cancel => self.note_stop(StopReason::Cancel),
         }
     }

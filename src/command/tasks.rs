@@ -1,4 +1,4 @@
-//! `tasks`, `logs` and `discard`: single tasks, by hand.
+//! `tasks` and `logs`: single tasks, looked at by hand.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -10,18 +10,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Done, Failure};
-use crate::cli::{DiscardArgs, LogsArgs, TasksArgs};
-use crate::client::Client;
-use crate::config::{Config, Secret};
+use crate::cli::{LogsArgs, TasksArgs};
+use crate::config::Config;
 use crate::docker::Docker;
-use crate::instance::{self, Instance};
-use crate::ledger::Ledger;
+use crate::instance;
 use crate::logging::escape;
-use crate::prompt;
 use crate::record::{Phase, Record, Store, TaskFiles, TaskKey};
 use crate::tasks::{TaskView, Tasks};
 use crate::units::Span;
-use crate::worker::{self, CONTAINER_PREFIX};
+use crate::worker::CONTAINER_PREFIX;
 
 /// How often it is looked whether the container of a followed task is there.
 const LOOK: Duration = Duration::from_millis(300);
@@ -80,7 +77,7 @@ fn print_task(out: &mut impl Write, task: &TaskView, now: Timestamp) -> io::Resu
 }
 
 /// A task that is kept here.
-fn find(config: &Config, id: &str) -> Result<(TaskFiles, Record), Failure> {
+pub(super) fn find(config: &Config, id: &str) -> Result<(TaskFiles, Record), Failure> {
     let data_dir = &config.paths.data_dir;
     let unknown = || {
         Failure::new(format!(
@@ -144,62 +141,5 @@ fn print_file(path: &Path, out: &mut impl Write) -> Result<(), Failure> {
             Err(Failure::new(format!("`{}` can't be shown: {error}", path.display())))
         }
         _ => Ok(()),
-    }
-}
-
-/// Gives up a result that waits for its delivery.
-pub fn discard(file: &Path, args: &DiscardArgs) -> Done {
-    let config = Config::load(file)?;
-    let shown = escape(&args.id);
-    check_undelivered(&find(&config, &args.id)?.1)?;
-    if !args.yes {
-        if !prompt::is_terminal() {
-            return Err(Failure::usage("`discard` asks on a terminal only; say `--yes` elsewhere"));
-        }
-        let question = format!("Give up the result of task {shown}? The Server is told that it failed (yes/no)");
-        let answer = prompt::ask(&question, Some("no"), |answer| match answer {
-            "yes" | "y" => Ok(true),
-            "no" | "n" => Ok(false),
-            _ => Err("Please answer yes or no.".to_owned()),
-        });
-        if !answer.map_err(|error| Failure::new(format!("nothing was discarded: {error}")))? {
-            return Err(Failure::new("nothing was discarded"));
-        }
-    }
-    // While an agent has the task, it may be sending it.
-    let instance = Instance::take(&config.paths.data_dir).map_err(|error| {
-        Failure::new(format!(
-            "{error}; stop it first (`agent-core stop`, containers go on), discard, and start it again"
-        ))
-    })?;
-    // Things may have changed since.
-    let (files, mut record) = find(&config, &args.id)?;
-    check_undelivered(&record)?;
-    let credentials = config.agent.credentials.clone().filter(|ours| ours.service_id == record.service_id);
-    let key = credentials.as_ref().map_or_else(|| Secret::new(""), |credentials| credentials.api_key.clone());
-    let ledger = Ledger::of(&config.paths.data_dir, key);
-    let client = credentials.map(|credentials| Client::new(&config.server, credentials));
-    let told = worker::discard(&ledger, client.as_ref(), &files, &mut record)
-        .map_err(|error| Failure::new(format!("task {shown} can't be discarded: {error}")))?;
-    drop(instance);
-    match told {
-        Ok(()) => println!("Discarded; the Server knows that task {shown} failed."),
-        Err(why) => println!("Discarded; the Server doesn't know: {}", escape(&why)),
-    }
-    println!(
-        "Its files stay in {} until their time is over.",
-        config.paths.data_dir.join("workspaces").join(files.key().as_str()).display()
-    );
-    Ok(ExitCode::SUCCESS)
-}
-
-fn check_undelivered(record: &Record) -> Result<(), Failure> {
-    let id = escape(&record.task.id);
-    match record.phase {
-        Phase::Exited | Phase::Uploaded => Ok(()),
-        Phase::Settled => Err(Failure::new(format!("task {id} is settled: there is nothing to discard"))),
-        _ => Err(Failure::new(format!(
-            "task {id} hasn't ended: cancel it on the Server, or end all with `agent-core stop --abort`"
-        ))),
     }
 }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use super::{Mode, Scheduler};
 use crate::client::Client;
-use crate::instance;
 use crate::protocol::{AgentStatus, Load};
 use crate::record::Phase;
 use crate::worker::Order;
@@ -18,19 +17,6 @@ const LEAVE_PATIENCE: Duration = Duration::from_millis(3800);
 const LAST_HEARTBEAT: Duration = Duration::from_millis(800);
 
 impl Scheduler {
-    /// `stop --drain` leaves its wish in a file, since not every system has a signal for it.
-    pub(super) fn look_for_drain(&mut self) {
-        if self.mode == Mode::Serve && instance::is_drain_wanted(&self.shop.config.paths.data_dir) {
-            self.mode = Mode::Drain(None);
-            log::info!(
-                "draining: no new task is accepted, and the agent ends when what is here is delivered: {} task(s)",
-                self.table.keys().len()
-            );
-            // The Server shows whether we take tasks.
-            self.heartbeat_due = Instant::now();
-        }
-    }
-
     /// Whether a drain has come to its end.
     pub(super) fn is_drained(&self) -> bool {
         match self.mode {

@@ -33,6 +33,8 @@ struct Entry {
     stage: Stage,
     holds_slot: bool,
     cancelled: bool,
+    /// Whether the worker that has it has been told to give its result up.
+    told_to_discard: bool,
     backoff: Backoff,
     said: String,
 }
@@ -69,6 +71,7 @@ impl Table {
             stage,
             holds_slot: phase < Phase::Exited,
             cancelled: false,
+            told_to_discard: false,
             backoff: Backoff::default(),
             said: String::new(),
         };
@@ -118,6 +121,7 @@ impl Table {
         let (orders, listener) = unbounded();
         if let Some(entry) = self.entries.get_mut(key) {
             entry.phase = phase;
+            entry.told_to_discard = false;
             if entry.cancelled {
                 // Both ends are here, so this can't fail.
                 let _ = orders.send(Order::Cancel);
@@ -138,6 +142,23 @@ impl Table {
                 Stage::Waiting { until, .. } => *until = Instant::now(),
                 Stage::InDoubt => {}
             }
+        }
+        true
+    }
+
+    /// Has a result given up that waits for its delivery, as often as it is asked for until it is done. Returns false
+    /// if the task isn't here.
+    pub fn discard(&mut self, key: &TaskKey) -> bool {
+        let Some(entry) = self.entries.get_mut(key) else { return false };
+        match &mut entry.stage {
+            _ if entry.phase < Phase::Exited => {}
+            // One that doesn't listen has put the task down; then it is due the next time.
+            Stage::Working(orders) if !entry.told_to_discard => {
+                entry.told_to_discard = true;
+                let _ = orders.send(Order::Discard);
+            }
+            Stage::Waiting { until, .. } => *until = Instant::now(),
+            Stage::Working(_) | Stage::InDoubt => {}
         }
         true
     }
@@ -264,5 +285,22 @@ mod tests {
         assert_eq!(orders.try_iter().collect::<Vec<_>>(), [Order::Cancel]);
         assert!(table.cancel(&key()));
         assert!(orders.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_result_that_is_given_up_is_due_at_once_and_its_worker_hears_of_it_once() {
+        let mut table = Table::new(1);
+        assert!(!table.discard(&key()));
+        table.insert(&key(), "t", Phase::Prepared, Stage::InDoubt);
+        let orders = table.begin_work(&key(), Phase::Prepared);
+        assert!(table.discard(&key()));
+        assert!(orders.try_recv().is_err(), "its container has no result yet");
+        table.set_phase(&key(), Phase::Exited);
+        assert!(table.discard(&key()) && table.discard(&key()));
+        assert_eq!(orders.try_iter().collect::<Vec<_>>(), [Order::Discard]);
+        table.put_off(&key(), Phase::Exited, "429", Some(Duration::from_secs(60)));
+        assert!(table.due(Instant::now()).is_none());
+        assert!(table.discard(&key()));
+        assert_eq!(table.due(Instant::now()), Some(key()));
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::account::INTERRUPTED;
+use super::discard::DISCARDED;
 use super::transfer::Shown;
 use super::uploads::Uploads;
 use super::{Halt, Run};
@@ -186,7 +187,8 @@ impl Run<'_> {
             }
             Ok(Err(error)) => error,
             Err(halt) => {
-                self.enter_doubt(uploads, came_to(Outcome::Unknown, INTERRUPTED.to_owned()))?;
+                let why = if matches!(halt, Halt::Discarded) { DISCARDED } else { INTERRUPTED };
+                self.enter_doubt(uploads, came_to(Outcome::Unknown, why.to_owned()))?;
                 return Err(halt);
             }
         };

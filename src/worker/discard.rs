@@ -1,4 +1,7 @@
 //! A result that the operator gives up: the Server is told so once, and nothing more is sent.
+//!
+//! Where no agent runs, the command does it itself; otherwise it leaves a note, and the worker that has the task, or
+//! takes it up for that, does it.
 
 use std::io;
 
@@ -7,25 +10,61 @@ use jiff::Timestamp;
 use super::account::enter_abandoned;
 use super::report::{failed_report, report_entry, settled, words};
 use super::uploads::Uploads;
+use super::{Halt, Happened, Run};
 use crate::client::Client;
 use crate::ledger::{Entry, Ledger, Line, Outcome, Peer, Words};
+use crate::logging::escape;
 use crate::protocol::{CompleteRequest, FinalStatus, Output};
-use crate::record::{Ending, Phase, Record, TaskFiles};
+use crate::record::{Discarded, Discards, Ending, Phase, Record, TaskFiles};
 
+/// What the ledger is told of an upload that this ended.
+pub(super) const DISCARDED: &str = "the result was discarded before it was known";
 /// What the Server is told.
 const WHY: &str = "the result was discarded by the operator";
 
-/// Settles a task whose result waits for its delivery. For whoever holds the data_dir.
+impl Run<'_> {
+    /// Whether the operator has given this task's result up.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.record.phase >= Phase::Exited && self.discards().is_asked(self.key())
+    }
+
+    /// Settles the task without its result.
+    pub(super) fn give_up(&mut self) -> Result<(), Halt> {
+        self.remove_container()?;
+        self.wait_for_room_to_report()?;
+        let (ledger, client) = (&self.shop.ledger, &self.shop.client);
+        let discarded = discard(ledger, Some(client), &self.files, &mut self.record)
+            .map_err(|error| Halt::later(format!("can't be discarded: {error}")))?;
+        match discarded.untold {
+            None => log::info!("task {}: discarded by the operator; the Server knows that it failed", self.key()),
+            Some(why) => {
+                log::warn!("task {}: discarded by the operator; the Server doesn't know: {}", self.key(), escape(&why));
+            }
+        }
+        // The scheduler takes away what stays here.
+        if let Err(error) = self.discards().forget(self.key()) {
+            log::debug!("task {}: the note to discard it can't be removed: {error}", self.key());
+        }
+        self.tell(Happened::Reached(Phase::Settled));
+        Ok(())
+    }
+
+    fn discards(&self) -> Discards {
+        Discards::of(&self.shop.config.paths.data_dir)
+    }
+}
+
+/// Settles a task whose result waits for its delivery. For whoever has the task.
 ///
-/// Without a client, and where the Server doesn't take the report, nobody is told: that is what giving up means. Returns
-/// why the Server doesn't know, if so. A crash in the middle leaves a task that the next start reports as failed; its
-/// files aren't sent any more from the first step on.
+/// Without a client, and where the Server doesn't take the report, nobody is told: that is what giving up means; the
+/// record says so. A crash in the middle leaves a task that is reported as failed when it is taken up again; its files
+/// aren't sent any more from the first step on.
 pub fn discard(
     ledger: &Ledger,
     client: Option<&Client>,
     files: &TaskFiles,
     record: &mut Record,
-) -> io::Result<Result<(), String>> {
+) -> io::Result<Discarded> {
     enter_abandoned(ledger, files, record)?;
     let uploads = Uploads::of(files.uploads()?);
     let (exit_code, duration_secs) =
@@ -65,9 +104,11 @@ pub fn discard(
     let entries: Vec<Entry> = report.into_iter().chain([end]).collect();
     let lines: Vec<Line> = entries.into_iter().map(|entry| Line::now(&task_id, peer, entry)).collect();
     files.write_elsewhere(|| ledger.append(&lines))?;
+    let discarded = Discarded { untold: told.err() };
     record.report_open = false;
+    record.discarded = Some(discarded.clone());
     record.settled_at = Some(Timestamp::now());
     record.enter(Phase::Settled);
     files.save(record)?;
-    Ok(told)
+    Ok(discarded)
 }

@@ -20,7 +20,7 @@ pub struct Trial {
 /// not be brought to an end; its container may be left then.
 pub fn try_out(shop: &Shop, job: Job) -> Result<Trial, String> {
     Run::new(shop, job).try_out().map_err(|halt| match halt {
-        Halt::Left => "interrupted".to_owned(),
+        Halt::Left | Halt::Discarded => "interrupted".to_owned(),
         Halt::Later { why, .. } => why,
     })
 }

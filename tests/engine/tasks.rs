@@ -1,11 +1,12 @@
 //! `status`, `tasks`, `logs` and `discard` with tasks that run and results that wait.
 
-use crate::support::agent::Agent;
+use crate::support::agent::{Agent, Running};
 use crate::support::docker::{self, container_name};
 use crate::support::secs;
 use crate::support::server::{FakeServer, Fault, Match, Status};
 use crate::tally;
 use serde_json::Value;
+use std::time::Instant;
 
 fn status(agent: &Agent, code: i32) -> Value {
     let status = agent.run(&["status", "--json"]);
@@ -75,38 +76,123 @@ fn a_running_task_is_shown_with_its_container_and_its_output() {
     agent.run(&["logs", "nothing"]).expect_code(1).expect_stderr("no task `nothing` is kept");
 }
 
-/// An agent that has been stopped with a result that the Server doesn't take.
-fn undelivered(server: &FakeServer) -> (Agent, String) {
+/// An agent with a result that the Server doesn't take.
+fn undelivered(server: &FakeServer) -> (Agent, Running, String) {
     let agent = tally::agent(server).build();
     server.fault(Match::path("upload"), Fault::status(503));
-    let mut running = agent.start();
+    let running = agent.start();
     let id = server.submit(tally::waiting_task("echo secret > output/result"));
     tally::wait_begun(&agent, &id);
     tally::release(&agent, &id);
     tally::wait_phase(&agent, &id, "exited");
-    agent.run(&["discard", &id, "--yes"]).expect_code(1).expect_stderr("stop it first");
     assert_eq!(status(&agent, 0)["undelivered"], 1);
     assert_eq!(tasks(&agent, &["--undelivered"])[0]["id"], id.as_str());
+    (agent, running, id)
+}
+
+/// The same when the agent has been stopped and the Server is well again.
+fn left_undelivered(server: &FakeServer) -> (Agent, String) {
+    let (agent, mut running, id) = undelivered(server);
     running.terminate(secs(10));
     server.clear_faults();
     (agent, id)
 }
 
+/// What the Server and the ledger know of a discarded task.
+fn assert_discarded(server: &FakeServer, agent: &Agent, id: &str) {
+    let task = server.task(id);
+    assert_eq!((task.status, task.completed_count), (Status::Failed, 1));
+    assert_eq!(task.error_message.as_deref(), Some("the result was discarded by the operator"));
+    assert_eq!(task.stdout(), "", "what the container printed is part of the result");
+    assert!(server.outputs(id).is_empty());
+    assert!(agent.workspace(id).join("output/result").exists());
+    let ledger = agent.run(&["ledger", "--task", id]).stdout;
+    assert!(ledger.contains("discarded by the operator"), "{ledger}");
+    assert_eq!(agent.record(id)["phase"], "settled");
+    docker::assert_no_containers(id);
+}
+
+fn notes(agent: &Agent) -> usize {
+    std::fs::read_dir(agent.data_dir().join("discard")).map_or(0, Iterator::count)
+}
+
+#[test]
+fn a_running_agent_discards_a_result_when_asked_and_goes_on() {
+    let server = FakeServer::start();
+    let (agent, _running, id) = undelivered(&server);
+    let discarded = agent.run(&["discard", &id, "--yes"]);
+    discarded.expect_code(0).expect_stdout(&format!("the Server knows that task {id} failed"));
+    assert_discarded(&server, &agent, &id);
+    docker::wait_until("the note to go", secs(10), || notes(&agent) == 0);
+    server.clear_faults();
+    let next = server.submit(tally::waiting_task(""));
+    tally::release(&agent, &next);
+    server.wait_for(&next, Status::Completed, secs(30));
+    assert!(server.outputs(&id).is_empty());
+}
+
+#[test]
+fn a_running_agent_gives_an_upload_up_in_the_middle() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).build();
+    server.fault(Match::path("upload"), Fault::NeverAnswer);
+    let _running = agent.start();
+    let id = server.submit(tally::waiting_task("echo secret > output/result"));
+    tally::wait_begun(&agent, &id);
+    tally::release(&agent, &id);
+    docker::wait_until("an upload to begin", secs(30), || {
+        let uploads = agent.data_dir().join("tasks").join(&id).join("uploads.jsonl");
+        std::fs::read_to_string(uploads).is_ok_and(|lines| lines.contains("\"begin\""))
+    });
+    let begun = Instant::now();
+    agent.run(&["discard", &id, "--yes"]).expect_code(0).expect_stdout("the Server knows");
+    assert!(begun.elapsed() < secs(30), "it waited for the upload: {:?}", begun.elapsed());
+    let ledger = agent.run(&["ledger", "--json", "--task", &id]).stdout;
+    assert!(ledger.contains("the result was discarded before it was known"), "{ledger}");
+    assert_eq!(server.task(&id).completed_count, 1);
+}
+
+#[test]
+fn a_note_that_was_left_is_obeyed_by_the_next_start() {
+    let server = FakeServer::start();
+    let (agent, id) = left_undelivered(&server);
+    // As one leaves it that was asked for and whose agent was killed.
+    agent.write(&format!("data/discard/{id}"), "");
+    agent.write("data/discard/nothing", "");
+    let _running = agent.start();
+    server.wait_for(&id, Status::Failed, secs(30));
+    tally::wait_phase(&agent, &id, "settled");
+    assert_discarded(&server, &agent, &id);
+    docker::wait_until("the notes to go", secs(10), || notes(&agent) == 0);
+}
+
+#[test]
+fn work_of_another_registration_can_be_discarded_beside_the_agent() {
+    let server = FakeServer::start();
+    let (agent, id) = left_undelivered(&server);
+    let (service, key) = server.add_service();
+    agent.change_config(&format!("[agent]\nservice_id = '{service}'\napi_key = '{key}'"));
+    let _running = agent.start();
+    let discarded = agent.run(&["discard", &id, "--yes"]);
+    discarded.expect_code(0).expect_stdout("the Server doesn't know: the task belongs to another registration");
+    assert_eq!(agent.record(&id)["phase"], "settled");
+    assert!(server.outputs(&id).is_empty());
+    assert_eq!(notes(&agent), 0);
+}
+
 #[test]
 fn a_discarded_result_is_reported_as_failed_and_never_sent() {
     let server = FakeServer::start();
-    let (agent, id) = undelivered(&server);
+    let (agent, id) = left_undelivered(&server);
     let asked = agent.invoke(&["discard", &id]).stdin("").run();
     asked.expect_code(2).expect_stderr("--yes");
     let discarded = agent.run(&["discard", &id, "--yes"]);
     discarded.expect_code(0).expect_stdout(&format!("the Server knows that task {id} failed"));
-    let task = server.task(&id);
-    assert_eq!((task.status, task.completed_count), (Status::Failed, 1));
-    assert_eq!(task.error_message.as_deref(), Some("the result was discarded by the operator"));
-    assert_eq!(task.stdout(), "", "what the container printed is part of the result");
-    assert!(agent.workspace(&id).join("output/result").exists());
-    let ledger = agent.run(&["ledger", "--task", &id]).stdout;
-    assert!(ledger.contains("discarded by the operator"), "{ledger}");
+    // The container is gone when an agent has swept.
+    let mut running = agent.start();
+    running.wait_log("tasks are accepted", secs(20));
+    assert_discarded(&server, &agent, &id);
+    running.terminate(secs(10));
     agent.run(&["discard", &id, "--yes"]).expect_code(1).expect_stderr("is settled");
     // Nor by the next agent.
     let mut running = agent.start();
@@ -121,7 +207,7 @@ fn a_discarded_result_is_reported_as_failed_and_never_sent() {
 #[test]
 fn a_result_can_be_discarded_while_the_server_is_away() {
     let server = FakeServer::start();
-    let (agent, id) = undelivered(&server);
+    let (agent, id) = left_undelivered(&server);
     server.stop_listening();
     let discarded = agent.run(&["discard", &id, "--yes"]);
     discarded.expect_code(0).expect_stdout("the Server doesn't know: ");
