@@ -11,6 +11,7 @@ mod execute;
 mod fetch;
 mod prepare;
 mod report;
+mod screen;
 mod transfer;
 mod trial;
 mod uploads;
@@ -19,6 +20,7 @@ pub use account::enter_abandoned;
 pub use discard::discard;
 pub use execute::CONTAINER_PREFIX;
 pub use report::{failed_report, report_entry};
+pub use screen::CLEAR_LINE;
 pub use trial::{Trial, try_out};
 
 use std::io;

@@ -13,6 +13,7 @@ use crossbeam_channel::{after, select};
 use jiff::Timestamp;
 
 use super::ending::{EndedBy, Exit, last_words};
+use super::screen::Screen;
 use super::{Cause, Halt, Happened, Run};
 use crate::config::{Program, WORKSPACE};
 use crate::docker::args::{Bind, RunSpec, shell_line};
@@ -312,9 +313,13 @@ impl Run<'_> {
         let args: Vec<_> = spec.executed().into_iter().map(Into::into).collect();
         let mut stdout = BoundedLog::create(self.files.stdout(), HEAD, TAIL);
         let mut stderr = BoundedLog::create(self.files.stderr(), HEAD, TAIL);
-        if matches!(self.shop.cause, Cause::Trial { .. }) {
-            stdout.show_on(io::stdout());
-            stderr.show_on(io::stderr());
+        let screen = match self.shop.cause {
+            Cause::Service => None,
+            Cause::Trial { .. } => Some(Screen::begin().map_err(local)?),
+        };
+        if let Some(screen) = &screen {
+            stdout.show_on(screen.through(io::stdout()));
+            stderr.show_on(screen.through(io::stderr()));
         }
         let (mut client, gate) =
             Streaming::spawn_gated(self.shop.docker.program(), &args, stdout, stderr).map_err(local)?;
@@ -323,7 +328,9 @@ impl Run<'_> {
         self.save()?;
         client.open(gate).map_err(local)?;
         progress.launches += 1;
-        let watched = self.watch(name, client, None)?;
+        let watched = self.watch(name, client, None);
+        drop(screen);
+        let watched = watched?;
         progress.client_said = watched.exit_code;
         progress.began = watched.began;
         progress.ran_for = watched.began.map_or(Duration::ZERO, |began| began.elapsed());

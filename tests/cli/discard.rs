@@ -3,7 +3,7 @@
 use crate::support::agent::Agent;
 use crate::support::secs;
 use crate::support::server::FakeServer;
-use crate::terminal::Terminal;
+use crate::support::terminal::Terminal;
 use serde_json::json;
 
 /// An agent with a result that waits, of this service.

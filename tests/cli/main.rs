@@ -33,8 +33,6 @@ mod relay;
 mod rights;
 mod shell;
 mod status;
-#[cfg(unix)]
-mod terminal;
 mod trial;
 mod unregistered;
 mod wire;

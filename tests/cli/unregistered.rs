@@ -160,7 +160,7 @@ mod on_a_terminal {
     use crate::support::agent::Agent;
     use crate::support::secs;
     use crate::support::server::FakeServer;
-    use crate::terminal::Terminal;
+    use crate::support::terminal::Terminal;
 
     const ENTER: &str = "\n";
     /// Ctrl+D: the end of the input.

@@ -4,6 +4,7 @@ use crate::support::agent::{Agent, Builder, Finished, Running};
 use crate::support::docker::{containers_with_prefix, docker, wait_container_state, wait_until};
 use crate::support::secs;
 use crate::support::server::{FakeServer, Status, TaskSpec};
+use crate::support::terminal::Terminal;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -156,6 +157,24 @@ fn output_is_shown_while_the_container_runs() {
     fs::write(workspace(&agent).join("go"), "").unwrap();
     assert!(running.wait_exit(secs(60)).success());
     assert_eq!(running.stdout(), "begun\nlate\n");
+}
+
+#[test]
+fn on_a_terminal_a_silent_container_is_seen_to_run_and_what_it_prints_stands_alone() {
+    let server = FakeServer::start();
+    let agent = unregistered(&server).build();
+    let arguments =
+        with_script(&agent, &format!("printf 'begun\\n'; {UNTIL_GO}; printf half; sleep 4; echo ' line'"), &[]);
+    let (person, terminal) = Terminal::open();
+    let mut running = agent.invoke(&arguments).terminal(terminal).start();
+    wait_until("a line that shows that it runs", secs(60), || person.text().contains("… running for "));
+    fs::write(workspace(&agent).join("go"), "").unwrap();
+    assert!(running.wait_exit(secs(60)).success(), "{}", person.text());
+    let shown = person.text();
+    assert!(shown.contains("\r\u{1b}[Khalf line\r\n"), "{shown:?}");
+    let after = shown.split("half line").nth(1).expect("what follows");
+    assert!(!after.contains("running for"), "{shown:?}");
+    assert!(after.contains("container exited with 0"), "{shown:?}");
 }
 
 #[test]

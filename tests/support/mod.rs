@@ -10,6 +10,8 @@ pub mod ledger;
 pub mod ordinary_user;
 pub mod prometheus;
 pub mod server;
+#[cfg(unix)]
+pub mod terminal;
 pub mod twin;
 
 use std::time::Duration;

@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::logging::escape;
+use crate::worker::CLEAR_LINE;
 
 /// How often the line is written anew. What takes less time has none.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Back to the front of the line, and away with what stands there (ECMA-48: CR, EL).
-const CLEAR: &str = "\r\u{1b}[K";
 
 /// See the module.
 pub struct Copying<'l> {
@@ -45,11 +44,11 @@ impl<'l> Copying<'l> {
             count += read as u64;
             if self.is_seen && said.elapsed() >= PAUSE {
                 (said, is_shown) = (Instant::now(), true);
-                show(format_args!("{CLEAR}Copying {}: {} %", escape(name), (count * 100 / total).min(100)));
+                show(format_args!("{CLEAR_LINE}Copying {}: {} %", escape(name), (count * 100 / total).min(100)));
             }
         };
         if is_shown {
-            show(CLEAR);
+            show(CLEAR_LINE);
         }
         copied
     }

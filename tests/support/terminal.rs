@@ -1,7 +1,7 @@
 //! A pseudo-terminal with somebody at it who reads and types.
 
-use crate::support::docker::wait_until;
-use crate::support::secs;
+use super::docker::wait_until;
+use super::secs;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::openpty;
 use std::fs::File;
