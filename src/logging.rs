@@ -8,6 +8,7 @@ mod rotating;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use env_logger::{Builder, Target};
 use jiff::Zoned;
@@ -16,6 +17,7 @@ use serde::Serialize;
 
 use crate::cli::LogFormat;
 use crate::record::TaskKey;
+use crate::units::Span;
 use rotating::RotatingFile;
 
 /// The file of a detached agent, once it has its data_dir.
@@ -46,6 +48,38 @@ pub fn write_to(path: PathBuf) -> io::Result<()> {
     *FILE.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(file);
     Ok(())
 }
+
+/// When a wait is worth a line: when it begins, every ten seconds during its first minute, and every ten minutes from
+/// then on, so that one of days doesn't fill the log.
+pub struct Reminder {
+    began: Instant,
+    next: Duration,
+}
+
+impl Reminder {
+    /// A wait that begins now.
+    pub fn begin() -> Self {
+        Self { began: Instant::now(), next: Duration::ZERO }
+    }
+
+    /// Where the wait is worth a line now, the words that say how long it has taken; none for its first line.
+    pub fn due(&mut self) -> Option<String> {
+        self.due_after(self.began.elapsed())
+    }
+
+    fn due_after(&mut self, waited: Duration) -> Option<String> {
+        if waited < self.next {
+            return None;
+        }
+        let is_first = self.next.is_zero();
+        self.next = waited + if waited < OFTEN_FOR { OFTEN } else { SELDOM };
+        Some(if is_first { String::new() } else { format!(", {} so far", Span(waited)) })
+    }
+}
+
+const OFTEN_FOR: Duration = Duration::from_secs(60);
+const OFTEN: Duration = Duration::from_secs(10);
+const SELDOM: Duration = Duration::from_secs(600);
 
 /// Where a detached agent logs: standard error, which is its file too, until it knows that nobody else writes there.
 struct FileOrStandardError;
@@ -125,13 +159,25 @@ pub fn is_shown(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{escape, level, split_task};
+    use super::{Reminder, escape, level, split_task};
     use log::LevelFilter;
+    use std::time::Duration;
 
     #[test]
     fn outside_text_can_not_forge_lines() {
         assert_eq!(escape("a\nINFO b\r\t\u{1b}[31m\u{202e}"), "a\\nINFO b\\r\\t\\u{1b}[31m\\u{202e}");
         assert_eq!(escape("héllo — 世界"), "héllo — 世界");
+    }
+
+    #[test]
+    fn a_wait_is_said_often_for_a_minute_and_seldom_then() {
+        let mut reminder = Reminder::begin();
+        let said = (0..3600).filter_map(|second| {
+            let words = reminder.due_after(Duration::from_secs(second))?;
+            assert_eq!(words.is_empty(), second == 0, "{words}");
+            Some(second)
+        });
+        assert_eq!(said.collect::<Vec<_>>(), [0, 10, 20, 30, 40, 50, 60, 660, 1260, 1860, 2460, 3060]);
     }
 
     #[test]

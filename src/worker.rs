@@ -35,6 +35,7 @@ use crate::client::{Client, ClientError};
 use crate::config::Config;
 use crate::docker::{Container, Docker};
 use crate::ledger::Ledger;
+use crate::logging::Reminder;
 use crate::record::{Phase, Record, StopReason, TaskFiles, TaskKey};
 use crate::units::Span;
 use crate::workspace::Workspace;
@@ -304,16 +305,20 @@ impl<'s> Run<'s> {
     }
 
     fn wait_for_room_for(&mut self, purpose: Purpose) -> Result<(), Halt> {
-        let mut waited = false;
+        let mut reminder = Reminder::begin();
         while let Err(time) = self.shop.client.take_room(purpose) {
             if purpose == Purpose::Delivery && self.is_unwanted() {
                 return Ok(());
             }
-            if !waited {
-                let level = if time >= LONG_WAIT { log::Level::Info } else { log::Level::Debug };
+            if let Some(so_far) = reminder.due() {
+                let is_long = time >= LONG_WAIT || !so_far.is_empty();
+                let level = if is_long { log::Level::Info } else { log::Level::Debug };
                 let time = Span(time);
-                log::log!(level, "task {}: waiting {time} for room (`server.max_requests_per_minute`)", self.key());
-                waited = true;
+                log::log!(
+                    level,
+                    "task {}: waiting {time} for room (`server.max_requests_per_minute`){so_far}",
+                    self.key()
+                );
             }
             self.pause(time)?;
         }

@@ -101,6 +101,7 @@ fn give_up(config: &Config, id: &str, files: &TaskFiles) -> Result<Discarded, Fa
             let unasked = |error| Failure::new(format!("the running agent can't be asked to discard it: {error}"));
             discards.ask(files.key()).map_err(unasked)?;
             asked = true;
+            eprintln!("The running agent is asked to give it up.");
         }
         if Instant::now() >= deadline {
             return Err(Failure::new(format!(

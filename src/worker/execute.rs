@@ -18,6 +18,7 @@ use super::{Cause, Halt, Happened, Run};
 use crate::config::{Program, WORKSPACE};
 use crate::docker::args::{Bind, RunSpec, shell_line};
 use crate::docker::{Container, DockerError, INSTANCE_LABEL, Recalled, SERVICE_LABEL, Status, TASK_LABEL};
+use crate::logging::Reminder;
 use crate::platform;
 use crate::process::{BoundedLog, Streaming, read_tail};
 use crate::record::{Process, StopReason};
@@ -55,7 +56,8 @@ struct Progress {
     watched: bool,
     /// Whether the logs hold all that the container printed.
     captured: bool,
-    waiting_said: bool,
+    /// While the container's name is held by somebody else.
+    name_is_held: Option<Reminder>,
     /// How often the container was found to be on its way out.
     looks_at_removal: u32,
     /// When the container began to run, on the clock that nobody sets.
@@ -123,12 +125,11 @@ impl Run<'_> {
                     }
                 }
                 Some(container) if !self.is_ours(&container) => {
-                    if !progress.waiting_said {
-                        progress.waiting_said = true;
+                    if let Some(so_far) = progress.name_is_held.get_or_insert_with(Reminder::begin).due() {
                         let owner = container.instance.as_deref().unwrap_or("no agent");
                         log::error!(
                             "task {}: the container name `{name}` is held by another agent's container (instance {owner}); \
-                             waiting until it is gone; `docker rm {name}` removes it once it has ended",
+                             waiting until it is gone{so_far}; `docker rm {name}` removes it once it has ended",
                             self.key()
                         );
                     }
@@ -268,7 +269,7 @@ impl Run<'_> {
 
     /// Asks the engine for the task's container, and waits for as long as the engine doesn't answer.
     fn look(&mut self, name: &str, progress: &mut Progress) -> Result<Option<Container>, Halt> {
-        let mut said = false;
+        let mut reminder = Reminder::begin();
         loop {
             match self.shop.docker.inspect(name) {
                 Ok(container) => return Ok(container),
@@ -279,9 +280,8 @@ impl Run<'_> {
                     progress.client_said = None;
                     progress.captured = false;
                     progress.engine_was_away |= self.files.cid().exists();
-                    if !said {
-                        log::warn!("task {}: waiting for the engine: {error}", self.key());
-                        said = true;
+                    if let Some(so_far) = reminder.due() {
+                        log::warn!("task {}: waiting for the engine{so_far}: {error}", self.key());
                     }
                     self.pause(ENGINE_PAUSE)?;
                 }

@@ -10,7 +10,8 @@ use crate::tally;
 use std::time::Instant;
 
 const WENT_AWAY: &str = "the Docker engine went away while the container ran, which ended it with status";
-const WAITING: &str = "waiting for the engine";
+/// How such a wait begins; later lines of it say how long it has taken.
+const WAITING: &str = "waiting for the engine: ";
 const FOLLOWING: &str = "following the running container";
 const CLOSED: &str = "no new task is accepted";
 const OPEN: &str = "tasks are accepted";
