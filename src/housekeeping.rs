@@ -142,13 +142,7 @@ mod tests {
 
     fn task(dir: &Path, id: &str, phase: Phase, hours_ago: i64) {
         let store = Store::open(&dir.join("data")).unwrap();
-        let task = Task {
-            id: id.to_owned(),
-            task_prompt: String::new(),
-            output_prompt: None,
-            session_id: None,
-            input_files: Vec::new(),
-        };
+        let task = Task { id: id.to_owned(), ..Task::default() };
         let mut record = Record::of_offer(task, "s", "http://h");
         record.phase = phase;
         record.settled_at = (phase == Phase::Settled).then(|| Timestamp::now() - SignedDuration::from_hours(hours_ago));

@@ -90,7 +90,7 @@ pub struct PollAnswer {
 }
 
 /// A task as it is offered, and as it lies in the record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
     /// The Server's id of the task: outside text.
     pub id: String,

@@ -1,0 +1,87 @@
+//! Under which name a task stands in files and containers.
+
+use std::fmt;
+
+/// A task's name in files and containers: the Server's id where that is harmless, else a safe spelling of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskKey(String);
+
+/// The longest key: with a prefix it is still a file name and a container name.
+const KEY_MAX: usize = 128;
+
+impl TaskKey {
+    /// The key of an id, or `None` for an id that is empty or too long to be one.
+    ///
+    /// Two ids never share a key: plain ids begin with a letter or digit, spelled-out ones with an underscore.
+    pub fn of(id: &str) -> Option<Self> {
+        let key = if is_plain(id) { id.to_owned() } else { spell_out(id) };
+        (!id.is_empty() && key.len() <= KEY_MAX).then_some(Self(key))
+    }
+
+    /// Reads a key back from a container's or folder's name.
+    pub fn parse(text: &str) -> Option<Self> {
+        let allowed = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+        (allowed && !text.is_empty() && !text.starts_with(['.', '-']) && text.len() <= KEY_MAX)
+            .then(|| Self(text.to_owned()))
+    }
+
+    /// The text, made of `A-Z a-z 0-9 _ . -`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TaskKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn is_plain(id: &str) -> bool {
+    let allowed = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+    let begins_well = id.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    // Windows drops dots at a name's end and takes some names for devices, with any extension.
+    let stem = id.split('.').next().unwrap_or_default().to_ascii_uppercase();
+    let device = matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL")
+        || (stem.len() == 4 && (stem.starts_with("COM") || stem.starts_with("LPT")));
+    allowed && begins_well && !id.ends_with('.') && !device
+}
+
+fn spell_out(id: &str) -> String {
+    let mut key = "_".to_owned();
+    for byte in id.bytes().take(KEY_MAX + 1) {
+        if byte.is_ascii_alphanumeric() || byte == b'-' {
+            key.push(char::from(byte));
+        } else {
+            key.push_str(&format!("_{byte:02x}"));
+        }
+    }
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TaskKey;
+    use std::collections::HashSet;
+
+    #[test]
+    fn harmless_ids_are_their_own_keys_and_no_two_ids_share_one() {
+        let ids =
+            ["t1", "A.b-c_9", "_t1", "t 1", "t_201", "../x", "..", "NUL", "nul.txt", "com1", "t1.", "t/1", "ü", "-v"];
+        let keys: Vec<String> = ids.iter().map(|id| TaskKey::of(id).unwrap().as_str().to_owned()).collect();
+        assert_eq!(keys[..2], ["t1", "A.b-c_9"]);
+        assert_eq!(keys.iter().collect::<HashSet<_>>().len(), ids.len(), "{keys:?}");
+        for key in &keys {
+            assert!(key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)), "{key}");
+            assert!(!key.starts_with(['.', '-']) && !key.ends_with('.'), "{key}");
+        }
+    }
+
+    #[test]
+    fn ids_that_are_no_names_have_no_key() {
+        assert!(TaskKey::of("").is_none());
+        assert!(TaskKey::of(&"x".repeat(129)).is_none());
+        assert!(TaskKey::of(&"/".repeat(10_000_000)).is_none());
+        assert!(TaskKey::of(&"x".repeat(128)).is_some());
+    }
+}
