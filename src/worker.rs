@@ -9,12 +9,14 @@ mod discard;
 mod ending;
 mod execute;
 mod fetch;
+mod launch;
 mod prepare;
 mod report;
 mod screen;
 mod transfer;
 mod trial;
 mod uploads;
+mod watch;
 
 pub use account::enter_abandoned;
 pub use discard::discard;
