@@ -5,6 +5,7 @@
 
 mod intake;
 mod leave;
+mod recovery;
 mod server;
 mod table;
 mod told;
@@ -24,13 +25,13 @@ use crate::metrics::Metrics;
 use crate::monitor::{Machine, Monitor, Suspect};
 use crate::platform;
 use crate::protocol::Load;
-use crate::record::{Loaded, Phase, Record, Store, TaskFiles, TaskKey};
+use crate::record::{Phase, Record, Store, TaskKey};
 use crate::retry::Backoff;
 use crate::state::{EngineState, ServerTrouble, State, StateFile};
 use crate::worker::{self, Happened, Job, News, PutDown, Shop};
 use intake::Orphan;
 pub use leave::guard_exit;
-use table::{Stage, Table};
+use table::Table;
 
 /// How often a Server is asked that doesn't know our key, and a record read that can't be.
 const UNAUTHORIZED: Duration = Duration::from_secs(30);
@@ -367,49 +368,5 @@ impl Scheduler {
     /// There may be something to accept, or room for it. A pause after a failed poll is kept all the same.
     fn poll_soon(&mut self) {
         self.poll_due = self.poll_not_before.max(Instant::now());
-    }
-
-    /// Takes up what an earlier run has left and returns how many tasks of that take a worker.
-    fn recover(&mut self) -> io::Result<usize> {
-        self.store.remove_unwritten()?;
-        let if_unfinished = |files, record: Record| (record.phase < Phase::Settled).then_some((files, record));
-        let Loaded { taken: mut tasks, broken } = self.store.load_all(if_unfinished)?;
-        tasks.sort_by_key(|(_, record)| record.offered_at);
-        for (dir, error) in broken {
-            log::error!("the record in `{}` can't be read and is left alone: {error}", dir.display());
-        }
-        let mut foreign = std::collections::BTreeMap::new();
-        let mut workers = 0;
-        for (files, mut record) in tasks {
-            // The same service at an address that is spelled otherwise is still ours.
-            if record.service_id != self.desk.service_id() {
-                if let Err(error) = worker::enter_abandoned(&self.shop.ledger, &files, &mut record) {
-                    log::warn!("task {}: what was sent of it last isn't in the ledger yet: {error}", files.key());
-                }
-                *foreign.entry((record.service_id, record.base_url)).or_insert(0) += 1;
-                continue;
-            }
-            self.take_up(&files, record);
-            workers += usize::from(self.table.phase(files.key()) < Phase::Exited);
-        }
-        for ((service, server), count) in foreign {
-            log::warn!(
-                "{count} unfinished task(s) of service {service} at {server} are kept and not worked on: this agent is \
-                 registered as {} at {}",
-                self.desk.service_id(),
-                self.desk.base_url()
-            );
-        }
-        Ok(workers)
-    }
-
-    fn take_up(&mut self, files: &TaskFiles, record: Record) {
-        let key = files.key().clone();
-        log::info!("task {key}: going on from `{}`", record.phase);
-        self.table.insert(&key, &record.task.id, record.phase, Stage::InDoubt);
-        self.reclaim.push_back(key.clone());
-        if record.phase > Phase::Accepting {
-            self.hand_over(&key, record);
-        }
     }
 }
