@@ -28,6 +28,7 @@ use answer::{Unresolved, classify, read_json, succeeded};
 
 use crate::budget::{Budget, Purpose};
 use crate::config::{Credentials, Server};
+use crate::metrics;
 use crate::protocol::{
     AcceptRequest, AgentStatus, CompleteRequest, FileList, HeartbeatRequest, ListedFile, Load, PollAnswer, PollRequest,
     RegisterRequest, Registration, Uploaded,
@@ -241,7 +242,12 @@ impl Client {
 
     /// A Server or a proxy that shows in an error what it was sent must not bring the key into our log.
     fn hushed<T>(&self, result: Result<T, ClientError>) -> Result<T, ClientError> {
-        result.map_err(|error| error.without(&self.credentials.api_key))
+        result.map_err(|error| {
+            if error.is_retryable() {
+                metrics::count_retry();
+            }
+            error.without(&self.credentials.api_key)
+        })
     }
 }
 

@@ -14,9 +14,10 @@ pub mod tasks;
 pub mod trial;
 
 use std::fmt;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::config::ConfigError;
+use crate::config::{Config, ConfigError};
 
 /// Why a command ends here: a message for a person, and the exit status.
 #[derive(Debug)]
@@ -36,6 +37,15 @@ impl Failure {
         Self { message: message.into(), code: 2 }
     }
 
+    /// Says it: for whoever reads the log, as lines of that.
+    pub fn tell(&self, as_log: bool) {
+        if as_log && log::log_enabled!(log::Level::Error) {
+            self.message.lines().for_each(|line| log::error!("{line}"));
+        } else {
+            say_aside(self);
+        }
+    }
+
     /// The process's exit status.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.code)
@@ -48,12 +58,46 @@ impl fmt::Display for Failure {
     }
 }
 
-/// A wrong configuration is exit status 2, as wrong usage is.
+/// A configuration that can't be used is exit status 2, as wrong usage is.
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        let code = if matches!(error, ConfigError::Wrong(_)) { 2 } else { 1 };
-        Self { message: error.to_string(), code }
+        Self::usage(error.to_string())
     }
+}
+
+/// Prints a line on standard output. That nobody reads it any more, as with `| head`, is no reason to leave half done
+/// what was begun.
+pub fn say(line: impl fmt::Display) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// The same on standard error: what is said besides the answer.
+pub fn say_aside(line: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Prints the answer to what was asked.
+pub fn answer(text: impl AsRef<[u8]>) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    printed(out.write_all(text.as_ref()).and_then(|()| out.flush()))
+}
+
+/// What came of printing an answer. Whoever has read enough of it may stop; that there is no room for it is an error.
+pub fn printed(result: io::Result<()>) -> Result<(), Failure> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("can't be printed: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Why an agent without a registration can't start.
+fn not_registered(config: &Config) -> Failure {
+    Failure::new(format!(
+        "not registered; run `agent-core --config {} register --token rt_…` with a token from the Server",
+        config.file.display()
+    ))
 }
 
 /// What a command returns.

@@ -18,6 +18,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf, absolute};
+use std::str::Utf8Error;
 use std::time::Duration;
 
 use ureq::http::uri::Authority;
@@ -26,6 +27,7 @@ pub use exclude::Exclude;
 pub use reader::Problem;
 use reader::{Findings, Reader};
 pub use script::ScriptSource;
+pub use sections::{is_api_key, is_service_id};
 use sections::{read_agent, read_executor, read_outputs, read_paths, read_server};
 
 use crate::docker::options::Options;
@@ -238,24 +240,66 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// What is wanted of a file's registration.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Registration {
+    /// It has to be good, or absent.
+    AsWritten,
+    /// Nothing.
+    Replaced,
+}
+
+/// Where a file ceases to be text.
+fn not_text(file: &Path, bytes: &[u8], error: Utf8Error) -> Problem {
+    let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let message = "the file isn't UTF-8 from here on; save it as UTF-8".to_owned();
+    Problem { file: file.to_owned(), place: Some((line, column)), message }
+}
+
 impl Config {
     /// Reads and checks a file. Does not touch anything else on the disk.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        Self::load_with(file, Registration::AsWritten)
+    }
+
+    /// The same for a file whose registration is about to be replaced: what is wrong with the old one doesn't matter.
+    pub fn load_to_register(file: &Path) -> Result<Self, ConfigError> {
+        Self::load_with(file, Registration::Replaced)
+    }
+
+    fn load_with(file: &Path, registration: Registration) -> Result<Self, ConfigError> {
         let file = absolute(file).map_err(|error| ConfigError::Unreadable(file.to_owned(), error))?;
-        match fs::read_to_string(&file) {
-            Ok(text) => Self::parse(&file, &text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ConfigError::Missing(file)),
-            Err(error) => Err(ConfigError::Unreadable(file, error)),
+        let bytes = match fs::read(&file) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ConfigError::Missing(file)),
+            Err(error) => return Err(ConfigError::Unreadable(file, error)),
+        };
+        match std::str::from_utf8(&bytes) {
+            Ok(text) => Self::parse_with(&file, text, registration),
+            Err(error) => Err(ConfigError::Wrong(vec![not_text(&file, &bytes, error)])),
         }
     }
 
     /// Checks the text of a file whose absolute path is `file`.
+    #[cfg(test)]
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        Self::parse_with(file, text, Registration::AsWritten)
+    }
+
+    fn parse_with(file: &Path, text: &str, registration: Registration) -> Result<Self, ConfigError> {
         let reader = Reader::parse(file, text).map_err(ConfigError::Wrong)?;
         let mut findings = Findings::default();
         let mut root = reader.root();
         let server = read_server(root.section("server"), &mut findings);
-        let agent = read_agent(root.section("agent"), &mut findings);
+        let agent = match registration {
+            Registration::AsWritten => read_agent(root.section("agent"), &mut findings),
+            Registration::Replaced => {
+                let agent = read_agent(root.section("agent"), &mut Findings::default());
+                Agent { credentials: None, ..agent }
+            }
+        };
         let executor = read_executor(root.section("executor"), file, &mut findings);
         let paths = read_paths(root.section("paths"), file, &mut findings);
         let outputs = read_outputs(root.section("outputs"), &mut findings);

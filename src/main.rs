@@ -5,11 +5,15 @@
 //! main → cli → command → {config, scheduler} → worker → {workspace, outputs, docker, client} → {protocol, process}
 //! ```
 
+// They panic when whoever reads the output has gone; `command::say` doesn't.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod budget;
 mod cli;
 mod client;
 mod command;
 mod config;
+mod deadline;
 mod docker;
 mod housekeeping;
 mod instance;
@@ -38,7 +42,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, LogFormat};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -63,7 +67,7 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("{failure}");
+            failure.tell(detached || cli.log_format == LogFormat::Json);
             failure.exit_code()
         }
     }

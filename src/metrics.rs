@@ -26,7 +26,7 @@ static RETRIES: AtomicU64 = AtomicU64::new(0);
 static RECEIVED: AtomicU64 = AtomicU64::new(0);
 static SENT: AtomicU64 = AtomicU64::new(0);
 
-/// Counts a call that is tried again.
+/// Counts a call to the Server that failed and that is made again.
 pub fn count_retry() {
     RETRIES.fetch_add(1, Ordering::Relaxed);
 }
@@ -123,7 +123,7 @@ impl Metrics {
         let accepting = f64::from(u8::from(gauges.accepting));
         text.one("accepting", "gauge", "Whether new tasks are accepted (1) or not (0).", accepting);
         let loaded = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
-        text.one("retries_total", "counter", "Calls to the Server that were tried again.", loaded(&RETRIES));
+        text.one("retries_total", "counter", "Calls to the Server that failed and are made again.", loaded(&RETRIES));
         text.one("received_bytes_total", "counter", "Bytes of input files.", loaded(&RECEIVED));
         text.one("sent_bytes_total", "counter", "Bytes of results and reports.", loaded(&SENT));
         if let Some(at) = gauges.last_heartbeat_at {

@@ -17,7 +17,7 @@ use crate::docker::{Docker, DockerError};
 use crate::housekeeping::Housekeeping;
 use crate::record::{Phase, Store, TaskKey};
 use crate::worker::CONTAINER_PREFIX;
-use crate::workspace::check_mounts;
+use crate::workspace::MountWatch;
 
 /// How often the engine is looked at.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -33,6 +33,8 @@ pub enum Machine {
     NotReady(String),
     /// They can't, since the engine doesn't answer, for this reason.
     NoEngine(String),
+    /// Nothing has changed since the last report.
+    AsBefore,
 }
 
 /// A container could not be started for a reason that isn't the task's: look closer until image and mounts are there.
@@ -51,7 +53,7 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Starts the thread. It reports the first state and every change, and ends when nobody listens any more.
+    /// Starts the thread. It reports what it finds every ten seconds or so, and ends when nobody listens any more.
     pub fn spawn(self, reports: Sender<Machine>, suspicions: Receiver<Suspect>) -> io::Result<()> {
         thread::Builder::new().name("monitor".to_owned()).spawn(move || self.watch(&reports, &suspicions)).map(drop)
     }
@@ -60,16 +62,17 @@ impl Monitor {
         let mut reported = None;
         let mut suspect = false;
         let mut housekeeping = Housekeeping::default();
+        let mut mounts = MountWatch::default();
         let mut puller = Puller::new(self.docker.clone(), &self.config.executor);
         let mut next_cleaning = Instant::now();
         loop {
-            let state = self.look(suspect.then_some(&mut puller), &mut housekeeping);
-            if reported.as_ref() != Some(&state) {
-                if reports.send(state.clone()).is_err() {
-                    return;
-                }
-                reported = Some(state.clone());
+            let state = self.look(suspect.then_some(&mut puller), &mut mounts, &mut housekeeping);
+            // Also where nothing has changed: silence means that this thread is held up.
+            let report = if reported.as_ref() == Some(&state) { Machine::AsBefore } else { state.clone() };
+            if reports.send(report).is_err() {
+                return;
             }
+            reported = Some(state.clone());
             if state != Machine::Ready {
                 // What couldn't be removed meanwhile is looked for as soon as things are in order again.
                 next_cleaning = Instant::now();
@@ -97,7 +100,7 @@ impl Monitor {
     }
 
     /// With a puller, also looks for the image.
-    fn look(&self, puller: Option<&mut Puller>, housekeeping: &mut Housekeeping) -> Machine {
+    fn look(&self, puller: Option<&mut Puller>, mounts: &mut MountWatch, housekeeping: &mut Housekeeping) -> Machine {
         if let Err(error) = self.docker.engine_version() {
             return Machine::NoEngine(error.to_string());
         }
@@ -105,7 +108,7 @@ impl Monitor {
             return Machine::NotReady(why);
         }
         let room =
-            check_mounts(&self.config).and_then(|()| housekeeping.make_room(&self.config, &self.docker, &self.store));
+            mounts.look(&self.config).and_then(|()| housekeeping.make_room(&self.config, &self.docker, &self.store));
         match room {
             Ok(()) => Machine::Ready,
             Err(why) => Machine::NotReady(why),

@@ -8,8 +8,9 @@ mod unix;
 #[cfg(unix)]
 pub use unix::{
     FileLock, close_to_others, detached, free_disk, from_bytes, gated, hide_dir, hide_file, identity, in_own_group,
-    kill_group, kill_process, leave_session, open_beneath, open_to_all, open_to_others, read_both, redirect_output,
-    remove_tree, share_one_heap, start_time, sync_dir, terminate, to_bytes, trim_heap, user,
+    keep_owner, kill_group, kill_process, leave_session, open_beneath, open_to_all, open_to_others, other_owner,
+    read_both, redirect_output, remove_tree, share_one_heap, start_time, sync_dir, terminate, to_bytes, trim_heap,
+    user,
 };
 
 #[cfg(windows)]
@@ -17,6 +18,7 @@ mod windows;
 #[cfg(windows)]
 pub use windows::{
     FileLock, close_to_others, detached, free_disk, from_bytes, gated, hide_dir, hide_file, identity, in_own_group,
-    kill_group, kill_process, leave_session, open_beneath, open_to_all, open_to_others, read_both, redirect_output,
-    remove_tree, share_one_heap, start_time, sync_dir, terminate, to_bytes, trim_heap, user,
+    keep_owner, kill_group, kill_process, leave_session, open_beneath, open_to_all, open_to_others, other_owner,
+    read_both, redirect_output, remove_tree, share_one_heap, start_time, sync_dir, terminate, to_bytes, trim_heap,
+    user,
 };

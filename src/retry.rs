@@ -3,8 +3,6 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use crate::metrics;
-
 /// The first pause.
 const SHORTEST: Duration = Duration::from_secs(1);
 /// The longest pause that we choose ourselves.
@@ -22,7 +20,6 @@ impl Backoff {
     /// The pause after one more failure. Where the Server asked for one (`Retry-After`), it is kept to, but not beyond
     /// ten minutes. A quarter of jitter keeps agents that failed together from coming back together.
     pub fn next(&mut self, asked: Option<Duration>) -> Duration {
-        metrics::count_retry();
         self.failures = self.failures.saturating_add(1);
         pause(self.failures, asked, random_fraction())
     }

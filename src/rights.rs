@@ -28,3 +28,18 @@ pub fn close(path: &Path, what: &str) -> Result<(), String> {
         }
     }
 }
+
+/// Makes sure that what we write into a data_dir is its owner's: a record or a ledger that root has left there can't be
+/// read by the agent of an ordinary user any more. The error names the ways out.
+pub fn check_owner(data_dir: &Path) -> Result<(), String> {
+    // Where nothing can be written, whoever tries next says so.
+    let Ok(Some(owner)) = platform::other_owner(data_dir) else { return Ok(()) };
+    let (user, path) = (platform::user(), data_dir.to_string_lossy());
+    Err(format!(
+        "the data_dir `{}` belongs to user {owner}, whose agent couldn't read what user {user} writes there; run this \
+         as user {owner}, with `{}` before it, or give the folder to user {user} with `{}`",
+        data_dir.display(),
+        shell_line(["sudo", "-u", &format!("#{owner}")]),
+        shell_line(["sudo", "chown", "-R", &user, &path])
+    ))
+}

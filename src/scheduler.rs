@@ -11,7 +11,7 @@ mod table;
 mod told;
 mod wishes;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,6 +21,7 @@ use jiff::Timestamp;
 
 use crate::budget::Purpose;
 use crate::client::Client;
+use crate::instance::LockWatch;
 use crate::metrics::Metrics;
 use crate::monitor::{Machine, Monitor, Suspect};
 use crate::platform;
@@ -43,6 +44,9 @@ const AFTER_FAILED_START: Duration = Duration::from_secs(10);
 const LONGEST_AFTER_FAILED_STARTS: Duration = Duration::from_secs(300);
 /// How often numbers for monitoring are written: node_exporter is asked about as often.
 const METRICS: Duration = Duration::from_secs(15);
+/// After so long without a word of the monitor, which looks every ten seconds and asks nobody for longer than a minute,
+/// no new task is taken.
+const SILENT_MONITOR: Duration = Duration::from_secs(180);
 /// How often it is looked what the operator's commands want.
 const WISHES: Duration = Duration::from_secs(1);
 
@@ -60,6 +64,8 @@ pub struct Parts {
     pub signals: Receiver<()>,
     /// What to work for.
     pub mode: Mode,
+    /// Tells whether the data_dir is still ours.
+    pub lock: LockWatch,
 }
 
 /// What the agent works for.
@@ -107,19 +113,22 @@ pub struct Scheduler {
     lost_race: Option<String>,
     refused_offer: Option<String>,
     mode: Mode,
+    lock: LockWatch,
     metrics: Metrics,
     metrics_due: Instant,
     /// When it is looked again what the operator's commands want.
     wishes_due: Instant,
     /// How many containers in a row could not be started, and until when that keeps new tasks away.
     failed_starts: u32,
+    /// When the monitor last said anything.
+    monitor_heard: Instant,
     closed_until: Option<Instant>,
 }
 
 impl Scheduler {
     /// Starts workers and monitor, and takes up what an earlier run has left.
     pub fn start(parts: Parts) -> io::Result<Self> {
-        let Parts { shop, news, desk, store, signals, mode } = parts;
+        let Parts { shop, news, desk, store, signals, mode, lock } = parts;
         let shop = Arc::new(shop);
         let config = Arc::clone(&shop.config);
         let (jobs, job_queue) = unbounded();
@@ -147,6 +156,7 @@ impl Scheduler {
                 last_error: None,
                 engine: EngineState::Unknown,
                 not_accepting: None,
+                put_off: BTreeMap::new(),
             },
             published: None,
             state_file,
@@ -167,10 +177,12 @@ impl Scheduler {
             lost_race: None,
             refused_offer: None,
             mode,
+            lock,
             metrics: Metrics::default(),
             metrics_due: now,
             wishes_due: now,
             failed_starts: 0,
+            monitor_heard: now,
             closed_until: None,
             store: store.clone(),
             shop: Arc::clone(&shop),
@@ -188,7 +200,10 @@ impl Scheduler {
     }
 
     /// Works until a signal comes, or until all is drained; then leaves. Running containers go on running.
-    pub fn run(mut self) {
+    ///
+    /// # Errors
+    /// `agent.lock` was removed or replaced, so that another agent may work on the data_dir: this one has to end at once.
+    pub fn run(mut self) -> Result<(), String> {
         loop {
             self.take_messages();
             if self.signals.try_recv().is_ok() || self.is_drained() {
@@ -201,6 +216,11 @@ impl Scheduler {
                 self.write_metrics();
             } else if self.wishes_due <= now {
                 self.wishes_due = now + WISHES;
+                if self.lock.is_lost() {
+                    let why = "`agent.lock` was removed or replaced, so that another agent may have been started on this \
+                               data_dir; this one ends, and its containers go on";
+                    return Err(why.to_owned());
+                }
                 self.look_at_wishes();
             } else if self.heartbeat_due <= now {
                 self.heartbeat();
@@ -229,6 +249,7 @@ impl Scheduler {
             }
         }
         self.leave();
+        Ok(())
     }
 
     /// Sleeps until something is due or comes. Returns whether it was a signal.
@@ -262,7 +283,9 @@ impl Scheduler {
     }
 
     fn note_machine(&mut self, machine: Machine) {
+        self.monitor_heard = Instant::now();
         let (closed, engine) = match machine {
+            Machine::AsBefore => return,
             Machine::Ready => (None, EngineState::Ready),
             Machine::NotReady(why) => (Some(why), EngineState::Ready),
             Machine::NoEngine(why) => (Some(why), EngineState::Away),
@@ -271,7 +294,8 @@ impl Scheduler {
         match (&self.closed, &closed) {
             (_, Some(why)) => log::warn!("no new task is accepted: {why}"),
             (Some(_), None) => {
-                log::info!("engine, mounts and disk are in order; tasks are accepted");
+                let then = if self.mode == Mode::Serve { "; tasks are accepted" } else { "" };
+                log::info!("engine, mounts and disk are in order{then}");
                 // What was put down for want of an engine or of room on the disk needn't wait for its time.
                 self.table.wake_waiting();
             }
@@ -353,11 +377,17 @@ impl Scheduler {
         }
     }
 
+    /// Whether nobody knows any more what this machine is like.
+    fn monitor_is_silent(&self) -> bool {
+        self.monitor_heard.elapsed() >= SILENT_MONITOR
+    }
+
     fn load(&self) -> Load {
         let current = self.table.slots_taken();
         let capacity = self.table.capacity();
         let is_closed = self.mode != Mode::Serve
             || self.closed.is_some()
+            || self.monitor_is_silent()
             || self.closed_until.is_some_and(|until| Instant::now() < until);
         // After a failed start one task at a time is tried.
         let at_most = if self.failed_starts > 0 { 1 } else { capacity };

@@ -2,6 +2,7 @@
 //!
 //! It is replaced whenever something in it changes. `status` shows it while the agent runs.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,9 @@ pub struct State {
     /// Why no new task is accepted, while none is.
     #[serde(default)]
     pub not_accepting: Option<String>,
+    /// By their keys, the tasks that were put off, and why.
+    #[serde(default)]
+    pub put_off: BTreeMap<String, String>,
 }
 
 /// Why the Server doesn't take our heartbeats.

@@ -1,4 +1,4 @@
-//! What is told of a task to people and machines: the lines of `status` and `tasks`.
+//! What is told of tasks to people and machines: the lines of `status` and `tasks`, and what is left to be done.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::protocol::FinalStatus;
-use crate::record::{Phase, Record, Store, TaskFiles, UploadEvent};
+use crate::record::{Phase, Record, Store, TaskFiles, TaskKey, UploadEvent};
+use crate::state::State;
 use crate::worker::CONTAINER_PREFIX;
 use crate::workspace::Workspace;
 
@@ -40,6 +41,8 @@ pub struct TaskView {
     pub files_sent: u64,
     /// How many stay here.
     pub files_left_out: u64,
+    /// Why it doesn't get on, as far as the running agent has said.
+    pub held_up_by: Option<String>,
     /// The phase, to compare.
     #[serde(skip)]
     pub order: Phase,
@@ -75,6 +78,7 @@ impl TaskView {
             workspace: workspace.exists().then_some(workspace),
             files_sent,
             files_left_out,
+            held_up_by: None,
             order: record.phase,
         }
     }
@@ -117,5 +121,105 @@ impl Tasks {
         let mut all = loaded.taken;
         all.sort_by(|one, other| (one.offered_at, &one.id).cmp(&(other.offered_at, &other.id)));
         Ok(Self { all, damaged: loaded.broken })
+    }
+
+    /// Adds what the running agent says of them.
+    pub fn add_reasons(&mut self, state: &State) {
+        for task in &mut self.all {
+            let key = TaskKey::of(&task.id);
+            task.held_up_by = key.and_then(|key| state.put_off.get(key.as_str()).cloned());
+        }
+    }
+}
+
+/// What isn't settled on a data_dir.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Tasks of ours whose container hasn't been begun.
+    pub waiting: usize,
+    /// Tasks of ours whose container hasn't ended, as far as is known.
+    pub in_containers: usize,
+    /// Results of ours that the Server doesn't have.
+    pub undelivered: usize,
+    /// Tasks of other registrations: they are kept, and nobody works on them.
+    pub foreign: usize,
+    /// Records that can't be read.
+    pub damaged: usize,
+}
+
+impl Left {
+    /// Counts the records of a data_dir, for an agent of this service.
+    pub fn of(data_dir: &Path, service_id: Option<&str>) -> io::Result<Self> {
+        let mut left = Self::default();
+        if !data_dir.join("tasks").exists() {
+            return Ok(left);
+        }
+        let count = |_, record: Record| {
+            left.count(record.phase, service_id == Some(&record.service_id));
+            None::<()>
+        };
+        let damaged = Store::open(data_dir)?.load_all(count)?.broken.len();
+        Ok(Self { damaged, ..left })
+    }
+
+    /// The same of tasks that have been read already.
+    pub fn among(tasks: &Tasks, service_id: Option<&str>) -> Self {
+        let mut left = Self { damaged: tasks.damaged.len(), ..Self::default() };
+        tasks.all.iter().for_each(|task| left.count(task.order, service_id == Some(&task.service_id)));
+        left
+    }
+
+    fn count(&mut self, phase: Phase, is_ours: bool) {
+        let counter = match phase {
+            Phase::Settled => return,
+            _ if !is_ours => &mut self.foreign,
+            Phase::Accepting | Phase::Accepted => &mut self.waiting,
+            Phase::Prepared => &mut self.in_containers,
+            Phase::Exited | Phase::Uploaded => &mut self.undelivered,
+        };
+        *counter += 1;
+    }
+
+    /// How many tasks have a container before them or under way.
+    pub fn unfinished(self) -> usize {
+        self.waiting + self.in_containers
+    }
+
+    /// Whether an agent of this service has nothing to do here.
+    pub fn is_done(self) -> bool {
+        self.unfinished() + self.undelivered == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Left;
+    use crate::protocol::Task;
+    use crate::record::{Phase, Record, Store, TaskKey};
+
+    #[test]
+    fn what_is_left_is_counted_by_whose_it_is_and_how_far() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Left::of(dir.path(), Some("s")).unwrap(), Left::default());
+        let store = Store::open(dir.path()).unwrap();
+        let tasks = [
+            ("a", "s", Phase::Accepted),
+            ("b", "s", Phase::Prepared),
+            ("c", "s", Phase::Exited),
+            ("d", "s", Phase::Uploaded),
+            ("e", "s", Phase::Settled),
+            ("f", "other", Phase::Prepared),
+            ("g", "other", Phase::Settled),
+        ];
+        for (id, service, phase) in tasks {
+            let task = Task { id: id.to_owned(), ..Task::default() };
+            let record = Record { phase, ..Record::of_offer(task, service, "http://h") };
+            store.create(&TaskKey::of(id).unwrap(), &record).unwrap();
+        }
+        let left = Left::of(dir.path(), Some("s")).unwrap();
+        assert_eq!(left, Left { waiting: 1, in_containers: 1, undelivered: 2, foreign: 1, damaged: 0 });
+        assert!(!left.is_done());
+        let others = Left::of(dir.path(), Some("new")).unwrap();
+        assert_eq!((others.foreign, others.is_done()), (5, true));
     }
 }

@@ -1,7 +1,20 @@
-//! Numbers as people read them in the log.
+//! Numbers and times as people read them.
 
 use std::fmt;
 use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+/// A time of day here, with its zone, to the second: `2026-11-01T09:30:00+01:00`.
+#[derive(Debug, Clone, Copy)]
+pub struct Local(pub Timestamp);
+
+impl fmt::Display for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.to_zoned(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S%:z").fmt(f)
+    }
+}
 
 /// A number of bytes in decimal units (1 kB is 1000 bytes), with three digits at least: `731 B`, `12.3 MB`.
 #[derive(Debug, Clone, Copy)]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use crate::config::{Config, Mount};
+use crate::deadline::{About, Repeated, no_answer};
 use crate::platform;
 use crate::protocol::Task;
 use crate::record::TaskKey;
@@ -160,15 +161,42 @@ fn split_extension(name: &str) -> (&str, &str) {
 ///
 /// A relative path that doesn't exist is made as a folder. An absolute one is not: it may be a network drive that
 /// isn't mounted, and a container would take the empty folder for its data. The error names the path and the remedy.
+///
+/// A drive that gives no answer is an error, too. Whoever looks again and again keeps a [`MountWatch`].
 pub fn check_mounts(config: &Config) -> Result<(), String> {
+    MountWatch::default().look(config)
+}
+
+/// Looks at mounts as [`check_mounts`] does, again and again.
+#[derive(Default)]
+pub struct MountWatch(Repeated<Result<(), String>>);
+
+impl MountWatch {
+    /// See [`check_mounts`].
+    pub fn look(&mut self, config: &Config) -> Result<(), String> {
+        if config.paths.mounts.is_empty() && config.executor.options.raw.sources.is_empty() {
+            return Ok(());
+        }
+        let config = config.clone();
+        self.0.ask(move |about| look_at_mounts(&config, about)).unwrap_or_else(|path| {
+            Err(format!("the mount's host path `{path}` {}; a network drive may be away", no_answer()))
+        })
+    }
+}
+
+fn look_at_mounts(config: &Config, about: &About) -> Result<(), String> {
     for mount in &config.paths.mounts {
+        about.note(mount.host.to_string_lossy());
         if look_at_mount(config, mount)? == OnHost::ToBeMade {
             fs::create_dir_all(&mount.host).map_err(|error| {
                 format!("the mount's host folder `{}` can't be made: {error}", mount.host.display())
             })?;
         }
     }
-    look_at_raw_mounts(config)
+    config.executor.options.raw.sources.iter().try_for_each(|source| {
+        about.note(source.to_string_lossy());
+        look_at_raw_mount(config, source)
+    })
 }
 
 /// Whether a mount's host path is there.
@@ -199,8 +227,8 @@ pub fn look_at_mount(config: &Config, mount: &Mount) -> Result<OnHost, String> {
 }
 
 /// The same for what is mounted by `executor.docker_args`.
-pub fn look_at_raw_mounts(config: &Config) -> Result<(), String> {
-    config.executor.options.raw.sources.iter().try_for_each(|source| check_exposure(config, source))
+pub fn look_at_raw_mount(config: &Config, source: &Path) -> Result<(), String> {
+    check_exposure(config, source)
 }
 
 /// The configuration file holds the key, and the data_dir holds other tasks' files: neither may lie in a mount, and no

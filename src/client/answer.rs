@@ -9,6 +9,7 @@ use ureq::Body;
 use ureq::http::{Response, StatusCode, header};
 
 use crate::config::Secret;
+use crate::logging::escape;
 use crate::protocol::ErrorBody;
 
 /// How much JSON is read.
@@ -49,9 +50,10 @@ pub enum ClientError {
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotSent(why) => write!(f, "the Server can't be reached: {why}"),
-            Self::Lost(why) => write!(f, "no usable answer from the Server: {why}"),
-            Self::Refused { status, message, .. } => write!(f, "the Server answered {status}: {message}"),
+            // The words may be the Server's, or a proxy's, and are shown on terminals.
+            Self::NotSent(why) => write!(f, "the Server can't be reached: {}", escape(why)),
+            Self::Lost(why) => write!(f, "no usable answer from the Server: {}", escape(why)),
+            Self::Refused { status, message, .. } => write!(f, "the Server answered {status}: {}", escape(message)),
             Self::WrongLength { announced, came } if came > announced => {
                 write!(f, "the download is longer than the announced {announced} bytes")
             }
@@ -100,6 +102,23 @@ impl ClientError {
             Self::Refused { status, .. } => matches!(status, 408 | 500..),
             _ => false,
         }
+    }
+
+    /// What a person can do about it, with the command that registers the agent anew (PROTOCOL 6 and 8).
+    pub fn remedy(&self, register: &str) -> Option<String> {
+        let Self::Refused { status, by_server, retry_after, .. } = self else { return None };
+        Some(match (status, by_server) {
+            (401, _) => format!("the key isn't good (any more): register again with `{register}`"),
+            (403, true) => format!("the key isn't this service's: register again with `{register}`"),
+            (429, _) => {
+                let wait = retry_after.map_or(60, |wait| wait.as_secs());
+                format!("the agents of this service make too many calls; it gets better within {wait} s")
+            }
+            (500, true) => format!(
+                "if the service was deleted and made anew, register again with `{register}`; else see the Server's log"
+            ),
+            _ => return None,
+        })
     }
 
     /// Whether the key is not, or no longer, good.

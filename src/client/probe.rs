@@ -13,6 +13,7 @@ use ureq::{Proxy, ProxyProtocol};
 use super::answer::{Unresolved, classify, succeeded};
 use super::{ClientError, SMALL, agent, path_segment};
 use crate::config::{Credentials, Server};
+use crate::deadline::in_time;
 use crate::retry::random_u64;
 
 /// The variables that may name a proxy, in the order in which they count.
@@ -200,8 +201,11 @@ fn takes_connections(server: &Server) -> bool {
         None => (uri.host().unwrap_or_default().to_owned(), uri.port_u16().unwrap_or(443)),
     };
     // The name was looked up a moment ago.
-    let addresses = (host.trim_matches(['[', ']']), port).to_socket_addrs();
-    addresses.is_ok_and(|mut all| all.any(|address| TcpStream::connect_timeout(&address, STEP).is_ok()))
+    let reached = move || {
+        let addresses = (host.trim_matches(['[', ']']), port).to_socket_addrs();
+        addresses.is_ok_and(|mut all| all.any(|address| TcpStream::connect_timeout(&address, STEP).is_ok()))
+    };
+    in_time(reached).unwrap_or(false)
 }
 
 /// Which way calls to the Server take, and by which variable.

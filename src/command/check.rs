@@ -8,6 +8,8 @@ mod machine;
 mod report;
 mod server;
 
+pub use machine::script as check_script;
+
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -79,8 +81,12 @@ fn load(file: &Path, report: &mut Report) -> Result<Config, u8> {
             Err(2)
         }
         Err(error) => {
-            report.fail(Check::Config, error.to_string(), "name the file with `--config`, or make one with `init`");
-            Err(1)
+            let remedy = match error {
+                ConfigError::Missing(_) => "name the file with `--config`, or make one with `init`",
+                _ => "see that it is a file, and that this user may read it",
+            };
+            report.fail(Check::Config, error.to_string(), remedy);
+            Err(2)
         }
     }
 }

@@ -1,95 +1,138 @@
 //! `run-detached`: the agent in the background.
 
 use std::ffi::OsString;
-use std::fs::{self, OpenOptions};
-use std::io;
-use std::path::Path;
-use std::process::{ExitCode, Stdio};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitCode, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::run::LOG_NAME;
-use super::{Done, Failure};
+use super::{Done, Failure, not_registered, say, say_aside};
 use crate::cli::LogFormat;
 use crate::config::Config;
-use crate::instance;
+use crate::instance::{self, Holder};
+use crate::logging::escape;
 use crate::platform;
-use crate::process::read_tail;
-use crate::state::StateFile;
-use crate::workspace::check_mounts;
+use crate::rights;
+use crate::state::{State, StateFile};
 
-/// How long the agent may take until it holds its lock.
-const START: Duration = Duration::from_secs(15);
+/// How long the agent may take until it holds its lock: a mount that gives no answer is given up after ten seconds.
+const START: Duration = Duration::from_secs(20);
 /// How long it may take from there until it knows whether the Server answers. One that accepts a connection and says
 /// nothing takes longer; then the agent is up, and goes on waiting.
 const FIRST_ANSWER: Duration = Duration::from_secs(20);
+/// How long a command may have the data_dir before that is said.
+const OTHERS: Duration = Duration::from_secs(5);
+/// How much of the log is shown where the agent doesn't start.
+const SHOWN: u64 = 4000;
 
 /// Starts `run` in the background and returns when it is up, or says why it isn't.
 pub fn run_detached(file: &Path, log_format: LogFormat) -> Done {
     let config = Config::load(file)?;
     let data_dir = &config.paths.data_dir;
     let unusable = |error: io::Error| Failure::new(format!("`{}` can't be used: {error}", data_dir.display()));
-    if let Some(pid) = instance::running(data_dir).map_err(unusable)? {
-        let pid = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
-        println!("The agent is running already{pid}.");
+    if let Some(holder) = wait_for_others(data_dir).map_err(unusable)? {
+        if !holder.is_agent() {
+            return Err(Failure::new(format!("{holder}; start the agent when that has ended")));
+        }
+        let pid = holder.pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
+        say(format_args!("The agent is running already{pid}."));
         return Ok(ExitCode::SUCCESS);
     }
+    // What else may be wrong, `run` says; this alone needs no log.
     if config.agent.credentials.is_none() {
-        return Err(Failure::new(format!(
-            "not registered; run `agent-core --config {} register --token rt_…` with a token from the Server",
-            config.file.display()
-        )));
+        return Err(not_registered(&config));
     }
-    check_mounts(&config).map_err(Failure::new)?;
-    if !data_dir.exists() {
+    if data_dir.exists() {
+        rights::check_owner(data_dir).map_err(Failure::new)?;
+    } else {
         fs::create_dir_all(data_dir).and_then(|()| platform::hide_dir(data_dir)).map_err(unusable)?;
     }
-    let log_path = data_dir.join(LOG_NAME);
-    let log = OpenOptions::new().create(true).append(true).open(&log_path).map_err(unusable)?;
-    platform::hide_file(&log).map_err(unusable)?;
-    let program = std::env::current_exe().map_err(|error| Failure::new(format!("can't find this program: {error}")))?;
-    let mut args = vec![OsString::from("--config"), config.file.clone().into(), "run".into(), "--detached".into()];
-    if log_format == LogFormat::Json {
-        args.extend(["--log-format".into(), "json".into()]);
-    }
-    let mut child = platform::detached(&program, &args)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().map_err(unusable)?)
-        .stderr(log)
-        .spawn()
-        .map_err(|error| Failure::new(format!("the agent can't be started in the background: {error}")))?;
+    let (mut child, log) = start(&config, log_format)?;
     let deadline = Instant::now() + START;
     loop {
-        if let Ok(Some(Some(pid))) = instance::running(data_dir) {
-            println!("The agent runs in the background (pid {pid}); its log is {}.", log_path.display());
-            return report_first_answer(data_dir, pid, &log_path);
+        let agent = instance::holder(data_dir).ok().flatten().filter(|holder| holder.is_agent());
+        if let Some(pid) = agent.and_then(|agent| agent.pid) {
+            say(format_args!("The agent runs in the background (pid {pid}); its log is {}.", log.path.display()));
+            return report_first_answer(data_dir, pid, &log);
         }
         let ended = child.try_wait().is_ok_and(|status| status.is_some_and(|status| !status.success()));
         if ended || Instant::now() >= deadline {
-            return Err(not_started(&log_path));
+            return Err(log.not_started(if ended { "didn't start" } else { "isn't up after 20 s" }));
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+/// Whoever has the data_dir: a command that has it for a moment is waited for.
+fn wait_for_others(data_dir: &Path) -> io::Result<Option<Holder>> {
+    let deadline = Instant::now() + OTHERS;
+    loop {
+        let holder = instance::holder(data_dir)?;
+        if holder.is_none_or(Holder::is_agent) || Instant::now() >= deadline {
+            return Ok(holder);
         }
         thread::sleep(Duration::from_millis(50));
     }
 }
 
+/// The log as this start finds it.
+struct Log {
+    path: PathBuf,
+    /// How long it was.
+    before: u64,
+    /// When that was.
+    since: Timestamp,
+}
+
+fn start(config: &Config, log_format: LogFormat) -> Result<(Child, Log), Failure> {
+    let path = config.paths.data_dir.join(LOG_NAME);
+    let opened = OpenOptions::new().create(true).append(true).open(&path).and_then(|file| {
+        platform::hide_file(&file)?;
+        Ok((file.try_clone()?, file.metadata()?.len(), file))
+    });
+    let (stdout, before, stderr) =
+        opened.map_err(|error| Failure::new(format!("`{}` can't be written: {error}", path.display())))?;
+    let program = std::env::current_exe().map_err(|error| Failure::new(format!("can't find this program: {error}")))?;
+    let mut args = vec![OsString::from("--config"), config.file.clone().into(), "run".into(), "--detached".into()];
+    if log_format == LogFormat::Json {
+        args.extend(["--log-format".into(), "json".into()]);
+    }
+    let since = Timestamp::now();
+    let mut command = platform::detached(&program, &args);
+    let child = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn().map_err(|error| {
+        let starter = command.get_program().to_string_lossy().into_owned();
+        Failure::new(format!("the agent can't be started in the background: `{starter}`: {error}"))
+    })?;
+    Ok((child, Log { path, before, since }))
+}
+
 /// Waits until the agent has tried its Server, and says what came of it. Trouble there doesn't end the agent: it goes on
 /// trying.
-fn report_first_answer(data_dir: &Path, pid: u32, log_path: &Path) -> Done {
+fn report_first_answer(data_dir: &Path, pid: u32, log: &Log) -> Done {
     let deadline = Instant::now() + FIRST_ANSWER;
+    // The pid alone may be an earlier agent's, whose words lie there still.
+    let has_tried = |state: &State| state.pid == pid && state.started_at >= log.since && state.server_tried;
     loop {
-        match StateFile::of(data_dir).load().filter(|state| state.pid == pid && state.server_tried) {
+        match StateFile::of(data_dir).load().filter(has_tried) {
             Some(state) => {
                 match state.server_trouble {
-                    None => println!("The Server knows that it is there."),
-                    Some(trouble) => eprintln!("The Server can't be used yet: {}; trying again.", trouble.message),
+                    None => say("The Server knows that it is there."),
+                    Some(trouble) => {
+                        let why = escape(&trouble.message);
+                        say_aside(format_args!("The Server can't be used yet: {why}; trying again."));
+                    }
                 }
                 return Ok(ExitCode::SUCCESS);
             }
-            None if !matches!(instance::running(data_dir), Ok(Some(running)) if running == Some(pid)) => {
-                return Err(not_started(log_path));
+            None if !matches!(instance::holder(data_dir), Ok(Some(holder)) if holder.pid == Some(pid)) => {
+                return Err(log.not_started("didn't start"));
             }
             None if Instant::now() >= deadline => {
-                eprintln!("The Server hasn't answered yet; the agent goes on waiting for it.");
+                say_aside("The Server hasn't answered yet; the agent goes on waiting for it.");
                 return Ok(ExitCode::SUCCESS);
             }
             None => thread::sleep(Duration::from_millis(50)),
@@ -97,10 +140,25 @@ fn report_first_answer(data_dir: &Path, pid: u32, log_path: &Path) -> Done {
     }
 }
 
-fn not_started(log_path: &Path) -> Failure {
-    let tail = match read_tail(log_path, 2000) {
-        Ok(tail) => tail,
-        Err(error) => format!("(it can't be read: {error})"),
-    };
-    Failure::new(format!("the agent didn't start; the end of {}:\n{tail}", log_path.display()))
+impl Log {
+    /// What this start has logged, where there is no agent.
+    fn not_started(&self, how: &str) -> Failure {
+        let tail = self.tail().unwrap_or_else(|error| format!("(it can't be read: {error})"));
+        Failure::new(format!("the agent {how}; the end of {}:\n{tail}", self.path.display()))
+    }
+
+    /// Whole lines of it.
+    fn tail(&self) -> io::Result<String> {
+        let mut file = File::open(&self.path)?;
+        let length = file.metadata()?.len();
+        // It may have been rotated meanwhile.
+        let begin = if length < self.before { 0 } else { self.before };
+        let cut = length.saturating_sub(SHOWN) > begin;
+        file.seek(SeekFrom::Start(begin.max(length.saturating_sub(SHOWN))))?;
+        let mut text = Vec::new();
+        file.take(SHOWN).read_to_end(&mut text)?;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let whole = if cut { text.split_once('\n').map_or("", |(_, rest)| rest) } else { &text };
+        Ok(whole.trim_end().to_owned())
+    }
 }

@@ -6,11 +6,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::tasks::find;
-use super::{Done, Failure};
+use super::{Done, Failure, say, say_aside};
 use crate::cli::DiscardArgs;
 use crate::client::Client;
 use crate::config::{Config, Secret};
-use crate::instance::{Instance, InstanceError};
+use crate::instance::{Instance, InstanceError, Role};
 use crate::ledger::Ledger;
 use crate::logging::escape;
 use crate::prompt;
@@ -33,13 +33,13 @@ pub fn discard(file: &Path, args: &DiscardArgs) -> Done {
     let discarded = give_up(&config, &args.id, &files)?;
     let shown = escape(&args.id);
     match discarded.untold {
-        None => println!("Discarded; the Server knows that task {shown} failed."),
-        Some(why) => println!("Discarded; the Server doesn't know: {}", escape(&why)),
+        None => say(format_args!("Discarded; the Server knows that task {shown} failed.")),
+        Some(why) => say(format_args!("Discarded; the Server doesn't know: {}", escape(&why))),
     }
-    println!(
+    say(format_args!(
         "Its files stay in {} until their time is over.",
         config.paths.data_dir.join("workspaces").join(files.key().as_str()).display()
-    );
+    ));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -75,7 +75,7 @@ fn give_up(config: &Config, id: &str, files: &TaskFiles) -> Result<Discarded, Fa
     let discards = Discards::of(&config.paths.data_dir);
     let (mut asked, deadline) = (false, Instant::now() + PATIENCE);
     loop {
-        match Instance::take(&config.paths.data_dir) {
+        match Instance::take(&config.paths.data_dir, Role::Discard) {
             Ok(_instance) => {
                 // Things may have changed since.
                 let (_, record) = find(config, id)?;
@@ -88,7 +88,7 @@ fn give_up(config: &Config, id: &str, files: &TaskFiles) -> Result<Discarded, Fa
                     Err(error) => Err(Failure::new(format!("discarded, but its note can't be removed: {error}"))),
                 };
             }
-            Err(InstanceError::Running(_)) => {}
+            Err(InstanceError::Held(_)) => {}
             Err(error) => return Err(Failure::new(error.to_string())),
         }
         let (_, record) = find(config, id)?;
@@ -101,7 +101,7 @@ fn give_up(config: &Config, id: &str, files: &TaskFiles) -> Result<Discarded, Fa
             let unasked = |error| Failure::new(format!("the running agent can't be asked to discard it: {error}"));
             discards.ask(files.key()).map_err(unasked)?;
             asked = true;
-            eprintln!("The running agent is asked to give it up.");
+            say_aside("The running agent is asked to give it up …");
         }
         if Instant::now() >= deadline {
             return Err(Failure::new(format!(

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, absolute};
 use std::process::ExitCode;
 
-use super::{Done, Failure};
+use super::{Done, Failure, say};
 use crate::cli::InitArgs;
 use crate::config::edit::{TEMPLATE, create};
 
@@ -14,8 +14,8 @@ pub fn init(file: &Path, args: &InitArgs) -> Done {
     let shown = shown.display();
     match create(file, TEMPLATE, args.force) {
         Ok(()) => {
-            println!("Made {shown}.");
-            println!("Next: set server.base_url in it, then run `agent-core register --token rt_…`.");
+            say(format_args!("Made {shown}."));
+            say("Next: set server.base_url in it, then run `agent-core register --token rt_…`.");
             Ok(ExitCode::SUCCESS)
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

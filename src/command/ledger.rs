@@ -8,11 +8,12 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::{Done, Failure};
+use super::{Done, Failure, say_aside};
 use crate::cli::LedgerArgs;
 use crate::config::Config;
 use crate::ledger::{Direction, Entry, Line, Reader, Report, Settled, Transfer, Words};
 use crate::logging::escape;
+use crate::units::Local;
 
 /// Why nothing more is printed.
 enum Ended {
@@ -29,7 +30,7 @@ pub fn ledger(file: &Path, args: &LedgerArgs) -> Done {
     let unreadable =
         |error: io::Error| Failure::new(format!("the ledger in `{}` can't be read: {error}", data_dir.display()));
     let Some(mut reader) = Reader::open(data_dir).map_err(unreadable)? else {
-        eprintln!("There is no ledger in `{}` yet: no file has come or gone.", data_dir.display());
+        say_aside(format_args!("There is no ledger in `{}` yet: no file has come or gone.", data_dir.display()));
         return Ok(ExitCode::SUCCESS);
     };
     let is_wanted =
@@ -52,13 +53,13 @@ pub fn ledger(file: &Path, args: &LedgerArgs) -> Done {
         }
     };
     match printed {
-        Ok(0) => eprintln!("Nothing in the ledger is about that."),
+        Ok(0) => say_aside("Nothing in the ledger is about that."),
         Ok(_) => {}
         Err(Ended::Unread) => return Ok(ExitCode::SUCCESS),
         Err(Ended::Failed(failure)) => return Err(failure),
     }
     if reader.damaged() > 0 {
-        eprintln!("{} damaged line(s) were passed over.", reader.damaged());
+        say_aside(format_args!("{} damaged line(s) were passed over.", reader.damaged()));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -111,7 +112,7 @@ impl Printer {
             writeln!(self.out, "Server {}, service {}:", escape(&line.server), escape(&line.service_id))?;
             writeln!(self.out, "{}", row(["TIME", "TASK", "", "OUTCOME", "BYTES", "WHAT"]))?;
         }
-        let time = line.time.to_zoned(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
+        let time = Local(line.time).to_string();
         let task = escape(&line.task);
         let told = match &line.entry {
             Entry::File(transfer) => {
@@ -159,7 +160,7 @@ fn describe_file(transfer: &Transfer) -> String {
         text += &format!(", attempt {attempt}");
     }
     if let Some(began) = transfer.began {
-        text += &format!(", begun {}", began.to_zoned(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S%:z"));
+        text += &format!(", begun {}", Local(began));
     }
     text + &because(transfer.reason.as_deref())
 }

@@ -5,20 +5,21 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{Done, Failure};
+use super::{Done, Failure, say};
 use crate::cli::RegisterArgs;
 use crate::client;
-use crate::config::{Config, edit};
+use crate::config::{Config, edit, is_api_key, is_service_id};
 use crate::instance;
+use crate::logging::escape;
 
 /// Registers the agent of a configuration file.
 pub fn register(file: &Path, args: &RegisterArgs) -> Done {
-    let config = Config::load(file)?;
+    let config = Config::load_to_register(file)?;
     let token = if args.token == "-" { read_token()? } else { args.token.clone() };
     let name = args.name.as_deref().unwrap_or(&config.agent.name);
     register_with(&config, &token, name)?;
-    if matches!(instance::running(&config.paths.data_dir), Ok(Some(_))) {
-        println!("An agent is running with the old registration; stop it and start it again.");
+    if matches!(instance::holder(&config.paths.data_dir), Ok(Some(holder)) if holder.is_agent()) {
+        say("An agent is running with the old registration; stop it and start it again.");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -45,6 +46,14 @@ pub fn register_with(config: &Config, token: &str, name: &str) -> Result<(), Fai
         };
         Failure::new(format!("not registered with {}: {error}; {fate}", config.server.base_url))
     })?;
+    if !is_service_id(&answer.service_id) || !is_api_key(&answer.api_key) {
+        return Err(Failure::new(format!(
+            "{} answered with credentials that can't be any (service_id `{}`), so nothing was stored; the token is used \
+             up: see what is wrong with the Server, and get a new one there",
+            config.server.base_url,
+            escape(&answer.service_id)
+        )));
+    }
     let settings = [
         ("agent", "service_id", answer.service_id.as_str().into()),
         ("agent", "api_key", answer.api_key.as_str().into()),
@@ -52,15 +61,15 @@ pub fn register_with(config: &Config, token: &str, name: &str) -> Result<(), Fai
     ];
     if let Err(error) = edit::set(&config.file, &settings) {
         // The only place where a key is shown: it would be lost otherwise.
-        println!("service_id = {:?}\napi_key = {:?}", answer.service_id, answer.api_key);
+        say(format_args!("service_id = {:?}\napi_key = {:?}", answer.service_id, answer.api_key));
         return Err(Failure::new(format!(
             "registered, but `{file}` can't be written: {error}; put the two lines above into its [agent] section, \
              they are not shown again"
         )));
     }
-    println!("Registered {name} as service {}; the key is in {file}.", answer.service_id);
+    say(format_args!("Registered {name} as service {}; the key is in {file}.", answer.service_id));
     if let Some(service_name) = answer.name {
-        println!("The Server calls the service {service_name}.");
+        say(format_args!("The Server calls the service {}.", escape(&service_name)));
     }
     Ok(())
 }

@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Sender, bounded, unbounded};
 
+use super::check::check_script;
 use super::register::register_with;
-use super::{Done, Failure};
+use super::{Done, Failure, not_registered, say_aside};
 use crate::cli::RunArgs;
 use crate::client::Client;
 use crate::client::probe::way_to;
 use crate::config::{Config, ConfigError, Credentials, clean_base_url, edit};
 use crate::docker::Docker;
-use crate::instance::Instance;
+use crate::instance::{Instance, Role};
 use crate::ledger::Ledger;
 use crate::logging;
 use crate::platform;
@@ -38,7 +39,8 @@ pub fn run(file: &Path, args: &RunArgs) -> Done {
         log::warn!("{warning}");
     }
     rights::close(&config.file, "the configuration file with the key").map_err(Failure::new)?;
-    let instance = Instance::take(&config.paths.data_dir).map_err(|error| Failure::new(error.to_string()))?;
+    let instance =
+        Instance::take(&config.paths.data_dir, Role::Agent).map_err(|error| Failure::new(error.to_string()))?;
     let in_data_dir =
         |error: std::io::Error| Failure::new(format!("`{}` can't be used: {error}", config.paths.data_dir.display()));
     if args.detached {
@@ -52,7 +54,7 @@ pub fn run(file: &Path, args: &RunArgs) -> Done {
             return Err(Failure::new(why));
         }
     }
-    if let Err(why) = config.check_script() {
+    if let Err(why) = check_script(&config) {
         log::error!("{why}; every task will fail");
     }
     if let Some(why) = way_to(&config.server).trouble() {
@@ -92,9 +94,9 @@ pub fn serve(config: &Config, credentials: Credentials, instance: &Instance, mod
         news: news_sender,
         cause: Cause::Service,
     };
-    let scheduler = Scheduler::start(Parts { shop, news, desk, store, signals, mode }).map_err(in_data_dir)?;
-    scheduler.run();
-    Ok(())
+    let lock = instance.watch().clone();
+    let scheduler = Scheduler::start(Parts { shop, news, desk, store, signals, mode, lock }).map_err(in_data_dir)?;
+    scheduler.run().map_err(Failure::new)
 }
 
 /// A first signal asks the agent to leave, with a guard that it does in time; a second one ends it at once.
@@ -129,17 +131,17 @@ fn complete_config(file: &Path, args: &RunArgs) -> Result<(Config, Credentials),
         config = Config::load(file)?;
     }
     let Some(credentials) = config.agent.credentials.clone() else {
-        return Err(Failure::new(format!(
-            "not registered; run `agent-core --config {} register --token rt_…` with a token from the Server",
-            config.file.display()
-        )));
+        return Err(not_registered(&config));
     };
     Ok((config, credentials))
 }
 
 fn ask_for_config(file: &Path) -> Result<(), Failure> {
     let unanswered = |error: std::io::Error| Failure::new(format!("no configuration was made: {error}"));
-    eprintln!("There is no configuration file `{}` yet. Enter takes the value in brackets.", file.display());
+    say_aside(format_args!(
+        "There is no configuration file `{}` yet. Enter takes the value in brackets.",
+        file.display()
+    ));
     let base_url = prompt::ask("Server address", Some("http://127.0.0.1:8080"), |answer| {
         let with_scheme = if answer.contains("://") { answer.to_owned() } else { format!("https://{answer}") };
         clean_base_url(&with_scheme).map_err(|wrong| format!("It {wrong}."))
@@ -154,20 +156,19 @@ fn ask_for_config(file: &Path) -> Result<(), Failure> {
         _ => Err("It must be a number from 1 to 1000.".to_owned()),
     })
     .map_err(unanswered)?;
-    let written = edit::create(file, edit::TEMPLATE, false).map_err(edit::EditError::from).and_then(|()| {
-        let settings = [
-            ("server", "base_url", base_url.into()),
-            ("paths", "data_dir", data_dir.into()),
-            ("executor", "image", image.into()),
-            ("executor", "capacity", capacity.into()),
-        ];
-        edit::set(file, &settings)
-    });
+    let settings = [
+        ("server", "base_url", base_url.into()),
+        ("paths", "data_dir", data_dir.into()),
+        ("executor", "image", image.into()),
+        ("executor", "capacity", capacity.into()),
+    ];
+    // Whole or not at all: with half of the answers in it, it would be there, and nobody asked again.
+    let written = edit::apply(edit::TEMPLATE, &settings).and_then(|text| Ok(edit::create(file, &text, false)?));
     written.map_err(|error| Failure::new(format!("`{}` can't be written: {error}", file.display())))
 }
 
 fn ask_for_registration(config: &Config) -> Result<(), Failure> {
-    eprintln!("This agent isn't registered with {} yet.", config.server.base_url);
+    say_aside(format_args!("This agent isn't registered with {} yet.", config.server.base_url));
     let check =
         |answer: &str| if answer.is_empty() { Err("A token is needed.".to_owned()) } else { Ok(answer.to_owned()) };
     let unanswered = |error: std::io::Error| Failure::new(format!("not registered: {error}"));

@@ -1,13 +1,12 @@
 //! `completions` and `man`: what shells and `man` know of the command line, made from its definition.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::CommandFactory;
 use clap_complete::aot;
 use clap_mangen::Man;
 
-use super::{Done, Failure};
+use super::{Done, Failure, answer};
 use crate::cli::{Cli, CompletionsArgs, ManArgs, Shell};
 
 /// Prints completions.
@@ -20,7 +19,8 @@ pub fn completions(args: &CompletionsArgs) -> Done {
     };
     let mut script = Vec::new();
     aot::generate(shell, &mut Cli::command(), "agent-core", &mut script);
-    print(&script)
+    answer(script)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints a manual page.
@@ -38,15 +38,6 @@ pub fn man(args: &ManArgs) -> Done {
     let version = concat!("agent-core ", env!("CARGO_PKG_VERSION"));
     let man = Man::new(command).source(version).manual("agent-core manual");
     man.render(&mut page).map_err(|error| Failure::new(format!("the page can't be made: {error}")))?;
-    print(&page)
-}
-
-fn print(text: &[u8]) -> Done {
-    let mut out = io::stdout().lock();
-    match out.write_all(text).and_then(|()| out.flush()) {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        // `| head` has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-        Err(error) => Err(Failure::new(format!("can't be printed: {error}"))),
-    }
+    answer(page)?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,8 @@
 //! `status`: the configuration as it is understood, whether the agent runs, and what it is doing.
 
+use std::fmt::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,15 +10,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Done, Failure};
+use super::{Done, Failure, answer, say_aside};
 use crate::cli::StatusArgs;
 use crate::config::Config;
-use crate::instance;
+use crate::instance::{self, Holder};
 use crate::logging::escape;
 use crate::record::Phase;
 use crate::state::{EngineState, LastError, ServerTrouble, State, StateFile};
-use crate::tasks::{TaskView, Tasks};
-use crate::units::Span;
+use crate::tasks::{Left, TaskView, Tasks};
+use crate::units::{Local, Span};
 
 /// What the exit status says where no agent runs.
 const NOT_RUNNING: u8 = 3;
@@ -36,8 +39,10 @@ struct Report<'c> {
     running: bool,
     pid: Option<u32>,
     started_at: Option<Timestamp>,
+    config_changed: Option<bool>,
     slots_taken: usize,
     undelivered: usize,
+    of_other_registrations: usize,
     server: &'static str,
     server_message: Option<String>,
     last_heartbeat_at: Option<Timestamp>,
@@ -47,6 +52,9 @@ struct Report<'c> {
     not_accepting: Option<String>,
     tasks: Vec<TaskView>,
     damaged_records: Vec<PathBuf>,
+    /// A command that has the data_dir for a while, for people.
+    #[serde(skip)]
+    other: Option<Holder>,
 }
 
 /// Prints the lines of README's "Check status", and below them what the agent is doing.
@@ -55,46 +63,55 @@ pub fn status(file: &Path, args: &StatusArgs) -> Done {
     let report = look(&config)?;
     if args.json {
         let text = serde_json::to_string_pretty(&report).map_err(|error| Failure::new(error.to_string()))?;
-        println!("{text}");
+        answer(text + "\n")?;
     } else {
-        show(&report);
+        answer(report.to_string())?;
     }
     for warning in &config.warnings {
-        eprintln!("{warning}");
+        say_aside(warning);
     }
     Ok(if report.running { ExitCode::SUCCESS } else { ExitCode::from(NOT_RUNNING) })
 }
 
 fn look(config: &Config) -> Result<Report<'_>, Failure> {
     let data_dir = &config.paths.data_dir;
-    let unusable = |error: std::io::Error| Failure::new(format!("`{}` can't be used: {error}", data_dir.display()));
-    let running = instance::running(data_dir).map_err(unusable)?;
-    let tasks = Tasks::load(data_dir, |phase| phase < Phase::Settled).map_err(unusable)?;
-    let pid = running.flatten();
+    let unusable = |error: io::Error| Failure::new(format!("`{}` can't be used: {error}", data_dir.display()));
+    let (agent, other) = match instance::holder(data_dir).map_err(unusable)? {
+        Some(holder) if holder.is_agent() => (Some(holder), None),
+        other => (None, other),
+    };
+    let pid = agent.and_then(|agent| agent.pid);
+    let mut tasks = Tasks::load(data_dir, |phase| phase < Phase::Settled).map_err(unusable)?;
+    let service_id = config.agent.credentials.as_ref().map(|credentials| credentials.service_id.as_str());
+    let left = Left::among(&tasks, service_id);
     // An earlier agent's words don't count for this one, but for when the Server heard of us last.
     let file = StateFile::of(data_dir).load();
     let last_heartbeat_at = file.as_ref().and_then(|state| state.last_heartbeat_at);
     let last_error = file.as_ref().and_then(|state| state.last_error.clone());
     let state = file.filter(|state| pid == Some(state.pid));
+    if let Some(state) = &state {
+        tasks.add_reasons(state);
+    }
     let (server, server_message) = server_words(state.as_ref());
     let not_accepting = state.as_ref().and_then(|state| state.not_accepting.clone());
-    let credentials = config.agent.credentials.as_ref();
     Ok(Report {
         config_file: &config.file,
         data_dir,
         server_url: &config.server.base_url,
         poll_interval_secs: config.server.poll_interval.as_secs(),
-        registered: credentials.is_some(),
-        service_id: credentials.map(|credentials| credentials.service_id.as_str()),
+        registered: service_id.is_some(),
+        service_id,
         agent_name: &config.agent.name,
         image: &config.executor.image,
         capacity: config.executor.capacity,
         timeout_minutes: config.executor.timeout_minutes,
-        running: running.is_some(),
+        running: agent.is_some(),
         pid,
         started_at: state.as_ref().map(|state| state.started_at),
-        slots_taken: tasks.all.iter().filter(|task| task.order < Phase::Exited).count(),
-        undelivered: tasks.all.iter().filter(|task| task.is_undelivered()).count(),
+        config_changed: state.as_ref().and_then(|state| has_changed_since(&config.file, state.started_at)),
+        slots_taken: left.unfinished(),
+        undelivered: left.undelivered,
+        of_other_registrations: left.foreign,
         server,
         server_message,
         last_heartbeat_at,
@@ -104,7 +121,14 @@ fn look(config: &Config) -> Result<Report<'_>, Failure> {
         not_accepting,
         tasks: tasks.all,
         damaged_records: tasks.damaged.into_iter().map(|(dir, _)| dir).collect(),
+        other,
     })
+}
+
+/// Whether the configuration file isn't the one any more that the agent has read, as far as can be told.
+fn has_changed_since(file: &Path, started_at: Timestamp) -> Option<bool> {
+    let changed = Timestamp::try_from(fs::metadata(file).ok()?.modified().ok()?).ok()?;
+    Some(changed > started_at)
 }
 
 fn server_words(state: Option<&State>) -> (&'static str, Option<String>) {
@@ -119,67 +143,88 @@ fn server_words(state: Option<&State>) -> (&'static str, Option<String>) {
     }
 }
 
-fn show(report: &Report<'_>) {
-    println!("OpenAaaS Agent Status");
-    println!("====================");
-    println!("Config file: {}", report.config_file.display());
-    println!("Data directory: {}", report.data_dir.display());
-    println!("Server URL: {}", report.server_url);
-    println!("Poll interval: {} seconds", report.poll_interval_secs);
-    println!("Registration status: {}", if report.registered { "Registered" } else { "Not registered" });
-    println!("Service ID: {}", report.service_id.unwrap_or("-"));
-    println!("Agent name: {}", report.agent_name);
-    println!("Executor configuration:");
-    println!("Image: {}", report.image);
-    println!("Capacity: {}", report.capacity);
-    println!("Timeout: {} minutes", report.timeout_minutes);
-    match (report.running, report.pid, report.started_at) {
-        (false, _, _) => println!("Running: no"),
-        (true, Some(pid), Some(since)) => println!("Running: yes, pid {pid}, since {since:.0}"),
-        (true, Some(pid), None) => println!("Running: yes, pid {pid}"),
-        (true, None, _) => println!("Running: yes"),
-    }
-    if report.running {
-        show_agent(report);
-    }
-    if !report.tasks.is_empty() {
-        println!("Load: {} of {} slots, {} undelivered", report.slots_taken, report.capacity, report.undelivered);
-    }
-    let now = Timestamp::now();
-    for task in &report.tasks {
-        println!("Task {}", task_line(task, now));
-    }
-    for dir in &report.damaged_records {
-        println!("Damaged record: {}", escape(&dir.to_string_lossy()));
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "OpenAaaS Agent Status")?;
+        writeln!(f, "====================")?;
+        writeln!(f, "Config file: {}", self.config_file.display())?;
+        writeln!(f, "Data directory: {}", self.data_dir.display())?;
+        writeln!(f, "Server URL: {}", self.server_url)?;
+        writeln!(f, "Poll interval: {} seconds", self.poll_interval_secs)?;
+        writeln!(f, "Registration status: {}", if self.registered { "Registered" } else { "Not registered" })?;
+        writeln!(f, "Service ID: {}", self.service_id.unwrap_or("-"))?;
+        writeln!(f, "Agent name: {}", self.agent_name)?;
+        writeln!(f, "Executor configuration:")?;
+        writeln!(f, "Image: {}", self.image)?;
+        writeln!(f, "Capacity: {}", self.capacity)?;
+        writeln!(f, "Timeout: {} minutes", self.timeout_minutes)?;
+        match (self.running, self.pid, self.started_at) {
+            (false, _, _) => writeln!(f, "Running: no")?,
+            (true, Some(pid), Some(since)) => writeln!(f, "Running: yes, pid {pid}, since {}", Local(since))?,
+            (true, Some(pid), None) => writeln!(f, "Running: yes, pid {pid}")?,
+            (true, None, _) => writeln!(f, "Running: yes")?,
+        }
+        if let Some(other) = self.other {
+            writeln!(f, "Meanwhile: {other}")?;
+        }
+        if self.config_changed == Some(true) {
+            writeln!(f, "Note: the configuration file has changed since the agent's start; a restart applies it")?;
+        }
+        self.fmt_agent(f)?;
+        self.fmt_tasks(f)
     }
 }
 
-/// What the running agent says of itself.
-fn show_agent(report: &Report<'_>) {
-    match (&report.server_message, report.server) {
-        (Some(message), word) => println!("Server: {word}: {}", escape(message)),
-        (None, "reached") => println!("Server: reached"),
-        (None, _) => println!("Server: not reached yet"),
-    }
-    match report.last_heartbeat_at {
-        Some(at) => println!("Last heartbeat: {at:.0}"),
-        None => println!("Last heartbeat: none yet"),
-    }
-    if let Some(error) = &report.last_error {
-        println!("Last error: {:.0}: {}", error.at, escape(&error.message));
-    }
-    println!(
-        "Docker engine: {}",
-        match report.engine {
+impl Report<'_> {
+    /// What the running agent says of itself, and what is known of the last one.
+    fn fmt_agent(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.running {
+            match (&self.server_message, self.server) {
+                (Some(message), word) => writeln!(f, "Server: {word}: {}", escape(message))?,
+                (None, "reached") => writeln!(f, "Server: reached")?,
+                (None, _) => writeln!(f, "Server: not reached yet")?,
+            }
+        }
+        match self.last_heartbeat_at {
+            Some(at) => writeln!(f, "Last heartbeat: {}", Local(at))?,
+            None if self.running => writeln!(f, "Last heartbeat: none yet")?,
+            None => {}
+        }
+        if let Some(error) = &self.last_error {
+            writeln!(f, "Last error: {}: {}", Local(error.at), escape(&error.message))?;
+        }
+        if !self.running {
+            return Ok(());
+        }
+        let engine = match self.engine {
             EngineState::Unknown => "not asked yet",
             EngineState::Ready => "answers",
             EngineState::Away => "doesn't answer",
+        };
+        writeln!(f, "Docker engine: {engine}")?;
+        match (&self.not_accepting, self.accepting) {
+            (Some(why), _) => writeln!(f, "Accepting tasks: no: {}", escape(why)),
+            (None, Some(_)) => writeln!(f, "Accepting tasks: yes"),
+            (None, None) => writeln!(f, "Accepting tasks: unknown"),
         }
-    );
-    match (&report.not_accepting, report.accepting) {
-        (Some(why), _) => println!("Accepting tasks: no: {}", escape(why)),
-        (None, Some(_)) => println!("Accepting tasks: yes"),
-        (None, None) => println!("Accepting tasks: unknown"),
+    }
+
+    fn fmt_tasks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.running || !self.tasks.is_empty() {
+            write!(f, "Load: {} of {} slots, {} undelivered", self.slots_taken, self.capacity, self.undelivered)?;
+            match self.of_other_registrations {
+                0 => writeln!(f)?,
+                count => writeln!(f, ", {count} of another registration (kept and not worked on)")?,
+            }
+        }
+        let now = Timestamp::now();
+        for task in &self.tasks {
+            writeln!(f, "Task {}", task_line(task, now))?;
+        }
+        for dir in &self.damaged_records {
+            writeln!(f, "Damaged record: {}", escape(&dir.to_string_lossy()))?;
+        }
+        Ok(())
     }
 }
 
@@ -195,6 +240,9 @@ fn task_line(task: &TaskView, now: Timestamp) -> String {
     }
     if let (true, Some(outcome)) = (task.is_undelivered(), task.outcome) {
         line += &format!(", {outcome}");
+    }
+    if let Some(why) = &task.held_up_by {
+        let _ = write!(line, "; held up: {}", escape(why));
     }
     line
 }

@@ -1,5 +1,6 @@
 //! `stop`: ends the agent that runs on a data_dir, at once, after all its work, or together with its containers.
 
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
@@ -7,163 +8,197 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::run::serve;
-use super::{Done, Failure};
+use super::{Done, Failure, say, say_aside};
 use crate::cli::StopArgs;
 use crate::config::Config;
 use crate::docker::{Docker, DockerError};
-use crate::instance::{self, Instance};
+use crate::instance::{self, Holder, Instance, Role};
+use crate::logging::Reminder;
 use crate::platform;
-use crate::record::{Phase, Record, StopReason, Store, TaskFiles};
+use crate::record::{Phase, Record, StopReason, Store, TaskFiles, TaskKey};
 use crate::scheduler::Mode;
+use crate::tasks::Left;
 use crate::worker::CONTAINER_PREFIX;
 
 /// How long the agent may take to leave by itself (README, Stop Service).
 const GRACE: Duration = Duration::from_secs(5);
 /// How long `--abort` tries to end containers and to tell the Server.
 const ABORT: Duration = Duration::from_secs(60);
+/// How often it is looked whether the agent is there, and what it has left: that means to read every record.
+const LOOK: Duration = Duration::from_millis(200);
+const LOOK_AT_RECORDS: Duration = Duration::from_secs(2);
 
 /// Stops the agent. Nothing to stop is no error.
 pub fn stop(file: &Path, args: &StopArgs) -> Done {
     let config = Config::load(file)?;
     let data_dir = &config.paths.data_dir;
-    let unusable = |error: io::Error| Failure::new(format!("`{}` can't be used: {error}", data_dir.display()));
-    match instance::running(data_dir).map_err(unusable)? {
+    match instance::holder(data_dir).map_err(|error| unusable(data_dir, &error))? {
         None => {
-            instance::remove_stale_pid_file(data_dir).map_err(unusable)?;
-            println!("The agent is not running.");
+            remove_pid_file(data_dir)?;
+            say("The agent is not running.");
             if !data_dir.exists() {
                 return Ok(ExitCode::SUCCESS);
             }
         }
-        Some(Some(pid)) if args.drain => return drain(data_dir, pid),
-        Some(Some(pid)) => {
-            println!("{} (pid {pid}).", end_process(data_dir, pid)?);
-            instance::remove_stale_pid_file(data_dir).map_err(unusable)?;
+        Some(holder) if !holder.is_agent() => say(format_args!("The agent is not running; {holder}.")),
+        Some(Holder { pid: Some(pid), .. }) if args.drain => return drain(&config, pid),
+        Some(Holder { pid: Some(pid), .. }) => {
+            say(format_args!("{} (pid {pid}).", end_process(data_dir, pid)?));
+            remove_pid_file(data_dir)?;
         }
-        Some(None) => return Err(Failure::new("an agent is running, but its pid can't be read from agent.lock")),
+        Some(Holder { pid: None, .. }) => {
+            return Err(Failure::new("an agent is running, but its pid can't be read from agent.lock"));
+        }
     }
     if args.abort {
         return abort(&config);
     }
-    let left = Left::look(data_dir)?;
-    if left.unfinished > 0 {
-        println!("{} task(s) stay in their containers; the next start goes on with them.", left.unfinished);
-    }
-    if left.undelivered > 0 {
-        println!("{} result(s) wait for their delivery; the next start goes on with it.", left.undelivered);
-    }
+    tell(look(&config)?);
     Ok(ExitCode::SUCCESS)
 }
+
+fn unusable(data_dir: &Path, error: &io::Error) -> Failure {
+    Failure::new(format!("`{}` can't be used: {error}", data_dir.display()))
+}
+
+fn remove_pid_file(data_dir: &Path) -> Result<(), Failure> {
+    instance::remove_stale_pid_file(data_dir).map_err(|error| unusable(data_dir, &error))
+}
+
+/// What became of an agent that was asked to end.
+enum Gone {
+    /// It is still there.
+    No,
+    /// It has ended.
+    Yes,
+    /// It has ended, and somebody else has its place.
+    Replaced(Holder),
+}
+
+const STOPPED: &str = "Stopped";
+const KILLED: &str = "Killed after 5 seconds";
 
 /// Sends SIGTERM, and SIGKILL when the grace is over. Returns which of them it was that helped.
 fn end_process(data_dir: &Path, pid: u32) -> Result<&'static str, Failure> {
     let undone = |error: io::Error| Failure::new(format!("the agent (pid {pid}) can't be stopped: {error}"));
-    platform::terminate(pid).map_err(undone)?;
-    if is_gone_within(data_dir, GRACE) {
-        return Ok("Stopped");
-    }
-    platform::kill_process(pid).map_err(undone)?;
-    if is_gone_within(data_dir, GRACE) {
-        return Ok("Killed after 5 seconds");
+    for words in [STOPPED, KILLED] {
+        // A moment ago the lock was still its own, so that the pid is.
+        let sent = if words == STOPPED { platform::terminate(pid) } else { platform::kill_process(pid) };
+        sent.map_err(undone)?;
+        match wait_gone(data_dir, pid, GRACE) {
+            Gone::No => {}
+            Gone::Yes => return Ok(words),
+            Gone::Replaced(holder) => {
+                return Err(Failure::new(format!(
+                    "the agent (pid {pid}) has ended, but {holder}, perhaps started by cron: take it out there first"
+                )));
+            }
+        }
     }
     Err(Failure::new(format!("the agent (pid {pid}) doesn't end although it was killed")))
 }
 
-fn is_gone_within(data_dir: &Path, time: Duration) -> bool {
+fn wait_gone(data_dir: &Path, pid: u32, time: Duration) -> Gone {
     let deadline = Instant::now() + time;
     loop {
-        // An unreadable lock counts as held: the deadline decides then.
-        if matches!(instance::running(data_dir), Ok(None)) {
-            return true;
+        match instance::holder(data_dir) {
+            Ok(None) => return Gone::Yes,
+            Ok(Some(holder)) if holder.pid.is_some_and(|other| other != pid) => return Gone::Replaced(holder),
+            // An unreadable lock counts as held: the deadline decides then.
+            _ => {}
         }
         if Instant::now() >= deadline {
-            return false;
+            return Gone::No;
         }
         thread::sleep(Duration::from_millis(50));
     }
 }
 
-/// What an agent has on its hands.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Left {
-    /// Tasks whose container hasn't ended.
-    unfinished: usize,
-    /// Results that the Server doesn't have.
-    undelivered: usize,
+fn look(config: &Config) -> Result<Left, Failure> {
+    let data_dir = &config.paths.data_dir;
+    let service_id = config.agent.credentials.as_ref().map(|credentials| credentials.service_id.as_str());
+    Left::of(data_dir, service_id).map_err(|error| unusable(data_dir, &error))
 }
 
-impl Left {
-    fn look(data_dir: &Path) -> Result<Self, Failure> {
-        let phases = Store::open(data_dir).and_then(|store| store.load_all(|_, task| Some(task.phase)));
-        let phases =
-            phases.map_err(|error| Failure::new(format!("`{}` can't be used: {error}", data_dir.display())))?;
-        let count = |is_meant: fn(&Phase) -> bool| phases.taken.iter().filter(|phase| is_meant(phase)).count();
-        Ok(Self {
-            unfinished: count(|phase| *phase < Phase::Exited),
-            undelivered: count(|phase| (Phase::Exited..Phase::Settled).contains(phase)),
-        })
-    }
-
-    fn is_nothing(self) -> bool {
-        self.unfinished + self.undelivered == 0
+/// Says what stays when no agent runs.
+fn tell(left: Left) {
+    let lines = [
+        (left.in_containers, "task(s) stay in their containers; the next start goes on with them."),
+        (left.waiting, "task(s) have not begun; the next start begins them."),
+        (left.undelivered, "result(s) wait for their delivery; the next start goes on with it."),
+        (left.foreign, "task(s) of another registration are kept and not worked on; `agent-core tasks` shows them."),
+        (left.damaged, "record(s) can't be read; `agent-core tasks` names them."),
+    ];
+    for (count, words) in lines.into_iter().filter(|(count, _)| *count > 0) {
+        say(format_args!("{count} {words}"));
     }
 }
 
-impl std::fmt::Display for Left {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} task(s) in progress, {} result(s) to deliver", self.unfinished, self.undelivered)
+/// What is still to be done, in a line.
+struct ToDo(Left);
+
+impl fmt::Display for ToDo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} task(s) in progress, {} result(s) to deliver", self.0.unfinished(), self.0.undelivered)
     }
 }
 
 /// Asks the agent to work off what it has, and waits until it has ended.
-fn drain(data_dir: &Path, pid: u32) -> Done {
+fn drain(config: &Config, pid: u32) -> Done {
+    let data_dir = &config.paths.data_dir;
     instance::ask_for_drain(data_dir, pid)
-        .map_err(|error| Failure::new(format!("the agent can't be asked, in `{}`: {error}", data_dir.display())))?;
-    println!(
+        .map_err(|error| Failure::new(format!("the agent can't be asked to drain: {error}")))?;
+    say(format_args!(
         "The agent (pid {pid}) accepts nothing new and ends when all is delivered. Ctrl+C ends this waiting only; \
          `stop` ends the agent at once."
-    );
-    let mut said = None;
+    ));
+    let (mut said, mut reminder, mut look_due) = (None, Reminder::begin(), Instant::now());
     loop {
-        let running = instance::running(data_dir)
-            .map_err(|error| Failure::new(format!("`{}` can't be used: {error}", data_dir.display())))?;
-        let left = Left::look(data_dir)?;
-        match running {
-            None if left.is_nothing() => {
-                println!("Drained and stopped (pid {pid}).");
-                return Ok(ExitCode::SUCCESS);
-            }
+        match instance::holder(data_dir).map_err(|error| unusable(data_dir, &error))? {
             None => {
+                let left = look(config)?;
+                if left.is_done() {
+                    say(format_args!("Drained and stopped (pid {pid})."));
+                    tell(left);
+                    return Ok(ExitCode::SUCCESS);
+                }
+                let left = ToDo(left);
                 let message = format!("the agent (pid {pid}) ended before all was delivered: {left}; start it again");
                 return Err(Failure::new(message));
             }
-            Some(Some(other)) if other != pid => {
+            Some(holder) if holder.pid.is_some_and(|other| other != pid) => {
                 let message = format!(
-                    "the agent (pid {pid}) has ended and another one (pid {other}) was started, perhaps by cron; \
-                     ask that one with `stop --drain`"
+                    "the agent (pid {pid}) has ended, but {holder}, perhaps started by cron; ask that one with \
+                     `stop --drain`"
                 );
                 return Err(Failure::new(message));
             }
             Some(_) => {}
         }
-        if said != Some(left) {
-            println!("{left}");
-            said = Some(left);
+        if Instant::now() >= look_due {
+            look_due = Instant::now() + LOOK_AT_RECORDS;
+            let left = look(config)?;
+            let so_far = reminder.due();
+            if said != Some(left) || so_far.is_some() {
+                say(format_args!("{}{}", ToDo(left), so_far.unwrap_or_default()));
+                said = Some(left);
+            }
         }
-        thread::sleep(Duration::from_millis(200));
+        thread::sleep(LOOK);
     }
 }
 
 /// Ends the containers of a data_dir on which no agent runs, and tells the Server for as long as `ABORT` lasts.
 fn abort(config: &Config) -> Done {
+    let deadline = Instant::now() + ABORT;
     let data_dir = &config.paths.data_dir;
-    let unusable = |error: io::Error| Failure::new(format!("`{}` can't be used: {error}", data_dir.display()));
-    let instance = Instance::take(data_dir).map_err(|error| Failure::new(error.to_string()))?;
-    let store = Store::open(data_dir).map_err(unusable)?;
+    let instance = Instance::take(data_dir, Role::Abort).map_err(|error| Failure::new(error.to_string()))?;
+    let store = Store::open(data_dir).map_err(|error| unusable(data_dir, &error))?;
     let unfinished = |files: TaskFiles, record: Record| (record.phase < Phase::Exited).then_some((files, record));
-    let tasks = store.load_all(unfinished).map_err(unusable)?.taken;
+    let tasks = store.load_all(unfinished).map_err(|error| unusable(data_dir, &error))?.taken;
     if tasks.is_empty() {
-        println!("No task is left to stop.");
+        say("No task is left to stop.");
+        tell(look(config)?);
         return Ok(ExitCode::SUCCESS);
     }
     let count = tasks.len();
@@ -184,20 +219,35 @@ fn abort(config: &Config) -> Done {
     // The agent doesn't work on the tasks of another registration, but their containers may run.
     let docker = Docker::new(&config.executor.docker);
     for key in foreign {
-        match docker.stop(&format!("{CONTAINER_PREFIX}{key}")) {
-            // Refused: there is none.
-            Ok(()) | Err(DockerError::Refused(_)) => {}
-            Err(error) => eprintln!("task {key} of another registration: its container can't be stopped: {error}"),
+        if Instant::now() >= deadline {
+            say_aside(format_args!("task {key} of another registration: no time was left to stop its container"));
+        } else if let Err(error) = stop_container(&docker, &key, instance.id()) {
+            say_aside(format_args!("task {key} of another registration: its container can't be stopped: {error}"));
         }
     }
     if let Some(credentials) = config.agent.credentials.clone() {
-        serve(config, credentials, &instance, Mode::Drain(Some(Instant::now() + ABORT)))?;
+        serve(config, credentials, &instance, Mode::Drain(Some(deadline)))?;
     }
     drop(instance);
-    let left = Left::look(data_dir)?;
-    println!("{count} task(s) aborted.");
-    if left.is_nothing() {
+    let left = look(config)?;
+    say(format_args!("{count} task(s) aborted."));
+    if left.is_done() {
+        tell(left);
         return Ok(ExitCode::SUCCESS);
     }
+    let left = ToDo(left);
     Err(Failure::new(format!("not all could be ended and reported: {left}; the next start goes on with it")))
+}
+
+/// Stops a task's container, if it is this instance's.
+fn stop_container(docker: &Docker, key: &TaskKey, instance_id: &str) -> Result<(), DockerError> {
+    let container = docker.inspect(&format!("{CONTAINER_PREFIX}{key}"))?;
+    match container.filter(|container| container.instance.as_deref() == Some(instance_id)) {
+        // Refused: it has ended.
+        Some(container) => match docker.stop(&container.id) {
+            Err(DockerError::Refused(_)) | Ok(()) => Ok(()),
+            failed => failed,
+        },
+        None => Ok(()),
+    }
 }

@@ -9,15 +9,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Done, Failure};
+use super::{Done, Failure, printed, say_aside};
 use crate::cli::{LogsArgs, TasksArgs};
 use crate::config::Config;
 use crate::docker::Docker;
 use crate::instance;
 use crate::logging::escape;
 use crate::record::{Phase, Record, Store, TaskFiles, TaskKey};
+use crate::state::StateFile;
 use crate::tasks::{TaskView, Tasks};
-use crate::units::Span;
+use crate::units::{Local, Span};
 use crate::worker::CONTAINER_PREFIX;
 
 /// How often it is looked whether the container of a followed task is there.
@@ -27,29 +28,32 @@ const LOOK: Duration = Duration::from_millis(300);
 pub fn tasks(file: &Path, args: &TasksArgs) -> Done {
     let config = Config::load(file)?;
     let data_dir = &config.paths.data_dir;
-    let tasks = Tasks::load(data_dir, |phase| !args.undelivered || (Phase::Exited..Phase::Settled).contains(&phase))
-        .map_err(|error| Failure::new(format!("`{}` can't be read: {error}", data_dir.display())))?;
-    let printed = print_tasks(&tasks, args.json);
-    match printed {
-        // `| head` has seen enough.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            return Err(Failure::new(format!("can't be printed: {error}")));
-        }
-        _ => {}
-    }
+    let mut tasks =
+        Tasks::load(data_dir, |phase| !args.undelivered || (Phase::Exited..Phase::Settled).contains(&phase))
+            .map_err(|error| Failure::new(format!("`{}` can't be read: {error}", data_dir.display())))?;
+    add_reasons(data_dir, &mut tasks);
+    printed(print_tasks(&tasks, args.json))?;
     for (dir, error) in &tasks.damaged {
-        eprintln!("the record in `{}` can't be read: {error}", dir.display());
+        say_aside(format_args!("the record in `{}` can't be read: {error}", dir.display()));
     }
     if tasks.all.is_empty() && !args.json {
-        eprintln!("No such task is kept in `{}`.", data_dir.display());
+        say_aside(format_args!("No such task is kept in `{}`.", data_dir.display()));
     }
     Ok(if tasks.damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What the running agent says of them, if one runs.
+fn add_reasons(data_dir: &Path, tasks: &mut Tasks) {
+    let agent = instance::holder(data_dir).ok().flatten().and_then(|holder| holder.pid);
+    if let Some(state) = StateFile::of(data_dir).load().filter(|state| agent == Some(state.pid)) {
+        tasks.add_reasons(&state);
+    }
 }
 
 fn print_tasks(tasks: &Tasks, json: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if !json && !tasks.all.is_empty() {
-        writeln!(out, "{:<20}  {:<30}  {:<18}  {:>8}  {:>5}  EXIT", "OFFERED", "TASK", "STATE", "FOR", "FILES")?;
+        writeln!(out, "{:<25}  {:<30}  {:<18}  {:>8}  {:>5}  EXIT", "OFFERED", "TASK", "STATE", "FOR", "FILES")?;
     }
     let now = Timestamp::now();
     for task in &tasks.all {
@@ -66,8 +70,8 @@ fn print_task(out: &mut impl Write, task: &TaskView, now: Timestamp) -> io::Resu
     let time = task.since.and_then(|since| Duration::try_from(now.duration_since(since)).ok());
     writeln!(
         out,
-        "{:<20}  {:<30}  {:<18}  {:>8}  {:>5}  {}",
-        format!("{:.0}", task.offered_at),
+        "{:<25}  {:<30}  {:<18}  {:>8}  {:>5}  {}",
+        Local(task.offered_at).to_string(),
         escape(&task.id),
         task.in_words(),
         time.map_or_else(|| "-".to_owned(), |time| Span(time).to_string()),
@@ -99,12 +103,12 @@ pub fn logs(file: &Path, args: &LogsArgs) -> Done {
     let (files, mut record) = find(&config, &args.id)?;
     let docker = Docker::new(&config.executor.docker);
     let name = format!("{CONTAINER_PREFIX}{}", files.key());
-    let mut said = false;
+    let (mut said, mut waiting) = (false, false);
     while record.phase < Phase::Exited {
         // The engine has all of what it keeps; our own file may lack the end while the container runs.
         let container = docker.inspect(&name).unwrap_or_else(|error| {
             if !said {
-                eprintln!("the container can't be asked: {error}");
+                say_aside(format_args!("the container can't be asked: {error}"));
                 said = true;
             }
             None
@@ -120,6 +124,14 @@ pub fn logs(file: &Path, args: &LogsArgs) -> Done {
         }
         if !args.follow {
             break;
+        }
+        if !matches!(instance::holder(&config.paths.data_dir), Ok(Some(_))) {
+            say_aside("There is no container now, and no agent is running that would go on with the task.");
+            break;
+        }
+        if !waiting {
+            say_aside("There is no container now; waiting for one …");
+            waiting = true;
         }
         thread::sleep(LOOK);
         (_, record) = find(&config, &args.id)?;

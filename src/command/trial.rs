@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::{Done, Failure};
+use super::{Done, Failure, say_aside};
 use crate::cli::TryArgs;
 use crate::client::Client;
 use crate::config::{Config, Credentials, Secret};
@@ -27,7 +27,7 @@ use crate::workspace::{Workspace, check_mounts};
 use folder::Folder;
 use offer::Offer;
 use progress::Copying;
-use results::{INTERRUPTED, OutFolder, exit_status, say, tell};
+use results::{INTERRUPTED, OutFolder, exit_status, tell};
 
 /// Does one task and says what would be sent of it.
 pub fn try_out(file: &Path, args: &TryArgs) -> Done {
@@ -77,7 +77,7 @@ fn handle_signals(leaving: &Arc<AtomicBool>) -> Result<(Sender<Order>, Receiver<
         if leaving.swap(true, Ordering::Relaxed) {
             std::process::exit(i32::from(INTERRUPTED));
         }
-        say(format_args!("Stopping the container, which has 10 s to end; once more leaves at once."));
+        say_aside(format_args!("Stopping the container, which has 10 s to end; once more leaves at once."));
         // There is always somebody to take it, or nobody needs it any more.
         let _ = orders.send(Order::Cancel);
     };
@@ -102,7 +102,7 @@ impl Attempt<'_> {
         let workspace = Workspace::of(self.folder.dir(), &key);
         workspace.create().map_err(here)?;
         let until = if args.keep { "kept" } else { "removed at the end; `--keep` keeps it" };
-        say(format_args!("Workspace: {} ({until})", workspace.dir().display()));
+        say_aside(format_args!("Workspace: {} ({until})", workspace.dir().display()));
         offer.place(&workspace, &Copying::new(self.leaving))?;
         let mut record = Record::of_offer(offer.task, "", &self.config.server.base_url);
         record.phase = Phase::Accepted;
@@ -141,6 +141,6 @@ fn close(folder: Folder, docker: &Docker, keep: bool) -> Result<(), Failure> {
     if let Err(error) = docker.remove_forced(&container) {
         log::warn!("the container `{container}` can't be removed: {error}");
     }
-    say(format_args!("Kept: {}", dir.display()));
+    say_aside(format_args!("Kept: {}", dir.display()));
     folder.keep().map_err(|error| Failure::new(format!("`{}` can't be marked as kept: {error}", dir.display())))
 }

@@ -52,7 +52,7 @@ pub fn set(file: &Path, settings: &[Setting<'_>]) -> Result<(), EditError> {
 }
 
 /// Replaces a file in one step: whoever reads it meets the old or the new text, also after a power cut.
-/// A link is followed, so that the file it leads to is replaced and not the link. Its mode becomes 0600.
+/// A link is followed, so that the file it leads to is replaced and not the link. Its mode becomes 0600, its owner stays.
 pub fn save(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let target = match fs::canonicalize(file) {
         Ok(target) => target,
@@ -61,7 +61,7 @@ pub fn save(file: &Path, bytes: &[u8]) -> io::Result<()> {
     };
     let folder = target.parent().unwrap_or(Path::new("/"));
     let temporary = beside(&target);
-    let written = write_new(&temporary, bytes).and_then(|()| fs::rename(&temporary, &target));
+    let written = write_new(&temporary, bytes, Some(&target)).and_then(|()| fs::rename(&temporary, &target));
     if written.is_err() {
         // What is left of it would hold the key; that it may not exist is fine.
         let _ = fs::remove_file(&temporary);
@@ -75,12 +75,17 @@ pub fn create(file: &Path, text: &str, replace: bool) -> io::Result<()> {
     if replace {
         return save(file, text.as_bytes());
     }
-    write_new(file, text.as_bytes())
+    write_new(file, text.as_bytes(), None)
 }
 
-fn write_new(file: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_new(file: &Path, bytes: &[u8], replaces: Option<&Path>) -> io::Result<()> {
     let mut out = OpenOptions::new().write(true).create_new(true).open(file)?;
     platform::hide_file(&out)?;
+    match replaces.map_or(Ok(()), |old| platform::keep_owner(old, &out)) {
+        // There is none to be replaced.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     out.write_all(bytes)?;
     out.sync_all()
 }
@@ -90,7 +95,8 @@ fn beside(target: &Path) -> PathBuf {
     target.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
 }
 
-fn apply(text: &str, settings: &[Setting<'_>]) -> Result<String, EditError> {
+/// The text with these values set in place.
+pub fn apply(text: &str, settings: &[Setting<'_>]) -> Result<String, EditError> {
     // The editor writes plain line ends and drops the mark that some Windows programs begin a file with.
     let (mark, text) = match text.strip_prefix('\u{feff}') {
         Some(rest) => ("\u{feff}", rest),

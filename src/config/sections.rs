@@ -48,28 +48,30 @@ pub(super) fn read_agent(mut section: Section<'_>, findings: &mut Findings) -> A
     let service_id = section.string("service_id").filter(|id| !id.value.is_empty());
     let api_key = section.string("api_key").filter(|key| !key.value.is_empty());
     let name = section.string("name").map_or_else(|| "agent-core".to_owned(), |name| name.value);
-    // Both go into every request's headers, and the id into its path.
-    if let Some(id) =
-        service_id.as_ref().filter(|id| !is_header_word(&id.value) || id.value.contains(['/', '\\', '?', '#', '%']))
-    {
-        section.refuse("service_id", id.span.clone(), "holds characters that no id has; register again");
-    }
-    if let Some(key) = api_key.as_ref().filter(|key| !is_header_word(&key.value)) {
-        section.refuse("api_key", key.span.clone(), "holds characters that no key has; register again");
-    }
-    match (&service_id, &api_key) {
-        (Some(id), None) => {
-            section.refuse("service_id", id.span.clone(), "stands without `agent.api_key`; register again")
-        }
-        (None, Some(key)) => {
-            section.refuse("api_key", key.span.clone(), "stands without `agent.service_id`; register again")
-        }
-        _ => {}
+    let wrong = match (&service_id, &api_key) {
+        (Some(id), _) if !is_service_id(&id.value) => Some(("service_id", id, "holds characters that no id has")),
+        (_, Some(key)) if !is_api_key(&key.value) => Some(("api_key", key, "holds characters that no key has")),
+        (Some(id), None) => Some(("service_id", id, "stands without `agent.api_key`")),
+        (None, Some(key)) => Some(("api_key", key, "stands without `agent.service_id`")),
+        _ => None,
+    };
+    if let Some((key, written, why)) = wrong {
+        section.refuse(key, written.span.clone(), &format!("{why}; register again"));
     }
     section.finish(findings);
     let credentials =
         service_id.zip(api_key).map(|(id, key)| Credentials { service_id: id.value, api_key: Secret::new(key.value) });
     Agent { credentials, name }
+}
+
+/// Whether the text can be the Server's id of a service: it goes into every request's headers, and into its path.
+pub fn is_service_id(text: &str) -> bool {
+    is_header_word(text) && !text.contains(['/', '\\', '?', '#', '%'])
+}
+
+/// Whether the text can be a key: it goes into every request's headers.
+pub fn is_api_key(text: &str) -> bool {
+    is_header_word(text)
 }
 
 pub(super) fn read_executor(mut section: Section<'_>, file: &Path, findings: &mut Findings) -> Option<Executor> {
@@ -274,7 +276,7 @@ fn resolve_host(file: &Path, written: &str) -> Result<(PathBuf, bool), String> {
 }
 
 fn is_header_word(text: &str) -> bool {
-    text.len() <= 4096 && text.bytes().all(|byte| byte.is_ascii_graphic())
+    (1..=4096).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn is_image_name(text: &str) -> bool {

@@ -46,19 +46,20 @@ impl RotatingFile {
     }
 
     fn rotate(&mut self) -> io::Result<()> {
+        // Before anything is moved: where there can't be a new file, all stays as it is.
+        let new = self.path.with_extension("log.new");
+        let file = open(&new)?;
         for number in (1..KEPT).rev() {
             rename_if_there(&numbered(&self.path, number), &numbered(&self.path, number + 1))?;
         }
         let youngest = numbered(&self.path, 1);
         rename_if_there(&self.path, &youngest)?;
-        match open(&self.path) {
-            Ok(file) => self.file = file,
-            Err(error) => {
-                // Lines go on into the old file, so it gets its name back; `open` may have left an empty one.
-                fs::rename(&youngest, &self.path)?;
-                return Err(error);
-            }
+        if let Err(error) = fs::rename(&new, &self.path) {
+            // Lines go on into the old file, so it gets its name back.
+            fs::rename(&youngest, &self.path)?;
+            return Err(error);
         }
+        self.file = file;
         (self.bytes, self.limit) = (0, LARGE);
         // What isn't a log line, such as a panic's words, belongs to the new file too.
         platform::redirect_output(&self.file)

@@ -8,7 +8,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{ChildStderr, ChildStdout, Command, Stdio};
@@ -146,6 +146,34 @@ pub fn close_to_others(path: &Path) -> io::Result<Option<u32>> {
 /// Our user, as `chown` takes it.
 pub fn user() -> String {
     geteuid().to_string()
+}
+
+/// Whose a folder is, where what we make in it isn't theirs. That is tried, since some file systems give everything to
+/// one user.
+pub fn other_owner(dir: &Path) -> io::Result<Option<String>> {
+    let owner = fs::metadata(dir)?.uid();
+    if owner == geteuid().as_raw() {
+        return Ok(None);
+    }
+    let probe = dir.join(format!(".owner-{}", std::process::id()));
+    let made = File::create(&probe).and_then(|file| Ok(file.metadata()?.uid()));
+    let removed = fs::remove_file(&probe);
+    let ours = made?;
+    removed?;
+    Ok((ours != owner).then(|| owner.to_string()))
+}
+
+/// Gives a file that takes another one's place to that one's owner.
+pub fn keep_owner(of: &Path, file: &File) -> io::Result<()> {
+    let (old, new) = (fs::metadata(of)?, file.metadata()?);
+    if (old.uid(), old.gid()) == (new.uid(), new.gid()) {
+        return Ok(());
+    }
+    match fchown(file, Some(old.uid()), Some(old.gid())) {
+        // Who isn't in the old one's group keeps the file readable for its user, and that is what counts.
+        Err(_) if old.uid() == new.uid() => Ok(()),
+        owned => owned,
+    }
 }
 
 /// Lets nobody but the owner read or write a file.

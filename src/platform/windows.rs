@@ -105,6 +105,16 @@ pub fn user() -> String {
     std::env::var("USERNAME").unwrap_or_default()
 }
 
+/// Access lists are inherited, whoever makes a file.
+pub fn other_owner(_dir: &Path) -> io::Result<Option<String>> {
+    Ok(None)
+}
+
+/// Access lists are inherited, whoever makes a file.
+pub fn keep_owner(_of: &Path, _file: &File) -> io::Result<()> {
+    Ok(())
+}
+
 /// Files under a user's own folders are private by their inherited access list.
 pub fn hide_file(_file: &File) -> io::Result<()> {
     Ok(())

@@ -56,6 +56,7 @@ impl Scheduler {
                 log::debug!("the last heartbeat: {error}");
             }
         }
+        self.state.not_accepting = Some("the agent isn't running".to_owned());
         self.write_metrics();
         log::info!("stopped");
     }

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use super::Scheduler;
 use super::table::Stage;
@@ -46,7 +49,9 @@ impl Scheduler {
     fn take_up(&mut self, files: &TaskFiles, record: Record) {
         let key = files.key().clone();
         log::info!("task {key}: going on from `{}`", record.phase);
-        self.table.insert(&key, &record.task.id, record.phase, Stage::InDoubt);
+        let time = record.phase_since.and_then(|since| Duration::try_from(Timestamp::now().duration_since(since)).ok());
+        let progress = (record.phase, time.unwrap_or_default());
+        self.table.insert_since(&key, &record.task.id, progress, Stage::InDoubt);
         self.reclaim.push_back(key.clone());
         if record.phase > Phase::Accepting {
             self.hand_over(&key, record);

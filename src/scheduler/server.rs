@@ -65,10 +65,9 @@ impl Scheduler {
     pub(super) fn note_server_trouble(&mut self, error: &ClientError) {
         let pause = if error.is_unauthorized() { UNAUTHORIZED } else { HEARTBEAT_RETRY };
         self.heartbeat_due = Instant::now() + pause;
-        let text = if error.is_unauthorized() {
-            format!("{error}; the key isn't good (any more): register again with `agent-core register --token …`")
-        } else {
-            error.to_string()
+        let text = match error.remedy("agent-core register --token …") {
+            Some(remedy) => format!("{error}; {remedy}"),
+            None => error.to_string(),
         };
         let trouble = ServerTrouble { unauthorized: error.is_unauthorized(), message: text };
         if self.server_trouble.as_ref() != Some(&trouble) {

@@ -62,6 +62,15 @@ impl Table {
         self.entries.values().filter(|entry| entry.holds_slot).count()
     }
 
+    /// Adds a task that has been as far as this for this long.
+    pub fn insert_since(&mut self, key: &TaskKey, id: &str, (phase, time): (Phase, Duration), stage: Stage) {
+        self.insert(key, id, phase, stage);
+        if let Some(entry) = self.entries.get_mut(key) {
+            // The clock of a machine that has just started may not reach back so far.
+            entry.since = entry.since.checked_sub(time).unwrap_or(entry.since);
+        }
+    }
+
     /// Adds a task.
     pub fn insert(&mut self, key: &TaskKey, id: &str, phase: Phase, stage: Stage) {
         let entry = Entry {
@@ -113,6 +122,8 @@ impl Table {
         let entry = self.entries.get_mut(key)?;
         let before = (entry.phase, entry.since.elapsed());
         (entry.phase, entry.since) = (phase, Instant::now());
+        // Whatever held it up is over.
+        entry.said.clear();
         Some(before)
     }
 
@@ -177,6 +188,12 @@ impl Table {
         entry.phase = phase;
         entry.holds_slot = phase < Phase::Exited;
         entry.stage = Stage::Waiting { until: Instant::now() + pause, may_be_woken: retry_after.is_none() };
+    }
+
+    /// Every task that was put off since it has come to its phase, and why.
+    pub fn reasons(&self) -> BTreeMap<String, String> {
+        let put_off = self.entries.iter().filter(|(_, entry)| !entry.said.is_empty());
+        put_off.map(|(key, entry)| (key.to_string(), entry.said.clone())).collect()
     }
 
     /// Why a task was put off last, if it was.

@@ -15,9 +15,15 @@ impl Scheduler {
     /// Brings `status.json` up to date.
     pub(super) fn publish(&mut self) {
         self.state.server_trouble.clone_from(&self.server_trouble);
+        self.state.put_off = self.table.reasons();
         let waits_after_failure = self.closed_until.is_some_and(|until| Instant::now() < until);
         self.state.not_accepting = if self.mode == Mode::Serve {
-            self.closed.clone().or_else(|| {
+            let silent = self.monitor_is_silent().then(|| {
+                "it hasn't been found out for three minutes whether engine, mounts and disk are in order; one of them may \
+                 give no answer"
+                    .to_owned()
+            });
+            self.closed.clone().or(silent).or_else(|| {
                 waits_after_failure
                     .then(|| "a container couldn't be started a moment ago; soon one task is tried".to_owned())
             })

@@ -46,19 +46,14 @@ impl Run<'_> {
             self.save()?;
             let error = match self.shop.client.complete(&request) {
                 Ok(()) => {
-                    log::info!(
-                        "task {}: settled as {} with {} {}, {} after its offer",
-                        self.key(),
-                        ending.status.as_str(),
-                        uploads.done.len(),
-                        if uploads.done.len() == 1 { "file" } else { "files" },
-                        Span(
-                            Duration::try_from(Timestamp::now().duration_since(self.record.offered_at))
-                                .unwrap_or_default()
-                        )
-                    );
                     let report = report_entry(&request, Outcome::Sent, None);
-                    return self.settle(vec![report, settled(&ending, &uploads, words(&request), None)]);
+                    self.settle(vec![report, settled(&ending, &uploads, words(&request), None)])?;
+                    let (status, files) = (ending.status.as_str(), uploads.done.len());
+                    let files = format!("{files} {}", if files == 1 { "file" } else { "files" });
+                    let since_offer = Timestamp::now().duration_since(self.record.offered_at);
+                    let time = Span(Duration::try_from(since_offer).unwrap_or_default());
+                    log::info!("task {}: settled as {status} with {files}, {time} after its offer", self.key());
+                    return Ok(());
                 }
                 Err(error) => error,
             };

@@ -174,7 +174,7 @@ fn a_wrong_file_is_exit_status_2_with_all_problems_and_no_call() {
 #[test]
 fn a_missing_file_is_named() {
     let agent = builder(&FakeServer::start()).without_config().build();
-    agent.run(&["check"]).expect_code(1).expect_stdout("there is no configuration file").expect_stdout(" init`");
+    agent.run(&["check"]).expect_code(2).expect_stdout("there is no configuration file").expect_stdout(" init`");
 }
 
 #[test]

@@ -25,10 +25,10 @@ fn keys_that_the_server_does_not_take_are_told_apart() {
         let agent = tidy(builder(&server).service(service, key));
         let checked = Checked::of(&agent);
         checked.expect_failed("credentials", words);
-        checked.expect_failed("credentials", "register anew");
+        checked.expect_failed("credentials", "register again with `agent-core --config");
         assert!(!checked.done.stdout.contains(key), "the key is shown");
     }
-    for (status, words) in [(403, "isn't that of"), (500, "made anew"), (429, "too many calls")] {
+    for (status, words) in [(403, "isn't this service's"), (500, "made anew"), (429, "too many calls")] {
         let fault = server.fault(Match::path("list").skip(1), Fault::status(status));
         let checked = Checked::of(&tidy(builder(&server)));
         checked.expect_failed("credentials", words);

@@ -3,6 +3,7 @@
 use crate::support::agent::{Agent, Finished};
 use crate::support::secs;
 use crate::support::server::FakeServer;
+use std::fs;
 
 /// The complete example of the seed README's "Configuration File Reference", as it stands there.
 const COMPLETE: &str = r#"[server]
@@ -175,10 +176,10 @@ fn a_missing_file_is_named_with_the_command_that_makes_one() {
     let agent = Agent::builder(&FakeServer::start()).without_engine().without_config().build();
     let remedy = format!("make one with `agent-core --config {} init`", agent.config_path().display());
     for arguments in [&["status"][..], &["run"], &["run-detached"], &["stop"], &["register", "--token", "rt_x"]] {
-        agent.run(arguments).expect_code(1).expect_stderr(&remedy);
+        agent.run(arguments).expect_code(2).expect_stderr(&remedy);
     }
     let other = agent.run(&["--config", "sub/other.toml", "status"]);
-    other.expect_code(1).expect_stderr(&format!("--config {} init", agent.path("sub/other.toml").display()));
+    other.expect_code(2).expect_stderr(&format!("--config {} init", agent.path("sub/other.toml").display()));
 }
 
 #[test]
@@ -195,4 +196,19 @@ fn a_file_from_a_windows_editor_loads() {
     let status = agent.run(&["status"]);
     status.expect_code(3).expect_stdout("Service ID: svc-xxx\n");
     assert_eq!(status.stderr, "");
+}
+
+#[test]
+fn a_file_that_is_no_text_is_named_with_the_place() {
+    let agent = Agent::builder(&FakeServer::start()).without_engine().without_config().build();
+    agent.write("config.toml", b"[server]\nbase_url = \"http://h\xff\"\n");
+    for arguments in [&["status"][..], &["run"], &["check"]] {
+        let done = agent.run(arguments);
+        done.expect_code(2);
+        let said = format!("{}{}", done.stdout, done.stderr);
+        assert!(said.contains("config.toml:2:21: the file isn't UTF-8 from here on"), "{said}");
+    }
+    fs::remove_file(agent.config_path()).unwrap();
+    fs::create_dir(agent.config_path()).unwrap();
+    agent.run(&["status"]).expect_code(2).expect_stderr("can't be read");
 }

@@ -158,3 +158,17 @@ fn a_stale_pidfile_does_not_keep_an_agent_from_starting() {
     agent.run(&["status"]).expect_code(0).expect_stdout(&format!("Running: yes, pid {}", running.pid()));
     assert!(bystander.is_alive());
 }
+
+#[test]
+fn an_agent_whose_lock_was_removed_ends_and_leaves_the_data_dir_to_the_next() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    let mut first = started(&agent, &server);
+    fs::remove_file(agent.data_dir().join("agent.lock")).unwrap();
+    let second = started(&agent, &server);
+    assert_eq!(first.wait_exit(secs(10)).code(), Some(1));
+    assert!(first.log().contains("`agent.lock` was removed or replaced"), "{}", first.log());
+    agent.run(&["status"]).expect_code(0).expect_stdout(&format!("Running: yes, pid {}", second.pid()));
+    let pid = fs::read_to_string(agent.data_dir().join("agent.pid")).unwrap();
+    assert_eq!(pid.trim(), second.pid().to_string(), "the second one's pidfile stays");
+}

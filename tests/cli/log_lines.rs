@@ -87,3 +87,13 @@ fn one_event_is_one_line() {
     assert!(lines[0].contains("Bad: a\\n2026"), "{log}");
     assert!(!log.contains('\u{1b}'), "{log}");
 }
+
+#[test]
+fn for_machines_the_reason_of_an_end_is_an_object_too() {
+    let agent = Agent::builder(&FakeServer::start()).without_engine().unregistered().build();
+    let done = agent.run(&["--log-format", "json", "run"]);
+    done.expect_code(1);
+    let line: serde_json::Value = serde_json::from_str(&done.stderr).expect("one JSON object");
+    assert_eq!(line["level"], "error");
+    assert!(line["message"].as_str().is_some_and(|text| text.starts_with("not registered")), "{line}");
+}

@@ -23,6 +23,7 @@ mod lock;
 mod log_lines;
 mod outage;
 mod paths;
+mod pipes;
 mod polls;
 mod proxy;
 mod readme;

@@ -179,3 +179,15 @@ fn a_running_agent_is_mentioned_since_it_goes_on_with_the_old_key() {
     agent.run(&["register", "--token", "rt_good"]).expect_code(0).expect_stdout("stop it and start it again");
     assert!(running.is_running());
 }
+
+#[test]
+fn half_a_registration_and_one_that_can_not_be_are_replaced() {
+    for old in ["[agent]\nservice_id = 'svc-old'\n", "[agent]\nservice_id = 'a/b'\napi_key = 'ak'\n"] {
+        let server = FakeServer::start();
+        let agent = agent_with(&server, &kept_by_hand(&server.url(), old));
+        agent.run(&["status"]).expect_code(2).expect_stderr("register again");
+        agent.run(&["register", "--token", "rt_good"]).expect_code(0);
+        let (service_id, _) = registered(&server);
+        agent.run(&["status"]).expect_code(3).expect_stdout(&format!("Service ID: {service_id}\n"));
+    }
+}

@@ -3,6 +3,7 @@
 use crate::folder::names_in;
 use crate::support::agent::{Agent, Finished};
 use crate::support::server::{FakeServer, Fault, Match, Moment, Response};
+use serde_json::json;
 use std::fs;
 
 const REGISTER: [&str; 3] = ["register", "--token", "rt_good"];
@@ -190,4 +191,29 @@ fn a_file_that_has_gone_costs_no_key() {
 #[test]
 fn a_file_that_is_no_toml_any_more_costs_no_key() {
     register_while(|file| fs::write(file, "[server\n").expect("spoil the file"));
+}
+
+#[test]
+fn credentials_that_can_not_be_any_are_not_stored() {
+    for (service_id, api_key) in [("svc/../x", "ak_1"), ("svc\u{1b}[2J", "ak_1"), ("", "ak_1"), ("svc-1", "a b")] {
+        let answer = json!({"service_id": service_id, "name": "n", "api_key": api_key, "status": "online"});
+        let done = register_under(Fault::Answer(Response::json(200, &answer)));
+        done.expect_stderr("nothing was stored").expect_stderr("the token is used up");
+        assert!(!done.stderr.contains('\u{1b}'), "{:?}", done.stderr);
+    }
+}
+
+#[test]
+fn what_a_server_says_can_not_reach_the_terminal_as_more_than_text() {
+    let error = json!({"error": "Bad\u{1b}]0;title\u{7}", "message": "line\nagent-core: forged \u{9b}31m"});
+    let done = register_under(Fault::Answer(Response::json(400, &error)));
+    assert_eq!(done.stderr.lines().count(), 1, "{:?}", done.stderr);
+    assert!(!done.stderr.trim_end().contains(char::is_control), "{:?}", done.stderr);
+
+    let server = FakeServer::start();
+    let agent = unregistered(&server);
+    let answer = json!({"service_id": "svc-1", "name": "n\u{1b}[31m\nx", "api_key": "ak_1", "status": "online"});
+    server.fault(Match::path("register"), Fault::Answer(Response::json(200, &answer)));
+    let done = agent.run(&REGISTER);
+    done.expect_code(0).expect_stdout("calls the service n\\u{1b}[31m\\nx.");
 }

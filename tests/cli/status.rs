@@ -5,6 +5,8 @@ use crate::support::agent::Agent;
 use crate::support::docker::wait_until;
 use crate::support::secs;
 use crate::support::server::FakeServer;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use std::fs;
 
@@ -56,14 +58,18 @@ fn an_agent_that_runs() {
     status.expect_code(0);
     let (service_id, _) = server.service();
     let told: Value = serde_json::from_slice(&fs::read(agent.data_dir().join("status.json")).unwrap()).unwrap();
-    let at = told["last_heartbeat_at"].as_str().unwrap().split('.').next().unwrap();
+    let local = |key: &str| {
+        let at: Timestamp = told[key].as_str().unwrap().parse().unwrap();
+        at.to_zoned(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+    };
     let why = told["not_accepting"].as_str().unwrap();
     assert!(why.contains("the Docker engine can't be reached"), "{why}");
     let below = format!(
-        "Running: yes, pid {}, since {}Z\nServer: reached\nLast heartbeat: {at}Z\nDocker engine: doesn't answer\n\
-         Accepting tasks: no: {why}",
+        "Running: yes, pid {}, since {}\nServer: reached\nLast heartbeat: {}\nDocker engine: doesn't answer\n\
+         Accepting tasks: no: {why}\nLoad: 0 of 3 slots, 0 undelivered",
         running.pid(),
-        told["started_at"].as_str().unwrap().split('.').next().unwrap(),
+        local("started_at"),
+        local("last_heartbeat_at"),
     );
     assert_eq!(status.stdout, lines(&agent, &server, ["Registered", &service_id], &below));
 }
@@ -86,15 +92,20 @@ fn an_agent_whose_key_is_not_good_any_more() {
 }
 
 #[test]
-fn what_an_earlier_agent_left_is_not_shown() {
+fn of_an_earlier_agent_only_the_last_heartbeat_and_error_are_shown() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     agent.start().kill9();
-    let stale = json!({"pid": 1, "started_at": "2026-01-01T00:00:00Z", "last_heartbeat_at": "2026-01-01T00:00:00Z"});
+    let stale = json!({
+        "pid": 1, "started_at": "2026-01-01T00:00:00Z", "last_heartbeat_at": "2026-01-01T00:00:00Z",
+        "last_error": {"at": "2026-01-01T00:00:00Z", "message": "no\u{1b} route"}, "not_accepting": "no",
+    });
     agent.write("data/status.json", stale.to_string());
-    let status = agent.run(&["status"]);
+    let status = agent.invoke(&["status"]).env("TZ", "UTC").run();
     status.expect_code(3);
-    assert!(status.stdout.ends_with("Running: no\n"), "{}", status.stdout);
+    let expected = "Running: no\nLast heartbeat: 2026-01-01T00:00:00+00:00\n\
+                    Last error: 2026-01-01T00:00:00+00:00: no\\u{1b} route\n";
+    assert!(status.stdout.ends_with(expected), "{}", status.stdout);
 }
 
 #[test]

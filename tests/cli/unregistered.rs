@@ -38,7 +38,7 @@ fn without_a_terminal_nobody_is_asked_and_the_command_is_named() {
 fn without_a_terminal_and_a_file_nobody_is_asked() {
     let agent = empty_folder(&FakeServer::start());
     let done = agent.invoke(&["run"]).stdin("http://127.0.0.1:1\n\n\n\n").run();
-    done.expect_code(1).expect_stderr("there is no configuration file");
+    done.expect_code(2).expect_stderr("there is no configuration file");
     assert_eq!(names_in(agent.dir()), [""; 0]);
 }
 
@@ -204,7 +204,7 @@ mod on_a_terminal {
             let mut running = agent.invoke(arguments).terminal(terminal).start();
             server.wait_until("a poll", secs(10), |server| server.requests_to("poll").len() > before);
             assert_eq!(running.terminate(secs(5)).code(), Some(0));
-            let shown = person.text();
+            let shown = person.whole_text();
             assert!(shown.contains("for service") && !shown.contains("]: "), "{shown}");
         }
     }

@@ -6,7 +6,7 @@
 use crate::support::agent::{Agent, Finished};
 use crate::support::docker;
 use crate::support::secs;
-use crate::support::server::{FakeServer, Status};
+use crate::support::server::{FakeServer, Fault, Match, Status};
 use crate::tally;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getsid};
@@ -179,4 +179,27 @@ fn run_detached_says_why_the_agent_does_not_start() {
     refused.expect_code(1).expect_stderr("the agent didn't start; the end of ").expect_stderr("can't be used");
     run_from_root(&agent, "status").expect_code(3);
     assert!(agent.processes().is_empty());
+}
+
+#[test]
+fn a_missing_mount_keeps_no_result_from_its_delivery() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).build();
+    server.fault(Match::path("upload"), Fault::status(503));
+    let mut running = agent.start();
+    let id = server.submit(tally::waiting_task("echo x > output/x"));
+    tally::release(&agent, &id);
+    tally::wait_phase(&agent, &id, "exited");
+    running.terminate(secs(10));
+    server.clear_faults();
+    agent.change_config("[[paths.mounts]]\nhost = '/nonexistent/nas'\ncontainer = '/nas'");
+    let process = detach(&agent);
+    server.wait_for(&id, Status::Completed, secs(30));
+    run_from_root(&agent, "stop").expect_code(0);
+    wait_gone(process);
+    // Without any work, a start that could do none is refused, with the reason alone.
+    tally::wait_phase(&agent, &id, "settled");
+    let refused = run_from_root(&agent, "run-detached");
+    refused.expect_code(1).expect_stderr("the mount's host path `/nonexistent/nas`");
+    assert_eq!(refused.stderr.matches("for service").count(), 0, "an earlier start's lines: {}", refused.stderr);
 }

@@ -4,7 +4,10 @@ use crate::support::agent::Agent;
 use crate::support::docker::wait_until;
 use crate::support::prometheus::{Samples, parse};
 use crate::support::secs;
-use crate::support::server::{FakeServer, Status, TaskSpec};
+use crate::support::server::{FakeServer, Fault, Match, Status, TaskSpec};
+use crate::tally;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -39,7 +42,7 @@ fn what_happened_is_counted_in_prometheus_own_format() {
     assert!((5000.0..7000.0).contains(&value(&samples, "received_bytes_total")), "{written}");
     assert!((5000.0..9000.0).contains(&value(&samples, "sent_bytes_total")), "{written}");
     assert_eq!(value(&samples, &format!("build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"))), 1.0);
-    let now = jiff::Timestamp::now().as_second() as f64;
+    let now = Timestamp::now().as_second() as f64;
     let heartbeat = value(&samples, "last_heartbeat_timestamp_seconds");
     assert!((now - 60.0..=now + 1.0).contains(&heartbeat), "{heartbeat} at {now}");
     for phase in ["accepted", "prepared", "exited", "uploaded"] {
@@ -59,4 +62,38 @@ fn check_with_promtool(text: &str) {
     tool.stdin.take().expect("its input").write_all(text.as_bytes()).expect("write to promtool");
     let done = tool.wait_with_output().expect("wait for promtool");
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+#[test]
+fn time_in_a_phase_counts_over_a_restart_and_a_stopped_agent_accepts_nothing() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).build();
+    let mut running = agent.start();
+    let id = server.submit(tally::waiting_task(""));
+    tally::wait_begun(&agent, &id);
+    running.terminate(secs(10));
+    assert_eq!(value(&parse(&text(&agent)), "accepting"), 0.0);
+    // As if it had been running for longer.
+    let mut record = agent.record(&id);
+    let since: Timestamp = record["phase_since"].as_str().and_then(|at| at.parse().ok()).expect("a time");
+    record["phase_since"] = json!((since - SignedDuration::from_secs(50)).to_string());
+    fs::write(agent.task_file(&id, "record.json"), record.to_string()).expect("write the record");
+    let mut running = agent.start();
+    running.wait_log("following the running container", secs(20));
+    tally::release(&agent, &id);
+    tally::wait_done_once(&server, &agent, &id);
+    let sum = "task_phase_seconds_sum{phase=\"prepared\"}";
+    wait_until("the phase in the file", secs(20), || text(&agent).contains(sum));
+    let seconds = value(&parse(&text(&agent)), sum);
+    assert!((50.0..120.0).contains(&seconds), "{seconds}");
+}
+
+#[test]
+fn calls_that_are_made_again_are_counted() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    server.fault(Match::path("heartbeat").times(2), Fault::status(503));
+    let _running = agent.start();
+    let retries = || parse(&text(&agent)).get("agent_core_retries_total").copied().unwrap_or_default();
+    wait_until("two retries in the file", secs(40), || !text(&agent).is_empty() && retries() == 2.0);
 }

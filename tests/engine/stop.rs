@@ -148,3 +148,39 @@ fn what_an_abort_could_not_report_the_next_start_does() {
     assert_eq!(task.error_message.as_deref().unwrap_or_default().lines().next(), Some("stopped by the operator"));
     assert_eq!(tally::times_begun(&agent, &id), 1);
 }
+
+#[test]
+fn work_of_another_registration_is_named_and_keeps_no_drain_from_its_end() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = at_work(&server);
+    running.kill9();
+    tally::release(&agent, &id);
+    docker::wait_container_state(&id, "exited", secs(20));
+    let (service, key) = server.add_service();
+    agent.change_config(&format!("[agent]\nservice_id = '{service}'\napi_key = '{key}'"));
+    let mut running = agent.start();
+    running.wait_log("tasks are accepted", secs(20));
+    let status = agent.run(&["status"]);
+    status.expect_code(0).expect_stdout("Load: 0 of 2 slots, 0 undelivered, 1 of another registration");
+    let words = "1 task(s) of another registration are kept and not worked on";
+    agent.run(&["stop", "--drain"]).expect_code(0).expect_stdout("Drained and stopped").expect_stdout(words);
+    assert!(running.wait_exit(secs(5)).success());
+    agent.run(&["stop"]).expect_code(0).expect_stdout(words);
+}
+
+#[test]
+fn an_abort_leaves_another_agents_container_alone() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = at_work(&server);
+    running.kill9();
+    // Another data_dir's record of the same task, as after a copy of the whole folder: its containers aren't ours.
+    let twin = tally::agent(&server).build();
+    let (service, key) = server.add_service();
+    twin.change_config(&format!("[agent]\nservice_id = '{service}'\napi_key = '{key}'"));
+    twin.write(&format!("data/tasks/{id}/record.json"), agent.record(&id).to_string());
+    twin.run(&["stop", "--abort"]).expect_code(0).expect_stdout("1 task(s) aborted.");
+    assert_eq!(docker::container_state(&docker::container_name(&id)).as_deref(), Some("running"));
+    let _running = agent.start();
+    tally::release(&agent, &id);
+    tally::wait_done_once(&server, &agent, &id);
+}

@@ -215,3 +215,30 @@ fn a_result_can_be_discarded_while_the_server_is_away() {
     server.resume();
     assert!(tasks(&agent, &["--undelivered"]).is_empty());
 }
+
+#[test]
+fn the_logs_of_a_task_that_nobody_goes_on_with_are_not_waited_for() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).build();
+    let mut running = agent.start();
+    let id = server.submit(tally::waiting_task(""));
+    tally::wait_begun(&agent, &id);
+    running.kill9();
+    docker::docker(&["rm", "--force", &container_name(&id)]);
+    let logs = agent.run(&["logs", "--follow", &id]);
+    logs.expect_code(0).expect_stderr("no agent is running that would go on with the task");
+    assert_eq!(logs.stdout, "begun\n", "what was kept is shown");
+}
+
+#[test]
+fn why_a_result_waits_is_shown_with_its_task() {
+    let server = FakeServer::start();
+    let (agent, _running, id) = undelivered(&server);
+    docker::wait_until("the reason in `status`", secs(20), || {
+        let lines = agent.run(&["status"]).stdout;
+        lines.contains(&format!("Task {id}: sending its results for ")) && lines.contains("; held up: ")
+    });
+    let held_up = tasks(&agent, &["--undelivered"])[0]["held_up_by"].clone();
+    assert!(held_up.as_str().is_some_and(|why| why.contains("503")), "{held_up}");
+    assert_eq!(status(&agent, 0)["tasks"][0]["held_up_by"], held_up);
+}

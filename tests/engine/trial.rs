@@ -170,7 +170,7 @@ fn on_a_terminal_a_silent_container_is_seen_to_run_and_what_it_prints_stands_alo
     wait_until("a line that shows that it runs", secs(60), || person.text().contains("… running for "));
     fs::write(workspace(&agent).join("go"), "").unwrap();
     assert!(running.wait_exit(secs(60)).success(), "{}", person.text());
-    let shown = person.text();
+    let shown = person.whole_text();
     assert!(shown.contains("\r\u{1b}[Khalf line\r\n"), "{shown:?}");
     let after = shown.split("half line").nth(1).expect("what follows");
     assert!(!after.contains("running for"), "{shown:?}");

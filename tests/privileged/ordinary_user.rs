@@ -296,3 +296,36 @@ fn check_names_what_belongs_to_somebody_else_with_the_command_that_gives_it_back
     done.expect_stdout(&format!("with `sudo chown -R {USER} {}`", shown.display()));
     done.expect_stdout("· engine_data_dir  the data_dir can't be used\n").expect_stdout("✓ credentials ");
 }
+
+#[test]
+fn root_does_not_write_into_the_users_data_dir_and_registers_without_taking_the_file() {
+    let server = FakeServer::start();
+    let user = User::new(&server);
+    let agent = &user.0.agent;
+    let mut running = user.start();
+    let id = user.complete(&server, TaskSpec::new("copy"));
+    for arguments in [&["stop", "--drain"][..], &["try", "--prompt", "p"]] {
+        let refused = agent.run(arguments);
+        refused.expect_code(1).expect_stderr(&format!("belongs to user {USER}")).expect_stderr("sudo -u");
+    }
+    assert!(running.is_running());
+    // Looking and ending need no writing.
+    agent.run(&["status"]).expect_code(0);
+    agent.run(&["stop"]).expect_code(0).expect_stdout("Stopped");
+    for arguments in [&["run"][..], &["run-detached"], &["stop", "--abort"]] {
+        agent.run(arguments).expect_code(1).expect_stderr(&format!("belongs to user {USER}"));
+    }
+    let (service, _) = server.service();
+    server.add_token_for("rt_again", &service);
+    agent.run(&["register", "--token", "rt_again"]).expect_code(0);
+    let file = fs::metadata(agent.config_path()).expect("look at the configuration file");
+    assert_eq!((file.uid(), mode(&agent.config_path())), (USER, 0o600));
+    for entry in walkdir::WalkDir::new(agent.data_dir()).into_iter().flatten() {
+        let is_roots = entry.metadata().is_ok_and(|metadata| metadata.uid() == 0);
+        // Its container ran as root.
+        let is_results = entry.path().starts_with(agent.workspace(&id));
+        assert!(!is_roots || is_results, "{} became root's", entry.path().display());
+    }
+    let _running = user.start();
+    user.complete(&server, TaskSpec::new("copy"));
+}

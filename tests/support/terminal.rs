@@ -8,12 +8,13 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 /// The person's side of a terminal.
 pub struct Terminal {
     keyboard: File,
     screen: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
 }
 
 impl Terminal {
@@ -27,19 +28,25 @@ impl Terminal {
         let keyboard = File::from(ends.master);
         let screen = Arc::<Mutex<Vec<u8>>>::default();
         let (mut from, onto) = (keyboard.try_clone().expect("share the terminal"), Arc::clone(&screen));
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             let mut buffer = [0; 4096];
             // Reading fails when the last program has closed its side.
             while let Ok(count @ 1..) = from.read(&mut buffer) {
                 onto.lock().expect("no thread panics with this lock").extend_from_slice(&buffer[..count]);
             }
         });
-        (Self { keyboard, screen }, File::from(ends.slave))
+        (Self { keyboard, screen, reader }, File::from(ends.slave))
     }
 
     /// Everything shown so far, with what was typed.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.screen.lock().expect("no thread panics with this lock")).into_owned()
+    }
+
+    /// Everything shown, when the last program has left the terminal.
+    pub fn whole_text(&self) -> String {
+        wait_until("everybody to leave the terminal", secs(10), || self.reader.is_finished());
+        self.text()
     }
 
     /// Waits until the last thing shown is this question, and answers it.

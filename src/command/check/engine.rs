@@ -9,6 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::machine::{OnMachine, ProbeFolder, script};
 use super::report::{Check, Report};
 use crate::config::{Config, Program, ScriptSource};
+use crate::deadline::{in_time, no_answer};
 use crate::docker::options::Pull;
 use crate::docker::probe::{PLACE, ProbeSpec, Seen};
 use crate::docker::{Docker, DockerError};
@@ -232,7 +233,10 @@ impl Through<'_> {
 
     /// The engine copies a mount's own entry out of a container: its kind, and the second in which it was changed last.
     fn mount(&self, host: &Path) -> Result<(), String> {
-        let ours = || fs::metadata(host).map_err(|error| error.to_string());
+        let ours = || {
+            let host = host.to_owned();
+            in_time(move || fs::metadata(host)).ok_or_else(no_answer)?.map_err(|error| error.to_string())
+        };
         let before = ours()?;
         let name = self.create(host).map_err(|error| error.to_string())?;
         let seen = self.docker.look_at(&name, Path::new(PLACE)).map_err(|error| error.to_string())?;

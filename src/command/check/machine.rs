@@ -3,21 +3,15 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
-
-use crossbeam_channel::bounded;
 
 use super::report::{Check, Report};
 use crate::config::Config;
+use crate::deadline::{in_time, no_answer};
 use crate::docker::args::shell_line;
 use crate::docker::probe::OLD;
 use crate::platform;
 use crate::retry::random_u64;
-use crate::workspace::{OnHost, look_at_mount, look_at_raw_mounts};
-
-/// How long the disk may take to answer: a network drive that is away never does.
-const LIMIT: Duration = Duration::from_secs(10);
+use crate::workspace::{OnHost, look_at_mount, look_at_raw_mount};
 
 /// What the names of probe folders begin with: no task's begins so.
 const PREFIX: &str = ".check-";
@@ -78,12 +72,17 @@ impl ProbeFolder {
 
 impl Drop for ProbeFolder {
     fn drop(&mut self) {
-        if let Err(error) = platform::remove_tree(&self.dir) {
+        let (dir, made) = (self.dir.clone(), std::mem::take(&mut self.made));
+        let removed = in_time(move || {
+            let removed = platform::remove_tree(&dir);
+            for path in made.iter().rev() {
+                // Somebody else may use it by now, and then it isn't empty and stays.
+                let _ = fs::remove_dir(path);
+            }
+            removed
+        });
+        if let Err(error) = removed.unwrap_or_else(|| Err(io::Error::other(no_answer()))) {
             log::warn!("`{}` can't be removed: {error}", self.dir.display());
-        }
-        for path in self.made.iter().rev() {
-            // Somebody else may use it by now, and then it isn't empty and stays.
-            let _ = fs::remove_dir(path);
         }
     }
 }
@@ -156,7 +155,8 @@ pub fn script(config: &Config) -> Result<(), String> {
 fn rights(check: Check, path: &Path, report: &mut Report) {
     let shown = path.display();
     let close = format!("run `{}`", shell_line(["chmod", "go=", &path.to_string_lossy()]));
-    match platform::open_to_others(path) {
+    let asked = path.to_owned();
+    match in_time(move || platform::open_to_others(&asked)).unwrap_or_else(|| Err(io::Error::other(no_answer()))) {
         Ok(None) => report.pass(check, format!("`{shown}` is its owner's alone")),
         Ok(Some(mode)) => report.fail(
             check,
@@ -170,8 +170,12 @@ fn rights(check: Check, path: &Path, report: &mut Report) {
 fn disk(config: &Config, report: &mut Report) {
     let wanted = config.paths.min_free_disk_mb;
     let data_dir = &config.paths.data_dir;
-    let existing = data_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    match platform::free_disk(existing).map(|bytes| bytes >> 20) {
+    let asked = data_dir.clone();
+    let free = in_time(move || {
+        let existing = asked.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+        platform::free_disk(existing)
+    });
+    match free.unwrap_or_else(|| Err(io::Error::other(no_answer()))).map(|bytes| bytes >> 20) {
         Ok(free) if free >= wanted => report.pass(Check::Disk, format!("{free} MiB free, at least {wanted} wanted")),
         Ok(free) => report.fail(
             Check::Disk,
@@ -180,7 +184,7 @@ fn disk(config: &Config, report: &mut Report) {
         ),
         Err(error) => report.fail(
             Check::Disk,
-            format!("the free space of `{}` can't be found out: {error}", existing.display()),
+            format!("the free space of `{}` can't be found out: {error}", data_dir.display()),
             "see what is wrong with that disk",
         ),
     }
@@ -212,23 +216,18 @@ fn mounts(config: &Config, report: &mut Report) -> Vec<PathBuf> {
             ),
         }
     }
-    if !config.executor.options.raw.sources.is_empty() {
-        match look_at_raw_mounts(config) {
-            Ok(()) => report.pass(Check::Mounts, "those of `executor.docker_args` show nothing of the agent's"),
+    for source in &config.executor.options.raw.sources {
+        let shown = source.display();
+        let (whole, one) = (config.clone(), source.clone());
+        let looked = in_time(move || look_at_raw_mount(&whole, &one).map(|()| one.exists()));
+        match looked.unwrap_or_else(|| Err(format!("`{shown}` {}", no_answer()))) {
+            Ok(true) => {
+                report.pass(Check::Mounts, format!("`{shown}` (`executor.docker_args`) is there"));
+                there.push(source.clone());
+            }
+            Ok(false) => report.pass(Check::Mounts, format!("`{shown}` (`executor.docker_args`) is docker's to make")),
             Err(why) => report.fail(Check::Mounts, why, REMEDY),
         }
     }
     there
-}
-
-fn no_answer() -> String {
-    format!("gave no answer within {} s", LIMIT.as_secs())
-}
-
-/// What comes of it, or `None` where it takes too long. A thread that a dead drive holds ends with the program.
-fn in_time<T: Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let (done, result) = bounded(1);
-    // Without a thread there is nobody to wait for, and nobody listens any more once the time is over.
-    thread::Builder::new().name("disk".to_owned()).spawn(move || drop(done.send(ask()))).ok()?;
-    result.recv_timeout(LIMIT).ok()
 }

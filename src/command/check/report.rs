@@ -1,12 +1,11 @@
 //! What `check` found: said line by line for a person, or at the end as JSON.
 
-use std::fmt::Display;
-use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Map, Value, json};
 
+use crate::command::say;
 use crate::config::Problem;
 use crate::logging::escape;
 
@@ -227,11 +226,6 @@ impl Report {
         }
         self.findings.push(finding);
     }
-}
-
-/// Prints a line. That nobody reads it any more, as with `| head`, is no reason to leave a container behind.
-fn say(line: impl Display) {
-    let _ = writeln!(io::stdout(), "{line}");
 }
 
 fn as_json(finding: &Finding) -> Value {

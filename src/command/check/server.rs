@@ -133,16 +133,19 @@ fn server(config: &Config, refusal: Option<&ClientError>, report: &mut Report) {
 
 fn credentials(config: &Config, report: &mut Report) {
     let file = config.file.to_string_lossy();
-    let register = shell_line(["agent-core", "--config", &file, "register", "--token"]) + " rt_…";
+    let register = shell_line(["agent-core", "--config", &file, "register", "--token"]);
     let Some(Credentials { service_id, .. }) = &config.agent.credentials else {
-        report.fail(Check::Credentials, "not registered", format!("run `{register}` with a token from the Server"));
+        report.fail(
+            Check::Credentials,
+            "not registered",
+            format!("run `{register} rt_…` with a token from the Server"),
+        );
         return;
     };
     if !report.has_passed(Check::Server) {
         report.skip(Check::Credentials, "the Server doesn't answer as it should");
         return;
     }
-    let anew = format!("register anew with a new token from the Server: `{register}`");
     let error = match ask(&config.server, config.agent.credentials.as_ref()) {
         Ok(Answered { refusal: None | Some(ClientError::Refused { status: 404, by_server: true, .. }), .. }) => {
             report.pass(Check::Credentials, format!("the Server takes the key of {service_id}"));
@@ -154,16 +157,8 @@ fn credentials(config: &Config, report: &mut Report) {
             return;
         }
     };
-    let remedy = match error.status() {
-        Some(401) => anew,
-        Some(403) => format!("the key isn't that of {service_id}; {anew}"),
-        Some(429) => match error.retry_after() {
-            Some(wait) => format!("the agents of this service make too many calls; try again in {} s", wait.as_secs()),
-            None => "the agents of this service make too many calls; try again in a minute".to_owned(),
-        },
-        Some(500) => format!("if the service was deleted and made anew, {anew}; else see the Server's log"),
-        _ => "see what is wrong with the Server or a proxy before it".to_owned(),
-    };
+    let remedy = error.remedy(&format!("{register} rt_…"));
+    let remedy = remedy.unwrap_or_else(|| "see what is wrong with the Server or a proxy before it".to_owned());
     report.fail(Check::Credentials, error.to_string(), remedy);
 }
 

@@ -12,6 +12,7 @@ use crate::docker::Docker;
 use crate::docker::args::shell_line;
 use crate::platform::{self, FileLock};
 use crate::retry::random_u64;
+use crate::rights;
 
 /// What the names of trials' containers begin with: no agent takes such a name for its own.
 const CONTAINER_PREFIX: &str = "open-aaas-try-";
@@ -37,6 +38,8 @@ impl Folder {
         if made_data_dir {
             fs::create_dir_all(data_dir)?;
             platform::hide_dir(data_dir)?;
+        } else {
+            rights::check_owner(data_dir).map_err(io::Error::other)?;
         }
         let all = all_trials(data_dir);
         let name = format!("{:012x}", random_u64() >> 16);

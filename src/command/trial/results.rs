@@ -1,12 +1,11 @@
 //! What a trial came to: told to a person, and copied to a folder of theirs.
 
-use std::fmt::Display;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Failure;
 use super::progress::Copying;
+use crate::command::{Failure, say_aside};
 use crate::logging::escape;
 use crate::outputs::{Found, Leftovers};
 use crate::protocol::FinalStatus;
@@ -36,39 +35,34 @@ pub fn exit_status(trial: &Trial) -> u8 {
 pub fn tell(trial: &Trial) {
     let Trial { ending, files, left_out, .. } = trial;
     if ending.status == FinalStatus::Cancelled {
-        say(format_args!("Interrupted: nothing would be sent but that."));
+        say_aside(format_args!("Interrupted: nothing would be sent but that."));
         return;
     }
     let total: u64 = files.iter().map(|file| file.size).sum();
-    say(format_args!("Would be sent: {}, {total} bytes", counted(files.len() as u64)));
+    say_aside(format_args!("Would be sent: {}, {total} bytes", counted(files.len() as u64)));
     for file in files {
-        say(format_args!("  {}  {} bytes", escape(&file.name), file.size));
+        say_aside(format_args!("  {}  {} bytes", escape(&file.name), file.size));
     }
     let Leftovers { named, kept_back, unnamed } = left_out;
     let count = (named.len() + kept_back.len()) as u64 + unnamed;
     if count > 0 {
-        say(format_args!("Would be left out: {}", counted(count)));
+        say_aside(format_args!("Would be left out: {}", counted(count)));
         for left in kept_back.iter().chain(named) {
-            say(format_args!("  {}: {}", escape(&left.file), escape(&left.reason)));
+            say_aside(format_args!("  {}: {}", escape(&left.file), escape(&left.reason)));
         }
         if *unnamed > 0 {
-            say(format_args!("  and {unnamed} more"));
+            say_aside(format_args!("  and {unnamed} more"));
         }
     }
     let status = ending.status.as_str();
     match (ending.exit_code, &ending.error_message) {
         (code, Some(message)) => {
             let code = code.map_or_else(String::new, |code| format!(" with exit status {code}"));
-            say(format_args!("The report would say: {status}{code} after {} s:", ending.duration_secs));
-            message.lines().for_each(|line| say(format_args!("  {}", escape(line))));
+            say_aside(format_args!("The report would say: {status}{code} after {} s:", ending.duration_secs));
+            message.lines().for_each(|line| say_aside(format_args!("  {}", escape(line))));
         }
-        (_, None) => say(format_args!("The report would say: {status} after {} s", ending.duration_secs)),
+        (_, None) => say_aside(format_args!("The report would say: {status} after {} s", ending.duration_secs)),
     }
-}
-
-/// Prints a line on standard error. That nobody reads it any more is no reason to leave a container behind.
-pub fn say(line: impl Display) {
-    let _ = writeln!(io::stderr(), "{line}");
 }
 
 fn counted(count: u64) -> String {
@@ -106,7 +100,7 @@ impl OutFolder {
         // Somebody waits for the folder also where there is nothing to put into it.
         fs::create_dir_all(&self.0)
             .map_err(|error| Failure::new(format!("`{}` can't be made: {error}", self.0.display())))?;
-        say(format_args!("Copied to: {}", self.0.display()));
+        say_aside(format_args!("Copied to: {}", self.0.display()));
         Ok(())
     }
 }
