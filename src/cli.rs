@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 /// Works on the tasks of an OpenAaaS Server beside the data, each in a Docker container of its own
 #[derive(Debug, Parser)]
@@ -19,7 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 )]
 pub struct Cli {
     /// The configuration file
-    #[arg(long, global = true, value_name = "FILE", default_value = "config.toml")]
+    #[arg(long, global = true, value_name = "FILE", default_value = "config.toml", value_hint = ValueHint::FilePath)]
     pub config: PathBuf,
 
     /// How log lines look: `human`, or `json`, an object a line
@@ -76,7 +76,7 @@ pub enum Command {
     Logs(LogsArgs),
     /// Give up a result that can't be delivered
     #[command(after_help = "The Server is told once that the task failed; the result's files stay \
-        in the data directory until their retention is over. The agent must not run meanwhile.")]
+        in the data directory until their retention is over. A running agent does it when it is asked.")]
     Discard(DiscardArgs),
     /// Show what came to this machine and what left it, file by file
     #[command(after_help = "The ledger is {data_dir}/ledger.jsonl and its numbered predecessors. \
@@ -90,7 +90,7 @@ pub enum Command {
     Completions(CompletionsArgs),
     /// Print the manual page, of agent-core or of one of its commands
     #[command(after_help = "To read it at once:\n  agent-core man > page.1 && man ./page.1\n\
-        To install it:\n  agent-core man > /usr/local/share/man/man1/agent-core.1")]
+        To install all pages:\n  agent-core man --out /usr/local/share/man/man1")]
     Man(ManArgs),
 }
 
@@ -120,7 +120,12 @@ pub enum Shell {
 #[derive(Debug, Args)]
 pub struct ManArgs {
     /// The command, such as `run`
+    #[arg(value_name = "COMMAND", conflicts_with = "out")]
     pub command: Option<String>,
+
+    /// Write the pages of all commands to this folder
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub out: Option<PathBuf>,
 }
 
 /// Options of `init`.
@@ -135,11 +140,11 @@ pub struct InitArgs {
 #[derive(Debug, Args)]
 pub struct RegisterArgs {
     /// The registration token, `rt_…`, or `-` to read it from standard input
-    #[arg(long, value_name = "TOKEN", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TOKEN", value_hint = ValueHint::Other, allow_hyphen_values = true)]
     pub token: String,
 
     /// The agent's name, stored in the file
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
     pub name: Option<String>,
 }
 
@@ -186,30 +191,31 @@ pub struct CheckArgs {
 
 /// Options of `try`.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").args(["prompt", "replay"]).required(true))]
 pub struct TryArgs {
     /// What is to be done
-    #[arg(long, value_name = "TEXT", required_unless_present = "replay", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TEXT", value_hint = ValueHint::Other, allow_hyphen_values = true)]
     pub prompt: Option<String>,
 
     /// How the result should look
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TEXT", value_hint = ValueHint::Other, allow_hyphen_values = true)]
     pub output_prompt: Option<String>,
 
     /// A file to work on; may be given more than once
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub input: Vec<PathBuf>,
 
     /// Do a task again that is kept here, with its prompts and inputs
     #[arg(
         long,
-        value_name = "TASK_ID",
+        value_name = "TASK_ID", value_hint = ValueHint::Other,
         allow_hyphen_values = true,
-        conflicts_with_all = ["prompt", "output_prompt", "input"]
+        conflicts_with_all = ["output_prompt", "input"]
     )]
     pub replay: Option<String>,
 
     /// Copy what would be sent to this folder, which must be new or empty
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub out: Option<PathBuf>,
 
     /// Keep the workspace, so that the logged command can be run again
@@ -233,7 +239,7 @@ pub struct TasksArgs {
 #[derive(Debug, Args)]
 pub struct LogsArgs {
     /// The task, by the id that the Server gave it
-    #[arg(allow_hyphen_values = true)]
+    #[arg(allow_hyphen_values = true, value_hint = ValueHint::Other)]
     pub id: String,
 
     /// Go on until the container has ended
@@ -245,7 +251,7 @@ pub struct LogsArgs {
 #[derive(Debug, Args)]
 pub struct DiscardArgs {
     /// The task, by the id that the Server gave it
-    #[arg(allow_hyphen_values = true)]
+    #[arg(allow_hyphen_values = true, value_hint = ValueHint::Other)]
     pub id: String,
 
     /// Don't ask
@@ -257,12 +263,12 @@ pub struct DiscardArgs {
 #[derive(Debug, Args)]
 pub struct LedgerArgs {
     /// Only this task, by the id that the Server gave it
-    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
+    #[arg(long, value_name = "ID", value_hint = ValueHint::Other, allow_hyphen_values = true)]
     pub task: Option<String>,
 
     /// Only from this time on: a day (2026-11-01), which begins at midnight
     /// here, or a time with its zone (2026-11-01T12:00:00+01:00)
-    #[arg(long, value_name = "DATE")]
+    #[arg(long, value_name = "DATE", value_hint = ValueHint::Other)]
     pub since: Option<String>,
 
     /// Print the lines as they are stored, one JSON object each

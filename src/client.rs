@@ -5,6 +5,7 @@
 
 mod answer;
 pub mod probe;
+pub mod proxy;
 
 use std::fmt;
 use std::fs::File;
@@ -21,10 +22,11 @@ use ureq::http::header;
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
-use ureq::{Agent, Proxy, SendBody};
+use ureq::{Agent, SendBody};
 
 pub use answer::ClientError;
 use answer::{Unresolved, classify, read_json, succeeded};
+use proxy::way_to;
 
 use crate::budget::{Budget, Purpose};
 use crate::config::{Credentials, Server};
@@ -55,6 +57,8 @@ pub struct Client {
     credentials: Credentials,
     answered: Arc<AtomicU64>,
     budget: Arc<Budget>,
+    /// The proxy that calls take, in words.
+    via: Option<String>,
 }
 
 /// A file about to be uploaded: opened, so that what was checked is what is sent.
@@ -77,14 +81,23 @@ pub fn register(server: &Server, token: &str, capacity: usize) -> Result<Registr
     let body = RegisterRequest { registration_token: token, capacity };
     let url = format!("{}/api/v1/agent/register", server.base_url);
     let request = agent(server).post(url).config().timeout_global(Some(Duration::from_secs(30))).build();
-    read_json(request.send_json(body).map_err(classify)?)
+    let answer = request.send_json(body).map_err(classify).and_then(read_json);
+    answer.map_err(|error| error.by(way_to(server).proxy().as_deref()))
 }
 
 impl Client {
     /// A client for a registered agent. Connects to nothing yet.
     pub fn new(server: &Server, credentials: Credentials) -> Self {
         let budget = Arc::new(Budget::new(server.max_requests_per_minute, server.poll_interval));
-        Self { agent: agent(server), base_url: server.base_url.clone(), credentials, answered: Arc::default(), budget }
+        let via = way_to(server).proxy();
+        Self {
+            agent: agent(server),
+            base_url: server.base_url.clone(),
+            credentials,
+            answered: Arc::default(),
+            budget,
+            via,
+        }
     }
 
     /// A client of the same kind with connections of its own, so that one can be aborted without the other.
@@ -246,18 +259,17 @@ impl Client {
             if error.is_retryable() {
                 metrics::count_retry();
             }
-            error.without(&self.credentials.api_key)
+            error.without(&self.credentials.api_key).by(self.via.as_deref())
         })
     }
 }
 
 fn agent(server: &Server) -> Agent {
-    let proxy = if server.use_system_proxy { Proxy::try_from_env() } else { None };
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
-        .proxy(proxy)
+        .proxy(proxy::spoken(server))
         .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build())
         .user_agent(concat!("agent-core/", env!("CARGO_PKG_VERSION")))
         .timeout_connect(Some(SMALL))

@@ -18,6 +18,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::config::{Config, ConfigError};
+use crate::docker::args::shell_line;
 
 /// Why a command ends here: a message for a person, and the exit status.
 #[derive(Debug)]
@@ -94,10 +95,9 @@ pub fn printed(result: io::Result<()>) -> Result<(), Failure> {
 
 /// Why an agent without a registration can't start.
 fn not_registered(config: &Config) -> Failure {
-    Failure::new(format!(
-        "not registered; run `agent-core --config {} register --token rt_…` with a token from the Server",
-        config.file.display()
-    ))
+    let file = config.file.to_string_lossy();
+    let command = shell_line(["agent-core", "--config", &file, "register", "--token"]);
+    Failure::new(format!("not registered; run `{command} rt_…` with a token from the Server"))
 }
 
 /// What a command returns.

@@ -30,6 +30,7 @@ pub use script::ScriptSource;
 pub use sections::{is_api_key, is_service_id};
 use sections::{read_agent, read_executor, read_outputs, read_paths, read_server};
 
+use crate::docker::args::shell_line;
 use crate::docker::options::Options;
 
 /// Where the workspace stands in every container (PROTOCOL, "The container contract").
@@ -221,8 +222,8 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing(file) => {
-                let file = file.display();
-                write!(f, "there is no configuration file `{file}`; make one with `agent-core --config {file} init`")
+                let init = shell_line(["agent-core", "--config", &file.to_string_lossy(), "init"]);
+                write!(f, "there is no configuration file `{}`; make one with `{init}`", file.display())
             }
             Self::Unreadable(file, error) => {
                 write!(f, "the configuration file `{}` can't be read: {error}", file.display())
@@ -282,8 +283,16 @@ impl Config {
         }
     }
 
+    /// The data_dir of a file that may be wrong elsewhere, if that can be told.
+    pub fn data_dir_of(file: &Path) -> Option<PathBuf> {
+        let file = absolute(file).ok()?;
+        let text = fs::read_to_string(&file).ok()?;
+        let reader = Reader::parse(&file, &text).ok()?;
+        let mut findings = Findings::default();
+        read_paths(reader.root().section("paths"), &file, &mut findings).map(|paths| paths.data_dir)
+    }
+
     /// Checks the text of a file whose absolute path is `file`.
-    #[cfg(test)]
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         Self::parse_with(file, text, Registration::AsWritten)
     }
@@ -316,10 +325,11 @@ impl Config {
 /// Makes an address out of what a person typed: no blanks around it and no slashes at its end.
 /// The error says what is wrong with it.
 pub fn clean_base_url(written: &str) -> Result<String, &'static str> {
-    let url = written.trim().trim_end_matches('/');
-    let Some(rest) = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")) else {
+    let written = written.trim();
+    let Some(rest) = written.strip_prefix("http://").or_else(|| written.strip_prefix("https://")) else {
         return Err("must begin with http:// or https://");
     };
+    let url = written.trim_end_matches('/');
     let host = rest.split('/').next().unwrap_or_default();
     if host.is_empty() || url.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err("must name a host and have no blanks in it");

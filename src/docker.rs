@@ -131,7 +131,12 @@ impl Docker {
     pub fn engine_version(&self) -> Result<String, DockerError> {
         let done = self.ask(&["version", "--format", "{{.Server.Version}}"], Duration::from_secs(10))?;
         let version = done.stdout.trim().to_owned();
-        if done.success && !version.is_empty() { Ok(version) } else { Err(DockerError::Unreachable(done.stderr)) }
+        if done.success && !version.is_empty() {
+            return Ok(version);
+        }
+        let program = self.program.to_string_lossy();
+        let silent = format!("`{program} version` names no server, and says no reason");
+        Err(DockerError::Unreachable(if done.stderr.is_empty() { silent } else { done.stderr }))
     }
 
     /// Whether the engine has an image of this name. The engine must be known to answer.

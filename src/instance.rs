@@ -128,6 +128,7 @@ impl Instance {
             move |error| InstanceError::Io(path, error)
         };
         if data_dir.exists() {
+            rights::check_folder(data_dir).map_err(InstanceError::Open)?;
             rights::close(data_dir, "the data_dir").map_err(InstanceError::Open)?;
             rights::check_owner(data_dir).map_err(InstanceError::Open)?;
         } else {
@@ -209,10 +210,10 @@ pub fn ask_for_drain(data_dir: &Path, pid: u32) -> Result<(), InstanceError> {
     asked.map_err(|error| InstanceError::Io(path, error))
 }
 
-/// Whether this process was asked to.
-pub fn is_drain_wanted(data_dir: &Path) -> bool {
+/// Whether the agent with this pid was asked to.
+pub fn is_asked_to_drain(data_dir: &Path, pid: u32) -> bool {
     // What isn't there or can't be read asks for nothing.
-    fs::read_to_string(drain_file(data_dir)).is_ok_and(|text| text.trim().parse() == Ok(std::process::id()))
+    fs::read_to_string(drain_file(data_dir)).is_ok_and(|text| text.trim().parse() == Ok(pid))
 }
 
 fn drain_file(data_dir: &Path) -> PathBuf {

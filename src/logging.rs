@@ -40,6 +40,11 @@ pub fn start(form: LogFormat, detached: bool) {
         LogFormat::Json => builder.format(|out, record| writeln!(out, "{}", json(&now(), record)?)),
     };
     builder.init();
+    let wanted = std::env::var("RUST_LOG").unwrap_or_default();
+    let is_word = |directive: &str| directive.contains('=') || directive.trim().parse::<LevelFilter>().is_ok();
+    if let Some(word) = wanted.split(',').find(|directive| !directive.trim().is_empty() && !is_word(directive)) {
+        log::warn!("RUST_LOG: `{word}` is no level; there are error, warn, info, debug, trace and off");
+    }
 }
 
 /// From here on a detached agent's lines go to this file, which is rotated. Call it when the data_dir is ours.

@@ -60,7 +60,8 @@ impl Monitor {
 
     fn watch(&self, reports: &Sender<Machine>, suspicions: &Receiver<Suspect>) {
         let mut reported = None;
-        let mut suspect = false;
+        // Where it is said what is to be done about a missing image, that is done before a task is taken and not with it.
+        let mut suspect = self.config.executor.options.pull.is_some();
         let mut housekeeping = Housekeeping::default();
         let mut mounts = MountWatch::default();
         let mut puller = Puller::new(self.docker.clone(), &self.config.executor);

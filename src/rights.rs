@@ -1,6 +1,7 @@
 //! Who besides us can read or write what must stay between us and the Server: the configuration file with the key, and
 //! the data_dir with everybody's tasks.
 
+use std::fs;
 use std::path::Path;
 
 use crate::docker::args::shell_line;
@@ -26,6 +27,52 @@ pub fn close(path: &Path, what: &str) -> Result<(), String> {
                 commands.join(" && ")
             ))
         }
+    }
+}
+
+/// What agents put into a data_dir, and what a disk of its own has there.
+const OURS: [&str; 14] = [
+    "agent.lock",
+    "agent.pid",
+    "agent.log",
+    "status.json",
+    "metrics",
+    "ledger.jsonl",
+    "tasks",
+    "workspaces",
+    "try",
+    "discard",
+    "drain",
+    "instance_id",
+    "lost+found",
+    ".check",
+];
+
+/// Makes sure that a folder may become a data_dir: one that others use, too, must not be closed to them because of a slip
+/// in the configuration.
+pub fn check_folder(data_dir: &Path) -> Result<(), String> {
+    let shown = data_dir.display();
+    if !data_dir.is_dir() {
+        return Err(format!("`paths.data_dir` must be a folder, and `{shown}` isn't one"));
+    }
+    // Where nobody else has rights, nothing is taken from anybody.
+    if !matches!(platform::open_to_others(data_dir), Ok(Some(_))) || data_dir.join("instance_id").exists() {
+        return Ok(());
+    }
+    let entries = fs::read_dir(data_dir).map_err(|error| format!("the data_dir `{shown}` can't be read: {error}"))?;
+    let foreign = entries.flatten().map(|entry| entry.file_name()).find(|name| {
+        let name = name.to_string_lossy();
+        !OURS.iter().any(|ours| name.starts_with(ours))
+    });
+    match foreign {
+        None => Ok(()),
+        Some(name) => Err(format!(
+            "the data_dir `{shown}` is open to other users and holds `{}`, which is no agent's, so it isn't closed to \
+             them; let `paths.data_dir` be a folder of its own, such as `{}`, or run `{}` if it is only the agent's",
+            name.to_string_lossy(),
+            data_dir.join("agent-core").display(),
+            shell_line(["chmod", "go=", &data_dir.to_string_lossy()])
+        )),
     }
 }
 

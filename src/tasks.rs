@@ -89,16 +89,29 @@ impl TaskView {
     }
 
     /// How far it is, in words.
-    pub fn in_words(&self) -> &'static str {
-        match self.order {
-            Phase::Accepting => "being accepted",
-            Phase::Accepted => "fetching its input",
-            Phase::Prepared => "running",
-            Phase::Exited => "sending its results",
-            Phase::Uploaded => "reporting its end",
-            Phase::Settled => self.outcome.unwrap_or(FinalStatus::Failed.as_str()),
+    pub fn in_words(&self, agent: AgentIs) -> &'static str {
+        match (self.order, agent) {
+            (Phase::Accepting, _) => "being accepted",
+            (Phase::Accepted, AgentIs::Running) => "fetching its input",
+            (Phase::Accepted, AgentIs::Away) => "not begun",
+            (Phase::Prepared, AgentIs::Running) => "running",
+            (Phase::Prepared, AgentIs::Away) => "in its container",
+            (Phase::Exited, AgentIs::Running) => "sending its results",
+            (Phase::Exited, AgentIs::Away) => "results not sent",
+            (Phase::Uploaded, AgentIs::Running) => "reporting its end",
+            (Phase::Uploaded, AgentIs::Away) => "end not reported",
+            (Phase::Settled, _) => self.outcome.unwrap_or(FinalStatus::Failed.as_str()),
         }
     }
+}
+
+/// Whether somebody works on the tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgentIs {
+    /// An agent does.
+    Running,
+    /// Nobody, until the next start.
+    Away,
 }
 
 /// All tasks of a data_dir in the order of their offers, and the folders of records that can't be read.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, SystemTime};
 
+use rustls::InvalidMessage;
 use serde::de::DeserializeOwned;
 use ureq::Body;
 use ureq::http::{Response, StatusCode, header};
@@ -76,6 +77,14 @@ impl ClientError {
             }
         }
         self
+    }
+
+    /// The same error where a proxy was to pass the call on: it may be the proxy's trouble.
+    pub(super) fn by(self, proxy: Option<&str>) -> Self {
+        match (self, proxy) {
+            (Self::NotSent(why), Some(proxy)) => Self::NotSent(format!("{why} (by {proxy})")),
+            (other, _) => other,
+        }
     }
 
     /// Whether the same call may succeed later without anybody's doing here.
@@ -231,8 +240,9 @@ pub(super) fn classify(error: ureq::Error) -> ClientError {
         | Error::ConnectProxyFailed(_)
         | Error::BadUri(_)
         | Error::Tls(_)
-        | Error::Rustls(_)
-        | Error::Timeout(Timeout::Resolve | Timeout::Connect) => ClientError::NotSent(error.to_string()),
+        | Error::Rustls(_) => ClientError::NotSent(error.to_string()),
+        Error::Timeout(Timeout::Resolve) => ClientError::NotSent("its name was not looked up in time".to_owned()),
+        Error::Timeout(Timeout::Connect) => ClientError::NotSent("no connection in time".to_owned()),
         Error::Other(why) if why.is::<Unresolved>() => ClientError::NotSent(why.to_string()),
         Error::Io(ref io)
             if matches!(
@@ -245,22 +255,51 @@ pub(super) fn classify(error: ureq::Error) -> ClientError {
         {
             ClientError::NotSent(error.to_string())
         }
+        Error::Timeout(step) => ClientError::Lost(format!("no answer in time ({step})")),
         other => ClientError::Lost(other.to_string()),
     }
 }
 
-/// Why the Server's certificate wasn't accepted, if that is what the error is: the handshake ended then, before a
-/// request.
+/// Why the handshake has failed, if that is what the error is: before a request.
 fn distrust(error: &io::Error) -> Option<String> {
-    let rustls::Error::InvalidCertificate(why) = error.get_ref()?.downcast_ref()? else { return None };
-    let remedy = match why {
-        rustls::CertificateError::UnknownIssuer => {
-            "; let this machine trust the authority that signed it, or name that authority's file in SSL_CERT_FILE"
+    let why = match error.get_ref()?.downcast_ref()? {
+        rustls::Error::InvalidCertificate(why) => why,
+        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            return Some("its port doesn't speak https; is the address http://, or another port?".to_owned());
         }
-        _ => "",
+        _ => return None,
     };
-    Some(format!("its certificate isn't trusted: {why}{remedy}"))
+    let text = why.to_string();
+    let remedy = if let Some(trouble) = certificate_file_trouble() {
+        format!("; {trouble}")
+    } else if *why == rustls::CertificateError::UnknownIssuer {
+        "; let this machine trust the authority that signed it, or name that authority's file in SSL_CERT_FILE"
+            .to_owned()
+    } else if text.contains("CaUsedAsEndEntity") {
+        "; it is made for an authority and not for a server: make one with `basicConstraints=CA:FALSE`, or one that the \
+         authority has signed"
+            .to_owned()
+    } else {
+        String::new()
+    };
+    Some(format!("its certificate isn't trusted: {text}{remedy}"))
 }
+
+/// What is wrong with the file of authorities that the environment names, if it names one.
+fn certificate_file_trouble() -> Option<String> {
+    let file = std::env::var_os("SSL_CERT_FILE").filter(|file| !file.is_empty())?;
+    let shown = file.to_string_lossy();
+    match std::fs::read(&file) {
+        Err(error) => Some(format!("SSL_CERT_FILE names `{shown}`, which can't be read: {error}")),
+        Ok(bytes) if !bytes.windows(PEM.len()).any(|part| part == PEM) => {
+            Some(format!("SSL_CERT_FILE names `{shown}`, which holds no certificate in PEM form"))
+        }
+        Ok(_) => None,
+    }
+}
+
+/// How a certificate in a file begins (RFC 7468).
+const PEM: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 #[cfg(test)]
 mod tests {

@@ -8,16 +8,13 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, SystemTime};
 
 use ureq::http::{Uri, header};
-use ureq::{Proxy, ProxyProtocol};
 
 use super::answer::{Unresolved, classify, succeeded};
+use super::proxy::spoken;
 use super::{ClientError, SMALL, agent, path_segment};
 use crate::config::{Credentials, Server};
 use crate::deadline::in_time;
 use crate::retry::random_u64;
-
-/// The variables that may name a proxy, in the order in which they count.
-const VARIABLES: [&str; 6] = ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
 
 /// How long each step on the way may take; the answer has as long as every small call.
 const STEP: Duration = Duration::from_secs(5);
@@ -51,55 +48,6 @@ pub struct Answered {
     pub refusal: Option<ClientError>,
     /// How far the clock of whoever answered is ahead of ours, in seconds; `None` without a `Date` (RFC 9110, 6.6.1).
     pub ahead_secs: Option<f64>,
-}
-
-/// Which way calls to the Server take.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Way {
-    /// Straight, although these variables name a proxy.
-    Direct {
-        /// The variables that don't count.
-        ignored: Vec<&'static str>,
-    },
-    /// Straight, since NO_PROXY excepts the Server from the proxy of this variable.
-    Excepted {
-        /// Where the proxy stands.
-        variable: &'static str,
-    },
-    /// Through a proxy.
-    Proxy {
-        /// Scheme, host and port, without a password.
-        address: String,
-        /// Where it stands.
-        variable: &'static str,
-    },
-    /// Straight: these variables hold no proxy's address and are passed over.
-    Unusable {
-        /// The variables.
-        variables: Vec<&'static str>,
-    },
-    /// Straight: the proxy is of a kind that this program doesn't speak, and is passed over.
-    Unknown {
-        /// Scheme, host and port, without a password.
-        address: String,
-        /// Where it stands.
-        variable: &'static str,
-    },
-}
-
-impl Way {
-    /// Why no proxy is used although the configuration wants one.
-    pub fn trouble(&self) -> Option<String> {
-        match self {
-            Self::Unusable { variables } => {
-                Some(format!("{} holds no proxy's address, so that none is used", variables.join(", ")))
-            }
-            Self::Unknown { address, variable } => Some(format!(
-                "{address}, from {variable}, is no proxy that takes CONNECT over http:// or https://, so that none is used"
-            )),
-            Self::Direct { .. } | Self::Excepted { .. } | Self::Proxy { .. } => None,
-        }
-    }
 }
 
 /// Asks for the list of files of a task that doesn't exist. Nothing changes by that on the Server: it takes no task and
@@ -195,8 +143,7 @@ fn step_of(error: &ureq::Error, server: &Server) -> Step {
 /// Whether the Server's port, or that of the proxy, can be connected to, whatever it speaks.
 fn takes_connections(server: &Server) -> bool {
     let Ok(uri) = server.base_url.parse::<Uri>() else { return false };
-    let proxy = if server.use_system_proxy { Proxy::try_from_env() } else { None };
-    let (host, port) = match proxy.filter(|proxy| !proxy.is_no_proxy(&uri)) {
+    let (host, port) = match spoken(server).filter(|proxy| !proxy.is_no_proxy(&uri)) {
         Some(proxy) => (proxy.host().to_owned(), proxy.port()),
         None => (uri.host().unwrap_or_default().to_owned(), uri.port_u16().unwrap_or(443)),
     };
@@ -206,28 +153,6 @@ fn takes_connections(server: &Server) -> bool {
         addresses.is_ok_and(|mut all| all.any(|address| TcpStream::connect_timeout(&address, STEP).is_ok()))
     };
     in_time(reached).unwrap_or(false)
-}
-
-/// Which way calls to the Server take, and by which variable.
-pub fn way_to(server: &Server) -> Way {
-    let value = |variable: &&'static str| std::env::var(*variable).ok().filter(|value| !value.is_empty());
-    let set: Vec<&'static str> = VARIABLES.into_iter().filter(|variable| value(variable).is_some()).collect();
-    if !server.use_system_proxy {
-        return Way::Direct { ignored: set };
-    }
-    let usable = |variable: &&&'static str| value(variable).is_some_and(|value| Proxy::new(&value).is_ok());
-    let (Some(proxy), Some(variable)) = (Proxy::try_from_env(), set.iter().find(usable).copied()) else {
-        return if set.is_empty() { Way::Direct { ignored: set } } else { Way::Unusable { variables: set } };
-    };
-    if server.base_url.parse::<Uri>().is_ok_and(|uri| proxy.is_no_proxy(&uri)) {
-        return Way::Excepted { variable };
-    }
-    let scheme = proxy.uri().scheme_str().unwrap_or("http");
-    let address = format!("{scheme}://{}:{}", proxy.host(), proxy.port());
-    match proxy.protocol() {
-        ProxyProtocol::Http | ProxyProtocol::Https => Way::Proxy { address, variable },
-        _ => Way::Unknown { address, variable },
-    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::instance::{self, Holder};
 use crate::logging::escape;
 use crate::platform;
 use crate::rights;
-use crate::state::{State, StateFile};
+use crate::state::{EngineState, State, StateFile};
 
 /// How long the agent may take until it holds its lock: a mount that gives no answer is given up after ten seconds.
 const START: Duration = Duration::from_secs(20);
@@ -27,6 +27,10 @@ const START: Duration = Duration::from_secs(20);
 const FIRST_ANSWER: Duration = Duration::from_secs(20);
 /// How long a command may have the data_dir before that is said.
 const OTHERS: Duration = Duration::from_secs(5);
+/// How long the agent may take to find out whether the engine answers.
+const FIRST_LOOK: Duration = Duration::from_secs(12);
+/// How often it is looked how far the agent is.
+const LOOK: Duration = Duration::from_millis(50);
 /// How much of the log is shown where the agent doesn't start.
 const SHOWN: u64 = 4000;
 
@@ -40,7 +44,12 @@ pub fn run_detached(file: &Path, log_format: LogFormat) -> Done {
             return Err(Failure::new(format!("{holder}; start the agent when that has ended")));
         }
         let pid = holder.pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
-        say(format_args!("The agent is running already{pid}."));
+        let draining = if holder.pid.is_some_and(|pid| instance::is_asked_to_drain(data_dir, pid)) {
+            " and ends when all that is here is delivered (`stop --drain`); start it again then"
+        } else {
+            ""
+        };
+        say(format_args!("The agent is running already{pid}{draining}."));
         return Ok(ExitCode::SUCCESS);
     }
     // What else may be wrong, `run` says; this alone needs no log.
@@ -48,7 +57,7 @@ pub fn run_detached(file: &Path, log_format: LogFormat) -> Done {
         return Err(not_registered(&config));
     }
     if data_dir.exists() {
-        rights::check_owner(data_dir).map_err(Failure::new)?;
+        rights::check_folder(data_dir).and_then(|()| rights::check_owner(data_dir)).map_err(Failure::new)?;
     } else {
         fs::create_dir_all(data_dir).and_then(|()| platform::hide_dir(data_dir)).map_err(unusable)?;
     }
@@ -64,7 +73,7 @@ pub fn run_detached(file: &Path, log_format: LogFormat) -> Done {
         if ended || Instant::now() >= deadline {
             return Err(log.not_started(if ended { "didn't start" } else { "isn't up after 20 s" }));
         }
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep(LOOK);
     }
 }
 /// Whoever has the data_dir: a command that has it for a moment is waited for.
@@ -75,7 +84,7 @@ fn wait_for_others(data_dir: &Path) -> io::Result<Option<Holder>> {
         if holder.is_none_or(Holder::is_agent) || Instant::now() >= deadline {
             return Ok(holder);
         }
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep(LOOK);
     }
 }
 
@@ -126,6 +135,7 @@ fn report_first_answer(data_dir: &Path, pid: u32, log: &Log) -> Done {
                         say_aside(format_args!("The Server can't be used yet: {why}; trying again."));
                     }
                 }
+                report_machine(data_dir, pid);
                 return Ok(ExitCode::SUCCESS);
             }
             None if !matches!(instance::holder(data_dir), Ok(Some(holder)) if holder.pid == Some(pid)) => {
@@ -135,9 +145,25 @@ fn report_first_answer(data_dir: &Path, pid: u32, log: &Log) -> Done {
                 say_aside("The Server hasn't answered yet; the agent goes on waiting for it.");
                 return Ok(ExitCode::SUCCESS);
             }
-            None => thread::sleep(Duration::from_millis(50)),
+            None => thread::sleep(LOOK),
         }
     }
+}
+
+/// Says why no task is accepted, once the agent has looked at engine, mounts and disk. That doesn't end it, either.
+fn report_machine(data_dir: &Path, pid: u32) {
+    let deadline = Instant::now() + FIRST_LOOK;
+    while Instant::now() < deadline {
+        let Some(state) = StateFile::of(data_dir).load().filter(|state| state.pid == pid) else { return };
+        if state.engine != EngineState::Unknown {
+            if let Some(why) = state.not_accepting.filter(|_| state.server_trouble.is_none()) {
+                say_aside(format_args!("No task is accepted yet: {}.", escape(&why)));
+            }
+            return;
+        }
+        thread::sleep(LOOK);
+    }
+    say_aside("The Docker engine hasn't answered yet; no task is accepted until it does.");
 }
 
 impl Log {

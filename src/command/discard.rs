@@ -59,7 +59,7 @@ fn confirm(id: &str) -> Result<(), Failure> {
         return Err(Failure::usage("`discard` asks on a terminal only; say `--yes` elsewhere"));
     }
     let question = format!("Give up the result of task {}? The Server is told that it failed (yes/no)", escape(id));
-    let answer = prompt::ask(&question, Some("no"), |answer| match answer {
+    let answer = prompt::ask(&question, Some("no"), |answer| match answer.to_ascii_lowercase().as_str() {
         "yes" | "y" => Ok(true),
         "no" | "n" => Ok(false),
         _ => Err("Please answer yes or no.".to_owned()),

@@ -18,6 +18,10 @@ pub fn init(file: &Path, args: &InitArgs) -> Done {
             say("Next: set server.base_url in it, then run `agent-core register --token rt_…`.");
             Ok(ExitCode::SUCCESS)
         }
+        Err(_) if file.is_dir() => Err(Failure::new(format!("`{shown}` is a folder; name a file in it"))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(Failure::new(format!("`{shown}` can't be made, since its folder isn't there; make that first")))
+        }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             Err(Failure::new(format!("`{shown}` exists and was left as it is; `init --force` replaces it")))
         }

@@ -32,6 +32,9 @@ pub fn register_with(config: &Config, token: &str, name: &str) -> Result<(), Fai
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Failure::new("the registration token is empty or has characters in it that no token has"));
     }
+    if name.trim().is_empty() {
+        return Err(Failure::new("the agent's name is empty (`--name`); the token was not used and is still good"));
+    }
     let text = fs::read(&config.file).map_err(|error| Failure::new(format!("`{file}` can't be read: {error}")))?;
     edit::save(&config.file, &text).map_err(|error| {
         Failure::new(format!("`{file}` can't be written: {error}; the token was not used and is still good"))

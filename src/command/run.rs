@@ -1,6 +1,6 @@
 //! `run`: the agent in the foreground.
 
-use std::path::Path;
+use std::path::{Path, absolute};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::register::register_with;
 use super::{Done, Failure, not_registered, say_aside};
 use crate::cli::RunArgs;
 use crate::client::Client;
-use crate::client::probe::way_to;
+use crate::client::proxy::way_to;
 use crate::config::{Config, ConfigError, Credentials, clean_base_url, edit};
 use crate::docker::Docker;
 use crate::instance::{Instance, Role};
@@ -147,10 +147,19 @@ fn ask_for_config(file: &Path) -> Result<(), Failure> {
         clean_base_url(&with_scheme).map_err(|wrong| format!("It {wrong}."))
     })
     .map_err(unanswered)?;
-    let not_empty =
-        |answer: &str| if answer.is_empty() { Err("It can't be empty.".to_owned()) } else { Ok(answer.to_owned()) };
-    let data_dir = prompt::ask("Data directory", Some("./data"), not_empty).map_err(unanswered)?;
-    let image = prompt::ask("Executor image", Some("open-aaas-executor:latest"), not_empty).map_err(unanswered)?;
+    let data_dir = prompt::ask("Data directory", Some("./data"), |answer| {
+        let data_dir = with_setting(file, ("paths", "data_dir", answer.into()))?.paths.data_dir;
+        if data_dir.exists() {
+            rights::check_folder(&data_dir).map(|()| answer.to_owned())
+        } else {
+            Ok(answer.to_owned())
+        }
+    })
+    .map_err(unanswered)?;
+    let image = prompt::ask("Executor image", Some("open-aaas-executor:latest"), |answer| {
+        with_setting(file, ("executor", "image", answer.into())).map(|_| answer.to_owned())
+    })
+    .map_err(unanswered)?;
     let capacity = prompt::ask("Tasks at once", Some("2"), |answer| match answer.parse::<i64>() {
         Ok(number @ 1..=1000) => Ok(number),
         _ => Err("It must be a number from 1 to 1000.".to_owned()),
@@ -165,6 +174,16 @@ fn ask_for_config(file: &Path) -> Result<(), Failure> {
     // Whole or not at all: with half of the answers in it, it would be there, and nobody asked again.
     let written = edit::apply(edit::TEMPLATE, &settings).and_then(|text| Ok(edit::create(file, &text, false)?));
     written.map_err(|error| Failure::new(format!("`{}` can't be written: {error}", file.display())))
+}
+
+/// The template with this value in it, if it can be used.
+fn with_setting(file: &Path, setting: edit::Setting<'_>) -> Result<Config, String> {
+    let text = edit::apply(edit::TEMPLATE, &[setting]).map_err(|error| error.to_string())?;
+    let file = absolute(file).map_err(|error| error.to_string())?;
+    Config::parse(&file, &text).map_err(|error| match error {
+        ConfigError::Wrong(problems) => problems.iter().map(|problem| problem.message.as_str()).collect(),
+        other => other.to_string(),
+    })
 }
 
 fn ask_for_registration(config: &Config) -> Result<(), Failure> {

@@ -17,7 +17,7 @@ use crate::instance::{self, Holder};
 use crate::logging::escape;
 use crate::record::Phase;
 use crate::state::{EngineState, LastError, ServerTrouble, State, StateFile};
-use crate::tasks::{Left, TaskView, Tasks};
+use crate::tasks::{AgentIs, Left, TaskView, Tasks};
 use crate::units::{Local, Span};
 
 /// What the exit status says where no agent runs.
@@ -217,9 +217,10 @@ impl Report<'_> {
                 count => writeln!(f, ", {count} of another registration (kept and not worked on)")?,
             }
         }
+        let agent = if self.running { AgentIs::Running } else { AgentIs::Away };
         let now = Timestamp::now();
         for task in &self.tasks {
-            writeln!(f, "Task {}", task_line(task, now))?;
+            writeln!(f, "Task {}", task_line(task, agent, now))?;
         }
         for dir in &self.damaged_records {
             writeln!(f, "Damaged record: {}", escape(&dir.to_string_lossy()))?;
@@ -229,8 +230,8 @@ impl Report<'_> {
 }
 
 /// One unsettled task.
-fn task_line(task: &TaskView, now: Timestamp) -> String {
-    let mut line = format!("{}: {}", escape(&task.id), task.in_words());
+fn task_line(task: &TaskView, agent: AgentIs, now: Timestamp) -> String {
+    let mut line = format!("{}: {}", escape(&task.id), task.in_words(agent));
     // A clock that was set back makes no negative spans.
     if let Some(time) = task.since.and_then(|since| Duration::try_from(now.duration_since(since)).ok()) {
         line += &format!(" for {}", Span(time));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::run::serve;
 use super::{Done, Failure, say, say_aside};
 use crate::cli::StopArgs;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::docker::{Docker, DockerError};
 use crate::instance::{self, Holder, Instance, Role};
 use crate::logging::Reminder;
@@ -30,7 +30,7 @@ const LOOK_AT_RECORDS: Duration = Duration::from_secs(2);
 
 /// Stops the agent. Nothing to stop is no error.
 pub fn stop(file: &Path, args: &StopArgs) -> Done {
-    let config = Config::load(file)?;
+    let config = Config::load(file).map_err(|error| name_agent(file, error))?;
     let data_dir = &config.paths.data_dir;
     match instance::holder(data_dir).map_err(|error| unusable(data_dir, &error))? {
         None => {
@@ -55,6 +55,17 @@ pub fn stop(file: &Path, args: &StopArgs) -> Done {
     }
     tell(look(&config)?);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Why there is no configuration, and which agent runs all the same, as far as the file tells where.
+fn name_agent(file: &Path, error: ConfigError) -> Failure {
+    let holder = Config::data_dir_of(file).and_then(|data_dir| instance::holder(&data_dir).ok().flatten());
+    match holder.filter(|holder| holder.is_agent()).and_then(|holder| holder.pid) {
+        Some(pid) => Failure::usage(format!(
+            "{error}\nThe agent (pid {pid}) is running all the same; correct the file, or end it with `kill {pid}`."
+        )),
+        None => error.into(),
+    }
 }
 
 fn unusable(data_dir: &Path, error: &io::Error) -> Failure {

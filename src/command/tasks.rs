@@ -7,8 +7,6 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::{Done, Failure, printed, say_aside};
 use crate::cli::{LogsArgs, TasksArgs};
 use crate::config::Config;
@@ -17,8 +15,8 @@ use crate::instance;
 use crate::logging::escape;
 use crate::record::{Phase, Record, Store, TaskFiles, TaskKey};
 use crate::state::StateFile;
-use crate::tasks::{TaskView, Tasks};
-use crate::units::{Local, Span};
+use crate::tasks::{AgentIs, Tasks};
+use crate::units::Local;
 use crate::worker::CONTAINER_PREFIX;
 
 /// How often it is looked whether the container of a followed task is there.
@@ -31,8 +29,8 @@ pub fn tasks(file: &Path, args: &TasksArgs) -> Done {
     let mut tasks =
         Tasks::load(data_dir, |phase| !args.undelivered || (Phase::Exited..Phase::Settled).contains(&phase))
             .map_err(|error| Failure::new(format!("`{}` can't be read: {error}", data_dir.display())))?;
-    add_reasons(data_dir, &mut tasks);
-    printed(print_tasks(&tasks, args.json))?;
+    let agent = add_reasons(data_dir, &mut tasks);
+    printed(print_tasks(&tasks, agent, args.json))?;
     for (dir, error) in &tasks.damaged {
         say_aside(format_args!("the record in `{}` can't be read: {error}", dir.display()));
     }
@@ -42,42 +40,43 @@ pub fn tasks(file: &Path, args: &TasksArgs) -> Done {
     Ok(if tasks.damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What the running agent says of them, if one runs.
-fn add_reasons(data_dir: &Path, tasks: &mut Tasks) {
-    let agent = instance::holder(data_dir).ok().flatten().and_then(|holder| holder.pid);
-    if let Some(state) = StateFile::of(data_dir).load().filter(|state| agent == Some(state.pid)) {
+/// Adds what the running agent says of them. Returns whether there is one.
+fn add_reasons(data_dir: &Path, tasks: &mut Tasks) -> AgentIs {
+    let agent = instance::holder(data_dir).ok().flatten().filter(|holder| holder.is_agent());
+    let Some(agent) = agent else { return AgentIs::Away };
+    if let Some(state) = StateFile::of(data_dir).load().filter(|state| agent.pid == Some(state.pid)) {
         tasks.add_reasons(&state);
     }
+    AgentIs::Running
 }
 
-fn print_tasks(tasks: &Tasks, json: bool) -> io::Result<()> {
+fn print_tasks(tasks: &Tasks, agent: AgentIs, json: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if !json && !tasks.all.is_empty() {
-        writeln!(out, "{:<25}  {:<30}  {:<18}  {:>8}  {:>5}  EXIT", "OFFERED", "TASK", "STATE", "FOR", "FILES")?;
+        print_line(&mut out, ["OFFERED", "TASK", "STATE", "SINCE", "FILES", "EXIT"])?;
     }
-    let now = Timestamp::now();
     for task in &tasks.all {
         if json {
             writeln!(out, "{}", serde_json::to_string(task)?)?;
-        } else {
-            print_task(&mut out, task, now)?;
+            continue;
         }
+        print_line(
+            &mut out,
+            [
+                &Local(task.offered_at).to_string(),
+                &escape(&task.id),
+                task.in_words(agent),
+                &task.since.map_or_else(|| "-".to_owned(), |since| Local(since).to_string()),
+                &task.files_sent.to_string(),
+                &task.exit_code.map_or_else(|| "-".to_owned(), |code| code.to_string()),
+            ],
+        )?;
     }
     out.flush()
 }
 
-fn print_task(out: &mut impl Write, task: &TaskView, now: Timestamp) -> io::Result<()> {
-    let time = task.since.and_then(|since| Duration::try_from(now.duration_since(since)).ok());
-    writeln!(
-        out,
-        "{:<25}  {:<30}  {:<18}  {:>8}  {:>5}  {}",
-        Local(task.offered_at).to_string(),
-        escape(&task.id),
-        task.in_words(),
-        time.map_or_else(|| "-".to_owned(), |time| Span(time).to_string()),
-        task.files_sent,
-        task.exit_code.map_or_else(|| "-".to_owned(), |code| code.to_string()),
-    )
+fn print_line(out: &mut impl Write, [offered, task, state, since, files, exit]: [&str; 6]) -> io::Result<()> {
+    writeln!(out, "{offered:<25}  {task:<30}  {state:<19}  {since:<25}  {files:>5}  {exit}")
 }
 
 /// A task that is kept here.

@@ -75,6 +75,7 @@ fn handle_signals(leaving: &Arc<AtomicBool>) -> Result<(Sender<Order>, Receiver<
     let (leaving, orders) = (Arc::clone(leaving), sender.clone());
     let handler = move || {
         if leaving.swap(true, Ordering::Relaxed) {
+            say_aside("Left at once: the container may go on, and goes with the next `try`.");
             std::process::exit(i32::from(INTERRUPTED));
         }
         say_aside(format_args!("Stopping the container, which has 10 s to end; once more leaves at once."));

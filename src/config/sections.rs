@@ -51,6 +51,8 @@ pub(super) fn read_agent(mut section: Section<'_>, findings: &mut Findings) -> A
     let wrong = match (&service_id, &api_key) {
         (Some(id), _) if !is_service_id(&id.value) => Some(("service_id", id, "holds characters that no id has")),
         (_, Some(key)) if !is_api_key(&key.value) => Some(("api_key", key, "holds characters that no key has")),
+        // A value of a wrong type has been said already.
+        _ if section.has_problems() => None,
         (Some(id), None) => Some(("service_id", id, "stands without `agent.api_key`")),
         (None, Some(key)) => Some(("api_key", key, "stands without `agent.service_id`")),
         _ => None,

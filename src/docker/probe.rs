@@ -5,7 +5,8 @@
 //! shell, and no program at all.
 
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tar::{Archive, EntryType};
 
 use super::args::{Bind, mount_value};
 use super::{ASK, Docker, DockerError};
-use crate::process::{CallError, Feed};
+use crate::process::{CallError, Feed, call};
 
 /// The label of containers that were made to look through; its value tells who made them.
 const LABEL: &str = "open-aaas.check";
@@ -66,11 +67,27 @@ pub struct Seen {
     pub content: Vec<u8>,
 }
 
+/// Why the docker client is of no use.
+#[derive(Debug)]
+pub enum ClientTrouble {
+    /// It can't be started.
+    NotStarted(io::Error),
+    /// It doesn't do what a docker client does, in words.
+    Odd(String),
+}
+
 impl Docker {
     /// What the client says of its own version, without asking the engine.
-    pub fn client_version(&self) -> Result<String, DockerError> {
-        let done = self.ask(&["--version"], Duration::from_secs(10))?;
-        if done.success { Ok(done.stdout.trim().to_owned()) } else { Err(DockerError::Unreachable(done.stderr)) }
+    pub fn client_version(&self) -> Result<String, ClientTrouble> {
+        let mut command = Command::new(self.program());
+        command.arg("--version");
+        match call(command, Duration::from_secs(10)) {
+            Ok(done) if done.success => Ok(done.stdout.trim().to_owned()),
+            Ok(done) if done.stderr.is_empty() => Err(ClientTrouble::Odd("failed without a word".to_owned())),
+            Ok(done) => Err(ClientTrouble::Odd(format!("failed: {}", done.stderr))),
+            Err(CallError::Spawn(error)) => Err(ClientTrouble::NotStarted(error)),
+            Err(error) => Err(ClientTrouble::Odd(error.to_string())),
+        }
     }
 
     /// Creates a container and doesn't start it.
@@ -140,7 +157,24 @@ impl Docker {
             .map_err(|error| DockerError::Refused(format!("`docker image inspect` gave no usable answer: {error}")))?;
         Ok(parts.into_iter().flatten().flatten().collect())
     }
+
+    /// The folders in which containers of the image look for programs: those of its PATH, or else the engine's own.
+    pub fn image_path(&self, image: &str) -> Result<Vec<PathBuf>, DockerError> {
+        let done = self.ask(&["image", "inspect", "--format", "{{json .Config.Env}}", image], ASK)?;
+        if !done.success {
+            return Err(DockerError::Refused(done.stderr));
+        }
+        let variables: Option<Vec<String>> = serde_json::from_str(done.stdout.trim())
+            .map_err(|error| DockerError::Refused(format!("`docker image inspect` gave no usable answer: {error}")))?;
+        let path =
+            variables.into_iter().flatten().find_map(|variable| variable.strip_prefix("PATH=").map(str::to_owned));
+        let path = path.unwrap_or_else(|| ENGINES_PATH.to_owned());
+        Ok(path.split(':').filter(|folder| !folder.is_empty()).map(PathBuf::from).collect())
+    }
 }
+
+/// What the engine sets where an image says nothing.
+const ENGINES_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 fn first_entry(source: impl Read) -> io::Result<Seen> {
     let mut archive = Archive::new(source);

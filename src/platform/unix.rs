@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::os::unix::process::CommandExt;
@@ -19,7 +19,7 @@ use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::statvfs::statvfs;
-use nix::unistd::{Pid, dup2_stderr, dup2_stdout, geteuid, setsid};
+use nix::unistd::{Pid, close, dup2_stderr, dup2_stdout, geteuid, setsid};
 
 pub use tree::{open_beneath, remove_tree};
 
@@ -101,9 +101,25 @@ pub fn trim_heap() {
     }
 }
 
-/// Leaves the terminal's session, so that its end doesn't reach this process.
+/// Leaves the terminal's session, so that its end doesn't reach this process, and closes what else was left open by
+/// whoever started it: a lock or a pipe of a cron job would be held for as long as the agent runs. To be called before
+/// anything is opened.
 pub fn leave_session() -> io::Result<()> {
-    setsid().map(drop).map_err(io::Error::from)
+    setsid()?;
+    let open = match fs::read_dir("/dev/fd") {
+        Ok(open) => open,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let inherited: Vec<RawFd> = open.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for descriptor in inherited.into_iter().filter(|descriptor| *descriptor > 2) {
+        match close(descriptor) {
+            // That of the folder itself, which is closed already.
+            Ok(()) | Err(Errno::EBADF) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// When a process started, in the system's own words; two processes that had the same id differ in it.
@@ -113,6 +129,10 @@ pub fn start_time(process: u32) -> Option<String> {
         // proc(5): field 22 of stat; the second field, in brackets, may itself hold blanks and brackets.
         let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
         let (_, fields) = stat.rsplit_once(')')?;
+        // One that has ended and that nobody has asked for yet.
+        if fields.trim_start().starts_with(['Z', 'X']) {
+            return None;
+        }
         return fields.split_whitespace().nth(19).map(str::to_owned);
     }
     let listed = Command::new("ps").args(["-o", "lstart=", "-p", &process.to_string()]).output().ok()?;

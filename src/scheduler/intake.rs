@@ -323,5 +323,8 @@ impl Scheduler {
 
 fn say_accepted(key: &TaskKey, task: &Task) {
     let bytes = task.input_files.iter().map(|file| file.size_bytes).fold(0, u64::saturating_add);
-    log::info!("task {key}: accepted, with {} input file(s), {}", task.input_files.len(), Bytes(bytes));
+    match task.input_files.len() {
+        0 => log::info!("task {key}: accepted, without input files"),
+        count => log::info!("task {key}: accepted, with {count} input file(s), {}", Bytes(bytes)),
+    }
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{Scheduler, UNAUTHORIZED};
 use crate::client::ClientError;
+use crate::docker::args::shell_line;
 use crate::protocol::AgentStatus;
 use crate::retry::Backoff;
 use crate::state::{LastError, ServerTrouble};
@@ -39,7 +40,10 @@ impl Scheduler {
         let monotonic = self.acknowledged.map(|at| now.duration_since(at));
         let by_wall = self.state.last_heartbeat_at.and_then(|at| Duration::try_from(wall.duration_since(at)).ok());
         if monotonic.max(by_wall).is_some_and(|gap| gap >= GAP) {
-            log::info!("the Server had not heard from us for a while; asking for our tasks before taking new ones");
+            log::info!(
+                "the Server had not heard from us for a while; asking for our own tasks first, and taking new ones in {} s",
+                HOLD.as_secs()
+            );
             self.reclaim_all();
         }
         self.acknowledged = Some(now);
@@ -65,7 +69,9 @@ impl Scheduler {
     pub(super) fn note_server_trouble(&mut self, error: &ClientError) {
         let pause = if error.is_unauthorized() { UNAUTHORIZED } else { HEARTBEAT_RETRY };
         self.heartbeat_due = Instant::now() + pause;
-        let text = match error.remedy("agent-core register --token …") {
+        let file = self.shop.config.file.to_string_lossy();
+        let register = shell_line(["agent-core", "--config", &file, "register", "--token"]) + " rt_…";
+        let text = match error.remedy(&register) {
             Some(remedy) => format!("{error}; {remedy}"),
             None => error.to_string(),
         };

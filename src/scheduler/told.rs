@@ -23,7 +23,13 @@ impl Scheduler {
                  give no answer"
                     .to_owned()
             });
-            self.closed.clone().or(silent).or_else(|| {
+            let trouble =
+                self.server_trouble.as_ref().map(|_| "the Server doesn't take this agent's heartbeats".to_owned());
+            let held = self.hold_until.is_some_and(|until| Instant::now() < until).then(|| {
+                "the Server had not heard from this agent for a while; for a few seconds it takes back only its own tasks"
+                    .to_owned()
+            });
+            self.closed.clone().or(silent).or(trouble).or(held).or_else(|| {
                 waits_after_failure
                     .then(|| "a container couldn't be started a moment ago; soon one task is tried".to_owned())
             })

@@ -19,7 +19,8 @@ impl Scheduler {
     }
 
     fn look_for_drain(&mut self) {
-        if self.mode == Mode::Serve && instance::is_drain_wanted(&self.shop.config.paths.data_dir) {
+        if self.mode == Mode::Serve && instance::is_asked_to_drain(&self.shop.config.paths.data_dir, std::process::id())
+        {
             self.mode = Mode::Drain(None);
             log::info!(
                 "draining: no new task is accepted, and the agent ends when what is here is delivered: {} task(s)",

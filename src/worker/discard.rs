@@ -94,7 +94,14 @@ pub fn discard(
             files.save(record)?;
             match client.complete(&request) {
                 Ok(()) => (Ok(()), Some(report_entry(&request, Outcome::Sent, None))),
-                Err(error) => (Err(error.to_string()), failed_report(&request, &error)),
+                Err(error) => {
+                    let why = if error.is_wrong_state() {
+                        format!("there, the task isn't one that this agent works on (any more): {error}")
+                    } else {
+                        error.to_string()
+                    };
+                    (Err(why), failed_report(&request, &error))
+                }
             }
         }
     };

@@ -36,6 +36,9 @@ impl Run<'_> {
             self.files.save_env(variables).map_err(local)?;
         }
         self.files.save_command(&line).map_err(local)?;
+        if progress.launches > 0 {
+            log::info!("task {}: the container wasn't started; trying once more", self.key());
+        }
         log::info!("task {}: {line}", self.key());
         let args: Vec<_> = spec.executed().into_iter().map(Into::into).collect();
         let mut stdout = BoundedLog::create(self.files.stdout(), HEAD, TAIL);

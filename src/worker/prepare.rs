@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::transfer::Shown;
-use super::{Halt, Run};
+use super::{Cause, Halt, Run};
 use crate::client::{Client, ClientError};
 use crate::ledger::{Direction, Entry, Outcome, Transfer};
 use crate::platform;
@@ -75,7 +75,8 @@ impl Run<'_> {
         for (file, name) in files.iter().zip(&names) {
             self.fetch(file, name)?;
         }
-        if !files.is_empty() {
+        // Those of a trial were there before.
+        if !files.is_empty() && self.shop.cause == Cause::Service {
             let bytes = Bytes(files.iter().map(|file| file.size_bytes).fold(0, u64::saturating_add));
             let time = Span(began.elapsed());
             log::info!("task {}: {} input file(s) are here, {bytes} in {time}", self.key(), files.len());

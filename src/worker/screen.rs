@@ -61,6 +61,10 @@ impl Drop for Screen {
         let mut shared = lock(&self.shared);
         shared.clear();
         shared.is_over = true;
+        // What follows is ours, and has a line of its own.
+        if !shared.at_front && io::stderr().is_terminal() {
+            to_terminal("\n");
+        }
     }
 }
 

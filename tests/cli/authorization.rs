@@ -25,7 +25,11 @@ fn a_revoked_key_is_named_once_with_the_remedy_and_asked_for_once_in_30_seconds(
     let log = running.log();
     let said: Vec<&str> = log.lines().filter(|line| line.contains("answered 401")).collect();
     assert_eq!(said.len(), 1, "{log}");
-    assert!(said[0].contains("Unauthorized: API Key") && said[0].contains("agent-core register"), "{}", said[0]);
+    assert!(
+        said[0].contains("Unauthorized: API Key") && said[0].contains("register again with `agent-core --config"),
+        "{}",
+        said[0]
+    );
     assert!(running.is_running());
 }
 
@@ -35,7 +39,7 @@ fn a_key_that_was_never_good_brings_no_poll() {
     let (service_id, _) = server.service();
     let agent = Agent::builder(&server).without_engine().service(&service_id, "ak_wrong").build();
     let mut running = agent.start();
-    running.wait_log("agent-core register", secs(10));
+    running.wait_log("register again with `agent-core --config", secs(10));
     running.wait_log("no new task is accepted", secs(10));
     // The engine's state is worth another heartbeat, and nothing else is.
     server.wait_until("two heartbeats", secs(10), |server| server.requests().len() >= 2);

@@ -91,7 +91,7 @@ fn a_server_that_never_answers_is_given_up_after_ten_seconds() {
     server.fault(Match::any(), Fault::NeverAnswer);
     let began = Instant::now();
     let checked = Checked::of(&tidy(builder(&server)));
-    checked.expect_failed("server", "timeout");
+    checked.expect_failed("server", "no answer in time");
     checked.expect(&[("tcp", "passed"), ("credentials", "skipped")]);
     assert!(began.elapsed() < secs(30), "{:?}", began.elapsed());
 }
@@ -127,9 +127,9 @@ fn the_proxy_and_its_variable_are_named_without_the_password() {
     let (server, proxy) = (FakeServer::start(), Relay::proxy());
     let authority = proxy.authority();
     let address = format!("http://user:hunter2@{authority}");
-    let with = |builder: Builder| tidy(builder.env("https_proxy", &*address));
+    let with = |builder: Builder| tidy(builder.env("http_proxy", &*address));
     let checked = Checked::of(&with(builder(&server).config("[server]\nuse_system_proxy = true")));
-    assert_eq!(checked.one("proxy")["detail"], format!("http://{authority}, from https_proxy"));
+    assert_eq!(checked.one("proxy")["detail"], format!("http://{authority}, from http_proxy"));
     checked.expect(&[("tcp", "passed"), ("server", "passed"), ("credentials", "passed")]);
     assert!(!proxy.notes().is_empty() && !checked.done.stdout.contains("hunter2"));
 
@@ -137,7 +137,7 @@ fn the_proxy_and_its_variable_are_named_without_the_password() {
     let detail = &Checked::of(&with(excepted)).one("proxy")["detail"].clone();
     assert!(detail.as_str().unwrap().contains("NO_PROXY"), "{detail}");
     let detail = &Checked::of(&with(builder(&server))).one("proxy")["detail"].clone();
-    assert!(detail.as_str().unwrap().contains("https_proxy is set and doesn't count"), "{detail}");
+    assert!(detail.as_str().unwrap().contains("what http_proxy holds doesn't count"), "{detail}");
     let unusable = builder(&server).config("[server]\nuse_system_proxy = true").env("HTTP_PROXY", "::nonsense::");
     Checked::of(&tidy(unusable)).expect_failed("proxy", "HTTP_PROXY");
     let socks = builder(&server).config("[server]\nuse_system_proxy = true").env("ALL_PROXY", "socks5://127.0.0.1:1");

@@ -212,3 +212,16 @@ fn a_file_that_is_no_text_is_named_with_the_place() {
     fs::create_dir(agent.config_path()).unwrap();
     agent.run(&["status"]).expect_code(2).expect_stderr("can't be read");
 }
+
+#[test]
+fn with_a_wrong_file_stop_names_the_agent_that_runs() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    let running = agent.start();
+    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    agent.change_config("[executor]\ncapacity = 0");
+    let done = agent.run(&["stop"]);
+    done.expect_code(2)
+        .expect_stderr("`executor.capacity`")
+        .expect_stderr(&format!("end it with `kill {}`", running.pid()));
+}

@@ -5,6 +5,9 @@ use crate::support::agent::Agent;
 use crate::support::docker::wait_until;
 use crate::support::secs;
 use crate::support::server::{FakeServer, Options};
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
 
 fn https() -> FakeServer {
     FakeServer::start_with(Options { https: true, ..Options::default() })
@@ -61,4 +64,23 @@ fn a_token_is_not_sent_to_a_server_that_is_not_trusted() {
     done.expect_code(1).expect_stderr("certificate isn't trusted").expect_stderr("the token was not used");
     assert_eq!(server.requests().len(), 0);
     agent.invoke(&register).env("SSL_CERT_FILE", ca(&server)).run().expect_code(0);
+}
+
+#[test]
+fn https_to_a_port_that_speaks_http_is_called_that_and_spends_no_token() {
+    let server = FakeServer::start();
+    // What most servers say to a handshake that they don't understand.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+    let base_url = format!("https://{}", listener.local_addr().expect("an address"));
+    let answering = thread::spawn(move || {
+        let (mut connection, _) = listener.accept().expect("a connection");
+        connection.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n").expect("answer");
+        // Until the other side has read that, and closes.
+        let _ = connection.read_to_end(&mut Vec::new());
+    });
+    let settings = format!("[server]\nbase_url = '{base_url}'");
+    let agent = Agent::builder(&server).without_engine().unregistered().config(&settings).build();
+    let done = agent.run(&["register", "--token", "rt_good"]);
+    done.expect_code(1).expect_stderr("its port doesn't speak https").expect_stderr("the token was not used");
+    answering.join().expect("the listener ends");
 }

@@ -77,7 +77,10 @@ fn force_replaces_the_file_and_makes_it_private() {
 fn a_folder_that_is_not_there_is_named() {
     let agent = empty_folder();
     let done = agent.run(&["init", "--config", "nowhere/config.toml"]);
-    done.expect_code(1).expect_stderr(&format!("`{}` can't be written", agent.path("nowhere/config.toml").display()));
+    done.expect_code(1).expect_stderr(&format!(
+        "`{}` can't be made, since its folder isn't there",
+        agent.path("nowhere/config.toml").display()
+    ));
     assert!(names_in(agent.dir()).is_empty());
 }
 

@@ -97,3 +97,28 @@ fn for_machines_the_reason_of_an_end_is_an_object_too() {
     assert_eq!(line["level"], "error");
     assert!(line["message"].as_str().is_some_and(|text| text.starts_with("not registered")), "{line}");
 }
+
+/// A zone's file, eight hours east of Greenwich (RFC 9636).
+fn zone_file() -> Vec<u8> {
+    let mut block = b"TZif2".to_vec();
+    block.extend([0; 15]);
+    for count in [0u32, 0, 0, 0, 1, 4] {
+        block.extend(count.to_be_bytes());
+    }
+    block.extend(28_800i32.to_be_bytes());
+    block.extend([0, 0]);
+    block.extend(b"TST\0");
+    [&block[..], &block[..], b"\nTST-8\n"].concat()
+}
+
+#[test]
+fn a_zone_may_be_named_as_everywhere() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().unregistered().build();
+    let zones = agent.write("zones/Test/Zone", zone_file());
+    let zones = zones.ancestors().nth(2).expect("the folder of zones").to_string_lossy().into_owned();
+    let done = agent.invoke(&["run"]).env("TZ", "Test/Zone").env("TZDIR", zones).env("RUST_LOG", "nonsense").run();
+    let (time, level, text) = parts(&done.stderr);
+    assert!(time.ends_with("+08:00"), "{}", done.stderr);
+    assert_eq!((level, &text[..9]), ("WARN", "RUST_LOG:"), "{}", done.stderr);
+}

@@ -144,3 +144,21 @@ fn a_proxy_that_is_away_is_said_and_tried_again() {
     assert_eq!(server.requests().len(), 0);
     assert!(running.is_running());
 }
+
+#[test]
+fn the_proxy_of_the_other_scheme_does_not_count() {
+    let (server, proxy) = (FakeServer::start(), Relay::proxy());
+    let agent = agent(&server, &["HTTPS_PROXY", "https_proxy"], &proxy.url()).config(USE_PROXY).build();
+    let _running = agent.start();
+    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    assert!(proxy.notes().is_empty());
+}
+
+#[test]
+fn trouble_behind_a_proxy_names_it() {
+    let server = FakeServer::start();
+    let agent = agent(&server, &["HTTP_PROXY"], "http://user:hunter2@127.0.0.1:1").config(USE_PROXY).build();
+    let mut running = agent.start();
+    running.wait_log("(by the proxy http://127.0.0.1:1, from HTTP_PROXY)", secs(10));
+    assert!(!running.log().contains("hunter2"));
+}

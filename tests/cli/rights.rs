@@ -4,6 +4,7 @@ use crate::folder::{mode, set_mode};
 use crate::support::agent::{Agent, Running};
 use crate::support::secs;
 use crate::support::server::FakeServer;
+use std::fs;
 
 /// Starts the agent and waits until it is up.
 fn up(server: &FakeServer, agent: &Agent) -> Running {
@@ -47,4 +48,34 @@ fn a_data_dir_that_others_could_look_into_is_closed_and_that_is_said_once() {
     assert_eq!(mode(&agent.data_dir()), 0o700);
     assert_eq!(running.log().matches("was open to other users (mode 755)").count(), 1);
     assert!(running.terminate(secs(10)).success());
+}
+
+#[test]
+fn a_folder_that_others_use_is_not_closed_to_them() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    agent.write("data/somebody/elses", "hi");
+    set_mode(&agent.data_dir(), 0o1777);
+    for arguments in [&["run"][..], &["run-detached"]] {
+        let refused = agent.run(arguments);
+        refused
+            .expect_code(1)
+            .expect_stderr("holds `somebody`, which is no agent's")
+            .expect_stderr("agent-core`, or run");
+        assert_eq!(mode(&agent.data_dir()), 0o1777);
+    }
+    agent.run(&["check"]).expect_code(1).expect_stdout("✗ data_dir_rights");
+    // Closed by its owner, it may hold what it likes.
+    set_mode(&agent.data_dir(), 0o700);
+    let _running = up(&server, &agent);
+}
+
+#[test]
+fn a_data_dir_that_is_a_file_is_left_as_it_is() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    let file = agent.write("data", "mine");
+    set_mode(&file, 0o644);
+    agent.run(&["run"]).expect_code(1).expect_stderr("`paths.data_dir` must be a folder");
+    assert_eq!((mode(&file), fs::read_to_string(&file).unwrap().as_str()), (0o644, "mine"));
 }

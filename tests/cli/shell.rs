@@ -1,8 +1,10 @@
 //! Completions and manual pages.
 
+use crate::folder::names_in;
 use crate::help::SUBCOMMANDS;
 use crate::support::agent::Agent;
 use crate::support::server::FakeServer;
+use std::fs;
 use std::process::Command;
 
 fn agent() -> Agent {
@@ -56,12 +58,21 @@ fn other_shells_get_completions_of_every_command() {
 fn the_manual_has_a_page_for_each_command() {
     let agent = agent();
     let page = agent.run(&["man"]);
-    page.expect_code(0).expect_stdout(".TH agent-core 1").expect_stdout("First steps:");
+    page.expect_code(0).expect_stdout(".TH agent-core 1").expect_stdout(".SH \"EXIT STATUS\"");
     for name in SUBCOMMANDS {
         let in_roff = name.replace('-', "\\-");
         page.expect_stdout(&format!("agent\\-core\\-{in_roff}(1)"));
         agent.run(&["man", name]).expect_code(0).expect_stdout(&format!("\\fBagent\\-core {in_roff}\\fR"));
     }
     agent.run(&["man", "stop"]).expect_stdout("\\fB\\-\\-drain\\fR");
+    let pages = agent.path("man1");
+    agent.run(&["man", "--out", &pages.to_string_lossy()]).expect_code(0);
+    let written = names_in(&pages);
+    for name in SUBCOMMANDS {
+        assert!(written.contains(&format!("agent-core-{name}.1")), "{written:?}");
+    }
+    assert_eq!(written.len(), SUBCOMMANDS.len() + 1);
+    let page = fs::read_to_string(pages.join("agent-core-stop.1")).expect("read a page");
+    assert_eq!(page, agent.run(&["man", "stop"]).stdout);
     agent.run(&["man", "nope"]).expect_code(2).expect_stderr("there is no command `nope`");
 }

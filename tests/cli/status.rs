@@ -86,7 +86,8 @@ fn an_agent_whose_key_is_not_good_any_more() {
     let mut shown = String::new();
     wait_until("`status` to say so", secs(5), || {
         shown = agent.run(&["status"]).stdout;
-        shown.contains("\nServer: unauthorized: the Server answered 401") && shown.contains("agent-core register")
+        shown.contains("\nServer: unauthorized: the Server answered 401")
+            && shown.contains("register again with `agent-core --config")
     });
     assert!(shown.contains("\nLast heartbeat: 20"), "{shown}");
 }

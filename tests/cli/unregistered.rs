@@ -86,7 +86,8 @@ fn an_address_without_a_scheme_gets_https() {
 fn what_can_not_be_is_asked_again() {
     let server = FakeServer::start();
     let agent = empty_folder(&server);
-    let answers = format!("ftp://x\nhttp://\n{}\n\n\nmany\n0\n3\n\nrt_good\n\n", server.url());
+    agent.write("file", "");
+    let answers = format!("ftp://x\nhttp://\n{}\nfile\n\nBad Image\n\nmany\n0\n3\n\nrt_good\n\n", server.url());
     let running = agent.invoke(&["run", "--interactive"]).stdin(&answers).start();
     wait_for_a_heartbeat(&server);
     let asked = running.log();
@@ -96,7 +97,16 @@ fn what_can_not_be_is_asked_again() {
         (3, 3, 2),
         "{asked}"
     );
-    assert!(asked.contains("It must begin with http:// or https://.") && asked.contains("a number from 1 to 1000"));
+    assert_eq!((count("Data directory ["), count("Executor image [")), (2, 2), "{asked}");
+    for why in [
+        "It must begin with http:// or https://.",
+        "It must name a host",
+        "must be a folder",
+        "is no name of an image",
+        "a number from 1 to 1000",
+    ] {
+        assert!(asked.contains(why), "{why}\n{asked}");
+    }
     assert_eq!(server.heartbeats()[0].body["capacity"], 3);
 }
 

@@ -240,3 +240,16 @@ fn beside_a_running_agent_its_task_goes_on() {
     assert_eq!(server.task(&id).accepted_count, 1);
     assert_eq!(calls.left(), [""; 0]);
 }
+
+#[test]
+fn a_program_that_the_image_lacks_is_named() {
+    let server = FakeServer::start();
+    for (settings, program) in [
+        ("executor_type = 'custom'\ncustom_entrypoint = ['/bin/nothing']", "/bin/nothing"),
+        ("executor_type = 'custom'\ncustom_entrypoint = ['no-such-program', 'x']", "no-such-program"),
+    ] {
+        let agent = Agent::builder(&server).with_engine().config(&format!("[executor]\n{settings}")).build();
+        let done = agent.run(&["check"]);
+        done.expect_code(1).expect_stdout(&format!("has no program `{program}` in its PATH"));
+    }
+}

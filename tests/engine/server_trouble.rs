@@ -233,7 +233,7 @@ fn a_revoked_key_is_named_once_and_loses_nothing() {
     let service = server.service().0;
     let before = server.requests().len();
     server.revoke_key(&service);
-    running.wait_log("agent-core register", secs(10));
+    running.wait_log("register again with `agent-core --config", secs(10));
     // The work goes on meanwhile, and its delivery is tried now and then.
     tally::release(&agent, &id);
     let refused = |server: &Control, call: &str| {
@@ -245,7 +245,7 @@ fn a_revoked_key_is_named_once_and_loses_nothing() {
     let log = running.log();
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("register")).collect();
     assert_eq!(lines.len(), 1, "{lines:?}");
-    assert!(lines[0].contains("401") && lines[0].contains("agent-core register --token"), "{}", lines[0]);
+    assert!(lines[0].contains("401") && lines[0].contains(" register --token rt_…`"), "{}", lines[0]);
 
     // Doing what the line says is the remedy.
     assert_eq!(running.terminate(secs(10)).code(), Some(0));

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fs::{self, Metadata};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ use super::report::{Check, Report};
 use crate::config::{Config, Program, ScriptSource};
 use crate::deadline::{in_time, no_answer};
 use crate::docker::options::Pull;
-use crate::docker::probe::{PLACE, ProbeSpec, Seen};
+use crate::docker::probe::{ClientTrouble, PLACE, ProbeSpec, Seen};
 use crate::docker::{Docker, DockerError};
 use crate::retry::random_u64;
 
@@ -31,12 +31,20 @@ pub fn check(config: &Config, here: &OnMachine, report: &mut Report) {
     let program = &config.executor.docker;
     match docker.client_version() {
         Ok(version) => report.pass(Check::Docker, version),
-        Err(error) => {
-            let remedy = format!(
-                "install Docker, or set `executor.docker` to its path; `{program}` must be in the PATH of whoever runs \
-                 the agent, in cron's too"
-            );
-            report.fail(Check::Docker, error.to_string(), remedy);
+        Err(trouble) => {
+            let (why, remedy) = match trouble {
+                ClientTrouble::NotStarted(error) => (
+                    format!("can't be started: {error}"),
+                    format!(
+                        "install Docker, or set `executor.docker` to its path; `{program}` must be in the PATH of \
+                         whoever runs the agent, in cron's too"
+                    ),
+                ),
+                ClientTrouble::Odd(why) => {
+                    (why, format!("run `{program} --version` by hand, as the agent's user, and see what it says"))
+                }
+            };
+            report.fail(Check::Docker, format!("`{program} --version` {why}"), remedy);
             return skip(config, "there is no docker client", report);
         }
     }
@@ -194,6 +202,27 @@ impl Through<'_> {
         if let Err(wrong) = script(self.config) {
             return fail_script(wrong, report);
         }
+        let word = match &self.config.executor.program {
+            Program::Standard => None,
+            Program::Bash(_) => Some("bash"),
+            Program::Python(_) => Some("python"),
+            Program::Custom(words) => words.first().map(String::as_str),
+        };
+        if let (Some(word), Some(container)) = (word, container) {
+            match self.has_program(container, word) {
+                Ok(true) => {}
+                Ok(false) => {
+                    return report.fail(
+                        Check::Program,
+                        format!("the image `{image}` has no program `{word}` in its PATH"),
+                        "put it into the image, or set another `executor.executor_type`",
+                    );
+                }
+                Err(error) => {
+                    return report.fail(Check::Program, error.to_string(), "see what is wrong with the image");
+                }
+            }
+        }
         match (&self.config.executor.program, self.config.script_source()) {
             (Program::Standard, _) => match self.docker.image_program(image) {
                 Ok(words) if words.is_empty() => report.fail(
@@ -229,6 +258,33 @@ impl Through<'_> {
             (_, Some(ScriptSource::Input)) => report.pass(Check::Program, "the script is to come with each task"),
             (_, _) => report.pass(Check::Program, "the script is to come with `executor.docker_args`"),
         }
+    }
+
+    /// Whether a container of the image would find this program. What comes by a mount isn't in the image.
+    fn has_program(&self, container: &str, word: &str) -> Result<bool, DockerError> {
+        let places: Vec<PathBuf> = match word.strip_prefix('/') {
+            Some(_) if self.is_mounted(word) => return Ok(true),
+            Some(_) => vec![PathBuf::from(word)],
+            // Relative to a folder that the workspace's mount may hide.
+            None if word.contains('/') => return Ok(true),
+            None => {
+                let path = self.docker.image_path(&self.config.executor.image)?;
+                path.into_iter().map(|folder| folder.join(word)).collect()
+            }
+        };
+        for place in places {
+            match self.docker.look_at(container, &place) {
+                Ok(_) => return Ok(true),
+                Err(DockerError::Refused(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_mounted(&self, path: &str) -> bool {
+        let has_raw = !self.config.executor.options.raw.sources.is_empty();
+        has_raw || self.config.paths.mounts.iter().any(|mount| Path::new(path).starts_with(&mount.container))
     }
 
     /// The engine copies a mount's own entry out of a container: its kind, and the second in which it was changed last.

@@ -11,6 +11,7 @@ use crate::docker::args::shell_line;
 use crate::docker::probe::OLD;
 use crate::platform;
 use crate::retry::random_u64;
+use crate::rights;
 use crate::workspace::{OnHost, look_at_mount, look_at_raw_mount};
 
 /// What the names of probe folders begin with: no task's begins so.
@@ -74,7 +75,7 @@ impl Drop for ProbeFolder {
     fn drop(&mut self) {
         let (dir, made) = (self.dir.clone(), std::mem::take(&mut self.made));
         let removed = in_time(move || {
-            let removed = platform::remove_tree(&dir);
+            let removed = if dir.exists() { platform::remove_tree(&dir) } else { Ok(()) };
             for path in made.iter().rev() {
                 // Somebody else may use it by now, and then it isn't empty and stays.
                 let _ = fs::remove_dir(path);
@@ -111,7 +112,7 @@ fn remove_old(parent: &Path) {
 /// Looks at all of it.
 pub fn check(config: &Config, report: &mut Report) -> OnMachine {
     let data_dir = &config.paths.data_dir;
-    rights(Check::ConfigRights, &config.file, report);
+    look_at_rights(Check::ConfigRights, &config.file, report);
     let path = data_dir.clone();
     let shown = data_dir.display();
     let folder = match in_time(move || ProbeFolder::make(&path)) {
@@ -122,10 +123,13 @@ pub fn check(config: &Config, report: &mut Report) -> OnMachine {
         }
         Some(Err(error)) => {
             let user = platform::user();
-            let remedy = format!(
-                "let the user {user} write there, with `{}`, or set `paths.data_dir` to another folder",
-                shell_line(["sudo", "chown", "-R", &user, &data_dir.to_string_lossy()])
-            );
+            let remedy = match error.kind() {
+                io::ErrorKind::PermissionDenied => format!(
+                    "let the user {user} write there, with `{}`, or set `paths.data_dir` to another folder",
+                    shell_line(["sudo", "chown", "-R", &user, &data_dir.to_string_lossy()])
+                ),
+                _ => "set `paths.data_dir` to another folder, or see what is wrong with that place".to_owned(),
+            };
             report.fail(Check::DataDir, format!("`{shown}` can't be used: {error}"), remedy);
             None
         }
@@ -136,10 +140,14 @@ pub fn check(config: &Config, report: &mut Report) -> OnMachine {
             return OnMachine { folder: None, mounts: mounts(config, report) };
         }
     };
-    if data_dir.exists() {
-        rights(Check::DataDirRights, data_dir, report);
-    } else {
-        report.skip(Check::DataDirRights, "the data_dir isn't there");
+    let there = data_dir.clone();
+    match in_time(move || there.exists().then(|| rights::check_folder(&there))) {
+        Some(Some(Err(why))) => report.fail(Check::DataDirRights, why, "name a folder that is the agent's alone"),
+        Some(None) => report.skip(Check::DataDirRights, "the data_dir isn't there yet"),
+        _ if folder.as_ref().is_some_and(ProbeFolder::made_data_dir) => {
+            report.skip(Check::DataDirRights, "the data_dir isn't there yet");
+        }
+        _ => look_at_rights(Check::DataDirRights, data_dir, report),
     }
     disk(config, report);
     OnMachine { folder, mounts: mounts(config, report) }
@@ -152,7 +160,7 @@ pub fn script(config: &Config) -> Result<(), String> {
         .unwrap_or_else(|| Err(format!("the drive with the script (`executor.script_path`) {}", no_answer())))
 }
 
-fn rights(check: Check, path: &Path, report: &mut Report) {
+fn look_at_rights(check: Check, path: &Path, report: &mut Report) {
     let shown = path.display();
     let close = format!("run `{}`", shell_line(["chmod", "go=", &path.to_string_lossy()]));
     let asked = path.to_owned();

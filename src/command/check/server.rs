@@ -6,7 +6,8 @@ use ureq::http::Uri;
 
 use super::report::{Check, Report};
 use crate::client::ClientError;
-use crate::client::probe::{Answered, Step, Unanswered, Way, ask, way_to};
+use crate::client::probe::{Answered, Step, Unanswered, ask};
+use crate::client::proxy::{Way, way_to};
 use crate::config::{Config, Credentials};
 use crate::docker::args::shell_line;
 
@@ -42,7 +43,7 @@ fn proxy(way: &Way, report: &mut Report) {
         Way::Direct { ignored } if ignored.is_empty() => report.pass(Check::Proxy, "none"),
         Way::Direct { ignored } => report.pass(
             Check::Proxy,
-            format!("none: {} is set and doesn't count (`server.use_system_proxy = false`)", ignored.join(", ")),
+            format!("none: what {} holds doesn't count (`server.use_system_proxy = false`)", ignored.join(", ")),
         ),
         Way::Excepted { variable } => {
             report.pass(Check::Proxy, format!("none: NO_PROXY excepts the Server from the one in {variable}"));
