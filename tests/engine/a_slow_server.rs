@@ -95,5 +95,5 @@ fn an_upload_that_is_never_answered() {
     assert_eq!((tally::times_begun(&agent, &id), task.completed_count), (1, 1));
     let said = lines_about(&running, "output/result");
     assert_eq!(said.len(), 1, "{}", running.log());
-    assert!(said[0].contains("timeout") && said[0].contains("going on in "), "{}", said[0]);
+    assert!(said[0].contains("no answer in time") && said[0].contains("going on in "), "{}", said[0]);
 }

@@ -56,14 +56,10 @@ fn times(agent: &Agent, verb: &str) -> usize {
     verbs.lines().filter(|line| *line == verb).count()
 }
 
-/// Lets one task fail for want of the image, and waits until the agent has begun to pull it.
-fn fail_one(server: &FakeServer, agent: &Agent) -> Running {
+/// Starts the agent when a task is waiting, and returns the two.
+fn start_with_a_task(server: &FakeServer, agent: &Agent) -> (Running, String) {
     let first = server.submit(TaskSpec::script("echo hi"));
-    let running = agent.start();
-    let task = server.wait_for(&first, Status::Failed, secs(60));
-    let message = task.error_message.unwrap_or_default();
-    assert!(message.contains("connection refused"), "{message}");
-    running
+    (agent.start(), first)
 }
 
 /// Waits until the engine was looked at twice more.
@@ -77,12 +73,19 @@ fn never_asks_no_registry() {
     let server = FakeServer::start();
     let image = Tag::of(&server);
     let agent = agent_with(&server, &image, "pull = 'never'", "exit 1");
+    let (mut running, first) = start_with_a_task(&server, &agent);
+    running.wait_log("isn't on this machine", secs(20));
+    wait_two_looks(&agent);
+    assert_eq!((server.task(&first).accepted_count, times(&agent, "pull")), (0, 0), "no task is spent on that");
+    docker(&["tag", test_image(), &image.0]);
+    server.wait_for(&first, Status::Completed, secs(60));
+
+    // One that goes later costs the next task.
+    docker(&["image", "rm", &image.0]);
     let id = server.submit(TaskSpec::script("echo hi"));
-    let mut running = agent.start();
     let message = server.wait_for(&id, Status::Failed, secs(60)).error_message.unwrap();
     assert!(message.contains(&image.0) && message.contains("docker build -t"), "{message}");
     assert!(!message.contains("connection refused"), "{message}");
-    running.wait_log("isn't on this machine", secs(20));
     wait_two_looks(&agent);
     assert_eq!(times(&agent, "pull"), 0);
     docker(&["tag", test_image(), &image.0]);
@@ -95,7 +98,10 @@ fn without_the_key_the_agent_pulls_nothing() {
     let server = FakeServer::start();
     let image = Tag::of(&server);
     let agent = agent_with(&server, &image, "", "exit 1");
-    let _running = fail_one(&server, &agent);
+    let (_running, first) = start_with_a_task(&server, &agent);
+    // Docker tries, and fails.
+    let message = server.wait_for(&first, Status::Failed, secs(60)).error_message.unwrap_or_default();
+    assert!(message.contains("connection refused"), "{message}");
     wait_two_looks(&agent);
     assert_eq!(times(&agent, "pull"), 0);
 }
@@ -109,17 +115,16 @@ fn a_missing_image_is_pulled_while_the_engine_is_watched() {
         format!("until [ -e \"$here/go\" ]; do sleep 0.1; done; docker tag {} {}; exit $?", test_image(), image.0);
     let key = "pull = 'missing'\ndocker_args = ['--platform=linux/amd64']";
     let agent = agent_with(&server, &image, key, &pull);
-    let mut running = fail_one(&server, &agent);
+    let (mut running, task) = start_with_a_task(&server, &agent);
     wait_until("the pull", secs(20), || times(&agent, "pull") == 1);
-    let second = server.submit(TaskSpec::script("echo hi"));
     wait_two_looks(&agent);
-    assert_eq!((server.task(&second).accepted_count, times(&agent, "pull")), (0, 1));
+    assert_eq!((server.task(&task).accepted_count, times(&agent, "pull")), (0, 1));
     let words = fs::read_to_string(agent.path("stand-in/pulled")).unwrap();
     assert_eq!(words, format!("pull --quiet --platform linux/amd64 {}\n", image.0));
     agent.write("stand-in/go", "");
     // The end of the pull is noticed at once, not at the next look.
     running.wait_log("tasks are accepted", secs(8));
-    assert_eq!(server.wait_for(&second, Status::Completed, secs(60)).stdout(), "hi\n");
+    assert_eq!(server.wait_for(&task, Status::Completed, secs(60)).stdout(), "hi\n");
     assert_eq!(times(&agent, "pull"), 1);
     assert_eq!(running.log().matches("was pulled").count(), 1);
 }
@@ -129,15 +134,14 @@ fn a_pull_that_fails_is_said_once_and_not_tried_again_at_once() {
     let server = FakeServer::start();
     let image = Tag::of(&server);
     let agent = agent_with(&server, &image, "pull = 'missing'", "echo 'no such registry' >&2; exit 1");
-    let mut running = fail_one(&server, &agent);
+    let (mut running, task) = start_with_a_task(&server, &agent);
     running.wait_log("can't be pulled: docker: no such registry; trying again in 5 minutes", secs(20));
-    let second = server.submit(TaskSpec::script("echo hi"));
     wait_two_looks(&agent);
-    assert_eq!((server.task(&second).accepted_count, times(&agent, "pull")), (0, 1));
+    assert_eq!((server.task(&task).accepted_count, times(&agent, "pull")), (0, 1));
     assert_eq!(running.log().matches("no such registry").count(), 1);
     // Whoever brings the image by hand needn't wait for the next pull.
     docker(&["tag", test_image(), &image.0]);
-    server.wait_for(&second, Status::Completed, secs(60));
+    server.wait_for(&task, Status::Completed, secs(60));
 }
 
 #[test]
@@ -147,12 +151,11 @@ fn always_takes_no_task_before_a_pull_has_come_through() {
     let pull = "until [ -e \"$here/up\" ]; do sleep 0.1; done; exit 0";
     let agent = agent_with(&server, &image, "pull = 'always'", pull);
     docker(&["tag", test_image(), &image.0]);
-    let _running = fail_one(&server, &agent);
-    let second = server.submit(TaskSpec::script("echo hi"));
+    let (_running, task) = start_with_a_task(&server, &agent);
     wait_until("the pull", secs(20), || times(&agent, "pull") == 1);
     wait_two_looks(&agent);
-    assert_eq!(server.task(&second).accepted_count, 0, "the image is here, but `docker run` would fail again");
+    assert_eq!(server.task(&task).accepted_count, 0, "the image is here, but `docker run` would fail");
     agent.write("stand-in/up", "");
-    server.wait_for(&second, Status::Completed, secs(60));
+    server.wait_for(&task, Status::Completed, secs(60));
     assert_eq!(times(&agent, "pull"), 1);
 }
