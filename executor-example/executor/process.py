@@ -1,0 +1,211 @@
+"""Runs pi, and ends it with everything that it has started.
+
+In the container this program is process 1: it gets docker's TERM, inherits every orphan, and whatever still runs when
+it ends is killed by the kernel. The shell commands of pi are process groups of their own, so pi's group alone wouldn't
+reach them.
+"""
+
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from failure import ASKED_TO_END, Failure
+
+# docker kills ten seconds after its TERM; before that, this program has something to say.
+GRACE_SECS = 5.0
+# How long pi's output is read on after its end: a child of it may hold the pipe.
+DRAIN_SECS = 1.0
+PIECE = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How pi ended. `status` is negative where a signal did it; `last_words` is the end of its standard error."""
+
+    status: int
+    in_time: bool
+    last_words: str
+
+
+class Signals:
+    """TERM, INT and HUP as something to wait for."""
+
+    def __init__(self) -> None:
+        self.asked_to_end = False
+        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._note)
+        # With a handler, the end of a child wakes the loop.
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def _note(self, *_: object) -> None:
+        self.asked_to_end = True
+
+    def fileno(self) -> int:
+        """What becomes readable with every signal."""
+        return self._reader
+
+    def clear(self) -> None:
+        """Forgets what has woken the loop, not what was asked."""
+        try:
+            while os.read(self._reader, 1024):
+                pass
+        except BlockingIOError:
+            pass
+
+    def check(self) -> None:
+        """Fails where the end has been asked for."""
+        if self.asked_to_end:
+            raise Failure(ASKED_TO_END, "stopped from outside (TERM) before the task was done")
+
+
+def run(
+    command: Sequence[str],
+    stdin: IO[bytes],
+    environment: Mapping[str, str],
+    signals: Signals,
+    deadline: float | None,
+    on_line: Callable[[bytes], None],
+) -> Ended:
+    """Runs the command until it ends, the deadline (by the monotonic clock) is over, or a signal asks for the end."""
+    child = subprocess.Popen(
+        command,
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
+    )
+    return _Watch(child, signals, deadline, on_line).to_the_end()
+
+
+class _Watch:
+    def __init__(
+        self,
+        child: "subprocess.Popen[bytes]",
+        signals: Signals,
+        deadline: float | None,
+        on_line: Callable[[bytes], None],
+    ) -> None:
+        self._child = child
+        self._signals = signals
+        self._deadline = deadline
+        self._on_line = on_line
+        self._rest = b""
+        self._last_words = b""
+        self._in_time = True
+        self._kill_at: float | None = None
+        self._status: int | None = None
+
+    def to_the_end(self) -> Ended:
+        stdout, stderr = self._child.stdout, self._child.stderr
+        assert stdout is not None and stderr is not None
+        with selectors.DefaultSelector() as selector, stdout, stderr:
+            selector.register(self._signals, selectors.EVENT_READ)
+            for stream in (stdout, stderr):
+                os.set_blocking(stream.fileno(), False)
+                selector.register(stream, selectors.EVENT_READ)
+            open_streams = 2
+            drained_at: float | None = None
+            while self._status is None or open_streams:
+                now = time.monotonic()
+                self._end_where_it_is_time(now)
+                if self._status is not None and drained_at is None:
+                    drained_at = now + DRAIN_SECS
+                if drained_at is not None and now >= drained_at:
+                    break
+                for key, _ in selector.select(self._until_next(now, drained_at)):
+                    if key.fileobj is self._signals:
+                        self._signals.clear()
+                    elif not self._take(key.fd, is_stdout=key.fileobj is stdout):
+                        selector.unregister(key.fileobj)
+                        open_streams -= 1
+                self._reap()
+        if self._rest:
+            self._on_line(self._rest)
+        end_all_others(self._child.pid)
+        assert self._status is not None
+        words = [line for line in self._last_words.decode("utf-8", "replace").splitlines() if line.strip()]
+        return Ended(self._status, self._in_time, words[-1].strip() if words else "")
+
+    def _end_where_it_is_time(self, now: float) -> None:
+        """TERM where it was asked for or the time is over; KILL when the grace after that is over, too."""
+        if self._status is not None:
+            return
+        if self._kill_at is None:
+            if self._deadline is not None and now >= self._deadline:
+                self._in_time = False
+            elif not self._signals.asked_to_end:
+                return
+            self._kill_at = now + GRACE_SECS
+            _signal_all(self._child.pid, signal.SIGTERM)
+        elif now >= self._kill_at:
+            _signal_all(self._child.pid, signal.SIGKILL)
+
+    def _until_next(self, now: float, drained_at: float | None) -> float | None:
+        """Seconds until something is due; `None` where only output or a signal can be next."""
+        due = drained_at if self._status is not None else self._kill_at or self._deadline
+        return None if due is None else max(0.0, due - now)
+
+    def _take(self, descriptor: int, is_stdout: bool) -> bool:
+        """Reads what is there; false at the end of the stream."""
+        try:
+            piece = os.read(descriptor, PIECE)
+        except BlockingIOError:
+            return True
+        if not is_stdout:
+            self._last_words = (self._last_words + piece)[-PIECE:]
+        else:
+            # Only a line feed ends an event: other separators may stand in its texts.
+            *lines, self._rest = (self._rest + piece).split(b"\n")
+            for line in lines:
+                self._on_line(line)
+        return bool(piece)
+
+    def _reap(self) -> None:
+        """Takes leave of every child that has ended: pi, and the orphans that became ours."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self._child.pid:
+                self._status = os.waitstatus_to_exitcode(status)
+                # It has been waited for; the object must not do it again.
+                self._child.returncode = self._status
+
+
+def _signal_all(group: int, number: int) -> bool:
+    """Signals everything that this program has started; false where nothing is left."""
+    try:
+        if os.getpid() == 1:
+            # Every process of the container but this one.
+            os.kill(-1, number)
+        else:
+            os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        # What is left belongs to another user.
+        return False
+    return True
+
+
+def end_all_others(group: int) -> None:
+    """Kills what pi has left running in the background, so that nothing changes the results any more."""
+    until = time.monotonic() + GRACE_SECS
+    while _signal_all(group, signal.SIGKILL) and time.monotonic() < until:
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            pass
+        time.sleep(0.01)
