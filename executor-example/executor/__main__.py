@@ -57,6 +57,10 @@ def main() -> int:
     except Failure as failure:
         printer.complain(failure.message)
         return failure.status
+    except OSError as error:
+        # A full disk, most likely.
+        printer.complain(f"the executor can't go on: {error}")
+        return NO_ANSWER
     finally:
         # /tmp may be a folder of the machine, where keys must not stay.
         if private is not None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-from failure import ASKED_TO_END, Failure
+from failure import ASKED_TO_END, BAD_CONFIGURATION, Failure
 
 # docker kills ten seconds after its TERM; before that, this program has something to say.
 GRACE_SECS = 5.0
@@ -74,14 +74,13 @@ def run(
     on_line: Callable[[bytes], None],
 ) -> Ended:
     """Runs the command until it ends, the deadline (by the monotonic clock) is over, or a signal asks for the end."""
-    child = subprocess.Popen(
-        command,
-        stdin=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-        start_new_session=True,
-    )
+    pipe = subprocess.PIPE
+    try:
+        child = subprocess.Popen(
+            command, stdin=stdin, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
+        )
+    except OSError as error:
+        raise Failure(BAD_CONFIGURATION, f"{command[0]} can't be started: {error.strerror}") from None
     return _Watch(child, signals, deadline, on_line).to_the_end()
 
 
@@ -146,6 +145,8 @@ class _Watch:
             self._kill_at = now + GRACE_SECS
             _signal_all(self._child.pid, signal.SIGTERM)
         elif now >= self._kill_at:
+            # It may take its time, in the middle of a read from a network drive for instance.
+            self._kill_at = now + 1.0
             _signal_all(self._child.pid, signal.SIGKILL)
 
     def _until_next(self, now: float, drained_at: float | None) -> float | None:
