@@ -30,7 +30,7 @@ class Run:
     """All that the turns of a task have in common."""
 
     private: Path
-    endpoint: str
+    model: config.Model
     environment: dict[str, str]
     signals: process.Signals
     deadline: float | None
@@ -52,7 +52,7 @@ def main() -> int:
         printer.add_secrets(model.secrets)
         printer.say(f"asking {model.provider}/{model.id}, with {len(task.inputs)} input file(s)")
         os.chdir(WORKSPACE)
-        do_task(task, timeout, Run(private, model.endpoint, environment(private), signals, deadline, printer))
+        do_task(task, timeout, Run(private, model, environment(private), signals, deadline, printer))
         return 0
     except Failure as failure:
         printer.complain(failure.message)
@@ -124,7 +124,8 @@ def format_answer(task: Task, answer: str, output: Output, run: Run, timeout: in
     """Changes the form of the answer. Whatever goes wrong here, the answer itself is there already."""
     run.printer.say("bringing the answer into the form that was asked for ...")
     try:
-        formatted = turn(run, ["--system-prompt", FORMATTER, "--no-tools"], compose_format_prompt(task, answer), timeout)
+        words = ["--system-prompt", FORMATTER, "--no-tools"]
+        formatted = turn(run, words, compose_format_prompt(task, answer), timeout)
     except Failure as failure:
         run.signals.check()
         run.printer.say(f"that failed, so the answer stays as it was: {failure.message}")
@@ -137,13 +138,19 @@ def format_answer(task: Task, answer: str, output: Output, run: Run, timeout: in
 
 
 def turn(run: Run, words: list[str], prompt: str, timeout: int) -> str:
-    """One run of pi. The prompt comes by standard input: as an argument, `@` or `-` at its beginning means something."""
+    """One run of pi, and the answer that it gave.
+
+    The prompt comes by standard input: as an argument, `@` or `-` at its beginning means something. The model is named
+    once more, since pi takes another one where it doesn't know the one in settings.json.
+    """
     run.signals.check()
-    conversation = Conversation(run.printer.say, run.endpoint)
+    conversation = Conversation(run.printer.say, run.model.endpoint)
+    command = [*PI, "--provider", run.model.provider, "--model", run.model.id, *words]
     with tempfile.TemporaryFile(dir=run.private) as stdin:
         stdin.write(prompt.encode())
         stdin.seek(0)
-        ended = process.run(PI + words, stdin, run.environment, run.signals, run.deadline, conversation.feed)
+        job = process.Job(command, stdin, run.environment, run.deadline, conversation.feed, conversation.feed_error)
+        ended = process.run(job, run.signals)
     run.printer.say(conversation.summary())
     run.signals.check()
     if not ended.in_time:
@@ -152,15 +159,10 @@ def turn(run: Run, words: list[str], prompt: str, timeout: int) -> str:
     if ended.status != 0:
         # A negative one is a signal's, which shells show as 128 and its number.
         status = ended.status if ended.status > 0 else 128 - ended.status
-        raise Failure(status, trouble_of(status, trouble, ended.last_words))
+        raise Failure(status, f"pi exited with {status}: {conversation.last_words or trouble or 'it gave no reason'}")
     if trouble is not None:
         raise Failure(NO_ANSWER, trouble)
     return conversation.answer
-
-
-def trouble_of(status: int, trouble: str | None, last_words: str) -> str:
-    """The reason of a failed run: pi's own last words where it has some."""
-    return f"pi exited with {status}: {last_words or trouble or 'it gave no reason'}"
 
 
 if __name__ == "__main__":

@@ -7,12 +7,14 @@ answer a missing key with an advice that doesn't help in a container.
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from failure import BAD_CONFIGURATION, Failure
 
+Environment = Mapping[str, str]
 # Where README.en.md tells people to mount their files.
 MOUNTED = Path("/etc/pi-agent")
 # `$NAME` and `${NAME}`, as pi reads them; `$$` is a dollar.
@@ -52,7 +54,7 @@ def copy_configuration(source: Path, target: Path) -> None:
             file.write(data)
 
 
-def read_model(folder: Path, shown: Path, environment: dict[str, str] | os._Environ[str]) -> Model:
+def read_model(folder: Path, shown: Path, environment: Environment) -> Model:
     """The model that settings.json names, if models.json and the environment have all that it needs.
 
     `shown` is the folder that messages name: the one that people know.
@@ -63,7 +65,9 @@ def read_model(folder: Path, shown: Path, environment: dict[str, str] | os._Envi
     if not (isinstance(provider, str) and provider and isinstance(model, str) and model):
         raise bad(f"{shown / 'settings.json'} must name `defaultProvider` and `defaultModel`")
     providers = models.get("providers")
-    entry = providers.get(provider) if isinstance(providers, dict) else None
+    if not isinstance(providers, dict):
+        raise bad(f"{shown / 'models.json'} has no `providers`")
+    entry = providers.get(provider)
     if not isinstance(entry, dict):
         raise bad(f"{shown / 'models.json'} has no provider {provider!r}, which settings.json names")
     listed = entry.get("models")
@@ -72,30 +76,39 @@ def read_model(folder: Path, shown: Path, environment: dict[str, str] | os._Envi
     key = entry.get("apiKey")
     if not (isinstance(key, str) and key):
         raise bad(f"{shown / 'models.json'} has no `apiKey` for {provider!r}; an endpoint without keys takes any word")
-    return Model(provider, model, _endpoint(entry.get("baseUrl")), tuple(_secrets(entry, environment)))
+    for name in _variables(entry):
+        if not environment.get(name):
+            raise bad(
+                f"the variable {name} isn't set, which models.json wants; set it under [executor.env] of config.toml"
+            )
+    # Keys of providers that aren't used lie in the same file, and must not be printed either.
+    secrets = [secret for other in providers.values() for secret in _secrets(other, environment)]
+    return Model(provider, model, _endpoint(entry.get("baseUrl"), provider), tuple(secrets))
 
 
-def _endpoint(url: Any) -> str:
-    """The address for messages, without a password that it may hold."""
-    return re.sub(r"//[^/@]*@", "//", url) if isinstance(url, str) else "pi's own address for it"
+def _endpoint(url: Any, provider: str) -> str:
+    """The address for messages, without a password that it may hold. pi knows that of some providers by itself."""
+    return re.sub(r"//[^/@]*@", "//", url) if isinstance(url, str) else provider
 
 
-def _secrets(entry: dict[str, Any], environment: dict[str, str] | os._Environ[str]) -> list[str]:
-    """The key and the headers' values, with variables filled in; a variable that isn't set is an error."""
+def _key_and_headers(entry: Any) -> list[str]:
+    """The values of a provider that may hold keys. What begins with `!` is a command that pi runs for it."""
+    entry = entry if isinstance(entry, dict) else {}
     headers = entry.get("headers")
-    values = [entry["apiKey"], *(headers.values() if isinstance(headers, dict) else ())]
-    secrets = []
-    for value in values:
-        if not isinstance(value, str) or value.startswith("!"):
-            continue  # pi runs a command for it; what that prints isn't known here.
-        names = [match[1] or match[2] for match in VARIABLE.finditer(value) if match[1] or match[2]]
-        for name in names:
-            if not environment.get(name):
-                raise bad(f"the variable {name} isn't set, which models.json wants; set it in [executor.env] of config.toml")
-            secrets.append(environment[name])
-        if not names:
-            secrets.append(value)
-    return secrets
+    values = [entry.get("apiKey"), *(headers.values() if isinstance(headers, dict) else ())]
+    return [value for value in values if isinstance(value, str) and not value.startswith("!")]
+
+
+def _variables(entry: Any) -> list[str]:
+    """The variables of the environment that a provider's key and headers name."""
+    matches = [match for value in _key_and_headers(entry) for match in VARIABLE.finditer(value)]
+    return [match[1] or match[2] for match in matches if match[1] or match[2]]
+
+
+def _secrets(entry: Any, environment: Environment) -> list[str]:
+    """What must not be printed of a provider."""
+    literal = [value for value in _key_and_headers(entry) if not VARIABLE.search(value)]
+    return literal + [environment[name] for name in _variables(entry) if environment.get(name)]
 
 
 def _json(folder: Path, shown: Path, name: str) -> dict[str, Any]:

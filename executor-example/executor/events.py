@@ -17,11 +17,19 @@ class Conversation:
     def __init__(self, say: Callable[[str], None], endpoint: str) -> None:
         self._say = say
         self._endpoint = endpoint
+        self.last_words = ""
         self._line = ""
         self._began: dict[str, float] = {}
         self._tokens = {"input": 0, "output": 0}
         self._messages = 0
         self._last: dict[str, Any] | None = None
+
+    def feed_error(self, line: bytes) -> None:
+        """Takes one line of pi's standard error."""
+        text = line.decode("utf-8", "replace").strip()
+        if text:
+            self.last_words = text
+            self._say(f"pi: {text}")
 
     def feed(self, line: bytes) -> None:
         """Takes one line of pi's output."""
@@ -63,21 +71,19 @@ class Conversation:
             return "pi ended without having asked the model"
         if reason == "length":
             return (
-                "the model's answer was cut off at its limit of output tokens (finish_reason length); a larger `maxTokens` "
-                "in models.json or a shorter task helps"
+                "the model's answer was cut off at its limit of output tokens (finish_reason length); a larger "
+                "`maxTokens` in models.json or a shorter task helps"
             )
         if reason in ("error", "aborted"):
-            message = _get(self._last, "errorMessage")
-            return f"the model's endpoint ({self._endpoint}) failed: {message if isinstance(message, str) and message else reason}"
+            return f"the model's endpoint ({self._endpoint}) failed: {_get(self._last, 'errorMessage') or reason}"
         if reason != "stop":
             return f"the model stopped in the middle of its work ({reason})"
         return None
 
     def summary(self) -> str:
         """What it took."""
-        return (
-            f"{self._messages} message(s) of the model, {self._tokens['input']} tokens in and {self._tokens['output']} out"
-        )
+        tokens = f"{self._tokens['input']} tokens in and {self._tokens['output']} out"
+        return f"{self._messages} message(s) of the model, {tokens}"
 
     def _update(self, update: Any) -> None:
         kind = _get(update, "type")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from failure import ASKED_TO_END, BAD_CONFIGURATION, Failure
+from lines import Lines
 
 # docker kills ten seconds after its TERM; before that, this program has something to say.
 GRACE_SECS = 5.0
@@ -24,12 +25,23 @@ PIECE = 64 * 1024
 
 
 @dataclass(frozen=True)
+class Job:
+    """What is to be run, until when by the monotonic clock, and who gets the lines that it prints."""
+
+    command: Sequence[str]
+    stdin: IO[bytes]
+    environment: Mapping[str, str]
+    deadline: float | None
+    on_line: Callable[[bytes], None]
+    on_error_line: Callable[[bytes], None]
+
+
+@dataclass(frozen=True)
 class Ended:
-    """How pi ended. `status` is negative where a signal did it; `last_words` is the end of its standard error."""
+    """How it ended: `status` is negative where a signal did it."""
 
     status: int
     in_time: bool
-    last_words: str
 
 
 class Signals:
@@ -65,39 +77,23 @@ class Signals:
             raise Failure(ASKED_TO_END, "stopped from outside (TERM) before the task was done")
 
 
-def run(
-    command: Sequence[str],
-    stdin: IO[bytes],
-    environment: Mapping[str, str],
-    signals: Signals,
-    deadline: float | None,
-    on_line: Callable[[bytes], None],
-) -> Ended:
-    """Runs the command until it ends, the deadline (by the monotonic clock) is over, or a signal asks for the end."""
+def run(job: Job, signals: Signals) -> Ended:
+    """Runs the command until it ends, its deadline is over, or a signal asks for the end."""
     pipe = subprocess.PIPE
     try:
         child = subprocess.Popen(
-            command, stdin=stdin, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
+            job.command, stdin=job.stdin, stdout=pipe, stderr=pipe, env=job.environment, start_new_session=True
         )
     except OSError as error:
-        raise Failure(BAD_CONFIGURATION, f"{command[0]} can't be started: {error.strerror}") from None
-    return _Watch(child, signals, deadline, on_line).to_the_end()
+        raise Failure(BAD_CONFIGURATION, f"{job.command[0]} can't be started: {error.strerror}") from None
+    return _Watch(child, job, signals).to_the_end()
 
 
 class _Watch:
-    def __init__(
-        self,
-        child: "subprocess.Popen[bytes]",
-        signals: Signals,
-        deadline: float | None,
-        on_line: Callable[[bytes], None],
-    ) -> None:
+    def __init__(self, child: "subprocess.Popen[bytes]", job: Job, signals: Signals) -> None:
         self._child = child
+        self._job = job
         self._signals = signals
-        self._deadline = deadline
-        self._on_line = on_line
-        self._rest = b""
-        self._last_words = b""
         self._in_time = True
         self._kill_at: float | None = None
         self._status: int | None = None
@@ -105,14 +101,15 @@ class _Watch:
     def to_the_end(self) -> Ended:
         stdout, stderr = self._child.stdout, self._child.stderr
         assert stdout is not None and stderr is not None
+        streams = {stdout.fileno(): (Lines(), self._job.on_line), stderr.fileno(): (Lines(), self._job.on_error_line)}
         with selectors.DefaultSelector() as selector, stdout, stderr:
             selector.register(self._signals, selectors.EVENT_READ)
-            for stream in (stdout, stderr):
-                os.set_blocking(stream.fileno(), False)
-                selector.register(stream, selectors.EVENT_READ)
-            open_streams = 2
+            for descriptor in streams:
+                os.set_blocking(descriptor, False)
+                selector.register(descriptor, selectors.EVENT_READ)
+            still_open = set(streams)
             drained_at: float | None = None
-            while self._status is None or open_streams:
+            while self._status is None or still_open:
                 now = time.monotonic()
                 self._end_where_it_is_time(now)
                 if self._status is not None and drained_at is None:
@@ -120,25 +117,25 @@ class _Watch:
                 if drained_at is not None and now >= drained_at:
                     break
                 for key, _ in selector.select(self._until_next(now, drained_at)):
-                    if key.fileobj is self._signals:
+                    if key.fd not in streams:
                         self._signals.clear()
-                    elif not self._take(key.fd, is_stdout=key.fileobj is stdout):
-                        selector.unregister(key.fileobj)
-                        open_streams -= 1
+                    elif not _take(key.fd, *streams[key.fd]):
+                        selector.unregister(key.fd)
+                        still_open.discard(key.fd)
                 self._reap()
-        if self._rest:
-            self._on_line(self._rest)
+        for lines, take in streams.values():
+            for line in lines.finish():
+                take(line)
         end_all_others(self._child.pid)
         assert self._status is not None
-        words = [line for line in self._last_words.decode("utf-8", "replace").splitlines() if line.strip()]
-        return Ended(self._status, self._in_time, words[-1].strip() if words else "")
+        return Ended(self._status, self._in_time)
 
     def _end_where_it_is_time(self, now: float) -> None:
         """TERM where it was asked for or the time is over; KILL when the grace after that is over, too."""
         if self._status is not None:
             return
         if self._kill_at is None:
-            if self._deadline is not None and now >= self._deadline:
+            if self._job.deadline is not None and now >= self._job.deadline:
                 self._in_time = False
             elif not self._signals.asked_to_end:
                 return
@@ -151,23 +148,8 @@ class _Watch:
 
     def _until_next(self, now: float, drained_at: float | None) -> float | None:
         """Seconds until something is due; `None` where only output or a signal can be next."""
-        due = drained_at if self._status is not None else self._kill_at or self._deadline
+        due = drained_at if self._status is not None else self._kill_at or self._job.deadline
         return None if due is None else max(0.0, due - now)
-
-    def _take(self, descriptor: int, is_stdout: bool) -> bool:
-        """Reads what is there; false at the end of the stream."""
-        try:
-            piece = os.read(descriptor, PIECE)
-        except BlockingIOError:
-            return True
-        if not is_stdout:
-            self._last_words = (self._last_words + piece)[-PIECE:]
-        else:
-            # Only a line feed ends an event: other separators may stand in its texts.
-            *lines, self._rest = (self._rest + piece).split(b"\n")
-            for line in lines:
-                self._on_line(line)
-        return bool(piece)
 
     def _reap(self) -> None:
         """Takes leave of every child that has ended: pi, and the orphans that became ours."""
@@ -182,6 +164,17 @@ class _Watch:
                 self._status = os.waitstatus_to_exitcode(status)
                 # It has been waited for; the object must not do it again.
                 self._child.returncode = self._status
+
+
+def _take(descriptor: int, lines: Lines, take: Callable[[bytes], None]) -> bool:
+    """Reads what is there and hands its lines on; false at the end of the stream."""
+    try:
+        piece = os.read(descriptor, PIECE)
+    except BlockingIOError:
+        return True
+    for line in lines.feed(piece):
+        take(line)
+    return bool(piece)
 
 
 def _signal_all(group: int, number: int) -> bool:

@@ -1,8 +1,8 @@
 """The task as agent-core hands it over: task.json, the environment, and the prompt that is made of them."""
 
 import json
-import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -104,7 +104,7 @@ def _input_file(value: Any) -> InputFile:
     return InputFile(local_path, _text(value, "filename") or parts[-1], _text(value, "mime_type"), size)
 
 
-def read_timeout(environment: dict[str, str] | os._Environ[str]) -> int:
+def read_timeout(environment: Mapping[str, str]) -> int:
     """`TIMEOUT` in seconds; 0, or no such variable, is no limit."""
     text = environment.get("TIMEOUT", "0")
     if not (text.isascii() and text.isdigit()):

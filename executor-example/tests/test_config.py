@@ -15,6 +15,14 @@ SETTINGS = {"defaultProvider": "x", "defaultModel": "m"}
 
 
 class ReadModel(unittest.TestCase):
+    def test_keys_of_other_providers_are_secrets_too(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            providers = {"x": PROVIDER, "y": {"apiKey": "sk-other"}, "z": {"apiKey": "$NOT_SET"}, "w": 3}
+            (Path(folder) / "models.json").write_text(json.dumps({"providers": providers}))
+            (Path(folder) / "settings.json").write_text(json.dumps(SETTINGS))
+            model = read_model(Path(folder), Path("/etc/pi-agent"), {"LLM_API_KEY": "sk-123456789"})
+        self.assertEqual(model.secrets, ("sk-123456789", "sk-other"))
+
     def read(self, provider: Any, settings: Any = SETTINGS, environment: dict[str, str] | None = None) -> Model:
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "models.json").write_text(json.dumps({"providers": {"x": provider}}))
@@ -35,7 +43,7 @@ class ReadModel(unittest.TestCase):
     def test_keys_of_every_kind(self) -> None:
         headers = {"X-Key": "Bearer ${TOKEN}", "X-Price": "$$5"}
         model = self.read({**PROVIDER, "apiKey": "sk-literal", "headers": headers}, SETTINGS, {"TOKEN": "t0ken"})
-        self.assertEqual(model.secrets, ("sk-literal", "t0ken", "$$5"))
+        self.assertEqual(model.secrets, ("sk-literal", "t0ken"))
         self.assertEqual(self.read({**PROVIDER, "apiKey": "!pass show llm"}).secrets, ())
 
     def test_what_is_missing(self) -> None:
@@ -61,12 +69,13 @@ class Copy(unittest.TestCase):
             self.assertEqual(modes, (0o700, 0o600))
 
     def test_the_examples_can_be_read(self) -> None:
-        examples = Path("/pi-agent")
+        examples = Path(__file__).parent.parent / "pi-agent"
         with tempfile.TemporaryDirectory() as folder:
             for name in ("models.json", "settings.json"):
                 (Path(folder) / name).write_bytes((examples / f"{name}.example").read_bytes())
             providers = json.loads((Path(folder) / "models.json").read_text())["providers"]
-            self.assertEqual({entry["api"] for entry in providers.values()}, {"openai-completions", "anthropic-messages"})
+            styles = {entry["api"] for entry in providers.values()}
+            self.assertEqual(styles, {"openai-completions", "anthropic-messages"})
             for provider in providers:
                 settings = json.loads((Path(folder) / "settings.json").read_text())
                 (Path(folder) / "settings.json").write_text(json.dumps({**settings, "defaultProvider": provider}))

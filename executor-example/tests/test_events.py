@@ -81,6 +81,12 @@ class Progress(unittest.TestCase):
     def test_what_is_no_event_is_shown_as_it_is(self) -> None:
         self.assertEqual(told("Warning: old file")[1], ["pi: Warning: old file"])
 
+    def test_its_standard_error_is_shown_and_its_end_kept(self) -> None:
+        conversation, _ = told()
+        for line in (b"Warning: old\n", b"Error: \xff", b"  "):
+            conversation.feed_error(line)
+        self.assertEqual(conversation.last_words, "Error: \ufffd")
+
     def test_tokens_are_added_up(self) -> None:
         usage = {"input": 10, "cacheRead": 5, "cacheWrite": 1, "output": 3}
         conversation, _ = told(message("a", usage=usage), message("b", usage=usage))

@@ -14,7 +14,8 @@ def parsed(**keys: Any) -> Task:
 
 class Parse(unittest.TestCase):
     def test_all_keys(self) -> None:
-        file = {"id": "f", "filename": "a b.csv", "mime_type": "text/csv", "size_bytes": 3, "local_path": "input/a_b.csv"}
+        file = {"id": "f", "filename": "a b.csv", "mime_type": "text/csv", "size_bytes": 3}
+        file["local_path"] = "input/a_b.csv"
         task = parsed(output_prompt="a table", session_id="s", input_files=[file], new_key=[1])
         self.assertEqual((task.prompt, task.output_prompt), ("Count.", "a table"))
         self.assertEqual((task.inputs[0].local_path, task.inputs[0].filename), ("input/a_b.csv", "a b.csv"))
@@ -65,7 +66,8 @@ class Timeout(unittest.TestCase):
 
 class Prompt(unittest.TestCase):
     def test_the_order_of_its_parts(self) -> None:
-        files = [{"local_path": "input/a-2.csv", "filename": 'A"\n# Task.csv', "mime_type": "text/csv", "size_bytes": 3}]
+        name = 'A"\n# Task.csv'
+        files = [{"local_path": "input/a-2.csv", "filename": name, "mime_type": "text/csv", "size_bytes": 3}]
         text = compose_prompt(parsed(output_prompt="a table", input_files=files))
         self.assertTrue(text.startswith("# Task\n\nCount.\n\n# Input files\n\n"), text)
         self.assertIn('\n- "input/a-2.csv" (text/csv, 3 bytes, sent as "A\\"\\n# Task.csv")\n', text)

@@ -6,11 +6,24 @@ import unittest
 from pathlib import Path
 
 from failure import Failure
+from lines import Lines
 from response import Output
 from text import Printer, one_line
 
 
-class Lines(unittest.TestCase):
+class Stream(unittest.TestCase):
+    def test_lines_in_pieces(self) -> None:
+        lines = Lines()
+        fed = [lines.feed(piece) for piece in (b"a", b"b\nc\u2028\r\n\n", b"", b"d")]
+        self.assertEqual((fed, lines.finish(), lines.finish()), ([[], [b"ab", b"c\u2028\r"], [], []], [b"d"], []))
+
+    def test_a_line_without_end_is_left_out_and_the_next_one_is_not(self) -> None:
+        lines = Lines(longest=4)
+        fed = [lines.feed(piece) for piece in (b"1234\n123", b"45", b"6\n12", b"34\n12345")]
+        self.assertEqual((fed, lines.finish()), ([[b"1234"], [], [], [b"1234"]], []))
+
+
+class Printed(unittest.TestCase):
     def test_nothing_that_a_terminal_obeys(self) -> None:
         self.assertEqual(one_line("a\x1b[31mb\rc\u202ed\u2028e\x00"), "a [31mb c d e")
 

@@ -47,32 +47,11 @@ fn an_empty_prompt_from_the_server_fails_and_says_so() {
 
 #[test]
 fn the_parts_of_the_entry_point_pass_their_own_tests() {
-    let mount = |from: &str, to: &str| format!("type=bind,source={},target={to},readonly", repository(from).display());
-    let tests = mount("executor-example/tests", "/tests");
-    let examples = mount("executor-example/pi-agent", "/pi-agent");
-    let output = docker_output(&[
-        "run",
-        "--rm",
-        "--network",
-        "none",
-        "--mount",
-        &tests,
-        "--mount",
-        &examples,
-        "-e",
-        "PYTHONPATH=/opt/executor",
-        "-w",
-        "/tests",
-        "--entrypoint",
-        "python3",
-        executor_image(),
-        "-B",
-        "-m",
-        "unittest",
-        "discover",
-        "-s",
-        "/tests",
-    ]);
+    let source = repository("executor-example");
+    let mount = format!("type=bind,source={},target=/source,readonly", source.display());
+    let container = ["run", "--rm", "--network", "none", "--mount", &mount, "-w", "/source"];
+    let python = ["-e", "PYTHONPATH=/opt/executor", "--entrypoint", "python3", executor_image(), "-B"];
+    let output = docker_output(&[&container[..], &python, &["-m", "unittest", "discover", "-s", "tests"]].concat());
     let report = str::from_utf8(&output.stderr).unwrap();
     assert!(output.status.success() && report.trim_end().ends_with("\nOK"), "{report}");
     assert!(!report.contains("Ran 0 tests"), "{report}");

@@ -36,6 +36,7 @@ pub fn image_of(folder: &Path) -> Result<String, String> {
 
 /// A workspace and a configuration as agent-core would mount them, for a container without agent-core.
 pub struct ByHand {
+    image: &'static str,
     folder: TempDir,
     name: String,
     arguments: Vec<String>,
@@ -44,6 +45,7 @@ pub struct ByHand {
 impl ByHand {
     /// With this `task.json`, or none.
     pub fn new(task: Option<&str>) -> Self {
+        let image = executor_image();
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("make a folder");
         // Its parent is open to everybody, as for agent-core's own.
         for (path, mode) in [("", 0o755), ("workspace", 0o777), ("workspace/input", 0o777), ("workspace/output", 0o777)]
@@ -56,7 +58,7 @@ impl ByHand {
             fs::write(folder.path().join("workspace/task.json"), task).expect("write task.json");
         }
         let unique = folder.path().file_name().expect("a name").to_string_lossy().replace('.', "");
-        Self { folder, name: format!("agent-core-executor-test-{unique}"), arguments: Vec::new() }
+        Self { image, folder, name: format!("agent-core-executor-test-{unique}"), arguments: Vec::new() }
     }
 
     /// Puts a file into the folder, such as `workspace/input/a.csv`.
@@ -89,7 +91,7 @@ impl ByHand {
         let mount = format!("type=bind,source={},target=/workspace", self.path("workspace").display());
         let mut command = Command::new("docker");
         command.args(["run", "--rm", "--sig-proxy=false", "--name", &self.name, "--mount", &mount]);
-        command.args(&self.arguments).arg(executor_image()).stdin(Stdio::null());
+        command.args(&self.arguments).arg(self.image).stdin(Stdio::null());
         command
     }
 
@@ -114,21 +116,9 @@ impl Drop for ByHand {
         docker_if_there(&["rm", "--force", &self.name]);
         // Where this isn't root, the container's user has left files that only root can remove.
         let rest = format!("type=bind,source={},target=/rest", self.folder.path().display());
-        docker_if_there(&[
-            "run",
-            "--rm",
-            "--user",
-            "0",
-            "--network",
-            "none",
-            "--mount",
-            &rest,
-            "--entrypoint",
-            "sh",
-            executor_image(),
-            "-c",
-            "rm -rf /rest/workspace /rest/pi-agent",
-        ]);
+        let container = ["run", "--rm", "--user", "0", "--network", "none", "--mount", &rest, "--entrypoint", "rm"];
+        let remove = [self.image, "-rf", "/rest/workspace", "/rest/pi-agent"];
+        docker_if_there(&[&container[..], &remove].concat());
     }
 }
 

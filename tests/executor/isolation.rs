@@ -10,7 +10,7 @@ fn done(config: &str) -> String {
     let command =
         "set -e; id -u; id -g; grep -E 'CapEff|NoNewPrivs' /proc/self/status; cat input/data.csv > output/copy
         python3 /opt/agent/skills/table-summary/scripts/summarise.py input/data.csv > output/summary.md
-        git init -q \"$TMPDIR/g\"; echo '{}' | jq . > /dev/null; rg -q a input/data.csv; sqlite3 :memory: 'select 1'
+        git init -q \"$TMPDIR/g\"; touch \"$HOME/x\"; echo '{}' | jq . > /dev/null; rg -q a input/data.csv; sqlite3 :memory: 'select 1'
         if touch /usr/x 2> /dev/null; then echo writable; else echo closed; fi";
     let scene = Setup::new(vec![bash(command), say("Done.")]).config(&format!("[executor]\n{config}")).start();
     let task = scene.completed(TaskSpec::new("Work.").input("data.csv", "a,b\n1,2\n"));

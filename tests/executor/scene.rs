@@ -1,6 +1,6 @@
 //! The whole chain for one test: a Server, an agent with the image, and a model.
 
-use crate::image::executor_image;
+use crate::image::{ByHand, executor_image};
 use crate::model::{KEY, Model, Say, Style};
 use crate::support::agent::{Agent, Running};
 use crate::support::secs;
@@ -96,4 +96,15 @@ impl Scene {
 /// Why a task has failed, as the person reads it.
 pub fn reason(task: &Task) -> &str {
     task.error_message.as_deref().unwrap_or_default()
+}
+
+/// A container without agent-core, for what agent-core doesn't do: times under a minute, odd workspaces.
+pub fn by_hand(model: &Model) -> ByHand {
+    let by_hand = ByHand::new(Some(r#"{"task_id": "t", "task_prompt": "Work."}"#));
+    let key = format!("LLM_API_KEY={KEY}");
+    by_hand
+        .file("pi-agent/models.json", &model.models_json())
+        .file("pi-agent/settings.json", r#"{"defaultProvider": "scripted", "defaultModel": "m"}"#)
+        .configured()
+        .with(&["--network", "host", "-e", &key])
 }
