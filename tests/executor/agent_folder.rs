@@ -26,7 +26,7 @@ fn a_skill_is_offered_read_and_used() {
     }
     let read = messages_of(&asked[1], "tool").concat();
     assert!(read.contains("# Table summary"), "{read}");
-    let expected = "3 rows, 2 columns\n\n\
+    let expected = "3 rows, 2 columns, 0 rows with more or fewer cells than the header\n\n\
         | column | type | missing | distinct | min | max | mean | median | examples |\n\
         |---|---|---|---|---|---|---|---|---|\n\
         | name | text | 0 | 3 |  |  |  |  | a, b, c |\n\

@@ -37,6 +37,13 @@ fn a_time_limit_that_is_no_number_is_exit_status_2() {
 }
 
 #[test]
+fn without_a_place_for_temporary_files_it_says_so() {
+    let output = ByHand::new(Some(r#"{"task_prompt": "x"}"#)).with(&["--read-only"]).run();
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(last_error(&output), "/tmp can't be written to by user 1000: Read-only file system");
+}
+
+#[test]
 fn an_empty_prompt_from_the_server_fails_and_says_so() {
     let scene = Setup::new(vec![]).start();
     let task = scene.failed(TaskSpec::new(" "));

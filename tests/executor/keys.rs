@@ -1,7 +1,7 @@
 //! Configuration that is missing or wrong: said in a plain line, before pi is started.
 
-use crate::model::say;
-use crate::scene::{Setup, reason};
+use crate::model::{KEY, Model, Style, bash, messages_of, say};
+use crate::scene::{Setup, by_hand, reason};
 use crate::support::agent::Agent;
 use crate::support::secs;
 use crate::support::server::{FakeServer, Status, TaskSpec};
@@ -63,4 +63,22 @@ fn a_model_that_is_not_there() {
         agent.write("pi-agent/settings.json", r#"{"defaultProvider": "scripted", "defaultModel": "other"}"#);
     });
     assert!(reason.starts_with("/etc/pi-agent/models.json has no model 'other' of 'scripted'"), "{reason}");
+}
+
+#[test]
+fn a_copy_that_nobody_else_can_read_and_that_is_gone_in_the_end() {
+    let look =
+        "stat -c '%a %n' /tmp/* | sed 's/executor-.*/executor-/'; cat /tmp/executor-*/pi-agent/models.json | wc -l";
+    let model = Model::start(Style::OpenAi, vec![bash(look), say("Done.")], None);
+    let container = by_hand(&model).file("workspace/input/nothing", "");
+    let tmp = container.path("workspace/input");
+    let mount = format!("type=bind,source={},target=/tmp", tmp.display());
+    let container = container.with(&["--mount", &mount]);
+    let output = container.run();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let seen = messages_of(&model.asked()[1], "tool").concat();
+    assert!(seen.contains("700 /tmp/executor-\n"), "{seen}");
+    let left: Vec<_> = fs::read_dir(tmp).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["nothing"], "a folder of the machine must not keep keys");
+    assert!(!String::from_utf8_lossy(&output.stdout).contains(KEY));
 }

@@ -69,6 +69,8 @@ fn by_a_cancellation_while_a_tool_runs() {
     let id = scene.server.submit(TaskSpec::new("Work."));
     let began = scene.agent.workspace(&id).join("output/began");
     wait_until("the tool", secs(60), || began.exists());
+    // Its progress can be followed.
+    scene.agent.run(&["logs", &id]).expect_code(0).expect_stdout("> bash touch output/began; sleep 1000\n");
     let asked = Instant::now();
     scene.server.cancel(&id);
     scene.server.wait_for(&id, Status::Cancelled, secs(60));

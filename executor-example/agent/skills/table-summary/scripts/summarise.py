@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+import math
 import statistics
 import sys
 from typing import Any
@@ -17,7 +18,9 @@ def main() -> int:
     csv.field_size_limit(sys.maxsize)
     try:
         with open(arguments.file, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.reader(file, dialect_of(file.read(64 * 1024), file)))
+            first_line = file.readline()
+            file.seek(0)
+            rows = [row for row in csv.reader(file, delimiter=delimiter_of(first_line)) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         print(f"{arguments.file}: {error}", file=sys.stderr)
         return 1
@@ -25,23 +28,27 @@ def main() -> int:
         print(f"{arguments.file}: the file is empty", file=sys.stderr)
         return 1
     header, *body = rows
+    uneven = sum(len(row) != len(header) for row in body)
     columns = [summary(name, [row[at] if at < len(row) else "" for row in body]) for at, name in enumerate(header)]
     if arguments.json:
-        print(json.dumps({"rows": len(body), "columns": columns}, ensure_ascii=False))
+        print(json.dumps({"rows": len(body), "uneven_rows": uneven, "columns": columns}, ensure_ascii=False))
     else:
-        print(f"{len(body)} rows, {len(columns)} columns\n")
+        print(f"{len(body)} rows, {len(columns)} columns, {uneven} rows with more or fewer cells than the header\n")
         print(as_markdown(columns))
     return 0
 
 
-def dialect_of(sample: str, file: Any) -> type[csv.Dialect] | str:
-    """How the table is written, by its beginning; the file is wound back."""
-    file.seek(0)
-    try:
-        return csv.Sniffer().sniff(sample, delimiters=",;\t|")
-    except csv.Error:
-        # One column has no delimiter.
-        return "excel"
+def delimiter_of(first_line: str) -> str:
+    """What stands between the cells: the candidate that the header has most of."""
+    return max(",;\t|", key=first_line.count)
+
+
+def number(cell: str) -> float:
+    """The cell as a number. Python would also take `nan`, `inf` and `1_000`, which no table means as numbers."""
+    value = float(cell)
+    if not math.isfinite(value) or "_" in cell:
+        raise ValueError(cell)
+    return value
 
 
 def summary(name: str, cells: list[str]) -> dict[str, Any]:
@@ -57,7 +64,7 @@ def summary(name: str, cells: list[str]) -> dict[str, Any]:
     if not there:
         return result
     try:
-        numbers = [float(cell) for cell in there]
+        numbers = [number(cell) for cell in there]
     except ValueError:
         return {**result, "type": "text"}
     measures = {"min": min(numbers), "max": max(numbers)}
