@@ -126,15 +126,14 @@ def format_answer(task: Task, answer: str, output: Output, run: Run, timeout: in
     try:
         words = ["--system-prompt", FORMATTER, "--no-tools"]
         formatted = turn(run, words, compose_format_prompt(task, answer), timeout)
-    except Failure as failure:
+        if not formatted.strip():
+            raise Failure(NO_ANSWER, "the model said nothing")
+        if formatted.strip() != answer.strip():
+            output.keep_first(run.printer.without_secrets(answer))
+            output.write_response(run.printer.without_secrets(formatted))
+    except (Failure, OSError) as failure:
         run.signals.check()
-        run.printer.say(f"that failed, so the answer stays as it was: {failure.message}")
-        return
-    if not formatted.strip():
-        run.printer.say("that gave nothing, so the answer stays as it was")
-    elif formatted.strip() != answer.strip():
-        output.keep_first(run.printer.without_secrets(answer))
-        output.write_response(run.printer.without_secrets(formatted))
+        run.printer.say(f"that failed, so the answer stays as it was: {failure}")
 
 
 def turn(run: Run, words: list[str], prompt: str, timeout: int) -> str:

@@ -13,6 +13,7 @@ mod endpoint;
 mod image;
 mod isolation;
 mod keys;
+mod minimal;
 mod model;
 mod scene;
 mod stops;
