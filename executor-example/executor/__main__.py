@@ -46,6 +46,7 @@ def main() -> int:
         timeout = read_timeout(os.environ)
         deadline = own_deadline(timeout, time.monotonic())
         task = read_task(WORKSPACE)
+        config.check_agent(AGENT)
         private = make_private_folder()
         config.copy_configuration(config.MOUNTED, private / "pi-agent")
         model = config.read_model(private / "pi-agent", config.MOUNTED, os.environ)

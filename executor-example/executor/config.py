@@ -54,6 +54,16 @@ def copy_configuration(source: Path, target: Path) -> None:
             file.write(data)
 
 
+def check_agent(folder: Path) -> None:
+    """Fails where the system prompt is missing: pi would take the file's path for the prompt itself."""
+    try:
+        is_there = bool((folder / "AGENT.md").read_bytes().strip())
+    except OSError as error:
+        raise bad(f"{folder / 'AGENT.md'} can't be read: {error.strerror}") from None
+    if not is_there:
+        raise bad(f"{folder / 'AGENT.md'} is empty")
+
+
 def read_model(folder: Path, shown: Path, environment: Environment) -> Model:
     """The model that settings.json names, if models.json and the environment have all that it needs.
 

@@ -1,8 +1,8 @@
 //! An agent made of markdown: what lies in `executor-example/agent` is what the image's agent knows and can do.
 
-use crate::image::{image_of, repository};
-use crate::model::{Say, bash, messages_of, say, system_of};
-use crate::scene::Setup;
+use crate::image::{image_of, last_error, repository};
+use crate::model::{Model, Say, Style, bash, messages_of, say, system_of};
+use crate::scene::{Setup, by_hand};
 use crate::support::server::TaskSpec;
 use serde_json::json;
 use std::fs;
@@ -85,4 +85,27 @@ fn an_agent_may_be_one_file() {
     let task = scene.completed(TaskSpec::new("Answer."));
     assert_eq!(scene.output(&task, "output/response.md"), "Yes.\n");
     assert!(system_of(&scene.model.asked()[0]).starts_with("You are short."));
+}
+
+#[test]
+fn a_mounted_folder_is_the_agent_without_a_build() {
+    let model = Model::start(Style::OpenAi, vec![say("Yes.")], None);
+    let container = by_hand(&model).file("agent/AGENT.md", "You are new.");
+    let mount = format!("type=bind,source={},target=/opt/agent,readonly", container.path("agent").display());
+    let container = container.with(&["--mount", &mount]);
+    let output = container.run();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(system_of(&model.asked()[0]).starts_with("You are new."));
+
+    for (text, said) in [(Some(" \n"), "is empty"), (None, "can't be read: No such file or directory")] {
+        let path = container.path("agent/AGENT.md");
+        match text {
+            Some(text) => fs::write(path, text).unwrap(),
+            None => fs::remove_file(path).unwrap(),
+        }
+        let output = container.run();
+        let expected = format!("this executor isn't configured: /opt/agent/AGENT.md {said}");
+        assert_eq!((output.status.code(), last_error(&output)), (Some(3), expected));
+    }
+    assert_eq!(model.asked().len(), 1);
 }

@@ -1,8 +1,9 @@
 //! A model's endpoint in trouble: the task fails, in time, with a line that says what was wrong.
 
-use crate::model::say;
+use crate::model::{Model, say};
 use crate::scene::{Scene, Setup, reason};
-use crate::support::server::{Fault, Match, TaskSpec};
+use crate::support::server::{FakeServer, Fault, Match, TaskSpec};
+use std::fs;
 
 /// A task that the endpoint's trouble has ended, and its reason.
 fn failed(trouble: impl FnOnce(&Scene)) -> String {
@@ -69,4 +70,17 @@ fn that_comes_back_is_asked_again() {
     let task = scene.completed(TaskSpec::new("Ask."));
     assert_eq!(scene.output(&task, "output/response.md"), "Here I am.\n");
     assert_eq!(task.stdout().matches("; trying again in ").count(), 2, "{}", task.stdout());
+}
+
+#[test]
+fn whose_authority_is_private_is_trusted_where_it_is_named() {
+    let server = FakeServer::start();
+    let (agent, model) = Setup::with_model(Model::start_https(vec![say("Trusted.")])).build(&server);
+    let unknown = agent.run(&["try", "--prompt", "Ask."]);
+    unknown.expect_code(1).expect_stderr(&format!("the model's endpoint ({}/v1) failed: ", model.url()));
+    assert_eq!(model.asked().len(), 0);
+    fs::copy(model.ca_pem(), agent.path("pi-agent/ca.pem")).expect("copy the authority's certificate");
+    agent.change_config("[executor.env]\nNODE_EXTRA_CA_CERTS = '/etc/pi-agent/ca.pem'");
+    agent.run(&["try", "--prompt", "Ask.", "--out", "results"]).expect_code(0);
+    assert_eq!(fs::read_to_string(agent.path("results/output/response.md")).unwrap(), "Trusted.\n");
 }

@@ -47,6 +47,15 @@ pub struct Model {
 impl Model {
     /// Says these messages, one after the other; `formatted` to a request without tools.
     pub fn start(style: Style, turns: Vec<Say>, formatted: Option<Say>) -> Self {
+        Self::start_with(style, turns, formatted, Options::default())
+    }
+
+    /// The same over https, with an authority that nobody knows.
+    pub fn start_https(turns: Vec<Say>) -> Self {
+        Self::start_with(Style::OpenAi, turns, None, Options { https: true, ..Options::default() })
+    }
+
+    fn start_with(style: Style, turns: Vec<Say>, formatted: Option<Say>, options: Options) -> Self {
         let answer = move |_: &Control, request: &Request| {
             let is_openai = request.is("chat");
             let key = match is_openai {
@@ -67,7 +76,7 @@ impl Model {
             let body = if is_openai { openai(next) } else { anthropic(next) };
             Some(Response::streamed("text/event-stream", body))
         };
-        let options = Options { extra_routes: Some(Arc::new(answer)), ..Options::default() };
+        let options = Options { extra_routes: Some(Arc::new(answer)), ..options };
         Self { server: FakeServer::start_with(options), style }
     }
 
