@@ -1,0 +1,15 @@
+//! A task that takes longer than the agent allows. It takes a minute, so it stands where it begins among the first.
+
+use crate::model::{bash, say};
+use crate::scene::{Setup, reason};
+use crate::support::server::TaskSpec;
+use serde_json::json;
+
+#[test]
+fn a_task_is_ended_a_little_earlier_than_the_agent_would_and_says_why() {
+    let turns = vec![bash("echo half > output/half; sleep 1000"), say("Never.")];
+    let scene = Setup::new(turns).config("[executor]\ntimeout_minutes = 1").start();
+    let task = scene.failed(TaskSpec::new("Work."));
+    assert_eq!(reason(&task).trim_end(), "not done within the 60 s that a task may take (TIMEOUT)");
+    assert_eq!((&task.output["exit_code"], &task.output["files"]), (&json!(124), &json!(["output/half"])));
+}

@@ -1,0 +1,51 @@
+//! Each level of `executor.isolation`, and users that the image has never heard of.
+
+use crate::model::{bash, messages_of, say};
+use crate::scene::Setup;
+use crate::support::server::TaskSpec;
+use serde_json::json;
+
+/// A task that uses all tools of the image, under these keys of `[executor]`; what its shell said about itself.
+fn done(config: &str) -> String {
+    let command =
+        "set -e; id -u; id -g; grep -E 'CapEff|NoNewPrivs' /proc/self/status; cat input/data.csv > output/copy
+        python3 /opt/agent/skills/table-summary/scripts/summarise.py input/data.csv > output/summary.md
+        git init -q \"$TMPDIR/g\"; touch \"$HOME/x\"; echo '{}' | jq . > /dev/null; rg -q a input/data.csv; sqlite3 :memory: 'select 1'
+        if touch /usr/x 2> /dev/null; then echo writable; else echo closed; fi";
+    let scene = Setup::new(vec![bash(command), say("Done.")]).config(&format!("[executor]\n{config}")).start();
+    let task = scene.completed(TaskSpec::new("Work.").input("data.csv", "a,b\n1,2\n"));
+    assert_eq!(task.output["files"], json!(["output/copy", "output/response.md", "output/summary.md"]), "{config}");
+    assert_eq!(scene.output(&task, "output/response.md"), "Done.\n");
+    let said = messages_of(&scene.model.asked()[1], "tool").concat();
+    said.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn standard() {
+    let said = done("isolation = 'standard'");
+    assert_eq!(said, "1000 1000 CapEff: 0000000000000000 NoNewPrivs: 1 1 closed");
+}
+
+#[test]
+fn strict() {
+    let said = done("isolation = 'strict'");
+    assert_eq!(said, "1000 1000 CapEff: 0000000000000000 NoNewPrivs: 1 1 closed");
+}
+
+#[test]
+fn none() {
+    let said = done("isolation = 'none'");
+    assert_eq!(said, "1000 1000 CapEff: 0000000000000000 NoNewPrivs: 0 1 closed");
+}
+
+#[test]
+fn a_user_and_group_without_a_name() {
+    let said = done("isolation = 'strict'\nuser = '12345:54321'");
+    assert_eq!(said, "12345 54321 CapEff: 0000000000000000 NoNewPrivs: 1 1 closed");
+}
+
+#[test]
+fn root_without_any_capability() {
+    let said = done("isolation = 'strict'\nuser = '0:0'");
+    assert_eq!(said, "0 0 CapEff: 0000000000000000 NoNewPrivs: 1 1 closed");
+}

@@ -1,0 +1,84 @@
+//! Configuration that is missing or wrong: said in a plain line, before pi is started.
+
+use crate::model::{KEY, Model, Style, bash, messages_of, say};
+use crate::scene::{Setup, by_hand, reason};
+use crate::support::agent::Agent;
+use crate::support::secs;
+use crate::support::server::{FakeServer, Status, TaskSpec};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+
+/// The reason of a task that had no chance, since this was done to the agent's folder.
+fn refused(spoil: impl FnOnce(&Agent)) -> String {
+    let server = FakeServer::start();
+    let (agent, model) = Setup::new(vec![say("Never.")]).build(&server);
+    spoil(&agent);
+    let id = server.submit(TaskSpec::new("Ask."));
+    let _running = agent.start();
+    let task = server.wait_for(&id, Status::Failed, secs(60));
+    assert_eq!((&task.output["exit_code"], model.asked().len()), (&3.into(), 0));
+    let reason = reason(&task).trim_end();
+    reason.strip_prefix("this executor isn't configured: ").unwrap_or_else(|| panic!("{reason}")).to_owned()
+}
+
+#[test]
+fn no_file() {
+    let reason = refused(|agent| fs::remove_file(agent.path("pi-agent/models.json")).unwrap());
+    assert_eq!(reason, "there is no /etc/pi-agent/models.json");
+}
+
+#[test]
+fn no_mount() {
+    let reason = refused(|agent| agent.change_config("[paths]\nmounts = []"));
+    assert_eq!(reason, "there is no /etc/pi-agent; mount the folder with models.json and settings.json there");
+}
+
+#[test]
+fn a_file_that_the_containers_user_may_not_read() {
+    let close = |agent: &Agent| {
+        fs::set_permissions(agent.path("pi-agent/models.json"), Permissions::from_mode(0o000)).unwrap();
+    };
+    let reason = refused(close);
+    assert!(reason.starts_with("/etc/pi-agent/models.json can't be read by user 1000; make it readable"), "{reason}");
+}
+
+#[test]
+fn a_variable_that_is_not_set() {
+    let reason = refused(|agent| agent.change_config("[executor.env]\nLLM_API_KEY = ''"));
+    assert!(reason.starts_with("the variable LLM_API_KEY isn't set, which models.json wants"), "{reason}");
+}
+
+#[test]
+fn a_file_that_is_not_json() {
+    let reason = refused(|agent| {
+        agent.write("pi-agent/settings.json", "{\"defaultProvider\": secret}");
+    });
+    assert!(reason.starts_with("/etc/pi-agent/settings.json isn't JSON"), "{reason}");
+    assert!(!reason.contains("secret"), "{reason}");
+}
+
+#[test]
+fn a_model_that_is_not_there() {
+    let reason = refused(|agent| {
+        agent.write("pi-agent/settings.json", r#"{"defaultProvider": "scripted", "defaultModel": "other"}"#);
+    });
+    assert!(reason.starts_with("/etc/pi-agent/models.json has no model 'other' of 'scripted'"), "{reason}");
+}
+
+#[test]
+fn a_copy_that_nobody_else_can_read_and_that_is_gone_in_the_end() {
+    let look =
+        "stat -c '%a %n' /tmp/* | sed 's/executor-.*/executor-/'; cat /tmp/executor-*/pi-agent/models.json | wc -l";
+    let model = Model::start(Style::OpenAi, vec![bash(look), say("Done.")], None);
+    let container = by_hand(&model).file("workspace/input/nothing", "");
+    let tmp = container.path("workspace/input");
+    let mount = format!("type=bind,source={},target=/tmp", tmp.display());
+    let container = container.with(&["--mount", &mount]);
+    let output = container.run();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let seen = messages_of(&model.asked()[1], "tool").concat();
+    assert!(seen.contains("700 /tmp/executor-\n"), "{seen}");
+    let left: Vec<_> = fs::read_dir(tmp).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["nothing"], "a folder of the machine must not keep keys");
+    assert!(!String::from_utf8_lossy(&output.stdout).contains(KEY));
+}

@@ -1,0 +1,23 @@
+//! The image of `executor-example` on its whole way: fake Server → the real program → a real container → pi → a model
+//! endpoint on 127.0.0.1 that says what the test wants → tool calls → results on the Server.
+//!
+//! A missing engine, or an image that can't be built, fails these tests.
+
+#![cfg(unix)]
+
+mod agent_folder;
+mod agents_deadline;
+mod answers;
+mod container;
+mod endpoint;
+mod image;
+mod isolation;
+mod keys;
+mod minimal;
+mod model;
+mod scene;
+mod stops;
+mod success;
+#[path = "../support/mod.rs"]
+mod support;
+mod trial;

@@ -1,0 +1,94 @@
+//! Tasks that are stopped: by the image's own deadline, by a cancellation, by `docker stop`.
+
+use crate::image::{last_error, wait_output};
+use crate::model::{Model, Style, bash, say};
+use crate::scene::{Setup, by_hand};
+use crate::support::docker::{assert_no_containers, wait_until};
+use crate::support::secs;
+use crate::support::server::{Fault, Match, Request, Status, TaskSpec};
+use std::fs;
+use std::time::Instant;
+
+#[test]
+fn by_its_own_deadline_while_a_tool_runs_that_is_deaf_to_term() {
+    let deaf = "trap '' TERM; echo began > output/began; while :; do sleep 1; done";
+    let model = Model::start(Style::OpenAi, vec![bash(deaf)], None);
+    let container = by_hand(&model).with(&["-e", "TIMEOUT=10"]);
+    let began = Instant::now();
+    let output = container.run();
+    assert_eq!((output.status.code(), last_error(&output).as_str()), (Some(124), DEADLINE), "{output:?}");
+    assert!(began.elapsed() < secs(30), "{:?}", began.elapsed());
+    assert_eq!(fs::read_to_string(container.path("workspace/output/began")).unwrap(), "began\n");
+}
+
+const DEADLINE: &str = "not done within the 10 s that a task may take (TIMEOUT)";
+
+#[test]
+fn by_its_own_deadline_while_the_model_is_silent() {
+    let model = Model::start(Style::OpenAi, vec![], None);
+    model.fault(Match::any(), Fault::NeverAnswer);
+    let output = by_hand(&model).with(&["-e", "TIMEOUT=10"]).run();
+    assert_eq!((output.status.code(), last_error(&output).as_str()), (Some(124), DEADLINE), "{output:?}");
+}
+
+#[test]
+fn by_its_own_deadline_during_the_second_turn_which_loses_nothing() {
+    let model = Model::start(Style::OpenAi, vec![say("The answer.")], None);
+    let has_no_tools = |request: &Request| request.body["tools"].is_null();
+    model.fault(Match::any().when(has_no_tools), Fault::NeverAnswer);
+    let container = by_hand(&model).with(&["-e", "TIMEOUT=20"]);
+    let task = r#"{"task_id": "t", "task_prompt": "Work.", "output_prompt": "short"}"#;
+    let container = container.file("workspace/task.json", task);
+    let output = container.run();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(fs::read_to_string(container.path("workspace/output/response.md")).unwrap(), "The answer.\n");
+}
+
+#[test]
+fn by_docker_stop_while_nothing_inside_listens_to_term() {
+    // pi is stopped, and its tool ignores the signal: both end by KILL only.
+    let deaf = "trap '' TERM; kill -STOP $PPID; echo began > output/began; while :; do sleep 1; done";
+    let model = Model::start(Style::OpenAi, vec![bash(deaf)], None);
+    let container = by_hand(&model);
+    let child = container.start();
+    let began = container.path("workspace/output/began");
+    wait_until("the tool", secs(60), || began.exists());
+    let asked = Instant::now();
+    container.stop();
+    let took = asked.elapsed();
+    assert!(took > secs(4) && took < secs(9), "after a grace, and before docker kills: {took:?}");
+    let output = wait_output(child, secs(20));
+    assert_eq!((output.status.code(), last_error(&output).as_str()), (Some(143), STOPPED));
+}
+
+const STOPPED: &str = "stopped from outside (TERM) before the task was done";
+
+#[test]
+fn by_a_cancellation_while_a_tool_runs() {
+    let scene = Setup::new(vec![bash("touch output/began; sleep 1000"), say("Never.")]).start();
+    let id = scene.server.submit(TaskSpec::new("Work."));
+    let began = scene.agent.workspace(&id).join("output/began");
+    wait_until("the tool", secs(60), || began.exists());
+    // Its progress can be followed.
+    scene.agent.run(&["logs", &id]).expect_code(0).expect_stdout("> bash touch output/began; sleep 1000\n");
+    let asked = Instant::now();
+    scene.server.cancel(&id);
+    scene.server.wait_for(&id, Status::Cancelled, secs(60));
+    assert_no_containers(&id);
+    assert!(asked.elapsed() < secs(8), "{:?}", asked.elapsed());
+}
+
+#[test]
+fn what_a_killed_tool_leaves_behind_is_reaped() {
+    // Process 1 inherits both sleeps; one of them has ended before the second command looks.
+    let turns = vec![
+        bash("sh -c 'sleep 0.1 & setsid sleep 1000 > /dev/null 2>&1 &'; sleep 2"),
+        bash("grep -l '^State:.Z' /proc/[0-9]*/status > output/zombies; true"),
+        say("Done."),
+    ];
+    let model = Model::start(Style::OpenAi, turns, None);
+    let container = by_hand(&model);
+    let output = container.run();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(fs::read_to_string(container.path("workspace/output/zombies")).unwrap(), "");
+}
