@@ -64,6 +64,7 @@ impl Monitor {
         let mut suspect = self.config.executor.options.pull.is_some();
         let mut housekeeping = Housekeeping::default();
         let mut mounts = MountWatch::default();
+        let mut is_image_looked_for = false;
         let mut puller = Puller::new(self.docker.clone(), &self.config.executor);
         let mut next_cleaning = Instant::now();
         loop {
@@ -74,6 +75,10 @@ impl Monitor {
                 return;
             }
             reported = Some(state.clone());
+            if state == Machine::Ready && !is_image_looked_for {
+                is_image_looked_for = true;
+                self.look_for_image();
+            }
             if state != Machine::Ready {
                 // What couldn't be removed meanwhile is looked for as soon as things are in order again.
                 next_cleaning = Instant::now();
@@ -113,6 +118,18 @@ impl Monitor {
         match room {
             Ok(()) => Machine::Ready,
             Err(why) => Machine::NotReady(why),
+        }
+    }
+
+    /// Without a word about it in the configuration, docker fetches a missing image with the first task, if it can. That
+    /// is said before it costs somebody that task.
+    fn look_for_image(&self) {
+        let image = &self.config.executor.image;
+        if let Ok(false) = self.docker.has_image(image) {
+            log::warn!(
+                "the image `{image}` isn't on this machine; docker tries to pull it with the first task, which fails if it \
+                 can't (`executor.pull` says otherwise)"
+            );
         }
     }
 

@@ -25,6 +25,7 @@ fn a_missing_image_fails_one_task_and_closes_the_door_until_it_is_there() {
     let first = server.submit(TaskSpec::script("echo hi"));
     let mut running = agent.start();
     let task = server.wait_for(&first, Status::Failed, secs(60));
+    running.wait_log("isn't on this machine; docker tries to pull it with the first task", secs(20));
     let message = task.error_message.unwrap();
     for part in [
         format!("Unable to find image '{}' locally", image.0),
