@@ -15,8 +15,9 @@ from typing import Any
 from failure import BAD_CONFIGURATION, Failure
 
 Environment = Mapping[str, str]
-# Where README.en.md tells people to mount their files.
+# Where README.en.md tells people to mount their files, and which of them have to be there.
 MOUNTED = Path("/etc/pi-agent")
+NEEDED = ("models.json", "settings.json")
 # `$NAME` and `${NAME}`, as pi reads them; `$$` is a dollar.
 VARIABLE = re.compile(r"\$(?:\$|\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 
@@ -36,8 +37,8 @@ def bad(what: str) -> Failure:
     return Failure(BAD_CONFIGURATION, f"this executor isn't configured: {what}")
 
 
-def copy_configuration(source: Path, target: Path) -> None:
-    """Copies the files, not the folders, that lie in `source`."""
+def copy_configuration(source: Path, target: Path) -> list[str]:
+    """Copies the files, not the folders, that lie in `source`. Returns what is to be said of those that it leaves out."""
     try:
         names = sorted(os.listdir(source))
     except FileNotFoundError:
@@ -45,13 +46,35 @@ def copy_configuration(source: Path, target: Path) -> None:
     except OSError as error:
         raise bad(f"{source} can't be read by user {os.getuid()}: {error.strerror}") from None
     target.mkdir(mode=0o700)
+    notes = []
     for name in names:
-        if not (source / name).is_file():
+        # What editors leave beside the file that they have open.
+        if name.startswith(".") or name.endswith("~"):
             continue
-        data = _read(source / name)
+        try:
+            if not (source / name).is_file():
+                continue
+        except PermissionError:
+            raise bad(f"{source} can't be entered by user {os.getuid()}; let everybody enter it (chmod a+rx)") from None
+        try:
+            data = _read(source / name)
+        except Failure:
+            if name in NEEDED:
+                raise
+            notes.append(f"{source / name} can't be read by user {os.getuid()} and is left out")
+            continue
         descriptor = os.open(target / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
+    return notes
+
+
+def wants_format_turn(environment: Environment) -> bool:
+    """Whether a second turn may change the form of an answer (`FORMAT_TURN`)."""
+    value = environment.get("FORMAT_TURN", "on")
+    if value not in ("on", "off"):
+        raise bad(f"FORMAT_TURN is {value!r}; it must be on or off")
+    return value == "on"
 
 
 def check_agent(folder: Path) -> None:
@@ -62,6 +85,27 @@ def check_agent(folder: Path) -> None:
         raise bad(f"{folder / 'AGENT.md'} can't be read: {error.strerror}") from None
     if not is_there:
         raise bad(f"{folder / 'AGENT.md'} is empty")
+    for skill in sorted((folder / "skills").glob("*/")):
+        if skill.is_dir():
+            _check_skill(skill / "SKILL.md")
+
+
+def _check_skill(path: Path) -> None:
+    """Fails where pi would leave a skill out without a word: it wants a name and a description in the front matter."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise bad(f"the skill {path} can't be read: {error}") from None
+    begin, *parts = re.split(r"^---[ \t]*\r?$", text, maxsplit=2, flags=re.MULTILINE)
+    if begin.strip("\ufeff \r\n") or len(parts) < 2:
+        raise bad(f"the skill {path} must begin with a line ---, `name:`, `description:`, and a line --- again")
+    for key in ("name", "description"):
+        found = re.search(rf"^{key}:[ \t]*(\S.*)$", parts[0], flags=re.MULTILINE)
+        if found is None:
+            raise bad(f"the skill {path} has no `{key}` in its front matter")
+        value = found[1].strip()
+        if value[0] not in "'\"|>" and (": " in value or " #" in value or value.endswith(":")):
+            raise bad(f"the skill {path}: put the value of `{key}` in quotes, since it holds a colon or a #")
 
 
 def read_model(folder: Path, shown: Path, environment: Environment) -> Model:
@@ -93,6 +137,7 @@ def read_model(folder: Path, shown: Path, environment: Environment) -> Model:
             )
     # Keys of providers that aren't used lie in the same file, and must not be printed either.
     secrets = [secret for other in providers.values() for secret in _secrets(other, environment)]
+    secrets += _words(_optional_json(folder, shown, "auth.json"))
     return Model(provider, model, _endpoint(entry.get("baseUrl"), provider), tuple(secrets))
 
 
@@ -104,8 +149,11 @@ def _endpoint(url: Any, provider: str) -> str:
 def _key_and_headers(entry: Any) -> list[str]:
     """The values of a provider that may hold keys. What begins with `!` is a command that pi runs for it."""
     entry = entry if isinstance(entry, dict) else {}
-    headers = entry.get("headers")
-    values = [entry.get("apiKey"), *(headers.values() if isinstance(headers, dict) else ())]
+    models = entry.get("models")
+    values = [entry.get("apiKey")]
+    for part in (entry, *(models if isinstance(models, list) else ())):
+        headers = part.get("headers") if isinstance(part, dict) else None
+        values += headers.values() if isinstance(headers, dict) else ()
     return [value for value in values if isinstance(value, str) and not value.startswith("!")]
 
 
@@ -130,6 +178,19 @@ def _json(folder: Path, shown: Path, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise bad(f"{shown / name} isn't a JSON object")
     return value
+
+
+def _optional_json(folder: Path, shown: Path, name: str) -> dict[str, Any]:
+    return _json(folder, shown, name) if (folder / name).exists() else {}
+
+
+def _words(value: Any) -> list[str]:
+    """Every text in a file of credentials that is long enough to be one."""
+    if isinstance(value, dict):
+        return [word for part in value.values() for word in _words(part)]
+    if isinstance(value, list):
+        return [word for part in value for word in _words(part)]
+    return [value] if isinstance(value, str) and len(value) >= 16 else []
 
 
 def _read(path: Path, shown: Path | None = None) -> bytes:

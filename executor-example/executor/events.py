@@ -17,7 +17,8 @@ class Conversation:
     def __init__(self, say: Callable[[str], None], endpoint: str) -> None:
         self._say = say
         self._endpoint = endpoint
-        self.last_words = ""
+        self._last_words = ""
+        self._last_error = ""
         self._line = ""
         self._began: dict[str, float] = {}
         self._tokens = {"input": 0, "output": 0}
@@ -27,9 +28,14 @@ class Conversation:
     def feed_error(self, line: bytes) -> None:
         """Takes one line of pi's standard error."""
         text = line.decode("utf-8", "replace").strip()
-        if text:
-            self.last_words = text
-            self._say(f"pi: {text}")
+        if not text:
+            return
+        self._say(f"pi: {text}")
+        if "Error" in text:
+            self._last_error = text
+        # What node prints around an error and after it says nothing by itself.
+        if not text.startswith(("Node.js v", "at ", "}", "^", "Warning:")):
+            self._last_words = text
 
     def feed(self, line: bytes) -> None:
         """Takes one line of pi's output."""
@@ -58,6 +64,11 @@ class Conversation:
             )
         elif kind == "compaction_start":
             self._say("the conversation has become long; summarising its older part ...")
+
+    @property
+    def last_words(self) -> str:
+        """Why pi has ended, as far as its standard error tells."""
+        return self._last_error or self._last_words
 
     @property
     def answer(self) -> str:

@@ -74,7 +74,7 @@ class Signals:
     def check(self) -> None:
         """Fails where the end has been asked for."""
         if self.asked_to_end:
-            raise Failure(ASKED_TO_END, "stopped from outside (TERM) before the task was done")
+            raise Failure(ASKED_TO_END, "asked to end (TERM) before the task was done")
 
 
 def run(job: Job, signals: Signals) -> Ended:
@@ -180,8 +180,8 @@ def _take(descriptor: int, lines: Lines, take: Callable[[bytes], None]) -> bool:
 def _signal_all(group: int, number: int) -> bool:
     """Signals everything that this program has started; false where nothing is left."""
     try:
-        if os.getpid() == 1:
-            # Every process of the container but this one.
+        if _is_alone():
+            # Every process of the container but this one and process 1.
             os.kill(-1, number)
         else:
             os.killpg(group, number)
@@ -191,6 +191,19 @@ def _signal_all(group: int, number: int) -> bool:
         # What is left belongs to another user.
         return False
     return True
+
+
+def _is_alone() -> bool:
+    """Whether the container's processes are all there are: this is process 1, or docker's own init has started it."""
+    if os.getpid() == 1:
+        return True
+    if os.getppid() != 1:
+        return False
+    try:
+        with open("/proc/1/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip() in ("docker-init", "tini", "catatonit", "dumb-init")
+    except OSError:
+        return False
 
 
 def end_all_others(group: int) -> None:

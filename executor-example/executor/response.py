@@ -5,14 +5,15 @@ wouldn't deliver doesn't count as one.
 """
 
 import os
+import secrets
 import stat
 from pathlib import Path
 
 from failure import NO_ANSWER, Failure
 
 NAME = "response.md"
-# Where the answer of the first turn stays when a second one has changed its form.
-FIRST_NAME = "response.original.md"
+# Where the answer of the first turn stays when a second one has changed its form, unless the task has a file there.
+FIRST_NAMES = ("response.original.md", *(f"response.original-{number}.md" for number in range(2, 100)))
 # So much is looked at to see whether there is more than white space in it.
 LOOKED_AT = 1024 * 1024
 
@@ -50,20 +51,25 @@ class Output:
 
     def keep_first(self, text: str) -> None:
         """Puts the answer of the first turn beside the one that is delivered."""
-        self._write(FIRST_NAME, text)
+        for name in FIRST_NAMES:
+            try:
+                os.stat(name, dir_fd=self._folder, follow_symlinks=False)
+            except FileNotFoundError:
+                return self._write(name, text)
+        raise Failure(NO_ANSWER, "output/ is full of files that are called like the first answer")
 
     def _write(self, name: str, text: str) -> None:
-        temporary = f".{name}.new"
+        temporary = f".{name}.{secrets.token_hex(8)}"
         try:
-            # Whatever lies there is not written to.
-            try:
-                os.unlink(temporary, dir_fd=self._folder)
-            except FileNotFoundError:
-                pass
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(temporary, flags, 0o644, dir_fd=self._folder)
             with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
                 file.write(text if text.endswith("\n") else text + "\n")
             os.rename(temporary, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         except OSError as error:
+            try:
+                # A part of it would be delivered.
+                os.unlink(temporary, dir_fd=self._folder)
+            except OSError:
+                pass
             raise Failure(NO_ANSWER, f"output/{name} can't be written: {error.strerror}") from None

@@ -96,7 +96,7 @@ def _input_file(value: Any) -> InputFile:
     if not local_path:
         raise bad("an input file has no `local_path`")
     parts = PurePosixPath(local_path).parts
-    if parts[0] != "input" or len(parts) < 2 or ".." in parts or "\0" in local_path:
+    if len(parts) < 2 or parts[0] != "input" or ".." in parts or "\0" in local_path:
         raise bad(f"the input file {local_path!r} lies outside of input/")
     size = value.get("size_bytes", 0)
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
@@ -135,8 +135,8 @@ def compose_prompt(task: Task) -> str:
 
 
 def _listed(file: InputFile) -> str:
-    about = [file.mime_type or "", f"{file.size_bytes} bytes"]
-    # The name is the sender's text: quoted, it can't pass for a line of ours.
+    # Type and name are the sender's texts: quoted, they can't pass for lines of ours.
+    about = [json.dumps(file.mime_type, ensure_ascii=False) if file.mime_type else "", f"{file.size_bytes} bytes"]
     if file.filename != PurePosixPath(file.local_path).name:
         about.append(f"sent as {json.dumps(file.filename, ensure_ascii=False)}")
     return f"- {json.dumps(file.local_path, ensure_ascii=False)} ({', '.join(filter(None, about))})"

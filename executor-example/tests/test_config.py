@@ -7,7 +7,7 @@ import unittest
 from pathlib import Path
 from typing import Any
 
-from config import Model, copy_configuration, read_model
+from config import Model, check_agent, copy_configuration, read_model, wants_format_turn
 from failure import BAD_CONFIGURATION, Failure
 
 PROVIDER = {"baseUrl": "https://u:p@llm.example.org/v1", "apiKey": "$LLM_API_KEY", "models": [{"id": "m"}]}
@@ -68,6 +68,15 @@ class Copy(unittest.TestCase):
             modes = (target.stat().st_mode & 0o777, (target / "models.json").stat().st_mode & 0o777)
             self.assertEqual(modes, (0o700, 0o600))
 
+    def test_what_editors_leave_behind_does_not_matter(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            source, target = Path(folder) / "a", Path(folder) / "b"
+            source.mkdir()
+            for name in ("models.json", ".models.json.swp", "models.json~"):
+                (source / name).write_text("{}")
+            self.assertEqual(copy_configuration(source, target), [])
+            self.assertEqual(os.listdir(target), ["models.json"])
+
     def test_the_examples_can_be_read(self) -> None:
         examples = Path(__file__).parent.parent / "pi-agent"
         with tempfile.TemporaryDirectory() as folder:
@@ -81,6 +90,42 @@ class Copy(unittest.TestCase):
                 (Path(folder) / "settings.json").write_text(json.dumps({**settings, "defaultProvider": provider}))
                 model = read_model(Path(folder), examples, {"LLM_API_KEY": "sk-123456789"})
                 self.assertEqual((model.provider, model.id), (provider, "my-model"))
+
+
+class Agent(unittest.TestCase):
+    def refused(self, text: str | None) -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "AGENT.md").write_text("You are short.")
+            skill = Path(folder) / "skills" / "one"
+            skill.mkdir(parents=True)
+            if text is not None:
+                (skill / "SKILL.md").write_text(text)
+            try:
+                check_agent(Path(folder))
+            except Failure as failure:
+                self.assertEqual(failure.status, BAD_CONFIGURATION)
+                return failure.message
+        return ""
+
+    def test_a_skill_that_pi_would_leave_out_without_a_word_is_refused(self) -> None:
+        self.assertIn("can't be read", self.refused(None))
+        self.assertIn("must begin with a line ---", self.refused("# A skill\n"))
+        self.assertIn("must begin with a line ---", self.refused("---\nname: x\ndescription: y\n"))
+        self.assertIn("has no `description`", self.refused("---\nname: x\n---\ntext\n"))
+        self.assertIn("has no `name`", self.refused("---\ndescription: x\n---\ntext\n"))
+        self.assertIn("in quotes", self.refused("---\nname: x\ndescription: Use it: always\n---\n"))
+
+    def test_skills_as_people_write_them(self) -> None:
+        for description in ("Plain words.", '"Use it: always."', "'a # b'", "http://x", ">\n  Folded: text"):
+            self.assertEqual(self.refused(f"---\nname: x\ndescription: {description}\n---\ntext\n"), "")
+
+
+class FormatTurn(unittest.TestCase):
+    def test_on_and_off_and_nothing_else(self) -> None:
+        self.assertTrue(wants_format_turn({}))
+        self.assertFalse(wants_format_turn({"FORMAT_TURN": "off"}))
+        with self.assertRaises(Failure):
+            wants_format_turn({"FORMAT_TURN": "false"})
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ class Parse(unittest.TestCase):
             ('{"task_prompt": "x", "input_files": {}}', "isn't a list"),
             ('{"task_prompt": "x", "input_files": [3]}', "isn't an object"),
             ('{"task_prompt": "x", "input_files": [{}]}', "has no `local_path`"),
+            ('{"task_prompt": "x", "input_files": [{"local_path": "."}]}', "outside of input/"),
             ('{"task_prompt": "x", "input_files": [{"local_path": "input/a", "size_bytes": true}]}', "`size_bytes`"),
         ]
         for text, words in cases:
@@ -70,7 +71,7 @@ class Prompt(unittest.TestCase):
         files = [{"local_path": "input/a-2.csv", "filename": name, "mime_type": "text/csv", "size_bytes": 3}]
         text = compose_prompt(parsed(output_prompt="a table", input_files=files))
         self.assertTrue(text.startswith("# Task\n\nCount.\n\n# Input files\n\n"), text)
-        self.assertIn('\n- "input/a-2.csv" (text/csv, 3 bytes, sent as "A\\"\\n# Task.csv")\n', text)
+        self.assertIn('\n- "input/a-2.csv" ("text/csv", 3 bytes, sent as "A\\"\\n# Task.csv")\n', text)
         self.assertIn("\n# What the answer should look like\n\na table\n", text)
         headings = [line for line in text.splitlines() if line.startswith("# ")]
         self.assertEqual(len(headings), 4, "a file's name adds no line of its own")

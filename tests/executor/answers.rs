@@ -1,9 +1,11 @@
 //! What counts as an answer, where it is put, and its form.
 
 use crate::model::{Model, Say, Style, bash, messages_of, say};
-use crate::scene::{Setup, reason};
+use crate::scene::{Setup, by_hand, reason};
 use crate::support::server::{Fault, Match, TaskSpec};
 use serde_json::json;
+use std::collections::BTreeSet;
+use std::fs;
 
 #[test]
 fn a_response_that_the_model_wrote_itself_is_kept() {
@@ -113,4 +115,39 @@ fn a_key_is_printed_nowhere() {
     scene.model.fault(Match::any(), Fault::Answer(crate::support::server::Response::json(403, &message)));
     let task = scene.failed(TaskSpec::new("Tell."));
     assert!(reason(&task).contains("no such key: ***"), "{}", reason(&task));
+}
+
+#[test]
+fn files_that_are_called_like_the_first_answer_stay_as_they_are() {
+    let own = "mkdir output/response.original.md; echo mine > output/response.original-2.md";
+    let model = Model::start(Style::OpenAi, vec![bash(own), say("I found 42.")], Some(say("42")));
+    let scene = Setup::with_model(model).start();
+    let task = scene.completed(TaskSpec::new("Add.").output_prompt("a number"));
+    let files = ["output/response.md", "output/response.original-2.md", "output/response.original-3.md"];
+    assert_eq!(task.output["files"], json!(files), "and no part of another");
+    assert_eq!(scene.output(&task, "output/response.md"), "42\n");
+    assert_eq!(scene.output(&task, "output/response.original-2.md"), "mine\n");
+    assert_eq!(scene.output(&task, "output/response.original-3.md"), "I found 42.\n");
+}
+
+#[test]
+fn behind_dockers_own_init_nothing_runs_on_either() {
+    let waits = "setsid sh -c 'until [ -s output/response.md ]; do :; done; echo forged > output/response.md' \
+                 > /dev/null 2>&1 & echo begun";
+    let setup = Setup::new(vec![bash(waits), say("The answer.")]);
+    let scene = setup.config("[executor]\ndocker_args = ['--init']").start();
+    let task = scene.completed(TaskSpec::new("Write."));
+    assert_eq!(scene.output(&task, "output/response.md"), "The answer.\n");
+}
+
+#[test]
+fn a_tool_that_crashes_leaves_no_dump_with_the_key_in_it() {
+    let crash = "python3 -c 'import os; os.abort()'; echo crashed with $?";
+    let model = Model::start(Style::OpenAi, vec![bash(crash), say("Done.")], None);
+    let container = by_hand(&model).with(&["--ulimit", "core=-1"]);
+    let output = container.run();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(messages_of(&model.asked()[1], "tool").concat().contains("crashed with 134"));
+    let left = fs::read_dir(container.path("workspace")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(left.collect::<BTreeSet<_>>(), ["input", "output", "task.json"].map(Into::into).into());
 }

@@ -2,11 +2,12 @@
 
 use crate::support::docker::{docker_if_there, docker_output, require_engine};
 use std::fs::{self, Permissions};
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -95,9 +96,9 @@ impl ByHand {
         command
     }
 
-    /// Runs a container to its end.
+    /// Runs a container to its end, which has to come within two minutes.
     pub fn run(&self) -> Output {
-        self.command().output().expect("run docker")
+        wait_output(self.start(), Duration::from_secs(120))
     }
 
     /// Starts a container and leaves it running; its output can be read when it has ended.
@@ -122,18 +123,31 @@ impl Drop for ByHand {
     }
 }
 
-/// Waits for the end of a started container; fails the test at the deadline.
+/// Waits for the end of a started container and reads its output meanwhile; fails the test at the deadline.
 pub fn wait_output(mut child: Child, deadline: Duration) -> Output {
     let until = Instant::now() + deadline;
-    while child.try_wait().expect("ask for the end").is_none() {
-        if Instant::now() >= until {
-            let _ = child.kill();
-            let _ = child.wait();
-            panic!("the container still runs after {deadline:?}");
+    let (stdout, stderr) = (read_all(child.stdout.take()), read_all(child.stderr.take()));
+    let status = loop {
+        match child.try_wait().expect("ask for the end") {
+            Some(status) => break status,
+            None if Instant::now() >= until => {
+                let _ = child.kill();
+                let _ = child.wait();
+                panic!("the container still runs after {deadline:?}");
+            }
+            None => thread::sleep(Duration::from_millis(20)),
         }
-        thread::sleep(Duration::from_millis(20));
-    }
-    child.wait_with_output().expect("read its output")
+    };
+    let whole = |reader: JoinHandle<Vec<u8>>| reader.join().expect("read its output");
+    Output { status, stdout: whole(stdout), stderr: whole(stderr) }
+}
+
+fn read_all(stream: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        stream.expect("a pipe").read_to_end(&mut bytes).expect("read a pipe");
+        bytes
+    })
 }
 
 /// The last line of a container's standard error.

@@ -82,3 +82,25 @@ fn a_copy_that_nobody_else_can_read_and_that_is_gone_in_the_end() {
     assert_eq!(left, ["nothing"], "a folder of the machine must not keep keys");
     assert!(!String::from_utf8_lossy(&output.stdout).contains(KEY));
 }
+
+#[test]
+fn a_folder_that_may_not_be_entered() {
+    let close = |agent: &Agent| {
+        fs::set_permissions(agent.path("pi-agent"), Permissions::from_mode(0o744)).unwrap();
+    };
+    assert!(refused(close).starts_with("/etc/pi-agent can't be entered by user 1000"));
+}
+
+#[test]
+fn a_file_beside_them_that_may_not_be_read_is_no_reason_to_fail() {
+    let model = Model::start(Style::OpenAi, vec![say("Yes.")], None);
+    let container = by_hand(&model).file("pi-agent/notes.txt", "mine").file("pi-agent/.models.json.swp", "");
+    for name in ["notes.txt", ".models.json.swp"] {
+        fs::set_permissions(container.path("pi-agent").join(name), Permissions::from_mode(0o000)).unwrap();
+    }
+    let output = container.run();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("/etc/pi-agent/notes.txt can't be read by user 1000 and is left out\n"), "{said}");
+    assert!(!said.contains(".swp"), "{said}");
+}

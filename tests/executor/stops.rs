@@ -61,7 +61,7 @@ fn by_docker_stop_while_nothing_inside_listens_to_term() {
     assert_eq!((output.status.code(), last_error(&output).as_str()), (Some(143), STOPPED));
 }
 
-const STOPPED: &str = "stopped from outside (TERM) before the task was done";
+const STOPPED: &str = "asked to end (TERM) before the task was done";
 
 #[test]
 fn by_a_cancellation_while_a_tool_runs() {
@@ -91,4 +91,28 @@ fn what_a_killed_tool_leaves_behind_is_reaped() {
     let output = container.run();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(fs::read_to_string(container.path("workspace/output/zombies")).unwrap(), "");
+}
+
+#[test]
+fn by_docker_stop_during_the_second_turn_which_loses_nothing() {
+    let model = Model::start(Style::OpenAi, vec![say("The answer.")], None);
+    let has_no_tools = |request: &Request| request.body["tools"].is_null();
+    model.fault(Match::any().when(has_no_tools), Fault::NeverAnswer);
+    let task = r#"{"task_id": "t", "task_prompt": "Work.", "output_prompt": "short"}"#;
+    let container = by_hand(&model).file("workspace/task.json", task);
+    let child = container.start();
+    let response = container.path("workspace/output/response.md");
+    wait_until("the answer", secs(60), || response.exists() && model.asked().len() == 2);
+    container.stop();
+    let output = wait_output(child, secs(20));
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(fs::read_to_string(response).unwrap(), "The answer.\n");
+}
+
+#[test]
+fn by_the_kernel_or_by_a_tool_that_kills_pi() {
+    let model = Model::start(Style::OpenAi, vec![bash("kill -KILL $PPID; sleep 1000"), say("Never.")], None);
+    let output = by_hand(&model).run();
+    assert_eq!(output.status.code(), Some(137), "{output:?}");
+    assert!(last_error(&output).starts_with("pi was ended by signal 9 (SIGKILL); the kernel"), "{output:?}");
 }

@@ -29,7 +29,7 @@ fn an_input_is_read_and_two_outputs_arrive() {
         assert_eq!(asked.len(), 2, "one request a message: {asked:#?}");
         let prompt = messages_of(&asked[0], "user").concat();
         assert!(prompt.starts_with("# Task\n\nAdd the column up.\n"), "{prompt}");
-        assert!(prompt.contains("\n- \"input/data.csv\" (application/octet-stream, 16 bytes)\n"), "{prompt}");
+        assert!(prompt.contains("\n- \"input/data.csv\" (\"application/octet-stream\", 16 bytes)\n"), "{prompt}");
         assert!(system_of(&asked[0]).contains("You are an analyst."), "AGENT.md is the system prompt");
         let result = messages_of(&asked[1], if style == Style::OpenAi { "tool" } else { "user" }).concat();
         assert!(result.contains("42\n"), "the model saw what its command printed: {result}");

@@ -43,6 +43,11 @@ def delimiter_of(first_line: str) -> str:
     return max(",;\t|", key=first_line.count)
 
 
+def cut(cell: str, longest: int = 60) -> str:
+    """The beginning of a long cell: the model pays for every word."""
+    return cell if len(cell) <= longest else cell[: longest - 1] + "…"
+
+
 def number(cell: str) -> float:
     """The cell as a number. Python would also take `nan`, `inf` and `1_000`, which no table means as numbers."""
     value = float(cell)
@@ -59,7 +64,7 @@ def summary(name: str, cells: list[str]) -> dict[str, Any]:
         "type": "empty",
         "missing": len(cells) - len(there),
         "distinct": len(set(there)),
-        "examples": list(dict.fromkeys(there))[:3],
+        "examples": [cut(cell) for cell in list(dict.fromkeys(there))[:3]],
     }
     if not there:
         return result
