@@ -172,3 +172,14 @@ fn an_agent_whose_lock_was_removed_ends_and_leaves_the_data_dir_to_the_next() {
     let pid = fs::read_to_string(agent.data_dir().join("agent.pid")).unwrap();
     assert_eq!(pid.trim(), second.pid().to_string(), "the second one's pidfile stays");
 }
+
+#[test]
+fn a_detached_agent_holds_nothing_of_the_job_that_started_it() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    let lock = agent.write("job.lock", "").to_string_lossy().into_owned();
+    agent.invoke(&["run-detached"]).through(&["flock", "--nonblock", &lock]).run().expect_code(0);
+    let next = Command::new("flock").args(["--nonblock", &lock, "true"]).status();
+    assert!(next.expect("run flock").success(), "the next job finds the lock held");
+    agent.run(&["stop"]).expect_code(0).expect_stdout("Stopped");
+}
