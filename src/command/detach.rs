@@ -66,7 +66,6 @@ pub fn run_detached(file: &Path, log_format: LogFormat) -> Done {
     loop {
         let agent = instance::holder(data_dir).ok().flatten().filter(|holder| holder.is_agent());
         if let Some(pid) = agent.and_then(|agent| agent.pid) {
-            say(format_args!("The agent runs in the background (pid {pid}); its log is {}.", log.path.display()));
             return report_first_answer(data_dir, pid, &log);
         }
         let ended = child.try_wait().is_ok_and(|status| status.is_some_and(|status| !status.success()));
@@ -123,11 +122,14 @@ fn start(config: &Config, log_format: LogFormat) -> Result<(Child, Log), Failure
 /// trying.
 fn report_first_answer(data_dir: &Path, pid: u32, log: &Log) -> Done {
     let deadline = Instant::now() + FIRST_ANSWER;
+    let is_up =
+        || say(format_args!("The agent runs in the background (pid {pid}); its log is {}.", log.path.display()));
     // The pid alone may be an earlier agent's, whose words lie there still.
     let has_tried = |state: &State| state.pid == pid && state.started_at >= log.since && state.server_tried;
     loop {
         match StateFile::of(data_dir).load().filter(has_tried) {
             Some(state) => {
+                is_up();
                 match state.server_trouble {
                     None => say("The Server knows that it is there."),
                     Some(trouble) => {
@@ -142,6 +144,7 @@ fn report_first_answer(data_dir: &Path, pid: u32, log: &Log) -> Done {
                 return Err(log.not_started("didn't start"));
             }
             None if Instant::now() >= deadline => {
+                is_up();
                 say_aside("The Server hasn't answered yet; the agent goes on waiting for it.");
                 return Ok(ExitCode::SUCCESS);
             }
