@@ -112,6 +112,8 @@ pub struct Scheduler {
     orphan: Option<Orphan>,
     lost_race: Option<String>,
     refused_offer: Option<String>,
+    /// What kept a result last from being discarded.
+    undiscarded: Option<String>,
     mode: Mode,
     lock: LockWatch,
     metrics: Metrics,
@@ -176,6 +178,7 @@ impl Scheduler {
             orphan: None,
             lost_race: None,
             refused_offer: None,
+            undiscarded: None,
             mode,
             lock,
             metrics: Metrics::default(),

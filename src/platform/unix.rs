@@ -176,11 +176,15 @@ pub fn other_owner(dir: &Path) -> io::Result<Option<String>> {
         return Ok(None);
     }
     let probe = dir.join(format!(".owner-{}", std::process::id()));
-    let made = File::create(&probe).and_then(|file| Ok(file.metadata()?.uid()));
-    let removed = fs::remove_file(&probe);
-    let ours = made?;
-    removed?;
-    Ok((ours != owner).then(|| owner.to_string()))
+    // The folder is somebody else's, who may have put a link there: nothing that exists is opened, or removed.
+    let made = match File::create_new(&probe) {
+        Ok(made) => made,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Some(owner.to_string())),
+        Err(error) => return Err(error),
+    };
+    let ours = made.metadata().map(|metadata| metadata.uid());
+    fs::remove_file(&probe)?;
+    Ok((ours? != owner).then(|| owner.to_string()))
 }
 
 /// Gives a file that takes another one's place to that one's owner.

@@ -46,7 +46,12 @@ impl Scheduler {
             _ => Ok(()),
         });
         if let Err(error) = done.and_then(|()| discards.forget(key)) {
-            log::debug!("task {key}: can't be discarded: {error}");
+            let why = format!("task {key}: can't be discarded: {error}; it is tried again every second");
+            // Once for as long as it stays the same.
+            if self.undiscarded.as_ref() != Some(&why) {
+                log::warn!("{why}");
+                self.undiscarded = Some(why);
+            }
         }
     }
 }
