@@ -5,6 +5,7 @@
 
 mod intake;
 mod leave;
+mod machine;
 mod recovery;
 mod server;
 mod table;
@@ -44,9 +45,6 @@ const AFTER_FAILED_START: Duration = Duration::from_secs(10);
 const LONGEST_AFTER_FAILED_STARTS: Duration = Duration::from_secs(300);
 /// How often numbers for monitoring are written: node_exporter is asked about as often.
 const METRICS: Duration = Duration::from_secs(15);
-/// After so long without a word of the monitor, which looks every ten seconds and asks nobody for longer than a minute,
-/// no new task is taken.
-const SILENT_MONITOR: Duration = Duration::from_secs(180);
 /// How often it is looked what the operator's commands want.
 const WISHES: Duration = Duration::from_secs(1);
 
@@ -285,31 +283,6 @@ impl Scheduler {
         }
     }
 
-    fn note_machine(&mut self, machine: Machine) {
-        self.monitor_heard = Instant::now();
-        let (closed, engine) = match machine {
-            Machine::AsBefore => return,
-            Machine::Ready => (None, EngineState::Ready),
-            Machine::NotReady(why) => (Some(why), EngineState::Ready),
-            Machine::NoEngine(why) => (Some(why), EngineState::Away),
-        };
-        self.state.engine = engine;
-        match (&self.closed, &closed) {
-            (_, Some(why)) => log::warn!("no new task is accepted: {why}"),
-            (Some(_), None) => {
-                let then = if self.mode == Mode::Serve { "; tasks are accepted" } else { "" };
-                log::info!("engine, mounts and disk are in order{then}");
-                // What was put down for want of an engine or of room on the disk needn't wait for its time.
-                self.table.wake_waiting();
-            }
-            (None, None) => {}
-        }
-        self.closed = closed;
-        // The Server shows whether we take tasks.
-        self.heartbeat_due = Instant::now();
-        self.poll_soon();
-    }
-
     fn hear(&mut self, News { key, what }: News) {
         match what {
             Happened::Reached(phase) => {
@@ -378,11 +351,6 @@ impl Scheduler {
         if queue.send(Job { files, record, orders }).is_err() {
             log::error!("task {key}: no worker is left to take it");
         }
-    }
-
-    /// Whether nobody knows any more what this machine is like.
-    fn monitor_is_silent(&self) -> bool {
-        self.monitor_heard.elapsed() >= SILENT_MONITOR
     }
 
     fn load(&self) -> Load {
