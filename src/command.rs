@@ -5,11 +5,13 @@ pub mod detach;
 pub mod discard;
 pub mod init;
 pub mod ledger;
+mod prompt;
 pub mod register;
 pub mod run;
 pub mod shell;
 pub mod status;
 pub mod stop;
+pub mod task_view;
 pub mod tasks;
 pub mod trial;
 
@@ -18,7 +20,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::config::{Config, ConfigError};
-use crate::docker::args::shell_line;
+use crate::shell::shell_line;
 
 /// Why a command ends here: a message for a person, and the exit status.
 #[derive(Debug)]

@@ -6,6 +6,8 @@
 //! "Configuration File Reference".
 
 mod container;
+pub mod container_options;
+pub mod csv;
 mod docker_args;
 pub mod edit;
 mod exclude;
@@ -30,8 +32,8 @@ pub use script::ScriptSource;
 pub use sections::{is_api_key, is_service_id};
 use sections::{read_agent, read_executor, read_outputs, read_paths, read_server};
 
-use crate::docker::args::shell_line;
-use crate::docker::options::Options;
+use crate::config::container_options::Options;
+use crate::shell::shell_line;
 
 /// Where the workspace stands in every container (PROTOCOL, "The container contract").
 pub const WORKSPACE: &str = "/workspace";

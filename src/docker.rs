@@ -4,9 +4,7 @@
 //! taken from the text of an error: whether a container is absent is asked, not guessed.
 
 pub mod args;
-pub mod csv;
 mod history;
-pub mod options;
 pub mod probe;
 
 use std::collections::HashMap;
@@ -21,7 +19,8 @@ use serde::Deserialize;
 
 pub use history::{Recalled, recalled};
 
-use crate::process::{CallError, Finished, call};
+use crate::os::process::{CallError, Finished, call};
+use crate::shell::shell_line;
 
 /// The label that names a container's task.
 pub const TASK_LABEL: &str = "open-aaas.task";
@@ -266,7 +265,7 @@ impl Docker {
         command.args(words);
         log::debug!(
             "{}",
-            args::shell_line([self.program.to_string_lossy().as_ref()].into_iter().chain(words.iter().copied()))
+            shell_line([self.program.to_string_lossy().as_ref()].into_iter().chain(words.iter().copied()))
         );
         call(command, limit).map_err(|error| {
             let what = format!("`{} {}` {error}", self.program.to_string_lossy(), words[0]);

@@ -21,7 +21,7 @@ pub use reader::Reader;
 
 use crate::config::Secret;
 use crate::metrics;
-use crate::platform;
+use crate::os::platform;
 
 /// A file of this size is full.
 const FULL: u64 = 10 << 20;

@@ -16,7 +16,8 @@ use log::{LevelFilter, Record};
 use serde::Serialize;
 
 use crate::cli::LogFormat;
-use crate::record::TaskKey;
+use crate::task::record::TaskKey;
+use crate::text::escape;
 use crate::units::Span;
 use rotating::RotatingFile;
 
@@ -142,24 +143,6 @@ fn level(variable: Option<&str>) -> LevelFilter {
         }
     }
     chosen
-}
-
-/// Makes control characters visible, and characters that change the direction of the text around them.
-pub fn escape(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_shown(c) {
-            shown.push(c);
-        } else {
-            shown.extend(c.escape_default());
-        }
-    }
-    shown
-}
-
-/// Whether a character stands in the log as it is. A command that is to be pasted from there must have no other.
-pub fn is_shown(c: char) -> bool {
-    !c.is_control() && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

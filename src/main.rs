@@ -8,35 +8,23 @@
 // They panic when whoever reads the output has gone; `command::say` doesn't.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
-mod budget;
+mod agent;
 mod cli;
-mod client;
 mod command;
 mod config;
-mod deadline;
+mod data_dir;
 mod docker;
-mod housekeeping;
-mod instance;
 mod ledger;
 mod logging;
 mod metrics;
-mod monitor;
-mod outputs;
-mod platform;
-mod process;
-mod prompt;
+mod os;
 #[cfg(test)]
 mod properties;
-mod protocol;
-mod record;
-mod retry;
-mod rights;
-mod scheduler;
-mod state;
-mod tasks;
+mod server;
+mod shell;
+mod task;
+mod text;
 mod units;
-mod worker;
-mod workspace;
 
 use std::process::ExitCode;
 

@@ -14,8 +14,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::ledger::{Entry, Outcome};
-use crate::protocol::FinalStatus;
-use crate::record::Phase;
+use crate::server::protocol::FinalStatus;
+use crate::task::record::Phase;
 
 /// The file's name in the data_dir.
 const NAME: &str = "metrics.prom";

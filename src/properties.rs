@@ -18,15 +18,15 @@ use serde_json::Value;
 
 use crate::config::edit::TEMPLATE;
 use crate::config::{Config, ConfigError, Exclude, Outputs};
-use crate::docker::args::shell_line;
 use crate::docker::{parse_inspect, recalled};
-use crate::logging::is_shown;
-use crate::outputs::unpack::{Haul, Rules, Stream};
-use crate::outputs::{Ours, wire_name};
-use crate::platform;
-use crate::protocol::{ErrorBody, FileList, InputFile, PollAnswer, Registration, Task, Uploaded};
-use crate::record::TaskKey;
-use crate::workspace::input_names;
+use crate::os::platform;
+use crate::server::protocol::{ErrorBody, FileList, InputFile, PollAnswer, Registration, Task, Uploaded};
+use crate::shell::shell_line;
+use crate::task::outputs::unpack::{Haul, Rules, Stream};
+use crate::task::outputs::{Ours, wire_name};
+use crate::task::record::TaskKey;
+use crate::task::workspace::input_names;
+use crate::text::is_shown;
 
 /// Text that people write, and text that nobody would.
 fn text() -> impl Strategy<Value = String> {

@@ -12,13 +12,13 @@ use jiff::Timestamp;
 
 use super::run::LOG_NAME;
 use super::{Done, Failure, not_registered, say, say_aside};
+use crate::agent::status_file::{EngineState, State, StateFile};
 use crate::cli::LogFormat;
 use crate::config::Config;
-use crate::instance::{self, Holder};
-use crate::logging::escape;
-use crate::platform;
-use crate::rights;
-use crate::state::{EngineState, State, StateFile};
+use crate::data_dir::instance::{self, Holder};
+use crate::data_dir::permissions;
+use crate::os::platform;
+use crate::text::escape;
 
 /// How long the agent may take until it holds its lock: a mount that gives no answer is given up after ten seconds.
 const START: Duration = Duration::from_secs(20);
@@ -57,7 +57,7 @@ pub fn run_detached(file: &Path, log_format: LogFormat) -> Done {
         return Err(not_registered(&config));
     }
     if data_dir.exists() {
-        rights::check_folder(data_dir).and_then(|()| rights::check_owner(data_dir)).map_err(Failure::new)?;
+        permissions::check_folder(data_dir).and_then(|()| permissions::check_owner(data_dir)).map_err(Failure::new)?;
     } else {
         fs::create_dir_all(data_dir).and_then(|()| platform::hide_dir(data_dir)).map_err(unusable)?;
     }

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use super::tasks::find;
 use super::{Done, Failure, say, say_aside};
 use crate::cli::DiscardArgs;
-use crate::client::Client;
+use crate::command::prompt;
 use crate::config::{Config, Secret};
-use crate::instance::{Instance, InstanceError, Role};
+use crate::data_dir::instance::{Instance, InstanceError, Role};
 use crate::ledger::Ledger;
-use crate::logging::escape;
-use crate::prompt;
-use crate::record::{Discarded, Discards, Phase, Record, TaskFiles};
-use crate::worker;
+use crate::server::Client;
+use crate::task;
+use crate::task::record::{Discarded, Discards, Phase, Record, TaskFiles};
+use crate::text::escape;
 
 /// How long a running agent may take: it looks every second, and a call to a Server that doesn't answer ends in less.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -121,6 +121,6 @@ fn discard_here(config: &Config, files: &TaskFiles, mut record: Record) -> Resul
     let key = credentials.as_ref().map_or_else(|| Secret::new(""), |credentials| credentials.api_key.clone());
     let ledger = Ledger::of(&config.paths.data_dir, key);
     let client = credentials.map(|credentials| Client::new(&config.server, credentials));
-    worker::discard(&ledger, client.as_ref(), files, &mut record)
+    task::discard(&ledger, client.as_ref(), files, &mut record)
         .map_err(|error| Failure::new(format!("task {} can't be discarded: {error}", escape(&record.task.id))))
 }

@@ -12,7 +12,7 @@ use super::{Done, Failure, say_aside};
 use crate::cli::LedgerArgs;
 use crate::config::Config;
 use crate::ledger::{Direction, Entry, Line, Reader, Report, Settled, Transfer, Words};
-use crate::logging::escape;
+use crate::text::escape;
 use crate::units::Local;
 
 /// Why nothing more is printed.

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 
 use super::{Done, Failure, say};
 use crate::cli::RegisterArgs;
-use crate::client;
 use crate::config::{Config, edit, is_api_key, is_service_id};
-use crate::instance;
-use crate::logging::escape;
+use crate::data_dir::instance;
+use crate::server;
+use crate::text::escape;
 
 /// Registers the agent of a configuration file.
 pub fn register(file: &Path, args: &RegisterArgs) -> Done {
@@ -39,7 +39,7 @@ pub fn register_with(config: &Config, token: &str, name: &str) -> Result<(), Fai
     edit::save(&config.file, &text).map_err(|error| {
         Failure::new(format!("`{file}` can't be written: {error}; the token was not used and is still good"))
     })?;
-    let answer = client::register(&config.server, token, config.executor.capacity).map_err(|error| {
+    let answer = server::register(&config.server, token, config.executor.capacity).map_err(|error| {
         let fate = if error.may_have_arrived() {
             "the token may have been used; if it isn't accepted again, get a new one from the Server"
         } else if error.status() == Some(404) {

@@ -9,21 +9,21 @@ use crossbeam_channel::{Sender, bounded, unbounded};
 use super::check::check_script;
 use super::register::register_with;
 use super::{Done, Failure, not_registered, say_aside};
+use crate::agent::{Mode, Parts, Scheduler, guard_exit};
 use crate::cli::RunArgs;
-use crate::client::Client;
-use crate::client::proxy::way_to;
+use crate::command::prompt;
 use crate::config::{Config, ConfigError, Credentials, clean_base_url, edit};
+use crate::data_dir::instance::{Instance, Role};
+use crate::data_dir::permissions;
 use crate::docker::Docker;
-use crate::instance::{Instance, Role};
 use crate::ledger::Ledger;
 use crate::logging;
-use crate::platform;
-use crate::prompt;
-use crate::record::{Phase, Store};
-use crate::rights;
-use crate::scheduler::{Mode, Parts, Scheduler, guard_exit};
-use crate::worker::{Cause, Shop};
-use crate::workspace::check_mounts;
+use crate::os::platform;
+use crate::server::Client;
+use crate::server::proxy::way_to;
+use crate::task::mounts::check_mounts;
+use crate::task::record::{Phase, Store};
+use crate::task::{Cause, Shop};
 
 /// The log of a detached agent, in its data_dir.
 pub const LOG_NAME: &str = "agent.log";
@@ -38,7 +38,7 @@ pub fn run(file: &Path, args: &RunArgs) -> Done {
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
-    rights::close(&config.file, "the configuration file with the key").map_err(Failure::new)?;
+    permissions::close(&config.file, "the configuration file with the key").map_err(Failure::new)?;
     let instance =
         Instance::take(&config.paths.data_dir, Role::Agent).map_err(|error| Failure::new(error.to_string()))?;
     let in_data_dir =
@@ -150,7 +150,7 @@ fn ask_for_config(file: &Path) -> Result<(), Failure> {
     let data_dir = prompt::ask("Data directory", Some("./data"), |answer| {
         let data_dir = with_setting(file, ("paths", "data_dir", answer.into()))?.paths.data_dir;
         if data_dir.exists() {
-            rights::check_folder(&data_dir).map(|()| answer.to_owned())
+            permissions::check_folder(&data_dir).map(|()| answer.to_owned())
         } else {
             Ok(answer.to_owned())
         }

@@ -11,13 +11,13 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Done, Failure, answer, say_aside};
+use crate::agent::status_file::{EngineState, LastError, ServerTrouble, State, StateFile};
 use crate::cli::StatusArgs;
+use crate::command::task_view::{AgentIs, Left, TaskView, Tasks};
 use crate::config::Config;
-use crate::instance::{self, Holder};
-use crate::logging::escape;
-use crate::record::Phase;
-use crate::state::{EngineState, LastError, ServerTrouble, State, StateFile};
-use crate::tasks::{AgentIs, Left, TaskView, Tasks};
+use crate::data_dir::instance::{self, Holder};
+use crate::task::record::Phase;
+use crate::text::escape;
 use crate::units::{Local, Span};
 
 /// What the exit status says where no agent runs.

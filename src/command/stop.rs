@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use super::run::serve;
 use super::{Done, Failure, say, say_aside};
+use crate::agent::Mode;
 use crate::cli::StopArgs;
+use crate::command::task_view::Left;
 use crate::config::{Config, ConfigError};
+use crate::data_dir::instance::{self, Holder, Instance, Role};
 use crate::docker::{Docker, DockerError};
-use crate::instance::{self, Holder, Instance, Role};
 use crate::logging::Reminder;
-use crate::platform;
-use crate::record::{Phase, Record, StopReason, Store, TaskFiles, TaskKey};
-use crate::scheduler::Mode;
-use crate::tasks::Left;
-use crate::worker::CONTAINER_PREFIX;
+use crate::os::platform;
+use crate::task::CONTAINER_PREFIX;
+use crate::task::record::{Phase, Record, StopReason, Store, TaskFiles, TaskKey};
 
 /// How long the agent may take to leave by itself (README, Stop Service).
 const GRACE: Duration = Duration::from_secs(5);

@@ -8,16 +8,16 @@ use std::thread;
 use std::time::Duration;
 
 use super::{Done, Failure, printed, say_aside};
+use crate::agent::status_file::StateFile;
 use crate::cli::{LogsArgs, TasksArgs};
+use crate::command::task_view::{AgentIs, Tasks};
 use crate::config::Config;
+use crate::data_dir::instance;
 use crate::docker::Docker;
-use crate::instance;
-use crate::logging::escape;
-use crate::record::{Phase, Record, Store, TaskFiles, TaskKey};
-use crate::state::StateFile;
-use crate::tasks::{AgentIs, Tasks};
+use crate::task::CONTAINER_PREFIX;
+use crate::task::record::{Phase, Record, Store, TaskFiles, TaskKey};
+use crate::text::escape;
 use crate::units::Local;
-use crate::worker::CONTAINER_PREFIX;
 
 /// How often it is looked whether the container of a followed task is there.
 const LOOK: Duration = Duration::from_millis(300);

@@ -17,13 +17,14 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::{Done, Failure, say_aside};
 use crate::cli::TryArgs;
-use crate::client::Client;
 use crate::config::{Config, Credentials, Secret};
 use crate::docker::Docker;
 use crate::ledger::Ledger;
-use crate::record::{Phase, Record, Store, TaskKey};
-use crate::worker::{self, Cause, Job, Order, Shop, Trial};
-use crate::workspace::{Workspace, check_mounts};
+use crate::server::Client;
+use crate::task::mounts::check_mounts;
+use crate::task::record::{Phase, Record, Store, TaskKey};
+use crate::task::workspace::Workspace;
+use crate::task::{self, Cause, Job, Order, Shop, Trial};
 use folder::Folder;
 use offer::Offer;
 use progress::Copying;
@@ -110,7 +111,7 @@ impl Attempt<'_> {
         let store = Store::open(self.folder.dir()).map_err(here)?;
         let files = store.create(&key, &record).map_err(here)?;
         let shop = self.shop();
-        worker::try_out(&shop, Job { files, record, orders }).map_err(Failure::new)
+        task::try_out(&shop, Job { files, record, orders }).map_err(Failure::new)
     }
 
     /// What the steps of a task need. The folder is their data_dir, and its ledger goes with it. The client has no key:

@@ -5,7 +5,7 @@ use super::gpu::read_gpus;
 use super::reader::{Findings, Section};
 use super::sections::is_memory_limit;
 use super::{Secret, Variable};
-use crate::docker::options::{Isolation, Options, Pull};
+use crate::config::container_options::{Isolation, Options, Pull};
 
 /// docker's scanner reads lines that are shorter than this, with the line break.
 const ENV_LINE_MAX: usize = 64 * 1024;
@@ -162,8 +162,8 @@ fn is_name(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use crate::config::container_options::{Isolation, Options, Pull};
     use crate::config::{Config, ConfigError, Executor};
-    use crate::docker::options::{Isolation, Options, Pull};
     use std::path::Path;
 
     fn parse(executor: &str) -> Result<Config, ConfigError> {

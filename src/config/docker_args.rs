@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::slice::Iter;
 
 use super::WORKSPACE;
-use crate::docker::csv;
-use crate::docker::options::RawWords;
+use crate::config::container_options::RawWords;
+use crate::config::csv;
 
 /// Flags of `docker run` that need no value.
 const BOOLEAN: [&str; 16] = [

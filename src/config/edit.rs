@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use toml_edit::{DocumentMut, Item, Table, TomlError, Value};
 
-use crate::platform;
+use crate::os::platform;
 
 /// What `init` writes: every key with its default and a comment.
 pub const TEMPLATE: &str = include_str!("template.toml");

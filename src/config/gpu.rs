@@ -2,7 +2,7 @@
 //! Server are told.
 
 use super::reader::{Findings, Located, Section, TextOrSection};
-use crate::docker::csv;
+use crate::config::csv;
 
 /// What a container gets of the machine's graphics cards.
 #[derive(Debug, Default, PartialEq, Eq)]

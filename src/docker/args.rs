@@ -1,11 +1,9 @@
 //! What a task's container should be, and the `docker run` command line that makes it: pure functions, no process.
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use super::csv;
-use super::options::Options;
-use crate::logging::is_shown;
+use crate::config::container_options::Options;
+use crate::config::csv;
 
 /// A bind mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,39 +105,6 @@ pub fn remove_tree(image: &str, parent: &Path, name: &str) -> Vec<String> {
     words.into_iter().chain(command).collect()
 }
 
-/// A command in one line that a POSIX shell reads back as the same words.
-///
-/// Quoting leaves line breaks and other control characters where they are, and characters that change the direction of
-/// text. A line with such characters is spelled out by a `printf` and read by `eval`, since terminals would break or
-/// obey them and our log writes them in another way.
-pub fn shell_line<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
-    let quote = |(index, word): (usize, &'w str)| {
-        // The library quotes every `=`, which is needed in a first word only: there it would be an assignment.
-        let is_option = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_=./:,@%+".contains(&byte));
-        if index > 0 && is_option && !word.is_empty() {
-            return Cow::Borrowed(word);
-        }
-        // Only a NUL can't be quoted, and no command line can hold one.
-        shlex::try_quote(word).unwrap_or_default()
-    };
-    let quoted: Vec<_> = words.into_iter().enumerate().map(quote).collect();
-    let line = quoted.join(" ");
-    if line.chars().all(is_shown) {
-        return line;
-    }
-    let mut spelled = String::new();
-    for c in line.chars() {
-        if !is_shown(c) || matches!(c, '\'' | '\\' | '%') {
-            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
-                spelled.push_str(&format!("\\{byte:03o}"));
-            }
-        } else {
-            spelled.push(c);
-        }
-    }
-    format!(r#"eval "$(printf '{spelled}')""#)
-}
-
 /// The value of docker's `--mount`.
 pub(super) fn mount_value(bind: &Bind) -> String {
     let mut fields =
@@ -158,7 +123,7 @@ fn text(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Bind, RunSpec};
-    use crate::docker::options::{Isolation, Options, Pull, RawWords};
+    use crate::config::container_options::{Isolation, Options, Pull, RawWords};
 
     fn spec() -> RunSpec {
         RunSpec {
@@ -294,32 +259,5 @@ mod tests {
         let spec = RunSpec { options, ..spec() };
         assert_eq!(spec.executed(), [&["run"], TIES, FIRST, LAST, COMMAND].concat());
         assert_eq!(spec.pasteable(), [&["run", "--rm"], FIRST, LAST, COMMAND].concat());
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_shell_reads_the_line_back_as_the_same_words() {
-        use super::shell_line;
-        use crate::logging::is_shown;
-        let words = [
-            "",
-            "plain",
-            "a b",
-            "it's",
-            "$HOME `id` \\ \"q\"",
-            "two\nlines\n\n",
-            "\t%s\\n\u{1b}[31m",
-            "ü€",
-            "left\u{200f} \u{202e}right",
-            "-n",
-            "!x",
-            "a=b",
-            "--x=%1,2",
-        ];
-        let line = shell_line(["printf", "%s\\0"].into_iter().chain(words));
-        assert!(line.chars().all(is_shown), "{line}");
-        let printed = std::process::Command::new("/bin/sh").args(["-c", &line]).output().unwrap();
-        let expected: Vec<u8> = words.iter().flat_map(|word| [word.as_bytes(), b"\0"].concat()).collect();
-        assert_eq!(String::from_utf8_lossy(&printed.stdout), String::from_utf8_lossy(&expected));
     }
 }

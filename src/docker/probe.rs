@@ -15,7 +15,7 @@ use tar::{Archive, EntryType};
 
 use super::args::{Bind, mount_value};
 use super::{ASK, Docker, DockerError};
-use crate::process::{CallError, Feed, call};
+use crate::os::process::{CallError, Feed, call};
 
 /// The label of containers that were made to look through; its value tells who made them.
 const LABEL: &str = "open-aaas.check";

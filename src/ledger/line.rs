@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::protocol::FinalStatus;
+use crate::server::protocol::FinalStatus;
 
 /// The longest file name that is written whole, in bytes; more than a path has in practice.
 const NAME_MAX: usize = 1024;
@@ -242,7 +242,7 @@ fn maybe_in_milliseconds<S: Serializer>(time: &Option<Timestamp>, serializer: S)
 #[cfg(test)]
 mod tests {
     use super::{Direction, Entry, Line, Outcome, Peer, Report, Settled, Transfer, Words};
-    use crate::protocol::FinalStatus;
+    use crate::server::protocol::FinalStatus;
     use jiff::Timestamp;
     use serde_json::{Value, json};
 

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::path::Path;
 
 use super::{KEPT, Line, file_path};
-use crate::platform;
+use crate::os::platform;
 
 /// A longer line was not written by us.
 const LINE_MAX: u64 = 1 << 20;

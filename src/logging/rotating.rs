@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::platform;
+use crate::os::platform;
 
 /// From so many bytes on, a new file is begun.
 const LARGE: u64 = 10_000_000;

@@ -8,12 +8,12 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::machine::{OnMachine, ProbeFolder, script};
 use super::report::{Check, Report};
+use crate::config::container_options::Pull;
 use crate::config::{Config, Program, ScriptSource};
-use crate::deadline::{in_time, no_answer};
-use crate::docker::options::Pull;
 use crate::docker::probe::{ClientTrouble, PLACE, ProbeSpec, Seen};
 use crate::docker::{Docker, DockerError};
-use crate::retry::random_u64;
+use crate::os::random::random_u64;
+use crate::os::timeout::{in_time, no_answer};
 
 /// What has to be so that the engine sees what we see.
 const SAME_FILES: &str = "the engine has to find the same files under the same path: it must run on this machine (see \

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use super::report::{Check, Report};
 use crate::config::Config;
-use crate::deadline::{in_time, no_answer};
-use crate::docker::args::shell_line;
+use crate::data_dir::permissions;
 use crate::docker::probe::OLD;
-use crate::platform;
-use crate::retry::random_u64;
-use crate::rights;
-use crate::workspace::{OnHost, look_at_mount, look_at_raw_mount};
+use crate::os::platform;
+use crate::os::random::random_u64;
+use crate::os::timeout::{in_time, no_answer};
+use crate::shell::shell_line;
+use crate::task::mounts::{OnHost, look_at_mount, look_at_raw_mount};
 
 /// What the names of probe folders begin with: no task's begins so.
 const PREFIX: &str = ".check-";
@@ -141,7 +141,7 @@ pub fn check(config: &Config, report: &mut Report) -> OnMachine {
         }
     };
     let there = data_dir.clone();
-    match in_time(move || there.exists().then(|| rights::check_folder(&there))) {
+    match in_time(move || there.exists().then(|| permissions::check_folder(&there))) {
         Some(Some(Err(why))) => report.fail(Check::DataDirRights, why, "name a folder that is the agent's alone"),
         Some(None) => report.skip(Check::DataDirRights, "the data_dir isn't there yet"),
         _ if folder.as_ref().is_some_and(ProbeFolder::made_data_dir) => {

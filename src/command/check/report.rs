@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::command::say;
 use crate::config::Problem;
-use crate::logging::escape;
+use crate::text::escape;
 
 /// What is looked at, in the order in which it is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use ureq::http::Uri;
 
 use super::report::{Check, Report};
-use crate::client::ClientError;
-use crate::client::probe::{Answered, Step, Unanswered, ask};
-use crate::client::proxy::{Way, way_to};
 use crate::config::{Config, Credentials};
-use crate::docker::args::shell_line;
+use crate::server::ClientError;
+use crate::server::probe::{Answered, Step, Unanswered, ask};
+use crate::server::proxy::{Way, way_to};
+use crate::shell::shell_line;
 
 /// How far apart the two clocks may be. Nothing that the agent does for a task rests on the Server's clock, but people
 /// lay its log and ledger beside the Server's, where a minute is what decides between online and offline (PROTOCOL 3),

@@ -8,11 +8,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
+use crate::data_dir::permissions;
 use crate::docker::Docker;
-use crate::docker::args::shell_line;
-use crate::platform::{self, FileLock};
-use crate::retry::random_u64;
-use crate::rights;
+use crate::os::platform::{self, FileLock};
+use crate::os::random::random_u64;
+use crate::shell::shell_line;
 
 /// What the names of trials' containers begin with: no agent takes such a name for its own.
 const CONTAINER_PREFIX: &str = "open-aaas-try-";
@@ -39,7 +39,7 @@ impl Folder {
             fs::create_dir_all(data_dir)?;
             platform::hide_dir(data_dir)?;
         } else {
-            rights::check_owner(data_dir).map_err(io::Error::other)?;
+            permissions::check_owner(data_dir).map_err(io::Error::other)?;
         }
         let all = all_trials(data_dir);
         let name = format!("{:012x}", random_u64() >> 16);

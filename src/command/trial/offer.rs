@@ -8,10 +8,10 @@ use super::Failure;
 use super::progress::Copying;
 use crate::cli::TryArgs;
 use crate::config::Config;
-use crate::platform;
-use crate::protocol::{InputFile, Task};
-use crate::record::{Store, TaskKey};
-use crate::workspace::{Workspace, input_names};
+use crate::os::platform;
+use crate::server::protocol::{InputFile, Task};
+use crate::task::record::{Store, TaskKey};
+use crate::task::workspace::{Workspace, input_names};
 
 /// A task and where its input files are.
 pub struct Offer {

@@ -6,8 +6,8 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::logging::escape;
-use crate::worker::CLEAR_LINE;
+use crate::task::CLEAR_LINE;
+use crate::text::escape;
 
 /// How often the line is written anew. What takes less time has none.
 const PAUSE: Duration = Duration::from_millis(500);

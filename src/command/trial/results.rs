@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use super::progress::Copying;
 use crate::command::{Failure, say_aside};
-use crate::logging::escape;
-use crate::outputs::{Found, Leftovers};
-use crate::protocol::FinalStatus;
-use crate::record::StopReason;
-use crate::worker::Trial;
+use crate::server::protocol::FinalStatus;
+use crate::task::Trial;
+use crate::task::outputs::{Found, Leftovers};
+use crate::task::record::StopReason;
+use crate::text::escape;
 
 /// As `timeout` has it.
 const TIMED_OUT: u8 = 124;
@@ -115,8 +115,8 @@ fn copy(copying: &Copying<'_>, name: &str, mut file: File, place: &Path) -> io::
 #[cfg(test)]
 mod tests {
     use super::{Leftovers, Trial, exit_status};
-    use crate::protocol::FinalStatus::{self, Cancelled, Completed, Failed};
-    use crate::record::{Ending, StopReason};
+    use crate::server::protocol::FinalStatus::{self, Cancelled, Completed, Failed};
+    use crate::task::record::{Ending, StopReason};
     use jiff::Timestamp;
 
     fn status(status: FinalStatus, exit_code: Option<i32>, stop: Option<StopReason>) -> u8 {

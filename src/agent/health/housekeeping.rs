@@ -1,0 +1,190 @@
+//! Room on the disk: workspaces and records of settled tasks go after a while, and earlier when the disk is full.
+//!
+//! What the Server has may go at any time; what it refused or never got is kept until its time is over. Containers may have left files that belong to root or to any other
+//! user; where ours may not remove them, a container of the executor image does.
+
+use std::collections::HashSet;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::config::Config;
+use crate::docker::Docker;
+use crate::os::platform;
+use crate::shell::shell_line;
+use crate::task::record::{Phase, Record, Store, TaskFiles};
+use crate::task::workspace::Workspace;
+
+const MIB: u64 = 1024 * 1024;
+
+/// See the module.
+#[derive(Default)]
+pub struct Housekeeping {
+    /// Workspaces that can't be removed; each is said once.
+    stuck: HashSet<String>,
+}
+
+/// A settled task whose things may go.
+struct Settled {
+    files: TaskFiles,
+    at: Timestamp,
+    /// Whether something is here that the Server doesn't have.
+    kept_back: bool,
+}
+
+impl Housekeeping {
+    /// Removes workspaces and records that were settled longer ago than `paths.retention_hours`.
+    pub fn remove_expired(&mut self, config: &Config, docker: &Docker, store: &Store) {
+        let Some(hours) = config.paths.retention_hours else { return };
+        let now = Timestamp::now();
+        let limit = SignedDuration::from_hours(i64::try_from(hours).unwrap_or(i64::MAX / 3600));
+        for task in settled(store, |at| now.duration_since(at) >= limit) {
+            if !self.remove_workspace(config, docker, &task.files) {
+                continue;
+            }
+            match store.remove(task.files.key()) {
+                Ok(()) if task.kept_back => {
+                    log::warn!(
+                        "task {}: removed after {hours} h, with files that the Server never got",
+                        task.files.key()
+                    );
+                }
+                Ok(()) => log::info!("task {}: removed, {hours} h after its delivery", task.files.key()),
+                Err(error) => log::warn!("task {}: its record can't be removed: {error}", task.files.key()),
+            }
+        }
+    }
+
+    /// Makes sure that the data_dir's disk has `paths.min_free_disk_mb` left, if need be by removing workspaces of
+    /// settled tasks, the oldest first. The error says what is missing.
+    pub fn make_room(&mut self, config: &Config, docker: &Docker, store: &Store) -> Result<(), String> {
+        let data_dir = &config.paths.data_dir;
+        let wanted = config.paths.min_free_disk_mb;
+        let free = || {
+            platform::free_disk(data_dir)
+                .map(|bytes| bytes / MIB)
+                .map_err(|error| format!("the free space of `{}` can't be found out: {error}", data_dir.display()))
+        };
+        if wanted == 0 || free()? >= wanted {
+            return Ok(());
+        }
+        for task in settled(store, |_| true) {
+            let workspace = Workspace::of(data_dir, task.files.key());
+            if task.kept_back || !workspace.dir().exists() || !self.remove_workspace(config, docker, &task.files) {
+                continue;
+            }
+            log::warn!("task {}: its delivered workspace was removed, since the disk is nearly full", task.files.key());
+            if free()? >= wanted {
+                return Ok(());
+            }
+        }
+        // Without the number of the moment: a message that stays the same is logged once.
+        Err(format!("the disk of `{}` has less than {wanted} MiB left (`paths.min_free_disk_mb`)", data_dir.display()))
+    }
+
+    /// Returns whether the workspace is gone.
+    fn remove_workspace(&mut self, config: &Config, docker: &Docker, files: &TaskFiles) -> bool {
+        let workspace = Workspace::of(&config.paths.data_dir, files.key());
+        let dir = workspace.dir();
+        let error = match workspace.remove() {
+            Ok(()) => return true,
+            Err(error) => error,
+        };
+        // What failed once would fail each time, and take its time.
+        if self.stuck.contains(files.key().as_str()) {
+            return false;
+        }
+        let Some((parent, name)) = dir.parent().zip(dir.file_name().and_then(|name| name.to_str())) else {
+            return false;
+        };
+        let removed = docker.remove_tree(&config.executor.image, parent, name);
+        if removed.is_ok() && workspace.remove().is_ok() {
+            return true;
+        }
+        self.stuck.insert(files.key().to_string());
+        let command = shell_line(["sudo", "rm", "-rf", &dir.to_string_lossy()]);
+        log::error!("task {}: its workspace can't be removed: {error}; run `{command}`", files.key());
+        false
+    }
+}
+
+/// Every settled task whose delivery was at such a time, the earliest first.
+fn settled(store: &Store, is_meant: impl Fn(Timestamp) -> bool) -> Vec<Settled> {
+    let if_settled = |files: TaskFiles, record: Record| match (record.phase, record.settled_at) {
+        (Phase::Settled, Some(at)) if is_meant(at) => Some(Settled { files, at, kept_back: record.kept_back }),
+        _ => None,
+    };
+    let mut settled = match store.load_all(if_settled) {
+        Ok(loaded) => loaded.taken,
+        Err(error) => {
+            log::warn!("the records can't be read: {error}");
+            return Vec::new();
+        }
+    };
+    settled.sort_by_key(|task| task.at);
+    settled
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Housekeeping;
+    use crate::config::Config;
+    use crate::docker::Docker;
+    use crate::server::protocol::Task;
+    use crate::task::record::{Phase, Record, Store, TaskKey};
+    use jiff::{SignedDuration, Timestamp};
+    use std::fs;
+    use std::path::Path;
+
+    fn config(dir: &Path, paths: &str) -> Config {
+        let text = format!("[server]\nbase_url='http://h'\n[paths]\n{paths}\n");
+        Config::parse(&dir.join("config.toml"), &text).unwrap()
+    }
+
+    fn task(dir: &Path, id: &str, phase: Phase, hours_ago: i64) {
+        let store = Store::open(&dir.join("data")).unwrap();
+        let task = Task { id: id.to_owned(), ..Task::default() };
+        let mut record = Record::of_offer(task, "s", "http://h");
+        record.phase = phase;
+        record.settled_at = (phase == Phase::Settled).then(|| Timestamp::now() - SignedDuration::from_hours(hours_ago));
+        store.create(&TaskKey::of(id).unwrap(), &record).unwrap();
+        fs::create_dir_all(dir.join("data/workspaces").join(id).join("output")).unwrap();
+    }
+
+    fn left(dir: &Path, what: &str) -> Vec<String> {
+        let entries = fs::read_dir(dir.join("data").join(what)).unwrap();
+        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_was_delivered_long_ago_goes_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        task(dir.path(), "old", Phase::Settled, 200);
+        task(dir.path(), "new", Phase::Settled, 100);
+        task(dir.path(), "undelivered", Phase::Exited, 0);
+        let store = Store::open(&dir.path().join("data")).unwrap();
+        let docker = Docker::new("/nonexistent/docker");
+        Housekeeping::default().remove_expired(&config(dir.path(), "retention_hours = 0"), &docker, &store);
+        assert_eq!(left(dir.path(), "tasks"), ["new", "old", "undelivered"]);
+        Housekeeping::default().remove_expired(&config(dir.path(), ""), &docker, &store);
+        assert_eq!(left(dir.path(), "tasks"), ["new", "undelivered"]);
+        assert_eq!(left(dir.path(), "workspaces"), ["new", "undelivered"]);
+    }
+
+    #[test]
+    fn a_full_disk_costs_delivered_workspaces_and_no_records() {
+        let dir = tempfile::tempdir().unwrap();
+        task(dir.path(), "delivered", Phase::Settled, 1);
+        task(dir.path(), "undelivered", Phase::Uploaded, 0);
+        let store = Store::open(&dir.path().join("data")).unwrap();
+        let docker = Docker::new("/nonexistent/docker");
+        let greedy = config(dir.path(), "min_free_disk_mb = 1000000000");
+        let wrong = Housekeeping::default().make_room(&greedy, &docker, &store).unwrap_err();
+        assert!(wrong.contains("min_free_disk_mb"), "{wrong}");
+        assert_eq!(left(dir.path(), "workspaces"), ["undelivered"]);
+        assert_eq!(left(dir.path(), "tasks"), ["delivered", "undelivered"]);
+        let modest = config(dir.path(), "min_free_disk_mb = 0");
+        assert_eq!(Housekeeping::default().make_room(&modest, &docker, &store), Ok(()));
+    }
+}

@@ -1,0 +1,104 @@
+//! Fetches the executor image after a failed start, where the configuration leaves that to docker.
+//!
+//! `docker run` would do it with the next task. But while the image is missing none is accepted, so after a registry's
+//! outage nobody would.
+
+use std::time::{Duration, Instant};
+use std::{io, thread};
+
+use crossbeam_channel::{Receiver, bounded, never};
+
+use crate::config::Executor;
+use crate::config::container_options::Pull;
+use crate::docker::{Docker, DockerError};
+
+/// How long one pull may take.
+const LIMIT: Duration = Duration::from_secs(600);
+/// How long after the end of a pull there is no other.
+const PAUSE: Duration = Duration::from_secs(300);
+
+/// At most one `docker pull` at a time, in a thread of its own, so that the engine is looked at meanwhile.
+pub struct Puller {
+    docker: Docker,
+    image: String,
+    platform: Option<String>,
+    policy: Option<Pull>,
+    /// What the running one will say.
+    running: Receiver<Result<(), DockerError>>,
+    is_running: bool,
+    /// When the last one ended, and whether it brought the image.
+    last: Option<(Instant, bool)>,
+}
+
+impl Puller {
+    /// A puller that has done nothing yet.
+    pub fn new(docker: Docker, executor: &Executor) -> Self {
+        Self {
+            docker,
+            image: executor.image.clone(),
+            platform: executor.options.raw.platform.clone(),
+            policy: executor.options.pull,
+            running: never(),
+            is_running: false,
+            last: None,
+        }
+    }
+
+    /// A channel that has a message when a pull has ended; see [`Puller::note_end`].
+    pub fn ends(&self) -> &Receiver<Result<(), DockerError>> {
+        &self.running
+    }
+
+    /// To be called with each message of [`Puller::ends`].
+    pub fn note_end(&mut self, end: Result<(), DockerError>) {
+        let image = &self.image;
+        match &end {
+            Ok(()) => log::info!("the image `{image}` was pulled"),
+            Err(error) => log::warn!(
+                "the image `{image}` can't be pulled: {error}; trying again in {} minutes",
+                PAUSE.as_secs() / 60
+            ),
+        }
+        self.last = Some((Instant::now(), end.is_ok()));
+        self.running = never();
+        self.is_running = false;
+    }
+
+    /// After a failed start: whether `docker run` would find the image now, as far as the policy asks for it. Begins a
+    /// pull where that may help. The error says why tasks have to wait.
+    pub fn check(&mut self) -> Result<(), String> {
+        let is_here = self.docker.has_image(&self.image).map_err(|error| error.to_string())?;
+        let is_recent = self.last.is_some_and(|(ended, _)| ended.elapsed() < PAUSE);
+        let was_brought = is_recent && self.last.is_some_and(|(_, brought)| brought);
+        let image = &self.image;
+        match self.policy {
+            // The registry has to answer for each task, not only for the first.
+            Some(Pull::Always) if was_brought && is_here => return Ok(()),
+            Some(Pull::Always) => {}
+            _ if is_here => return Ok(()),
+            Some(Pull::Missing) => {}
+            Some(Pull::Never) | None => return Err(format!("the image `{image}` isn't on this machine")),
+        }
+        let why = match self.policy {
+            Some(Pull::Always) => format!("the image `{image}` has to be pulled first (`executor.pull`)"),
+            _ => format!("the image `{image}` isn't on this machine and has to be pulled first (`executor.pull`)"),
+        };
+        if !self.is_running && !is_recent {
+            self.begin().map_err(|error| format!("{why}, and that can't be begun: {error}"))?;
+        }
+        Err(why)
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        let (end, running) = bounded(1);
+        let (docker, image, platform) = (self.docker.clone(), self.image.clone(), self.platform.clone());
+        let pull = move || {
+            // Nobody listens any more when the agent is leaving.
+            let _ = end.send(docker.pull(&image, platform.as_deref(), LIMIT));
+        };
+        thread::Builder::new().name("pull".to_owned()).spawn(pull)?;
+        self.running = running;
+        self.is_running = true;
+        Ok(())
+    }
+}

@@ -1,0 +1,323 @@
+//! The table of unfinished tasks: how far each is, who has it, and when it is due.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use crate::server::retry::Backoff;
+use crate::task::Order;
+use crate::task::record::{Phase, TaskKey};
+
+/// Who has a task.
+pub enum Stage {
+    /// Nobody: it isn't known yet whether it is ours, or the agent is leaving.
+    InDoubt,
+    /// A worker, who listens here.
+    Working(Sender<Order>),
+    /// Nobody until then.
+    Waiting {
+        /// When it is to be taken up again.
+        until: Instant,
+        /// Whether the end of a trouble, of the Server or of this machine, makes it due at once.
+        may_be_woken: bool,
+    },
+}
+
+struct Entry {
+    id: String,
+    phase: Phase,
+    /// Since when it has been that far, as we know.
+    since: Instant,
+    stage: Stage,
+    holds_slot: bool,
+    cancelled: bool,
+    /// Whether the worker that has it has been told to give its result up.
+    told_to_discard: bool,
+    backoff: Backoff,
+    said: String,
+}
+
+/// See the module.
+pub struct Table {
+    entries: BTreeMap<TaskKey, Entry>,
+    capacity: usize,
+}
+
+impl Table {
+    /// An empty table of an agent with so many slots.
+    pub fn new(capacity: usize) -> Self {
+        Self { entries: BTreeMap::new(), capacity }
+    }
+
+    /// Slots in all.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// How many slots are taken: by tasks on their way to a container's end, and by those whose worker goes on to
+    /// deliver them. A task that waits between two deliveries takes none.
+    pub fn slots_taken(&self) -> usize {
+        self.entries.values().filter(|entry| entry.holds_slot).count()
+    }
+
+    /// Adds a task that has been as far as this for this long.
+    pub fn insert_since(&mut self, key: &TaskKey, id: &str, (phase, time): (Phase, Duration), stage: Stage) {
+        self.insert(key, id, phase, stage);
+        if let Some(entry) = self.entries.get_mut(key) {
+            // The clock of a machine that has just started may not reach back so far.
+            entry.since = entry.since.checked_sub(time).unwrap_or(entry.since);
+        }
+    }
+
+    /// Adds a task.
+    pub fn insert(&mut self, key: &TaskKey, id: &str, phase: Phase, stage: Stage) {
+        let entry = Entry {
+            id: id.to_owned(),
+            phase,
+            since: Instant::now(),
+            stage,
+            holds_slot: phase < Phase::Exited,
+            cancelled: false,
+            told_to_discard: false,
+            backoff: Backoff::default(),
+            said: String::new(),
+        };
+        self.entries.insert(key.clone(), entry);
+    }
+
+    /// Forgets a task.
+    pub fn remove(&mut self, key: &TaskKey) {
+        self.entries.remove(key);
+    }
+
+    /// Every unfinished task.
+    pub fn keys(&self) -> Vec<TaskKey> {
+        self.entries.keys().cloned().collect()
+    }
+
+    /// Whether every task is settled.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The Server's id of a task.
+    pub fn id(&self, key: &TaskKey) -> Option<&str> {
+        self.entries.get(key).map(|entry| entry.id.as_str())
+    }
+
+    /// Whether nobody knows yet whether a task is ours.
+    pub fn is_in_doubt(&self, key: &TaskKey) -> bool {
+        self.entries.get(key).is_some_and(|entry| entry.phase == Phase::Accepting)
+    }
+
+    /// How far a task is; a task that isn't here is settled.
+    pub fn phase(&self, key: &TaskKey) -> Phase {
+        self.entries.get(key).map_or(Phase::Settled, |entry| entry.phase)
+    }
+
+    /// Notes how far a task is. Returns how far it was before, and for how long.
+    pub fn set_phase(&mut self, key: &TaskKey, phase: Phase) -> Option<(Phase, Duration)> {
+        let entry = self.entries.get_mut(key)?;
+        let before = (entry.phase, entry.since.elapsed());
+        (entry.phase, entry.since) = (phase, Instant::now());
+        // Whatever held it up is over.
+        entry.said.clear();
+        Some(before)
+    }
+
+    /// Notes that a worker takes a task, and returns where that worker listens.
+    pub fn begin_work(&mut self, key: &TaskKey, phase: Phase) -> Receiver<Order> {
+        let (orders, listener) = unbounded();
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.phase = phase;
+            entry.told_to_discard = false;
+            if entry.cancelled {
+                // Both ends are here, so this can't fail.
+                let _ = orders.send(Order::Cancel);
+            }
+            entry.stage = Stage::Working(orders);
+        }
+        listener
+    }
+
+    /// Passes a cancellation on, once. Returns false if the task isn't here.
+    pub fn cancel(&mut self, key: &TaskKey) -> bool {
+        let Some(entry) = self.entries.get_mut(key) else { return false };
+        if !entry.cancelled {
+            entry.cancelled = true;
+            match &mut entry.stage {
+                // A worker that doesn't listen has put the task down, and its message is on the way.
+                Stage::Working(orders) => drop(orders.send(Order::Cancel)),
+                Stage::Waiting { until, .. } => *until = Instant::now(),
+                Stage::InDoubt => {}
+            }
+        }
+        true
+    }
+
+    /// Has a result given up that waits for its delivery, as often as it is asked for until it is done. Returns false
+    /// if the task isn't here.
+    pub fn discard(&mut self, key: &TaskKey) -> bool {
+        let Some(entry) = self.entries.get_mut(key) else { return false };
+        match &mut entry.stage {
+            _ if entry.phase < Phase::Exited => {}
+            // One that doesn't listen has put the task down; then it is due the next time.
+            Stage::Working(orders) if !entry.told_to_discard => {
+                entry.told_to_discard = true;
+                let _ = orders.send(Order::Discard);
+            }
+            Stage::Waiting { until, .. } => *until = Instant::now(),
+            Stage::Working(_) | Stage::InDoubt => {}
+        }
+        true
+    }
+
+    /// Notes that a worker has put a task down that is to be taken up again, and frees its slot if the container has
+    /// ended. The reason is logged when it is a new one.
+    pub fn put_off(&mut self, key: &TaskKey, phase: Phase, why: &str, retry_after: Option<Duration>) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let pause = entry.backoff.next(retry_after);
+        if entry.said == why {
+            log::debug!("task {key}: {why}; going on in {} s", pause.as_secs());
+        } else {
+            log::warn!("task {key}: {why}; going on in {} s", pause.as_secs());
+            entry.said = why.to_owned();
+        }
+        entry.phase = phase;
+        entry.holds_slot = phase < Phase::Exited;
+        entry.stage = Stage::Waiting { until: Instant::now() + pause, may_be_woken: retry_after.is_none() };
+    }
+
+    /// Every task that was put off since it has come to its phase, and why.
+    pub fn reasons(&self) -> BTreeMap<String, String> {
+        let put_off = self.entries.iter().filter(|(_, entry)| !entry.said.is_empty());
+        put_off.map(|(key, entry)| (key.to_string(), entry.said.clone())).collect()
+    }
+
+    /// Why a task was put off last, if it was.
+    pub fn reason(&self, key: &TaskKey) -> Option<&str> {
+        self.entries.get(key).map(|entry| entry.said.as_str()).filter(|said| !said.is_empty())
+    }
+
+    /// Makes everything due that waits for no time that the Server has named.
+    pub fn wake_waiting(&mut self) {
+        for entry in self.entries.values_mut() {
+            if let Stage::Waiting { until, may_be_woken: true } = &mut entry.stage {
+                *until = Instant::now();
+                entry.backoff = Backoff::default();
+            }
+        }
+    }
+
+    /// Notes that a worker has put a task down because the agent is leaving.
+    pub fn rest(&mut self, key: &TaskKey) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.stage = Stage::InDoubt;
+        }
+    }
+
+    /// How many tasks are in these phases and of this kind.
+    pub fn count(&self, phases: Range<Phase>, is_meant: impl Fn(&TaskKey) -> bool) -> usize {
+        self.entries.iter().filter(|(key, entry)| phases.contains(&entry.phase) && is_meant(key)).count()
+    }
+
+    /// A task that is due, if there is one.
+    pub fn due(&self, now: Instant) -> Option<TaskKey> {
+        let is_due = |entry: &Entry| matches!(entry.stage, Stage::Waiting { until, .. } if until <= now);
+        self.entries.iter().find(|(_, entry)| is_due(entry)).map(|(key, _)| key.clone())
+    }
+
+    /// When the next task is due.
+    pub fn next_due(&self) -> Option<Instant> {
+        let waits = self.entries.values().filter_map(|entry| match entry.stage {
+            Stage::Waiting { until, .. } => Some(until),
+            _ => None,
+        });
+        waits.min()
+    }
+
+    /// Whether any worker has a task.
+    pub fn is_working(&self) -> bool {
+        self.entries.values().any(|entry| matches!(entry.stage, Stage::Working(_)))
+    }
+
+    /// Where the workers listen whose task isn't as far as `phase`.
+    pub fn orders_before(&self, phase: Phase) -> Vec<Sender<Order>> {
+        let early = self.entries.values().filter(|entry| entry.phase < phase);
+        early
+            .filter_map(|entry| match &entry.stage {
+                Stage::Working(orders) => Some(orders.clone()),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Stage, Table};
+    use crate::task::Order;
+    use crate::task::record::{Phase, TaskKey};
+    use std::time::{Duration, Instant};
+
+    fn key() -> TaskKey {
+        TaskKey::of("t").unwrap()
+    }
+
+    #[test]
+    fn a_slot_is_free_between_two_deliveries_and_not_before() {
+        let mut table = Table::new(1);
+        table.insert(&key(), "t", Phase::Accepted, Stage::InDoubt);
+        table.begin_work(&key(), Phase::Accepted);
+        table.set_phase(&key(), Phase::Exited);
+        assert_eq!(table.slots_taken(), 1, "its worker is still busy with it");
+        table.put_off(&key(), Phase::Exited, "server away", None);
+        assert_eq!(table.slots_taken(), 0);
+        table.put_off(&key(), Phase::Accepted, "disk full", None);
+        assert_eq!(table.slots_taken(), 1);
+    }
+
+    #[test]
+    fn what_waits_for_the_server_is_due_when_it_is_back() {
+        let mut table = Table::new(1);
+        table.insert(&key(), "t", Phase::Exited, Stage::InDoubt);
+        table.put_off(&key(), Phase::Exited, "away", None);
+        assert!(table.due(Instant::now()).is_none() && table.next_due().is_some());
+        table.wake_waiting();
+        assert_eq!(table.due(Instant::now()), Some(key()));
+        table.put_off(&key(), Phase::Exited, "429", Some(Duration::from_secs(60)));
+        table.wake_waiting();
+        assert!(table.due(Instant::now()).is_none(), "a pause that the Server asked for is kept");
+    }
+
+    #[test]
+    fn a_cancellation_reaches_the_worker_once_now_or_when_there_is_one() {
+        let mut table = Table::new(1);
+        assert!(!table.cancel(&key()));
+        table.insert(&key(), "t", Phase::Accepting, Stage::InDoubt);
+        assert!(table.cancel(&key()) && table.cancel(&key()));
+        let orders = table.begin_work(&key(), Phase::Accepted);
+        assert_eq!(orders.try_iter().collect::<Vec<_>>(), [Order::Cancel]);
+        assert!(table.cancel(&key()));
+        assert!(orders.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_result_that_is_given_up_is_due_at_once_and_its_worker_hears_of_it_once() {
+        let mut table = Table::new(1);
+        assert!(!table.discard(&key()));
+        table.insert(&key(), "t", Phase::Prepared, Stage::InDoubt);
+        let orders = table.begin_work(&key(), Phase::Prepared);
+        assert!(table.discard(&key()));
+        assert!(orders.try_recv().is_err(), "its container has no result yet");
+        table.set_phase(&key(), Phase::Exited);
+        assert!(table.discard(&key()) && table.discard(&key()));
+        assert_eq!(orders.try_iter().collect::<Vec<_>>(), [Order::Discard]);
+        table.put_off(&key(), Phase::Exited, "429", Some(Duration::from_secs(60)));
+        assert!(table.due(Instant::now()).is_none());
+        assert!(table.discard(&key()));
+        assert_eq!(table.due(Instant::now()), Some(key()));
+    }
+}

@@ -1,0 +1,238 @@
+//! What is told of tasks to people and machines: the lines of `status` and `tasks`, and what is left to be done.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::agent::status_file::State;
+use crate::server::protocol::FinalStatus;
+use crate::task::CONTAINER_PREFIX;
+use crate::task::record::{Phase, Record, Store, TaskFiles, TaskKey, UploadEvent};
+use crate::task::workspace::Workspace;
+
+/// A task, as `--json` prints it (README, "Tasks by hand").
+#[derive(Debug, Clone, Serialize)]
+pub struct TaskView {
+    /// The Server's id.
+    pub id: String,
+    /// The service that it was taken for.
+    pub service_id: String,
+    /// How far it is: `accepting`, `accepted`, `prepared`, `exited`, `uploaded` or `settled`.
+    pub phase: String,
+    /// Since when it has been that far; `None` in records of older versions.
+    pub since: Option<Timestamp>,
+    /// When the Server offered it.
+    pub offered_at: Timestamp,
+    /// How it ended, once it has: `completed`, `failed` or `cancelled`.
+    pub outcome: Option<&'static str>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// The container's exit status.
+    pub exit_code: Option<i32>,
+    /// Why it failed.
+    pub error_message: Option<String>,
+    /// Its container, while there may be one.
+    pub container: Option<String>,
+    /// Where its files are, while they are there.
+    pub workspace: Option<PathBuf>,
+    /// How many files have been sent.
+    pub files_sent: u64,
+    /// How many stay here.
+    pub files_left_out: u64,
+    /// Why it doesn't get on, as far as the running agent has said.
+    pub held_up_by: Option<String>,
+    /// The phase, to compare.
+    #[serde(skip)]
+    pub order: Phase,
+}
+
+impl TaskView {
+    fn of(data_dir: &Path, files: &TaskFiles, record: Record) -> Self {
+        let (mut files_sent, mut files_left_out) = (0, 0);
+        // What can't be read is said by the agent that needs it.
+        for event in files.look_at_uploads().unwrap_or_default() {
+            match event {
+                UploadEvent::Done { .. } => files_sent += 1,
+                UploadEvent::LeftOut(_) => files_left_out += 1,
+                UploadEvent::Unnamed { count } => files_left_out += count,
+                _ => {}
+            }
+        }
+        let workspace = Workspace::of(data_dir, files.key()).dir().to_owned();
+        let has_container =
+            record.phase >= Phase::Prepared && record.phase < Phase::Settled && !record.container_removed;
+        let ending = record.ending;
+        Self {
+            id: record.task.id,
+            service_id: record.service_id,
+            phase: record.phase.to_string(),
+            since: record.phase_since.or(if record.phase == Phase::Settled { record.settled_at } else { None }),
+            offered_at: record.offered_at,
+            outcome: ending.as_ref().map(|ending| ending.status.as_str()),
+            ended_at: ending.as_ref().map(|ending| ending.at),
+            exit_code: ending.as_ref().and_then(|ending| ending.exit_code),
+            error_message: ending.and_then(|ending| ending.error_message),
+            container: has_container.then(|| format!("{CONTAINER_PREFIX}{}", files.key())),
+            workspace: workspace.exists().then_some(workspace),
+            files_sent,
+            files_left_out,
+            held_up_by: None,
+            order: record.phase,
+        }
+    }
+
+    /// Whether there is a result that the Server doesn't have.
+    pub fn is_undelivered(&self) -> bool {
+        (Phase::Exited..Phase::Settled).contains(&self.order)
+    }
+
+    /// How far it is, in words.
+    pub fn in_words(&self, agent: AgentIs) -> &'static str {
+        match (self.order, agent) {
+            (Phase::Accepting, _) => "being accepted",
+            (Phase::Accepted, AgentIs::Running) => "fetching its input",
+            (Phase::Accepted, AgentIs::Away) => "not begun",
+            (Phase::Prepared, AgentIs::Running) => "running",
+            (Phase::Prepared, AgentIs::Away) => "in its container",
+            (Phase::Exited, AgentIs::Running) => "sending its results",
+            (Phase::Exited, AgentIs::Away) => "results not sent",
+            (Phase::Uploaded, AgentIs::Running) => "reporting its end",
+            (Phase::Uploaded, AgentIs::Away) => "end not reported",
+            (Phase::Settled, _) => self.outcome.unwrap_or(FinalStatus::Failed.as_str()),
+        }
+    }
+}
+
+/// Whether somebody works on the tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgentIs {
+    /// An agent does.
+    Running,
+    /// Nobody, until the next start.
+    Away,
+}
+
+/// All tasks of a data_dir in the order of their offers, and the folders of records that can't be read.
+pub struct Tasks {
+    /// Those that can be read.
+    pub all: Vec<TaskView>,
+    /// Folders whose record can't be read, and why.
+    pub damaged: Vec<(PathBuf, io::Error)>,
+}
+
+impl Tasks {
+    /// Reads the records of these phases; a data_dir that isn't there has none.
+    pub fn load(data_dir: &Path, is_wanted: impl Fn(Phase) -> bool) -> io::Result<Self> {
+        if !data_dir.join("tasks").exists() {
+            return Ok(Self { all: Vec::new(), damaged: Vec::new() });
+        }
+        let view =
+            |files: TaskFiles, record: Record| is_wanted(record.phase).then(|| TaskView::of(data_dir, &files, record));
+        let loaded = Store::open(data_dir)?.load_all(view)?;
+        let mut all = loaded.taken;
+        all.sort_by(|one, other| (one.offered_at, &one.id).cmp(&(other.offered_at, &other.id)));
+        Ok(Self { all, damaged: loaded.broken })
+    }
+
+    /// Adds what the running agent says of them.
+    pub fn add_reasons(&mut self, state: &State) {
+        for task in &mut self.all {
+            let key = TaskKey::of(&task.id);
+            task.held_up_by = key.and_then(|key| state.put_off.get(key.as_str()).cloned());
+        }
+    }
+}
+
+/// What isn't settled on a data_dir.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Tasks of ours whose container hasn't been begun.
+    pub waiting: usize,
+    /// Tasks of ours whose container hasn't ended, as far as is known.
+    pub in_containers: usize,
+    /// Results of ours that the Server doesn't have.
+    pub undelivered: usize,
+    /// Tasks of other registrations: they are kept, and nobody works on them.
+    pub foreign: usize,
+    /// Records that can't be read.
+    pub damaged: usize,
+}
+
+impl Left {
+    /// Counts the records of a data_dir, for an agent of this service.
+    pub fn of(data_dir: &Path, service_id: Option<&str>) -> io::Result<Self> {
+        let mut left = Self::default();
+        if !data_dir.join("tasks").exists() {
+            return Ok(left);
+        }
+        let count = |_, record: Record| {
+            left.count(record.phase, service_id == Some(&record.service_id));
+            None::<()>
+        };
+        let damaged = Store::open(data_dir)?.load_all(count)?.broken.len();
+        Ok(Self { damaged, ..left })
+    }
+
+    /// The same of tasks that have been read already.
+    pub fn among(tasks: &Tasks, service_id: Option<&str>) -> Self {
+        let mut left = Self { damaged: tasks.damaged.len(), ..Self::default() };
+        tasks.all.iter().for_each(|task| left.count(task.order, service_id == Some(&task.service_id)));
+        left
+    }
+
+    fn count(&mut self, phase: Phase, is_ours: bool) {
+        let counter = match phase {
+            Phase::Settled => return,
+            _ if !is_ours => &mut self.foreign,
+            Phase::Accepting | Phase::Accepted => &mut self.waiting,
+            Phase::Prepared => &mut self.in_containers,
+            Phase::Exited | Phase::Uploaded => &mut self.undelivered,
+        };
+        *counter += 1;
+    }
+
+    /// How many tasks have a container before them or under way.
+    pub fn unfinished(self) -> usize {
+        self.waiting + self.in_containers
+    }
+
+    /// Whether an agent of this service has nothing to do here.
+    pub fn is_done(self) -> bool {
+        self.unfinished() + self.undelivered == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Left;
+    use crate::server::protocol::Task;
+    use crate::task::record::{Phase, Record, Store, TaskKey};
+
+    #[test]
+    fn what_is_left_is_counted_by_whose_it_is_and_how_far() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Left::of(dir.path(), Some("s")).unwrap(), Left::default());
+        let store = Store::open(dir.path()).unwrap();
+        let tasks = [
+            ("a", "s", Phase::Accepted),
+            ("b", "s", Phase::Prepared),
+            ("c", "s", Phase::Exited),
+            ("d", "s", Phase::Uploaded),
+            ("e", "s", Phase::Settled),
+            ("f", "other", Phase::Prepared),
+            ("g", "other", Phase::Settled),
+        ];
+        for (id, service, phase) in tasks {
+            let task = Task { id: id.to_owned(), ..Task::default() };
+            let record = Record { phase, ..Record::of_offer(task, service, "http://h") };
+            store.create(&TaskKey::of(id).unwrap(), &record).unwrap();
+        }
+        let left = Left::of(dir.path(), Some("s")).unwrap();
+        assert_eq!(left, Left { waiting: 1, in_containers: 1, undelivered: 2, foreign: 1, damaged: 0 });
+        assert!(!left.is_done());
+        let others = Left::of(dir.path(), Some("new")).unwrap();
+        assert_eq!((others.foreign, others.is_done()), (5, true));
+    }
+}

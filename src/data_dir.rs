@@ -1,0 +1,4 @@
+//! The data_dir: who holds it, and who may read it.
+
+pub mod instance;
+pub mod permissions;

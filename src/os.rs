@@ -1,0 +1,6 @@
+//! The operating system: files, processes, locks and time limits.
+
+pub mod platform;
+pub mod process;
+pub mod random;
+pub mod timeout;

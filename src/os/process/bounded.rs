@@ -1,0 +1,382 @@
+//! A log file of bounded size that keeps the beginning and the end of what is written to it.
+//!
+//! The beginning goes to the file itself. What comes after it goes to two segments that are reused in turn, each half
+//! as long as the end that is kept. [`BoundedLog::finish`] joins them and says between them how much was cut. Nothing
+//! is held in memory, and no failure reaches the writer: when the disk is full the bytes are counted and dropped,
+//! since the pipe that they come from must go on being read.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use crate::os::platform;
+
+/// See the module.
+pub struct BoundedLog {
+    path: PathBuf,
+    head: Option<File>,
+    head_room: u64,
+    segment: Option<File>,
+    segment_len: u64,
+    segment_cap: u64,
+    /// Bytes in segments that were thrown away, and bytes that could not be written.
+    cut: u64,
+    dropped: u64,
+    trouble: Option<io::Error>,
+    /// The beginning of an earlier writer's log that this one may repeat; see [`BoundedLog::replay`].
+    earlier: Option<Vec<u8>>,
+    pending: Vec<u8>,
+    /// Where what comes is shown at once.
+    shown_on: Option<Box<dyn Write + Send>>,
+}
+
+/// Stands between our beginning of the output and what the engine has kept of it.
+const AWAY: &[u8] = "\n[… the agent was away: what follows may leave out or repeat some output …]\n".as_bytes();
+/// How much of the beginning is compared to see whether a replay starts where the earlier log did.
+const COMPARED: usize = 4096;
+
+impl BoundedLog {
+    /// A new log at `path` in place of whatever was there. Keeps the first `head` and the last `tail` bytes, the latter
+    /// at least half.
+    pub fn create(path: PathBuf, head: u64, tail: u64) -> Self {
+        let mut log = Self::unopened(path, head, tail);
+        log.truncate();
+        log
+    }
+
+    /// A log for output that the engine kept, to be written in place of what an earlier follower had written. Where
+    /// the engine has kept the beginning too, it replaces all; where it has thrown the beginning away, our own
+    /// beginning stays and the rest is replaced.
+    pub fn replay(path: PathBuf, head: u64, tail: u64) -> Self {
+        let mut log = Self::unopened(path, head, tail);
+        let mut earlier = Vec::new();
+        if let Ok(file) = File::open(&log.path) {
+            // An unreadable earlier log counts as none: the replay is all that there is then.
+            if file.take(COMPARED as u64).read_to_end(&mut earlier).is_err() {
+                earlier.clear();
+            }
+        }
+        if earlier.is_empty() {
+            log.truncate();
+        } else {
+            log.earlier = Some(earlier);
+        }
+        log
+    }
+
+    /// Shows what comes from now on there, too, as it comes. When nobody looks any more it is only kept.
+    pub fn show_on(&mut self, screen: impl Write + Send + 'static) {
+        self.shown_on = Some(Box::new(screen));
+    }
+
+    /// Takes some output. Never fails, and never waits for anything but the disk and whoever is shown it.
+    pub fn write(&mut self, bytes: &[u8]) {
+        if let Some(screen) = &mut self.shown_on {
+            if screen.write_all(bytes).and_then(|()| screen.flush()).is_err() {
+                self.shown_on = None;
+            }
+        }
+        if let Some(earlier) = &self.earlier {
+            self.pending.extend_from_slice(bytes);
+            if self.pending.len() >= earlier.len() {
+                self.settle_replay();
+            }
+            return;
+        }
+        self.put(bytes);
+    }
+
+    /// Joins the parts into the one file.
+    pub fn finish(mut self) {
+        if self.earlier.is_some() {
+            self.settle_replay();
+        }
+        if let Err(error) = self.join() {
+            // What couldn't be joined is given up, since it takes room on a disk that is full.
+            for part in self.segment_paths() {
+                self.dropped += fs::metadata(part).map_or(0, |meta| meta.len());
+            }
+            self.trouble.get_or_insert(error);
+        }
+        self.remove_segments();
+        if let Some(error) = &self.trouble {
+            log::warn!("{}: {} bytes of output were not kept: {error}", self.path.display(), self.dropped);
+        }
+    }
+
+    fn unopened(path: PathBuf, head: u64, tail: u64) -> Self {
+        Self {
+            path,
+            head: None,
+            head_room: head,
+            segment: None,
+            segment_len: 0,
+            segment_cap: (tail / 2).max(1),
+            cut: 0,
+            dropped: 0,
+            trouble: None,
+            earlier: None,
+            pending: Vec::new(),
+            shown_on: None,
+        }
+    }
+
+    fn truncate(&mut self) {
+        let opened = open_private(&self.path);
+        self.head = self.keep(opened);
+        self.remove_segments();
+    }
+
+    /// Decides what a replay replaces, now that enough of it has come (or all).
+    fn settle_replay(&mut self) {
+        let Some(earlier) = self.earlier.take() else { return };
+        let pending = std::mem::take(&mut self.pending);
+        if pending.is_empty() {
+            // The engine has nothing: what we have is all there is. A leftover tail is joined as it was.
+            self.head_room = 0;
+            let reopened = OpenOptions::new().append(true).open(&self.path);
+            self.head = self.keep(reopened);
+            return;
+        }
+        if pending.starts_with(&earlier) {
+            self.truncate();
+        } else {
+            // The part between our beginning and the engine's is unknown, so nothing more may go to the head.
+            self.remove_segments();
+            let kept = self.own_beginning();
+            let reopened = OpenOptions::new().append(true).open(&self.path).and_then(|file| {
+                file.set_len(kept)?;
+                Ok(file)
+            });
+            self.head = self.keep(reopened);
+            self.head_room = 0;
+            self.append_head(AWAY);
+        }
+        self.put(&pending);
+    }
+
+    /// How long the beginning is that stays before a replay. What an earlier replay had put behind it goes with that
+    /// one, or the output would stand here once more for each.
+    fn own_beginning(&self) -> u64 {
+        let mut beginning = Vec::new();
+        let read = File::open(&self.path).and_then(|file| file.take(self.head_room).read_to_end(&mut beginning));
+        if read.is_err() {
+            return 0;
+        }
+        let replayed = beginning.windows(AWAY.len()).position(|part| part == AWAY);
+        replayed.unwrap_or(beginning.len()) as u64
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        let for_head = usize::try_from(self.head_room).unwrap_or(usize::MAX).min(bytes.len());
+        let (first, mut rest) = bytes.split_at(for_head);
+        if !first.is_empty() {
+            self.head_room -= first.len() as u64;
+            self.append_head(first);
+        }
+        while !rest.is_empty() {
+            if self.segment.is_none() || self.segment_len == self.segment_cap {
+                self.next_segment();
+            }
+            let room = usize::try_from(self.segment_cap - self.segment_len).unwrap_or(usize::MAX);
+            let (now, later) = rest.split_at(room.min(rest.len()));
+            self.segment_len += now.len() as u64;
+            let written = self.segment.as_mut().map(|file| file.write_all(now));
+            self.note(written, now.len());
+            rest = later;
+        }
+    }
+
+    fn append_head(&mut self, bytes: &[u8]) {
+        let written = self.head.as_mut().map(|file| file.write_all(bytes));
+        self.note(written, bytes.len());
+    }
+
+    /// Lets the segment before the last go and begins a new one.
+    fn next_segment(&mut self) {
+        let [last, before_last] = self.segment_paths();
+        self.segment = None;
+        if last.exists() {
+            self.cut += fs::metadata(&before_last).map_or(0, |meta| meta.len());
+            let moved = fs::rename(&last, &before_last);
+            self.keep(moved);
+        }
+        let opened = open_private(&last);
+        self.segment = self.keep(opened);
+        self.segment_len = 0;
+    }
+
+    fn join(&mut self) -> io::Result<()> {
+        self.segment = None;
+        let [last, before_last] = self.segment_paths();
+        if let Some(head) = self.head.as_mut() {
+            if self.cut > 0 {
+                let cut = self.cut;
+                writeln!(head, "\n[… {cut} bytes of output cut here …]")?;
+            }
+            for part in [&before_last, &last] {
+                match File::open(part) {
+                    Ok(mut part) => {
+                        io::copy(&mut part, head)?;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            head.sync_all()?;
+        }
+        Ok(())
+    }
+
+    fn remove_segments(&mut self) {
+        for part in self.segment_paths() {
+            match fs::remove_file(&part) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    self.trouble.get_or_insert(error);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The last one and the one before it.
+    fn segment_paths(&self) -> [PathBuf; 2] {
+        [self.path.with_extension("tail"), self.path.with_extension("tail.1")]
+    }
+
+    fn note(&mut self, written: Option<io::Result<()>>, count: usize) {
+        match written {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                self.dropped += count as u64;
+                self.trouble.get_or_insert(error);
+            }
+            None => self.dropped += count as u64,
+        }
+    }
+
+    fn keep<T>(&mut self, result: io::Result<T>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.trouble.get_or_insert(error);
+                None
+            }
+        }
+    }
+}
+
+/// The last `limit` bytes of a finished log as text; a character that the cut went through is left out, and what is no
+/// UTF-8 is replaced. A log that isn't there is empty.
+pub fn read_tail(path: &Path, limit: u64) -> io::Result<String> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
+        Err(error) => return Err(error),
+    };
+    let from = file.metadata()?.len().saturating_sub(limit);
+    file.seek(SeekFrom::Start(from))?;
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes)?;
+    // A UTF-8 character has at most three bytes after its first.
+    let whole = if from == 0 { 0 } else { bytes.iter().take(3).take_while(|byte| **byte & 0xC0 == 0x80).count() };
+    Ok(String::from_utf8_lossy(&bytes[whole..]).into_owned())
+}
+
+fn open_private(path: &Path) -> io::Result<File> {
+    let file = File::create(path)?;
+    platform::hide_file(&file)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BoundedLog, read_tail};
+    use std::fs;
+
+    fn written(chunks: &[&str], head: u64, tail: u64) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("stdout.log");
+        let mut log = BoundedLog::create(path.clone(), head, tail);
+        for chunk in chunks {
+            log.write(chunk.as_bytes());
+        }
+        log.finish();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "only the log itself is left");
+        fs::read_to_string(path).unwrap()
+    }
+
+    #[test]
+    fn what_fits_is_kept_whole() {
+        assert_eq!(written(&["ab", "cd", "", "ef"], 4, 4), "abcdef");
+        assert_eq!(written(&[], 4, 4), "");
+        assert_eq!(written(&["abcd"], 4, 4), "abcd");
+        assert_eq!(written(&["abcdefgh"], 4, 4), "abcdefgh");
+    }
+
+    #[test]
+    fn of_more_the_beginning_and_the_end_are_kept_and_the_cut_is_said() {
+        let text = written(&["0123456789abcdefghijkl"], 4, 8);
+        assert_eq!(text, "0123\n[… 12 bytes of output cut here …]\nghijkl");
+    }
+
+    #[test]
+    fn a_replay_from_the_beginning_replaces_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("stdout.log");
+        fs::write(&path, "line 1\nli").unwrap();
+        let mut log = BoundedLog::replay(path.clone(), 100, 100);
+        log.write(b"line ");
+        log.write(b"1\nline 2\n");
+        log.finish();
+        assert_eq!(fs::read_to_string(path).unwrap(), "line 1\nline 2\n");
+    }
+
+    #[test]
+    fn a_replay_without_the_beginning_keeps_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("stdout.log");
+        fs::write(&path, "line 1\nline 2\n").unwrap();
+        fs::write(path.with_extension("tail"), "old tail").unwrap();
+        let mut log = BoundedLog::replay(path.clone(), 7, 100);
+        log.write(b"line 8\nline 9\n");
+        log.finish();
+        let text = fs::read_to_string(path).unwrap();
+        assert!(text.starts_with("line 1\n\n[…") && text.ends_with("]\nline 8\nline 9\n"), "{text}");
+    }
+
+    #[test]
+    fn a_replay_takes_the_place_of_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("stderr.log");
+        fs::write(&path, "docker: a warning\nline 1\n").unwrap();
+        for lines in ["line 1\nline 2\n", "line 1\nline 2\nline 3\n"] {
+            let mut log = BoundedLog::replay(path.clone(), 1000, 1000);
+            log.write(lines.as_bytes());
+            log.finish();
+        }
+        let text = fs::read_to_string(path).unwrap();
+        assert!(text.starts_with("docker: a warning\nline 1\n\n[…"), "{text}");
+        assert!(text.ends_with("…]\nline 1\nline 2\nline 3\n"), "{text}");
+        assert_eq!(text.matches("line 2").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn a_replay_of_nothing_leaves_what_there_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("stdout.log");
+        fs::write(&path, "line 1\n").unwrap();
+        BoundedLog::replay(path.clone(), 100, 100).finish();
+        assert_eq!(fs::read_to_string(path).unwrap(), "line 1\n");
+    }
+
+    #[test]
+    fn the_tail_begins_with_a_whole_character() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        fs::write(&path, "aé€b").unwrap();
+        let tails: Vec<String> = (1..=7).map(|limit| read_tail(&path, limit).unwrap()).collect();
+        assert_eq!(tails, ["b", "b", "b", "€b", "€b", "é€b", "aé€b"]);
+        assert_eq!(read_tail(&dir.path().join("none"), 9).unwrap(), "");
+    }
+}

@@ -1,0 +1,67 @@
+//! When to try again: pure arithmetic.
+
+use std::time::Duration;
+
+use crate::os::random::random_u64;
+
+/// The first pause.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// The longest pause that we choose ourselves.
+const LONGEST: Duration = Duration::from_secs(60);
+/// The longest pause that a Server can talk us into.
+const LONGEST_ASKED: Duration = Duration::from_secs(600);
+
+/// Pauses that double from one second to a minute.
+#[derive(Debug, Clone, Default)]
+pub struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// The pause after one more failure. Where the Server asked for one (`Retry-After`), it is kept to, but not beyond
+    /// ten minutes. A quarter of jitter keeps agents that failed together from coming back together.
+    pub fn next(&mut self, asked: Option<Duration>) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        pause(self.failures, asked, random_fraction())
+    }
+}
+
+fn pause(failures: u32, asked: Option<Duration>, random: f64) -> Duration {
+    let doubled = SHORTEST.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1))).min(LONGEST);
+    match asked {
+        // Coming back early would only be refused again.
+        Some(asked) => asked.min(LONGEST_ASKED) + doubled.min(SHORTEST).mul_f64(random),
+        None => doubled.mul_f64(0.75 + 0.25 * random),
+    }
+}
+
+/// A number from 0 up to 1 that differs from process to process and from call to call.
+fn random_fraction() -> f64 {
+    f64::from((random_u64() >> 40) as u32) / f64::from(1u32 << 24)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{pause, random_fraction};
+    use std::time::Duration;
+
+    #[test]
+    fn pauses_double_up_to_a_minute() {
+        let whole: Vec<u64> = (1..=9).map(|n| pause(n, None, 1.0).as_secs()).collect();
+        assert_eq!(whole, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(pause(u32::MAX, None, 0.0), Duration::from_secs(45));
+    }
+
+    #[test]
+    fn what_the_server_asks_is_kept_to_within_reason() {
+        assert_eq!(pause(1, Some(Duration::from_secs(60)), 0.0), Duration::from_secs(60));
+        assert_eq!(pause(1, Some(Duration::from_secs(86_400)), 0.0), Duration::from_secs(600));
+    }
+
+    #[test]
+    fn random_fractions_differ_and_stay_below_one() {
+        let some: Vec<f64> = (0..100).map(|_| random_fraction()).collect();
+        assert!(some.iter().all(|x| (0.0..1.0).contains(x)));
+        assert!(some.windows(2).any(|pair| pair[0] != pair[1]));
+    }
+}

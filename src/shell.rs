@@ -1,0 +1,68 @@
+//! Commands as lines that can be pasted into a POSIX shell.
+
+use std::borrow::Cow;
+
+use crate::text::is_shown;
+
+/// A command in one line that a POSIX shell reads back as the same words.
+///
+/// Quoting leaves line breaks and other control characters where they are, and characters that change the direction of
+/// text. A line with such characters is spelled out by a `printf` and read by `eval`, since terminals would break or
+/// obey them and our log writes them in another way.
+pub fn shell_line<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
+    let quote = |(index, word): (usize, &'w str)| {
+        // The library quotes every `=`, which is needed in a first word only: there it would be an assignment.
+        let is_option = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_=./:,@%+".contains(&byte));
+        if index > 0 && is_option && !word.is_empty() {
+            return Cow::Borrowed(word);
+        }
+        // Only a NUL can't be quoted, and no command line can hold one.
+        shlex::try_quote(word).unwrap_or_default()
+    };
+    let quoted: Vec<_> = words.into_iter().enumerate().map(quote).collect();
+    let line = quoted.join(" ");
+    if line.chars().all(is_shown) {
+        return line;
+    }
+    let mut spelled = String::new();
+    for c in line.chars() {
+        if !is_shown(c) || matches!(c, '\'' | '\\' | '%') {
+            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                spelled.push_str(&format!("\\{byte:03o}"));
+            }
+        } else {
+            spelled.push(c);
+        }
+    }
+    format!(r#"eval "$(printf '{spelled}')""#)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::shell_line;
+    use crate::text::is_shown;
+
+    #[test]
+    fn a_shell_reads_the_line_back_as_the_same_words() {
+        let words = [
+            "",
+            "plain",
+            "a b",
+            "it's",
+            "$HOME `id` \\ \"q\"",
+            "two\nlines\n\n",
+            "\t%s\\n\u{1b}[31m",
+            "ü€",
+            "left\u{200f} \u{202e}right",
+            "-n",
+            "!x",
+            "a=b",
+            "--x=%1,2",
+        ];
+        let line = shell_line(["printf", "%s\\0"].into_iter().chain(words));
+        assert!(line.chars().all(is_shown), "{line}");
+        let printed = std::process::Command::new("/bin/sh").args(["-c", &line]).output().unwrap();
+        let expected: Vec<u8> = words.iter().flat_map(|word| [word.as_bytes(), b"\0"].concat()).collect();
+        assert_eq!(String::from_utf8_lossy(&printed.stdout), String::from_utf8_lossy(&expected));
+    }
+}

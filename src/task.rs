@@ -1,0 +1,361 @@
+//! One task from acceptance to the end that the Server knows.
+//!
+//! A worker reads the record's phase, does what that phase asks for, writes the record and goes on. Beginning a task
+//! and going on with one after a crash are the same code. The story stands in [`Run::go`]; each step has a file.
+
+mod console;
+mod copy_unreadable;
+mod discard;
+mod execute;
+mod launch;
+mod ledger_entries;
+pub mod mounts;
+mod outcome;
+pub mod outputs;
+mod prepare;
+pub mod record;
+mod report;
+mod transfer;
+mod trial;
+mod upload;
+mod uploads;
+mod watch;
+pub mod workspace;
+
+pub use console::CLEAR_LINE;
+pub use discard::discard;
+pub use execute::CONTAINER_PREFIX;
+pub use ledger_entries::enter_abandoned;
+pub use report::{failed_report, report_entry};
+pub use trial::{Trial, try_out};
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+
+use crate::config::Config;
+use crate::docker::{Container, Docker};
+use crate::ledger::Ledger;
+use crate::logging::Reminder;
+use crate::server::budget::Purpose;
+use crate::server::{Client, ClientError};
+use crate::task::record::{Phase, Record, StopReason, TaskFiles, TaskKey};
+use crate::task::workspace::Workspace;
+use crate::units::Span;
+
+/// A wait for the request budget that is worth a line in the log.
+const LONG_WAIT: Duration = Duration::from_secs(10);
+
+/// For whom a task is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// For the Server, which gets the results.
+    Service,
+    /// For a person who tries it out: the container has this name and no label, what it prints is shown as it comes, and
+    /// nothing is sent.
+    Trial {
+        /// The container's name.
+        container: String,
+    },
+}
+
+/// What every worker needs; made once and shared.
+pub struct Shop {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The Server.
+    pub client: Client,
+    /// The engine.
+    pub docker: Docker,
+    /// Where it is written what comes to this machine and what leaves it.
+    pub ledger: Ledger,
+    /// The name of this data_dir on the engine.
+    pub instance_id: String,
+    /// Where workers say how far they are.
+    pub news: Sender<News>,
+    /// For whom tasks are done.
+    pub cause: Cause,
+}
+
+impl Shop {
+    /// The agent that our containers name as their owner, if they do.
+    fn owner(&self) -> Option<&str> {
+        match self.cause {
+            Cause::Service => Some(&self.instance_id),
+            Cause::Trial { .. } => None,
+        }
+    }
+}
+
+/// A task handed to a worker.
+pub struct Job {
+    /// Where its record lies.
+    pub files: TaskFiles,
+    /// Its record.
+    pub record: Record,
+    /// What it is told meanwhile.
+    pub orders: Receiver<Order>,
+}
+
+/// What the scheduler tells a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// The submitter doesn't want the task any more.
+    Cancel,
+    /// The operator gives the result up.
+    Discard,
+    /// The agent is about to leave: stop where you are, and leave a running container running.
+    Leave,
+}
+
+/// What a worker tells the scheduler.
+#[derive(Debug)]
+pub struct News {
+    /// The task.
+    pub key: TaskKey,
+    /// What happened to it.
+    pub what: Happened,
+}
+
+/// What happened to a task.
+#[derive(Debug)]
+pub enum Happened {
+    /// It has come to this phase and goes on.
+    Reached(Phase),
+    /// Something about this machine, not about the task, kept its container from starting.
+    CouldNotStart,
+    /// Its container ran to an end, so that containers can be started here.
+    Ran,
+    /// The Server had given it up for lost, and perhaps others of ours too.
+    WasRequeued,
+    /// The worker has put it down.
+    PutDown(PutDown),
+}
+
+/// Why a worker has put a task down. Its record says how far it is.
+#[derive(Debug)]
+pub enum PutDown {
+    /// The Server knows its end.
+    Settled,
+    /// It can't go on now and is to be taken up again.
+    Later {
+        /// How far it is.
+        phase: Phase,
+        /// Why, for the log.
+        why: String,
+        /// How long the Server wants us to wait.
+        retry_after: Option<Duration>,
+    },
+    /// The agent is about to leave.
+    Left,
+}
+
+/// Starts a worker: a thread that takes jobs until there are no more to come.
+pub fn spawn(name: &str, shop: &Arc<Shop>, jobs: &Receiver<Job>) -> io::Result<()> {
+    let (shop, jobs) = (Arc::clone(shop), jobs.clone());
+    thread::Builder::new().name(name.to_owned()).spawn(move || work(&shop, &jobs)).map(drop)
+}
+
+fn work(shop: &Arc<Shop>, jobs: &Receiver<Job>) {
+    for job in jobs {
+        let key = job.files.key().clone();
+        let how = Run::new(shop, job).go();
+        // Nobody listens any more when the agent is leaving.
+        let _ = shop.news.send(News { key, what: Happened::PutDown(how) });
+        // What the allocator keeps ready for a thread grows with all that the thread has ever done, and goes with the
+        // thread. So the next job is another one's; where there can't be another, it is this one's.
+        let this = thread::current();
+        match spawn(this.name().unwrap_or("worker"), shop, jobs) {
+            Ok(()) => return,
+            Err(error) => log::debug!("{} goes on itself: {error}", this.name().unwrap_or("worker")),
+        }
+    }
+}
+
+/// Why a step didn't come to its end.
+enum Halt {
+    Left,
+    /// The result is to be given up, whatever is being done with it.
+    Discarded,
+    Later {
+        why: String,
+        retry_after: Option<Duration>,
+    },
+}
+
+impl Halt {
+    fn later(why: impl Into<String>) -> Self {
+        Self::Later { why: why.into(), retry_after: None }
+    }
+}
+
+impl From<ClientError> for Halt {
+    fn from(error: ClientError) -> Self {
+        Self::Later { retry_after: error.retry_after(), why: error.to_string() }
+    }
+}
+
+/// A task in the hands of a worker.
+struct Run<'s> {
+    shop: &'s Shop,
+    files: TaskFiles,
+    workspace: Workspace,
+    record: Record,
+    orders: Receiver<Order>,
+    /// What files are fetched and sent with; it may be aborted.
+    transfers: Client,
+}
+
+impl<'s> Run<'s> {
+    fn new(shop: &'s Shop, job: Job) -> Self {
+        let Job { files, record, orders } = job;
+        let workspace = Workspace::of(&shop.config.paths.data_dir, files.key());
+        let transfers = shop.client.with_own_connections(&shop.config.server);
+        Self { shop, files, workspace, record, orders, transfers }
+    }
+
+    fn go(mut self) -> PutDown {
+        loop {
+            let step = match self.record.phase {
+                // Only the scheduler accepts; a record in this phase is not handed to a worker.
+                Phase::Accepting => Err(Halt::later("the task isn't accepted yet")),
+                Phase::Accepted => self.prepare(),
+                Phase::Prepared => self.execute(),
+                Phase::Exited | Phase::Uploaded if self.is_given_up() => self.give_up(),
+                Phase::Exited => self.upload(),
+                Phase::Uploaded => self.complete(),
+                Phase::Settled => return PutDown::Settled,
+            };
+            match step {
+                // The next round sees the note.
+                Ok(()) | Err(Halt::Discarded) => {}
+                Err(Halt::Left) => return PutDown::Left,
+                Err(Halt::Later { why, retry_after }) => {
+                    return PutDown::Later { phase: self.record.phase, why, retry_after };
+                }
+            }
+        }
+    }
+
+    /// Writes the record with its next phase.
+    fn advance(&mut self, phase: Phase) -> Result<(), Halt> {
+        let before = (self.record.phase, self.record.phase_since);
+        self.record.enter(phase);
+        if let Err(halt) = self.save() {
+            (self.record.phase, self.record.phase_since) = before;
+            return Err(halt);
+        }
+        log::debug!("task {}: {phase}", self.key());
+        self.tell(Happened::Reached(phase));
+        Ok(())
+    }
+
+    /// Writes the record. When the disk doesn't take it, the task is put down and taken up again from what is there.
+    fn save(&self) -> Result<(), Halt> {
+        self.files.save(&self.record).map_err(|error| Halt::later(format!("the record can't be written: {error}")))
+    }
+
+    fn key(&self) -> &TaskKey {
+        self.files.key()
+    }
+
+    fn container_name(&self) -> String {
+        match &self.shop.cause {
+            Cause::Service => format!("{CONTAINER_PREFIX}{}", self.key()),
+            Cause::Trial { container } => container.clone(),
+        }
+    }
+
+    /// Whether a container of our name was made by us.
+    fn is_ours(&self, container: &Container) -> bool {
+        container.instance.as_deref() == self.shop.owner()
+    }
+
+    fn tell(&self, what: Happened) {
+        // Nobody listens any more when the agent is leaving.
+        let _ = self.shop.news.send(News { key: self.key().clone(), what });
+    }
+
+    /// Takes in what was ordered meanwhile.
+    fn take_orders(&mut self) -> Result<(), Halt> {
+        loop {
+            match self.orders.try_recv() {
+                Ok(order) => self.obey(order)?,
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Disconnected) => return Err(Halt::Left),
+            }
+        }
+    }
+
+    /// Waits, but for an order only until it comes.
+    fn pause(&mut self, time: Duration) -> Result<(), Halt> {
+        match self.orders.recv_deadline(Instant::now() + time) {
+            Ok(order) => self.obey(order),
+            Err(RecvTimeoutError::Timeout) => Ok(()),
+            Err(RecvTimeoutError::Disconnected) => Err(Halt::Left),
+        }
+    }
+
+    /// Waits until the request budget has room for a file's call, or until nobody wants the file any more.
+    fn wait_for_room(&mut self) -> Result<(), Halt> {
+        self.wait_for_room_for(Purpose::Delivery)
+    }
+
+    /// Waits until the request budget has room for a call about the task's end. A cancellation doesn't end this wait:
+    /// it is what has to be reported.
+    fn wait_for_room_to_report(&mut self) -> Result<(), Halt> {
+        self.wait_for_room_for(Purpose::Report)
+    }
+
+    fn wait_for_room_for(&mut self, purpose: Purpose) -> Result<(), Halt> {
+        let mut reminder = Reminder::begin();
+        while let Err(time) = self.shop.client.take_room(purpose) {
+            if purpose == Purpose::Delivery && self.is_unwanted() {
+                return Ok(());
+            }
+            if let Some(so_far) = reminder.due() {
+                let is_long = time >= LONG_WAIT || !so_far.is_empty();
+                let level = if is_long { log::Level::Info } else { log::Level::Debug };
+                let time = Span(time);
+                log::log!(
+                    level,
+                    "task {}: waiting {time} for room (`server.max_requests_per_minute`){so_far}",
+                    self.key()
+                );
+            }
+            self.pause(time)?;
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, order: Order) -> Result<(), Halt> {
+        match order {
+            Order::Leave => Err(Halt::Left),
+            Order::Discard => Err(Halt::Discarded),
+            Order::Cancel => self.note_stop(StopReason::Cancel),
+        }
+    }
+
+    /// Writes down why the task is being stopped, before anything is done about it. The first reason stands.
+    fn note_stop(&mut self, reason: StopReason) -> Result<(), Halt> {
+        if self.record.stop.is_some() {
+            return Ok(());
+        }
+        match reason {
+            StopReason::Cancel => {
+                let by = if self.shop.cause == Cause::Service { "cancelled by the Server" } else { "interrupted" };
+                log::info!("task {}: {by}; stopping", self.key());
+            }
+            StopReason::Timeout { minutes } => log::info!("task {}: {minutes} minutes are over; stopping", self.key()),
+            StopReason::Idle { minutes } => {
+                log::info!("task {}: nothing was printed for {minutes} minutes; stopping", self.key());
+            }
+            StopReason::Operator => log::info!("task {}: stopped by the operator", self.key()),
+        }
+        self.record.stop = Some(reason);
+        self.save()
+    }
+}

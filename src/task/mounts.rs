@@ -1,0 +1,165 @@
+//! Host paths of mounts: whether they are there, and whether a container may see them.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::config::{Config, Mount};
+use crate::os::timeout::{About, Repeated, no_answer};
+
+/// Makes sure that every mount's host path is there, and shows nothing that a container must not see.
+///
+/// A relative path that doesn't exist is made as a folder. An absolute one is not: it may be a network drive that
+/// isn't mounted, and a container would take the empty folder for its data. The error names the path and the remedy.
+///
+/// A drive that gives no answer is an error, too. Whoever looks again and again keeps a [`MountWatch`].
+pub fn check_mounts(config: &Config) -> Result<(), String> {
+    MountWatch::default().look(config)
+}
+
+/// Looks at mounts as [`check_mounts`] does, again and again.
+#[derive(Default)]
+pub struct MountWatch(Repeated<Result<(), String>>);
+
+impl MountWatch {
+    /// See [`check_mounts`].
+    pub fn look(&mut self, config: &Config) -> Result<(), String> {
+        if config.paths.mounts.is_empty() && config.executor.options.raw.sources.is_empty() {
+            return Ok(());
+        }
+        let config = config.clone();
+        self.0.ask(move |about| look_at_mounts(&config, about)).unwrap_or_else(|path| {
+            Err(format!("the mount's host path `{path}` {}; a network drive may be away", no_answer()))
+        })
+    }
+}
+
+fn look_at_mounts(config: &Config, about: &About) -> Result<(), String> {
+    for mount in &config.paths.mounts {
+        about.note(mount.host.to_string_lossy());
+        if look_at_mount(config, mount)? == OnHost::ToBeMade {
+            fs::create_dir_all(&mount.host).map_err(|error| {
+                format!("the mount's host folder `{}` can't be made: {error}", mount.host.display())
+            })?;
+        }
+    }
+    config.executor.options.raw.sources.iter().try_for_each(|source| {
+        about.note(source.to_string_lossy());
+        look_at_raw_mount(config, source)
+    })
+}
+
+/// Whether a mount's host path is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnHost {
+    /// It is.
+    There,
+    /// It isn't, and is one that is made.
+    ToBeMade,
+}
+
+/// What [`check_mounts`] makes sure of, for one mount and without making anything.
+pub fn look_at_mount(config: &Config, mount: &Mount) -> Result<OnHost, String> {
+    let host = mount.host.display();
+    let on_host = match fs::metadata(&mount.host) {
+        Ok(_) => OnHost::There,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && mount.relative => OnHost::ToBeMade,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(format!(
+                "the mount's host path `{host}` (for `{}`) doesn't exist; make it, or mount the drive it is on",
+                mount.container
+            ));
+        }
+        Err(error) => return Err(format!("the mount's host path `{host}` can't be used: {error}")),
+    };
+    check_exposure(config, &mount.host)?;
+    Ok(on_host)
+}
+
+/// The same for what is mounted by `executor.docker_args`.
+pub fn look_at_raw_mount(config: &Config, source: &Path) -> Result<(), String> {
+    check_exposure(config, source)
+}
+
+/// The configuration file holds the key, and the data_dir holds other tasks' files: neither may lie in a mount, and no
+/// mount in the data_dir.
+fn check_exposure(config: &Config, mounted: &Path) -> Result<(), String> {
+    let host = real(mounted);
+    let (file, data_dir) = (real(&config.file), real(&config.paths.data_dir));
+    let exposed = if file.starts_with(&host) {
+        Some(("the configuration file", &config.file))
+    } else if data_dir.starts_with(&host) || host.starts_with(&data_dir) {
+        Some(("the data_dir", &config.paths.data_dir))
+    } else {
+        None
+    };
+    match exposed {
+        Some((what, path)) => Err(format!(
+            "the mount of `{}` would show {what} `{}` to every task; mount a folder that has no part of it",
+            mounted.display(),
+            path.display()
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The path without links, as far as it exists.
+fn real(path: &Path) -> PathBuf {
+    if let Ok(whole) = fs::canonicalize(path) {
+        return whole;
+    }
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => real(parent).join(name),
+        _ => path.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_mounts;
+    use crate::config::Config;
+    use std::fs;
+    use std::path::Path;
+
+    fn config(dir: &Path, host: &str) -> Config {
+        let text = format!("[server]\nbase_url='http://h'\n[[paths.mounts]]\nhost='{host}'\ncontainer='/m'\n");
+        fs::write(dir.join("config.toml"), &text).unwrap();
+        Config::load(&dir.join("config.toml")).unwrap()
+    }
+
+    #[test]
+    fn a_relative_mount_is_made_and_a_missing_absolute_one_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        check_mounts(&config(dir.path(), "./share/x")).unwrap();
+        assert!(dir.path().join("share/x").is_dir());
+        let missing = dir.path().join("nas");
+        let wrong = check_mounts(&config(dir.path(), missing.to_str().unwrap())).unwrap_err();
+        assert!(wrong.contains(missing.to_str().unwrap()) && wrong.contains("doesn't exist"), "{wrong}");
+        assert!(!missing.exists());
+    }
+
+    #[test]
+    fn a_mount_that_shows_the_key_or_other_tasks_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("data/workspaces")).unwrap();
+        for host in [".", "./config.toml", "./data", "./data/workspaces", "/"] {
+            let wrong = check_mounts(&config(dir.path(), host)).unwrap_err();
+            assert!(wrong.contains("would show"), "{host}: {wrong}");
+        }
+        #[cfg(unix)]
+        {
+            let raw = |host: &Path| {
+                let words = format!("docker_args = ['-v', '{}:/m']", host.display());
+                Config::parse(
+                    &dir.path().join("config.toml"),
+                    &format!("[server]\nbase_url='http://h'\n[executor]\n{words}"),
+                )
+            };
+            let wrong = check_mounts(&raw(&dir.path().join("data/..")).unwrap()).unwrap_err();
+            assert!(wrong.contains("would show"), "{wrong}");
+            check_mounts(&raw(&dir.path().join("other")).unwrap()).unwrap();
+            std::os::unix::fs::symlink(dir.path(), dir.path().join("innocent")).unwrap();
+            assert!(check_mounts(&config(dir.path(), "./innocent")).unwrap_err().contains("would show"));
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Results that the operator gives up while an agent has them: a note for each, which the agent obeys.
+//!
+//! A note is a file of the task's key in `{data_dir}/discard`. It stays until the task is settled, so that a restart in
+//! between doesn't forget it; whoever settles the task takes it away.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{TaskKey, ignore_missing};
+use crate::os::platform;
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Discards {
+    dir: PathBuf,
+}
+
+impl Discards {
+    /// The notes of a data_dir, whether or not there are any.
+    pub fn of(data_dir: &Path) -> Self {
+        Self { dir: data_dir.join("discard") }
+    }
+
+    /// Leaves a note, which is on the disk when this returns.
+    pub fn ask(&self, key: &TaskKey) -> io::Result<()> {
+        fs::create_dir_all(&self.dir)?;
+        File::create(self.note(key))?;
+        platform::sync_dir(&self.dir)
+    }
+
+    /// Whether there is a note for this task.
+    pub fn is_asked(&self, key: &TaskKey) -> bool {
+        self.note(key).exists()
+    }
+
+    /// Every task for which there is a note.
+    pub fn all(&self) -> io::Result<Vec<TaskKey>> {
+        let entries = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut keys = Vec::new();
+        for entry in entries {
+            keys.extend(entry?.file_name().to_str().and_then(TaskKey::parse));
+        }
+        Ok(keys)
+    }
+
+    /// Takes the note away, if there is one.
+    pub fn forget(&self, key: &TaskKey) -> io::Result<()> {
+        ignore_missing(fs::remove_file(self.note(key)))
+    }
+
+    fn note(&self, key: &TaskKey) -> PathBuf {
+        self.dir.join(key.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Discards;
+    use crate::task::record::TaskKey;
+
+    #[test]
+    fn a_note_stays_until_it_is_taken_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let discards = Discards::of(dir.path());
+        let (one, other) = (TaskKey::of("t/1").unwrap(), TaskKey::of("t2").unwrap());
+        assert!(discards.all().unwrap().is_empty());
+        discards.forget(&one).unwrap();
+        discards.ask(&one).unwrap();
+        discards.ask(&one).unwrap();
+        assert!(Discards::of(dir.path()).is_asked(&one) && !discards.is_asked(&other));
+        assert_eq!(discards.all().unwrap(), std::slice::from_ref(&one));
+        discards.forget(&one).unwrap();
+        assert!(!discards.is_asked(&one) && discards.all().unwrap().is_empty());
+    }
+}

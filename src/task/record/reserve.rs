@@ -1,0 +1,108 @@
+//! Room on the disk that is kept for the record of a task until it is settled.
+//!
+//! A container may fill the disk. Without this, the record of its own end would not fit any more: nothing would be
+//! delivered, and what isn't delivered isn't removed, so there would never be room again.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use super::ignore_missing;
+use crate::os::platform;
+
+/// How much is kept: enough for a thousand lines of `uploads.jsonl` and as many of the ledger, and the few times that a
+/// record is written.
+const KEPT: usize = 512 * 1024;
+/// How much of it is given up at once, so that another container that goes on writing can't take all of it.
+const PIECE: u64 = 16 * 1024;
+
+/// See the module.
+pub struct Reserve {
+    path: PathBuf,
+}
+
+impl Reserve {
+    /// The reserve of the task whose record is in this folder, whether or not it exists.
+    pub fn of(dir: &Path) -> Self {
+        Self { path: dir.join("reserve") }
+    }
+
+    /// Takes the room.
+    pub fn make(&self) -> io::Result<()> {
+        let mut file = File::create(&self.path)?;
+        platform::hide_file(&file)?;
+        file.write_all(&vec![b'.'; KEPT])
+    }
+
+    /// Writes something, and where the disk is full writes it again with a piece of the reserve more, until that is
+    /// used up. What a failed try has written must not matter to the next.
+    pub fn write(&self, mut write: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+        loop {
+            match write() {
+                Err(error) if is_full(&error) => {
+                    if !self.give_piece().unwrap_or(false) {
+                        return Err(error);
+                    }
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Gives all of it up.
+    pub fn remove(&self) -> io::Result<()> {
+        ignore_missing(fs::remove_file(&self.path))
+    }
+
+    /// Returns whether there was something left to give.
+    fn give_piece(&self) -> io::Result<bool> {
+        let file = match OpenOptions::new().write(true).open(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            opened => opened?,
+        };
+        match file.metadata()?.len().saturating_sub(PIECE) {
+            0 => self.remove()?,
+            rest => file.set_len(rest)?,
+        }
+        Ok(true)
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{KEPT, PIECE, Reserve};
+    use std::io::{Error, ErrorKind};
+
+    #[test]
+    fn a_write_on_a_full_disk_is_tried_again_until_the_reserve_is_used_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let reserve = Reserve::of(dir.path());
+        reserve.make().unwrap();
+        let mut tries = 0;
+        let third = reserve.write(|| {
+            tries += 1;
+            if tries < 3 { Err(Error::from(ErrorKind::StorageFull)) } else { Ok(()) }
+        });
+        third.unwrap();
+        let left = dir.path().join("reserve").metadata().unwrap().len();
+        assert_eq!(left, KEPT as u64 - 2 * PIECE);
+        let never = reserve.write(|| Err(Error::from(ErrorKind::StorageFull)));
+        assert_eq!(never.unwrap_err().kind(), ErrorKind::StorageFull);
+        assert!(!dir.path().join("reserve").exists());
+        reserve.remove().unwrap();
+    }
+
+    #[test]
+    fn other_trouble_costs_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let reserve = Reserve::of(dir.path());
+        reserve.make().unwrap();
+        let refused = reserve.write(|| Err(Error::from(ErrorKind::PermissionDenied)));
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::PermissionDenied);
+        assert_eq!(dir.path().join("reserve").metadata().unwrap().len(), KEPT as u64);
+    }
+}

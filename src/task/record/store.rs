@@ -1,0 +1,146 @@
+//! All tasks of a data_dir.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{Record, TaskFiles, TaskKey, ignore_missing};
+use crate::os::platform;
+
+/// All tasks of a data_dir.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// The store in `{data_dir}/tasks`, made if it isn't there.
+    pub fn open(data_dir: &Path) -> io::Result<Self> {
+        let root = data_dir.join("tasks");
+        fs::create_dir_all(&root)?;
+        Ok(Self { root })
+    }
+
+    /// The files of a task, whether or not they exist.
+    pub fn task(&self, key: &TaskKey) -> TaskFiles {
+        TaskFiles::in_dir(self.root.join(key.as_str()), key.clone())
+    }
+
+    /// Makes the folder of a task, writes its first record and takes the room that the later ones may need.
+    pub fn create(&self, key: &TaskKey, record: &Record) -> io::Result<TaskFiles> {
+        let files = self.task(key);
+        // A crash in the middle of a removal may have left parts of an earlier task of this name.
+        self.remove(key)?;
+        fs::create_dir_all(files.dir())?;
+        files.save(record)?;
+        files.reserve().make()?;
+        platform::sync_dir(&self.root)?;
+        Ok(files)
+    }
+
+    /// Forgets a task altogether.
+    pub fn remove(&self, key: &TaskKey) -> io::Result<()> {
+        ignore_missing(fs::remove_dir_all(self.root.join(key.as_str())))
+    }
+
+    /// Removes what a crash has left of records that were never written whole: the offer is on the disk before the
+    /// Server is asked for the task, so nobody waits for these. For the agent that holds the data_dir.
+    pub fn remove_unwritten(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.root)? {
+            let dir = entry?.path();
+            if !dir.is_dir() || dir.join("record.json").exists() {
+                continue;
+            }
+            // A folder that holds anything else stays as it is.
+            let removed =
+                ignore_missing(fs::remove_file(dir.join("record.json.tmp"))).and_then(|()| fs::remove_dir(&dir));
+            if let Err(error) = removed {
+                log::warn!("`{}` holds no record and can't be removed: {error}", dir.display());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads every record, one after the other, and returns what `take` wants of them: settled tasks may be many, and
+    /// their offers large.
+    pub fn load_all<T>(&self, mut take: impl FnMut(TaskFiles, Record) -> Option<T>) -> io::Result<Loaded<T>> {
+        let (mut taken, mut broken) = (Vec::new(), Vec::new());
+        for entry in fs::read_dir(&self.root)? {
+            let dir = entry?.path();
+            let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let Some(key) = TaskKey::parse(&name) else { continue };
+            let files = TaskFiles::in_dir(dir.clone(), key);
+            match files.load() {
+                Ok(Some(record)) => taken.extend(take(files, record)),
+                Ok(None) => {}
+                Err(error) => broken.push((dir, error)),
+            }
+        }
+        Ok(Loaded { taken, broken })
+    }
+}
+
+/// What [`Store::load_all`] found.
+pub struct Loaded<T> {
+    /// What was taken of the records, in no order.
+    pub taken: Vec<T>,
+    /// Folders whose record can't be read, and why.
+    pub broken: Vec<(PathBuf, io::Error)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Phase, StopReason};
+    use super::{Record, Store, TaskKey};
+    use crate::server::protocol::Task;
+    use std::collections::HashSet;
+    use std::fs;
+
+    fn task(id: &str) -> Task {
+        Task { id: id.to_owned(), task_prompt: "p".to_owned(), ..Task::default() }
+    }
+
+    #[test]
+    fn a_record_that_was_never_written_whole_goes_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let whole = Record::of_offer(task("whole"), "s", "http://h");
+        store.create(&TaskKey::of("whole").unwrap(), &whole).unwrap();
+        for (key, file) in [("whole", "record.json.tmp"), ("half", "record.json.tmp"), ("other", "stdout.log")] {
+            fs::create_dir_all(dir.path().join("tasks").join(key)).unwrap();
+            fs::write(dir.path().join("tasks").join(key).join(file), "{").unwrap();
+        }
+        fs::create_dir(dir.path().join("tasks/empty")).unwrap();
+        store.remove_unwritten().unwrap();
+        let left = fs::read_dir(dir.path().join("tasks")).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(left.collect::<HashSet<_>>(), HashSet::from(["whole".into(), "other".into()]));
+        assert_eq!(store.load_all(|_, record| Some(record)).unwrap().taken.len(), 1);
+    }
+
+    #[test]
+    fn a_record_survives_a_round_and_is_replaced_in_one_step() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let key = TaskKey::of("t/1").unwrap();
+        let mut record = Record::of_offer(task("t/1"), "s", "http://x");
+        let files = store.create(&key, &record).unwrap();
+        record.phase = Phase::Prepared;
+        record.stop = Some(StopReason::Timeout { minutes: 3 });
+        files.save(&record).unwrap();
+        let loaded = store.load_all(|_, record| Some(record)).unwrap();
+        assert!(loaded.broken.is_empty());
+        assert_eq!(format!("{:?}", loaded.taken[0]), format!("{record:?}"));
+    }
+
+    #[test]
+    fn a_broken_record_is_named_and_an_empty_folder_is_no_task() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        fs::create_dir(dir.path().join("tasks/empty")).unwrap();
+        fs::create_dir(dir.path().join("tasks/broken")).unwrap();
+        fs::write(dir.path().join("tasks/broken/record.json"), "{\"pha").unwrap();
+        let loaded = store.load_all(|_, record| Some(record)).unwrap();
+        assert!(loaded.taken.is_empty());
+        assert_eq!((loaded.broken.len(), &loaded.broken[0].0), (1, &dir.path().join("tasks/broken")));
+    }
+}

@@ -1,0 +1,247 @@
+//! From `uploaded` to `settled`: the report.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::ledger_entries::INTERRUPTED;
+use super::uploads::Uploads;
+use super::{Halt, Happened, Run};
+use crate::ledger::{Direction, Entry, Outcome, Report, Settled, Words};
+use crate::os::process::read_tail;
+use crate::server::ClientError;
+use crate::server::protocol::{CompleteRequest, Output};
+use crate::task::record::{Ending, Phase, Record, TaskFiles};
+use crate::units::Span;
+
+/// How much of the container's output the Server gets, per stream.
+const OUTPUT_TAIL: u64 = 64 * 1024;
+/// How many files that were left out are named to the Server; the log names all.
+const NAMED: usize = 100;
+
+impl Run<'_> {
+    /// Tells the Server how the task ended.
+    pub(super) fn complete(&mut self) -> Result<(), Halt> {
+        let events = self.files.uploads().map_err(|error| Halt::later(format!("uploads.jsonl: {error}")))?;
+        let uploads = Uploads::of(events);
+        let Some(ending) = self.record.ending.clone() else {
+            return Err(Halt::later("the record names no ending"));
+        };
+        if self.record.report_open {
+            self.enter(of_record(&self.files, &self.record, &uploads).into_iter().collect())?;
+            self.record.report_open = false;
+            self.save()?;
+        }
+        let task_id = self.record.task.id.clone();
+        let mut output = output(&self.files, &ending, &uploads);
+        let (mut tries, mut ended) = (0, false);
+        let mut in_doubt = self.record.report_in_doubt;
+        loop {
+            self.take_orders()?;
+            self.wait_for_room_to_report()?;
+            let request = request(&task_id, &ending, &uploads, output.clone());
+            // A crash right after the call leaves nobody who knows of it but the record.
+            (self.record.report_in_doubt, self.record.report_open) = (true, true);
+            self.save()?;
+            let error = match self.shop.client.complete(&request) {
+                Ok(()) => {
+                    let report = report_entry(&request, Outcome::Sent, None);
+                    self.settle(vec![report, settled(&ending, &uploads, words(&request), None)])?;
+                    let (status, files) = (ending.status.as_str(), uploads.done.len());
+                    let files = format!("{files} {}", if files == 1 { "file" } else { "files" });
+                    let since_offer = Timestamp::now().duration_since(self.record.offered_at);
+                    let time = Span(Duration::try_from(since_offer).unwrap_or_default());
+                    log::info!("task {}: settled as {status} with {files}, {time} after its offer", self.key());
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            self.enter(failed_report(&request, &error).into_iter().collect())?;
+            in_doubt |= error.may_have_arrived();
+            (self.record.report_in_doubt, self.record.report_open) = (in_doubt, false);
+            self.save()?;
+            match error.status() {
+                Some(413) if output.shrink() => {
+                    log::warn!(
+                        "task {}: the report is too large for the Server or its proxy; sending less",
+                        self.key()
+                    );
+                }
+                // Not running on the Server: requeued meanwhile, or ended by a call whose answer was lost. Accepting
+                // it tells which (PROTOCOL 5).
+                _ if error.is_wrong_state() && tries < 3 => {
+                    tries += 1;
+                    if ended {
+                        let how = self.note_ended(in_doubt, &error);
+                        let words = if in_doubt { words(&request) } else { Words::default() };
+                        return self.settle(vec![settled(&ending, &uploads, words, Some(how))]);
+                    }
+                    self.wait_for_room_to_report()?;
+                    match self.shop.client.accept(&self.record.task.id) {
+                        Ok(()) => {
+                            log::info!("task {}: had been requeued and is ours again", self.key());
+                            self.tell(Happened::WasRequeued);
+                        }
+                        // The scheduler may have accepted it for us a moment ago, so the report is tried once more.
+                        Err(refused) if refused.is_wrong_state() => ended = true,
+                        Err(other) => return Err(other.into()),
+                    }
+                }
+                _ => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The Server neither takes a report nor gives the task out again: it has ended there. Returns how, in words.
+    fn note_ended(&mut self, in_doubt: bool, error: &ClientError) -> &'static str {
+        if in_doubt {
+            let how = "had ended on the Server already, by a report whose answer was lost";
+            log::info!("task {}: {how}", self.key());
+            how
+        } else {
+            let how = "had ended on the Server already, without this report";
+            log::warn!("task {}: {how} ({error})", self.key());
+            self.record.kept_back = true;
+            how
+        }
+    }
+
+    /// Closes the record. The last lines of the ledger come before that.
+    fn settle(&mut self, entries: Vec<Entry>) -> Result<(), Halt> {
+        self.enter(entries)?;
+        // What was fetched has been sent; only what stayed here may still be wanted by somebody.
+        if !self.record.kept_back {
+            if let Err(error) = self.files.remove_fetched() {
+                log::warn!("task {}: `{}` can't be removed: {error}", self.key(), self.files.fetched_dir().display());
+            }
+        }
+        self.record.report_open = false;
+        self.record.settled_at = Some(Timestamp::now());
+        self.advance(Phase::Settled)
+    }
+}
+
+/// A report that was begun, and of which the record doesn't say what became; `None` where there is nothing to report.
+pub(super) fn of_record(files: &TaskFiles, record: &Record, uploads: &Uploads) -> Option<Entry> {
+    let ending = record.ending.as_ref()?;
+    let request = request(&record.task.id, ending, uploads, output(files, ending, uploads));
+    Some(report_entry(&request, Outcome::Unknown, Some(INTERRUPTED)))
+}
+
+/// A report that the Server didn't take, for the ledger. Where there was nobody to take it, nothing has left: `None`.
+pub fn failed_report(request: &CompleteRequest<'_>, error: &ClientError) -> Option<Entry> {
+    let outcome = match error {
+        ClientError::NotSent(_) => return None,
+        _ if error.may_have_arrived() => Outcome::Unknown,
+        _ => Outcome::Refused,
+    };
+    Some(report_entry(request, outcome, Some(&error.to_string())))
+}
+
+/// A report for the ledger.
+pub fn report_entry(request: &CompleteRequest<'_>, outcome: Outcome, reason: Option<&str>) -> Entry {
+    // As the HTTP library spells it; what has been sent can be spelled out again.
+    let bytes = serde_json::to_vec_pretty(request).map_or(0, |body| body.len() as u64);
+    Entry::Report(Report {
+        direction: Direction::Out,
+        outcome,
+        status: request.status,
+        bytes,
+        words: words(request),
+        reason: reason.map(str::to_owned),
+    })
+}
+
+pub(super) fn words(request: &CompleteRequest<'_>) -> Words {
+    let length = |text: Option<&str>| text.map_or(0, |text| text.len() as u64);
+    Words {
+        stdout_bytes: length(request.output.stdout.as_deref()),
+        stderr_bytes: length(request.output.stderr.as_deref()),
+        error_bytes: length(request.error_message),
+    }
+}
+
+pub(super) fn settled(ending: &Ending, uploads: &Uploads, words: Words, reason: Option<&str>) -> Entry {
+    Entry::Task(Settled {
+        status: ending.status,
+        exit_code: ending.exit_code,
+        duration_secs: ending.duration_secs,
+        files_sent: uploads.done.len() as u64,
+        files_left_out: uploads.left_out.len() as u64 + uploads.unnamed,
+        words,
+        reason: reason.map(str::to_owned),
+    })
+}
+
+fn request<'a>(task_id: &'a str, ending: &'a Ending, uploads: &Uploads, output: Output) -> CompleteRequest<'a> {
+    CompleteRequest {
+        task_id,
+        status: ending.status,
+        output,
+        error_message: ending.error_message.as_deref(),
+        file_ids: uploads.done.iter().map(|(_, id)| id.clone()).collect(),
+    }
+}
+
+fn output(files: &TaskFiles, ending: &Ending, uploads: &Uploads) -> Output {
+    let tail = |path: PathBuf| {
+        read_tail(&path, OUTPUT_TAIL).unwrap_or_else(|error| {
+            log::warn!("task {}: `{}` can't be read: {error}", files.key(), path.display());
+            String::new()
+        })
+    };
+    let left_out = &uploads.left_out;
+    Output {
+        files: uploads.done.iter().map(|(name, _)| name.clone()).collect(),
+        stdout: Some(tail(files.stdout())),
+        stderr: Some(tail(files.stderr())),
+        exit_code: ending.exit_code,
+        duration_secs: ending.duration_secs,
+        left_out: left_out.iter().take(NAMED).cloned().collect(),
+        left_out_count: (left_out.len() > NAMED || uploads.unnamed > 0)
+            .then(|| left_out.len() as u64 + uploads.unnamed),
+    }
+}
+
+impl Output {
+    /// Leaves out what can be spared, the least important first. Returns whether there was anything.
+    fn shrink(&mut self) -> bool {
+        if !self.left_out.is_empty() {
+            self.left_out_count.get_or_insert(self.left_out.len() as u64);
+            self.left_out.clear();
+            return true;
+        }
+        if self.stdout.take().is_some() | self.stderr.take().is_some() {
+            return true;
+        }
+        // The Server knows the names of the files by their ids.
+        let had_files = !self.files.is_empty();
+        self.files.clear();
+        had_files
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::server::protocol::{LeftOut, Output};
+
+    #[test]
+    fn a_report_shrinks_to_the_bare_status() {
+        let left = LeftOut { file: "f".to_owned(), reason: "r".to_owned() };
+        let mut output = Output {
+            files: vec!["f".to_owned()],
+            stdout: Some("x".to_owned()),
+            stderr: Some("y".to_owned()),
+            left_out: vec![left],
+            ..Output::default()
+        };
+        assert!(output.shrink());
+        assert_eq!((output.left_out.len(), output.left_out_count, output.stdout.is_some()), (0, Some(1), true));
+        assert!(output.shrink());
+        assert_eq!((output.stdout.clone(), output.stderr.clone(), output.files.len()), (None, None, 1));
+        assert!(output.shrink());
+        assert!(output.files.is_empty());
+        assert!(!output.shrink());
+    }
+}

@@ -1,0 +1,19 @@
+//! Text from outside, as it is shown on terminals and in logs.
+
+/// Makes control characters visible, and characters that change the direction of the text around them.
+pub fn escape(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_shown(c) {
+            shown.push(c);
+        } else {
+            shown.extend(c.escape_default());
+        }
+    }
+    shown
+}
+
+/// Whether a character stands in the log as it is. A command that is to be pasted from there must have no other.
+pub fn is_shown(c: char) -> bool {
+    !c.is_control() && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
