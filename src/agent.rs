@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use jiff::Timestamp;
 
-use crate::agent::health::{Machine, Monitor, Suspect};
-use crate::agent::status_file::{EngineState, ServerTrouble, State, StateFile};
+use crate::agent::health::{HostHealth, Monitor, RecheckRequest};
+use crate::agent::status_file::{EngineState, ServerTrouble, State, StatusFile};
 use crate::data_dir::instance::LockWatch;
 use crate::metrics::Metrics;
 use crate::os::platform;
@@ -32,7 +32,7 @@ use crate::server::budget::Purpose;
 use crate::server::protocol::Load;
 use crate::server::retry::Backoff;
 use crate::task::record::{Phase, Record, Store, TaskKey};
-use crate::task::{self, Happened, Job, News, PutDown, Shop};
+use crate::task::{self, Context, Job, TaskResult, WorkerEvent, WorkerMessage};
 use intake::Orphan;
 pub use shutdown::guard_exit;
 use task_table::Table;
@@ -53,11 +53,11 @@ const WISHES: Duration = Duration::from_secs(1);
 /// What the scheduler is made of.
 pub struct Parts {
     /// What workers need, but for the channel to us.
-    pub shop: Shop,
+    pub context: Context,
     /// What they say.
-    pub news: Receiver<News>,
+    pub messages: Receiver<WorkerMessage>,
     /// Our own connections to the Server, which a signal may abort.
-    pub desk: Client,
+    pub client: Client,
     /// The records.
     pub store: Store,
     /// SIGINT and SIGTERM.
@@ -79,20 +79,20 @@ pub enum Mode {
 
 /// See the module.
 pub struct Scheduler {
-    shop: Arc<Shop>,
-    desk: Client,
+    context: Arc<Context>,
+    client: Client,
     store: Store,
     table: Table,
     jobs: Sender<Job>,
     deliveries: Sender<Job>,
-    news: Receiver<News>,
-    machines: Receiver<Machine>,
-    suspicions: Sender<Suspect>,
+    messages: Receiver<WorkerMessage>,
+    machines: Receiver<HostHealth>,
+    recheck_requests: Sender<RecheckRequest>,
     signals: Receiver<()>,
     state: State,
     /// What the file holds.
     published: Option<State>,
-    state_file: StateFile,
+    state_file: StatusFile,
     /// Why no new task is accepted, if so.
     closed: Option<String>,
     heartbeat_due: Instant,
@@ -121,33 +121,33 @@ pub struct Scheduler {
     /// When it is looked again what the operator's commands want.
     wishes_due: Instant,
     /// How many containers in a row could not be started, and until when that keeps new tasks away.
-    failed_starts: u32,
+    start_failures: u32,
     /// When the monitor last said anything.
-    monitor_heard: Instant,
+    health_at: Instant,
     closed_until: Option<Instant>,
 }
 
 impl Scheduler {
     /// Starts workers and monitor, and takes up what an earlier run has left.
     pub fn start(parts: Parts) -> io::Result<Self> {
-        let Parts { shop, news, desk, store, signals, mode, lock } = parts;
-        let shop = Arc::new(shop);
-        let config = Arc::clone(&shop.config);
+        let Parts { context, messages, client, store, signals, mode, lock } = parts;
+        let context = Arc::new(context);
+        let config = Arc::clone(&context.config);
         let (jobs, job_queue) = unbounded();
         let (deliveries, delivery_queue) = unbounded();
         let (machine_reports, machines) = unbounded();
-        let (suspicions, suspicion_queue) = unbounded();
-        let state_file = StateFile::of(&config.paths.data_dir);
+        let (recheck_requests, recheck_queue) = unbounded();
+        let state_file = StatusFile::new(&config.paths.data_dir);
         let last_heartbeat_at = state_file.load().and_then(|state| state.last_heartbeat_at);
         let now = Instant::now();
         let mut scheduler = Self {
-            desk,
+            client,
             table: Table::new(config.executor.capacity),
             jobs,
             deliveries,
-            news,
+            messages,
             machines,
-            suspicions,
+            recheck_requests,
             signals,
             state: State {
                 pid: std::process::id(),
@@ -158,7 +158,7 @@ impl Scheduler {
                 last_error: None,
                 engine: EngineState::Unknown,
                 not_accepting: None,
-                put_off: BTreeMap::new(),
+                deferred: BTreeMap::new(),
             },
             published: None,
             state_file,
@@ -184,21 +184,22 @@ impl Scheduler {
             metrics: Metrics::default(),
             metrics_due: now,
             wishes_due: now,
-            failed_starts: 0,
-            monitor_heard: now,
+            start_failures: 0,
+            health_at: now,
             closed_until: None,
             store: store.clone(),
-            shop: Arc::clone(&shop),
+            context: Arc::clone(&context),
         };
         let unfinished = scheduler.recover()?;
         // Tasks that were taken under a larger capacity have to go on all the same.
         for number in 1..=config.executor.capacity.max(unfinished) {
-            task::spawn(&format!("worker-{number}"), &shop, &job_queue)?;
+            task::spawn(&format!("worker-{number}"), &context, &job_queue)?;
         }
         // Results whose delivery was interrupted don't wait for a slot.
-        task::spawn("courier", &shop, &delivery_queue)?;
-        let monitor = Monitor { config, docker: shop.docker.clone(), instance_id: shop.instance_id.clone(), store };
-        monitor.spawn(machine_reports, suspicion_queue)?;
+        task::spawn("courier", &context, &delivery_queue)?;
+        let monitor =
+            Monitor { config, docker: context.docker.clone(), instance_id: context.instance_id.clone(), store };
+        monitor.spawn(machine_reports, recheck_queue)?;
         Ok(scheduler)
     }
 
@@ -231,14 +232,14 @@ impl Scheduler {
                 self.overdue_due = now + OVERDUE_LOOK;
                 self.say_overdue();
             } else if self.may_reclaim() && self.reclaim_due <= now {
-                match self.desk.take_room(Purpose::Intake) {
+                match self.client.try_acquire(Purpose::Intake) {
                     Ok(()) => self.reclaim_next(),
                     Err(time) => self.reclaim_due = now + time,
                 }
             } else if self.may_poll() && self.poll_due <= now {
-                let is_regular = now.duration_since(self.polled) >= self.shop.config.server.poll_interval;
+                let is_regular = now.duration_since(self.polled) >= self.context.config.server.poll_interval;
                 let purpose = if is_regular { Purpose::Poll } else { Purpose::Intake };
-                match self.desk.take_room(purpose) {
+                match self.client.try_acquire(purpose) {
                     Ok(()) => {
                         self.polled = now;
                         self.poll();
@@ -269,7 +270,7 @@ impl Scheduler {
         }
         select! {
             recv(self.signals) -> _ => return true,
-            recv(self.news) -> news => if let Ok(news) = news { self.hear(news) },
+            recv(self.messages) -> messages => if let Ok(messages) = messages { self.hear(messages) },
             recv(self.machines) -> machine => if let Ok(machine) = machine { self.note_machine(machine) },
             default(next.saturating_duration_since(Instant::now())) => {}
         }
@@ -280,35 +281,35 @@ impl Scheduler {
         while let Ok(machine) = self.machines.try_recv() {
             self.note_machine(machine);
         }
-        while let Ok(news) = self.news.try_recv() {
-            self.hear(news);
+        while let Ok(messages) = self.messages.try_recv() {
+            self.hear(messages);
         }
     }
 
-    fn hear(&mut self, News { key, what }: News) {
-        match what {
-            Happened::Reached(phase) => {
+    fn hear(&mut self, WorkerMessage { key, event }: WorkerMessage) {
+        match event {
+            WorkerEvent::PhaseReached(phase) => {
                 if let Some((before, time)) = self.table.set_phase(&key, phase) {
                     self.metrics.observe(before, time);
                 }
             }
-            Happened::CouldNotStart => {
+            WorkerEvent::StartFailed => {
                 self.closed.get_or_insert_with(|| {
                     "a container couldn't be started; image and mounts are looked at".to_owned()
                 });
                 // The monitor is gone only when we are.
-                let _ = self.suspicions.send(Suspect);
+                let _ = self.recheck_requests.send(RecheckRequest);
                 // Where image and mounts are in order, something else is not, and it would eat the whole queue.
-                let pause = AFTER_FAILED_START.saturating_mul(2u32.saturating_pow(self.failed_starts));
-                self.failed_starts = self.failed_starts.saturating_add(1);
+                let pause = AFTER_FAILED_START.saturating_mul(2u32.saturating_pow(self.start_failures));
+                self.start_failures = self.start_failures.saturating_add(1);
                 self.closed_until = Some(Instant::now() + pause.min(LONGEST_AFTER_FAILED_STARTS));
             }
-            Happened::Ran => {
-                self.failed_starts = 0;
+            WorkerEvent::ContainerExited => {
+                self.start_failures = 0;
                 self.closed_until = None;
             }
-            Happened::WasRequeued => self.reclaim_all(),
-            Happened::PutDown(PutDown::Settled) => {
+            WorkerEvent::Requeued => self.reclaim_all(),
+            WorkerEvent::Finished(TaskResult::Settled) => {
                 self.table.remove(&key);
                 // What can't be read isn't counted.
                 let record = self.store.task(&key).load().ok().flatten();
@@ -319,12 +320,12 @@ impl Scheduler {
                 platform::trim_heap();
                 self.poll_soon();
             }
-            Happened::PutDown(PutDown::Left) => self.table.rest(&key),
-            Happened::PutDown(PutDown::Later { phase, why, retry_after }) => {
+            WorkerEvent::Finished(TaskResult::Interrupted) => self.table.release(&key),
+            WorkerEvent::Finished(TaskResult::Deferred { phase, why, retry_after }) => {
                 if phase >= Phase::Exited {
                     self.poll_soon();
                 }
-                self.table.put_off(&key, phase, &why, retry_after);
+                self.table.defer(&key, phase, &why, retry_after);
             }
         }
     }
@@ -340,7 +341,7 @@ impl Scheduler {
             }
             Err(error) => {
                 let why = format!("its record can't be read: {error}");
-                self.table.put_off(&key, self.table.phase(&key), &why, Some(UNAUTHORIZED));
+                self.table.defer(&key, self.table.phase(&key), &why, Some(UNAUTHORIZED));
             }
         }
         true
@@ -349,8 +350,8 @@ impl Scheduler {
     fn hand_over(&mut self, key: &TaskKey, record: Record) {
         let files = self.store.task(key);
         let queue = if record.phase >= Phase::Exited { &self.deliveries } else { &self.jobs };
-        let orders = self.table.begin_work(key, record.phase);
-        if queue.send(Job { files, record, orders }).is_err() {
+        let commands = self.table.start_work(key, record.phase);
+        if queue.send(Job { files, record, commands }).is_err() {
             log::error!("task {key}: no worker is left to take it");
         }
     }
@@ -363,7 +364,7 @@ impl Scheduler {
             || self.monitor_is_silent()
             || self.closed_until.is_some_and(|until| Instant::now() < until);
         // After a failed start one task at a time is tried.
-        let at_most = if self.failed_starts > 0 { 1 } else { capacity };
+        let at_most = if self.start_failures > 0 { 1 } else { capacity };
         let available = if is_closed { 0 } else { at_most.saturating_sub(current) };
         Load { current, capacity, available }
     }

@@ -45,7 +45,7 @@ impl Failure {
         if as_log && log::log_enabled!(log::Level::Error) {
             self.message.lines().for_each(|line| log::error!("{line}"));
         } else {
-            say_aside(self);
+            eprint_line(self);
         }
     }
 
@@ -75,7 +75,7 @@ pub fn say(line: impl fmt::Display) {
 }
 
 /// The same on standard error: what is said besides the answer.
-pub fn say_aside(line: impl fmt::Display) {
+pub fn eprint_line(line: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-pub use history::{Recalled, recalled};
+pub use history::{ExitEvents, exit_events};
 
 use crate::os::process::{CallError, Finished, call};
 use crate::shell::shell_line;
@@ -173,23 +173,23 @@ impl Docker {
     }
 
     /// What the engine remembers of the end of a container that has ended.
-    pub fn recall_end(&self, container: &Container) -> Result<Recalled, DockerError> {
-        let Some(ended) = container.finished_at else { return Ok(Recalled::Unknown) };
+    pub fn exit_events(&self, container: &Container) -> Result<ExitEvents, DockerError> {
+        let Some(ended) = container.finished_at else { return Ok(ExitEvents::Unknown) };
         let [soon, latest] = NOTED.map(|later| ended + later);
         // The engine waits for events of its future, so the time is its own as far as our clock may be another.
         let mut until = Timestamp::now().clamp(ended, latest);
         loop {
             match self.recall(&container.id, until)? {
-                Recalled::Nothing if until < latest => until = if until < soon { soon } else { latest },
-                recalled => return Ok(recalled),
+                ExitEvents::Nothing if until < latest => until = if until < soon { soon } else { latest },
+                exit_events => return Ok(exit_events),
             }
         }
     }
 
-    fn recall(&self, id: &str, until: Timestamp) -> Result<Recalled, DockerError> {
+    fn recall(&self, id: &str, until: Timestamp) -> Result<ExitEvents, DockerError> {
         let until = until.to_string();
         let listed = self.ask(&["events", "--since", "1", "--until", &until, "--format", history::FORMAT], ASK)?;
-        if listed.success { Ok(recalled(&listed.stdout, id)) } else { Err(DockerError::Refused(listed.stderr)) }
+        if listed.success { Ok(exit_events(&listed.stdout, id)) } else { Err(DockerError::Refused(listed.stderr)) }
     }
 
     /// Whether containers go on while the engine is away (its `live-restore`).

@@ -41,7 +41,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// The ledger in this folder, whether or not it exists.
-    pub fn of(data_dir: &Path, api_key: Secret) -> Self {
+    pub fn new(data_dir: &Path, api_key: Secret) -> Self {
         Self { dir: data_dir.to_owned(), api_key, full: FULL, kept: KEPT, stuck: Mutex::new(false) }
     }
 
@@ -55,7 +55,7 @@ impl Ledger {
         let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
         self.make_way(&mut stuck);
         let mut file = OpenOptions::new().create(true).read(true).append(true).open(file_path(&self.dir, 0))?;
-        platform::hide_file(&file)?;
+        platform::make_private(&file)?;
         let before = file.metadata()?.len();
         if before > 0 && !ends_a_line(&mut file)? {
             // A crash has cut the last line. What is there stays, and ours must not be glued to it.
@@ -141,13 +141,13 @@ mod tests {
     const PEER: Peer<'static> = Peer { server: "http://h", service_id: "s" };
 
     fn line(file: &str) -> Line {
-        Line::now("t", PEER, Entry::File(Transfer::of(Direction::Out, Outcome::Sent, file)))
+        Line::now("t", PEER, Entry::File(Transfer::new(Direction::Out, Outcome::Sent, file)))
     }
 
     /// A ledger whose files are full after two of these lines.
     fn small(dir: &Path, kept: u32) -> Ledger {
         let two = 2 * serde_json::to_string(&line("00")).unwrap().len() as u64;
-        Ledger { full: two, kept, ..Ledger::of(dir, Secret::new("")) }
+        Ledger { full: two, kept, ..Ledger::new(dir, Secret::new("")) }
     }
 
     /// The names in all files, the oldest first, and how many lines can't be read.
@@ -173,7 +173,7 @@ mod tests {
     fn lines_are_added_and_nobody_else_may_read_them() {
         let dir = tempfile::tempdir().unwrap();
         assert!(Reader::open(dir.path()).unwrap().is_none());
-        let ledger = Ledger::of(dir.path(), Secret::new(""));
+        let ledger = Ledger::new(dir.path(), Secret::new(""));
         ledger.append(&[line("a"), line("b")]).unwrap();
         ledger.append(&[line("c")]).unwrap();
         assert_eq!(read_all(dir.path()), (["a", "b", "c"].map(str::to_owned).to_vec(), 0));
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn a_line_that_was_cut_off_stays_and_the_next_is_not_glued_to_it() {
         let dir = tempfile::tempdir().unwrap();
-        let ledger = Ledger::of(dir.path(), Secret::new(""));
+        let ledger = Ledger::new(dir.path(), Secret::new(""));
         ledger.append(&[line("a")]).unwrap();
         let path = file_path(dir.path(), 0);
         let cut = fs::read_to_string(&path).unwrap() + "{\"time\":\"2026-";
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn what_is_no_line_is_passed_over_in_little_memory() {
         let dir = tempfile::tempdir().unwrap();
-        let ledger = Ledger::of(dir.path(), Secret::new(""));
+        let ledger = Ledger::new(dir.path(), Secret::new(""));
         let garbage = [vec![b'x'; 3 << 20], b"\n\n\xff\xfe\n{}\n[1]\n".to_vec()].concat();
         fs::write(file_path(dir.path(), 0), garbage).unwrap();
         ledger.append(&[line("a")]).unwrap();
@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn the_key_is_never_written() {
         let dir = tempfile::tempdir().unwrap();
-        let ledger = Ledger::of(dir.path(), Secret::new("ak_0123456789"));
+        let ledger = Ledger::new(dir.path(), Secret::new("ak_0123456789"));
         ledger.append(&[line("a-ak_0123456789-b")]).unwrap();
         assert_eq!(read_all(dir.path()), (vec!["a-[api_key]-b".to_owned()], 0));
     }

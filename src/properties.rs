@@ -18,12 +18,12 @@ use serde_json::Value;
 
 use crate::config::edit::TEMPLATE;
 use crate::config::{Config, ConfigError, Exclude, Outputs};
-use crate::docker::{parse_inspect, recalled};
+use crate::docker::{exit_events, parse_inspect};
 use crate::os::platform;
 use crate::server::protocol::{ErrorBody, FileList, InputFile, PollAnswer, Registration, Task, Uploaded};
 use crate::shell::shell_line;
-use crate::task::outputs::unpack::{Haul, Rules, Stream};
-use crate::task::outputs::{Ours, wire_name};
+use crate::task::outputs::unpack::{Extracted, Rules, Stream};
+use crate::task::outputs::{ReservedPaths, wire_name};
 use crate::task::record::TaskKey;
 use crate::task::workspace::input_names;
 use crate::text::is_shown;
@@ -81,7 +81,7 @@ const INSPECTED: &str = r#"{"Id":"c1","State":{"Status":"exited","Running":false
 proptest! {
     #[test]
     fn an_id_becomes_a_safe_key_of_its_own(a in text(), b in text()) {
-        let (key, other) = (TaskKey::of(&a), TaskKey::of(&b));
+        let (key, other) = (TaskKey::from_id(&a), TaskKey::from_id(&b));
         if let Some(key) = &key {
             prop_assert!(is_safe_key(key.as_str()), "{key}");
             prop_assert_eq!(TaskKey::parse(key.as_str()), Some(key.clone()));
@@ -162,7 +162,7 @@ proptest! {
             if let Ok(container) = parse_inspect(&text) {
                 container.ran_for(Timestamp::now());
             }
-            recalled(&text, "c1");
+            exit_events(&text, "c1");
         }
     }
 
@@ -187,9 +187,9 @@ proptest! {
         let archive = archive(&kinds, &changes, cut);
         let dir = tempfile::tempdir().expect("make a folder");
         let limits = Outputs { max_file: 1000, max_files: 3, max_total: 1500, exclude: Exclude::default() };
-        let ours = Ours::new([]);
+        let ours = ReservedPaths::new([]);
         let rules = Rules { into: dir.path(), ours: &ours, limits: &limits, keep_free: 0 };
-        let mut haul = Haul::default();
+        let mut haul = Extracted::default();
         let stream = Stream { source: &archive[..], progress: &AtomicU64::new(0), limit: 1 << 20 };
         let done = haul.unpack(stream, Path::new("base"), &rules);
         let mut bytes = 0;

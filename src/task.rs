@@ -1,7 +1,7 @@
 //! One task from acceptance to the end that the Server knows.
 //!
 //! A worker reads the record's phase, does what that phase asks for, writes the record and goes on. Beginning a task
-//! and going on with one after a crash are the same code. The story stands in [`Run::go`]; each step has a file.
+//! and going on with one after a crash are the same code. The story stands in [`TaskRunner::go`]; each step has a file.
 
 mod console;
 mod copy_unreadable;
@@ -51,9 +51,9 @@ const LONG_WAIT: Duration = Duration::from_secs(10);
 
 /// For whom a task is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cause {
+pub enum RunMode {
     /// For the Server, which gets the results.
-    Service,
+    Server,
     /// For a person who tries it out: the container has this name and no label, what it prints is shown as it comes, and
     /// nothing is sent.
     Trial {
@@ -63,7 +63,7 @@ pub enum Cause {
 }
 
 /// What every worker needs; made once and shared.
-pub struct Shop {
+pub struct Context {
     /// The configuration.
     pub config: Arc<Config>,
     /// The Server.
@@ -75,17 +75,17 @@ pub struct Shop {
     /// The name of this data_dir on the engine.
     pub instance_id: String,
     /// Where workers say how far they are.
-    pub news: Sender<News>,
+    pub messages: Sender<WorkerMessage>,
     /// For whom tasks are done.
-    pub cause: Cause,
+    pub mode: RunMode,
 }
 
-impl Shop {
+impl Context {
     /// The agent that our containers name as their owner, if they do.
     fn owner(&self) -> Option<&str> {
-        match self.cause {
-            Cause::Service => Some(&self.instance_id),
-            Cause::Trial { .. } => None,
+        match self.mode {
+            RunMode::Server => Some(&self.instance_id),
+            RunMode::Trial { .. } => None,
         }
     }
 }
@@ -97,51 +97,51 @@ pub struct Job {
     /// Its record.
     pub record: Record,
     /// What it is told meanwhile.
-    pub orders: Receiver<Order>,
+    pub commands: Receiver<WorkerCommand>,
 }
 
 /// What the scheduler tells a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub enum WorkerCommand {
     /// The submitter doesn't want the task any more.
     Cancel,
     /// The operator gives the result up.
     Discard,
     /// The agent is about to leave: stop where you are, and leave a running container running.
-    Leave,
+    Shutdown,
 }
 
 /// What a worker tells the scheduler.
 #[derive(Debug)]
-pub struct News {
+pub struct WorkerMessage {
     /// The task.
     pub key: TaskKey,
     /// What happened to it.
-    pub what: Happened,
+    pub event: WorkerEvent,
 }
 
 /// What happened to a task.
 #[derive(Debug)]
-pub enum Happened {
+pub enum WorkerEvent {
     /// It has come to this phase and goes on.
-    Reached(Phase),
+    PhaseReached(Phase),
     /// Something about this machine, not about the task, kept its container from starting.
-    CouldNotStart,
+    StartFailed,
     /// Its container ran to an end, so that containers can be started here.
-    Ran,
+    ContainerExited,
     /// The Server had given it up for lost, and perhaps others of ours too.
-    WasRequeued,
+    Requeued,
     /// The worker has put it down.
-    PutDown(PutDown),
+    Finished(TaskResult),
 }
 
 /// Why a worker has put a task down. Its record says how far it is.
 #[derive(Debug)]
-pub enum PutDown {
+pub enum TaskResult {
     /// The Server knows its end.
     Settled,
     /// It can't go on now and is to be taken up again.
-    Later {
+    Deferred {
         /// How far it is.
         phase: Phase,
         /// Why, for the log.
@@ -150,25 +150,25 @@ pub enum PutDown {
         retry_after: Option<Duration>,
     },
     /// The agent is about to leave.
-    Left,
+    Interrupted,
 }
 
 /// Starts a worker: a thread that takes jobs until there are no more to come.
-pub fn spawn(name: &str, shop: &Arc<Shop>, jobs: &Receiver<Job>) -> io::Result<()> {
-    let (shop, jobs) = (Arc::clone(shop), jobs.clone());
-    thread::Builder::new().name(name.to_owned()).spawn(move || work(&shop, &jobs)).map(drop)
+pub fn spawn(name: &str, context: &Arc<Context>, jobs: &Receiver<Job>) -> io::Result<()> {
+    let (context, jobs) = (Arc::clone(context), jobs.clone());
+    thread::Builder::new().name(name.to_owned()).spawn(move || work(&context, &jobs)).map(drop)
 }
 
-fn work(shop: &Arc<Shop>, jobs: &Receiver<Job>) {
+fn work(context: &Arc<Context>, jobs: &Receiver<Job>) {
     for job in jobs {
         let key = job.files.key().clone();
-        let how = Run::new(shop, job).go();
+        let how = TaskRunner::new(context, job).go();
         // Nobody listens any more when the agent is leaving.
-        let _ = shop.news.send(News { key, what: Happened::PutDown(how) });
+        let _ = context.messages.send(WorkerMessage { key, event: WorkerEvent::Finished(how) });
         // What the allocator keeps ready for a thread grows with all that the thread has ever done, and goes with the
         // thread. So the next job is another one's; where there can't be another, it is this one's.
         let this = thread::current();
-        match spawn(this.name().unwrap_or("worker"), shop, jobs) {
+        match spawn(this.name().unwrap_or("worker"), context, jobs) {
             Ok(()) => return,
             Err(error) => log::debug!("{} goes on itself: {error}", this.name().unwrap_or("worker")),
         }
@@ -176,72 +176,72 @@ fn work(shop: &Arc<Shop>, jobs: &Receiver<Job>) {
 }
 
 /// Why a step didn't come to its end.
-enum Halt {
-    Left,
+enum StepError {
+    Shutdown,
     /// The result is to be given up, whatever is being done with it.
     Discarded,
-    Later {
+    Retry {
         why: String,
         retry_after: Option<Duration>,
     },
 }
 
-impl Halt {
-    fn later(why: impl Into<String>) -> Self {
-        Self::Later { why: why.into(), retry_after: None }
+impl StepError {
+    fn retry(why: impl Into<String>) -> Self {
+        Self::Retry { why: why.into(), retry_after: None }
     }
 }
 
-impl From<ClientError> for Halt {
+impl From<ClientError> for StepError {
     fn from(error: ClientError) -> Self {
-        Self::Later { retry_after: error.retry_after(), why: error.to_string() }
+        Self::Retry { retry_after: error.retry_after(), why: error.to_string() }
     }
 }
 
 /// A task in the hands of a worker.
-struct Run<'s> {
-    shop: &'s Shop,
+struct TaskRunner<'s> {
+    context: &'s Context,
     files: TaskFiles,
     workspace: Workspace,
     record: Record,
-    orders: Receiver<Order>,
+    commands: Receiver<WorkerCommand>,
     /// What files are fetched and sent with; it may be aborted.
     transfers: Client,
 }
 
-impl<'s> Run<'s> {
-    fn new(shop: &'s Shop, job: Job) -> Self {
-        let Job { files, record, orders } = job;
-        let workspace = Workspace::of(&shop.config.paths.data_dir, files.key());
-        let transfers = shop.client.with_own_connections(&shop.config.server);
-        Self { shop, files, workspace, record, orders, transfers }
+impl<'s> TaskRunner<'s> {
+    fn new(context: &'s Context, job: Job) -> Self {
+        let Job { files, record, commands } = job;
+        let workspace = Workspace::new(&context.config.paths.data_dir, files.key());
+        let transfers = context.client.with_own_connections(&context.config.server);
+        Self { context, files, workspace, record, commands, transfers }
     }
 
-    fn go(mut self) -> PutDown {
+    fn go(mut self) -> TaskResult {
         loop {
             let step = match self.record.phase {
                 // Only the scheduler accepts; a record in this phase is not handed to a worker.
-                Phase::Accepting => Err(Halt::later("the task isn't accepted yet")),
+                Phase::Accepting => Err(StepError::retry("the task isn't accepted yet")),
                 Phase::Accepted => self.prepare(),
                 Phase::Prepared => self.execute(),
                 Phase::Exited | Phase::Uploaded if self.is_given_up() => self.give_up(),
                 Phase::Exited => self.upload(),
                 Phase::Uploaded => self.complete(),
-                Phase::Settled => return PutDown::Settled,
+                Phase::Settled => return TaskResult::Settled,
             };
             match step {
                 // The next round sees the note.
-                Ok(()) | Err(Halt::Discarded) => {}
-                Err(Halt::Left) => return PutDown::Left,
-                Err(Halt::Later { why, retry_after }) => {
-                    return PutDown::Later { phase: self.record.phase, why, retry_after };
+                Ok(()) | Err(StepError::Discarded) => {}
+                Err(StepError::Shutdown) => return TaskResult::Interrupted,
+                Err(StepError::Retry { why, retry_after }) => {
+                    return TaskResult::Deferred { phase: self.record.phase, why, retry_after };
                 }
             }
         }
     }
 
     /// Writes the record with its next phase.
-    fn advance(&mut self, phase: Phase) -> Result<(), Halt> {
+    fn advance(&mut self, phase: Phase) -> Result<(), StepError> {
         let before = (self.record.phase, self.record.phase_since);
         self.record.enter(phase);
         if let Err(halt) = self.save() {
@@ -249,13 +249,13 @@ impl<'s> Run<'s> {
             return Err(halt);
         }
         log::debug!("task {}: {phase}", self.key());
-        self.tell(Happened::Reached(phase));
+        self.tell(WorkerEvent::PhaseReached(phase));
         Ok(())
     }
 
     /// Writes the record. When the disk doesn't take it, the task is put down and taken up again from what is there.
-    fn save(&self) -> Result<(), Halt> {
-        self.files.save(&self.record).map_err(|error| Halt::later(format!("the record can't be written: {error}")))
+    fn save(&self) -> Result<(), StepError> {
+        self.files.save(&self.record).map_err(|error| StepError::retry(format!("the record can't be written: {error}")))
     }
 
     fn key(&self) -> &TaskKey {
@@ -263,56 +263,56 @@ impl<'s> Run<'s> {
     }
 
     fn container_name(&self) -> String {
-        match &self.shop.cause {
-            Cause::Service => format!("{CONTAINER_PREFIX}{}", self.key()),
-            Cause::Trial { container } => container.clone(),
+        match &self.context.mode {
+            RunMode::Server => format!("{CONTAINER_PREFIX}{}", self.key()),
+            RunMode::Trial { container } => container.clone(),
         }
     }
 
     /// Whether a container of our name was made by us.
     fn is_ours(&self, container: &Container) -> bool {
-        container.instance.as_deref() == self.shop.owner()
+        container.instance.as_deref() == self.context.owner()
     }
 
-    fn tell(&self, what: Happened) {
+    fn tell(&self, event: WorkerEvent) {
         // Nobody listens any more when the agent is leaving.
-        let _ = self.shop.news.send(News { key: self.key().clone(), what });
+        let _ = self.context.messages.send(WorkerMessage { key: self.key().clone(), event });
     }
 
     /// Takes in what was ordered meanwhile.
-    fn take_orders(&mut self) -> Result<(), Halt> {
+    fn check_commands(&mut self) -> Result<(), StepError> {
         loop {
-            match self.orders.try_recv() {
+            match self.commands.try_recv() {
                 Ok(order) => self.obey(order)?,
                 Err(TryRecvError::Empty) => return Ok(()),
-                Err(TryRecvError::Disconnected) => return Err(Halt::Left),
+                Err(TryRecvError::Disconnected) => return Err(StepError::Shutdown),
             }
         }
     }
 
     /// Waits, but for an order only until it comes.
-    fn pause(&mut self, time: Duration) -> Result<(), Halt> {
-        match self.orders.recv_deadline(Instant::now() + time) {
+    fn pause(&mut self, time: Duration) -> Result<(), StepError> {
+        match self.commands.recv_deadline(Instant::now() + time) {
             Ok(order) => self.obey(order),
             Err(RecvTimeoutError::Timeout) => Ok(()),
-            Err(RecvTimeoutError::Disconnected) => Err(Halt::Left),
+            Err(RecvTimeoutError::Disconnected) => Err(StepError::Shutdown),
         }
     }
 
     /// Waits until the request budget has room for a file's call, or until nobody wants the file any more.
-    fn wait_for_room(&mut self) -> Result<(), Halt> {
+    fn wait_for_room(&mut self) -> Result<(), StepError> {
         self.wait_for_room_for(Purpose::Delivery)
     }
 
     /// Waits until the request budget has room for a call about the task's end. A cancellation doesn't end this wait:
     /// it is what has to be reported.
-    fn wait_for_room_to_report(&mut self) -> Result<(), Halt> {
+    fn wait_for_room_to_report(&mut self) -> Result<(), StepError> {
         self.wait_for_room_for(Purpose::Report)
     }
 
-    fn wait_for_room_for(&mut self, purpose: Purpose) -> Result<(), Halt> {
+    fn wait_for_room_for(&mut self, purpose: Purpose) -> Result<(), StepError> {
         let mut reminder = Reminder::begin();
-        while let Err(time) = self.shop.client.take_room(purpose) {
+        while let Err(time) = self.context.client.try_acquire(purpose) {
             if purpose == Purpose::Delivery && self.is_unwanted() {
                 return Ok(());
             }
@@ -331,22 +331,22 @@ impl<'s> Run<'s> {
         Ok(())
     }
 
-    fn obey(&mut self, order: Order) -> Result<(), Halt> {
+    fn obey(&mut self, order: WorkerCommand) -> Result<(), StepError> {
         match order {
-            Order::Leave => Err(Halt::Left),
-            Order::Discard => Err(Halt::Discarded),
-            Order::Cancel => self.note_stop(StopReason::Cancel),
+            WorkerCommand::Shutdown => Err(StepError::Shutdown),
+            WorkerCommand::Discard => Err(StepError::Discarded),
+            WorkerCommand::Cancel => self.note_stop(StopReason::Cancel),
         }
     }
 
     /// Writes down why the task is being stopped, before anything is done about it. The first reason stands.
-    fn note_stop(&mut self, reason: StopReason) -> Result<(), Halt> {
+    fn note_stop(&mut self, reason: StopReason) -> Result<(), StepError> {
         if self.record.stop.is_some() {
             return Ok(());
         }
         match reason {
             StopReason::Cancel => {
-                let by = if self.shop.cause == Cause::Service { "cancelled by the Server" } else { "interrupted" };
+                let by = if self.context.mode == RunMode::Server { "cancelled by the Server" } else { "interrupted" };
                 log::info!("task {}: {by}; stopping", self.key());
             }
             StopReason::Timeout { minutes } => log::info!("task {}: {minutes} minutes are over; stopping", self.key()),

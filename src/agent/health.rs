@@ -27,19 +27,19 @@ const CLEANING: Duration = Duration::from_secs(600);
 
 /// What tasks can expect of this machine now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Machine {
+pub enum HostHealth {
     /// Containers can be started.
     Ready,
     /// They can't, for this reason.
     NotReady(String),
     /// They can't, since the engine doesn't answer, for this reason.
-    NoEngine(String),
+    EngineDown(String),
     /// Nothing has changed since the last report.
-    AsBefore,
+    Unchanged,
 }
 
 /// A container could not be started for a reason that isn't the task's: look closer until image and mounts are there.
-pub struct Suspect;
+pub struct RecheckRequest;
 
 /// See the module.
 pub struct Monitor {
@@ -55,11 +55,14 @@ pub struct Monitor {
 
 impl Monitor {
     /// Starts the thread. It reports what it finds every ten seconds or so, and ends when nobody listens any more.
-    pub fn spawn(self, reports: Sender<Machine>, suspicions: Receiver<Suspect>) -> io::Result<()> {
-        thread::Builder::new().name("monitor".to_owned()).spawn(move || self.watch(&reports, &suspicions)).map(drop)
+    pub fn spawn(self, reports: Sender<HostHealth>, recheck_requests: Receiver<RecheckRequest>) -> io::Result<()> {
+        thread::Builder::new()
+            .name("monitor".to_owned())
+            .spawn(move || self.watch(&reports, &recheck_requests))
+            .map(drop)
     }
 
-    fn watch(&self, reports: &Sender<Machine>, suspicions: &Receiver<Suspect>) {
+    fn watch(&self, reports: &Sender<HostHealth>, recheck_requests: &Receiver<RecheckRequest>) {
         let mut reported = None;
         // Where it is said what is to be done about a missing image, that is done before a task is taken and not with it.
         let mut suspect = self.config.executor.options.pull.is_some();
@@ -71,16 +74,16 @@ impl Monitor {
         loop {
             let state = self.look(suspect.then_some(&mut puller), &mut mounts, &mut housekeeping);
             // Also where nothing has changed: silence means that this thread is held up.
-            let report = if reported.as_ref() == Some(&state) { Machine::AsBefore } else { state.clone() };
+            let report = if reported.as_ref() == Some(&state) { HostHealth::Unchanged } else { state.clone() };
             if reports.send(report).is_err() {
                 return;
             }
             reported = Some(state.clone());
-            if state == Machine::Ready && !is_image_looked_for {
+            if state == HostHealth::Ready && !is_image_looked_for {
                 is_image_looked_for = true;
                 self.look_for_image();
             }
-            if state != Machine::Ready {
+            if state != HostHealth::Ready {
                 // What couldn't be removed meanwhile is looked for as soon as things are in order again.
                 next_cleaning = Instant::now();
             } else {
@@ -92,9 +95,9 @@ impl Monitor {
                 }
             }
             select! {
-                recv(suspicions) -> suspicion => match suspicion {
+                recv(recheck_requests) -> suspicion => match suspicion {
                     // Whatever was reported before doesn't hold any more.
-                    Ok(Suspect) => (suspect, reported) = (true, None),
+                    Ok(RecheckRequest) => (suspect, reported) = (true, None),
                     Err(_) => return,
                 },
                 recv(puller.ends()) -> end => {
@@ -107,18 +110,23 @@ impl Monitor {
     }
 
     /// With a puller, also looks for the image.
-    fn look(&self, puller: Option<&mut Puller>, mounts: &mut MountWatch, housekeeping: &mut Housekeeping) -> Machine {
+    fn look(
+        &self,
+        puller: Option<&mut Puller>,
+        mounts: &mut MountWatch,
+        housekeeping: &mut Housekeeping,
+    ) -> HostHealth {
         if let Err(error) = self.docker.engine_version() {
-            return Machine::NoEngine(error.to_string());
+            return HostHealth::EngineDown(error.to_string());
         }
         if let Some(Err(why)) = puller.map(Puller::check) {
-            return Machine::NotReady(why);
+            return HostHealth::NotReady(why);
         }
         let room =
             mounts.look(&self.config).and_then(|()| housekeeping.make_room(&self.config, &self.docker, &self.store));
         match room {
-            Ok(()) => Machine::Ready,
-            Err(why) => Machine::NotReady(why),
+            Ok(()) => HostHealth::Ready,
+            Err(why) => HostHealth::NotReady(why),
         }
     }
 

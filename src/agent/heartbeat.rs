@@ -25,7 +25,7 @@ impl Scheduler {
         let load = self.load();
         let status = if load.available == 0 { AgentStatus::Busy } else { AgentStatus::Online };
         let sent = Instant::now();
-        match self.desk.heartbeat(status, load, None) {
+        match self.client.heartbeat(status, load, None) {
             Ok(()) => self.note_heartbeat(sent),
             Err(error) => self.note_server_trouble(&error),
         }
@@ -69,7 +69,7 @@ impl Scheduler {
     pub(super) fn note_server_trouble(&mut self, error: &ClientError) {
         let pause = if error.is_unauthorized() { UNAUTHORIZED } else { HEARTBEAT_RETRY };
         self.heartbeat_due = Instant::now() + pause;
-        let file = self.shop.config.file.to_string_lossy();
+        let file = self.context.config.file.to_string_lossy();
         let register = shell_line(["agent-core", "--config", &file, "register", "--token"]) + " rt_…";
         let text = match error.remedy(&register) {
             Some(remedy) => format!("{error}; {remedy}"),

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Mode, Scheduler};
-use crate::agent::health::Machine;
+use crate::agent::health::HostHealth;
 use crate::agent::status_file::EngineState;
 
 /// After so long without a word of the monitor, which looks every ten seconds and asks nobody for longer than a minute,
@@ -11,13 +11,13 @@ use crate::agent::status_file::EngineState;
 const SILENT_MONITOR: Duration = Duration::from_secs(180);
 
 impl Scheduler {
-    pub(super) fn note_machine(&mut self, machine: Machine) {
-        self.monitor_heard = Instant::now();
+    pub(super) fn note_machine(&mut self, machine: HostHealth) {
+        self.health_at = Instant::now();
         let (closed, engine) = match machine {
-            Machine::AsBefore => return,
-            Machine::Ready => (None, EngineState::Ready),
-            Machine::NotReady(why) => (Some(why), EngineState::Ready),
-            Machine::NoEngine(why) => (Some(why), EngineState::Away),
+            HostHealth::Unchanged => return,
+            HostHealth::Ready => (None, EngineState::Ready),
+            HostHealth::NotReady(why) => (Some(why), EngineState::Ready),
+            HostHealth::EngineDown(why) => (Some(why), EngineState::Away),
         };
         self.state.engine = engine;
         match (&self.closed, &closed) {
@@ -38,6 +38,6 @@ impl Scheduler {
 
     /// Whether nobody knows any more what this machine is like.
     pub(super) fn monitor_is_silent(&self) -> bool {
-        self.monitor_heard.elapsed() >= SILENT_MONITOR
+        self.health_at.elapsed() >= SILENT_MONITOR
     }
 }

@@ -33,7 +33,7 @@ enum Next {
 
 impl Scheduler {
     pub(super) fn poll(&mut self) {
-        let answer = self.desk.poll(self.load());
+        let answer = self.client.poll(self.load());
         if answer.is_err() {
             // "Without a break" can't be said of a time in which nothing was heard.
             self.orphan = None;
@@ -44,14 +44,14 @@ impl Scheduler {
                 let next = self.consider(answer);
                 let pause = match next {
                     Next::Now => Duration::ZERO,
-                    Next::InTime => self.shop.config.server.poll_interval,
+                    Next::InTime => self.context.config.server.poll_interval,
                 };
                 self.poll_due = Instant::now() + pause;
             }
             // No other call would fare better, and the pauses here would outgrow a short outage.
             Err(error) if error.is_unauthorized() || error.is_unreachable() => self.note_server_trouble(&error),
             Err(error) => {
-                let pause = self.poll_backoff.next(error.retry_after()).max(self.shop.config.server.poll_interval);
+                let pause = self.poll_backoff.next(error.retry_after()).max(self.context.config.server.poll_interval);
                 log::warn!("poll: {error}; trying again in {} s", pause.as_secs());
                 self.poll_not_before = Instant::now() + pause;
                 self.poll_due = self.poll_not_before;
@@ -84,21 +84,21 @@ impl Scheduler {
     }
 
     fn consider_offer(&mut self, task: Task) -> Next {
-        let Some(key) = TaskKey::of(&task.id) else {
+        let Some(key) = TaskKey::from_id(&task.id) else {
             let length = task.id.len();
             self.refuse(&task.id, &format!("the Server offers a task whose id, {length} bytes long, can't be one"));
             return Next::InTime;
         };
         if self.table.id(&key).is_some() {
             // The Server has requeued it, and everything behind it is hidden until somebody takes it.
-            if self.desk.take_room(Purpose::Intake).is_err() {
+            if self.client.try_acquire(Purpose::Intake).is_err() {
                 return Next::InTime;
             }
             // A Server that says otherwise than it offers is not asked in a circle.
             return if self.reclaim(&key) { Next::Now } else { Next::InTime };
         }
         match self.store.task(&key).load() {
-            Ok(Some(record)) if record.service_id == self.desk.service_id() && record.phase == Phase::Settled => {
+            Ok(Some(record)) if record.service_id == self.client.service_id() && record.phase == Phase::Settled => {
                 return self.hand_in_again(&key, record);
             }
             Ok(Some(record)) => {
@@ -123,12 +123,12 @@ impl Scheduler {
     /// Takes a new task. The whole offer is on the disk before `accept` is sent, so that a crash right after it
     /// doesn't leave the Server with a task that nobody knows.
     fn accept(&mut self, key: &TaskKey, task: Task) -> Next {
-        if self.desk.take_room(Purpose::Intake).is_err() {
+        if self.client.try_acquire(Purpose::Intake).is_err() {
             return Next::InTime;
         }
         let id = task.id.clone();
-        let mut record = Record::of_offer(task, self.desk.service_id(), self.desk.base_url());
-        let workspace = Workspace::of(&self.shop.config.paths.data_dir, key);
+        let mut record = Record::from_offer(task, self.client.service_id(), self.client.base_url());
+        let workspace = Workspace::new(&self.context.config.paths.data_dir, key);
         let files = match workspace.remove().and_then(|()| self.store.create(key, &record)) {
             Ok(files) => files,
             Err(error) => {
@@ -137,7 +137,7 @@ impl Scheduler {
                 return Next::InTime;
             }
         };
-        let error = match self.desk.accept(&id) {
+        let error = match self.client.accept(&id) {
             Ok(()) => {
                 say_accepted(key, &record.task);
                 self.lost_race = None;
@@ -176,7 +176,7 @@ impl Scheduler {
 
     /// A task that was settled is offered again: the Server has lost what it knew. The result is still here.
     fn hand_in_again(&mut self, key: &TaskKey, mut record: Record) -> Next {
-        if self.desk.take_room(Purpose::Intake).is_err() {
+        if self.client.try_acquire(Purpose::Intake).is_err() {
             return Next::InTime;
         }
         // On the disk before it is accepted: whoever loses the answer, the result is handed in.
@@ -186,7 +186,7 @@ impl Scheduler {
             log::error!("task {key}: offered again although it was settled, but its record can't be written: {error}");
             return Next::InTime;
         }
-        let accepted = self.desk.accept(&record.task.id);
+        let accepted = self.client.accept(&record.task.id);
         match &accepted {
             Ok(()) => log::info!("task {key}: offered again although it was settled; handing in the stored result"),
             Err(error) => log::warn!("task {key}: offered again although it was settled; accept: {error}"),
@@ -208,7 +208,7 @@ impl Scheduler {
     /// Server gave it to us just now.
     fn reclaim(&mut self, key: &TaskKey) -> bool {
         let Some(id) = self.table.id(key).map(str::to_owned) else { return false };
-        let answer = self.desk.accept(&id);
+        let answer = self.client.accept(&id);
         let taken = answer.is_ok();
         match answer {
             Ok(()) => {
@@ -266,7 +266,7 @@ impl Scheduler {
     }
 
     fn cancel(&mut self, id: &str) {
-        let key = TaskKey::of(id);
+        let key = TaskKey::from_id(id);
         if key.as_ref().is_some_and(|key| self.table.id(key) == Some(id) && self.table.cancel(key)) {
             self.orphan = None;
             return;
@@ -283,13 +283,13 @@ impl Scheduler {
         if since.elapsed() < ORPHAN_PATIENCE {
             return;
         }
-        if self.desk.take_room(Purpose::Intake).is_err() {
+        if self.client.try_acquire(Purpose::Intake).is_err() {
             return;
         }
         let output = Output::default();
         let status = FinalStatus::Cancelled;
         let request = CompleteRequest { task_id: id, status, output, error_message: None, file_ids: Vec::new() };
-        let entry = match self.desk.complete(&request) {
+        let entry = match self.client.complete(&request) {
             Ok(()) => {
                 let shown: String = id.chars().take(80).collect();
                 log::info!("task {shown}: nobody has stopped it for a minute, so it is reported as cancelled");
@@ -308,8 +308,8 @@ impl Scheduler {
 
     /// Adds a line about a task that isn't here to the ledger.
     fn enter(&self, id: &str, entry: Entry) {
-        let peer = Peer { server: self.desk.base_url(), service_id: self.desk.service_id() };
-        if let Err(error) = self.shop.ledger.append(&[Line::now(id, peer, entry)]) {
+        let peer = Peer { server: self.client.base_url(), service_id: self.client.service_id() };
+        if let Err(error) = self.context.ledger.append(&[Line::now(id, peer, entry)]) {
             log::error!("a report of nothing but the id of a cancelled task isn't in the ledger: {error}");
         }
     }

@@ -6,12 +6,12 @@ use std::time::Instant;
 use super::{Mode, Scheduler};
 use crate::data_dir::instance;
 use crate::task;
-use crate::task::record::{Discards, Phase, TaskKey};
+use crate::task::record::{DiscardRequests, Phase, TaskKey};
 
 impl Scheduler {
     pub(super) fn look_at_wishes(&mut self) {
         self.look_for_drain();
-        let discards = Discards::of(&self.shop.config.paths.data_dir);
+        let discards = DiscardRequests::new(&self.context.config.paths.data_dir);
         match discards.all() {
             Ok(keys) => keys.iter().for_each(|key| self.look_at_discard(&discards, key)),
             Err(error) => log::debug!("the notes of `discard` can't be read: {error}"),
@@ -19,7 +19,8 @@ impl Scheduler {
     }
 
     fn look_for_drain(&mut self) {
-        if self.mode == Mode::Serve && instance::is_asked_to_drain(&self.shop.config.paths.data_dir, std::process::id())
+        if self.mode == Mode::Serve
+            && instance::is_asked_to_drain(&self.context.config.paths.data_dir, std::process::id())
         {
             self.mode = Mode::Drain(None);
             log::info!(
@@ -31,7 +32,7 @@ impl Scheduler {
         }
     }
 
-    fn look_at_discard(&mut self, discards: &Discards, key: &TaskKey) {
+    fn look_at_discard(&mut self, discards: &DiscardRequests, key: &TaskKey) {
         if self.table.discard(key) {
             return;
         }
@@ -39,7 +40,7 @@ impl Scheduler {
         let files = self.store.task(key);
         let done = files.load().and_then(|record| match record {
             Some(mut record) if (Phase::Exited..Phase::Settled).contains(&record.phase) => {
-                task::discard(&self.shop.ledger, None, &files, &mut record)?;
+                task::discard(&self.context.ledger, None, &files, &mut record)?;
                 log::info!("task {key}: work of another registration, discarded by the operator");
                 Ok(())
             }

@@ -25,8 +25,8 @@ impl Scheduler {
         let mut workers = 0;
         for (files, mut record) in tasks {
             // The same service at an address that is spelled otherwise is still ours.
-            if record.service_id != self.desk.service_id() {
-                if let Err(error) = task::enter_abandoned(&self.shop.ledger, &files, &mut record) {
+            if record.service_id != self.client.service_id() {
+                if let Err(error) = task::enter_abandoned(&self.context.ledger, &files, &mut record) {
                     log::warn!("task {}: what was sent of it last isn't in the ledger yet: {error}", files.key());
                 }
                 *foreign.entry((record.service_id, record.base_url)).or_insert(0) += 1;
@@ -39,8 +39,8 @@ impl Scheduler {
             log::warn!(
                 "{count} unfinished task(s) of service {service} at {server} are kept and not worked on: this agent is \
                  registered as {} at {}",
-                self.desk.service_id(),
-                self.desk.base_url()
+                self.client.service_id(),
+                self.client.base_url()
             );
         }
         Ok(workers)

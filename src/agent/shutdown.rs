@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{Mode, Scheduler};
 use crate::server::Client;
 use crate::server::protocol::{AgentStatus, Load};
-use crate::task::Order;
+use crate::task::WorkerCommand;
 use crate::task::record::Phase;
 
 /// How long a container may take to end, and a result to be delivered, when the agent has to leave.
@@ -32,13 +32,13 @@ impl Scheduler {
         let begun = Instant::now();
         // Containers that are about to end may do so, and results that are being delivered may arrive.
         for (phase, patience) in [(Phase::Prepared, ENDING_PATIENCE), (Phase::Exited, LEAVE_PATIENCE)] {
-            for order in self.table.orders_before(phase) {
+            for order in self.table.commands_before(phase) {
                 // A worker that doesn't listen has put its task down already.
-                let _ = order.send(Order::Leave);
+                let _ = order.send(WorkerCommand::Shutdown);
             }
             while self.table.is_working() {
-                let Ok(news) = self.news.recv_deadline(begun + patience) else { break };
-                self.hear(news);
+                let Ok(messages) = self.messages.recv_deadline(begun + patience) else { break };
+                self.hear(messages);
             }
         }
         let running = self.table.count(Phase::Prepared..Phase::Exited, |key| self.store.task(key).cid().exists());
@@ -52,7 +52,7 @@ impl Scheduler {
         let load = Load { current: running, capacity: self.table.capacity(), available: 0 };
         if self.acknowledged.is_some() {
             // The desk's connections may have been aborted, so the workers' are used.
-            if let Err(error) = self.shop.client.heartbeat(AgentStatus::Offline, load, Some(LAST_HEARTBEAT)) {
+            if let Err(error) = self.context.client.heartbeat(AgentStatus::Offline, load, Some(LAST_HEARTBEAT)) {
                 log::debug!("the last heartbeat: {error}");
             }
         }
@@ -66,11 +66,11 @@ impl Scheduler {
 ///
 /// After a second, calls of the scheduler in progress are aborted, so that it can say what it leaves behind; a little
 /// before five seconds are over the process ends, since the records are always consistent (README, Stop Service).
-pub fn guard_exit(desk: &Client) -> io::Result<()> {
-    let desk = desk.clone();
+pub fn guard_exit(client: &Client) -> io::Result<()> {
+    let client = client.clone();
     let guard = move || {
         thread::sleep(Duration::from_millis(400));
-        desk.abort();
+        client.abort();
         thread::sleep(Duration::from_millis(4300));
         log::warn!("not everything could be put down in time; the next start goes on from the records");
         std::process::exit(0);

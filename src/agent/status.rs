@@ -15,7 +15,7 @@ impl Scheduler {
     /// Brings `status.json` up to date.
     pub(super) fn publish(&mut self) {
         self.state.server_trouble.clone_from(&self.server_trouble);
-        self.state.put_off = self.table.reasons();
+        self.state.deferred = self.table.reasons();
         let waits_after_failure = self.closed_until.is_some_and(|until| Instant::now() < until);
         self.state.not_accepting = if self.mode == Mode::Serve {
             let silent = self.monitor_is_silent().then(|| {
@@ -55,7 +55,7 @@ impl Scheduler {
             last_heartbeat_at: self.state.last_heartbeat_at,
             started_at: self.state.started_at,
         };
-        if let Err(error) = self.metrics.write(&self.shop.config.paths.data_dir, &gauges) {
+        if let Err(error) = self.metrics.write(&self.context.config.paths.data_dir, &gauges) {
             log::debug!("metrics.prom can't be written: {error}");
         }
     }

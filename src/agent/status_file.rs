@@ -38,7 +38,8 @@ pub struct State {
     pub not_accepting: Option<String>,
     /// By their keys, the tasks that were put off, and why.
     #[serde(default)]
-    pub put_off: BTreeMap<String, String>,
+    #[serde(rename = "put_off")]
+    pub deferred: BTreeMap<String, String>,
 }
 
 /// Why the Server doesn't take our heartbeats.
@@ -74,13 +75,13 @@ pub enum EngineState {
 
 /// The file.
 #[derive(Debug, Clone)]
-pub struct StateFile {
+pub struct StatusFile {
     path: PathBuf,
 }
 
-impl StateFile {
+impl StatusFile {
     /// The file of a data_dir.
-    pub fn of(data_dir: &Path) -> Self {
+    pub fn new(data_dir: &Path) -> Self {
         Self { path: data_dir.join("status.json") }
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::server::retry::Backoff;
-use crate::task::Order;
+use crate::task::WorkerCommand;
 use crate::task::record::{Phase, TaskKey};
 
 /// Who has a task.
@@ -15,7 +15,7 @@ pub enum Stage {
     /// Nobody: it isn't known yet whether it is ours, or the agent is leaving.
     InDoubt,
     /// A worker, who listens here.
-    Working(Sender<Order>),
+    Working(Sender<WorkerCommand>),
     /// Nobody until then.
     Waiting {
         /// When it is to be taken up again.
@@ -34,7 +34,7 @@ struct Entry {
     holds_slot: bool,
     cancelled: bool,
     /// Whether the worker that has it has been told to give its result up.
-    told_to_discard: bool,
+    discard_sent: bool,
     backoff: Backoff,
     said: String,
 }
@@ -80,7 +80,7 @@ impl Table {
             stage,
             holds_slot: phase < Phase::Exited,
             cancelled: false,
-            told_to_discard: false,
+            discard_sent: false,
             backoff: Backoff::default(),
             said: String::new(),
         };
@@ -128,16 +128,16 @@ impl Table {
     }
 
     /// Notes that a worker takes a task, and returns where that worker listens.
-    pub fn begin_work(&mut self, key: &TaskKey, phase: Phase) -> Receiver<Order> {
-        let (orders, listener) = unbounded();
+    pub fn start_work(&mut self, key: &TaskKey, phase: Phase) -> Receiver<WorkerCommand> {
+        let (commands, listener) = unbounded();
         if let Some(entry) = self.entries.get_mut(key) {
             entry.phase = phase;
-            entry.told_to_discard = false;
+            entry.discard_sent = false;
             if entry.cancelled {
                 // Both ends are here, so this can't fail.
-                let _ = orders.send(Order::Cancel);
+                let _ = commands.send(WorkerCommand::Cancel);
             }
-            entry.stage = Stage::Working(orders);
+            entry.stage = Stage::Working(commands);
         }
         listener
     }
@@ -149,7 +149,7 @@ impl Table {
             entry.cancelled = true;
             match &mut entry.stage {
                 // A worker that doesn't listen has put the task down, and its message is on the way.
-                Stage::Working(orders) => drop(orders.send(Order::Cancel)),
+                Stage::Working(commands) => drop(commands.send(WorkerCommand::Cancel)),
                 Stage::Waiting { until, .. } => *until = Instant::now(),
                 Stage::InDoubt => {}
             }
@@ -164,9 +164,9 @@ impl Table {
         match &mut entry.stage {
             _ if entry.phase < Phase::Exited => {}
             // One that doesn't listen has put the task down; then it is due the next time.
-            Stage::Working(orders) if !entry.told_to_discard => {
-                entry.told_to_discard = true;
-                let _ = orders.send(Order::Discard);
+            Stage::Working(commands) if !entry.discard_sent => {
+                entry.discard_sent = true;
+                let _ = commands.send(WorkerCommand::Discard);
             }
             Stage::Waiting { until, .. } => *until = Instant::now(),
             Stage::Working(_) | Stage::InDoubt => {}
@@ -176,7 +176,7 @@ impl Table {
 
     /// Notes that a worker has put a task down that is to be taken up again, and frees its slot if the container has
     /// ended. The reason is logged when it is a new one.
-    pub fn put_off(&mut self, key: &TaskKey, phase: Phase, why: &str, retry_after: Option<Duration>) {
+    pub fn defer(&mut self, key: &TaskKey, phase: Phase, why: &str, retry_after: Option<Duration>) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let pause = entry.backoff.next(retry_after);
         if entry.said == why {
@@ -192,8 +192,8 @@ impl Table {
 
     /// Every task that was put off since it has come to its phase, and why.
     pub fn reasons(&self) -> BTreeMap<String, String> {
-        let put_off = self.entries.iter().filter(|(_, entry)| !entry.said.is_empty());
-        put_off.map(|(key, entry)| (key.to_string(), entry.said.clone())).collect()
+        let defer = self.entries.iter().filter(|(_, entry)| !entry.said.is_empty());
+        defer.map(|(key, entry)| (key.to_string(), entry.said.clone())).collect()
     }
 
     /// Why a task was put off last, if it was.
@@ -212,7 +212,7 @@ impl Table {
     }
 
     /// Notes that a worker has put a task down because the agent is leaving.
-    pub fn rest(&mut self, key: &TaskKey) {
+    pub fn release(&mut self, key: &TaskKey) {
         if let Some(entry) = self.entries.get_mut(key) {
             entry.stage = Stage::InDoubt;
         }
@@ -244,11 +244,11 @@ impl Table {
     }
 
     /// Where the workers listen whose task isn't as far as `phase`.
-    pub fn orders_before(&self, phase: Phase) -> Vec<Sender<Order>> {
+    pub fn commands_before(&self, phase: Phase) -> Vec<Sender<WorkerCommand>> {
         let early = self.entries.values().filter(|entry| entry.phase < phase);
         early
             .filter_map(|entry| match &entry.stage {
-                Stage::Working(orders) => Some(orders.clone()),
+                Stage::Working(commands) => Some(commands.clone()),
                 _ => None,
             })
             .collect()
@@ -258,24 +258,24 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::{Stage, Table};
-    use crate::task::Order;
+    use crate::task::WorkerCommand;
     use crate::task::record::{Phase, TaskKey};
     use std::time::{Duration, Instant};
 
     fn key() -> TaskKey {
-        TaskKey::of("t").unwrap()
+        TaskKey::from_id("t").unwrap()
     }
 
     #[test]
     fn a_slot_is_free_between_two_deliveries_and_not_before() {
         let mut table = Table::new(1);
         table.insert(&key(), "t", Phase::Accepted, Stage::InDoubt);
-        table.begin_work(&key(), Phase::Accepted);
+        table.start_work(&key(), Phase::Accepted);
         table.set_phase(&key(), Phase::Exited);
         assert_eq!(table.slots_taken(), 1, "its worker is still busy with it");
-        table.put_off(&key(), Phase::Exited, "server away", None);
+        table.defer(&key(), Phase::Exited, "server away", None);
         assert_eq!(table.slots_taken(), 0);
-        table.put_off(&key(), Phase::Accepted, "disk full", None);
+        table.defer(&key(), Phase::Accepted, "disk full", None);
         assert_eq!(table.slots_taken(), 1);
     }
 
@@ -283,11 +283,11 @@ mod tests {
     fn what_waits_for_the_server_is_due_when_it_is_back() {
         let mut table = Table::new(1);
         table.insert(&key(), "t", Phase::Exited, Stage::InDoubt);
-        table.put_off(&key(), Phase::Exited, "away", None);
+        table.defer(&key(), Phase::Exited, "away", None);
         assert!(table.due(Instant::now()).is_none() && table.next_due().is_some());
         table.wake_waiting();
         assert_eq!(table.due(Instant::now()), Some(key()));
-        table.put_off(&key(), Phase::Exited, "429", Some(Duration::from_secs(60)));
+        table.defer(&key(), Phase::Exited, "429", Some(Duration::from_secs(60)));
         table.wake_waiting();
         assert!(table.due(Instant::now()).is_none(), "a pause that the Server asked for is kept");
     }
@@ -298,10 +298,10 @@ mod tests {
         assert!(!table.cancel(&key()));
         table.insert(&key(), "t", Phase::Accepting, Stage::InDoubt);
         assert!(table.cancel(&key()) && table.cancel(&key()));
-        let orders = table.begin_work(&key(), Phase::Accepted);
-        assert_eq!(orders.try_iter().collect::<Vec<_>>(), [Order::Cancel]);
+        let commands = table.start_work(&key(), Phase::Accepted);
+        assert_eq!(commands.try_iter().collect::<Vec<_>>(), [WorkerCommand::Cancel]);
         assert!(table.cancel(&key()));
-        assert!(orders.try_recv().is_err());
+        assert!(commands.try_recv().is_err());
     }
 
     #[test]
@@ -309,13 +309,13 @@ mod tests {
         let mut table = Table::new(1);
         assert!(!table.discard(&key()));
         table.insert(&key(), "t", Phase::Prepared, Stage::InDoubt);
-        let orders = table.begin_work(&key(), Phase::Prepared);
+        let commands = table.start_work(&key(), Phase::Prepared);
         assert!(table.discard(&key()));
-        assert!(orders.try_recv().is_err(), "its container has no result yet");
+        assert!(commands.try_recv().is_err(), "its container has no result yet");
         table.set_phase(&key(), Phase::Exited);
         assert!(table.discard(&key()) && table.discard(&key()));
-        assert_eq!(orders.try_iter().collect::<Vec<_>>(), [Order::Discard]);
-        table.put_off(&key(), Phase::Exited, "429", Some(Duration::from_secs(60)));
+        assert_eq!(commands.try_iter().collect::<Vec<_>>(), [WorkerCommand::Discard]);
+        table.defer(&key(), Phase::Exited, "429", Some(Duration::from_secs(60)));
         assert!(table.due(Instant::now()).is_none());
         assert!(table.discard(&key()));
         assert_eq!(table.due(Instant::now()), Some(key()));

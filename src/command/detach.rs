@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::run::LOG_NAME;
-use super::{Done, Failure, not_registered, say, say_aside};
-use crate::agent::status_file::{EngineState, State, StateFile};
+use super::{Done, Failure, eprint_line, not_registered, say};
+use crate::agent::status_file::{EngineState, State, StatusFile};
 use crate::cli::LogFormat;
 use crate::config::Config;
 use crate::data_dir::instance::{self, Holder};
@@ -59,7 +59,7 @@ pub fn run_detached(file: &Path, log_format: LogFormat) -> Done {
     if data_dir.exists() {
         permissions::check_folder(data_dir).and_then(|()| permissions::check_owner(data_dir)).map_err(Failure::new)?;
     } else {
-        fs::create_dir_all(data_dir).and_then(|()| platform::hide_dir(data_dir)).map_err(unusable)?;
+        fs::create_dir_all(data_dir).and_then(|()| platform::make_private_dir(data_dir)).map_err(unusable)?;
     }
     let (mut child, log) = start(&config, log_format)?;
     let deadline = Instant::now() + START;
@@ -99,7 +99,7 @@ struct Log {
 fn start(config: &Config, log_format: LogFormat) -> Result<(Child, Log), Failure> {
     let path = config.paths.data_dir.join(LOG_NAME);
     let opened = OpenOptions::new().create(true).append(true).open(&path).and_then(|file| {
-        platform::hide_file(&file)?;
+        platform::make_private(&file)?;
         Ok((file.try_clone()?, file.metadata()?.len(), file))
     });
     let (stdout, before, stderr) =
@@ -127,14 +127,14 @@ fn report_first_answer(data_dir: &Path, pid: u32, log: &Log) -> Done {
     // The pid alone may be an earlier agent's, whose words lie there still.
     let has_tried = |state: &State| state.pid == pid && state.started_at >= log.since && state.server_tried;
     loop {
-        match StateFile::of(data_dir).load().filter(has_tried) {
+        match StatusFile::new(data_dir).load().filter(has_tried) {
             Some(state) => {
                 is_up();
                 match state.server_trouble {
                     None => say("The Server knows that it is there."),
                     Some(trouble) => {
                         let why = escape(&trouble.message);
-                        say_aside(format_args!("The Server can't be used yet: {why}; trying again."));
+                        eprint_line(format_args!("The Server can't be used yet: {why}; trying again."));
                     }
                 }
                 report_machine(data_dir, pid);
@@ -145,7 +145,7 @@ fn report_first_answer(data_dir: &Path, pid: u32, log: &Log) -> Done {
             }
             None if Instant::now() >= deadline => {
                 is_up();
-                say_aside("The Server hasn't answered yet; the agent goes on waiting for it.");
+                eprint_line("The Server hasn't answered yet; the agent goes on waiting for it.");
                 return Ok(ExitCode::SUCCESS);
             }
             None => thread::sleep(LOOK),
@@ -157,16 +157,16 @@ fn report_first_answer(data_dir: &Path, pid: u32, log: &Log) -> Done {
 fn report_machine(data_dir: &Path, pid: u32) {
     let deadline = Instant::now() + FIRST_LOOK;
     while Instant::now() < deadline {
-        let Some(state) = StateFile::of(data_dir).load().filter(|state| state.pid == pid) else { return };
+        let Some(state) = StatusFile::new(data_dir).load().filter(|state| state.pid == pid) else { return };
         if state.engine != EngineState::Unknown {
             if let Some(why) = state.not_accepting.filter(|_| state.server_trouble.is_none()) {
-                say_aside(format_args!("No task is accepted yet: {}.", escape(&why)));
+                eprint_line(format_args!("No task is accepted yet: {}.", escape(&why)));
             }
             return;
         }
         thread::sleep(LOOK);
     }
-    say_aside("The Docker engine hasn't answered yet; no task is accepted until it does.");
+    eprint_line("The Docker engine hasn't answered yet; no task is accepted until it does.");
 }
 
 impl Log {

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::tasks::find;
-use super::{Done, Failure, say, say_aside};
+use super::{Done, Failure, eprint_line, say};
 use crate::cli::DiscardArgs;
 use crate::command::prompt;
 use crate::config::{Config, Secret};
@@ -14,7 +14,7 @@ use crate::data_dir::instance::{Instance, InstanceError, Role};
 use crate::ledger::Ledger;
 use crate::server::Client;
 use crate::task;
-use crate::task::record::{Discarded, Discards, Phase, Record, TaskFiles};
+use crate::task::record::{DiscardRequests, Discarded, Phase, Record, TaskFiles};
 use crate::text::escape;
 
 /// How long a running agent may take: it looks every second, and a call to a Server that doesn't answer ends in less.
@@ -72,7 +72,7 @@ fn confirm(id: &str) -> Result<(), Failure> {
 
 /// Asks a running agent and waits for it. One that ends meanwhile leaves the rest to us.
 fn give_up(config: &Config, id: &str, files: &TaskFiles) -> Result<Discarded, Failure> {
-    let discards = Discards::of(&config.paths.data_dir);
+    let discards = DiscardRequests::new(&config.paths.data_dir);
     let (mut asked, deadline) = (false, Instant::now() + PATIENCE);
     loop {
         match Instance::take(&config.paths.data_dir, Role::Discard) {
@@ -101,7 +101,7 @@ fn give_up(config: &Config, id: &str, files: &TaskFiles) -> Result<Discarded, Fa
             let unasked = |error| Failure::new(format!("the running agent can't be asked to discard it: {error}"));
             discards.ask(files.key()).map_err(unasked)?;
             asked = true;
-            say_aside("The running agent is asked to give it up …");
+            eprint_line("The running agent is asked to give it up …");
         }
         if Instant::now() >= deadline {
             return Err(Failure::new(format!(
@@ -119,7 +119,7 @@ fn discard_here(config: &Config, files: &TaskFiles, mut record: Record) -> Resul
     check_undelivered(&record)?;
     let credentials = config.agent.credentials.clone().filter(|ours| ours.service_id == record.service_id);
     let key = credentials.as_ref().map_or_else(|| Secret::new(""), |credentials| credentials.api_key.clone());
-    let ledger = Ledger::of(&config.paths.data_dir, key);
+    let ledger = Ledger::new(&config.paths.data_dir, key);
     let client = credentials.map(|credentials| Client::new(&config.server, credentials));
     task::discard(&ledger, client.as_ref(), files, &mut record)
         .map_err(|error| Failure::new(format!("task {} can't be discarded: {error}", escape(&record.task.id))))

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::{Done, Failure, say_aside};
+use super::{Done, Failure, eprint_line};
 use crate::cli::LedgerArgs;
 use crate::config::Config;
 use crate::ledger::{Direction, Entry, Line, Reader, Report, Settled, Transfer, Words};
@@ -30,7 +30,7 @@ pub fn ledger(file: &Path, args: &LedgerArgs) -> Done {
     let unreadable =
         |error: io::Error| Failure::new(format!("the ledger in `{}` can't be read: {error}", data_dir.display()));
     let Some(mut reader) = Reader::open(data_dir).map_err(unreadable)? else {
-        say_aside(format_args!("There is no ledger in `{}` yet: no file has come or gone.", data_dir.display()));
+        eprint_line(format_args!("There is no ledger in `{}` yet: no file has come or gone.", data_dir.display()));
         return Ok(ExitCode::SUCCESS);
     };
     let is_wanted =
@@ -53,13 +53,13 @@ pub fn ledger(file: &Path, args: &LedgerArgs) -> Done {
         }
     };
     match printed {
-        Ok(0) => say_aside("Nothing in the ledger is about that."),
+        Ok(0) => eprint_line("Nothing in the ledger is about that."),
         Ok(_) => {}
         Err(Ended::Unread) => return Ok(ExitCode::SUCCESS),
         Err(Ended::Failed(failure)) => return Err(failure),
     }
     if reader.damaged() > 0 {
-        say_aside(format_args!("{} damaged line(s) were passed over.", reader.damaged()));
+        eprint_line(format_args!("{} damaged line(s) were passed over.", reader.damaged()));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -216,7 +216,7 @@ mod tests {
             file_id: Some("f\u{202e}".to_owned()),
             attempt: Some(2),
             reason: Some("no\u{1b}[2J".to_owned()),
-            ..Transfer::of(Direction::Out, Outcome::Refused, "a\n2026 b")
+            ..Transfer::new(Direction::Out, Outcome::Refused, "a\n2026 b")
         };
         let expected = "`a\\n2026 b`, id f\\u{202e}, attempt 2: no\\u{1b}[2J";
         assert_eq!(describe_file(&transfer), expected);

@@ -8,7 +8,7 @@ use crossbeam_channel::{Sender, bounded, unbounded};
 
 use super::check::check_script;
 use super::register::register_with;
-use super::{Done, Failure, not_registered, say_aside};
+use super::{Done, Failure, eprint_line, not_registered};
 use crate::agent::{Mode, Parts, Scheduler, guard_exit};
 use crate::cli::RunArgs;
 use crate::command::prompt;
@@ -20,10 +20,10 @@ use crate::ledger::Ledger;
 use crate::logging;
 use crate::os::platform;
 use crate::server::Client;
-use crate::server::proxy::way_to;
+use crate::server::proxy::resolve_route;
 use crate::task::mounts::check_mounts;
 use crate::task::record::{Phase, Store};
-use crate::task::{Cause, Shop};
+use crate::task::{Context, RunMode};
 
 /// The log of a detached agent, in its data_dir.
 pub const LOG_NAME: &str = "agent.log";
@@ -57,7 +57,7 @@ pub fn run(file: &Path, args: &RunArgs) -> Done {
     if let Err(why) = check_script(&config) {
         log::error!("{why}; every task will fail");
     }
-    if let Some(why) = way_to(&config.server).trouble() {
+    if let Some(why) = resolve_route(&config.server).trouble() {
         log::warn!("`server.use_system_proxy`: {why}");
     }
     log::info!(
@@ -79,28 +79,29 @@ pub fn serve(config: &Config, credentials: Credentials, instance: &Instance, mod
     let in_data_dir =
         |error: std::io::Error| Failure::new(format!("`{}` can't be used: {error}", config.paths.data_dir.display()));
     let store = Store::open(&config.paths.data_dir).map_err(in_data_dir)?;
-    let ledger = Ledger::of(&config.paths.data_dir, credentials.api_key.clone());
-    let client = Client::new(&config.server, credentials);
-    let desk = client.with_own_connections(&config.server);
+    let ledger = Ledger::new(&config.paths.data_dir, credentials.api_key.clone());
+    let worker_client = Client::new(&config.server, credentials);
+    let client = worker_client.with_own_connections(&config.server);
     let (signal_sender, signals) = bounded(1);
-    handle_signals(signal_sender, desk.clone())?;
-    let (news_sender, news) = unbounded();
-    let shop = Shop {
+    handle_signals(signal_sender, client.clone())?;
+    let (message_sender, messages) = unbounded();
+    let context = Context {
         config: Arc::new(config.clone()),
-        client,
+        client: worker_client,
         docker: Docker::new(&config.executor.docker),
         ledger,
         instance_id: instance.id().to_owned(),
-        news: news_sender,
-        cause: Cause::Service,
+        messages: message_sender,
+        mode: RunMode::Server,
     };
     let lock = instance.watch().clone();
-    let scheduler = Scheduler::start(Parts { shop, news, desk, store, signals, mode, lock }).map_err(in_data_dir)?;
+    let scheduler =
+        Scheduler::start(Parts { context, messages, client, store, signals, mode, lock }).map_err(in_data_dir)?;
     scheduler.run().map_err(Failure::new)
 }
 
 /// A first signal asks the agent to leave, with a guard that it does in time; a second one ends it at once.
-fn handle_signals(leave: Sender<()>, desk: Client) -> Result<(), Failure> {
+fn handle_signals(leave: Sender<()>, client: Client) -> Result<(), Failure> {
     let mut leaving = false;
     let handler = move || {
         if leaving {
@@ -109,7 +110,7 @@ fn handle_signals(leave: Sender<()>, desk: Client) -> Result<(), Failure> {
         leaving = true;
         // The channel holds one message, and one is enough.
         let _ = leave.try_send(());
-        if let Err(error) = guard_exit(&desk) {
+        if let Err(error) = guard_exit(&client) {
             log::error!("the end can't be watched over: {error}");
         }
     };
@@ -138,7 +139,7 @@ fn complete_config(file: &Path, args: &RunArgs) -> Result<(Config, Credentials),
 
 fn ask_for_config(file: &Path) -> Result<(), Failure> {
     let unanswered = |error: std::io::Error| Failure::new(format!("no configuration was made: {error}"));
-    say_aside(format_args!(
+    eprint_line(format_args!(
         "There is no configuration file `{}` yet. Enter takes the value in brackets.",
         file.display()
     ));
@@ -187,7 +188,7 @@ fn with_setting(file: &Path, setting: edit::Setting<'_>) -> Result<Config, Strin
 }
 
 fn ask_for_registration(config: &Config) -> Result<(), Failure> {
-    say_aside(format_args!("This agent isn't registered with {} yet.", config.server.base_url));
+    eprint_line(format_args!("This agent isn't registered with {} yet.", config.server.base_url));
     let check =
         |answer: &str| if answer.is_empty() { Err("A token is needed.".to_owned()) } else { Ok(answer.to_owned()) };
     let unanswered = |error: std::io::Error| Failure::new(format!("not registered: {error}"));

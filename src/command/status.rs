@@ -10,10 +10,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Done, Failure, answer, say_aside};
-use crate::agent::status_file::{EngineState, LastError, ServerTrouble, State, StateFile};
+use super::{Done, Failure, answer, eprint_line};
+use crate::agent::status_file::{EngineState, LastError, ServerTrouble, State, StatusFile};
 use crate::cli::StatusArgs;
-use crate::command::task_view::{AgentIs, Left, TaskView, Tasks};
+use crate::command::task_view::{AgentState, Backlog, TaskView, Tasks};
 use crate::config::Config;
 use crate::data_dir::instance::{self, Holder};
 use crate::task::record::Phase;
@@ -68,7 +68,7 @@ pub fn status(file: &Path, args: &StatusArgs) -> Done {
         answer(report.to_string())?;
     }
     for warning in &config.warnings {
-        say_aside(warning);
+        eprint_line(warning);
     }
     Ok(if report.running { ExitCode::SUCCESS } else { ExitCode::from(NOT_RUNNING) })
 }
@@ -83,9 +83,9 @@ fn look(config: &Config) -> Result<Report<'_>, Failure> {
     let pid = agent.and_then(|agent| agent.pid);
     let mut tasks = Tasks::load(data_dir, |phase| phase < Phase::Settled).map_err(unusable)?;
     let service_id = config.agent.credentials.as_ref().map(|credentials| credentials.service_id.as_str());
-    let left = Left::among(&tasks, service_id);
+    let left = Backlog::of_tasks(&tasks, service_id);
     // An earlier agent's words don't count for this one, but for when the Server heard of us last.
-    let file = StateFile::of(data_dir).load();
+    let file = StatusFile::new(data_dir).load();
     let last_heartbeat_at = file.as_ref().and_then(|state| state.last_heartbeat_at);
     let last_error = file.as_ref().and_then(|state| state.last_error.clone());
     let state = file.filter(|state| pid == Some(state.pid));
@@ -217,7 +217,7 @@ impl Report<'_> {
                 count => writeln!(f, ", {count} of another registration (kept and not worked on)")?,
             }
         }
-        let agent = if self.running { AgentIs::Running } else { AgentIs::Away };
+        let agent = if self.running { AgentState::Running } else { AgentState::Away };
         let now = Timestamp::now();
         for task in &self.tasks {
             writeln!(f, "Task {}", task_line(task, agent, now))?;
@@ -230,8 +230,8 @@ impl Report<'_> {
 }
 
 /// One unsettled task.
-fn task_line(task: &TaskView, agent: AgentIs, now: Timestamp) -> String {
-    let mut line = format!("{}: {}", escape(&task.id), task.in_words(agent));
+fn task_line(task: &TaskView, agent: AgentState, now: Timestamp) -> String {
+    let mut line = format!("{}: {}", escape(&task.id), task.describe(agent));
     // A clock that was set back makes no negative spans.
     if let Some(time) = task.since.and_then(|since| Duration::try_from(now.duration_since(since)).ok()) {
         line += &format!(" for {}", Span(time));

@@ -8,10 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::run::serve;
-use super::{Done, Failure, say, say_aside};
+use super::{Done, Failure, eprint_line, say};
 use crate::agent::Mode;
 use crate::cli::StopArgs;
-use crate::command::task_view::Left;
+use crate::command::task_view::Backlog;
 use crate::config::{Config, ConfigError};
 use crate::data_dir::instance::{self, Holder, Instance, Role};
 use crate::docker::{Docker, DockerError};
@@ -125,14 +125,14 @@ fn wait_gone(data_dir: &Path, pid: u32, time: Duration) -> Gone {
     }
 }
 
-fn look(config: &Config) -> Result<Left, Failure> {
+fn look(config: &Config) -> Result<Backlog, Failure> {
     let data_dir = &config.paths.data_dir;
     let service_id = config.agent.credentials.as_ref().map(|credentials| credentials.service_id.as_str());
-    Left::of(data_dir, service_id).map_err(|error| unusable(data_dir, &error))
+    Backlog::load(data_dir, service_id).map_err(|error| unusable(data_dir, &error))
 }
 
 /// Says what stays when no agent runs.
-fn tell(left: Left) {
+fn tell(left: Backlog) {
     let lines = [
         (left.in_containers, "task(s) stay in their containers; the next start goes on with them."),
         (left.waiting, "task(s) have not begun; the next start begins them."),
@@ -146,7 +146,7 @@ fn tell(left: Left) {
 }
 
 /// What is still to be done, in a line.
-struct ToDo(Left);
+struct ToDo(Backlog);
 
 impl fmt::Display for ToDo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -231,9 +231,9 @@ fn abort(config: &Config) -> Done {
     let docker = Docker::new(&config.executor.docker);
     for key in foreign {
         if Instant::now() >= deadline {
-            say_aside(format_args!("task {key} of another registration: no time was left to stop its container"));
+            eprint_line(format_args!("task {key} of another registration: no time was left to stop its container"));
         } else if let Err(error) = stop_container(&docker, &key, instance.id()) {
-            say_aside(format_args!("task {key} of another registration: its container can't be stopped: {error}"));
+            eprint_line(format_args!("task {key} of another registration: its container can't be stopped: {error}"));
         }
     }
     if let Some(credentials) = config.agent.credentials.clone() {

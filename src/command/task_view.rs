@@ -49,7 +49,7 @@ pub struct TaskView {
 }
 
 impl TaskView {
-    fn of(data_dir: &Path, files: &TaskFiles, record: Record) -> Self {
+    fn new(data_dir: &Path, files: &TaskFiles, record: Record) -> Self {
         let (mut files_sent, mut files_left_out) = (0, 0);
         // What can't be read is said by the agent that needs it.
         for event in files.look_at_uploads().unwrap_or_default() {
@@ -60,7 +60,7 @@ impl TaskView {
                 _ => {}
             }
         }
-        let workspace = Workspace::of(data_dir, files.key()).dir().to_owned();
+        let workspace = Workspace::new(data_dir, files.key()).dir().to_owned();
         let has_container =
             record.phase >= Phase::Prepared && record.phase < Phase::Settled && !record.container_removed;
         let ending = record.ending;
@@ -89,17 +89,17 @@ impl TaskView {
     }
 
     /// How far it is, in words.
-    pub fn in_words(&self, agent: AgentIs) -> &'static str {
+    pub fn describe(&self, agent: AgentState) -> &'static str {
         match (self.order, agent) {
             (Phase::Accepting, _) => "being accepted",
-            (Phase::Accepted, AgentIs::Running) => "fetching its input",
-            (Phase::Accepted, AgentIs::Away) => "not begun",
-            (Phase::Prepared, AgentIs::Running) => "running",
-            (Phase::Prepared, AgentIs::Away) => "in its container",
-            (Phase::Exited, AgentIs::Running) => "sending its results",
-            (Phase::Exited, AgentIs::Away) => "results not sent",
-            (Phase::Uploaded, AgentIs::Running) => "reporting its end",
-            (Phase::Uploaded, AgentIs::Away) => "end not reported",
+            (Phase::Accepted, AgentState::Running) => "fetching its input",
+            (Phase::Accepted, AgentState::Away) => "not begun",
+            (Phase::Prepared, AgentState::Running) => "running",
+            (Phase::Prepared, AgentState::Away) => "in its container",
+            (Phase::Exited, AgentState::Running) => "sending its results",
+            (Phase::Exited, AgentState::Away) => "results not sent",
+            (Phase::Uploaded, AgentState::Running) => "reporting its end",
+            (Phase::Uploaded, AgentState::Away) => "end not reported",
             (Phase::Settled, _) => self.outcome.unwrap_or(FinalStatus::Failed.as_str()),
         }
     }
@@ -107,7 +107,7 @@ impl TaskView {
 
 /// Whether somebody works on the tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AgentIs {
+pub enum AgentState {
     /// An agent does.
     Running,
     /// Nobody, until the next start.
@@ -129,7 +129,7 @@ impl Tasks {
             return Ok(Self { all: Vec::new(), damaged: Vec::new() });
         }
         let view =
-            |files: TaskFiles, record: Record| is_wanted(record.phase).then(|| TaskView::of(data_dir, &files, record));
+            |files: TaskFiles, record: Record| is_wanted(record.phase).then(|| TaskView::new(data_dir, &files, record));
         let loaded = Store::open(data_dir)?.load_all(view)?;
         let mut all = loaded.taken;
         all.sort_by(|one, other| (one.offered_at, &one.id).cmp(&(other.offered_at, &other.id)));
@@ -139,15 +139,15 @@ impl Tasks {
     /// Adds what the running agent says of them.
     pub fn add_reasons(&mut self, state: &State) {
         for task in &mut self.all {
-            let key = TaskKey::of(&task.id);
-            task.held_up_by = key.and_then(|key| state.put_off.get(key.as_str()).cloned());
+            let key = TaskKey::from_id(&task.id);
+            task.held_up_by = key.and_then(|key| state.deferred.get(key.as_str()).cloned());
         }
     }
 }
 
 /// What isn't settled on a data_dir.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Left {
+pub struct Backlog {
     /// Tasks of ours whose container hasn't been begun.
     pub waiting: usize,
     /// Tasks of ours whose container hasn't ended, as far as is known.
@@ -160,9 +160,9 @@ pub struct Left {
     pub damaged: usize,
 }
 
-impl Left {
+impl Backlog {
     /// Counts the records of a data_dir, for an agent of this service.
-    pub fn of(data_dir: &Path, service_id: Option<&str>) -> io::Result<Self> {
+    pub fn load(data_dir: &Path, service_id: Option<&str>) -> io::Result<Self> {
         let mut left = Self::default();
         if !data_dir.join("tasks").exists() {
             return Ok(left);
@@ -176,7 +176,7 @@ impl Left {
     }
 
     /// The same of tasks that have been read already.
-    pub fn among(tasks: &Tasks, service_id: Option<&str>) -> Self {
+    pub fn of_tasks(tasks: &Tasks, service_id: Option<&str>) -> Self {
         let mut left = Self { damaged: tasks.damaged.len(), ..Self::default() };
         tasks.all.iter().for_each(|task| left.count(task.order, service_id == Some(&task.service_id)));
         left
@@ -206,14 +206,14 @@ impl Left {
 
 #[cfg(test)]
 mod tests {
-    use super::Left;
+    use super::Backlog;
     use crate::server::protocol::Task;
     use crate::task::record::{Phase, Record, Store, TaskKey};
 
     #[test]
     fn what_is_left_is_counted_by_whose_it_is_and_how_far() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Left::of(dir.path(), Some("s")).unwrap(), Left::default());
+        assert_eq!(Backlog::load(dir.path(), Some("s")).unwrap(), Backlog::default());
         let store = Store::open(dir.path()).unwrap();
         let tasks = [
             ("a", "s", Phase::Accepted),
@@ -226,13 +226,13 @@ mod tests {
         ];
         for (id, service, phase) in tasks {
             let task = Task { id: id.to_owned(), ..Task::default() };
-            let record = Record { phase, ..Record::of_offer(task, service, "http://h") };
-            store.create(&TaskKey::of(id).unwrap(), &record).unwrap();
+            let record = Record { phase, ..Record::from_offer(task, service, "http://h") };
+            store.create(&TaskKey::from_id(id).unwrap(), &record).unwrap();
         }
-        let left = Left::of(dir.path(), Some("s")).unwrap();
-        assert_eq!(left, Left { waiting: 1, in_containers: 1, undelivered: 2, foreign: 1, damaged: 0 });
+        let left = Backlog::load(dir.path(), Some("s")).unwrap();
+        assert_eq!(left, Backlog { waiting: 1, in_containers: 1, undelivered: 2, foreign: 1, damaged: 0 });
         assert!(!left.is_done());
-        let others = Left::of(dir.path(), Some("new")).unwrap();
+        let others = Backlog::load(dir.path(), Some("new")).unwrap();
         assert_eq!((others.foreign, others.is_done()), (5, true));
     }
 }

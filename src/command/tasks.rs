@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use super::{Done, Failure, printed, say_aside};
-use crate::agent::status_file::StateFile;
+use super::{Done, Failure, eprint_line, printed};
+use crate::agent::status_file::StatusFile;
 use crate::cli::{LogsArgs, TasksArgs};
-use crate::command::task_view::{AgentIs, Tasks};
+use crate::command::task_view::{AgentState, Tasks};
 use crate::config::Config;
 use crate::data_dir::instance;
 use crate::docker::Docker;
@@ -32,25 +32,25 @@ pub fn tasks(file: &Path, args: &TasksArgs) -> Done {
     let agent = add_reasons(data_dir, &mut tasks);
     printed(print_tasks(&tasks, agent, args.json))?;
     for (dir, error) in &tasks.damaged {
-        say_aside(format_args!("the record in `{}` can't be read: {error}", dir.display()));
+        eprint_line(format_args!("the record in `{}` can't be read: {error}", dir.display()));
     }
     if tasks.all.is_empty() && !args.json {
-        say_aside(format_args!("No such task is kept in `{}`.", data_dir.display()));
+        eprint_line(format_args!("No such task is kept in `{}`.", data_dir.display()));
     }
     Ok(if tasks.damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Adds what the running agent says of them. Returns whether there is one.
-fn add_reasons(data_dir: &Path, tasks: &mut Tasks) -> AgentIs {
+fn add_reasons(data_dir: &Path, tasks: &mut Tasks) -> AgentState {
     let agent = instance::holder(data_dir).ok().flatten().filter(|holder| holder.is_agent());
-    let Some(agent) = agent else { return AgentIs::Away };
-    if let Some(state) = StateFile::of(data_dir).load().filter(|state| agent.pid == Some(state.pid)) {
+    let Some(agent) = agent else { return AgentState::Away };
+    if let Some(state) = StatusFile::new(data_dir).load().filter(|state| agent.pid == Some(state.pid)) {
         tasks.add_reasons(&state);
     }
-    AgentIs::Running
+    AgentState::Running
 }
 
-fn print_tasks(tasks: &Tasks, agent: AgentIs, json: bool) -> io::Result<()> {
+fn print_tasks(tasks: &Tasks, agent: AgentState, json: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if !json && !tasks.all.is_empty() {
         print_line(&mut out, ["OFFERED", "TASK", "STATE", "SINCE", "FILES", "EXIT"])?;
@@ -65,7 +65,7 @@ fn print_tasks(tasks: &Tasks, agent: AgentIs, json: bool) -> io::Result<()> {
             [
                 &Local(task.offered_at).to_string(),
                 &escape(&task.id),
-                task.in_words(agent),
+                task.describe(agent),
                 &task.since.map_or_else(|| "-".to_owned(), |since| Local(since).to_string()),
                 &task.files_sent.to_string(),
                 &task.exit_code.map_or_else(|| "-".to_owned(), |code| code.to_string()),
@@ -89,7 +89,7 @@ pub(super) fn find(config: &Config, id: &str) -> Result<(TaskFiles, Record), Fai
             data_dir.display()
         ))
     };
-    let key = TaskKey::of(id).filter(|_| data_dir.join("tasks").exists()).ok_or_else(unknown)?;
+    let key = TaskKey::from_id(id).filter(|_| data_dir.join("tasks").exists()).ok_or_else(unknown)?;
     let unreadable = |error: io::Error| Failure::new(format!("the record of task {key} can't be read: {error}"));
     let files = Store::open(data_dir).map_err(unreadable)?.task(&key);
     let record = files.load().map_err(unreadable)?.ok_or_else(unknown)?;
@@ -107,7 +107,7 @@ pub fn logs(file: &Path, args: &LogsArgs) -> Done {
         // The engine has all of what it keeps; our own file may lack the end while the container runs.
         let container = docker.inspect(&name).unwrap_or_else(|error| {
             if !said {
-                say_aside(format_args!("the container can't be asked: {error}"));
+                eprint_line(format_args!("the container can't be asked: {error}"));
                 said = true;
             }
             None
@@ -125,11 +125,11 @@ pub fn logs(file: &Path, args: &LogsArgs) -> Done {
             break;
         }
         if !matches!(instance::holder(&config.paths.data_dir), Ok(Some(_))) {
-            say_aside("There is no container now, and no agent is running that would go on with the task.");
+            eprint_line("There is no container now, and no agent is running that would go on with the task.");
             break;
         }
         if !waiting {
-            say_aside("There is no container now; waiting for one …");
+            eprint_line("There is no container now; waiting for one …");
             waiting = true;
         }
         thread::sleep(LOOK);

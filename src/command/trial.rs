@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::{Done, Failure, say_aside};
+use super::{Done, Failure, eprint_line};
 use crate::cli::TryArgs;
 use crate::config::{Config, Credentials, Secret};
 use crate::docker::Docker;
@@ -24,7 +24,7 @@ use crate::server::Client;
 use crate::task::mounts::check_mounts;
 use crate::task::record::{Phase, Record, Store, TaskKey};
 use crate::task::workspace::Workspace;
-use crate::task::{self, Cause, Job, Order, Shop, Trial};
+use crate::task::{self, Context, Job, RunMode, Trial, WorkerCommand};
 use folder::Folder;
 use offer::Offer;
 use progress::Copying;
@@ -42,10 +42,10 @@ pub fn try_out(file: &Path, args: &TryArgs) -> Done {
     check_mounts(&config).map_err(Failure::new)?;
     folder::sweep(&config, &docker);
     let leaving = Arc::new(AtomicBool::new(false));
-    let orders = handle_signals(&leaving)?;
+    let commands = handle_signals(&leaving)?;
     let folder = Folder::make(&config)
         .map_err(|error| Failure::new(format!("`{}` can't be used: {error}", config.paths.data_dir.display())))?;
-    let done = Attempt { config: &config, docker: &docker, folder: &folder, leaving: &leaving }.make(args, orders);
+    let done = Attempt { config: &config, docker: &docker, folder: &folder, leaving: &leaving }.make(args, commands);
     let interrupted = || Ok(ExitCode::from(INTERRUPTED));
     let mut keep = args.keep;
     let code = match done {
@@ -71,17 +71,17 @@ pub fn try_out(file: &Path, args: &TryArgs) -> Done {
 }
 
 /// The first signal stops the container; a second one ends this program at once, and the next trial tidies up.
-fn handle_signals(leaving: &Arc<AtomicBool>) -> Result<(Sender<Order>, Receiver<Order>), Failure> {
+fn handle_signals(leaving: &Arc<AtomicBool>) -> Result<(Sender<WorkerCommand>, Receiver<WorkerCommand>), Failure> {
     let (sender, receiver) = unbounded();
-    let (leaving, orders) = (Arc::clone(leaving), sender.clone());
+    let (leaving, commands) = (Arc::clone(leaving), sender.clone());
     let handler = move || {
         if leaving.swap(true, Ordering::Relaxed) {
-            say_aside("Left at once: the container may go on, and goes with the next `try`.");
+            eprint_line("Left at once: the container may go on, and goes with the next `try`.");
             std::process::exit(i32::from(INTERRUPTED));
         }
-        say_aside(format_args!("Stopping the container, which has 10 s to end; once more leaves at once."));
+        eprint_line(format_args!("Stopping the container, which has 10 s to end; once more leaves at once."));
         // There is always somebody to take it, or nobody needs it any more.
-        let _ = orders.send(Order::Cancel);
+        let _ = commands.send(WorkerCommand::Cancel);
     };
     ctrlc::set_handler(handler).map_err(|error| Failure::new(format!("signals can't be handled: {error}")))?;
     Ok((sender, receiver))
@@ -96,39 +96,43 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    fn make(&self, args: &TryArgs, (_open, orders): (Sender<Order>, Receiver<Order>)) -> Result<Trial, Failure> {
-        let mut offer = Offer::of(args, self.config, &format!("try-{}", self.folder.name()))?;
+    fn make(
+        &self,
+        args: &TryArgs,
+        (_open, commands): (Sender<WorkerCommand>, Receiver<WorkerCommand>),
+    ) -> Result<Trial, Failure> {
+        let mut offer = Offer::new(args, self.config, &format!("try-{}", self.folder.name()))?;
         let here =
             |error: std::io::Error| Failure::new(format!("`{}` can't be used: {error}", self.folder.dir().display()));
-        let key = TaskKey::of(&offer.task.id).ok_or_else(|| Failure::new("the task's id can't be used"))?;
-        let workspace = Workspace::of(self.folder.dir(), &key);
+        let key = TaskKey::from_id(&offer.task.id).ok_or_else(|| Failure::new("the task's id can't be used"))?;
+        let workspace = Workspace::new(self.folder.dir(), &key);
         workspace.create().map_err(here)?;
         let until = if args.keep { "kept" } else { "removed at the end; `--keep` keeps it" };
-        say_aside(format_args!("Workspace: {} ({until})", workspace.dir().display()));
+        eprint_line(format_args!("Workspace: {} ({until})", workspace.dir().display()));
         offer.place(&workspace, &Copying::new(self.leaving))?;
-        let mut record = Record::of_offer(offer.task, "", &self.config.server.base_url);
+        let mut record = Record::from_offer(offer.task, "", &self.config.server.base_url);
         record.phase = Phase::Accepted;
         let store = Store::open(self.folder.dir()).map_err(here)?;
         let files = store.create(&key, &record).map_err(here)?;
-        let shop = self.shop();
-        task::try_out(&shop, Job { files, record, orders }).map_err(Failure::new)
+        let context = self.context();
+        task::try_out(&context, Job { files, record, commands }).map_err(Failure::new)
     }
 
     /// What the steps of a task need. The folder is their data_dir, and its ledger goes with it. The client has no key:
     /// the inputs are here, and a trial ends before anything would be sent.
-    fn shop(&self) -> Shop {
+    fn context(&self) -> Context {
         let mut config = self.config.clone();
         config.paths.data_dir = self.folder.dir().to_owned();
         let nobody = Credentials { service_id: String::new(), api_key: Secret::new("") };
         // Nobody asks how far it is.
-        let (news, _) = unbounded();
-        Shop {
+        let (messages, _) = unbounded();
+        Context {
             client: Client::new(&config.server, nobody),
             docker: self.docker.clone(),
-            ledger: Ledger::of(self.folder.dir(), Secret::new("")),
+            ledger: Ledger::new(self.folder.dir(), Secret::new("")),
             instance_id: String::new(),
-            news,
-            cause: Cause::Trial { container: self.folder.container() },
+            messages,
+            mode: RunMode::Trial { container: self.folder.container() },
             config: Arc::new(config),
         }
     }
@@ -143,6 +147,6 @@ fn close(folder: Folder, docker: &Docker, keep: bool) -> Result<(), Failure> {
     if let Err(error) = docker.remove_forced(&container) {
         log::warn!("the container `{container}` can't be removed: {error}");
     }
-    say_aside(format_args!("Kept: {}", dir.display()));
+    eprint_line(format_args!("Kept: {}", dir.display()));
     folder.keep().map_err(|error| Failure::new(format!("`{}` can't be marked as kept: {error}", dir.display())))
 }

@@ -80,7 +80,7 @@ pub fn create(file: &Path, text: &str, replace: bool) -> io::Result<()> {
 
 fn write_new(file: &Path, bytes: &[u8], replaces: Option<&Path>) -> io::Result<()> {
     let mut out = OpenOptions::new().write(true).create_new(true).open(file)?;
-    platform::hide_file(&out)?;
+    platform::make_private(&out)?;
     match replaces.map_or(Ok(()), |old| platform::keep_owner(old, &out)) {
         // There is none to be replaced.
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

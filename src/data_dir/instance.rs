@@ -133,7 +133,7 @@ impl Instance {
             permissions::check_owner(data_dir).map_err(InstanceError::Open)?;
         } else {
             fs::create_dir_all(data_dir).map_err(at(data_dir))?;
-            platform::hide_dir(data_dir).map_err(at(data_dir))?;
+            platform::make_private_dir(data_dir).map_err(at(data_dir))?;
         }
         let lock_path = data_dir.join("agent.lock");
         let (lock, watch) = lock_soon(&lock_path)

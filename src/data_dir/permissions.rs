@@ -10,7 +10,7 @@ use crate::shell::shell_line;
 /// Takes the rights of all other users on a file or folder away, and says so. The error names the command that does it
 /// where we may not.
 pub fn close(path: &Path, what: &str) -> Result<(), String> {
-    match platform::close_to_others(path) {
+    match platform::restrict_to_owner(path) {
         Ok(None) => Ok(()),
         Ok(Some(before)) => {
             let path = path.display();
@@ -56,7 +56,7 @@ pub fn check_folder(data_dir: &Path) -> Result<(), String> {
         return Err(format!("`paths.data_dir` must be a folder, and `{shown}` isn't one"));
     }
     // Where nobody else has rights, nothing is taken from anybody.
-    if !matches!(platform::open_to_others(data_dir), Ok(Some(_))) || data_dir.join("instance_id").exists() {
+    if !matches!(platform::mode_if_shared(data_dir), Ok(Some(_))) || data_dir.join("instance_id").exists() {
         return Ok(());
     }
     let entries = fs::read_dir(data_dir).map_err(|error| format!("the data_dir `{shown}` can't be read: {error}"))?;

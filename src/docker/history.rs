@@ -14,7 +14,7 @@ const ENDING_SIGNALS: [&str; 4] = ["2", "3", "9", "15"];
 
 /// What the engine's events say of a container that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recalled {
+pub enum ExitEvents {
     /// It ended, and nobody had sent it a signal to end through the engine.
     EndedByItself,
     /// Somebody had.
@@ -26,13 +26,13 @@ pub enum Recalled {
 }
 
 /// Reads the engine's events, one a line in [`FORMAT`], for the container with this id.
-pub fn recalled(events: &str, id: &str) -> Recalled {
+pub fn exit_events(events: &str, id: &str) -> ExitEvents {
     let mut count = 0;
     let (mut ended, mut signalled) = (false, false);
     for line in events.lines().filter(|line| !line.trim().is_empty()) {
         // Whatever answers in another form than docker's keeps other books, too.
         let Ok((whose, action, signal)) = serde_json::from_str::<(String, String, String)>(line) else {
-            return Recalled::Unknown;
+            return ExitEvents::Unknown;
         };
         count += 1;
         if whose == id {
@@ -41,16 +41,16 @@ pub fn recalled(events: &str, id: &str) -> Recalled {
         }
     }
     match (signalled, ended) {
-        (true, _) => Recalled::Signalled,
-        (false, true) => Recalled::EndedByItself,
-        (false, false) if count < MAYBE_FULL => Recalled::Nothing,
-        (false, false) => Recalled::Unknown,
+        (true, _) => ExitEvents::Signalled,
+        (false, true) => ExitEvents::EndedByItself,
+        (false, false) if count < MAYBE_FULL => ExitEvents::Nothing,
+        (false, false) => ExitEvents::Unknown,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{MAYBE_FULL, Recalled, recalled};
+    use super::{ExitEvents, MAYBE_FULL, exit_events};
 
     fn event(id: &str, action: &str) -> String {
         format!("[\"{id}\",\"{action}\",\"\"]\n")
@@ -63,27 +63,30 @@ mod tests {
     #[test]
     fn an_end_without_a_signal_is_the_containers_own() {
         let events = event("c1", "start") + &event("c1", "exec_create: sh -c \\\"a\\nb\\\"") + &event("c1", "die");
-        assert_eq!(recalled(&events, "c1"), Recalled::EndedByItself);
+        assert_eq!(exit_events(&events, "c1"), ExitEvents::EndedByItself);
     }
 
     #[test]
     fn a_signal_to_end_outweighs_the_end_and_a_message_does_not() {
         let die = event("c1", "die");
-        assert_eq!(recalled(&(signal("c1", 15) + &die), "c1"), Recalled::Signalled);
-        assert_eq!(recalled(&(signal("c1", 10) + &die), "c1"), Recalled::EndedByItself);
-        assert_eq!(recalled(&(signal("c2", 15) + &die), "c1"), Recalled::EndedByItself);
+        assert_eq!(exit_events(&(signal("c1", 15) + &die), "c1"), ExitEvents::Signalled);
+        assert_eq!(exit_events(&(signal("c1", 10) + &die), "c1"), ExitEvents::EndedByItself);
+        assert_eq!(exit_events(&(signal("c2", 15) + &die), "c1"), ExitEvents::EndedByItself);
     }
 
     #[test]
     fn events_that_have_nothing_of_it_say_so_unless_some_may_have_been_dropped() {
-        assert_eq!(recalled("", "c1"), Recalled::Nothing);
-        assert_eq!(recalled(&event("c2", "die"), "c1"), Recalled::Nothing);
-        assert_eq!(recalled(&event("c2", "die").repeat(MAYBE_FULL), "c1"), Recalled::Unknown);
+        assert_eq!(exit_events("", "c1"), ExitEvents::Nothing);
+        assert_eq!(exit_events(&event("c2", "die"), "c1"), ExitEvents::Nothing);
+        assert_eq!(exit_events(&event("c2", "die").repeat(MAYBE_FULL), "c1"), ExitEvents::Unknown);
     }
 
     #[test]
     fn events_of_another_form_tell_nothing() {
-        assert_eq!(recalled("{\"Name\":\"x\",\"Status\":\"died\",\"Type\":\"container\"}\n", "c1"), Recalled::Unknown);
-        assert_eq!(recalled("2026-01-02 container die c1\n", "c1"), Recalled::Unknown);
+        assert_eq!(
+            exit_events("{\"Name\":\"x\",\"Status\":\"died\",\"Type\":\"container\"}\n", "c1"),
+            ExitEvents::Unknown
+        );
+        assert_eq!(exit_events("2026-01-02 container die c1\n", "c1"), ExitEvents::Unknown);
     }
 }

@@ -15,7 +15,7 @@ use tar::{Archive, EntryType};
 
 use super::args::{Bind, mount_value};
 use super::{ASK, Docker, DockerError};
-use crate::os::process::{CallError, Feed, call};
+use crate::os::process::{CallError, PipedChild, call};
 
 /// The label of containers that were made to look through; its value tells who made them.
 const LABEL: &str = "open-aaas.check";
@@ -100,7 +100,7 @@ impl Docker {
     /// What a container has at this path. A refusal means that it has nothing there.
     pub fn look_at(&self, container: &str, path: &Path) -> Result<Seen, DockerError> {
         let unreachable = |why: String| DockerError::Unreachable(format!("`docker cp` {why}"));
-        let (mut feed, stdout) = Feed::spawn(self.copy_out_command(container, path))
+        let (mut feed, stdout) = PipedChild::spawn(self.copy_out_command(container, path))
             .map_err(|error| unreachable(CallError::Spawn(error).to_string()))?;
         let (done, result) = bounded(1);
         thread::Builder::new()

@@ -115,7 +115,7 @@ pub struct Transfer {
 
 impl Transfer {
     /// A file, and nothing else that is known of it.
-    pub fn of(direction: Direction, outcome: Outcome, file: &str) -> Self {
+    pub fn new(direction: Direction, outcome: Outcome, file: &str) -> Self {
         Self {
             direction,
             outcome,
@@ -131,7 +131,7 @@ impl Transfer {
 
     /// So many files that stay here and aren't named.
     pub fn unnamed(count: u64) -> Self {
-        Self { file: None, count: Some(count), ..Self::of(Direction::Out, Outcome::LeftOut, "") }
+        Self { file: None, count: Some(count), ..Self::new(Direction::Out, Outcome::LeftOut, "") }
     }
 }
 
@@ -265,7 +265,7 @@ mod tests {
             attempt: Some(2),
             began,
             reason: Some("r".to_owned()),
-            ..Transfer::of(Direction::Out, Outcome::Sent, "a/b")
+            ..Transfer::new(Direction::Out, Outcome::Sent, "a/b")
         };
         let report = Report {
             direction: Direction::Out,
@@ -321,7 +321,7 @@ mod tests {
     fn outside_text_has_an_end_and_no_secret() {
         let transfer = Transfer {
             reason: Some("the Server says: ak_0123456789, ".to_owned() + &"é".repeat(600)),
-            ..Transfer::of(Direction::Out, Outcome::Refused, &"é".repeat(5000))
+            ..Transfer::new(Direction::Out, Outcome::Refused, &"é".repeat(5000))
         };
         let Entry::File(tidy) = line(Entry::File(transfer)).tidy("ak_0123456789").entry else { panic!("a file") };
         let (file, reason) = (tidy.file.unwrap(), tidy.reason.unwrap());

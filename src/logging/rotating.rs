@@ -68,7 +68,7 @@ impl RotatingFile {
 
 fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().create(true).append(true).open(path)?;
-    platform::hide_file(&file)?;
+    platform::make_private(&file)?;
     Ok(file)
 }
 

@@ -7,18 +7,18 @@
 mod unix;
 #[cfg(unix)]
 pub use unix::{
-    FileLock, close_to_others, detached, free_disk, from_bytes, gated, hide_dir, hide_file, identity, in_own_group,
-    keep_owner, kill_group, kill_process, leave_session, open_beneath, open_to_all, open_to_others, other_owner,
-    read_both, redirect_output, remove_tree, share_one_heap, start_time, sync_dir, terminate, to_bytes, trim_heap,
-    user,
+    FileLock, detached, free_disk, from_bytes, gated, identity, in_own_group, keep_owner, kill_group, kill_process,
+    leave_session, make_private, make_private_dir, make_world_writable, mode_if_shared, open_beneath, other_owner,
+    read_both, redirect_output, remove_tree, restrict_to_owner, share_one_heap, start_time, sync_dir, terminate,
+    to_bytes, trim_heap, user,
 };
 
 #[cfg(windows)]
 mod windows;
 #[cfg(windows)]
 pub use windows::{
-    FileLock, close_to_others, detached, free_disk, from_bytes, gated, hide_dir, hide_file, identity, in_own_group,
-    keep_owner, kill_group, kill_process, leave_session, open_beneath, open_to_all, open_to_others, other_owner,
-    read_both, redirect_output, remove_tree, share_one_heap, start_time, sync_dir, terminate, to_bytes, trim_heap,
-    user,
+    FileLock, detached, free_disk, from_bytes, gated, identity, in_own_group, keep_owner, kill_group, kill_process,
+    leave_session, make_private, make_private_dir, make_world_writable, mode_if_shared, open_beneath, other_owner,
+    read_both, redirect_output, remove_tree, restrict_to_owner, share_one_heap, start_time, sync_dir, terminate,
+    to_bytes, trim_heap, user,
 };

@@ -81,19 +81,19 @@ pub fn call(mut command: Command, limit: Duration) -> Result<Finished, CallError
 }
 
 /// A child whose output flows into two [`BoundedLog`]s, each read by a thread.
-pub struct Streaming {
+pub struct LoggedChild {
     child: Reaped,
     closed: Receiver<()>,
     open: usize,
     printed: Arc<AtomicBool>,
 }
 
-/// A child that waits for [`Streaming::open`] before it does anything, where the system can do that.
+/// A child that waits for [`LoggedChild::open`] before it does anything, where the system can do that.
 pub struct Gate {
     word: Option<&'static [u8]>,
 }
 
-impl Streaming {
+impl LoggedChild {
     /// Starts a program behind a gate. What it prints goes to the two logs from then on, past their caps too: a
     /// pipe that nobody reads would block the container behind it.
     pub fn spawn_gated(
@@ -147,12 +147,12 @@ impl Streaming {
         self.printed.swap(false, Ordering::Relaxed)
     }
 
-    /// A channel that says something when one of the outputs was closed; see [`Streaming::note_closed`].
+    /// A channel that says something when one of the outputs was closed; see [`LoggedChild::note_closed`].
     pub fn closings(&self) -> &Receiver<()> {
         &self.closed
     }
 
-    /// To be called once for each message of [`Streaming::closings`]. Returns whether both outputs are closed now.
+    /// To be called once for each message of [`LoggedChild::closings`]. Returns whether both outputs are closed now.
     pub fn note_closed(&mut self) -> bool {
         self.open = self.open.saturating_sub(1);
         self.open == 0
@@ -178,12 +178,12 @@ impl Streaming {
 }
 
 /// A child whose standard output somebody reads as it comes.
-pub struct Feed {
+pub struct PipedChild {
     child: Reaped,
     words: thread::JoinHandle<String>,
 }
 
-impl Feed {
+impl PipedChild {
     /// Starts a program. What it prints on standard error is kept, up to a bound.
     pub fn spawn(mut command: Command) -> io::Result<(Self, ChildStdout)> {
         platform::in_own_group(&mut command);
@@ -293,7 +293,7 @@ impl Drop for Reaped {
 
 #[cfg(all(test, unix))]
 mod tests {
-    use super::{BoundedLog, CallError, Streaming, call};
+    use super::{BoundedLog, CallError, LoggedChild, call};
     use std::ffi::{OsStr, OsString};
     use std::fs;
     use std::process::Command;
@@ -337,11 +337,11 @@ mod tests {
         let mark = dir.path().join("mark");
         let args = [OsString::from(&mark)];
         let (out, err) = logs();
-        let (child, _gate) = Streaming::spawn_gated(OsStr::new("touch"), &args, out, err).unwrap();
+        let (child, _gate) = LoggedChild::spawn_gated(OsStr::new("touch"), &args, out, err).unwrap();
         drop(child);
         assert!(!mark.exists());
         let (out, err) = logs();
-        let (mut child, gate) = Streaming::spawn_gated(OsStr::new("touch"), &args, out, err).unwrap();
+        let (mut child, gate) = LoggedChild::spawn_gated(OsStr::new("touch"), &args, out, err).unwrap();
         child.open(gate).unwrap();
         assert!(child.finish(Duration::from_secs(20)).unwrap().success());
         assert!(mark.exists());
@@ -351,7 +351,7 @@ mod tests {
     fn streamed_output_is_complete_when_finish_returns() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out");
-        let child = Streaming::spawn(sh("seq 1 20000"), log(path.clone()), log(dir.path().join("err"))).unwrap();
+        let child = LoggedChild::spawn(sh("seq 1 20000"), log(path.clone()), log(dir.path().join("err"))).unwrap();
         child.finish(Duration::from_secs(20)).unwrap();
         assert!(fs::read_to_string(path).unwrap().ends_with("\n19999\n20000\n"));
     }

@@ -11,27 +11,27 @@ pub const LIMIT: Duration = Duration::from_secs(10);
 
 /// What comes of a question, or `None` where it takes longer than [`LIMIT`]. The thread that a dead drive holds ends
 /// with the program, so this is for what is asked a few times.
-pub fn in_time<T: Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    Repeated::default().ask(|_| ask()).ok()
+pub fn with_timeout<T: Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    SingleFlight::default().ask(|_| ask()).ok()
 }
 
 /// What a missing answer is called.
-pub fn no_answer() -> String {
+pub fn timeout_message() -> String {
     format!("gave no answer within {} s", LIMIT.as_secs())
 }
 
 /// A question that is asked again and again: while it is unanswered it isn't asked once more, so that a drive that is
 /// away for days holds one thread.
-pub struct Repeated<T> {
+pub struct SingleFlight<T> {
     open: Option<Receiver<T>>,
-    about: About,
+    about: ProbeLabel,
 }
 
 /// Where somebody who asks says what is being looked at.
 #[derive(Debug, Clone, Default)]
-pub struct About(Arc<Mutex<String>>);
+pub struct ProbeLabel(Arc<Mutex<String>>);
 
-impl About {
+impl ProbeLabel {
     /// From now on it is this.
     pub fn note(&self, what: impl Into<String>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = what.into();
@@ -42,15 +42,15 @@ impl About {
     }
 }
 
-impl<T> Default for Repeated<T> {
+impl<T> Default for SingleFlight<T> {
     fn default() -> Self {
-        Self { open: None, about: About::default() }
+        Self { open: None, about: ProbeLabel::default() }
     }
 }
 
-impl<T: Send + 'static> Repeated<T> {
+impl<T: Send + 'static> SingleFlight<T> {
     /// The answer, also a late one to the question before. The error is what was being looked at.
-    pub fn ask(&mut self, ask: impl FnOnce(&About) -> T + Send + 'static) -> Result<T, String> {
+    pub fn ask(&mut self, ask: impl FnOnce(&ProbeLabel) -> T + Send + 'static) -> Result<T, String> {
         let answer = match self.open.take() {
             Some(open) => open,
             None => {
@@ -74,7 +74,7 @@ impl<T: Send + 'static> Repeated<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::Repeated;
+    use super::SingleFlight;
     use crossbeam_channel::{bounded, unbounded};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -84,10 +84,10 @@ mod tests {
         let (go, wait) = bounded::<()>(0);
         let (begun, begins) = unbounded();
         let asked = Arc::new(AtomicUsize::new(0));
-        let mut repeated = Repeated::default();
+        let mut repeated = SingleFlight::default();
         let question = || {
             let (wait, begun, asked) = (wait.clone(), begun.clone(), Arc::clone(&asked));
-            move |about: &super::About| {
+            move |about: &super::ProbeLabel| {
                 about.note("the drive");
                 asked.fetch_add(1, Ordering::Relaxed);
                 begun.send(()).unwrap();

@@ -22,7 +22,7 @@ use ureq::{Agent, SendBody};
 
 use super::answer::{ClientError, Unresolved, classify, read_json, succeeded};
 use super::proxy;
-use super::proxy::way_to;
+use super::proxy::resolve_route;
 
 use crate::config::{Credentials, Server};
 use crate::metrics;
@@ -78,14 +78,14 @@ pub fn register(server: &Server, token: &str, capacity: usize) -> Result<Registr
     let url = format!("{}/api/v1/agent/register", server.base_url);
     let request = agent(server).post(url).config().timeout_global(Some(Duration::from_secs(30))).build();
     let answer = request.send_json(body).map_err(classify).and_then(read_json);
-    answer.map_err(|error| error.by(way_to(server).proxy().as_deref()))
+    answer.map_err(|error| error.by(resolve_route(server).proxy().as_deref()))
 }
 
 impl Client {
     /// A client for a registered agent. Connects to nothing yet.
     pub fn new(server: &Server, credentials: Credentials) -> Self {
         let budget = Arc::new(Budget::new(server.max_requests_per_minute, server.poll_interval));
-        let via = way_to(server).proxy();
+        let via = resolve_route(server).proxy();
         Self {
             agent: agent(server),
             base_url: server.base_url.clone(),
@@ -123,7 +123,7 @@ impl Client {
 
     /// Takes room in the request budget for one call of any kind but a heartbeat, or says how long there is none. The
     /// calls themselves don't look: who makes them can wait, and be woken, better than this module.
-    pub fn take_room(&self, purpose: Purpose) -> Result<(), Duration> {
+    pub fn try_acquire(&self, purpose: Purpose) -> Result<(), Duration> {
         self.budget.take(purpose, Instant::now())
     }
 

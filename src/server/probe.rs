@@ -15,7 +15,7 @@ use super::client::{SMALL, agent, path_segment};
 use super::proxy::spoken;
 use crate::config::{Credentials, Server};
 use crate::os::random::random_u64;
-use crate::os::timeout::in_time;
+use crate::os::timeout::with_timeout;
 
 /// How long each step on the way may take; the answer has as long as every small call.
 const STEP: Duration = Duration::from_secs(5);
@@ -153,7 +153,7 @@ fn takes_connections(server: &Server) -> bool {
         let addresses = (host.trim_matches(['[', ']']), port).to_socket_addrs();
         addresses.is_ok_and(|mut all| all.any(|address| TcpStream::connect_timeout(&address, STEP).is_ok()))
     };
-    in_time(reached).unwrap_or(false)
+    with_timeout(reached).unwrap_or(false)
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub enum AgentStatus {
     Online,
     /// Alive, and takes no task now.
     Busy,
-    /// About to leave.
+    /// ProbeLabel to leave.
     Offline,
 }
 

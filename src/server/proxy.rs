@@ -115,7 +115,7 @@ impl Way {
 }
 
 /// Which way calls to the Server take, and by which variable.
-pub fn way_to(server: &Server) -> Way {
+pub fn resolve_route(server: &Server) -> Way {
     let set: Vec<&'static str> = variables(server).into_iter().filter(|variable| value(variable).is_some()).collect();
     if !server.use_system_proxy {
         return Way::Direct { ignored: set };

@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{bounded, select};
 
-use super::{Halt, Run};
+use super::{StepError, TaskRunner};
 use crate::config::WORKSPACE;
 use crate::os::platform;
-use crate::os::process::Feed;
-use crate::task::outputs::unpack::{Haul, Rules, Stream, UnpackError};
-use crate::task::outputs::{Leftovers, Ours, Unreadable};
+use crate::os::process::PipedChild;
+use crate::task::outputs::unpack::{Extracted, Rules, Stream, UnpackError};
+use crate::task::outputs::{ReservedPaths, Skipped, Unreadable};
 
 /// How often one file or folder is tried while the engine answers otherwise.
 const TRIES: u32 = 3;
@@ -29,28 +29,32 @@ const LOOKED_AT: u64 = 4;
 
 /// Why a fetch didn't come to its end.
 enum Trouble {
-    Halt(Halt),
+    StepError(StepError),
     /// In docker's words, or ours about its archive.
     Docker(String),
 }
 
-impl From<Halt> for Trouble {
-    fn from(halt: Halt) -> Self {
-        Self::Halt(halt)
+impl From<StepError> for Trouble {
+    fn from(halt: StepError) -> Self {
+        Self::StepError(halt)
     }
 }
 
-impl Run<'_> {
+impl TaskRunner<'_> {
     /// Brings what can't be read here into the task's own folder, if that hasn't been done. Returns what stays where
     /// it is, and why.
-    pub(super) fn fetch_unreadable(&mut self, unreadable: &[Unreadable], ours: &Ours) -> Result<Leftovers, Halt> {
-        let mut haul = Haul::default();
+    pub(super) fn fetch_unreadable(
+        &mut self,
+        unreadable: &[Unreadable],
+        ours: &ReservedPaths,
+    ) -> Result<Skipped, StepError> {
+        let mut haul = Extracted::default();
         if self.record.fetched.is_some() || unreadable.is_empty() {
             return Ok(haul.left_out);
         }
         let into = self.files.fetched_dir();
         let local =
-            |error: io::Error| Halt::later(format!("results can't be fetched to `{}`: {error}", into.display()));
+            |error: io::Error| StepError::retry(format!("results can't be fetched to `{}`: {error}", into.display()));
         // What a crash has left there is incomplete.
         self.files.remove_fetched().map_err(local)?;
         let Some(id) = self.container_id()? else {
@@ -65,7 +69,7 @@ impl Run<'_> {
         for one in unreadable {
             self.fetch_one(&id, one, ours, &mut haul)?;
             if self.is_unwanted() {
-                return Ok(Leftovers::default());
+                return Ok(Skipped::default());
             }
         }
         platform::sync_dir(&into).map_err(local)?;
@@ -75,26 +79,33 @@ impl Run<'_> {
     }
 
     /// Our stopped container, if it is there.
-    fn container_id(&self) -> Result<Option<String>, Halt> {
-        let container = self.shop.docker.inspect(&self.container_name());
-        let container = container.map_err(|error| Halt::later(format!("results can't be fetched yet: {error}")))?;
+    fn container_id(&self) -> Result<Option<String>, StepError> {
+        let container = self.context.docker.inspect(&self.container_name());
+        let container =
+            container.map_err(|error| StepError::retry(format!("results can't be fetched yet: {error}")))?;
         Ok(container.filter(|container| self.is_ours(container)).map(|container| container.id))
     }
 
-    fn fetch_one(&mut self, id: &str, one: &Unreadable, ours: &Ours, haul: &mut Haul) -> Result<(), Halt> {
+    fn fetch_one(
+        &mut self,
+        id: &str,
+        one: &Unreadable,
+        ours: &ReservedPaths,
+        haul: &mut Extracted,
+    ) -> Result<(), StepError> {
         for tries in 1.. {
             let before = haul.mark();
             let why = match self.copy_out(id, &one.path, ours, haul) {
                 Ok(()) => return Ok(()),
-                Err(Trouble::Halt(halt)) => return Err(halt),
+                Err(Trouble::StepError(halt)) => return Err(halt),
                 Err(Trouble::Docker(why)) => why,
             };
             haul.return_to(before);
             if self.is_unwanted() {
                 return Ok(());
             }
-            if let Err(error) = self.shop.docker.engine_version() {
-                return Err(Halt::later(format!("results can't be fetched yet: {error}")));
+            if let Err(error) = self.context.docker.engine_version() {
+                return Err(StepError::retry(format!("results can't be fetched yet: {error}")));
             }
             log::warn!("task {}: `{}` can't be fetched: {why}", self.key(), one.name);
             if tries == TRIES {
@@ -107,16 +118,16 @@ impl Run<'_> {
     }
 
     /// Runs `docker cp` and takes in what it streams. An order that comes meanwhile ends it, and so does a standstill.
-    fn copy_out(&mut self, id: &str, path: &Path, ours: &Ours, haul: &mut Haul) -> Result<(), Trouble> {
-        let command = self.shop.docker.copy_out_command(id, &Path::new(WORKSPACE).join(path));
-        let shop = self.shop;
-        let config = &shop.config;
+    fn copy_out(&mut self, id: &str, path: &Path, ours: &ReservedPaths, haul: &mut Extracted) -> Result<(), Trouble> {
+        let command = self.context.docker.copy_out_command(id, &Path::new(WORKSPACE).join(path));
+        let context = self.context;
+        let config = &context.config;
         let into = self.files.fetched_dir();
         let keep_free = config.paths.min_free_disk_mb << 20;
         let rules = Rules { into: &into, ours, limits: &config.outputs, keep_free };
         let limit = config.outputs.max_total.saturating_mul(LOOKED_AT);
-        let (mut feed, stdout) =
-            Feed::spawn(command).map_err(|error| Halt::later(format!("`docker cp` can't be started: {error}")))?;
+        let (mut feed, stdout) = PipedChild::spawn(command)
+            .map_err(|error| StepError::retry(format!("`docker cp` can't be started: {error}")))?;
         let progress = AtomicU64::new(0);
         let stream = Stream { source: stdout, progress: &progress, limit };
         let unpacked = self.unpack_under_watch(&mut feed, stream, path, &rules, haul)?;
@@ -125,7 +136,7 @@ impl Run<'_> {
         let ended = feed.finish(if is_whole { Duration::from_secs(10) } else { Duration::ZERO });
         match (unpacked, ended) {
             (Err(UnpackError::Local(error)), _) => {
-                Err(Halt::later(format!("results can't be fetched to `{}`: {error}", into.display())).into())
+                Err(StepError::retry(format!("results can't be fetched to `{}`: {error}", into.display())).into())
             }
             (Err(UnpackError::Archive(_)), Err(words)) => Err(Trouble::Docker(words)),
             (Err(UnpackError::Archive(error)), Ok(())) => Err(Trouble::Docker(format!("its archive: {error}"))),
@@ -136,29 +147,29 @@ impl Run<'_> {
 
     fn unpack_under_watch(
         &mut self,
-        feed: &mut Feed,
+        feed: &mut PipedChild,
         stream: Stream<'_, ChildStdout>,
         path: &Path,
         rules: &Rules<'_>,
-        haul: &mut Haul,
-    ) -> Result<Result<(), UnpackError>, Halt> {
+        haul: &mut Extracted,
+    ) -> Result<Result<(), UnpackError>, StepError> {
         let progress = stream.progress;
-        let orders = self.orders.clone();
+        let commands = self.commands.clone();
         let (done, result) = bounded(1);
         thread::scope(|scope| {
             thread::Builder::new()
                 .name("fetch".to_owned())
                 // There is always somebody to take the result, or nobody needs it any more.
                 .spawn_scoped(scope, || drop(done.send(haul.unpack(stream, path, rules))))
-                .map_err(|error| Halt::later(format!("no thread for `docker cp`: {error}")))?;
+                .map_err(|error| StepError::retry(format!("no thread for `docker cp`: {error}")))?;
             let (mut seen, mut since) = (0, Instant::now());
             loop {
                 select! {
                     recv(result) -> result => {
-                        return result.map_err(|_| Halt::later("`docker cp` ended without a result"));
+                        return result.map_err(|_| StepError::retry("`docker cp` ended without a result"));
                     }
-                    recv(orders) -> order => {
-                        let obeyed = order.map_err(|_| Halt::Left).and_then(|order| self.obey(order));
+                    recv(commands) -> order => {
+                        let obeyed = order.map_err(|_| StepError::Shutdown).and_then(|order| self.obey(order));
                         feed.kill();
                         obeyed?;
                     }

@@ -10,11 +10,11 @@ use jiff::Timestamp;
 use super::ledger_entries::enter_abandoned;
 use super::report::{failed_report, report_entry, settled, words};
 use super::uploads::Uploads;
-use super::{Halt, Happened, Run};
+use super::{StepError, TaskRunner, WorkerEvent};
 use crate::ledger::{Entry, Ledger, Line, Outcome, Peer, Words};
 use crate::server::Client;
 use crate::server::protocol::{CompleteRequest, FinalStatus, Output};
-use crate::task::record::{Discarded, Discards, Ending, Phase, Record, TaskFiles};
+use crate::task::record::{DiscardRequests, Discarded, Ending, Phase, Record, TaskFiles};
 use crate::text::escape;
 
 /// What the ledger is told of an upload that this ended.
@@ -22,19 +22,19 @@ pub(super) const DISCARDED: &str = "the result was discarded before it was known
 /// What the Server is told.
 const WHY: &str = "the result was discarded by the operator";
 
-impl Run<'_> {
+impl TaskRunner<'_> {
     /// Whether the operator has given this task's result up.
     pub(super) fn is_given_up(&self) -> bool {
         self.record.phase >= Phase::Exited && self.discards().is_asked(self.key())
     }
 
     /// Settles the task without its result.
-    pub(super) fn give_up(&mut self) -> Result<(), Halt> {
+    pub(super) fn give_up(&mut self) -> Result<(), StepError> {
         self.remove_container()?;
         self.wait_for_room_to_report()?;
-        let (ledger, client) = (&self.shop.ledger, &self.shop.client);
+        let (ledger, client) = (&self.context.ledger, &self.context.client);
         let discarded = discard(ledger, Some(client), &self.files, &mut self.record)
-            .map_err(|error| Halt::later(format!("can't be discarded: {error}")))?;
+            .map_err(|error| StepError::retry(format!("can't be discarded: {error}")))?;
         match discarded.untold {
             None => log::info!("task {}: discarded by the operator; the Server knows that it failed", self.key()),
             Some(why) => {
@@ -45,12 +45,12 @@ impl Run<'_> {
         if let Err(error) = self.discards().forget(self.key()) {
             log::debug!("task {}: the note to discard it can't be removed: {error}", self.key());
         }
-        self.tell(Happened::Reached(Phase::Settled));
+        self.tell(WorkerEvent::PhaseReached(Phase::Settled));
         Ok(())
     }
 
-    fn discards(&self) -> Discards {
-        Discards::of(&self.shop.config.paths.data_dir)
+    fn discards(&self) -> DiscardRequests {
+        DiscardRequests::new(&self.context.config.paths.data_dir)
     }
 }
 
@@ -66,7 +66,7 @@ pub fn discard(
     record: &mut Record,
 ) -> io::Result<Discarded> {
     enter_abandoned(ledger, files, record)?;
-    let uploads = Uploads::of(files.uploads()?);
+    let uploads = Uploads::from_events(files.uploads()?);
     let (exit_code, duration_secs) =
         record.ending.as_ref().map_or((None, 0.0), |ending| (ending.exit_code, ending.duration_secs));
     let ending = Ending {

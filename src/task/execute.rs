@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::outcome::{EndedBy, Exit, last_words};
-use super::{Halt, Happened, Run};
-use crate::docker::{Container, Recalled, Status};
+use super::outcome::{Exit, StopCause, last_words};
+use super::{StepError, TaskRunner, WorkerEvent};
+use crate::docker::{Container, ExitEvents, Status};
 use crate::logging::Reminder;
 use crate::os::process::read_tail;
 
@@ -61,19 +61,19 @@ impl Progress {
 /// What the names of our containers begin with.
 pub const CONTAINER_PREFIX: &str = "open-aaas-task-";
 
-impl Run<'_> {
-    pub(super) fn execute(&mut self) -> Result<(), Halt> {
+impl TaskRunner<'_> {
+    pub(super) fn execute(&mut self) -> Result<(), StepError> {
         let mut progress = Progress::default();
         let name = self.container_name();
         self.end_old_client()?;
         loop {
-            self.take_orders()?;
+            self.check_commands()?;
             match self.look(&name, &mut progress)? {
                 None if self.record.stop.is_some() => return self.end_before_start(String::new()),
                 // Somebody was quick to remove it, but had let it end: the client's word is the best that is left.
                 None if progress.client_said == Some(0) => {
                     let ran_for = progress.ran_for;
-                    return self.end_with(Exit { code: 0, oom_killed: false, ran_for, ended_by: EndedBy::Itself });
+                    return self.end_with(Exit { code: 0, oom_killed: false, ran_for, stop_cause: StopCause::Itself });
                 }
                 None if has_cid(&self.files.cid()) && !self.record.replacing => {
                     let why = "the container was removed behind the agent's back; its result is lost".to_owned();
@@ -112,7 +112,7 @@ impl Run<'_> {
     }
 
     /// Does what a container of ours asks for. Returns whether the task's end is written down.
-    fn deal_with(&mut self, name: &str, container: &Container, progress: &mut Progress) -> Result<bool, Halt> {
+    fn deal_with(&mut self, name: &str, container: &Container, progress: &mut Progress) -> Result<bool, StepError> {
         // A late `docker rm` of an earlier run of ours shows a container that never started as dead for a moment.
         let never_started = container.status == Status::Dead && container.started_at.is_none();
         match container.status {
@@ -144,7 +144,7 @@ impl Run<'_> {
                     code: container.exit_code,
                     oom_killed: container.oom_killed,
                     ran_for,
-                    ended_by: self.who_ended(container, progress),
+                    stop_cause: self.who_ended(container, progress),
                 })?;
                 Ok(true)
             }
@@ -167,7 +167,7 @@ impl Run<'_> {
                 // of ours that comes late must not remove the container that we make in its place.
                 self.record.replacing = true;
                 self.save()?;
-                match self.shop.docker.remove(&container.id) {
+                match self.context.docker.remove(&container.id) {
                     Ok(()) => {
                         self.remove_cid()?;
                         self.record.replacing = false;
@@ -190,30 +190,32 @@ impl Run<'_> {
     /// An engine that is stopped takes no more calls before it ends its containers, so that whoever asks after such an
     /// end is answered by the next engine, which has seen nothing of it. One that was killed ends what it had left
     /// running when it starts again, and remembers that. Neither is so where containers go on without it.
-    fn who_ended(&self, container: &Container, progress: &Progress) -> EndedBy {
+    fn who_ended(&self, container: &Container, progress: &Progress) -> StopCause {
         if self.record.stop.is_some() {
-            return EndedBy::Itself;
+            return StopCause::Itself;
         }
-        let docker = &self.shop.docker;
-        let recalled = docker.recall_end(container).unwrap_or_else(|error| {
+        let docker = &self.context.docker;
+        let exit_events = docker.exit_events(container).unwrap_or_else(|error| {
             log::warn!("task {}: whether somebody stopped the container can't be found out: {error}", self.key());
-            Recalled::Unknown
+            ExitEvents::Unknown
         });
         // The engine uses these for a container that it lost, or that it ended, when it was away at that time.
         let is_the_engines_way = progress.engine_was_away && matches!(container.exit_code, 137 | 143 | 255);
-        match recalled {
-            Recalled::EndedByItself => EndedBy::Itself,
-            Recalled::Signalled if progress.engine_was_away => EndedBy::Engine,
-            Recalled::Signalled => EndedBy::Somebody,
+        match exit_events {
+            ExitEvents::EndedByItself => StopCause::Itself,
+            ExitEvents::Signalled if progress.engine_was_away => StopCause::Engine,
+            ExitEvents::Signalled => StopCause::Somebody,
             // Who comes too late to have seen the end can't tell an engine's stop from a reboot long after the end.
-            Recalled::Nothing if progress.watched && docker.has_live_restore().is_ok_and(|has| !has) => EndedBy::Engine,
-            Recalled::Nothing | Recalled::Unknown if is_the_engines_way => EndedBy::Engine,
-            Recalled::Nothing | Recalled::Unknown => EndedBy::Itself,
+            ExitEvents::Nothing if progress.watched && docker.has_live_restore().is_ok_and(|has| !has) => {
+                StopCause::Engine
+            }
+            ExitEvents::Nothing | ExitEvents::Unknown if is_the_engines_way => StopCause::Engine,
+            ExitEvents::Nothing | ExitEvents::Unknown => StopCause::Itself,
         }
     }
 
     /// A container that was to be replaced has run after all: from now on its absence is somebody else's doing.
-    fn keep_started(&mut self) -> Result<(), Halt> {
+    fn keep_started(&mut self) -> Result<(), StepError> {
         if self.record.replacing {
             self.record.replacing = false;
             self.save()?;
@@ -232,10 +234,10 @@ impl Run<'_> {
     }
 
     /// Asks the engine for the task's container, and waits for as long as the engine doesn't answer.
-    fn look(&mut self, name: &str, progress: &mut Progress) -> Result<Option<Container>, Halt> {
+    fn look(&mut self, name: &str, progress: &mut Progress) -> Result<Option<Container>, StepError> {
         let mut reminder = Reminder::begin();
         loop {
-            match self.shop.docker.inspect(name) {
+            match self.context.docker.inspect(name) {
                 Ok(container) => return Ok(container),
                 // What was never started needs no engine to be stopped.
                 Err(_) if self.record.stop.is_some() && self.is_untried() => return Ok(None),
@@ -255,13 +257,13 @@ impl Run<'_> {
 
     /// Writes down that an image, a mount or a runtime kept the container from starting: in the engine's words where
     /// it left some with the container, else in those that the client printed.
-    fn end_unstarted_with(&mut self, engine_error: &str) -> Result<(), Halt> {
-        self.tell(Happened::CouldNotStart);
+    fn end_unstarted_with(&mut self, engine_error: &str) -> Result<(), StepError> {
+        self.tell(WorkerEvent::StartFailed);
         let client_words = read_tail(&self.files.stderr(), 8192).unwrap_or_default();
         let mut why = last_words("", if engine_error.is_empty() { &client_words } else { engine_error })
             .unwrap_or_else(|| "docker gave no reason".to_owned());
-        let image = &self.shop.config.executor.image;
-        if let Ok(false) = self.shop.docker.has_image(image) {
+        let image = &self.context.config.executor.image;
+        if let Ok(false) = self.context.docker.has_image(image) {
             why.push_str(&format!(
                 "\nThe image `{image}` (`executor.image`) isn't on this machine; build it, for example with \
                  `docker build -t {image} executor-example`, or pull it."

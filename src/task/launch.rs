@@ -6,33 +6,33 @@ use std::time::{Duration, Instant};
 
 use super::console::Screen;
 use super::execute::{CLIENT_FAILED, HEAD, Progress, TAIL, has_cid};
-use super::{Cause, Halt, Happened, Run};
+use super::{RunMode, StepError, TaskRunner, WorkerEvent};
 use crate::config::{Program, WORKSPACE};
 use crate::docker::args::{Bind, RunSpec};
 use crate::docker::{INSTANCE_LABEL, SERVICE_LABEL, TASK_LABEL};
 use crate::os::platform;
-use crate::os::process::{BoundedLog, Streaming};
+use crate::os::process::{BoundedLog, LoggedChild};
 use crate::shell::shell_line;
 use crate::task::mounts::check_mounts;
 use crate::task::record::Process;
 
-impl Run<'_> {
+impl TaskRunner<'_> {
     /// Runs `docker run` and stays with it. Where it can't even be tried, the task's end is written down.
-    pub(super) fn launch(&mut self, name: &str, progress: &mut Progress) -> Result<(), Halt> {
-        if let Err(why) = check_mounts(&self.shop.config) {
-            self.tell(Happened::CouldNotStart);
+    pub(super) fn launch(&mut self, name: &str, progress: &mut Progress) -> Result<(), StepError> {
+        if let Err(why) = check_mounts(&self.context.config) {
+            self.tell(WorkerEvent::StartFailed);
             log::error!("task {}: {why}", self.key());
             return self.end_before_start(why);
         }
         self.remove_cid()?;
         self.record.replacing = false;
         let spec = self.spec(name);
-        let docker = self.shop.docker.program().to_string_lossy().into_owned();
+        let docker = self.context.docker.program().to_string_lossy().into_owned();
         let pasteable = spec.pasteable();
         let line = shell_line([docker.as_str()].into_iter().chain(pasteable.iter().map(String::as_str)));
-        let local = |error: io::Error| Halt::later(format!("the container can't be started: {error}"));
+        let local = |error: io::Error| StepError::retry(format!("the container can't be started: {error}"));
         if spec.env_file.is_some() {
-            let env = &self.shop.config.executor.env;
+            let env = &self.context.config.executor.env;
             let variables = env.iter().map(|variable| (variable.name.as_str(), variable.value.expose()));
             self.files.save_env(variables).map_err(local)?;
         }
@@ -44,16 +44,16 @@ impl Run<'_> {
         let args: Vec<_> = spec.executed().into_iter().map(Into::into).collect();
         let mut stdout = BoundedLog::create(self.files.stdout(), HEAD, TAIL);
         let mut stderr = BoundedLog::create(self.files.stderr(), HEAD, TAIL);
-        let screen = match self.shop.cause {
-            Cause::Service => None,
-            Cause::Trial { .. } => Some(Screen::begin().map_err(local)?),
+        let screen = match self.context.mode {
+            RunMode::Server => None,
+            RunMode::Trial { .. } => Some(Screen::begin().map_err(local)?),
         };
         if let Some(screen) = &screen {
             stdout.show_on(screen.through(io::stdout()));
             stderr.show_on(screen.through(io::stderr()));
         }
         let (mut client, gate) =
-            Streaming::spawn_gated(self.shop.docker.program(), &args, stdout, stderr).map_err(local)?;
+            LoggedChild::spawn_gated(self.context.docker.program(), &args, stdout, stderr).map_err(local)?;
         // From here on a crash of ours leaves a client that the next start finds and ends before it looks.
         self.record.client = Some(Process { id: client.id(), started: platform::start_time(client.id()) });
         self.save()?;
@@ -72,7 +72,7 @@ impl Run<'_> {
     }
 
     /// Ends a client that an earlier life of the agent has left behind: it could still make or start the container.
-    pub(super) fn end_old_client(&mut self) -> Result<(), Halt> {
+    pub(super) fn end_old_client(&mut self) -> Result<(), StepError> {
         let Some(client) = self.record.client.clone() else { return Ok(()) };
         let same = client.started.is_some() && platform::start_time(client.id) == client.started;
         if !same {
@@ -89,17 +89,17 @@ impl Run<'_> {
         Ok(())
     }
 
-    pub(super) fn remove_cid(&self) -> Result<(), Halt> {
+    pub(super) fn remove_cid(&self) -> Result<(), StepError> {
         match fs::remove_file(self.files.cid()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(Halt::later(format!("`{}` can't be removed: {error}", self.files.cid().display())))
+                Err(StepError::retry(format!("`{}` can't be removed: {error}", self.files.cid().display())))
             }
             _ => Ok(()),
         }
     }
 
     fn spec(&self, name: &str) -> RunSpec {
-        let config = &self.shop.config;
+        let config = &self.context.config;
         let executor = &config.executor;
         let mut binds =
             vec![Bind { source: self.workspace.dir().to_owned(), target: WORKSPACE.to_owned(), readonly: false }];
@@ -120,7 +120,7 @@ impl Run<'_> {
         RunSpec {
             name: name.to_owned(),
             cidfile: self.files.cid(),
-            labels: match self.shop.owner() {
+            labels: match self.context.owner() {
                 Some(owner) => vec![
                     (TASK_LABEL, key.clone()),
                     (SERVICE_LABEL, self.record.service_id.clone()),

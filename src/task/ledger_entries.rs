@@ -7,40 +7,40 @@ use std::io;
 
 use super::report::of_record;
 use super::uploads::Uploads;
-use super::{Halt, Run};
+use super::{StepError, TaskRunner};
 use crate::ledger::{Direction, Entry, Ledger, Line, Outcome, Peer, Transfer};
 use crate::task::record::{Record, TaskFiles, UploadEvent};
 
 /// Why the end of an upload or a report isn't known.
 pub(super) const INTERRUPTED: &str = "the agent was interrupted before it knew";
 
-impl Run<'_> {
+impl TaskRunner<'_> {
     /// Adds lines to the ledger. Nothing may go on as if they were there when they aren't.
-    pub(super) fn enter(&self, entries: Vec<Entry>) -> Result<(), Halt> {
+    pub(super) fn enter(&self, entries: Vec<Entry>) -> Result<(), StepError> {
         if entries.is_empty() {
             return Ok(());
         }
-        let peer = Peer { server: self.shop.client.base_url(), service_id: self.shop.client.service_id() };
+        let peer = Peer { server: self.context.client.base_url(), service_id: self.context.client.service_id() };
         let lines: Vec<Line> = entries.into_iter().map(|entry| Line::now(&self.record.task.id, peer, entry)).collect();
-        let written = self.files.write_elsewhere(|| self.shop.ledger.append(&lines));
-        written.map_err(|error| Halt::later(format!("the ledger can't be written: {error}")))
+        let written = self.files.write_elsewhere(|| self.context.ledger.append(&lines));
+        written.map_err(|error| StepError::retry(format!("the ledger can't be written: {error}")))
     }
 
     /// Tells of a file that is sent, or was tried to be.
-    pub(super) fn enter_upload(&self, uploads: &Uploads, transfer: Transfer) -> Result<(), Halt> {
+    pub(super) fn enter_upload(&self, uploads: &Uploads, transfer: Transfer) -> Result<(), StepError> {
         let attempt = transfer.file.as_ref().and_then(|file| uploads.attempts.get(file)).copied();
         self.enter(vec![Entry::File(Transfer { attempt, ..transfer })])
     }
 
     /// Tells of an upload that may or may not have arrived, and notes that this is told.
-    pub(super) fn enter_doubt(&self, uploads: &mut Uploads, transfer: Transfer) -> Result<(), Halt> {
+    pub(super) fn enter_doubt(&self, uploads: &mut Uploads, transfer: Transfer) -> Result<(), StepError> {
         let told = transfer.file.clone().map(|file| UploadEvent::Told { file });
         self.enter_upload(uploads, transfer)?;
         self.note_all(uploads, told.into_iter().collect())
     }
 
     /// Tells of uploads whose end nobody has seen: there was a crash, or the ledger couldn't be written.
-    pub(super) fn enter_interrupted(&self, uploads: &mut Uploads) -> Result<(), Halt> {
+    pub(super) fn enter_interrupted(&self, uploads: &mut Uploads) -> Result<(), StepError> {
         self.enter(interrupted(uploads))?;
         self.note_all(uploads, told(uploads))
     }
@@ -48,7 +48,7 @@ impl Run<'_> {
 
 /// Tells of what was under way when the agent ended whose task isn't worked on any more, such as another service's.
 pub fn enter_abandoned(ledger: &Ledger, files: &TaskFiles, record: &mut Record) -> io::Result<()> {
-    let uploads = Uploads::of(files.uploads()?);
+    let uploads = Uploads::from_events(files.uploads()?);
     let mut entries = interrupted(&uploads);
     if record.report_open {
         entries.extend(of_record(files, record, &uploads));
@@ -71,7 +71,7 @@ fn interrupted(uploads: &Uploads) -> Vec<Entry> {
             attempt: uploads.attempts.get(file).copied(),
             began: *began,
             reason: Some(INTERRUPTED.to_owned()),
-            ..Transfer::of(Direction::Out, Outcome::Unknown, file)
+            ..Transfer::new(Direction::Out, Outcome::Unknown, file)
         })
     };
     uploads.untold.iter().map(entry).collect()

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, Mount};
-use crate::os::timeout::{About, Repeated, no_answer};
+use crate::os::timeout::{ProbeLabel, SingleFlight, timeout_message};
 
 /// Makes sure that every mount's host path is there, and shows nothing that a container must not see.
 ///
@@ -19,7 +19,7 @@ pub fn check_mounts(config: &Config) -> Result<(), String> {
 
 /// Looks at mounts as [`check_mounts`] does, again and again.
 #[derive(Default)]
-pub struct MountWatch(Repeated<Result<(), String>>);
+pub struct MountWatch(SingleFlight<Result<(), String>>);
 
 impl MountWatch {
     /// See [`check_mounts`].
@@ -29,12 +29,12 @@ impl MountWatch {
         }
         let config = config.clone();
         self.0.ask(move |about| look_at_mounts(&config, about)).unwrap_or_else(|path| {
-            Err(format!("the mount's host path `{path}` {}; a network drive may be away", no_answer()))
+            Err(format!("the mount's host path `{path}` {}; a network drive may be away", timeout_message()))
         })
     }
 }
 
-fn look_at_mounts(config: &Config, about: &About) -> Result<(), String> {
+fn look_at_mounts(config: &Config, about: &ProbeLabel) -> Result<(), String> {
     for mount in &config.paths.mounts {
         about.note(mount.host.to_string_lossy());
         if look_at_mount(config, mount)? == OnHost::ToBeMade {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Halt, Happened, Run};
+use super::{StepError, TaskRunner, WorkerEvent};
 use crate::os::platform;
 use crate::os::process::read_tail;
 use crate::server::protocol::FinalStatus;
@@ -24,12 +24,12 @@ pub(super) struct Exit {
     pub code: i32,
     pub oom_killed: bool,
     pub ran_for: Duration,
-    pub ended_by: EndedBy,
+    pub stop_cause: StopCause,
 }
 
 /// Who ended a container that we didn't stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum EndedBy {
+pub(super) enum StopCause {
     /// Its program, or the kernel.
     Itself,
     /// The engine, which was stopped or lost it.
@@ -49,16 +49,16 @@ struct Evidence<'a> {
     stderr: &'a str,
 }
 
-impl Run<'_> {
+impl TaskRunner<'_> {
     /// Writes down how the container ended.
-    pub(super) fn end_with(&mut self, exit: Exit) -> Result<(), Halt> {
-        self.tell(Happened::Ran);
+    pub(super) fn end_with(&mut self, exit: Exit) -> Result<(), StepError> {
+        self.tell(WorkerEvent::ContainerExited);
         let stdout = self.tail(&self.files.stdout());
         let stderr = self.tail(&self.files.stderr());
         let evidence = Evidence {
             stop: self.record.stop,
             exit,
-            memory_limit: self.shop.config.executor.memory_limit.as_deref(),
+            memory_limit: self.context.config.executor.memory_limit.as_deref(),
             disk_is_full: platform::free_disk(self.workspace.dir()).is_ok_and(|left| left < FULL),
             stdout: &stdout,
             stderr: &stderr,
@@ -77,7 +77,7 @@ impl Run<'_> {
     }
 
     /// Writes down that the task ended without a container that ran to its end: for `why`, or because it was stopped.
-    pub(super) fn end_before_start(&mut self, why: String) -> Result<(), Halt> {
+    pub(super) fn end_before_start(&mut self, why: String) -> Result<(), StepError> {
         let (status, error_message) = match self.record.stop {
             Some(StopReason::Cancel) => (FinalStatus::Cancelled, None),
             Some(reason) => (FinalStatus::Failed, Some(stopped_for(reason))),
@@ -88,7 +88,7 @@ impl Run<'_> {
         self.end(ending)
     }
 
-    fn end(&mut self, ending: Ending) -> Result<(), Halt> {
+    fn end(&mut self, ending: Ending) -> Result<(), StepError> {
         self.record.ending = Some(ending);
         self.record.client = None;
         self.advance(Phase::Exited)
@@ -127,11 +127,11 @@ fn verdict(evidence: &Evidence<'_>) -> (FinalStatus, Option<String>) {
         Some(StopReason::Cancel) => (FinalStatus::Cancelled, None),
         Some(reason) => (FinalStatus::Failed, Some(explained(stopped_for(reason)))),
         // Whatever the status is: a program that ends with 0 when it is asked to end hasn't done its work.
-        None if evidence.exit.ended_by == EndedBy::Engine => {
+        None if evidence.exit.stop_cause == StopCause::Engine => {
             let what = "the Docker engine went away while the container ran, which ended it";
             (FinalStatus::Failed, Some(explained(format!("{what} with status {code}"))))
         }
-        None if evidence.exit.ended_by == EndedBy::Somebody => {
+        None if evidence.exit.stop_cause == StopCause::Somebody => {
             let what = "somebody else than the agent stopped the container, as `docker stop` does, which ended it";
             (FinalStatus::Failed, Some(explained(format!("{what} with status {code}"))))
         }
@@ -178,13 +178,13 @@ fn first_line(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::{EndedBy, Evidence, Exit, last_words, verdict};
+    use super::{Evidence, Exit, StopCause, last_words, verdict};
     use crate::server::protocol::FinalStatus::{Cancelled, Completed, Failed};
     use crate::task::record::StopReason;
     use std::time::Duration;
 
     fn evidence(code: i32) -> Evidence<'static> {
-        let exit = Exit { code, oom_killed: false, ran_for: Duration::ZERO, ended_by: EndedBy::Itself };
+        let exit = Exit { code, oom_killed: false, ran_for: Duration::ZERO, stop_cause: StopCause::Itself };
         let memory_limit = Some("64m");
         Evidence { stop: None, exit, memory_limit, disk_is_full: false, stdout: "out\n", stderr: "err\n" }
     }
@@ -224,7 +224,7 @@ mod tests {
     fn an_engine_that_ended_the_container_is_named_whatever_the_status_is() {
         for code in [0, 99, 137, 143, 255] {
             let mut ended = evidence(code);
-            ended.exit.ended_by = EndedBy::Engine;
+            ended.exit.stop_cause = StopCause::Engine;
             let expected =
                 format!("the Docker engine went away while the container ran, which ended it with status {code}\nerr");
             assert_eq!(verdict(&ended), (Failed, Some(expected)));
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn a_container_that_somebody_stopped_has_failed_even_with_status_0() {
         let mut stopped = evidence(0);
-        stopped.exit.ended_by = EndedBy::Somebody;
+        stopped.exit.stop_cause = StopCause::Somebody;
         let expected = "somebody else than the agent stopped the container, as `docker stop` does, which ended it with \
                         status 0\nerr";
         assert_eq!(verdict(&stopped), (Failed, Some(expected.to_owned())));

@@ -31,7 +31,7 @@ const NAMED: usize = 1000;
 
 /// A file to deliver.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct OutputFile {
     /// The folder that it may not lead out of.
     root: Arc<Path>,
     /// Where it lies in that folder.
@@ -44,14 +44,14 @@ pub struct Found {
 }
 
 /// Files under `output/` go first, then by name: where not all can be delivered, these are.
-impl Ord for Found {
+impl Ord for OutputFile {
     fn cmp(&self, other: &Self) -> Ordering {
         let key = |found: &Self| !found.name.starts_with("output/");
         key(self).cmp(&key(other)).then_with(|| self.name.cmp(&other.name))
     }
 }
 
-impl PartialOrd for Found {
+impl PartialOrd for OutputFile {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
@@ -70,16 +70,16 @@ pub struct Unreadable {
 #[derive(Debug, Default)]
 pub struct Scan {
     /// The results, in the order in which they are sent.
-    pub files: Vec<Found>,
+    pub files: Vec<OutputFile>,
     /// What else is there, and why it isn't a result.
-    pub left_out: Leftovers,
+    pub left_out: Skipped,
     /// What may hold results and can't be read.
     pub unreadable: Vec<Unreadable>,
 }
 
 /// What stays here: some by name, the rest as a number.
 #[derive(Debug, Default)]
-pub struct Leftovers {
+pub struct Skipped {
     /// Files that are no results, such as links.
     pub named: Vec<LeftOut>,
     /// Files that are results and go beyond what may be delivered; somebody may want to fetch them here.
@@ -88,7 +88,7 @@ pub struct Leftovers {
     pub unnamed: u64,
 }
 
-impl Leftovers {
+impl Skipped {
     /// Adds a file that is no result.
     pub fn leave_out(&mut self, name: String, reason: impl Into<String>) {
         self.push(false, name, reason.into());
@@ -119,9 +119,9 @@ impl Leftovers {
 
 /// Tells results from what we put into a workspace ourselves: `task.json`, `input/`, and what a mount inside it hid.
 #[derive(Debug, Clone)]
-pub struct Ours(Vec<PathBuf>);
+pub struct ReservedPaths(Vec<PathBuf>);
 
-impl Ours {
+impl ReservedPaths {
     /// `mount_targets` are paths in the container.
     pub fn new<'m>(mount_targets: impl IntoIterator<Item = &'m str>) -> Self {
         let mut paths = vec![PathBuf::from("task.json"), PathBuf::from("input")];
@@ -141,12 +141,12 @@ impl Ours {
 }
 
 /// Looks through a workspace for results: every regular file that isn't ours and may leave this machine.
-pub fn scan(workspace: &Path, ours: &Ours, limits: &Outputs) -> Scan {
+pub fn scan(workspace: &Path, ours: &ReservedPaths, limits: &Outputs) -> Scan {
     let mut found = Scan::default();
-    let mut best = Best::new(limits);
+    let mut best = Selection::new(limits);
     let root: Arc<Path> = workspace.into();
     let relative = |path: &Path| path.strip_prefix(workspace).unwrap_or(path).to_owned();
-    let mut excluded = Leftovers::default();
+    let mut excluded = Skipped::default();
     let may_go = |entry: &DirEntry| {
         let relative = relative(entry.path());
         if ours.is(&relative) {
@@ -183,20 +183,20 @@ pub fn scan(workspace: &Path, ours: &Ours, limits: &Outputs) -> Scan {
 }
 
 /// The results that may be delivered, of those that it was given so far.
-pub struct Best<'l> {
+pub struct Selection<'l> {
     limits: &'l Outputs,
-    heap: BinaryHeap<Found>,
-    beyond: Leftovers,
+    heap: BinaryHeap<OutputFile>,
+    beyond: Skipped,
 }
 
-impl<'l> Best<'l> {
+impl<'l> Selection<'l> {
     /// Nothing yet.
     pub fn new(limits: &'l Outputs) -> Self {
-        Self { limits, heap: BinaryHeap::new(), beyond: Leftovers::default() }
+        Self { limits, heap: BinaryHeap::new(), beyond: Skipped::default() }
     }
 
     /// One more result.
-    pub fn push(&mut self, found: Found) {
+    pub fn push(&mut self, found: OutputFile) {
         if let Err(reason) = fits(found.size, self.limits) {
             self.beyond.keep_back(found.name, reason);
             return;
@@ -212,7 +212,7 @@ impl<'l> Best<'l> {
     }
 
     /// The results in the order in which they are sent. What goes beyond the limits is added to `left_out`.
-    pub fn take(self, left_out: &mut Leftovers) -> Vec<Found> {
+    pub fn take(self, left_out: &mut Skipped) -> Vec<OutputFile> {
         let Self { limits, heap, beyond } = self;
         let mut total = 0;
         let mut files = heap.into_sorted_vec();
@@ -244,7 +244,7 @@ pub fn fits(size: u64, limits: &Outputs) -> Result<(), String> {
 }
 
 impl Scan {
-    fn note(&mut self, best: &mut Best<'_>, root: &Arc<Path>, entry: &DirEntry) {
+    fn note(&mut self, best: &mut Selection<'_>, root: &Arc<Path>, entry: &DirEntry) {
         let kind = entry.file_type();
         if kind.is_dir() {
             return;
@@ -256,9 +256,9 @@ impl Scan {
             self.left_out.leave_out(name, NOT_REGULAR);
         } else {
             let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
-            match Found::open_at(root, relative) {
+            match OutputFile::open_at(root, relative) {
                 Ok(opened) if !opened.metadata.is_file() => self.left_out.leave_out(name, NOT_REGULAR),
-                Ok(opened) => best.push(Found::new(root, relative, name, &opened)),
+                Ok(opened) => best.push(OutputFile::new(root, relative, name, &opened)),
                 Err(why) if why.kind() == io::ErrorKind::PermissionDenied => {
                     self.unreadable.push(Unreadable { path: relative.to_owned(), name });
                 }
@@ -285,7 +285,7 @@ struct Opened {
     identity: (u64, u64),
 }
 
-impl Found {
+impl OutputFile {
     fn new(root: &Arc<Path>, relative: &Path, name: String, opened: &Opened) -> Self {
         let (size, identity) = (opened.metadata.len(), opened.identity);
         Self { root: Arc::clone(root), relative: relative.to_owned(), name, size, identity }
@@ -361,7 +361,7 @@ fn encode(into: &mut String, bytes: &[u8]) {
 
 #[cfg(all(test, unix))]
 mod tests {
-    use super::{Ours, Scan, scan, spell, wire_name};
+    use super::{ReservedPaths, Scan, scan, spell, wire_name};
     use crate::config::{Exclude, Outputs};
     use std::ffi::OsStr;
     use std::fs;
@@ -385,7 +385,7 @@ mod tests {
         for (name, size) in [("a", 1), ("b", 1), ("output/c", 3), ("output/d", 2), ("output/large", 9)] {
             fs::write(dir.path().join(name), vec![b'x'; size]).unwrap();
         }
-        let scan_with = |limits| scan(dir.path(), &Ours::new([]), &limits);
+        let scan_with = |limits| scan(dir.path(), &ReservedPaths::new([]), &limits);
         let few = scan_with(Outputs { max_file: 8, max_files: 3, max_total: 100, ..limits() });
         assert_eq!(names(&few), ["output/c", "output/d", "a"]);
         let kept: Vec<&str> = few.left_out.kept_back.iter().map(|left| left.file.as_str()).collect();
@@ -403,7 +403,7 @@ mod tests {
         for number in 0..3000 {
             fs::write(dir.path().join(format!("f{number:04}")), "x").unwrap();
         }
-        let found = scan(dir.path(), &Ours::new([]), &Outputs { max_files: 10, ..limits() });
+        let found = scan(dir.path(), &ReservedPaths::new([]), &Outputs { max_files: 10, ..limits() });
         assert_eq!((names(&found)[0], names(&found).len()), ("f0000", 10));
         assert_eq!((found.left_out.kept_back.len(), found.left_out.unnamed), (1000, 1990));
     }
@@ -423,7 +423,7 @@ mod tests {
         symlink("/etc/passwd", root.join("output/link")).unwrap();
         symlink("/etc", root.join("output/dirlink")).unwrap();
         let _listener = std::os::unix::net::UnixListener::bind(root.join("output/socket")).unwrap();
-        let found = scan(root, &Ours::new(["/workspace/mnt/data", "/elsewhere", "/workspace-not"]), &limits());
+        let found = scan(root, &ReservedPaths::new(["/workspace/mnt/data", "/elsewhere", "/workspace-not"]), &limits());
         assert_eq!(names(&found), ["output/deep/er/x", "output/r.md", "other/task.json", "top"]);
         let left: Vec<(&str, &str)> =
             found.left_out.named.iter().map(|l| (l.file.as_str(), l.reason.as_str())).collect();
@@ -442,7 +442,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("r");
         fs::write(&path, "x").unwrap();
-        let found = scan(dir.path(), &Ours::new([]), &limits());
+        let found = scan(dir.path(), &ReservedPaths::new([]), &limits());
         fs::remove_file(&path).unwrap();
         symlink("/etc/passwd", &path).unwrap();
         assert!(found.files[0].open().is_err());

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::transfer::Shown;
-use super::{Cause, Halt, Run};
+use super::{RunMode, StepError, TaskRunner};
 use crate::ledger::{Direction, Entry, Outcome, Transfer};
 use crate::os::platform;
 use crate::server::protocol::InputFile;
@@ -27,19 +27,19 @@ enum Trouble {
     /// The task can't be done.
     Task(String),
     /// The worker has to stop here.
-    Halt(Halt),
+    StepError(StepError),
     /// The task was cancelled meanwhile.
     Stopped,
 }
 
-impl From<Halt> for Trouble {
-    fn from(halt: Halt) -> Self {
-        Self::Halt(halt)
+impl From<StepError> for Trouble {
+    fn from(halt: StepError) -> Self {
+        Self::StepError(halt)
     }
 }
 
-impl Run<'_> {
-    pub(super) fn prepare(&mut self) -> Result<(), Halt> {
+impl TaskRunner<'_> {
+    pub(super) fn prepare(&mut self) -> Result<(), StepError> {
         let filled = self.fill_workspace();
         if matches!(filled, Err(Trouble::Task(_) | Trouble::Stopped)) {
             self.drop_partial_download();
@@ -50,7 +50,7 @@ impl Run<'_> {
                 log::warn!("task {}: {message}", self.key());
                 self.end_before_start(message)
             }
-            Err(Trouble::Halt(halt)) => Err(halt),
+            Err(Trouble::StepError(halt)) => Err(halt),
             Err(Trouble::Stopped) => self.end_before_start(String::new()),
         }
     }
@@ -76,7 +76,7 @@ impl Run<'_> {
             self.fetch(file, name)?;
         }
         // Those of a trial were there before.
-        if !files.is_empty() && self.shop.cause == Cause::Service {
+        if !files.is_empty() && self.context.mode == RunMode::Server {
             let bytes = Bytes(files.iter().map(|file| file.size_bytes).fold(0, u64::saturating_add));
             let time = Span(began.elapsed());
             log::info!("task {}: {} input file(s) are here, {bytes} in {time}", self.key(), files.len());
@@ -93,7 +93,7 @@ impl Run<'_> {
         let mut backoff = Backoff::default();
         let (mut failures, mut wrong_lengths) = (0, 0);
         loop {
-            self.take_orders()?;
+            self.check_commands()?;
             if self.record.stop.is_some() {
                 return Err(Trouble::Stopped);
             }
@@ -110,7 +110,7 @@ impl Run<'_> {
                 Ok(()) => {
                     // Before it has its place, or a crash in between would leave it there untold.
                     self.enter(vec![received(file)])?;
-                    let moved = platform::open_to_all(&part).and_then(|()| fs::rename(&part, &place));
+                    let moved = platform::make_world_writable(&part).and_then(|()| fs::rename(&part, &place));
                     moved.map_err(|error| Trouble::Task(format!("input file `{name}` can't be written: {error}")))?;
                     continue;
                 }
@@ -134,10 +134,10 @@ impl Run<'_> {
             }
             let pause = backoff.next(error.retry_after());
             log::warn!("task {}: input file `{name}`: {error}; trying again in {} s", self.key(), pause.as_secs());
-            let answered = self.shop.client.answered();
+            let answered = self.context.client.answered();
             self.pause(pause)?;
             // A failure says something about the file only if the Server can be reached otherwise.
-            if self.shop.client.answered() > answered && !says_nothing {
+            if self.context.client.answered() > answered && !says_nothing {
                 failures += 1;
             }
             if failures >= TRIES {
@@ -172,7 +172,7 @@ fn received(file: &InputFile) -> Entry {
     Entry::File(Transfer {
         bytes: Some(file.size_bytes),
         file_id: Some(file.id.clone()),
-        ..Transfer::of(Direction::In, Outcome::Received, &file.filename)
+        ..Transfer::new(Direction::In, Outcome::Received, &file.filename)
     })
 }
 
@@ -181,7 +181,7 @@ fn not_received(file: &InputFile, error: &ClientError) -> Entry {
     Entry::File(Transfer {
         file_id: Some(file.id.clone()),
         reason: Some(error.to_string()),
-        ..Transfer::of(Direction::In, outcome, &file.filename)
+        ..Transfer::new(Direction::In, outcome, &file.filename)
     })
 }
 

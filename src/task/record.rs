@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::server::protocol::{FinalStatus, LeftOut, Task};
 
-pub use discards::Discards;
+pub use discards::DiscardRequests;
 pub use files::TaskFiles;
 pub use key::TaskKey;
 pub use store::{Loaded, Store};
@@ -169,7 +169,7 @@ pub struct Fetched {
 
 impl Record {
     /// A record of an offer that nobody has accepted yet.
-    pub fn of_offer(task: Task, service_id: &str, base_url: &str) -> Self {
+    pub fn from_offer(task: Task, service_id: &str, base_url: &str) -> Self {
         Self {
             task,
             service_id: service_id.to_owned(),

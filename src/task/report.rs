@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::ledger_entries::INTERRUPTED;
 use super::uploads::Uploads;
-use super::{Halt, Happened, Run};
+use super::{StepError, TaskRunner, WorkerEvent};
 use crate::ledger::{Direction, Entry, Outcome, Report, Settled, Words};
 use crate::os::process::read_tail;
 use crate::server::ClientError;
@@ -20,13 +20,13 @@ const OUTPUT_TAIL: u64 = 64 * 1024;
 /// How many files that were left out are named to the Server; the log names all.
 const NAMED: usize = 100;
 
-impl Run<'_> {
+impl TaskRunner<'_> {
     /// Tells the Server how the task ended.
-    pub(super) fn complete(&mut self) -> Result<(), Halt> {
-        let events = self.files.uploads().map_err(|error| Halt::later(format!("uploads.jsonl: {error}")))?;
-        let uploads = Uploads::of(events);
+    pub(super) fn complete(&mut self) -> Result<(), StepError> {
+        let events = self.files.uploads().map_err(|error| StepError::retry(format!("uploads.jsonl: {error}")))?;
+        let uploads = Uploads::from_events(events);
         let Some(ending) = self.record.ending.clone() else {
-            return Err(Halt::later("the record names no ending"));
+            return Err(StepError::retry("the record names no ending"));
         };
         if self.record.report_open {
             self.enter(of_record(&self.files, &self.record, &uploads).into_iter().collect())?;
@@ -38,13 +38,13 @@ impl Run<'_> {
         let (mut tries, mut ended) = (0, false);
         let mut in_doubt = self.record.report_in_doubt;
         loop {
-            self.take_orders()?;
+            self.check_commands()?;
             self.wait_for_room_to_report()?;
             let request = request(&task_id, &ending, &uploads, output.clone());
             // A crash right after the call leaves nobody who knows of it but the record.
             (self.record.report_in_doubt, self.record.report_open) = (true, true);
             self.save()?;
-            let error = match self.shop.client.complete(&request) {
+            let error = match self.context.client.complete(&request) {
                 Ok(()) => {
                     let report = report_entry(&request, Outcome::Sent, None);
                     self.settle(vec![report, settled(&ending, &uploads, words(&request), None)])?;
@@ -78,10 +78,10 @@ impl Run<'_> {
                         return self.settle(vec![settled(&ending, &uploads, words, Some(how))]);
                     }
                     self.wait_for_room_to_report()?;
-                    match self.shop.client.accept(&self.record.task.id) {
+                    match self.context.client.accept(&self.record.task.id) {
                         Ok(()) => {
                             log::info!("task {}: had been requeued and is ours again", self.key());
-                            self.tell(Happened::WasRequeued);
+                            self.tell(WorkerEvent::Requeued);
                         }
                         // The scheduler may have accepted it for us a moment ago, so the report is tried once more.
                         Err(refused) if refused.is_wrong_state() => ended = true,
@@ -108,7 +108,7 @@ impl Run<'_> {
     }
 
     /// Closes the record. The last lines of the ledger come before that.
-    fn settle(&mut self, entries: Vec<Entry>) -> Result<(), Halt> {
+    fn settle(&mut self, entries: Vec<Entry>) -> Result<(), StepError> {
         self.enter(entries)?;
         // What was fetched has been sent; only what stayed here may still be wanted by somebody.
         if !self.record.kept_back {

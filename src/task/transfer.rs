@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{bounded, select};
 
-use super::{Halt, Run};
+use super::{StepError, TaskRunner};
 use crate::server::{Client, ClientError};
 use crate::units::{Bytes, Span};
 
@@ -26,23 +26,23 @@ pub(super) struct Shown<'a> {
     pub moved: &'a AtomicU64,
 }
 
-impl Run<'_> {
+impl TaskRunner<'_> {
     /// Makes a call in a thread of its own, on connections of this task's own. An order that comes meanwhile is taken
     /// in and ends the call; what the call came to is returned all the same, unless the order was to leave.
     pub(super) fn transfer<T: Send>(
         &mut self,
         shown: Shown<'_>,
         call: impl FnOnce(&Client) -> Result<T, ClientError> + Send,
-    ) -> Result<Result<T, ClientError>, Halt> {
+    ) -> Result<Result<T, ClientError>, StepError> {
         let client = self.transfers.clone();
-        let orders = self.orders.clone();
+        let commands = self.commands.clone();
         let (done, result) = bounded(1);
         thread::scope(|scope| {
             thread::Builder::new()
                 .name("transfer".to_owned())
                 // There is always somebody to take the result, or nobody needs it any more.
                 .spawn_scoped(scope, || drop(done.send(call(&client))))
-                .map_err(|error| Halt::later(format!("no thread for a transfer: {error}")))?;
+                .map_err(|error| StepError::retry(format!("no thread for a transfer: {error}")))?;
             let began = Instant::now();
             loop {
                 select! {
@@ -52,12 +52,12 @@ impl Run<'_> {
                         log::info!("task {}: {}: {moved} of {all} after {time}", self.key(), shown.what);
                     }
                     recv(result) -> result => {
-                        return result.map_err(|_| Halt::later("a transfer ended without a result"));
+                        return result.map_err(|_| StepError::retry("a transfer ended without a result"));
                     }
-                    recv(orders) -> order => {
-                        let obeyed = order.map_err(|_| Halt::Left).and_then(|order| self.obey(order));
+                    recv(commands) -> order => {
+                        let obeyed = order.map_err(|_| StepError::Shutdown).and_then(|order| self.obey(order));
                         client.abort();
-                        self.transfers = self.shop.client.with_own_connections(&self.shop.config.server);
+                        self.transfers = self.context.client.with_own_connections(&self.context.config.server);
                         obeyed?;
                     }
                 }

@@ -13,11 +13,11 @@ use super::discard::DISCARDED;
 use super::ledger_entries::INTERRUPTED;
 use super::transfer::Shown;
 use super::uploads::Uploads;
-use super::{Halt, Run};
+use super::{StepError, TaskRunner};
 use crate::ledger::{Direction, Entry, Outcome, Transfer};
 use crate::server::protocol::{FinalStatus, LeftOut};
 use crate::server::{ClientError, Upload};
-use crate::task::outputs::{Best, Found, Leftovers, Ours, scan};
+use crate::task::outputs::{OutputFile, ReservedPaths, Selection, Skipped, scan};
 use crate::task::record::{Phase, StopReason, UploadEvent};
 use crate::units::{Bytes, Span};
 
@@ -34,18 +34,18 @@ struct Arrived {
     reason: Option<&'static str>,
 }
 
-impl Run<'_> {
+impl TaskRunner<'_> {
     /// Sends every result that hasn't arrived yet.
-    pub(super) fn upload(&mut self) -> Result<(), Halt> {
-        let events = self.files.uploads().map_err(|error| Halt::later(format!("uploads.jsonl: {error}")))?;
-        let mut uploads = Uploads::of(events);
+    pub(super) fn upload(&mut self) -> Result<(), StepError> {
+        let events = self.files.uploads().map_err(|error| StepError::retry(format!("uploads.jsonl: {error}")))?;
+        let mut uploads = Uploads::from_events(events);
         self.enter_interrupted(&mut uploads)?;
         let files = if self.is_cancelled() { Vec::new() } else { self.collect(&mut uploads)? };
         self.remove_container()?;
         let (began, files_before, bytes_before) = (Instant::now(), uploads.done.len(), uploads.done_bytes);
         if !self.is_cancelled() {
             for file in &files {
-                self.take_orders()?;
+                self.check_commands()?;
                 if self.is_unwanted() {
                     break;
                 }
@@ -72,18 +72,18 @@ impl Run<'_> {
     }
 
     /// Finds the results, with those that only the engine can read, and what isn't one or goes beyond the limits.
-    pub(super) fn find(&mut self) -> Result<(Vec<Found>, Leftovers), Halt> {
-        let config = Arc::clone(&self.shop.config);
-        let ours = Ours::new(config.paths.mounts.iter().map(|mount| mount.container.as_str()));
+    pub(super) fn find(&mut self) -> Result<(Vec<OutputFile>, Skipped), StepError> {
+        let config = Arc::clone(&self.context.config);
+        let ours = ReservedPaths::new(config.paths.mounts.iter().map(|mount| mount.container.as_str()));
         let found = scan(self.workspace.dir(), &ours, &config.outputs);
         let leftovers = self.fetch_unreadable(&found.unreadable, &ours)?;
         let mut left_out = found.left_out;
         left_out.add(leftovers);
-        let mut best = Best::new(&config.outputs);
+        let mut best = Selection::new(&config.outputs);
         found.files.into_iter().for_each(|file| best.push(file));
         for fetched in self.record.fetched.iter().flatten() {
             let file = fetched.number.to_string();
-            match Found::fetched(&self.files.fetched_dir(), file.as_ref(), &fetched.file) {
+            match OutputFile::fetched(&self.files.fetched_dir(), file.as_ref(), &fetched.file) {
                 Ok(file) => best.push(file),
                 Err(error) => left_out.keep_back(fetched.file.clone(), format!("can't be read: {error}")),
             }
@@ -93,7 +93,7 @@ impl Run<'_> {
     }
 
     /// Finds the results, and writes down what isn't one.
-    fn collect(&mut self, uploads: &mut Uploads) -> Result<Vec<Found>, Halt> {
+    fn collect(&mut self, uploads: &mut Uploads) -> Result<Vec<OutputFile>, StepError> {
         let (files, left_out) = self.find()?;
         let is_new = |left: &LeftOut| !uploads.decided.contains(&left.file);
         let kept_back: Vec<LeftOut> = left_out.kept_back.into_iter().filter(is_new).collect();
@@ -118,14 +118,14 @@ impl Run<'_> {
     }
 
     /// The container has told all that it had to tell. If the engine doesn't remove it now, the sweep does later.
-    pub(super) fn remove_container(&mut self) -> Result<(), Halt> {
+    pub(super) fn remove_container(&mut self) -> Result<(), StepError> {
         if self.record.container_removed {
             return Ok(());
         }
         let name = self.container_name();
-        match self.shop.docker.inspect(&name) {
+        match self.context.docker.inspect(&name) {
             Ok(Some(container)) if self.is_ours(&container) => {
-                if let Err(error) = self.shop.docker.remove(&name) {
+                if let Err(error) = self.context.docker.remove(&name) {
                     log::warn!("task {}: the container `{name}` can't be removed yet: {error}", self.key());
                     return Ok(());
                 }
@@ -141,13 +141,13 @@ impl Run<'_> {
     }
 
     /// Brings one file to the Server, or finds out that it stays here.
-    fn deliver(&mut self, uploads: &mut Uploads, found: &Found) -> Result<(), Halt> {
+    fn deliver(&mut self, uploads: &mut Uploads, found: &OutputFile) -> Result<(), StepError> {
         if uploads.before.is_none() {
             self.wait_for_room()?;
             if self.is_unwanted() {
                 return Ok(());
             }
-            let ids = match self.shop.client.list_files(&self.record.task.id) {
+            let ids = match self.context.client.list_files(&self.record.task.id) {
                 Ok(files) => files.into_iter().map(|file| file.id).collect(),
                 // A Server that doesn't list can't be asked later either; then nothing is taken for arrived.
                 Err(error) if !error.is_retryable() && !error.is_unauthorized() => Vec::new(),
@@ -178,7 +178,7 @@ impl Run<'_> {
         let came_to = |outcome, reason: String| Transfer {
             bytes: Some(taken.load(Ordering::Relaxed)),
             reason: Some(reason),
-            ..Transfer::of(Direction::Out, outcome, &found.name)
+            ..Transfer::new(Direction::Out, outcome, &found.name)
         };
         let error = match sent {
             Ok(Ok(file_id)) => {
@@ -187,7 +187,7 @@ impl Run<'_> {
             }
             Ok(Err(error)) => error,
             Err(halt) => {
-                let why = if matches!(halt, Halt::Discarded) { DISCARDED } else { INTERRUPTED };
+                let why = if matches!(halt, StepError::Discarded) { DISCARDED } else { INTERRUPTED };
                 self.enter_doubt(uploads, came_to(Outcome::Unknown, why.to_owned()))?;
                 return Err(halt);
             }
@@ -230,11 +230,11 @@ impl Run<'_> {
         // The pauses leave a Server whose storage is in trouble some minutes, and other tasks the slot.
         let pause = FIRST_PAUSE * 2u32.saturating_pow(failures.saturating_sub(1));
         let pause = error.retry_after().map_or(pause, |asked| asked.max(pause));
-        Err(Halt::Later { why: format!("`{}`: {error}", found.name), retry_after: Some(pause) })
+        Err(StepError::Retry { why: format!("`{}`: {error}", found.name), retry_after: Some(pause) })
     }
 
     /// Leaves out files that a person may want to fetch here by hand.
-    fn keep_back(&mut self, uploads: &mut Uploads, all: Vec<LeftOut>) -> Result<(), Halt> {
+    fn keep_back(&mut self, uploads: &mut Uploads, all: Vec<LeftOut>) -> Result<(), StepError> {
         if !self.record.kept_back && !all.is_empty() {
             self.record.kept_back = true;
             self.save()?;
@@ -244,12 +244,12 @@ impl Run<'_> {
 
     /// Whether an attempt whose end isn't known has arrived: there is a file of ours by that name and size that wasn't
     /// there before and isn't another one of ours.
-    fn has_arrived(&mut self, uploads: &mut Uploads, name: &str, size: u64) -> Result<bool, Halt> {
+    fn has_arrived(&mut self, uploads: &mut Uploads, name: &str, size: u64) -> Result<bool, StepError> {
         self.wait_for_room()?;
         if self.is_unwanted() {
             return Ok(false);
         }
-        let listed = self.shop.client.list_files(&self.record.task.id)?;
+        let listed = self.context.client.list_files(&self.record.task.id)?;
         let arrived = listed.into_iter().find(|file| {
             file.filename == name
                 && file.size_bytes == size
@@ -268,7 +268,7 @@ impl Run<'_> {
         }
     }
 
-    fn leave_out(&self, uploads: &mut Uploads, all: Vec<LeftOut>) -> Result<(), Halt> {
+    fn leave_out(&self, uploads: &mut Uploads, all: Vec<LeftOut>) -> Result<(), StepError> {
         for left in &all {
             log::warn!("task {}: `{}` is not delivered: {}", self.key(), left.file, left.reason);
         }
@@ -277,28 +277,28 @@ impl Run<'_> {
     }
 
     /// A file is on the Server: the ledger is told first.
-    fn note_done(&self, uploads: &mut Uploads, name: &str, arrived: Arrived) -> Result<(), Halt> {
+    fn note_done(&self, uploads: &mut Uploads, name: &str, arrived: Arrived) -> Result<(), StepError> {
         let Arrived { size, file_id, reason } = arrived;
         let transfer = Transfer {
             bytes: Some(size),
             file_id: Some(file_id.clone()),
             reason: reason.map(str::to_owned),
-            ..Transfer::of(Direction::Out, Outcome::Sent, name)
+            ..Transfer::new(Direction::Out, Outcome::Sent, name)
         };
         self.enter_upload(uploads, transfer)?;
         self.note(uploads, UploadEvent::Done { file: name.to_owned(), size, file_id })
     }
 
-    fn note(&self, uploads: &mut Uploads, event: UploadEvent) -> Result<(), Halt> {
+    fn note(&self, uploads: &mut Uploads, event: UploadEvent) -> Result<(), StepError> {
         self.note_all(uploads, vec![event])
     }
 
     /// Writes lines of `uploads.jsonl`; what isn't on the disk hasn't happened.
-    pub(super) fn note_all(&self, uploads: &mut Uploads, events: Vec<UploadEvent>) -> Result<(), Halt> {
+    pub(super) fn note_all(&self, uploads: &mut Uploads, events: Vec<UploadEvent>) -> Result<(), StepError> {
         if events.is_empty() {
             return Ok(());
         }
-        let unwritten = |error| Halt::later(format!("uploads.jsonl can't be written: {error}"));
+        let unwritten = |error| StepError::retry(format!("uploads.jsonl can't be written: {error}"));
         self.files.note_uploads(&events).map_err(unwritten)?;
         for event in events {
             uploads.note(event);
@@ -308,7 +308,7 @@ impl Run<'_> {
 }
 
 fn stays_here(file: &str, reason: &str) -> Entry {
-    Entry::File(Transfer { reason: Some(reason.to_owned()), ..Transfer::of(Direction::Out, Outcome::LeftOut, file) })
+    Entry::File(Transfer { reason: Some(reason.to_owned()), ..Transfer::new(Direction::Out, Outcome::LeftOut, file) })
 }
 
 /// What became of an upload that isn't on the Server.

@@ -34,7 +34,7 @@ pub(super) struct Uploads {
 
 impl Uploads {
     /// Puts the lines together.
-    pub(super) fn of(events: Vec<UploadEvent>) -> Self {
+    pub(super) fn from_events(events: Vec<UploadEvent>) -> Self {
         let mut uploads = Self::default();
         for event in events {
             uploads.note(event);
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn a_begun_upload_is_in_doubt_until_its_end_is_known() {
         let begin = |file: &str| UploadEvent::Begin { file: file.to_owned(), size: 3, at: None };
-        let uploads = Uploads::of(vec![
+        let uploads = Uploads::from_events(vec![
             UploadEvent::Before { ids: vec!["old".to_owned()] },
             begin("a"),
             UploadEvent::Done { file: "a".to_owned(), size: 3, file_id: "1".to_owned() },

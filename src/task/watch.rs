@@ -9,10 +9,10 @@ use crossbeam_channel::{after, select};
 use jiff::Timestamp;
 
 use super::execute::{ENGINE_PAUSE, HEAD, Progress, TAIL, has_cid};
-use super::{Halt, Run};
+use super::{StepError, TaskRunner};
 use crate::docker::{Container, DockerError};
 use crate::os::platform;
-use crate::os::process::{BoundedLog, Streaming};
+use crate::os::process::{BoundedLog, LoggedChild};
 use crate::task::record::{Process, StopReason};
 
 /// So much output of a stream the engine keeps in any case, however short its lines are.
@@ -44,13 +44,18 @@ impl Stopping {
     }
 }
 
-impl Run<'_> {
+impl TaskRunner<'_> {
     /// Stays with a container that an earlier client, or an earlier life of the agent, has started.
-    pub(super) fn follow(&mut self, name: &str, container: &Container, progress: &mut Progress) -> Result<(), Halt> {
+    pub(super) fn follow(
+        &mut self,
+        name: &str,
+        container: &Container,
+        progress: &mut Progress,
+    ) -> Result<(), StepError> {
         let stdout = BoundedLog::replay(self.files.stdout(), HEAD, TAIL);
         let stderr = BoundedLog::replay(self.files.stderr(), HEAD, TAIL);
-        let follower = Streaming::spawn(self.shop.docker.logs_command(name, true), stdout, stderr)
-            .map_err(|error| Halt::later(format!("the container can't be followed: {error}")))?;
+        let follower = LoggedChild::spawn(self.context.docker.logs_command(name, true), stdout, stderr)
+            .map_err(|error| StepError::retry(format!("the container can't be followed: {error}")))?;
         // A crash of ours would leave it behind until the container prints or ends.
         self.record.client = Some(Process { id: follower.id(), started: platform::start_time(follower.id()) });
         self.save()?;
@@ -74,7 +79,7 @@ impl Run<'_> {
     /// What a failed client left in the logs may hold its own words (a pull's progress, a warning, "unexpected EOF"),
     /// which must not pass for the container's. So the engine's copy replaces it, unless that is so much that the
     /// engine can't have kept all.
-    pub(super) fn collect_logs(&mut self, name: &str, progress: &Progress) -> Result<(), Halt> {
+    pub(super) fn collect_logs(&mut self, name: &str, progress: &Progress) -> Result<(), StepError> {
         let log = |path: PathBuf| {
             let is_small = fs::metadata(&path).is_ok_and(|meta| meta.len() < SURELY_KEPT);
             if progress.launches > 0 && is_small {
@@ -84,7 +89,7 @@ impl Run<'_> {
             }
         };
         let (stdout, stderr) = (log(self.files.stdout()), log(self.files.stderr()));
-        match Streaming::spawn(self.shop.docker.logs_command(name, false), stdout, stderr) {
+        match LoggedChild::spawn(self.context.docker.logs_command(name, false), stdout, stderr) {
             Ok(reader) => {
                 if reader.finish(Duration::from_secs(60)).is_none() {
                     log::warn!(
@@ -103,11 +108,11 @@ impl Run<'_> {
     pub(super) fn watch(
         &mut self,
         name: &str,
-        mut client: Streaming,
+        mut client: LoggedChild,
         mut began: Option<Instant>,
-    ) -> Result<Watched, Halt> {
-        let timeout = self.shop.config.executor.timeout();
-        let idle_timeout = self.shop.config.executor.idle_timeout();
+    ) -> Result<Watched, StepError> {
+        let timeout = self.context.config.executor.timeout();
+        let idle_timeout = self.context.config.executor.idle_timeout();
         let mut last_output = Instant::now();
         let mut stopping: Option<Stopping> = None;
         loop {
@@ -118,14 +123,14 @@ impl Run<'_> {
             }
             let deadline = began.zip(timeout).map(|(began, limit)| began + limit);
             if self.record.stop.is_none() && deadline.is_some_and(|at| Instant::now() >= at) {
-                let minutes = self.shop.config.executor.timeout_minutes;
+                let minutes = self.context.config.executor.timeout_minutes;
                 self.note_stop(StopReason::Timeout { minutes })?;
             }
             if client.has_printed() {
                 last_output = Instant::now();
             }
             if idle_timeout.is_some_and(|limit| began.is_some() && last_output.elapsed() >= limit) {
-                let minutes = self.shop.config.executor.idle_timeout_minutes;
+                let minutes = self.context.config.executor.idle_timeout_minutes;
                 self.note_stop(StopReason::Idle { minutes })?;
             }
             if self.record.stop.is_some() {
@@ -144,11 +149,11 @@ impl Run<'_> {
             let until_deadline = deadline.map_or(TICK, |at| at.saturating_duration_since(Instant::now()));
             // A short look-out for the container's id makes the clock start with the container.
             let tick = if began.is_none() { TICK / 10 } else { TICK };
-            let orders = self.orders.clone();
+            let commands = self.commands.clone();
             let closings = client.closings().clone();
             select! {
                 recv(closings) -> _ => if client.note_closed() { break },
-                recv(orders) -> order => self.obey(order.map_err(|_| Halt::Left)?)?,
+                recv(commands) -> order => self.obey(order.map_err(|_| StepError::Shutdown)?)?,
                 recv(after(tick.min(until_deadline).max(Duration::from_millis(1)))) -> _ => {}
             }
         }
@@ -159,7 +164,7 @@ impl Run<'_> {
     /// Stops the container. One that isn't there yet, or is made and not started, is tried for again until patience is
     /// over; from then on the client is taken to hang.
     fn try_stop(&self, name: &str, stopping: &mut Stopping) {
-        let pause = match self.shop.docker.stop(name) {
+        let pause = match self.context.docker.stop(name) {
             Ok(()) => {
                 // A stop takes its time; patience begins with the first that came through.
                 if !stopping.done {

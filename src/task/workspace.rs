@@ -22,7 +22,7 @@ pub struct Workspace {
 
 impl Workspace {
     /// The workspace of a task, whether or not it exists.
-    pub fn of(data_dir: &Path, key: &TaskKey) -> Self {
+    pub fn new(data_dir: &Path, key: &TaskKey) -> Self {
         Self { dir: data_dir.join("workspaces").join(key.as_str()) }
     }
 
@@ -36,7 +36,7 @@ impl Workspace {
     pub fn create(&self) -> io::Result<()> {
         for dir in [self.dir.clone(), self.dir.join("input"), self.dir.join("output")] {
             fs::create_dir_all(&dir)?;
-            platform::open_to_all(&dir)?;
+            platform::make_world_writable(&dir)?;
         }
         Ok(())
     }
@@ -57,7 +57,7 @@ impl Workspace {
         let mut file = File::create(&path)?;
         file.write_all(serde_json::to_string_pretty(&task_json(task, names))?.as_bytes())?;
         file.sync_all()?;
-        platform::open_to_all(&path)?;
+        platform::make_world_writable(&path)?;
         platform::sync_dir(&self.dir.join("input"))?;
         platform::sync_dir(&self.dir)
     }

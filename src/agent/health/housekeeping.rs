@@ -68,7 +68,7 @@ impl Housekeeping {
             return Ok(());
         }
         for task in settled(store, |_| true) {
-            let workspace = Workspace::of(data_dir, task.files.key());
+            let workspace = Workspace::new(data_dir, task.files.key());
             if task.kept_back || !workspace.dir().exists() || !self.remove_workspace(config, docker, &task.files) {
                 continue;
             }
@@ -83,7 +83,7 @@ impl Housekeeping {
 
     /// Returns whether the workspace is gone.
     fn remove_workspace(&mut self, config: &Config, docker: &Docker, files: &TaskFiles) -> bool {
-        let workspace = Workspace::of(&config.paths.data_dir, files.key());
+        let workspace = Workspace::new(&config.paths.data_dir, files.key());
         let dir = workspace.dir();
         let error = match workspace.remove() {
             Ok(()) => return true,
@@ -143,10 +143,10 @@ mod tests {
     fn task(dir: &Path, id: &str, phase: Phase, hours_ago: i64) {
         let store = Store::open(&dir.join("data")).unwrap();
         let task = Task { id: id.to_owned(), ..Task::default() };
-        let mut record = Record::of_offer(task, "s", "http://h");
+        let mut record = Record::from_offer(task, "s", "http://h");
         record.phase = phase;
         record.settled_at = (phase == Phase::Settled).then(|| Timestamp::now() - SignedDuration::from_hours(hours_ago));
-        store.create(&TaskKey::of(id).unwrap(), &record).unwrap();
+        store.create(&TaskKey::from_id(id).unwrap(), &record).unwrap();
         fs::create_dir_all(dir.join("data/workspaces").join(id).join("output")).unwrap();
     }
 

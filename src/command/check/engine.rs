@@ -13,7 +13,7 @@ use crate::config::{Config, Program, ScriptSource};
 use crate::docker::probe::{ClientTrouble, PLACE, ProbeSpec, Seen};
 use crate::docker::{Docker, DockerError};
 use crate::os::random::random_u64;
-use crate::os::timeout::{in_time, no_answer};
+use crate::os::timeout::{timeout_message, with_timeout};
 
 /// What has to be so that the engine sees what we see.
 const SAME_FILES: &str = "the engine has to find the same files under the same path: it must run on this machine (see \
@@ -291,7 +291,7 @@ impl Through<'_> {
     fn mount(&self, host: &Path) -> Result<(), String> {
         let ours = || {
             let host = host.to_owned();
-            in_time(move || fs::metadata(host)).ok_or_else(no_answer)?.map_err(|error| error.to_string())
+            with_timeout(move || fs::metadata(host)).ok_or_else(timeout_message)?.map_err(|error| error.to_string())
         };
         let before = ours()?;
         let name = self.create(host).map_err(|error| error.to_string())?;

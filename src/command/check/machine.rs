@@ -10,7 +10,7 @@ use crate::data_dir::permissions;
 use crate::docker::probe::OLD;
 use crate::os::platform;
 use crate::os::random::random_u64;
-use crate::os::timeout::{in_time, no_answer};
+use crate::os::timeout::{timeout_message, with_timeout};
 use crate::shell::shell_line;
 use crate::task::mounts::{OnHost, look_at_mount, look_at_raw_mount};
 
@@ -39,7 +39,7 @@ impl ProbeFolder {
             match fs::create_dir(&path) {
                 Ok(()) => {
                     if path == data_dir {
-                        platform::hide_dir(&path)?;
+                        platform::make_private_dir(&path)?;
                     }
                     folder.made.push(path);
                 }
@@ -49,7 +49,7 @@ impl ProbeFolder {
             }
         }
         fs::create_dir(&folder.dir)?;
-        platform::open_to_all(&folder.dir)?;
+        platform::make_world_writable(&folder.dir)?;
         let mut file = File::create(folder.dir.join(Self::file()))?;
         file.write_all(folder.content.as_bytes())?;
         file.sync_all()?;
@@ -74,7 +74,7 @@ impl ProbeFolder {
 impl Drop for ProbeFolder {
     fn drop(&mut self) {
         let (dir, made) = (self.dir.clone(), std::mem::take(&mut self.made));
-        let removed = in_time(move || {
+        let removed = with_timeout(move || {
             let removed = if dir.exists() { platform::remove_tree(&dir) } else { Ok(()) };
             for path in made.iter().rev() {
                 // Somebody else may use it by now, and then it isn't empty and stays.
@@ -82,7 +82,7 @@ impl Drop for ProbeFolder {
             }
             removed
         });
-        if let Err(error) = removed.unwrap_or_else(|| Err(io::Error::other(no_answer()))) {
+        if let Err(error) = removed.unwrap_or_else(|| Err(io::Error::other(timeout_message()))) {
             log::warn!("`{}` can't be removed: {error}", self.dir.display());
         }
     }
@@ -115,7 +115,7 @@ pub fn check(config: &Config, report: &mut Report) -> OnMachine {
     look_at_rights(Check::ConfigRights, &config.file, report);
     let path = data_dir.clone();
     let shown = data_dir.display();
-    let folder = match in_time(move || ProbeFolder::make(&path)) {
+    let folder = match with_timeout(move || ProbeFolder::make(&path)) {
         Some(Ok(folder)) => {
             let new = if folder.made_data_dir() { "isn't there yet and can be made" } else { "can be written" };
             report.pass(Check::DataDir, format!("`{shown}` {new}"));
@@ -134,14 +134,14 @@ pub fn check(config: &Config, report: &mut Report) -> OnMachine {
             None
         }
         None => {
-            report.fail(Check::DataDir, format!("`{shown}` {}", no_answer()), "see what is wrong with that disk");
+            report.fail(Check::DataDir, format!("`{shown}` {}", timeout_message()), "see what is wrong with that disk");
             report.skip(Check::DataDirRights, "the data_dir doesn't answer");
             report.skip(Check::Disk, "the data_dir doesn't answer");
             return OnMachine { folder: None, mounts: mounts(config, report) };
         }
     };
     let there = data_dir.clone();
-    match in_time(move || there.exists().then(|| permissions::check_folder(&there))) {
+    match with_timeout(move || there.exists().then(|| permissions::check_folder(&there))) {
         Some(Some(Err(why))) => report.fail(Check::DataDirRights, why, "name a folder that is the agent's alone"),
         Some(None) => report.skip(Check::DataDirRights, "the data_dir isn't there yet"),
         _ if folder.as_ref().is_some_and(ProbeFolder::made_data_dir) => {
@@ -156,15 +156,17 @@ pub fn check(config: &Config, report: &mut Report) -> OnMachine {
 /// Whether a script can be there, as far as this machine knows.
 pub fn script(config: &Config) -> Result<(), String> {
     let whole = config.clone();
-    in_time(move || whole.check_script())
-        .unwrap_or_else(|| Err(format!("the drive with the script (`executor.script_path`) {}", no_answer())))
+    with_timeout(move || whole.check_script())
+        .unwrap_or_else(|| Err(format!("the drive with the script (`executor.script_path`) {}", timeout_message())))
 }
 
 fn look_at_rights(check: Check, path: &Path, report: &mut Report) {
     let shown = path.display();
     let close = format!("run `{}`", shell_line(["chmod", "go=", &path.to_string_lossy()]));
     let asked = path.to_owned();
-    match in_time(move || platform::open_to_others(&asked)).unwrap_or_else(|| Err(io::Error::other(no_answer()))) {
+    match with_timeout(move || platform::mode_if_shared(&asked))
+        .unwrap_or_else(|| Err(io::Error::other(timeout_message())))
+    {
         Ok(None) => report.pass(check, format!("`{shown}` is its owner's alone")),
         Ok(Some(mode)) => report.fail(
             check,
@@ -179,11 +181,11 @@ fn disk(config: &Config, report: &mut Report) {
     let wanted = config.paths.min_free_disk_mb;
     let data_dir = &config.paths.data_dir;
     let asked = data_dir.clone();
-    let free = in_time(move || {
+    let free = with_timeout(move || {
         let existing = asked.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
         platform::free_disk(existing)
     });
-    match free.unwrap_or_else(|| Err(io::Error::other(no_answer()))).map(|bytes| bytes >> 20) {
+    match free.unwrap_or_else(|| Err(io::Error::other(timeout_message()))).map(|bytes| bytes >> 20) {
         Ok(free) if free >= wanted => report.pass(Check::Disk, format!("{free} MiB free, at least {wanted} wanted")),
         Ok(free) => report.fail(
             Check::Disk,
@@ -208,7 +210,7 @@ fn mounts(config: &Config, report: &mut Report) -> Vec<PathBuf> {
     for mount in &config.paths.mounts {
         let shown = mount.host.display();
         let (whole, one) = (config.clone(), mount.clone());
-        match in_time(move || look_at_mount(&whole, &one)) {
+        match with_timeout(move || look_at_mount(&whole, &one)) {
             Some(Ok(OnHost::There)) => {
                 report.pass(Check::Mounts, format!("`{shown}` is there"));
                 there.push(mount.host.clone());
@@ -219,7 +221,7 @@ fn mounts(config: &Config, report: &mut Report) -> Vec<PathBuf> {
             Some(Err(why)) => report.fail(Check::Mounts, why, REMEDY),
             None => report.fail(
                 Check::Mounts,
-                format!("`{shown}` {}", no_answer()),
+                format!("`{shown}` {}", timeout_message()),
                 "see what is wrong with that drive; a network drive may be away",
             ),
         }
@@ -227,8 +229,8 @@ fn mounts(config: &Config, report: &mut Report) -> Vec<PathBuf> {
     for source in &config.executor.options.raw.sources {
         let shown = source.display();
         let (whole, one) = (config.clone(), source.clone());
-        let looked = in_time(move || look_at_raw_mount(&whole, &one).map(|()| one.exists()));
-        match looked.unwrap_or_else(|| Err(format!("`{shown}` {}", no_answer()))) {
+        let looked = with_timeout(move || look_at_raw_mount(&whole, &one).map(|()| one.exists()));
+        match looked.unwrap_or_else(|| Err(format!("`{shown}` {}", timeout_message()))) {
             Ok(true) => {
                 report.pass(Check::Mounts, format!("`{shown}` (`executor.docker_args`) is there"));
                 there.push(source.clone());

@@ -8,7 +8,7 @@ use super::report::{Check, Report};
 use crate::config::{Config, Credentials};
 use crate::server::ClientError;
 use crate::server::probe::{Answered, Step, Unanswered, ask};
-use crate::server::proxy::{Way, way_to};
+use crate::server::proxy::{Way, resolve_route};
 use crate::shell::shell_line;
 
 /// How far apart the two clocks may be. Nothing that the agent does for a task rests on the Server's clock, but people
@@ -21,7 +21,7 @@ const ALL: [(Step, Check); 4] =
 
 /// Looks at all of it.
 pub fn check(config: &Config, report: &mut Report) {
-    let way = way_to(&config.server);
+    let way = resolve_route(&config.server);
     proxy(&way, report);
     let answered = match ask(&config.server, None) {
         Ok(answered) => {

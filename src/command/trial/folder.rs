@@ -37,7 +37,7 @@ impl Folder {
         let made_data_dir = !data_dir.exists();
         if made_data_dir {
             fs::create_dir_all(data_dir)?;
-            platform::hide_dir(data_dir)?;
+            platform::make_private_dir(data_dir)?;
         } else {
             permissions::check_owner(data_dir).map_err(io::Error::other)?;
         }
@@ -47,8 +47,8 @@ impl Folder {
         // Another trial may remove the empty folder around it at this moment.
         fs::create_dir_all(&dir).or_else(|_| fs::create_dir_all(&dir))?;
         // Whatever the data_dir's own rights are: the workspace in here is open to every user.
-        platform::hide_dir(&all)?;
-        platform::hide_dir(&dir)?;
+        platform::make_private_dir(&all)?;
+        platform::make_private_dir(&dir)?;
         // It gets its name when it is held, or a sweep of another trial might be faster.
         let unnamed = dir.join("lock.new");
         let lock = FileLock::try_new(File::create(&unnamed)?)?;

@@ -29,7 +29,7 @@ enum Inputs {
 
 impl Offer {
     /// What the command line asks for; `id` is for a task that has none yet.
-    pub fn of(args: &TryArgs, config: &Config, id: &str) -> Result<Self, Failure> {
+    pub fn new(args: &TryArgs, config: &Config, id: &str) -> Result<Self, Failure> {
         match &args.replay {
             Some(id) => Self::kept(config, id),
             None => Self::typed(args, id),
@@ -60,11 +60,11 @@ impl Offer {
     fn kept(config: &Config, id: &str) -> Result<Self, Failure> {
         let data_dir = &config.paths.data_dir;
         let none = || Failure::new(format!("no task `{id}` is kept in `{}`", data_dir.display()));
-        let key = TaskKey::of(id).filter(|_| data_dir.join("tasks").is_dir()).ok_or_else(none)?;
+        let key = TaskKey::from_id(id).filter(|_| data_dir.join("tasks").is_dir()).ok_or_else(none)?;
         let unreadable = |error: io::Error| Failure::new(format!("the record of task `{id}` can't be read: {error}"));
         let store = Store::open(data_dir).map_err(unreadable)?;
         let record = store.task(&key).load().map_err(unreadable)?.ok_or_else(none)?;
-        let workspace = Workspace::of(data_dir, &key);
+        let workspace = Workspace::new(data_dir, &key);
         Ok(Self { task: record.task, inputs: Inputs::Kept(workspace.dir().to_owned()) })
     }
 
@@ -101,6 +101,6 @@ fn copy(copying: &Copying<'_>, name: &str, mut source: File, place: &Path) -> io
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
     }
     let count = copying.copy(name, &mut source, &mut File::create_new(place)?)?;
-    platform::open_to_all(place)?;
+    platform::make_world_writable(place)?;
     Ok(count)
 }

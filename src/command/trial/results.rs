@@ -5,10 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::progress::Copying;
-use crate::command::{Failure, say_aside};
+use crate::command::{Failure, eprint_line};
 use crate::server::protocol::FinalStatus;
 use crate::task::Trial;
-use crate::task::outputs::{Found, Leftovers};
+use crate::task::outputs::{OutputFile, Skipped};
 use crate::task::record::StopReason;
 use crate::text::escape;
 
@@ -35,33 +35,33 @@ pub fn exit_status(trial: &Trial) -> u8 {
 pub fn tell(trial: &Trial) {
     let Trial { ending, files, left_out, .. } = trial;
     if ending.status == FinalStatus::Cancelled {
-        say_aside(format_args!("Interrupted: nothing would be sent but that."));
+        eprint_line(format_args!("Interrupted: nothing would be sent but that."));
         return;
     }
     let total: u64 = files.iter().map(|file| file.size).sum();
-    say_aside(format_args!("Would be sent: {}, {total} bytes", counted(files.len() as u64)));
+    eprint_line(format_args!("Would be sent: {}, {total} bytes", counted(files.len() as u64)));
     for file in files {
-        say_aside(format_args!("  {}  {} bytes", escape(&file.name), file.size));
+        eprint_line(format_args!("  {}  {} bytes", escape(&file.name), file.size));
     }
-    let Leftovers { named, kept_back, unnamed } = left_out;
+    let Skipped { named, kept_back, unnamed } = left_out;
     let count = (named.len() + kept_back.len()) as u64 + unnamed;
     if count > 0 {
-        say_aside(format_args!("Would be left out: {}", counted(count)));
+        eprint_line(format_args!("Would be left out: {}", counted(count)));
         for left in kept_back.iter().chain(named) {
-            say_aside(format_args!("  {}: {}", escape(&left.file), escape(&left.reason)));
+            eprint_line(format_args!("  {}: {}", escape(&left.file), escape(&left.reason)));
         }
         if *unnamed > 0 {
-            say_aside(format_args!("  and {unnamed} more"));
+            eprint_line(format_args!("  and {unnamed} more"));
         }
     }
     let status = ending.status.as_str();
     match (ending.exit_code, &ending.error_message) {
         (code, Some(message)) => {
             let code = code.map_or_else(String::new, |code| format!(" with exit status {code}"));
-            say_aside(format_args!("The report would say: {status}{code} after {} s:", ending.duration_secs));
-            message.lines().for_each(|line| say_aside(format_args!("  {}", escape(line))));
+            eprint_line(format_args!("The report would say: {status}{code} after {} s:", ending.duration_secs));
+            message.lines().for_each(|line| eprint_line(format_args!("  {}", escape(line))));
         }
-        (_, None) => say_aside(format_args!("The report would say: {status} after {} s", ending.duration_secs)),
+        (_, None) => eprint_line(format_args!("The report would say: {status} after {} s", ending.duration_secs)),
     }
 }
 
@@ -87,7 +87,7 @@ impl OutFolder {
     }
 
     /// Copies what would be sent, each file under the name by which it would be.
-    pub fn take(&self, files: &[Found], copying: &Copying<'_>) -> Result<(), Failure> {
+    pub fn take(&self, files: &[OutputFile], copying: &Copying<'_>) -> Result<(), Failure> {
         for found in files {
             // The name holds plain parts only, so that it leads nowhere else.
             let place = self.0.join(&found.name);
@@ -100,7 +100,7 @@ impl OutFolder {
         // Somebody waits for the folder also where there is nothing to put into it.
         fs::create_dir_all(&self.0)
             .map_err(|error| Failure::new(format!("`{}` can't be made: {error}", self.0.display())))?;
-        say_aside(format_args!("Copied to: {}", self.0.display()));
+        eprint_line(format_args!("Copied to: {}", self.0.display()));
         Ok(())
     }
 }
@@ -114,14 +114,14 @@ fn copy(copying: &Copying<'_>, name: &str, mut file: File, place: &Path) -> io::
 
 #[cfg(test)]
 mod tests {
-    use super::{Leftovers, Trial, exit_status};
+    use super::{Skipped, Trial, exit_status};
     use crate::server::protocol::FinalStatus::{self, Cancelled, Completed, Failed};
     use crate::task::record::{Ending, StopReason};
     use jiff::Timestamp;
 
     fn status(status: FinalStatus, exit_code: Option<i32>, stop: Option<StopReason>) -> u8 {
         let ending = Ending { status, exit_code, error_message: None, duration_secs: 0.0, at: Timestamp::UNIX_EPOCH };
-        exit_status(&Trial { ending, stop, files: Vec::new(), left_out: Leftovers::default() })
+        exit_status(&Trial { ending, stop, files: Vec::new(), left_out: Skipped::default() })
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub fn kill_process(process: u32) -> io::Result<()> {
 /// Lets all threads share one heap, before there is a second thread, and keeps large buffers out of it.
 ///
 /// glibc gives up to eight heaps a processor to threads that come and go, and each keeps the most that it was ever used
-/// for: that looks like a leak for days. Ours wait more than they allocate, so they don't need more than one. Buffers
+/// for: that looks like a leak for days. ReservedPaths wait more than they allocate, so they don't need more than one. Buffers
 /// for files come and go between small things that stay; as mappings of their own they leave no holes there.
 pub fn share_one_heap() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -141,12 +141,12 @@ pub fn start_time(process: u32) -> Option<String> {
 }
 
 /// Lets nobody but the owner into a folder.
-pub fn hide_dir(path: &Path) -> io::Result<()> {
+pub fn make_private_dir(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(0o700))
 }
 
 /// The mode of a file or folder on which others than its owner have rights.
-pub fn open_to_others(path: &Path) -> io::Result<Option<u32>> {
+pub fn mode_if_shared(path: &Path) -> io::Result<Option<u32>> {
     const OTHERS: u32 = 0o077;
     let mode = fs::metadata(path)?.permissions().mode() & 0o7777;
     Ok((mode & OTHERS != 0).then_some(mode))
@@ -154,10 +154,10 @@ pub fn open_to_others(path: &Path) -> io::Result<Option<u32>> {
 
 /// Takes the rights of everybody but the owner on a file or folder away. Returns its mode before, if it had to be
 /// changed.
-pub fn close_to_others(path: &Path) -> io::Result<Option<u32>> {
-    let Some(before) = open_to_others(path)? else { return Ok(None) };
+pub fn restrict_to_owner(path: &Path) -> io::Result<Option<u32>> {
+    let Some(before) = mode_if_shared(path)? else { return Ok(None) };
     fs::set_permissions(path, Permissions::from_mode(before & !0o077))?;
-    if open_to_others(path)?.is_some() {
+    if mode_if_shared(path)?.is_some() {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "the file system keeps no rights"));
     }
     Ok(Some(before))
@@ -201,12 +201,12 @@ pub fn keep_owner(of: &Path, file: &File) -> io::Result<()> {
 }
 
 /// Lets nobody but the owner read or write a file.
-pub fn hide_file(file: &File) -> io::Result<()> {
+pub fn make_private(file: &File) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(0o600))
 }
 
 /// Lets everybody write into a folder, or read a file: a container may run as any uid.
-pub fn open_to_all(path: &Path) -> io::Result<()> {
+pub fn make_world_writable(path: &Path) -> io::Result<()> {
     let mode = if path.is_dir() { 0o777 } else { 0o666 };
     fs::set_permissions(path, Permissions::from_mode(mode))
 }

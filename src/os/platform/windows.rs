@@ -86,17 +86,17 @@ pub fn start_time(process: u32) -> Option<String> {
 }
 
 /// Folders under a user's own are private by their inherited access list.
-pub fn hide_dir(_path: &Path) -> io::Result<()> {
+pub fn make_private_dir(_path: &Path) -> io::Result<()> {
     Ok(())
 }
 
 /// Files under a user's own folders are private by their inherited access list.
-pub fn open_to_others(_path: &Path) -> io::Result<Option<u32>> {
+pub fn mode_if_shared(_path: &Path) -> io::Result<Option<u32>> {
     Ok(None)
 }
 
 /// Files under a user's own folders are private by their inherited access list.
-pub fn close_to_others(_path: &Path) -> io::Result<Option<u32>> {
+pub fn restrict_to_owner(_path: &Path) -> io::Result<Option<u32>> {
     Ok(None)
 }
 
@@ -116,7 +116,7 @@ pub fn keep_owner(_of: &Path, _file: &File) -> io::Result<()> {
 }
 
 /// Files under a user's own folders are private by their inherited access list.
-pub fn hide_file(_file: &File) -> io::Result<()> {
+pub fn make_private(_file: &File) -> io::Result<()> {
     Ok(())
 }
 
@@ -127,7 +127,7 @@ pub fn redirect_output(_file: &File) -> io::Result<()> {
 }
 
 /// Docker Desktop gives containers the rights of the user who shares the folder.
-pub fn open_to_all(_path: &Path) -> io::Result<()> {
+pub fn make_world_writable(_path: &Path) -> io::Result<()> {
     Ok(())
 }
 

@@ -285,7 +285,7 @@ pub fn read_tail(path: &Path, limit: u64) -> io::Result<String> {
 
 fn open_private(path: &Path) -> io::Result<File> {
     let file = File::create(path)?;
-    platform::hide_file(&file)?;
+    platform::make_private(&file)?;
     Ok(file)
 }
 

@@ -11,18 +11,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tar::{Archive, Entry, EntryType};
 
-use super::{Leftovers, NOT_REGULAR, Ours, SYMBOLIC_LINK, excluded_by, fits, wire_name};
+use super::{NOT_REGULAR, ReservedPaths, SYMBOLIC_LINK, Skipped, excluded_by, fits, wire_name};
 use crate::config::Outputs;
 use crate::os::platform;
 use crate::task::record::Fetched;
 
 /// What was brought here.
 #[derive(Debug, Default)]
-pub struct Haul {
+pub struct Extracted {
     /// The files, each under its own number.
     pub files: Vec<Fetched>,
     /// What else was there, and why it isn't a result.
-    pub left_out: Leftovers,
+    pub left_out: Skipped,
     bytes: u64,
     /// Where a file lies that has more than one name.
     numbers: HashMap<PathBuf, usize>,
@@ -33,7 +33,7 @@ pub struct Rules<'r> {
     /// The folder for the files.
     pub into: &'r Path,
     /// What isn't a result.
-    pub ours: &'r Ours,
+    pub ours: &'r ReservedPaths,
     /// What may be delivered.
     pub limits: &'r Outputs,
     /// Bytes that the disk must have left.
@@ -77,7 +77,7 @@ pub struct Mark {
     bytes: u64,
 }
 
-impl Haul {
+impl Extracted {
     /// Remembers what there is so far.
     pub fn mark(&self) -> Mark {
         Mark { files: self.files.len(), bytes: self.bytes }
@@ -176,7 +176,7 @@ impl Haul {
         }
         let number = self.files.len();
         let mut file = File::create(rules.into.join(number.to_string())).map_err(UnpackError::Local)?;
-        platform::hide_file(&file).map_err(UnpackError::Local)?;
+        platform::make_private(&file).map_err(UnpackError::Local)?;
         copy(entry, &mut file, size)?;
         // The record will say that it is here, so it has to outlive a power cut as the record does.
         file.sync_all().map_err(UnpackError::Local)?;
@@ -221,9 +221,9 @@ fn below(base: &Path, path: &[u8]) -> Option<PathBuf> {
 
 #[cfg(all(test, unix))]
 mod tests {
-    use super::{Haul, Rules, Stream, UnpackError};
+    use super::{Extracted, Rules, Stream, UnpackError};
     use crate::config::{Exclude, Outputs};
-    use crate::task::outputs::Ours;
+    use crate::task::outputs::ReservedPaths;
     use std::fs;
     use std::io::{self, Read};
     use std::path::Path;
@@ -244,9 +244,9 @@ mod tests {
         builder.append(&header, bytes).expect("write to memory");
     }
 
-    fn unpack(archive: impl Read, into: &Path, limit: u64) -> (Haul, Result<(), UnpackError>) {
-        let mut haul = Haul::default();
-        let ours = Ours::new(["/workspace/out/secret/mnt"]);
+    fn unpack(archive: impl Read, into: &Path, limit: u64) -> (Extracted, Result<(), UnpackError>) {
+        let mut haul = Extracted::default();
+        let ours = ReservedPaths::new(["/workspace/out/secret/mnt"]);
         let exclude = Exclude::new(&["*.raw".to_owned(), "scratch/".to_owned()]).expect("patterns");
         let limits = Outputs { max_file: 1000, max_files: 4, max_total: 1500, exclude };
         let rules = Rules { into, ours: &ours, limits: &limits, keep_free: 0 };

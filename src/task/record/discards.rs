@@ -12,13 +12,13 @@ use crate::os::platform;
 
 /// See the module.
 #[derive(Debug, Clone)]
-pub struct Discards {
+pub struct DiscardRequests {
     dir: PathBuf,
 }
 
-impl Discards {
+impl DiscardRequests {
     /// The notes of a data_dir, whether or not there are any.
-    pub fn of(data_dir: &Path) -> Self {
+    pub fn new(data_dir: &Path) -> Self {
         Self { dir: data_dir.join("discard") }
     }
 
@@ -59,19 +59,19 @@ impl Discards {
 
 #[cfg(test)]
 mod tests {
-    use super::Discards;
+    use super::DiscardRequests;
     use crate::task::record::TaskKey;
 
     #[test]
     fn a_note_stays_until_it_is_taken_away() {
         let dir = tempfile::tempdir().unwrap();
-        let discards = Discards::of(dir.path());
-        let (one, other) = (TaskKey::of("t/1").unwrap(), TaskKey::of("t2").unwrap());
+        let discards = DiscardRequests::new(dir.path());
+        let (one, other) = (TaskKey::from_id("t/1").unwrap(), TaskKey::from_id("t2").unwrap());
         assert!(discards.all().unwrap().is_empty());
         discards.forget(&one).unwrap();
         discards.ask(&one).unwrap();
         discards.ask(&one).unwrap();
-        assert!(Discards::of(dir.path()).is_asked(&one) && !discards.is_asked(&other));
+        assert!(DiscardRequests::new(dir.path()).is_asked(&one) && !discards.is_asked(&other));
         assert_eq!(discards.all().unwrap(), std::slice::from_ref(&one));
         discards.forget(&one).unwrap();
         assert!(!discards.is_asked(&one) && discards.all().unwrap().is_empty());

@@ -69,7 +69,7 @@ impl TaskFiles {
     /// Writes [`TaskFiles::env`], readable by its owner only. The names and values must be such as the file can hold.
     pub fn save_env<'v>(&self, variables: impl IntoIterator<Item = (&'v str, &'v str)>) -> io::Result<()> {
         let mut file = File::create(self.env())?;
-        platform::hide_file(&file)?;
+        platform::make_private(&file)?;
         let lines = variables.into_iter().map(|(name, value)| format!("{name}={value}\n"));
         file.write_all(lines.collect::<String>().as_bytes())
     }
@@ -77,7 +77,7 @@ impl TaskFiles {
     /// Writes the command that a person can run again by hand.
     pub fn save_command(&self, line: &str) -> io::Result<()> {
         let mut file = File::create(self.dir.join("command.sh"))?;
-        platform::hide_file(&file)?;
+        platform::make_private(&file)?;
         writeln!(file, "#!/bin/sh\n# Runs this task's container again, in the same workspace.\n{line}")
     }
 
@@ -87,7 +87,7 @@ impl TaskFiles {
         let temporary = self.dir.join("record.json.tmp");
         self.reserve().write(|| {
             let mut file = File::create(&temporary)?;
-            platform::hide_file(&file)?;
+            platform::make_private(&file)?;
             file.write_all(&text)?;
             file.sync_all()
         })?;
@@ -109,7 +109,7 @@ impl TaskFiles {
             Err(error) => return Err(error),
         };
         let record: Record = serde_json::from_slice(&text)?;
-        if TaskKey::of(&record.task.id).as_ref() != Some(&self.key) {
+        if TaskKey::from_id(&record.task.id).as_ref() != Some(&self.key) {
             // Names that differ only in case are one file on some systems.
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the record is another task's"));
         }
@@ -126,7 +126,7 @@ impl TaskFiles {
         let path = self.dir.join("uploads.jsonl");
         self.reserve().write(|| {
             let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
-            platform::hide_file(&file)?;
+            platform::make_private(&file)?;
             let whole = file.metadata()?.len();
             let written = file.write_all(&lines).and_then(|()| file.sync_data());
             if written.is_err() {
@@ -144,7 +144,7 @@ impl TaskFiles {
     }
 
     pub(super) fn reserve(&self) -> Reserve {
-        Reserve::of(&self.dir)
+        Reserve::new(&self.dir)
     }
 
     /// All lines of `uploads.jsonl`. A last line that a crash cut off counts as not written, and is removed. For the
@@ -200,7 +200,7 @@ mod tests {
     fn a_line_that_a_crash_cut_off_is_dropped_and_the_next_one_is_whole() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        let files = store.create(&TaskKey::of("t").unwrap(), &Record::of_offer(task("t"), "s", "u")).unwrap();
+        let files = store.create(&TaskKey::from_id("t").unwrap(), &Record::from_offer(task("t"), "s", "u")).unwrap();
         let begin = UploadEvent::Begin { file: "a".to_owned(), size: 1, at: None };
         files.note_uploads(std::slice::from_ref(&begin)).unwrap();
         let path = dir.path().join("tasks/t/uploads.jsonl");

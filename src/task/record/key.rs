@@ -13,7 +13,7 @@ impl TaskKey {
     /// The key of an id, or `None` for an id that is empty or too long to be one.
     ///
     /// Two ids never share a key: plain ids begin with a letter or digit, spelled-out ones with an underscore.
-    pub fn of(id: &str) -> Option<Self> {
+    pub fn from_id(id: &str) -> Option<Self> {
         let key = if is_plain(id) { id.to_owned() } else { spell_out(id) };
         (!id.is_empty() && key.len() <= KEY_MAX).then_some(Self(key))
     }
@@ -68,7 +68,7 @@ mod tests {
     fn harmless_ids_are_their_own_keys_and_no_two_ids_share_one() {
         let ids =
             ["t1", "A.b-c_9", "_t1", "t 1", "t_201", "../x", "..", "NUL", "nul.txt", "com1", "t1.", "t/1", "ü", "-v"];
-        let keys: Vec<String> = ids.iter().map(|id| TaskKey::of(id).unwrap().as_str().to_owned()).collect();
+        let keys: Vec<String> = ids.iter().map(|id| TaskKey::from_id(id).unwrap().as_str().to_owned()).collect();
         assert_eq!(keys[..2], ["t1", "A.b-c_9"]);
         assert_eq!(keys.iter().collect::<HashSet<_>>().len(), ids.len(), "{keys:?}");
         for key in &keys {
@@ -79,9 +79,9 @@ mod tests {
 
     #[test]
     fn ids_that_are_no_names_have_no_key() {
-        assert!(TaskKey::of("").is_none());
-        assert!(TaskKey::of(&"x".repeat(129)).is_none());
-        assert!(TaskKey::of(&"/".repeat(10_000_000)).is_none());
-        assert!(TaskKey::of(&"x".repeat(128)).is_some());
+        assert!(TaskKey::from_id("").is_none());
+        assert!(TaskKey::from_id(&"x".repeat(129)).is_none());
+        assert!(TaskKey::from_id(&"/".repeat(10_000_000)).is_none());
+        assert!(TaskKey::from_id(&"x".repeat(128)).is_some());
     }
 }

@@ -23,14 +23,14 @@ pub struct Reserve {
 
 impl Reserve {
     /// The reserve of the task whose record is in this folder, whether or not it exists.
-    pub fn of(dir: &Path) -> Self {
+    pub fn new(dir: &Path) -> Self {
         Self { path: dir.join("reserve") }
     }
 
     /// Takes the room.
     pub fn make(&self) -> io::Result<()> {
         let mut file = File::create(&self.path)?;
-        platform::hide_file(&file)?;
+        platform::make_private(&file)?;
         file.write_all(&vec![b'.'; KEPT])
     }
 
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn a_write_on_a_full_disk_is_tried_again_until_the_reserve_is_used_up() {
         let dir = tempfile::tempdir().unwrap();
-        let reserve = Reserve::of(dir.path());
+        let reserve = Reserve::new(dir.path());
         reserve.make().unwrap();
         let mut tries = 0;
         let third = reserve.write(|| {
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn other_trouble_costs_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let reserve = Reserve::of(dir.path());
+        let reserve = Reserve::new(dir.path());
         reserve.make().unwrap();
         let refused = reserve.write(|| Err(Error::from(ErrorKind::PermissionDenied)));
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::PermissionDenied);

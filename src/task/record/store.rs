@@ -104,8 +104,8 @@ mod tests {
     fn a_record_that_was_never_written_whole_goes_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        let whole = Record::of_offer(task("whole"), "s", "http://h");
-        store.create(&TaskKey::of("whole").unwrap(), &whole).unwrap();
+        let whole = Record::from_offer(task("whole"), "s", "http://h");
+        store.create(&TaskKey::from_id("whole").unwrap(), &whole).unwrap();
         for (key, file) in [("whole", "record.json.tmp"), ("half", "record.json.tmp"), ("other", "stdout.log")] {
             fs::create_dir_all(dir.path().join("tasks").join(key)).unwrap();
             fs::write(dir.path().join("tasks").join(key).join(file), "{").unwrap();
@@ -121,8 +121,8 @@ mod tests {
     fn a_record_survives_a_round_and_is_replaced_in_one_step() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        let key = TaskKey::of("t/1").unwrap();
-        let mut record = Record::of_offer(task("t/1"), "s", "http://x");
+        let key = TaskKey::from_id("t/1").unwrap();
+        let mut record = Record::from_offer(task("t/1"), "s", "http://x");
         let files = store.create(&key, &record).unwrap();
         record.phase = Phase::Prepared;
         record.stop = Some(StopReason::Timeout { minutes: 3 });
