@@ -113,7 +113,7 @@ pub struct Scheduler {
     lost_race: Option<String>,
     refused_offer: Option<String>,
     /// What kept a result last from being discarded.
-    undiscarded: Option<String>,
+    undiscarded: Option<(TaskKey, String)>,
     mode: Mode,
     lock: LockWatch,
     metrics: Metrics,
@@ -181,7 +181,7 @@ impl Scheduler {
             undiscarded: None,
             mode,
             lock,
-            metrics: Metrics::default(),
+            metrics: Metrics::new(Arc::clone(&context.counters)),
             metrics_due: now,
             wishes_due: now,
             start_failures: 0,
@@ -290,7 +290,7 @@ impl Scheduler {
         match event {
             WorkerEvent::PhaseReached(phase) => {
                 if let Some((before, time)) = self.table.set_phase(&key, phase) {
-                    self.metrics.observe(before, time);
+                    self.metrics.observe(before.as_str(), time);
                 }
             }
             WorkerEvent::StartFailed => {
@@ -314,7 +314,7 @@ impl Scheduler {
                 // What can't be read isn't counted.
                 let record = self.store.task(&key).load().ok().flatten();
                 if let Some(ending) = record.and_then(|record| record.ending) {
-                    self.metrics.count_task(ending.status);
+                    self.metrics.count_task(ending.status.as_str());
                 }
                 self.metrics_due = Instant::now();
                 platform::trim_heap();
@@ -336,7 +336,7 @@ impl Scheduler {
         match self.store.task(&key).load() {
             Ok(Some(record)) => self.hand_over(&key, record),
             Ok(None) => {
-                log::error!("task {key}: its record has disappeared; it is given up");
+                log::error!(task:% = key; "its record has disappeared; it is given up");
                 self.table.remove(&key);
             }
             Err(error) => {
@@ -352,7 +352,7 @@ impl Scheduler {
         let queue = if record.phase >= Phase::Exited { &self.deliveries } else { &self.jobs };
         let commands = self.table.start_work(key, record.phase);
         if queue.send(Job { files, record, commands }).is_err() {
-            log::error!("task {key}: no worker is left to take it");
+            log::error!(task:% = key; "no worker is left to take it");
         }
     }
 

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+use crate::logging::LogFormat;
+
 /// Works on the tasks of an OpenAaaS Server beside the data, each in a Docker container of its own
 #[derive(Debug, Parser)]
 #[command(
@@ -29,15 +31,6 @@ pub struct Cli {
     /// What to do
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// Time, level and text, for people.
-    Human,
-    /// A JSON object, for machines.
-    Json,
 }
 
 /// The subcommands.

@@ -33,6 +33,7 @@ pub use sections::{is_api_key, is_service_id};
 use sections::{read_agent, read_executor, read_outputs, read_paths, read_server};
 
 use crate::config::container_options::Options;
+use crate::data_dir::DataDir;
 use crate::shell::shell_line;
 
 /// Where the workspace stands in every container (PROTOCOL, "The container contract").
@@ -174,7 +175,7 @@ impl Executor {
 #[derive(Debug, Clone)]
 pub struct Paths {
     /// Where the agent keeps everything.
-    pub data_dir: PathBuf,
+    pub data_dir: DataDir,
     /// What containers see beside their workspace.
     pub mounts: Vec<Mount>,
     /// How many MiB the data_dir's disk has to have left for a new task; 0 is no limit.
@@ -286,7 +287,7 @@ impl Config {
     }
 
     /// The data_dir of a file that may be wrong elsewhere, if that can be told.
-    pub fn data_dir_of(file: &Path) -> Option<PathBuf> {
+    pub fn data_dir_of(file: &Path) -> Option<DataDir> {
         let file = absolute(file).ok()?;
         let text = fs::read_to_string(&file).ok()?;
         let reader = Reader::parse(&file, &text).ok()?;

@@ -13,14 +13,14 @@ mod reader;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use line::{Direction, Entry, Line, Outcome, Peer, Report, Settled, Transfer, Words};
 pub use reader::Reader;
 
 use crate::config::Secret;
-use crate::metrics;
+use crate::data_dir::DataDir;
+use crate::metrics::Counters;
 use crate::os::platform;
 
 /// A file of this size is full.
@@ -30,9 +30,10 @@ const KEPT: u32 = 20;
 
 /// The ledger of a data_dir, for the agent that holds it. Workers share it.
 pub struct Ledger {
-    dir: PathBuf,
+    data_dir: DataDir,
     /// Never written.
     api_key: Secret,
+    counters: Arc<Counters>,
     full: u64,
     kept: u32,
     /// Held by whoever writes: whether the last full file could not be numbered, which is said once.
@@ -41,8 +42,8 @@ pub struct Ledger {
 
 impl Ledger {
     /// The ledger in this folder, whether or not it exists.
-    pub fn new(data_dir: &Path, api_key: Secret) -> Self {
-        Self { dir: data_dir.to_owned(), api_key, full: FULL, kept: KEPT, stuck: Mutex::new(false) }
+    pub fn new(data_dir: &DataDir, api_key: Secret, counters: Arc<Counters>) -> Self {
+        Self { data_dir: data_dir.clone(), api_key, counters, full: FULL, kept: KEPT, stuck: Mutex::new(false) }
     }
 
     /// Adds lines, all or none, and returns when they are on the disk.
@@ -54,7 +55,7 @@ impl Ledger {
         }
         let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
         self.make_way(&mut stuck);
-        let mut file = OpenOptions::new().create(true).read(true).append(true).open(file_path(&self.dir, 0))?;
+        let mut file = OpenOptions::new().create(true).read(true).append(true).open(self.data_dir.ledger(0))?;
         platform::make_private(&file)?;
         let before = file.metadata()?.len();
         if before > 0 && !ends_a_line(&mut file)? {
@@ -68,12 +69,26 @@ impl Ledger {
                 log::debug!("a part of a line stays in the ledger: {error}");
             }
         } else {
-            lines.iter().for_each(|line| metrics::count_bytes(&line.entry));
+            lines.iter().for_each(|line| self.count(&line.entry));
             if before == 0 {
-                platform::sync_dir(&self.dir)?;
+                platform::sync_dir(&self.data_dir)?;
             }
         }
         written
+    }
+
+    /// Counts the bytes of what has arrived, here or on the Server.
+    fn count(&self, entry: &Entry) {
+        match entry {
+            Entry::File(Transfer { outcome: Outcome::Received, bytes, .. }) => {
+                self.counters.count_received(bytes.unwrap_or_default());
+            }
+            Entry::File(Transfer { outcome: Outcome::Sent, bytes, .. }) => {
+                self.counters.count_sent(bytes.unwrap_or_default());
+            }
+            Entry::Report(Report { outcome: Outcome::Sent, bytes, .. }) => self.counters.count_sent(*bytes),
+            Entry::File(_) | Entry::Report(_) | Entry::Task(_) => {}
+        }
     }
 
     /// Numbers a full file. Where that fails, lines are added to it all the same: it may be too large, but must not be
@@ -83,14 +98,14 @@ impl Ledger {
             Ok(()) => *stuck = false,
             Err(error) if !*stuck => {
                 *stuck = true;
-                log::warn!("`{}` is full and can't be renamed: {error}", file_path(&self.dir, 0).display());
+                log::warn!("`{}` is full and can't be renamed: {error}", self.data_dir.ledger(0).display());
             }
             Err(_) => {}
         }
     }
 
     fn rotate(&self) -> io::Result<()> {
-        match fs::metadata(file_path(&self.dir, 0)) {
+        match fs::metadata(self.data_dir.ledger(0)) {
             Ok(metadata) if metadata.len() >= self.full => {}
             Ok(_) => return Ok(()),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -99,13 +114,13 @@ impl Ledger {
         // A crash in the middle of this leaves a number free, which is taken first.
         let mut free = None;
         for number in 1..=self.kept {
-            if !file_path(&self.dir, number).try_exists()? {
+            if !self.data_dir.ledger(number).try_exists()? {
                 free = Some(number);
                 break;
             }
         }
         for number in (0..free.unwrap_or(self.kept)).rev() {
-            fs::rename(file_path(&self.dir, number), file_path(&self.dir, number + 1))?;
+            fs::rename(self.data_dir.ledger(number), self.data_dir.ledger(number + 1))?;
         }
         if free.is_none() {
             log::warn!(
@@ -113,13 +128,8 @@ impl Ledger {
                 self.kept
             );
         }
-        platform::sync_dir(&self.dir)
+        platform::sync_dir(&self.data_dir)
     }
-}
-
-/// Where a file of the ledger lies. 0 is the one that is being written, and higher numbers are older.
-fn file_path(dir: &Path, number: u32) -> PathBuf {
-    dir.join(if number == 0 { "ledger.jsonl".to_owned() } else { format!("ledger.jsonl.{number}") })
 }
 
 fn ends_a_line(file: &mut File) -> io::Result<bool> {
@@ -131,10 +141,12 @@ fn ends_a_line(file: &mut File) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Direction, Entry, Ledger, Line, Outcome, Peer, Reader, Transfer, file_path};
+    use super::{Direction, Entry, Ledger, Line, Outcome, Peer, Reader, Transfer};
     use crate::config::Secret;
+    use crate::data_dir::DataDir;
     use std::fs;
     use std::path::Path;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
 
@@ -147,7 +159,7 @@ mod tests {
     /// A ledger whose files are full after two of these lines.
     fn small(dir: &Path, kept: u32) -> Ledger {
         let two = 2 * serde_json::to_string(&line("00")).unwrap().len() as u64;
-        Ledger { full: two, kept, ..Ledger::new(dir, Secret::new("")) }
+        Ledger { full: two, kept, ..Ledger::new(&DataDir::new(dir), Secret::new(""), Arc::default()) }
     }
 
     /// The names in all files, the oldest first, and how many lines can't be read.
@@ -162,7 +174,7 @@ mod tests {
     }
 
     fn read_all(dir: &Path) -> (Vec<String>, u64) {
-        read(Reader::open(dir).unwrap().unwrap())
+        read(Reader::open(&DataDir::new(dir)).unwrap().unwrap())
     }
 
     fn names(numbers: std::ops::Range<u32>) -> Vec<String> {
@@ -172,15 +184,15 @@ mod tests {
     #[test]
     fn lines_are_added_and_nobody_else_may_read_them() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(Reader::open(dir.path()).unwrap().is_none());
-        let ledger = Ledger::new(dir.path(), Secret::new(""));
+        assert!(Reader::open(&DataDir::new(dir.path())).unwrap().is_none());
+        let ledger = Ledger::new(&DataDir::new(dir.path()), Secret::new(""), Arc::default());
         ledger.append(&[line("a"), line("b")]).unwrap();
         ledger.append(&[line("c")]).unwrap();
         assert_eq!(read_all(dir.path()), (["a", "b", "c"].map(str::to_owned).to_vec(), 0));
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            let mode = fs::metadata(file_path(dir.path(), 0)).unwrap().permissions().mode();
+            let mode = fs::metadata(DataDir::new(dir.path()).ledger(0)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
     }
@@ -188,9 +200,9 @@ mod tests {
     #[test]
     fn a_line_that_was_cut_off_stays_and_the_next_is_not_glued_to_it() {
         let dir = tempfile::tempdir().unwrap();
-        let ledger = Ledger::new(dir.path(), Secret::new(""));
+        let ledger = Ledger::new(&DataDir::new(dir.path()), Secret::new(""), Arc::default());
         ledger.append(&[line("a")]).unwrap();
-        let path = file_path(dir.path(), 0);
+        let path = DataDir::new(dir.path()).ledger(0);
         let cut = fs::read_to_string(&path).unwrap() + "{\"time\":\"2026-";
         fs::write(&path, &cut).unwrap();
         assert_eq!(read_all(dir.path()), (vec!["a".to_owned()], 1));
@@ -202,11 +214,11 @@ mod tests {
     #[test]
     fn what_is_no_line_is_passed_over_in_little_memory() {
         let dir = tempfile::tempdir().unwrap();
-        let ledger = Ledger::new(dir.path(), Secret::new(""));
+        let ledger = Ledger::new(&DataDir::new(dir.path()), Secret::new(""), Arc::default());
         let garbage = [vec![b'x'; 3 << 20], b"\n\n\xff\xfe\n{}\n[1]\n".to_vec()].concat();
-        fs::write(file_path(dir.path(), 0), garbage).unwrap();
+        fs::write(DataDir::new(dir.path()).ledger(0), garbage).unwrap();
         ledger.append(&[line("a")]).unwrap();
-        let mut reader = Reader::open(dir.path()).unwrap().unwrap();
+        let mut reader = Reader::open(&DataDir::new(dir.path())).unwrap().unwrap();
         assert!(reader.next_line().unwrap().is_some() && reader.next_line().unwrap().is_none());
         assert_eq!(reader.damaged(), 4);
         assert!(reader.buffer_size() <= 2 << 20, "{}", reader.buffer_size());
@@ -220,10 +232,10 @@ mod tests {
             ledger.append(&[line(&name)]).unwrap();
         }
         assert_eq!(read_all(dir.path()), (names(0..8), 0));
-        assert!(file_path(dir.path(), 3).exists() && !file_path(dir.path(), 4).exists());
+        assert!(DataDir::new(dir.path()).ledger(3).exists() && !DataDir::new(dir.path()).ledger(4).exists());
         ledger.append(&[line("08")]).unwrap();
         assert_eq!(read_all(dir.path()), (names(2..9), 0));
-        assert!(!file_path(dir.path(), 4).exists());
+        assert!(!DataDir::new(dir.path()).ledger(4).exists());
     }
 
     #[test]
@@ -234,26 +246,26 @@ mod tests {
             ledger.append(&[line(&name)]).unwrap();
         }
         // The older of two full files has moved, the younger not yet.
-        fs::rename(file_path(dir.path(), 2), file_path(dir.path(), 3)).unwrap();
+        fs::rename(DataDir::new(dir.path()).ledger(2), DataDir::new(dir.path()).ledger(3)).unwrap();
         assert_eq!(read_all(dir.path()), (names(0..6), 0));
         ledger.append(&[line("06")]).unwrap();
         assert_eq!(read_all(dir.path()), (names(0..7), 0));
-        assert!((0..=3).all(|number| file_path(dir.path(), number).exists()), "the free number is taken");
+        assert!((0..=3).all(|number| DataDir::new(dir.path()).ledger(number).exists()), "the free number is taken");
     }
 
     #[test]
     fn a_full_file_that_can_not_be_renamed_is_written_on() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = small(dir.path(), 1);
-        fs::create_dir_all(file_path(dir.path(), 1).join("x")).unwrap();
+        fs::create_dir_all(DataDir::new(dir.path()).ledger(1).join("x")).unwrap();
         for name in names(0..4) {
             ledger.append(&[line(&name)]).unwrap();
         }
-        fs::remove_dir_all(file_path(dir.path(), 1)).unwrap();
+        fs::remove_dir_all(DataDir::new(dir.path()).ledger(1)).unwrap();
         assert_eq!(read_all(dir.path()), (names(0..4), 0));
         ledger.append(&[line("04")]).unwrap();
         assert_eq!(read_all(dir.path()), (names(0..5), 0));
-        assert!(file_path(dir.path(), 1).exists());
+        assert!(DataDir::new(dir.path()).ledger(1).exists());
     }
 
     #[test]
@@ -301,7 +313,7 @@ mod tests {
     #[test]
     fn the_key_is_never_written() {
         let dir = tempfile::tempdir().unwrap();
-        let ledger = Ledger::new(dir.path(), Secret::new("ak_0123456789"));
+        let ledger = Ledger::new(&DataDir::new(dir.path()), Secret::new("ak_0123456789"), Arc::default());
         ledger.append(&[line("a-ak_0123456789-b")]).unwrap();
         assert_eq!(read_all(dir.path()), (vec!["a-[api_key]-b".to_owned()], 0));
     }

@@ -10,16 +10,25 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use env_logger::{Builder, Target};
 use jiff::Zoned;
+use log::kv::Key;
 use log::{LevelFilter, Record};
 use serde::Serialize;
 
-use crate::cli::LogFormat;
-use crate::task::record::TaskKey;
 use crate::text::escape;
 use crate::units::Span;
 use rotating::RotatingFile;
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Time, level and text, for people.
+    Human,
+    /// A JSON object, for machines.
+    Json,
+}
 
 /// The file of a detached agent, once it has its data_dir.
 static FILE: Mutex<Option<RotatingFile>> = Mutex::new(None);
@@ -35,7 +44,8 @@ pub fn start(form: LogFormat, detached: bool) {
     match form {
         LogFormat::Human => builder.format(|out, record| {
             let style = out.default_level_style(record.level());
-            let text = escape(&record.args().to_string());
+            let task = task_of(record).map(|task| format!("task {task}: ")).unwrap_or_default();
+            let text = escape(&format!("{task}{}", record.args()));
             writeln!(out, "{} {style}{:<5}{style:#} {text}", now(), record.level())
         }),
         LogFormat::Json => builder.format(|out, record| writeln!(out, "{}", json(&now(), record)?)),
@@ -119,20 +129,19 @@ struct JsonLine<'a> {
 }
 
 fn json(time: &str, record: &Record<'_>) -> io::Result<String> {
-    let text = record.args().to_string();
-    let (task, message) = split_task(&text);
+    let (task, message) = (task_of(record), record.args().to_string());
     let level = record.level().as_str().to_ascii_lowercase();
-    Ok(serde_json::to_string(&JsonLine { time, level: &level, task, message })?)
+    Ok(serde_json::to_string(&JsonLine { time, level: &level, task: task.as_deref(), message: &message })?)
 }
 
-/// Every message about one task begins with `task KEY: `, and a key has no colon or blank.
-fn split_task(text: &str) -> (Option<&str>, &str) {
-    let named = text.strip_prefix("task ").and_then(|rest| rest.split_once(": "));
-    match named.filter(|(key, _)| TaskKey::parse(key).is_some()) {
-        Some((key, message)) => (Some(key), message),
-        None => (None, text),
-    }
+/// The key under which a message names its task: `log::info!(task:% = key; "…")`.
+const TASK: &str = "task";
+
+/// The task that a message is about, if it is about one.
+fn task_of(record: &Record<'_>) -> Option<String> {
+    record.key_values().get(Key::from_str(TASK)).map(|task| task.to_string())
 }
+
 /// The level that `RUST_LOG` asks of us: that of `agent_core=LEVEL`, or of a bare `LEVEL`.
 fn level(variable: Option<&str>) -> LevelFilter {
     let mut chosen = LevelFilter::Info;
@@ -147,8 +156,9 @@ fn level(variable: Option<&str>) -> LevelFilter {
 
 #[cfg(test)]
 mod tests {
-    use super::{Reminder, escape, level, split_task};
-    use log::LevelFilter;
+    use super::{Reminder, escape, json, level};
+    use log::{Level, LevelFilter, Record};
+    use serde_json::{Value, json as value};
     use std::time::Duration;
 
     #[test]
@@ -178,10 +188,14 @@ mod tests {
     }
 
     #[test]
-    fn a_line_about_a_task_names_it_in_a_field_of_its_own() {
-        assert_eq!(split_task("task a-1: accepted: 2"), (Some("a-1"), "accepted: 2"));
-        for other in ["the task a: x", "task a b: x", "task a", "task : x"] {
-            assert_eq!(split_task(other), (None, other));
-        }
+    fn a_json_line_names_its_task_in_a_field_of_its_own() {
+        let line = |pairs: &[(&str, &str)]| {
+            let args = format_args!("task b: accepted");
+            let record = Record::builder().level(Level::Warn).args(args).key_values(&pairs).build();
+            serde_json::from_str::<Value>(&json("now", &record).unwrap()).unwrap()
+        };
+        assert_eq!(line(&[]), value!({"time": "now", "level": "warn", "message": "task b: accepted"}));
+        let expected = value!({"time": "now", "level": "warn", "task": "a-1", "message": "task b: accepted"});
+        assert_eq!(line(&[("task", "a-1")]), expected);
     }
 }

@@ -1,8 +1,22 @@
 //! agent-core works on the tasks of an OpenAaaS Server beside the data, each in a Docker container of its own, and
 //! only the results leave.
 //!
+//! The modules are layers: a module imports from the lines below its own, and from no other.
+//!
 //! ```text
-//! main → cli → command → {config, scheduler} → worker → {workspace, outputs, docker, client} → {protocol, process}
+//! main
+//! command
+//! cli
+//! agent
+//! task
+//! ledger
+//! docker  server
+//! config
+//! data_dir
+//! logging  metrics
+//! os
+//! shell
+//! text  units
 //! ```
 
 // They panic when whoever reads the output has gone; `command::say` doesn't.
@@ -30,7 +44,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command, LogFormat};
+use cli::{Cli, Command};
+use logging::LogFormat;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

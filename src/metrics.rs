@@ -5,45 +5,42 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::ledger::{Entry, Outcome};
-use crate::server::protocol::FinalStatus;
-use crate::task::record::Phase;
+use crate::os::files::{Durability, replace};
 
-/// The file's name in the data_dir.
-const NAME: &str = "metrics.prom";
 /// Upper bounds of the histogram's buckets, in seconds: what takes a moment, and what takes a night.
 const BOUNDS: [f64; 10] = [0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0, 21_600.0, 86_400.0];
 
-static RETRIES: AtomicU64 = AtomicU64::new(0);
-static RECEIVED: AtomicU64 = AtomicU64::new(0);
-static SENT: AtomicU64 = AtomicU64::new(0);
-
-/// Counts a call to the Server that failed and that is made again.
-pub fn count_retry() {
-    RETRIES.fetch_add(1, Ordering::Relaxed);
+/// What the client of the Server and the ledger count, from every thread.
+#[derive(Debug, Default)]
+pub struct Counters {
+    retries: AtomicU64,
+    received: AtomicU64,
+    sent: AtomicU64,
 }
 
-/// Counts the bytes of what has arrived, here or on the Server: each has a line in the ledger.
-pub fn count_bytes(entry: &Entry) {
-    let (outcome, bytes) = match entry {
-        Entry::File(transfer) => (transfer.outcome, transfer.bytes.unwrap_or_default()),
-        Entry::Report(report) => (report.outcome, report.bytes),
-        Entry::Task(_) => return,
-    };
-    let counter = match outcome {
-        Outcome::Received => &RECEIVED,
-        Outcome::Sent => &SENT,
-        _ => return,
-    };
-    counter.fetch_add(bytes, Ordering::Relaxed);
+impl Counters {
+    /// Counts a call to the Server that failed and that is made again.
+    pub fn count_retry(&self) {
+        self.retries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts bytes of an input file that arrived here.
+    pub fn count_received(&self, bytes: u64) {
+        self.received.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts bytes of a result or report that arrived on the Server.
+    pub fn count_sent(&self, bytes: u64) {
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
+    }
 }
 
 /// What the agent is doing at a moment.
@@ -72,24 +69,26 @@ struct Histogram {
 /// What has happened since the agent's start.
 #[derive(Default)]
 pub struct Metrics {
-    completed: u64,
-    failed: u64,
-    cancelled: u64,
-    phases: BTreeMap<Phase, Histogram>,
+    counters: Arc<Counters>,
+    /// Settled tasks by the word for their outcome.
+    tasks: BTreeMap<&'static str, u64>,
+    /// Times by the word for the phase.
+    phases: BTreeMap<&'static str, Histogram>,
 }
 
 impl Metrics {
-    /// Counts a settled task.
-    pub fn count_task(&mut self, outcome: FinalStatus) {
-        match outcome {
-            FinalStatus::Completed => self.completed += 1,
-            FinalStatus::Failed => self.failed += 1,
-            FinalStatus::Cancelled => self.cancelled += 1,
-        }
+    /// Numbers of an agent whose threads count into these counters.
+    pub fn new(counters: Arc<Counters>) -> Self {
+        Self { counters, ..Self::default() }
+    }
+
+    /// Counts a settled task: `completed`, `failed` or `cancelled`.
+    pub fn count_task(&mut self, outcome: &'static str) {
+        *self.tasks.entry(outcome).or_default() += 1;
     }
 
     /// Takes in how long a task was in a phase.
-    pub fn observe(&mut self, phase: Phase, time: Duration) {
+    pub fn observe(&mut self, phase: &'static str, time: Duration) {
         let histogram = self.phases.entry(phase).or_default();
         let seconds = time.as_secs_f64();
         histogram.count += 1;
@@ -100,10 +99,8 @@ impl Metrics {
     }
 
     /// Replaces the file in one step: the collector never sees a part of it.
-    pub fn write(&self, data_dir: &Path, gauges: &Gauges) -> io::Result<()> {
-        let temporary = data_dir.join("metrics.tmp");
-        fs::write(&temporary, self.render(gauges))?;
-        fs::rename(&temporary, data_dir.join(NAME))
+    pub fn write(&self, path: &Path, gauges: &Gauges) -> io::Result<()> {
+        replace(path, self.render(gauges).as_bytes(), Durability::Crash)
     }
 
     fn render(&self, gauges: &Gauges) -> String {
@@ -113,8 +110,8 @@ impl Metrics {
         text.sample("build_info", concat!("{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1.0);
         text.one("start_timestamp_seconds", "gauge", "When the agent was started.", seconds(gauges.started_at));
         text.family("tasks_total", "counter", "Tasks whose end the Server knows, by outcome.");
-        for (outcome, count) in [("completed", self.completed), ("failed", self.failed), ("cancelled", self.cancelled)]
-        {
+        for outcome in ["completed", "failed", "cancelled"] {
+            let count = self.tasks.get(outcome).copied().unwrap_or_default();
             text.sample("tasks_total", &format!("{{outcome=\"{outcome}\"}}"), count as f64);
         }
         text.one("tasks_running", "gauge", "Tasks that hold a slot.", gauges.running as f64);
@@ -123,9 +120,14 @@ impl Metrics {
         let accepting = f64::from(u8::from(gauges.accepting));
         text.one("accepting", "gauge", "Whether new tasks are accepted (1) or not (0).", accepting);
         let loaded = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
-        text.one("retries_total", "counter", "Calls to the Server that failed and are made again.", loaded(&RETRIES));
-        text.one("received_bytes_total", "counter", "Bytes of input files.", loaded(&RECEIVED));
-        text.one("sent_bytes_total", "counter", "Bytes of results and reports.", loaded(&SENT));
+        text.one(
+            "retries_total",
+            "counter",
+            "Calls to the Server that failed and are made again.",
+            loaded(&self.counters.retries),
+        );
+        text.one("received_bytes_total", "counter", "Bytes of input files.", loaded(&self.counters.received));
+        text.one("sent_bytes_total", "counter", "Bytes of results and reports.", loaded(&self.counters.sent));
         if let Some(at) = gauges.last_heartbeat_at {
             let help = "When the Server last took a heartbeat.";
             text.one("last_heartbeat_timestamp_seconds", "gauge", help, seconds(at));

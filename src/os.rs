@@ -1,5 +1,6 @@
 //! The operating system: files, processes, locks and time limits.
 
+pub mod files;
 pub mod platform;
 pub mod process;
 pub mod random;

@@ -24,7 +24,6 @@ pub mod workspace;
 
 pub use console::CLEAR_LINE;
 pub use discard::discard;
-pub use execute::CONTAINER_PREFIX;
 pub use ledger_entries::enter_abandoned;
 pub use report::{failed_report, report_entry};
 pub use trial::{Trial, try_out};
@@ -40,6 +39,7 @@ use crate::config::Config;
 use crate::docker::{Container, Docker};
 use crate::ledger::Ledger;
 use crate::logging::Reminder;
+use crate::metrics::Counters;
 use crate::server::budget::Purpose;
 use crate::server::{Client, ClientError};
 use crate::task::record::{Phase, Record, StopReason, TaskFiles, TaskKey};
@@ -78,6 +78,8 @@ pub struct Context {
     pub messages: Sender<WorkerMessage>,
     /// For whom tasks are done.
     pub mode: RunMode,
+    /// What the threads count for `metrics.prom`.
+    pub counters: Arc<Counters>,
 }
 
 impl Context {
@@ -248,7 +250,7 @@ impl<'s> TaskRunner<'s> {
             (self.record.phase, self.record.phase_since) = before;
             return Err(halt);
         }
-        log::debug!("task {}: {phase}", self.key());
+        log::debug!(task:% = self.key(); "{phase}");
         self.tell(WorkerEvent::PhaseReached(phase));
         Ok(())
     }
@@ -264,7 +266,7 @@ impl<'s> TaskRunner<'s> {
 
     fn container_name(&self) -> String {
         match &self.context.mode {
-            RunMode::Server => format!("{CONTAINER_PREFIX}{}", self.key()),
+            RunMode::Server => self.key().container_name(),
             RunMode::Trial { container } => container.clone(),
         }
     }
@@ -320,11 +322,7 @@ impl<'s> TaskRunner<'s> {
                 let is_long = time >= LONG_WAIT || !so_far.is_empty();
                 let level = if is_long { log::Level::Info } else { log::Level::Debug };
                 let time = Span(time);
-                log::log!(
-                    level,
-                    "task {}: waiting {time} for room (`server.max_requests_per_minute`){so_far}",
-                    self.key()
-                );
+                log::log!(level, task:% = self.key(); "waiting {time} for room (`server.max_requests_per_minute`){so_far}");
             }
             self.pause(time)?;
         }
@@ -347,13 +345,13 @@ impl<'s> TaskRunner<'s> {
         match reason {
             StopReason::Cancel => {
                 let by = if self.context.mode == RunMode::Server { "cancelled by the Server" } else { "interrupted" };
-                log::info!("task {}: {by}; stopping", self.key());
+                log::info!(task:% = self.key(); "{by}; stopping");
             }
-            StopReason::Timeout { minutes } => log::info!("task {}: {minutes} minutes are over; stopping", self.key()),
+            StopReason::Timeout { minutes } => log::info!(task:% = self.key(); "{minutes} minutes are over; stopping"),
             StopReason::Idle { minutes } => {
-                log::info!("task {}: nothing was printed for {minutes} minutes; stopping", self.key());
+                log::info!(task:% = self.key(); "nothing was printed for {minutes} minutes; stopping");
             }
-            StopReason::Operator => log::info!("task {}: stopped by the operator", self.key()),
+            StopReason::Operator => log::info!(task:% = self.key(); "stopped by the operator"),
         }
         self.record.stop = Some(reason);
         self.save()

@@ -16,7 +16,6 @@ use pull::Puller;
 use crate::agent::health::housekeeping::Housekeeping;
 use crate::config::Config;
 use crate::docker::{Docker, DockerError};
-use crate::task::CONTAINER_PREFIX;
 use crate::task::mounts::MountWatch;
 use crate::task::record::{Phase, Store, TaskKey};
 
@@ -153,7 +152,7 @@ impl Monitor {
             }
         };
         for name in names {
-            let Some(key) = name.strip_prefix(CONTAINER_PREFIX).and_then(TaskKey::parse) else { continue };
+            let Some(key) = TaskKey::from_container_name(&name) else { continue };
             let needed = match self.store.task(&key).load() {
                 Ok(record) => record.is_some_and(|record| record.phase < Phase::Settled),
                 // A record that can't be read may need its container.

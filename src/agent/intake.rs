@@ -145,7 +145,7 @@ impl Scheduler {
                 record.enter(Phase::Accepted);
                 if let Err(error) = files.save(&record) {
                     // On disk it is in doubt, and asking for it again settles that.
-                    log::error!("task {key}: its record can't be written: {error}; trying again");
+                    log::error!(task:% = key; "its record can't be written: {error}; trying again");
                     self.reclaim.push_back(key.clone());
                     self.reclaim_due = Instant::now() + self.reclaim_backoff.next(None);
                     return Next::InTime;
@@ -156,7 +156,7 @@ impl Scheduler {
             Err(error) => error,
         };
         if error.may_have_arrived() {
-            log::warn!("task {key}: accept: {error}; asking again");
+            log::warn!(task:% = key; "accept: {error}; asking again");
             self.table.insert(key, &id, Phase::Accepting, Stage::InDoubt);
             self.reclaim.push_back(key.clone());
             self.reclaim_due = Instant::now() + self.reclaim_backoff.next(error.retry_after());
@@ -164,13 +164,13 @@ impl Scheduler {
         }
         self.forget(key);
         if error.is_wrong_state() {
-            log::debug!("task {key}: somebody else was faster ({error})");
+            log::debug!(task:% = key; "somebody else was faster ({error})");
             let again = self.lost_race.as_ref() == Some(&id);
             self.lost_race = Some(id);
             // The next poll shows what is behind it; but a Server that goes on offering it is not asked in a circle.
             return if again { Next::InTime } else { Next::Now };
         }
-        log::warn!("task {key}: accept: {error}");
+        log::warn!(task:% = key; "accept: {error}");
         Next::InTime
     }
 
@@ -183,13 +183,13 @@ impl Scheduler {
         record.enter(Phase::Uploaded);
         record.settled_at = None;
         if let Err(error) = self.store.task(key).save(&record) {
-            log::error!("task {key}: offered again although it was settled, but its record can't be written: {error}");
+            log::error!(task:% = key; "offered again although it was settled, but its record can't be written: {error}");
             return Next::InTime;
         }
         let accepted = self.client.accept(&record.task.id);
         match &accepted {
-            Ok(()) => log::info!("task {key}: offered again although it was settled; handing in the stored result"),
-            Err(error) => log::warn!("task {key}: offered again although it was settled; accept: {error}"),
+            Ok(()) => log::info!(task:% = key; "offered again although it was settled; handing in the stored result"),
+            Err(error) => log::warn!(task:% = key; "offered again although it was settled; accept: {error}"),
         }
         self.table.insert(key, &record.task.id, Phase::Uploaded, Stage::InDoubt);
         self.hand_over(key, record);
@@ -216,7 +216,7 @@ impl Scheduler {
                 if self.table.is_in_doubt(key) {
                     self.begin(key);
                 } else {
-                    log::info!("task {key}: had been requeued and is ours again");
+                    log::info!(task:% = key; "had been requeued and is ours again");
                 }
             }
             Err(error) if error.is_wrong_state() => {
@@ -227,18 +227,18 @@ impl Scheduler {
             }
             Err(error) if error.is_retryable() || error.is_unauthorized() => {
                 let pause = self.reclaim_backoff.next(error.retry_after());
-                log::warn!("task {key}: accept: {error}; asking again in {} s", pause.as_secs());
+                log::warn!(task:% = key; "accept: {error}; asking again in {} s", pause.as_secs());
                 self.reclaim_due = Instant::now() + pause;
                 if !self.reclaim.contains(key) {
                     self.reclaim.push_back(key.clone());
                 }
             }
             Err(error) if self.table.is_in_doubt(key) => {
-                log::error!("task {key}: accept: {error}; it isn't ours");
+                log::error!(task:% = key; "accept: {error}; it isn't ours");
                 self.table.remove(key);
                 self.forget(key);
             }
-            Err(error) => log::warn!("task {key}: accept: {error}"),
+            Err(error) => log::warn!(task:% = key; "accept: {error}"),
         }
         taken
     }
@@ -258,7 +258,7 @@ impl Scheduler {
                 self.hand_over(key, record);
             }
             Err(error) => {
-                log::error!("task {key}: its record can't be written: {error}; trying again");
+                log::error!(task:% = key; "its record can't be written: {error}; trying again");
                 self.reclaim_due = Instant::now() + self.reclaim_backoff.next(None);
                 self.reclaim.push_back(key.clone());
             }
@@ -292,7 +292,7 @@ impl Scheduler {
         let entry = match self.client.complete(&request) {
             Ok(()) => {
                 let shown: String = id.chars().take(80).collect();
-                log::info!("task {shown}: nobody has stopped it for a minute, so it is reported as cancelled");
+                log::info!(task:% = shown; "nobody has stopped it for a minute, so it is reported as cancelled");
                 Some(report_entry(&request, Outcome::Sent, Some("nobody has stopped the task for a minute")))
             }
             Err(error) => {
@@ -316,7 +316,7 @@ impl Scheduler {
 
     fn forget(&self, key: &TaskKey) {
         if let Err(error) = self.store.remove(key) {
-            log::warn!("task {key}: its record can't be removed: {error}");
+            log::warn!(task:% = key; "its record can't be removed: {error}");
         }
     }
 }
@@ -324,7 +324,7 @@ impl Scheduler {
 fn say_accepted(key: &TaskKey, task: &Task) {
     let bytes = task.input_files.iter().map(|file| file.size_bytes).fold(0, u64::saturating_add);
     match task.input_files.len() {
-        0 => log::info!("task {key}: accepted, without input files"),
-        count => log::info!("task {key}: accepted, with {count} input file(s), {}", Bytes(bytes)),
+        0 => log::info!(task:% = key; "accepted, without input files"),
+        count => log::info!(task:% = key; "accepted, with {count} input file(s), {}", Bytes(bytes)),
     }
 }

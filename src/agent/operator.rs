@@ -41,17 +41,17 @@ impl Scheduler {
         let done = files.load().and_then(|record| match record {
             Some(mut record) if (Phase::Exited..Phase::Settled).contains(&record.phase) => {
                 task::discard(&self.context.ledger, None, &files, &mut record)?;
-                log::info!("task {key}: work of another registration, discarded by the operator");
+                log::info!(task:% = key; "work of another registration, discarded by the operator");
                 Ok(())
             }
             _ => Ok(()),
         });
         if let Err(error) = done.and_then(|()| discards.forget(key)) {
-            let why = format!("task {key}: can't be discarded: {error}; it is tried again every second");
+            let why = error.to_string();
             // Once for as long as it stays the same.
-            if self.undiscarded.as_ref() != Some(&why) {
-                log::warn!("{why}");
-                self.undiscarded = Some(why);
+            if self.undiscarded.as_ref() != Some(&(key.clone(), why.clone())) {
+                log::warn!(task:% = key; "can't be discarded: {why}; it is tried again every second");
+                self.undiscarded = Some((key.clone(), why));
             }
         }
     }

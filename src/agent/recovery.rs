@@ -27,7 +27,7 @@ impl Scheduler {
             // The same service at an address that is spelled otherwise is still ours.
             if record.service_id != self.client.service_id() {
                 if let Err(error) = task::enter_abandoned(&self.context.ledger, &files, &mut record) {
-                    log::warn!("task {}: what was sent of it last isn't in the ledger yet: {error}", files.key());
+                    log::warn!(task:% = files.key(); "what was sent of it last isn't in the ledger yet: {error}");
                 }
                 *foreign.entry((record.service_id, record.base_url)).or_insert(0) += 1;
                 continue;
@@ -48,7 +48,7 @@ impl Scheduler {
 
     fn take_up(&mut self, files: &TaskFiles, record: Record) {
         let key = files.key().clone();
-        log::info!("task {key}: going on from `{}`", record.phase);
+        log::info!(task:% = key; "going on from `{}`", record.phase);
         let time = record.phase_since.and_then(|since| Duration::try_from(Timestamp::now().duration_since(since)).ok());
         let progress = (record.phase, time.unwrap_or_default());
         self.table.insert_since(&key, &record.task.id, progress, Stage::InDoubt);

@@ -55,7 +55,7 @@ impl Scheduler {
             last_heartbeat_at: self.state.last_heartbeat_at,
             started_at: self.state.started_at,
         };
-        if let Err(error) = self.metrics.write(&self.context.config.paths.data_dir, &gauges) {
+        if let Err(error) = self.metrics.write(&self.context.config.paths.data_dir.metrics(), &gauges) {
             log::debug!("metrics.prom can't be written: {error}");
         }
     }

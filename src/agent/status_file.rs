@@ -5,10 +5,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use crate::data_dir::DataDir;
+use crate::os::files::{Durability, replace};
 
 /// The contents of `status.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,8 +84,8 @@ pub struct StatusFile {
 
 impl StatusFile {
     /// The file of a data_dir.
-    pub fn new(data_dir: &Path) -> Self {
-        Self { path: data_dir.join("status.json") }
+    pub fn new(data_dir: &DataDir) -> Self {
+        Self { path: data_dir.status_file() }
     }
 
     /// What the last agent wrote, or `None` if that can't be read: it is information, nothing depends on it for
@@ -93,8 +96,6 @@ impl StatusFile {
 
     /// Replaces the file.
     pub fn save(&self, state: &State) -> io::Result<()> {
-        let temporary = self.path.with_extension("json.tmp");
-        fs::write(&temporary, serde_json::to_vec_pretty(state)?)?;
-        fs::rename(&temporary, &self.path)
+        replace(&self.path, &serde_json::to_vec_pretty(state)?, Durability::Crash)
     }
 }

@@ -180,9 +180,9 @@ impl Table {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let pause = entry.backoff.next(retry_after);
         if entry.said == why {
-            log::debug!("task {key}: {why}; going on in {} s", pause.as_secs());
+            log::debug!(task:% = key; "{why}; going on in {} s", pause.as_secs());
         } else {
-            log::warn!("task {key}: {why}; going on in {} s", pause.as_secs());
+            log::warn!(task:% = key; "{why}; going on in {} s", pause.as_secs());
             entry.said = why.to_owned();
         }
         entry.phase = phase;

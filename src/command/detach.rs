@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::run::LOG_NAME;
 use super::{Done, Failure, eprint_line, not_registered, say};
 use crate::agent::status_file::{EngineState, State, StatusFile};
-use crate::cli::LogFormat;
 use crate::config::Config;
+use crate::data_dir::DataDir;
 use crate::data_dir::instance::{self, Holder};
 use crate::data_dir::permissions;
+use crate::logging::LogFormat;
 use crate::os::platform;
 use crate::text::escape;
 
@@ -76,7 +76,7 @@ pub fn run_detached(file: &Path, log_format: LogFormat) -> Done {
     }
 }
 /// Whoever has the data_dir: a command that has it for a moment is waited for.
-fn wait_for_others(data_dir: &Path) -> io::Result<Option<Holder>> {
+fn wait_for_others(data_dir: &DataDir) -> io::Result<Option<Holder>> {
     let deadline = Instant::now() + OTHERS;
     loop {
         let holder = instance::holder(data_dir)?;
@@ -97,7 +97,7 @@ struct Log {
 }
 
 fn start(config: &Config, log_format: LogFormat) -> Result<(Child, Log), Failure> {
-    let path = config.paths.data_dir.join(LOG_NAME);
+    let path = config.paths.data_dir.agent_log();
     let opened = OpenOptions::new().create(true).append(true).open(&path).and_then(|file| {
         platform::make_private(&file)?;
         Ok((file.try_clone()?, file.metadata()?.len(), file))
@@ -120,7 +120,7 @@ fn start(config: &Config, log_format: LogFormat) -> Result<(Child, Log), Failure
 
 /// Waits until the agent has tried its Server, and says what came of it. Trouble there doesn't end the agent: it goes on
 /// trying.
-fn report_first_answer(data_dir: &Path, pid: u32, log: &Log) -> Done {
+fn report_first_answer(data_dir: &DataDir, pid: u32, log: &Log) -> Done {
     let deadline = Instant::now() + FIRST_ANSWER;
     let is_up =
         || say(format_args!("The agent runs in the background (pid {pid}); its log is {}.", log.path.display()));
@@ -154,7 +154,7 @@ fn report_first_answer(data_dir: &Path, pid: u32, log: &Log) -> Done {
 }
 
 /// Says why no task is accepted, once the agent has looked at engine, mounts and disk. That doesn't end it, either.
-fn report_machine(data_dir: &Path, pid: u32) {
+fn report_machine(data_dir: &DataDir, pid: u32) {
     let deadline = Instant::now() + FIRST_LOOK;
     while Instant::now() < deadline {
         let Some(state) = StatusFile::new(data_dir).load().filter(|state| state.pid == pid) else { return };

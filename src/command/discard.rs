@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,7 +39,7 @@ pub fn discard(file: &Path, args: &DiscardArgs) -> Done {
     }
     say(format_args!(
         "Its files stay in {} until their time is over.",
-        config.paths.data_dir.join("workspaces").join(files.key().as_str()).display()
+        config.paths.data_dir.workspaces().join(files.key().as_str()).display()
     ));
     Ok(ExitCode::SUCCESS)
 }
@@ -119,8 +120,8 @@ fn discard_here(config: &Config, files: &TaskFiles, mut record: Record) -> Resul
     check_undelivered(&record)?;
     let credentials = config.agent.credentials.clone().filter(|ours| ours.service_id == record.service_id);
     let key = credentials.as_ref().map_or_else(|| Secret::new(""), |credentials| credentials.api_key.clone());
-    let ledger = Ledger::new(&config.paths.data_dir, key);
-    let client = credentials.map(|credentials| Client::new(&config.server, credentials));
+    let ledger = Ledger::new(&config.paths.data_dir, key, Arc::default());
+    let client = credentials.map(|credentials| Client::new(&config.server, credentials, Arc::default()));
     task::discard(&ledger, client.as_ref(), files, &mut record)
         .map_err(|error| Failure::new(format!("task {} can't be discarded: {error}", escape(&record.task.id))))
 }

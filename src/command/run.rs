@@ -18,15 +18,13 @@ use crate::data_dir::permissions;
 use crate::docker::Docker;
 use crate::ledger::Ledger;
 use crate::logging;
+use crate::metrics::Counters;
 use crate::os::platform;
 use crate::server::Client;
 use crate::server::proxy::resolve_route;
 use crate::task::mounts::check_mounts;
 use crate::task::record::{Phase, Store};
 use crate::task::{Context, RunMode};
-
-/// The log of a detached agent, in its data_dir.
-pub const LOG_NAME: &str = "agent.log";
 
 /// Works on tasks until a signal comes.
 pub fn run(file: &Path, args: &RunArgs) -> Done {
@@ -44,7 +42,7 @@ pub fn run(file: &Path, args: &RunArgs) -> Done {
     let in_data_dir =
         |error: std::io::Error| Failure::new(format!("`{}` can't be used: {error}", config.paths.data_dir.display()));
     if args.detached {
-        logging::write_to(config.paths.data_dir.join(LOG_NAME)).map_err(in_data_dir)?;
+        logging::write_to(config.paths.data_dir.agent_log()).map_err(in_data_dir)?;
     }
     let store = Store::open(&config.paths.data_dir).map_err(in_data_dir)?;
     // A mount that is missing is no reason to leave running containers and finished results alone.
@@ -79,8 +77,9 @@ pub fn serve(config: &Config, credentials: Credentials, instance: &Instance, mod
     let in_data_dir =
         |error: std::io::Error| Failure::new(format!("`{}` can't be used: {error}", config.paths.data_dir.display()));
     let store = Store::open(&config.paths.data_dir).map_err(in_data_dir)?;
-    let ledger = Ledger::new(&config.paths.data_dir, credentials.api_key.clone());
-    let worker_client = Client::new(&config.server, credentials);
+    let counters = Arc::<Counters>::default();
+    let ledger = Ledger::new(&config.paths.data_dir, credentials.api_key.clone(), Arc::clone(&counters));
+    let worker_client = Client::new(&config.server, credentials, Arc::clone(&counters));
     let client = worker_client.with_own_connections(&config.server);
     let (signal_sender, signals) = bounded(1);
     handle_signals(signal_sender, client.clone())?;
@@ -93,6 +92,7 @@ pub fn serve(config: &Config, credentials: Credentials, instance: &Instance, mod
         instance_id: instance.id().to_owned(),
         messages: message_sender,
         mode: RunMode::Server,
+        counters,
     };
     let lock = instance.watch().clone();
     let scheduler =

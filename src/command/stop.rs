@@ -13,11 +13,11 @@ use crate::agent::Mode;
 use crate::cli::StopArgs;
 use crate::command::task_view::Backlog;
 use crate::config::{Config, ConfigError};
+use crate::data_dir::DataDir;
 use crate::data_dir::instance::{self, Holder, Instance, Role};
 use crate::docker::{Docker, DockerError};
 use crate::logging::Reminder;
 use crate::os::platform;
-use crate::task::CONTAINER_PREFIX;
 use crate::task::record::{Phase, Record, StopReason, Store, TaskFiles, TaskKey};
 
 /// How long the agent may take to leave by itself (README, Stop Service).
@@ -68,11 +68,11 @@ fn name_agent(file: &Path, error: ConfigError) -> Failure {
     }
 }
 
-fn unusable(data_dir: &Path, error: &io::Error) -> Failure {
+fn unusable(data_dir: &DataDir, error: &io::Error) -> Failure {
     Failure::new(format!("`{}` can't be used: {error}", data_dir.display()))
 }
 
-fn remove_pid_file(data_dir: &Path) -> Result<(), Failure> {
+fn remove_pid_file(data_dir: &DataDir) -> Result<(), Failure> {
     instance::remove_stale_pid_file(data_dir).map_err(|error| unusable(data_dir, &error))
 }
 
@@ -90,7 +90,7 @@ const STOPPED: &str = "Stopped";
 const KILLED: &str = "Killed after 5 seconds";
 
 /// Sends SIGTERM, and SIGKILL when the grace is over. Returns which of them it was that helped.
-fn end_process(data_dir: &Path, pid: u32) -> Result<&'static str, Failure> {
+fn end_process(data_dir: &DataDir, pid: u32) -> Result<&'static str, Failure> {
     let undone = |error: io::Error| Failure::new(format!("the agent (pid {pid}) can't be stopped: {error}"));
     for words in [STOPPED, KILLED] {
         // A moment ago the lock was still its own, so that the pid is.
@@ -109,7 +109,7 @@ fn end_process(data_dir: &Path, pid: u32) -> Result<&'static str, Failure> {
     Err(Failure::new(format!("the agent (pid {pid}) doesn't end although it was killed")))
 }
 
-fn wait_gone(data_dir: &Path, pid: u32, time: Duration) -> Gone {
+fn wait_gone(data_dir: &DataDir, pid: u32, time: Duration) -> Gone {
     let deadline = Instant::now() + time;
     loop {
         match instance::holder(data_dir) {
@@ -252,7 +252,7 @@ fn abort(config: &Config) -> Done {
 
 /// Stops a task's container, if it is this instance's.
 fn stop_container(docker: &Docker, key: &TaskKey, instance_id: &str) -> Result<(), DockerError> {
-    let container = docker.inspect(&format!("{CONTAINER_PREFIX}{key}"))?;
+    let container = docker.inspect(&key.container_name())?;
     match container.filter(|container| container.instance.as_deref() == Some(instance_id)) {
         // Refused: it has ended.
         Some(container) => match docker.stop(&container.id) {

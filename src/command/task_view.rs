@@ -1,14 +1,14 @@
 //! What is told of tasks to people and machines: the lines of `status` and `tasks`, and what is left to be done.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::agent::status_file::State;
+use crate::data_dir::DataDir;
 use crate::server::protocol::FinalStatus;
-use crate::task::CONTAINER_PREFIX;
 use crate::task::record::{Phase, Record, Store, TaskFiles, TaskKey, UploadEvent};
 use crate::task::workspace::Workspace;
 
@@ -49,7 +49,7 @@ pub struct TaskView {
 }
 
 impl TaskView {
-    fn new(data_dir: &Path, files: &TaskFiles, record: Record) -> Self {
+    fn new(data_dir: &DataDir, files: &TaskFiles, record: Record) -> Self {
         let (mut files_sent, mut files_left_out) = (0, 0);
         // What can't be read is said by the agent that needs it.
         for event in files.look_at_uploads().unwrap_or_default() {
@@ -74,7 +74,7 @@ impl TaskView {
             ended_at: ending.as_ref().map(|ending| ending.at),
             exit_code: ending.as_ref().and_then(|ending| ending.exit_code),
             error_message: ending.and_then(|ending| ending.error_message),
-            container: has_container.then(|| format!("{CONTAINER_PREFIX}{}", files.key())),
+            container: has_container.then(|| files.key().container_name()),
             workspace: workspace.exists().then_some(workspace),
             files_sent,
             files_left_out,
@@ -124,8 +124,8 @@ pub struct Tasks {
 
 impl Tasks {
     /// Reads the records of these phases; a data_dir that isn't there has none.
-    pub fn load(data_dir: &Path, is_wanted: impl Fn(Phase) -> bool) -> io::Result<Self> {
-        if !data_dir.join("tasks").exists() {
+    pub fn load(data_dir: &DataDir, is_wanted: impl Fn(Phase) -> bool) -> io::Result<Self> {
+        if !data_dir.tasks().exists() {
             return Ok(Self { all: Vec::new(), damaged: Vec::new() });
         }
         let view =
@@ -162,9 +162,9 @@ pub struct Backlog {
 
 impl Backlog {
     /// Counts the records of a data_dir, for an agent of this service.
-    pub fn load(data_dir: &Path, service_id: Option<&str>) -> io::Result<Self> {
+    pub fn load(data_dir: &DataDir, service_id: Option<&str>) -> io::Result<Self> {
         let mut left = Self::default();
-        if !data_dir.join("tasks").exists() {
+        if !data_dir.tasks().exists() {
             return Ok(left);
         }
         let count = |_, record: Record| {
@@ -207,14 +207,15 @@ impl Backlog {
 #[cfg(test)]
 mod tests {
     use super::Backlog;
+    use crate::data_dir::DataDir;
     use crate::server::protocol::Task;
     use crate::task::record::{Phase, Record, Store, TaskKey};
 
     #[test]
     fn what_is_left_is_counted_by_whose_it_is_and_how_far() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Backlog::load(dir.path(), Some("s")).unwrap(), Backlog::default());
-        let store = Store::open(dir.path()).unwrap();
+        assert_eq!(Backlog::load(&DataDir::new(dir.path()), Some("s")).unwrap(), Backlog::default());
+        let store = Store::open(&DataDir::new(dir.path())).unwrap();
         let tasks = [
             ("a", "s", Phase::Accepted),
             ("b", "s", Phase::Prepared),
@@ -229,10 +230,10 @@ mod tests {
             let record = Record { phase, ..Record::from_offer(task, service, "http://h") };
             store.create(&TaskKey::from_id(id).unwrap(), &record).unwrap();
         }
-        let left = Backlog::load(dir.path(), Some("s")).unwrap();
+        let left = Backlog::load(&DataDir::new(dir.path()), Some("s")).unwrap();
         assert_eq!(left, Backlog { waiting: 1, in_containers: 1, undelivered: 2, foreign: 1, damaged: 0 });
         assert!(!left.is_done());
-        let others = Backlog::load(dir.path(), Some("new")).unwrap();
+        let others = Backlog::load(&DataDir::new(dir.path()), Some("new")).unwrap();
         assert_eq!((others.foreign, others.is_done()), (5, true));
     }
 }

@@ -12,9 +12,9 @@ use crate::agent::status_file::StatusFile;
 use crate::cli::{LogsArgs, TasksArgs};
 use crate::command::task_view::{AgentState, Tasks};
 use crate::config::Config;
+use crate::data_dir::DataDir;
 use crate::data_dir::instance;
 use crate::docker::Docker;
-use crate::task::CONTAINER_PREFIX;
 use crate::task::record::{Phase, Record, Store, TaskFiles, TaskKey};
 use crate::text::escape;
 use crate::units::Local;
@@ -41,7 +41,7 @@ pub fn tasks(file: &Path, args: &TasksArgs) -> Done {
 }
 
 /// Adds what the running agent says of them. Returns whether there is one.
-fn add_reasons(data_dir: &Path, tasks: &mut Tasks) -> AgentState {
+fn add_reasons(data_dir: &DataDir, tasks: &mut Tasks) -> AgentState {
     let agent = instance::holder(data_dir).ok().flatten().filter(|holder| holder.is_agent());
     let Some(agent) = agent else { return AgentState::Away };
     if let Some(state) = StatusFile::new(data_dir).load().filter(|state| agent.pid == Some(state.pid)) {
@@ -89,7 +89,7 @@ pub(super) fn find(config: &Config, id: &str) -> Result<(TaskFiles, Record), Fai
             data_dir.display()
         ))
     };
-    let key = TaskKey::from_id(id).filter(|_| data_dir.join("tasks").exists()).ok_or_else(unknown)?;
+    let key = TaskKey::from_id(id).filter(|_| data_dir.tasks().exists()).ok_or_else(unknown)?;
     let unreadable = |error: io::Error| Failure::new(format!("the record of task {key} can't be read: {error}"));
     let files = Store::open(data_dir).map_err(unreadable)?.task(&key);
     let record = files.load().map_err(unreadable)?.ok_or_else(unknown)?;
@@ -101,7 +101,7 @@ pub fn logs(file: &Path, args: &LogsArgs) -> Done {
     let config = Config::load(file)?;
     let (files, mut record) = find(&config, &args.id)?;
     let docker = Docker::new(&config.executor.docker);
-    let name = format!("{CONTAINER_PREFIX}{}", files.key());
+    let name = files.key().container_name();
     let (mut said, mut waiting) = (false, false);
     while record.phase < Phase::Exited {
         // The engine has all of what it keeps; our own file may lack the end while the container runs.

@@ -18,6 +18,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::{Done, Failure, eprint_line};
 use crate::cli::TryArgs;
 use crate::config::{Config, Credentials, Secret};
+use crate::data_dir::DataDir;
 use crate::docker::Docker;
 use crate::ledger::Ledger;
 use crate::server::Client;
@@ -105,14 +106,14 @@ impl Attempt<'_> {
         let here =
             |error: std::io::Error| Failure::new(format!("`{}` can't be used: {error}", self.folder.dir().display()));
         let key = TaskKey::from_id(&offer.task.id).ok_or_else(|| Failure::new("the task's id can't be used"))?;
-        let workspace = Workspace::new(self.folder.dir(), &key);
+        let workspace = Workspace::new(&DataDir::new(self.folder.dir()), &key);
         workspace.create().map_err(here)?;
         let until = if args.keep { "kept" } else { "removed at the end; `--keep` keeps it" };
         eprint_line(format_args!("Workspace: {} ({until})", workspace.dir().display()));
         offer.place(&workspace, &Copying::new(self.leaving))?;
         let mut record = Record::from_offer(offer.task, "", &self.config.server.base_url);
         record.phase = Phase::Accepted;
-        let store = Store::open(self.folder.dir()).map_err(here)?;
+        let store = Store::open(&DataDir::new(self.folder.dir())).map_err(here)?;
         let files = store.create(&key, &record).map_err(here)?;
         let context = self.context();
         task::try_out(&context, Job { files, record, commands }).map_err(Failure::new)
@@ -122,17 +123,18 @@ impl Attempt<'_> {
     /// the inputs are here, and a trial ends before anything would be sent.
     fn context(&self) -> Context {
         let mut config = self.config.clone();
-        config.paths.data_dir = self.folder.dir().to_owned();
+        config.paths.data_dir = DataDir::new(self.folder.dir());
         let nobody = Credentials { service_id: String::new(), api_key: Secret::new("") };
         // Nobody asks how far it is.
         let (messages, _) = unbounded();
         Context {
-            client: Client::new(&config.server, nobody),
+            client: Client::new(&config.server, nobody, Arc::default()),
             docker: self.docker.clone(),
-            ledger: Ledger::new(self.folder.dir(), Secret::new("")),
+            ledger: Ledger::new(&DataDir::new(self.folder.dir()), Secret::new(""), Arc::default()),
             instance_id: String::new(),
             messages,
             mode: RunMode::Trial { container: self.folder.container() },
+            counters: Arc::default(),
             config: Arc::new(config),
         }
     }

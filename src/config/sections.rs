@@ -9,6 +9,7 @@ use super::reader::{Findings, Located, Section};
 use super::{
     Agent, Credentials, Exclude, Executor, Mount, Outputs, Paths, Program, Secret, Server, WORKSPACE, clean_base_url,
 };
+use crate::data_dir::DataDir;
 
 pub(super) fn read_server(mut section: Section<'_>, findings: &mut Findings) -> Option<Server> {
     let written = section.string("base_url");
@@ -198,7 +199,7 @@ pub(super) fn read_paths(mut section: Section<'_>, file: &Path, findings: &mut F
     }
     section.finish(findings);
     let retention_hours = (retention_hours > 0).then_some(retention_hours);
-    Some(Paths { data_dir: data_dir?, mounts, min_free_disk_mb, retention_hours })
+    Some(Paths { data_dir: DataDir::new(data_dir?), mounts, min_free_disk_mb, retention_hours })
 }
 
 pub(super) fn read_outputs(mut section: Section<'_>, findings: &mut Findings) -> Outputs {

@@ -49,7 +49,7 @@ fn the_complete_example_loads_without_a_warning() {
     assert_eq!(config.server.base_url, "http://127.0.0.1:8080");
     assert_eq!(config.executor.program, Program::Standard);
     assert_eq!(config.agent.credentials.unwrap().service_id, "svc-xxx");
-    assert_eq!(config.paths.data_dir, PathBuf::from("/etc/agent/data"));
+    assert_eq!(*config.paths.data_dir, *Path::new("/etc/agent/data"));
     assert_eq!(config.paths.mounts[0].host, PathBuf::from("/etc/agent/share/kimi-config"));
     assert!(config.paths.mounts[0].relative && config.paths.mounts[0].readonly);
 }

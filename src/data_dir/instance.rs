@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use crate::data_dir::DataDir;
 use crate::data_dir::permissions;
+use crate::os::files::{Durability, remove_if_exists, replace};
 use crate::os::platform::{self, FileLock};
 use crate::os::random::random_u64;
 
@@ -122,7 +124,7 @@ impl std::error::Error for InstanceError {}
 
 impl Instance {
     /// Makes the data_dir if need be, private to its owner, and takes its lock.
-    pub fn take(data_dir: &Path, role: Role) -> Result<Self, InstanceError> {
+    pub fn take(data_dir: &DataDir, role: Role) -> Result<Self, InstanceError> {
         let at = |path: &Path| {
             let path = path.to_owned();
             move |error| InstanceError::Io(path, error)
@@ -135,24 +137,21 @@ impl Instance {
             fs::create_dir_all(data_dir).map_err(at(data_dir))?;
             platform::make_private_dir(data_dir).map_err(at(data_dir))?;
         }
-        let lock_path = data_dir.join("agent.lock");
+        let lock_path = data_dir.lock();
         let (lock, watch) = lock_soon(&lock_path)
             .map_err(at(&lock_path))?
             .map_err(|mut held| InstanceError::Held(read_holder(&mut held)))?;
-        let pid_file = data_dir.join("agent.pid");
-        match fs::remove_file(drain_file(data_dir)) {
-            // What an earlier agent was asked for; it names that one's pid, which ours may be again.
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&drain_file(data_dir))(error)),
-            _ => {}
-        }
+        let pid_file = data_dir.pid_file();
+        // What an earlier agent was asked for; it names that one's pid, which ours may be again.
+        remove_if_exists(&data_dir.drain_request()).map_err(at(&data_dir.drain_request()))?;
         let noted =
             write_holder(lock.file(), role).and_then(|()| fs::write(&pid_file, format!("{}\n", std::process::id())));
         if let Err(error) = noted {
             // On a full disk there may be results to deliver all the same.
             log::warn!("the pid can't be written down, so `stop` and `status` may not find this agent: {error}");
         }
-        let id = instance_id(&data_dir.join("instance_id")).map_err(at(data_dir))?;
-        Ok(Self { _lock: lock, watch, pid_file, drain_file: drain_file(data_dir), id })
+        let id = instance_id(&data_dir.instance_id()).map_err(at(data_dir))?;
+        Ok(Self { _lock: lock, watch, pid_file, drain_file: data_dir.drain_request(), id })
     }
 
     /// What tells whether the lock still counts.
@@ -181,8 +180,8 @@ impl Drop for Instance {
 }
 
 /// Whoever has a data_dir, if anybody does.
-pub fn holder(data_dir: &Path) -> io::Result<Option<Holder>> {
-    let file = match OpenOptions::new().read(true).write(true).open(data_dir.join("agent.lock")) {
+pub fn holder(data_dir: &DataDir) -> io::Result<Option<Holder>> {
+    let file = match OpenOptions::new().read(true).write(true).open(data_dir.lock()) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
@@ -202,30 +201,22 @@ pub fn holder(data_dir: &Path) -> io::Result<Option<Holder>> {
 
 /// Asks the agent with this pid to accept nothing new and to end when all that is here is delivered. A later one is not
 /// meant.
-pub fn ask_for_drain(data_dir: &Path, pid: u32) -> Result<(), InstanceError> {
+pub fn ask_for_drain(data_dir: &DataDir, pid: u32) -> Result<(), InstanceError> {
     permissions::check_owner(data_dir).map_err(InstanceError::Open)?;
-    let path = drain_file(data_dir);
-    let temporary = path.with_extension("tmp");
-    let asked = fs::write(&temporary, format!("{pid}\n")).and_then(|()| fs::rename(&temporary, &path));
+    let path = data_dir.drain_request();
+    let asked = replace(&path, format!("{pid}\n").as_bytes(), Durability::Crash);
     asked.map_err(|error| InstanceError::Io(path, error))
 }
 
 /// Whether the agent with this pid was asked to.
-pub fn is_asked_to_drain(data_dir: &Path, pid: u32) -> bool {
+pub fn is_asked_to_drain(data_dir: &DataDir, pid: u32) -> bool {
     // What isn't there or can't be read asks for nothing.
-    fs::read_to_string(drain_file(data_dir)).is_ok_and(|text| text.trim().parse() == Ok(pid))
-}
-
-fn drain_file(data_dir: &Path) -> PathBuf {
-    data_dir.join("drain")
+    fs::read_to_string(data_dir.drain_request()).is_ok_and(|text| text.trim().parse() == Ok(pid))
 }
 
 /// Removes the pidfile of an agent that can't do it itself any more. To be called when no agent runs.
-pub fn remove_stale_pid_file(data_dir: &Path) -> io::Result<()> {
-    match fs::remove_file(data_dir.join("agent.pid")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+pub fn remove_stale_pid_file(data_dir: &DataDir) -> io::Result<()> {
+    remove_if_exists(&data_dir.pid_file())
 }
 
 /// Locks the file, or returns the one that somebody else holds. `status` holds the lock for a moment when it looks
@@ -285,8 +276,8 @@ fn read_living_holder(file: &mut File) -> Option<Holder> {
 }
 
 /// The name of a data_dir on the engine, if an agent has ever run on it.
-pub fn id_of(data_dir: &Path) -> Option<String> {
-    let text = fs::read_to_string(data_dir.join("instance_id")).ok()?;
+pub fn id_of(data_dir: &DataDir) -> Option<String> {
+    let text = fs::read_to_string(data_dir.instance_id()).ok()?;
     is_instance_id(text.trim()).then(|| text.trim().to_owned())
 }
 
@@ -298,11 +289,7 @@ fn instance_id(path: &Path) -> io::Result<String> {
         Err(error) => return Err(error),
     }
     let id = format!("{:016x}{:016x}", random_u64(), random_u64());
-    let temporary = path.with_extension("tmp");
-    let mut file = File::create(&temporary)?;
-    writeln!(file, "{id}")?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
+    replace(path, format!("{id}\n").as_bytes(), Durability::PowerCut)?;
     Ok(id)
 }
 
@@ -313,13 +300,14 @@ fn is_instance_id(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Holder, Instance, InstanceError, Role, holder};
+    use crate::data_dir::DataDir;
     use crate::os::platform::FileLock;
     use std::fs::File;
 
     #[test]
     fn a_second_agent_is_told_the_first_ones_pid_and_the_id_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let data_dir = dir.path().join("data");
+        let data_dir = DataDir::new(dir.path().join("data"));
         assert!(holder(&data_dir).unwrap().is_none());
         let first = Instance::take(&data_dir, Role::Agent).unwrap();
         let id = first.id().to_owned();
@@ -329,15 +317,15 @@ mod tests {
         assert_eq!(holder(&data_dir).unwrap(), Some(me));
         drop(first);
         assert!(holder(&data_dir).unwrap().is_none());
-        assert!(!data_dir.join("agent.pid").exists());
+        assert!(!data_dir.pid_file().exists());
         assert_eq!(Instance::take(&data_dir, Role::Agent).unwrap().id(), id);
     }
 
     #[test]
     fn a_command_that_has_the_data_dir_for_a_while_is_no_agent() {
         let dir = tempfile::tempdir().unwrap();
-        let _abort = Instance::take(dir.path(), Role::Abort).unwrap();
-        let there = holder(dir.path()).unwrap().unwrap();
+        let _abort = Instance::take(&DataDir::new(dir.path()), Role::Abort).unwrap();
+        let there = holder(&DataDir::new(dir.path())).unwrap().unwrap();
         assert!(!there.is_agent());
         let said = format!("`agent-core stop --abort` (pid {}) is at work on this data_dir", std::process::id());
         assert_eq!(there.to_string(), said);
@@ -346,11 +334,11 @@ mod tests {
     #[test]
     fn a_lock_whose_file_was_removed_is_lost_and_what_lies_there_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Instance::take(dir.path(), Role::Agent).unwrap();
+        let first = Instance::take(&DataDir::new(dir.path()), Role::Agent).unwrap();
         assert!(!first.watch().is_lost());
         std::fs::remove_file(dir.path().join("agent.lock")).unwrap();
         assert!(first.watch().is_lost());
-        let second = Instance::take(dir.path(), Role::Agent).unwrap();
+        let second = Instance::take(&DataDir::new(dir.path()), Role::Agent).unwrap();
         drop(first);
         assert!(dir.path().join("agent.pid").exists(), "it is the second one's");
         assert!(!second.watch().is_lost());
@@ -359,10 +347,10 @@ mod tests {
     #[test]
     fn those_who_look_are_no_agents() {
         let dir = tempfile::tempdir().unwrap();
-        drop(Instance::take(dir.path(), Role::Agent).unwrap());
+        drop(Instance::take(&DataDir::new(dir.path()), Role::Agent).unwrap());
         let open = || File::options().read(true).write(true).open(dir.path().join("agent.lock")).unwrap();
         let _looking = FileLock::try_shared(open()).unwrap().unwrap();
-        assert_eq!(holder(dir.path()).unwrap(), None);
+        assert_eq!(holder(&DataDir::new(dir.path())).unwrap(), None);
         assert!(FileLock::try_new(open()).unwrap().is_err());
     }
 }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use crate::data_dir::DataDir;
 use crate::os::platform;
 use crate::shell::shell_line;
 
@@ -50,13 +51,13 @@ const OURS: [&str; 14] = [
 
 /// Makes sure that a folder may become a data_dir: one that others use, too, must not be closed to them because of a slip
 /// in the configuration.
-pub fn check_folder(data_dir: &Path) -> Result<(), String> {
+pub fn check_folder(data_dir: &DataDir) -> Result<(), String> {
     let shown = data_dir.display();
     if !data_dir.is_dir() {
         return Err(format!("`paths.data_dir` must be a folder, and `{shown}` isn't one"));
     }
     // Where nobody else has rights, nothing is taken from anybody.
-    if !matches!(platform::mode_if_shared(data_dir), Ok(Some(_))) || data_dir.join("instance_id").exists() {
+    if !matches!(platform::mode_if_shared(data_dir), Ok(Some(_))) || data_dir.instance_id().exists() {
         return Ok(());
     }
     let entries = fs::read_dir(data_dir).map_err(|error| format!("the data_dir `{shown}` can't be read: {error}"))?;
@@ -78,7 +79,7 @@ pub fn check_folder(data_dir: &Path) -> Result<(), String> {
 
 /// Makes sure that what we write into a data_dir is its owner's: a record or a ledger that root has left there can't be
 /// read by the agent of an ordinary user any more. The error names the ways out.
-pub fn check_owner(data_dir: &Path) -> Result<(), String> {
+pub fn check_owner(data_dir: &DataDir) -> Result<(), String> {
     // Where nothing can be written, whoever tries next says so.
     let Ok(Some(owner)) = platform::other_owner(data_dir) else { return Ok(()) };
     let (user, path) = (platform::user(), data_dir.to_string_lossy());

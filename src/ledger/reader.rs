@@ -2,9 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
-use std::path::Path;
 
-use super::{KEPT, Line, file_path};
+use super::{KEPT, Line};
+use crate::data_dir::DataDir;
 use crate::os::platform;
 
 /// A longer line was not written by us.
@@ -20,12 +20,12 @@ pub struct Reader {
 
 impl Reader {
     /// Opens every file that there is; `None` if there is none.
-    pub fn open(data_dir: &Path) -> io::Result<Option<Self>> {
+    pub fn open(data_dir: &DataDir) -> io::Result<Option<Self>> {
         let mut files: Vec<(_, BufReader<File>)> = Vec::new();
         // Files only ever move to higher numbers, so none is missed in this order, whatever is renamed meanwhile. But
         // one may be met twice; then it is where it was met last, since younger ones may have been met in between.
         for number in 0..=KEPT {
-            let file = match File::open(file_path(data_dir, number)) {
+            let file = match File::open(data_dir.ledger(number)) {
                 Ok(file) => file,
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),

@@ -25,7 +25,7 @@ use super::proxy;
 use super::proxy::resolve_route;
 
 use crate::config::{Credentials, Server};
-use crate::metrics;
+use crate::metrics::Counters;
 use crate::os::random::random_u64;
 use crate::server::budget::{Budget, Purpose};
 use crate::server::protocol::{
@@ -53,6 +53,7 @@ pub struct Client {
     credentials: Credentials,
     answered: Arc<AtomicU64>,
     budget: Arc<Budget>,
+    counters: Arc<Counters>,
     /// The proxy that calls take, in words.
     via: Option<String>,
 }
@@ -61,7 +62,7 @@ pub struct Client {
 pub struct Upload<'a> {
     /// The task that wrote it.
     pub task_id: &'a str,
-    /// The name under which the Server shows it; see [`crate::task::outputs`] for what may stand in it.
+    /// The name under which the Server shows it; a plain path, without characters that end a header's value.
     pub filename: &'a str,
     /// The open file, at its beginning.
     pub file: &'a File,
@@ -83,7 +84,7 @@ pub fn register(server: &Server, token: &str, capacity: usize) -> Result<Registr
 
 impl Client {
     /// A client for a registered agent. Connects to nothing yet.
-    pub fn new(server: &Server, credentials: Credentials) -> Self {
+    pub fn new(server: &Server, credentials: Credentials, counters: Arc<Counters>) -> Self {
         let budget = Arc::new(Budget::new(server.max_requests_per_minute, server.poll_interval));
         let via = resolve_route(server).proxy();
         Self {
@@ -92,6 +93,7 @@ impl Client {
             credentials,
             answered: Arc::default(),
             budget,
+            counters,
             via,
         }
     }
@@ -253,7 +255,7 @@ impl Client {
     fn hushed<T>(&self, result: Result<T, ClientError>) -> Result<T, ClientError> {
         result.map_err(|error| {
             if error.is_retryable() {
-                metrics::count_retry();
+                self.counters.count_retry();
             }
             error.without(&self.credentials.api_key).by(self.via.as_deref())
         })

@@ -64,7 +64,7 @@ impl TaskRunner<'_> {
             self.save()?;
             return Ok(haul.left_out);
         };
-        log::info!("task {}: fetching what only the engine can read, in {} place(s)", self.key(), unreadable.len());
+        log::info!(task:% = self.key(); "fetching what only the engine can read, in {} place(s)", unreadable.len());
         fs::create_dir(&into).map_err(local)?;
         for one in unreadable {
             self.fetch_one(&id, one, ours, &mut haul)?;
@@ -107,7 +107,7 @@ impl TaskRunner<'_> {
             if let Err(error) = self.context.docker.engine_version() {
                 return Err(StepError::retry(format!("results can't be fetched yet: {error}")));
             }
-            log::warn!("task {}: `{}` can't be fetched: {why}", self.key(), one.name);
+            log::warn!(task:% = self.key(); "`{}` can't be fetched: {why}", one.name);
             if tries == TRIES {
                 haul.left_out.keep_back(one.name.clone(), format!("only the engine could read it, and failed: {why}"));
                 return Ok(());
@@ -178,7 +178,7 @@ impl TaskRunner<'_> {
                         if now != seen {
                             (seen, since) = (now, Instant::now());
                         } else if since.elapsed() >= STALL {
-                            log::warn!("task {}: `docker cp` stands still and is ended", self.key());
+                            log::warn!(task:% = self.key(); "`docker cp` stands still and is ended");
                             feed.kill();
                             since = Instant::now();
                         }

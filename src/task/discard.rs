@@ -36,14 +36,14 @@ impl TaskRunner<'_> {
         let discarded = discard(ledger, Some(client), &self.files, &mut self.record)
             .map_err(|error| StepError::retry(format!("can't be discarded: {error}")))?;
         match discarded.untold {
-            None => log::info!("task {}: discarded by the operator; the Server knows that it failed", self.key()),
+            None => log::info!(task:% = self.key(); "discarded by the operator; the Server knows that it failed"),
             Some(why) => {
-                log::warn!("task {}: discarded by the operator; the Server doesn't know: {}", self.key(), escape(&why));
+                log::warn!(task:% = self.key(); "discarded by the operator; the Server doesn't know: {}", escape(&why));
             }
         }
         // The scheduler takes away what stays here.
         if let Err(error) = self.discards().forget(self.key()) {
-            log::debug!("task {}: the note to discard it can't be removed: {error}", self.key());
+            log::debug!(task:% = self.key(); "the note to discard it can't be removed: {error}");
         }
         self.tell(WorkerEvent::PhaseReached(Phase::Settled));
         Ok(())

@@ -58,9 +58,6 @@ impl Progress {
     }
 }
 
-/// What the names of our containers begin with.
-pub const CONTAINER_PREFIX: &str = "open-aaas-task-";
-
 impl TaskRunner<'_> {
     pub(super) fn execute(&mut self) -> Result<(), StepError> {
         let mut progress = Progress::default();
@@ -77,7 +74,7 @@ impl TaskRunner<'_> {
                 }
                 None if has_cid(&self.files.cid()) && !self.record.replacing => {
                     let why = "the container was removed behind the agent's back; its result is lost".to_owned();
-                    log::error!("task {}: {why}", self.key());
+                    log::error!(task:% = self.key(); "{why}");
                     return self.end_before_start(why);
                 }
                 // A client that found no engine leaves nothing behind either, so one refusal is not believed.
@@ -91,11 +88,8 @@ impl TaskRunner<'_> {
                 Some(container) if !self.is_ours(&container) => {
                     if let Some(so_far) = progress.name_is_held.get_or_insert_with(Reminder::begin).due() {
                         let owner = container.instance.as_deref().unwrap_or("no agent");
-                        log::error!(
-                            "task {}: the container name `{name}` is held by another agent's container (instance {owner}); \
-                             waiting until it is gone{so_far}; `docker rm {name}` removes it once it has ended",
-                            self.key()
-                        );
+                        log::error!(task:% = self.key(); "the container name `{name}` is held by another agent's container (instance {owner}); \
+                             waiting until it is gone{so_far}; `docker rm {name}` removes it once it has ended");
                     }
                     self.pause(Duration::from_secs(10))?;
                     if self.record.stop.is_some() {
@@ -117,7 +111,7 @@ impl TaskRunner<'_> {
         let never_started = container.status == Status::Dead && container.started_at.is_none();
         match container.status {
             Status::Running | Status::Paused | Status::Restarting => {
-                log::info!("task {}: following the running container `{name}`", self.key());
+                log::info!(task:% = self.key(); "following the running container `{name}`");
                 progress.engine_was_away = false;
                 self.keep_started()?;
                 self.follow(name, container, progress)?;
@@ -153,7 +147,7 @@ impl TaskRunner<'_> {
                     let why = "the Docker engine went away when it had just started the container, and has forgotten \
                                that; what it started may still run, and isn't run again"
                         .to_owned();
-                    log::error!("task {}: {why}", self.key());
+                    log::error!(task:% = self.key(); "{why}");
                     self.end_before_start(why)?;
                     return Ok(true);
                 }
@@ -176,7 +170,7 @@ impl TaskRunner<'_> {
                     // Refused: it runs after all, or an `rm` that outlived an earlier run of ours was faster. The next
                     // look tells which, and only that it runs takes the note back.
                     Err(error) => {
-                        log::debug!("task {}: the container that never started: {error}", self.key());
+                        log::debug!(task:% = self.key(); "the container that never started: {error}");
                         self.pause(Duration::from_millis(200))?;
                     }
                 }
@@ -196,7 +190,7 @@ impl TaskRunner<'_> {
         }
         let docker = &self.context.docker;
         let exit_events = docker.exit_events(container).unwrap_or_else(|error| {
-            log::warn!("task {}: whether somebody stopped the container can't be found out: {error}", self.key());
+            log::warn!(task:% = self.key(); "whether somebody stopped the container can't be found out: {error}");
             ExitEvents::Unknown
         });
         // The engine uses these for a container that it lost, or that it ended, when it was away at that time.
@@ -247,7 +241,7 @@ impl TaskRunner<'_> {
                     progress.captured = false;
                     progress.engine_was_away |= self.files.cid().exists();
                     if let Some(so_far) = reminder.due() {
-                        log::warn!("task {}: waiting for the engine{so_far}: {error}", self.key());
+                        log::warn!(task:% = self.key(); "waiting for the engine{so_far}: {error}");
                     }
                     self.pause(ENGINE_PAUSE)?;
                 }
@@ -269,7 +263,7 @@ impl TaskRunner<'_> {
                  `docker build -t {image} executor-example`, or pull it."
             ));
         }
-        log::error!("task {}: the container can't be started: {why}", self.key());
+        log::error!(task:% = self.key(); "the container can't be started: {why}");
         self.end_before_start(format!("the container can't be started: {why}"))
     }
 }

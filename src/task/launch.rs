@@ -1,6 +1,5 @@
 //! Starting a task's container, and what stands in its `docker run`.
 
-use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -10,6 +9,7 @@ use super::{RunMode, StepError, TaskRunner, WorkerEvent};
 use crate::config::{Program, WORKSPACE};
 use crate::docker::args::{Bind, RunSpec};
 use crate::docker::{INSTANCE_LABEL, SERVICE_LABEL, TASK_LABEL};
+use crate::os::files::remove_if_exists;
 use crate::os::platform;
 use crate::os::process::{BoundedLog, LoggedChild};
 use crate::shell::shell_line;
@@ -21,7 +21,7 @@ impl TaskRunner<'_> {
     pub(super) fn launch(&mut self, name: &str, progress: &mut Progress) -> Result<(), StepError> {
         if let Err(why) = check_mounts(&self.context.config) {
             self.tell(WorkerEvent::StartFailed);
-            log::error!("task {}: {why}", self.key());
+            log::error!(task:% = self.key(); "{why}");
             return self.end_before_start(why);
         }
         self.remove_cid()?;
@@ -38,9 +38,9 @@ impl TaskRunner<'_> {
         }
         self.files.save_command(&line).map_err(local)?;
         if progress.launches > 0 {
-            log::info!("task {}: the container wasn't started; trying once more", self.key());
+            log::info!(task:% = self.key(); "the container wasn't started; trying once more");
         }
-        log::info!("task {}: {line}", self.key());
+        log::info!(task:% = self.key(); "{line}");
         let args: Vec<_> = spec.executed().into_iter().map(Into::into).collect();
         let mut stdout = BoundedLog::create(self.files.stdout(), HEAD, TAIL);
         let mut stderr = BoundedLog::create(self.files.stderr(), HEAD, TAIL);
@@ -78,9 +78,9 @@ impl TaskRunner<'_> {
         if !same {
             return Ok(());
         }
-        log::debug!("task {}: ending the docker client {} of an earlier run", self.key(), client.id);
+        log::debug!(task:% = self.key(); "ending the docker client {} of an earlier run", client.id);
         if let Err(error) = platform::kill_group(client.id) {
-            log::warn!("task {}: the docker client {} can't be ended: {error}", self.key(), client.id);
+            log::warn!(task:% = self.key(); "the docker client {} can't be ended: {error}", client.id);
         }
         let deadline = Instant::now() + Duration::from_secs(5);
         while platform::start_time(client.id) == client.started && Instant::now() < deadline {
@@ -90,12 +90,9 @@ impl TaskRunner<'_> {
     }
 
     pub(super) fn remove_cid(&self) -> Result<(), StepError> {
-        match fs::remove_file(self.files.cid()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(StepError::retry(format!("`{}` can't be removed: {error}", self.files.cid().display())))
-            }
-            _ => Ok(()),
-        }
+        let cid = self.files.cid();
+        remove_if_exists(&cid)
+            .map_err(|error| StepError::retry(format!("`{}` can't be removed: {error}", cid.display())))
     }
 
     fn spec(&self, name: &str) -> RunSpec {

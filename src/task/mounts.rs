@@ -87,9 +87,9 @@ fn check_exposure(config: &Config, mounted: &Path) -> Result<(), String> {
     let host = real(mounted);
     let (file, data_dir) = (real(&config.file), real(&config.paths.data_dir));
     let exposed = if file.starts_with(&host) {
-        Some(("the configuration file", &config.file))
+        Some(("the configuration file", config.file.as_path()))
     } else if data_dir.starts_with(&host) || host.starts_with(&data_dir) {
-        Some(("the data_dir", &config.paths.data_dir))
+        Some(("the data_dir", &*config.paths.data_dir))
     } else {
         None
     };

@@ -66,13 +66,7 @@ impl TaskRunner<'_> {
         let (status, error_message) = verdict(&evidence);
         let duration_secs = (exit.ran_for.as_secs_f64() * 1000.0).round() / 1000.0;
         let words = error_message.as_deref().map(|message| format!(": {}", first_line(message))).unwrap_or_default();
-        log::info!(
-            "task {}: container exited with {} after {}, {}{words}",
-            self.key(),
-            exit.code,
-            Span(exit.ran_for),
-            status.as_str()
-        );
+        log::info!(task:% = self.key(); "container exited with {} after {}, {}{words}", exit.code, Span(exit.ran_for), status.as_str());
         self.end(Ending { status, exit_code: Some(exit.code), error_message, duration_secs, at: Timestamp::now() })
     }
 
@@ -84,7 +78,7 @@ impl TaskRunner<'_> {
             None => (FinalStatus::Failed, Some(why)),
         };
         let ending = Ending { status, exit_code: None, error_message, duration_secs: 0.0, at: Timestamp::now() };
-        log::info!("task {}: {} before its container ran to an end", self.key(), status.as_str());
+        log::info!(task:% = self.key(); "{} before its container ran to an end", status.as_str());
         self.end(ending)
     }
 
@@ -97,7 +91,7 @@ impl TaskRunner<'_> {
     fn tail(&self, log: &std::path::Path) -> String {
         // Four bytes a character, and a few more characters than are used.
         read_tail(log, 4 * (LAST_WORDS as u64 + 500)).unwrap_or_else(|error| {
-            log::warn!("task {}: `{}` can't be read: {error}", self.key(), log.display());
+            log::warn!(task:% = self.key(); "`{}` can't be read: {error}", log.display());
             String::new()
         })
     }

@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::transfer::Shown;
 use super::{RunMode, StepError, TaskRunner};
 use crate::ledger::{Direction, Entry, Outcome, Transfer};
+use crate::os::files::remove_if_exists;
 use crate::os::platform;
 use crate::server::protocol::InputFile;
 use crate::server::retry::Backoff;
@@ -47,7 +48,7 @@ impl TaskRunner<'_> {
         match filled {
             Ok(()) => self.advance(Phase::Prepared),
             Err(Trouble::Task(message)) => {
-                log::warn!("task {}: {message}", self.key());
+                log::warn!(task:% = self.key(); "{message}");
                 self.end_before_start(message)
             }
             Err(Trouble::StepError(halt)) => Err(halt),
@@ -58,11 +59,8 @@ impl TaskRunner<'_> {
     /// What has come of an input that nobody needs any more may be large.
     fn drop_partial_download(&self) {
         let part = self.files.partial_download();
-        match fs::remove_file(&part) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                log::warn!("task {}: `{}` can't be removed: {error}", self.key(), part.display());
-            }
-            _ => {}
+        if let Err(error) = remove_if_exists(&part) {
+            log::warn!(task:% = self.key(); "`{}` can't be removed: {error}", part.display());
         }
     }
 
@@ -79,7 +77,7 @@ impl TaskRunner<'_> {
         if !files.is_empty() && self.context.mode == RunMode::Server {
             let bytes = Bytes(files.iter().map(|file| file.size_bytes).fold(0, u64::saturating_add));
             let time = Span(began.elapsed());
-            log::info!("task {}: {} input file(s) are here, {bytes} in {time}", self.key(), files.len());
+            log::info!(task:% = self.key(); "{} input file(s) are here, {bytes} in {time}", files.len());
         }
         self.workspace.write_task(&self.record.task, &names).map_err(local)?;
         Ok(())
@@ -133,7 +131,7 @@ impl TaskRunner<'_> {
                 return Err(Trouble::Task(format!("input file `{name}` can't be fetched: {error}")));
             }
             let pause = backoff.next(error.retry_after());
-            log::warn!("task {}: input file `{name}`: {error}; trying again in {} s", self.key(), pause.as_secs());
+            log::warn!(task:% = self.key(); "input file `{name}`: {error}; trying again in {} s", pause.as_secs());
             let answered = self.context.client.answered();
             self.pause(pause)?;
             // A failure says something about the file only if the Server can be reached otherwise.

@@ -11,7 +11,6 @@ mod reserve;
 mod store;
 
 use std::fmt;
-use std::io;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -41,16 +40,23 @@ pub enum Phase {
     Settled,
 }
 
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Phase {
+    /// The word in records, logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::Accepting => "accepting",
             Self::Accepted => "accepted",
             Self::Prepared => "prepared",
             Self::Exited => "exited",
             Self::Uploaded => "uploaded",
             Self::Settled => "settled",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -246,11 +252,4 @@ pub enum UploadEvent {
         /// How many.
         count: u64,
     },
-}
-
-fn ignore_missing(removed: io::Result<()>) -> io::Result<()> {
-    match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }

@@ -52,7 +52,7 @@ impl TaskRunner<'_> {
                     let files = format!("{files} {}", if files == 1 { "file" } else { "files" });
                     let since_offer = Timestamp::now().duration_since(self.record.offered_at);
                     let time = Span(Duration::try_from(since_offer).unwrap_or_default());
-                    log::info!("task {}: settled as {status} with {files}, {time} after its offer", self.key());
+                    log::info!(task:% = self.key(); "settled as {status} with {files}, {time} after its offer");
                     return Ok(());
                 }
                 Err(error) => error,
@@ -63,10 +63,7 @@ impl TaskRunner<'_> {
             self.save()?;
             match error.status() {
                 Some(413) if output.shrink() => {
-                    log::warn!(
-                        "task {}: the report is too large for the Server or its proxy; sending less",
-                        self.key()
-                    );
+                    log::warn!(task:% = self.key(); "the report is too large for the Server or its proxy; sending less");
                 }
                 // Not running on the Server: requeued meanwhile, or ended by a call whose answer was lost. Accepting
                 // it tells which (PROTOCOL 5).
@@ -80,7 +77,7 @@ impl TaskRunner<'_> {
                     self.wait_for_room_to_report()?;
                     match self.context.client.accept(&self.record.task.id) {
                         Ok(()) => {
-                            log::info!("task {}: had been requeued and is ours again", self.key());
+                            log::info!(task:% = self.key(); "had been requeued and is ours again");
                             self.tell(WorkerEvent::Requeued);
                         }
                         // The scheduler may have accepted it for us a moment ago, so the report is tried once more.
@@ -97,11 +94,11 @@ impl TaskRunner<'_> {
     fn note_ended(&mut self, in_doubt: bool, error: &ClientError) -> &'static str {
         if in_doubt {
             let how = "had ended on the Server already, by a report whose answer was lost";
-            log::info!("task {}: {how}", self.key());
+            log::info!(task:% = self.key(); "{how}");
             how
         } else {
             let how = "had ended on the Server already, without this report";
-            log::warn!("task {}: {how} ({error})", self.key());
+            log::warn!(task:% = self.key(); "{how} ({error})");
             self.record.kept_back = true;
             how
         }
@@ -113,7 +110,7 @@ impl TaskRunner<'_> {
         // What was fetched has been sent; only what stayed here may still be wanted by somebody.
         if !self.record.kept_back {
             if let Err(error) = self.files.remove_fetched() {
-                log::warn!("task {}: `{}` can't be removed: {error}", self.key(), self.files.fetched_dir().display());
+                log::warn!(task:% = self.key(); "`{}` can't be removed: {error}", self.files.fetched_dir().display());
             }
         }
         self.record.report_open = false;
@@ -187,7 +184,7 @@ fn request<'a>(task_id: &'a str, ending: &'a Ending, uploads: &Uploads, output: 
 fn output(files: &TaskFiles, ending: &Ending, uploads: &Uploads) -> Output {
     let tail = |path: PathBuf| {
         read_tail(&path, OUTPUT_TAIL).unwrap_or_else(|error| {
-            log::warn!("task {}: `{}` can't be read: {error}", files.key(), path.display());
+            log::warn!(task:% = files.key(); "`{}` can't be read: {error}", path.display());
             String::new()
         })
     };

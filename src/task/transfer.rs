@@ -49,7 +49,7 @@ impl TaskRunner<'_> {
                     default(PROGRESS) => {
                         let (moved, all) = (Bytes(shown.moved.load(Ordering::Relaxed)), Bytes(shown.bytes));
                         let time = Span(began.elapsed());
-                        log::info!("task {}: {}: {moved} of {all} after {time}", self.key(), shown.what);
+                        log::info!(task:% = self.key(); "{}: {moved} of {all} after {time}", shown.what);
                     }
                     recv(result) -> result => {
                         return result.map_err(|_| StepError::retry("a transfer ended without a result"));

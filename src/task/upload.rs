@@ -57,7 +57,7 @@ impl TaskRunner<'_> {
         if uploads.done.len() > files_before {
             let (count, bytes) = (uploads.done.len() - files_before, uploads.done_bytes - bytes_before);
             let time = Span(began.elapsed());
-            log::info!("task {}: {count} result file(s) sent, {} in {time}", self.key(), Bytes(bytes));
+            log::info!(task:% = self.key(); "{count} result file(s) sent, {} in {time}", Bytes(bytes));
         }
         // Whoever cancels after the container's exit doesn't wait for the rest of the results.
         if self.is_unwanted() {
@@ -101,7 +101,7 @@ impl TaskRunner<'_> {
         self.keep_back(uploads, kept_back)?;
         self.leave_out(uploads, named)?;
         if left_out.unnamed > uploads.unnamed {
-            log::warn!("task {}: {} more files are not delivered", self.key(), left_out.unnamed);
+            log::warn!(task:% = self.key(); "{} more files are not delivered", left_out.unnamed);
             self.enter(vec![Entry::File(Transfer::unnamed(left_out.unnamed))])?;
             self.note(uploads, UploadEvent::Unnamed { count: left_out.unnamed })?;
         }
@@ -126,13 +126,13 @@ impl TaskRunner<'_> {
         match self.context.docker.inspect(&name) {
             Ok(Some(container)) if self.is_ours(&container) => {
                 if let Err(error) = self.context.docker.remove(&name) {
-                    log::warn!("task {}: the container `{name}` can't be removed yet: {error}", self.key());
+                    log::warn!(task:% = self.key(); "the container `{name}` can't be removed yet: {error}");
                     return Ok(());
                 }
             }
             Ok(_) => {}
             Err(error) => {
-                log::warn!("task {}: the container `{name}` can't be removed yet: {error}", self.key());
+                log::warn!(task:% = self.key(); "the container `{name}` can't be removed yet: {error}");
                 return Ok(());
             }
         }
@@ -182,7 +182,7 @@ impl TaskRunner<'_> {
         };
         let error = match sent {
             Ok(Ok(file_id)) => {
-                log::debug!("task {}: sent `{}`, {size} bytes", self.key(), found.name);
+                log::debug!(task:% = self.key(); "sent `{}`, {size} bytes", found.name);
                 return self.note_done(uploads, &found.name, Arrived { size, file_id, reason: None });
             }
             Ok(Err(error)) => error,
@@ -259,7 +259,7 @@ impl TaskRunner<'_> {
         });
         match arrived {
             Some(file) => {
-                log::info!("task {}: `{name}` had arrived although its answer was lost", self.key());
+                log::info!(task:% = self.key(); "`{name}` had arrived although its answer was lost");
                 let reason = Some("it had arrived although its answer was lost");
                 self.note_done(uploads, name, Arrived { size, file_id: file.id, reason })?;
                 Ok(true)
@@ -270,7 +270,7 @@ impl TaskRunner<'_> {
 
     fn leave_out(&self, uploads: &mut Uploads, all: Vec<LeftOut>) -> Result<(), StepError> {
         for left in &all {
-            log::warn!("task {}: `{}` is not delivered: {}", self.key(), left.file, left.reason);
+            log::warn!(task:% = self.key(); "`{}` is not delivered: {}", left.file, left.reason);
         }
         self.enter(all.iter().map(|left| stays_here(&left.file, &left.reason)).collect())?;
         self.note_all(uploads, all.into_iter().map(UploadEvent::LeftOut).collect())

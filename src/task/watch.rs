@@ -92,13 +92,10 @@ impl TaskRunner<'_> {
         match LoggedChild::spawn(self.context.docker.logs_command(name, false), stdout, stderr) {
             Ok(reader) => {
                 if reader.finish(Duration::from_secs(60)).is_none() {
-                    log::warn!(
-                        "task {}: `docker logs` didn't end within 60 s; its output may be incomplete",
-                        self.key()
-                    );
+                    log::warn!(task:% = self.key(); "`docker logs` didn't end within 60 s; its output may be incomplete");
                 }
             }
-            Err(error) => log::warn!("task {}: its output can't be fetched: {error}", self.key()),
+            Err(error) => log::warn!(task:% = self.key(); "its output can't be fetched: {error}"),
         }
         Ok(())
     }
@@ -136,7 +133,7 @@ impl TaskRunner<'_> {
             if self.record.stop.is_some() {
                 let stopping = stopping.get_or_insert_with(Stopping::begin);
                 if stopping.since.elapsed() > STOP_PATIENCE {
-                    log::warn!("task {}: the docker client doesn't end although the container was stopped", self.key());
+                    log::warn!(task:% = self.key(); "the docker client doesn't end although the container was stopped");
                     break;
                 }
                 if Instant::now() >= stopping.next {
@@ -173,13 +170,13 @@ impl TaskRunner<'_> {
                 Duration::from_secs(1)
             }
             Err(DockerError::Refused(why)) => {
-                log::debug!("task {}: stop: {why}", self.key());
+                log::debug!(task:% = self.key(); "stop: {why}");
                 Duration::from_millis(300)
             }
             Err(error) => {
                 // While the engine is away, nothing can be stopped and the client is no witness.
                 stopping.since = Instant::now();
-                log::warn!("task {}: can't be stopped now: {error}", self.key());
+                log::warn!(task:% = self.key(); "can't be stopped now: {error}");
                 ENGINE_PAUSE
             }
         };

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use crate::data_dir::DataDir;
 use crate::os::platform;
 use crate::server::protocol::Task;
 use crate::task::record::TaskKey;
@@ -22,8 +23,8 @@ pub struct Workspace {
 
 impl Workspace {
     /// The workspace of a task, whether or not it exists.
-    pub fn new(data_dir: &Path, key: &TaskKey) -> Self {
-        Self { dir: data_dir.join("workspaces").join(key.as_str()) }
+    pub fn new(data_dir: &DataDir, key: &TaskKey) -> Self {
+        Self { dir: data_dir.workspaces().join(key.as_str()) }
     }
 
     /// The folder on this machine.

@@ -43,13 +43,10 @@ impl Housekeeping {
             }
             match store.remove(task.files.key()) {
                 Ok(()) if task.kept_back => {
-                    log::warn!(
-                        "task {}: removed after {hours} h, with files that the Server never got",
-                        task.files.key()
-                    );
+                    log::warn!(task:% = task.files.key(); "removed after {hours} h, with files that the Server never got");
                 }
-                Ok(()) => log::info!("task {}: removed, {hours} h after its delivery", task.files.key()),
-                Err(error) => log::warn!("task {}: its record can't be removed: {error}", task.files.key()),
+                Ok(()) => log::info!(task:% = task.files.key(); "removed, {hours} h after its delivery"),
+                Err(error) => log::warn!(task:% = task.files.key(); "its record can't be removed: {error}"),
             }
         }
     }
@@ -72,7 +69,7 @@ impl Housekeeping {
             if task.kept_back || !workspace.dir().exists() || !self.remove_workspace(config, docker, &task.files) {
                 continue;
             }
-            log::warn!("task {}: its delivered workspace was removed, since the disk is nearly full", task.files.key());
+            log::warn!(task:% = task.files.key(); "its delivered workspace was removed, since the disk is nearly full");
             if free()? >= wanted {
                 return Ok(());
             }
@@ -102,7 +99,7 @@ impl Housekeeping {
         }
         self.stuck.insert(files.key().to_string());
         let command = shell_line(["sudo", "rm", "-rf", &dir.to_string_lossy()]);
-        log::error!("task {}: its workspace can't be removed: {error}; run `{command}`", files.key());
+        log::error!(task:% = files.key(); "its workspace can't be removed: {error}; run `{command}`");
         false
     }
 }
@@ -128,6 +125,7 @@ fn settled(store: &Store, is_meant: impl Fn(Timestamp) -> bool) -> Vec<Settled> 
 mod tests {
     use super::Housekeeping;
     use crate::config::Config;
+    use crate::data_dir::DataDir;
     use crate::docker::Docker;
     use crate::server::protocol::Task;
     use crate::task::record::{Phase, Record, Store, TaskKey};
@@ -141,7 +139,7 @@ mod tests {
     }
 
     fn task(dir: &Path, id: &str, phase: Phase, hours_ago: i64) {
-        let store = Store::open(&dir.join("data")).unwrap();
+        let store = Store::open(&DataDir::new(dir.join("data"))).unwrap();
         let task = Task { id: id.to_owned(), ..Task::default() };
         let mut record = Record::from_offer(task, "s", "http://h");
         record.phase = phase;
@@ -163,7 +161,7 @@ mod tests {
         task(dir.path(), "old", Phase::Settled, 200);
         task(dir.path(), "new", Phase::Settled, 100);
         task(dir.path(), "undelivered", Phase::Exited, 0);
-        let store = Store::open(&dir.path().join("data")).unwrap();
+        let store = Store::open(&DataDir::new(dir.path().join("data"))).unwrap();
         let docker = Docker::new("/nonexistent/docker");
         Housekeeping::default().remove_expired(&config(dir.path(), "retention_hours = 0"), &docker, &store);
         assert_eq!(left(dir.path(), "tasks"), ["new", "old", "undelivered"]);
@@ -177,7 +175,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         task(dir.path(), "delivered", Phase::Settled, 1);
         task(dir.path(), "undelivered", Phase::Uploaded, 0);
-        let store = Store::open(&dir.path().join("data")).unwrap();
+        let store = Store::open(&DataDir::new(dir.path().join("data"))).unwrap();
         let docker = Docker::new("/nonexistent/docker");
         let greedy = config(dir.path(), "min_free_disk_mb = 1000000000");
         let wrong = Housekeeping::default().make_room(&greedy, &docker, &store).unwrap_err();

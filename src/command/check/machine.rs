@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::report::{Check, Report};
 use crate::config::Config;
+use crate::data_dir::DataDir;
 use crate::data_dir::permissions;
 use crate::docker::probe::OLD;
 use crate::os::platform;
@@ -27,8 +28,8 @@ pub struct ProbeFolder {
 }
 
 impl ProbeFolder {
-    fn make(data_dir: &Path) -> io::Result<Self> {
-        let parent = data_dir.join("workspaces");
+    fn make(data_dir: &DataDir) -> io::Result<Self> {
+        let parent = data_dir.workspaces();
         let missing = parent.ancestors().take_while(|path| !path.exists()).map(Path::to_owned);
         let missing: Vec<PathBuf> = missing.collect();
         remove_old(&parent);
@@ -38,7 +39,7 @@ impl ProbeFolder {
         for path in missing.into_iter().rev() {
             match fs::create_dir(&path) {
                 Ok(()) => {
-                    if path == data_dir {
+                    if path == **data_dir {
                         platform::make_private_dir(&path)?;
                     }
                     folder.made.push(path);

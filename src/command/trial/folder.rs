@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
+use crate::data_dir::DataDir;
 use crate::data_dir::permissions;
 use crate::docker::Docker;
 use crate::os::platform::{self, FileLock};
@@ -105,8 +106,8 @@ pub fn sweep(config: &Config, docker: &Docker) {
     }
 }
 
-fn all_trials(data_dir: &Path) -> PathBuf {
-    data_dir.join("try")
+fn all_trials(data_dir: &DataDir) -> PathBuf {
+    data_dir.trials()
 }
 
 fn container(name: &str) -> String {

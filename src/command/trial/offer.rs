@@ -60,7 +60,7 @@ impl Offer {
     fn kept(config: &Config, id: &str) -> Result<Self, Failure> {
         let data_dir = &config.paths.data_dir;
         let none = || Failure::new(format!("no task `{id}` is kept in `{}`", data_dir.display()));
-        let key = TaskKey::from_id(id).filter(|_| data_dir.join("tasks").is_dir()).ok_or_else(none)?;
+        let key = TaskKey::from_id(id).filter(|_| data_dir.tasks().is_dir()).ok_or_else(none)?;
         let unreadable = |error: io::Error| Failure::new(format!("the record of task `{id}` can't be read: {error}"));
         let store = Store::open(data_dir).map_err(unreadable)?;
         let record = store.task(&key).load().map_err(unreadable)?.ok_or_else(none)?;

@@ -5,9 +5,11 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::{TaskKey, ignore_missing};
+use super::TaskKey;
+use crate::data_dir::DataDir;
+use crate::os::files::remove_if_exists;
 use crate::os::platform;
 
 /// See the module.
@@ -18,8 +20,8 @@ pub struct DiscardRequests {
 
 impl DiscardRequests {
     /// The notes of a data_dir, whether or not there are any.
-    pub fn new(data_dir: &Path) -> Self {
-        Self { dir: data_dir.join("discard") }
+    pub fn new(data_dir: &DataDir) -> Self {
+        Self { dir: data_dir.discard_requests() }
     }
 
     /// Leaves a note, which is on the disk when this returns.
@@ -49,7 +51,7 @@ impl DiscardRequests {
 
     /// Takes the note away, if there is one.
     pub fn forget(&self, key: &TaskKey) -> io::Result<()> {
-        ignore_missing(fs::remove_file(self.note(key)))
+        remove_if_exists(&self.note(key))
     }
 
     fn note(&self, key: &TaskKey) -> PathBuf {
@@ -60,18 +62,19 @@ impl DiscardRequests {
 #[cfg(test)]
 mod tests {
     use super::DiscardRequests;
+    use crate::data_dir::DataDir;
     use crate::task::record::TaskKey;
 
     #[test]
     fn a_note_stays_until_it_is_taken_away() {
         let dir = tempfile::tempdir().unwrap();
-        let discards = DiscardRequests::new(dir.path());
+        let discards = DiscardRequests::new(&DataDir::new(dir.path()));
         let (one, other) = (TaskKey::from_id("t/1").unwrap(), TaskKey::from_id("t2").unwrap());
         assert!(discards.all().unwrap().is_empty());
         discards.forget(&one).unwrap();
         discards.ask(&one).unwrap();
         discards.ask(&one).unwrap();
-        assert!(DiscardRequests::new(dir.path()).is_asked(&one) && !discards.is_asked(&other));
+        assert!(DiscardRequests::new(&DataDir::new(dir.path())).is_asked(&one) && !discards.is_asked(&other));
         assert_eq!(discards.all().unwrap(), std::slice::from_ref(&one));
         discards.forget(&one).unwrap();
         assert!(!discards.is_asked(&one) && discards.all().unwrap().is_empty());

@@ -5,7 +5,8 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use super::reserve::Reserve;
-use super::{Phase, Record, TaskKey, UploadEvent, ignore_missing};
+use super::{Phase, Record, TaskKey, UploadEvent};
+use crate::os::files::{Durability, Replacement, ignore_missing};
 use crate::os::platform;
 
 /// The folder of one task's record and logs.
@@ -84,21 +85,15 @@ impl TaskFiles {
     /// Replaces the record in one step. Where the disk is full, the room that was kept for it is used.
     pub fn save(&self, record: &Record) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(record)?;
-        let temporary = self.dir.join("record.json.tmp");
-        self.reserve().write(|| {
-            let mut file = File::create(&temporary)?;
-            platform::make_private(&file)?;
-            file.write_all(&text)?;
-            file.sync_all()
-        })?;
-        // Before the rename, so that no crash leaves it to a task that needs nothing any more.
+        let path = self.dir.join("record.json");
+        let replacement = self.reserve().write(|| Replacement::write(&path, &text, Durability::PowerCut))?;
+        // Before the record is replaced, so that a crash in between can't leave the reserve to a settled task.
         if record.phase == Phase::Settled {
             if let Err(error) = self.reserve().remove() {
-                log::warn!("task {}: the room that was kept for its record isn't free yet: {error}", self.key);
+                log::warn!(task:% = self.key; "the room that was kept for its record isn't free yet: {error}");
             }
         }
-        fs::rename(&temporary, self.dir.join("record.json"))?;
-        platform::sync_dir(&self.dir)
+        replacement.commit()
     }
 
     /// Reads the record, or `None` if there is none.
@@ -189,6 +184,7 @@ impl TaskFiles {
 mod tests {
     use super::super::Store;
     use super::{Record, TaskKey, UploadEvent};
+    use crate::data_dir::DataDir;
     use crate::server::protocol::Task;
     use std::fs;
 
@@ -199,7 +195,7 @@ mod tests {
     #[test]
     fn a_line_that_a_crash_cut_off_is_dropped_and_the_next_one_is_whole() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
+        let store = Store::open(&DataDir::new(dir.path())).unwrap();
         let files = store.create(&TaskKey::from_id("t").unwrap(), &Record::from_offer(task("t"), "s", "u")).unwrap();
         let begin = UploadEvent::Begin { file: "a".to_owned(), size: 1, at: None };
         files.note_uploads(std::slice::from_ref(&begin)).unwrap();

@@ -6,6 +6,8 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskKey(String);
 
+/// What the names of tasks' containers begin with.
+const CONTAINER_PREFIX: &str = "open-aaas-task-";
 /// The longest key: with a prefix it is still a file name and a container name.
 const KEY_MAX: usize = 128;
 
@@ -23,6 +25,16 @@ impl TaskKey {
         let allowed = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
         (allowed && !text.is_empty() && !text.starts_with(['.', '-']) && text.len() <= KEY_MAX)
             .then(|| Self(text.to_owned()))
+    }
+
+    /// The name of the task's container.
+    pub fn container_name(&self) -> String {
+        format!("{CONTAINER_PREFIX}{}", self.0)
+    }
+
+    /// The key of the task that a container of this name belongs to.
+    pub fn from_container_name(name: &str) -> Option<Self> {
+        name.strip_prefix(CONTAINER_PREFIX).and_then(Self::parse)
     }
 
     /// The text, made of `A-Z a-z 0-9 _ . -`.

@@ -3,11 +3,11 @@
 //! A container may fill the disk. Without this, the record of its own end would not fit any more: nothing would be
 //! delivered, and what isn't delivered isn't removed, so there would never be room again.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use super::ignore_missing;
+use crate::os::files::remove_if_exists;
 use crate::os::platform;
 
 /// How much is kept: enough for a thousand lines of `uploads.jsonl` and as many of the ledger, and the few times that a
@@ -36,7 +36,7 @@ impl Reserve {
 
     /// Writes something, and where the disk is full writes it again with a piece of the reserve more, until that is
     /// used up. What a failed try has written must not matter to the next.
-    pub fn write(&self, mut write: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    pub fn write<T>(&self, mut write: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         loop {
             match write() {
                 Err(error) if is_full(&error) => {
@@ -51,7 +51,7 @@ impl Reserve {
 
     /// Gives all of it up.
     pub fn remove(&self) -> io::Result<()> {
-        ignore_missing(fs::remove_file(&self.path))
+        remove_if_exists(&self.path)
     }
 
     /// Returns whether there was something left to give.
@@ -90,7 +90,7 @@ mod tests {
         third.unwrap();
         let left = dir.path().join("reserve").metadata().unwrap().len();
         assert_eq!(left, KEPT as u64 - 2 * PIECE);
-        let never = reserve.write(|| Err(Error::from(ErrorKind::StorageFull)));
+        let never = reserve.write::<()>(|| Err(Error::from(ErrorKind::StorageFull)));
         assert_eq!(never.unwrap_err().kind(), ErrorKind::StorageFull);
         assert!(!dir.path().join("reserve").exists());
         reserve.remove().unwrap();
@@ -101,7 +101,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let reserve = Reserve::new(dir.path());
         reserve.make().unwrap();
-        let refused = reserve.write(|| Err(Error::from(ErrorKind::PermissionDenied)));
+        let refused = reserve.write::<()>(|| Err(Error::from(ErrorKind::PermissionDenied)));
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::PermissionDenied);
         assert_eq!(dir.path().join("reserve").metadata().unwrap().len(), KEPT as u64);
     }

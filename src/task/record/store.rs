@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::{Record, TaskFiles, TaskKey, ignore_missing};
+use super::{Record, TaskFiles, TaskKey};
+use crate::data_dir::DataDir;
+use crate::os::files::{ignore_missing, remove_if_exists};
 use crate::os::platform;
 
 /// All tasks of a data_dir.
@@ -15,8 +17,8 @@ pub struct Store {
 
 impl Store {
     /// The store in `{data_dir}/tasks`, made if it isn't there.
-    pub fn open(data_dir: &Path) -> io::Result<Self> {
-        let root = data_dir.join("tasks");
+    pub fn open(data_dir: &DataDir) -> io::Result<Self> {
+        let root = data_dir.tasks();
         fs::create_dir_all(&root)?;
         Ok(Self { root })
     }
@@ -52,8 +54,7 @@ impl Store {
                 continue;
             }
             // A folder that holds anything else stays as it is.
-            let removed =
-                ignore_missing(fs::remove_file(dir.join("record.json.tmp"))).and_then(|()| fs::remove_dir(&dir));
+            let removed = remove_if_exists(&dir.join("record.json.tmp")).and_then(|()| fs::remove_dir(&dir));
             if let Err(error) = removed {
                 log::warn!("`{}` holds no record and can't be removed: {error}", dir.display());
             }
@@ -92,6 +93,7 @@ pub struct Loaded<T> {
 mod tests {
     use super::super::{Phase, StopReason};
     use super::{Record, Store, TaskKey};
+    use crate::data_dir::DataDir;
     use crate::server::protocol::Task;
     use std::collections::HashSet;
     use std::fs;
@@ -103,7 +105,7 @@ mod tests {
     #[test]
     fn a_record_that_was_never_written_whole_goes_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
+        let store = Store::open(&DataDir::new(dir.path())).unwrap();
         let whole = Record::from_offer(task("whole"), "s", "http://h");
         store.create(&TaskKey::from_id("whole").unwrap(), &whole).unwrap();
         for (key, file) in [("whole", "record.json.tmp"), ("half", "record.json.tmp"), ("other", "stdout.log")] {
@@ -120,7 +122,7 @@ mod tests {
     #[test]
     fn a_record_survives_a_round_and_is_replaced_in_one_step() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
+        let store = Store::open(&DataDir::new(dir.path())).unwrap();
         let key = TaskKey::from_id("t/1").unwrap();
         let mut record = Record::from_offer(task("t/1"), "s", "http://x");
         let files = store.create(&key, &record).unwrap();
@@ -135,7 +137,7 @@ mod tests {
     #[test]
     fn a_broken_record_is_named_and_an_empty_folder_is_no_task() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
+        let store = Store::open(&DataDir::new(dir.path())).unwrap();
         fs::create_dir(dir.path().join("tasks/empty")).unwrap();
         fs::create_dir(dir.path().join("tasks/broken")).unwrap();
         fs::write(dir.path().join("tasks/broken/record.json"), "{\"pha").unwrap();

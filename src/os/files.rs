@@ -1,0 +1,71 @@
+//! Files that are replaced or removed in one step.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use super::platform;
+
+/// What a replaced file survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// A power cut after the call: file and folder are synced.
+    PowerCut,
+    /// A crash of this process only.
+    Crash,
+}
+
+/// Replaces a file, or makes it, readable for its owner only. Readers see the old content or the new one, never a part.
+///
+/// # Errors
+/// The old file is as it was. A temporary file may be left beside it, which the next call replaces.
+pub fn replace(path: &Path, content: &[u8], durability: Durability) -> io::Result<()> {
+    Replacement::write(path, content, durability)?.commit()
+}
+
+/// The new content of a file, complete in a temporary file beside it. For a caller that has to act between the two steps
+/// of [`replace`].
+pub struct Replacement {
+    temporary: PathBuf,
+    path: PathBuf,
+    durability: Durability,
+}
+
+impl Replacement {
+    /// Writes the temporary file, `{path}.tmp`.
+    pub fn write(path: &Path, content: &[u8], durability: Durability) -> io::Result<Self> {
+        let mut name = OsString::from(path);
+        name.push(".tmp");
+        let temporary = PathBuf::from(name);
+        let mut file = File::create(&temporary)?;
+        platform::make_private(&file)?;
+        file.write_all(content)?;
+        if durability == Durability::PowerCut {
+            file.sync_all()?;
+        }
+        Ok(Self { temporary, path: path.to_owned(), durability })
+    }
+
+    /// Renames the temporary file to the file.
+    pub fn commit(self) -> io::Result<()> {
+        fs::rename(&self.temporary, &self.path)?;
+        match self.path.parent() {
+            Some(dir) if self.durability == Durability::PowerCut => platform::sync_dir(dir),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Removes a file. A missing one is no error.
+pub fn remove_if_exists(path: &Path) -> io::Result<()> {
+    ignore_missing(fs::remove_file(path))
+}
+
+/// The result of a removal, where a missing file or folder is no error.
+pub fn ignore_missing(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
