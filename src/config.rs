@@ -32,7 +32,7 @@ pub use script::ScriptSource;
 pub use sections::{is_api_key, is_service_id};
 use sections::{read_agent, read_executor, read_outputs, read_paths, read_server};
 
-use crate::config::container_options::Options;
+use crate::config::container_options::ContainerOptions;
 use crate::data_dir::DataDir;
 use crate::shell::shell_line;
 
@@ -45,22 +45,22 @@ pub struct Config {
     /// The file itself, absolute.
     pub file: PathBuf,
     /// `[server]`.
-    pub server: Server,
+    pub server: ServerConfig,
     /// `[agent]`.
-    pub agent: Agent,
+    pub agent: AgentConfig,
     /// `[executor]`.
-    pub executor: Executor,
+    pub executor: ExecutorConfig,
     /// `[paths]`.
-    pub paths: Paths,
+    pub paths: PathsConfig,
     /// `[outputs]`.
-    pub outputs: Outputs,
+    pub outputs: OutputsConfig,
     /// What has no effect in the file, such as unknown keys.
     pub warnings: Vec<Problem>,
 }
 
 /// How to reach the Server.
 #[derive(Debug, Clone)]
-pub struct Server {
+pub struct ServerConfig {
     /// Scheme, host and perhaps a path prefix, without trailing slashes.
     pub base_url: String,
     /// Time between polls.
@@ -74,7 +74,7 @@ pub struct Server {
 
 /// Who we are on the Server.
 #[derive(Debug, Clone)]
-pub struct Agent {
+pub struct AgentConfig {
     /// Both values from the registration, or `None` before it.
     pub credentials: Option<Credentials>,
     /// The agent's name.
@@ -127,7 +127,7 @@ pub enum Program {
 
 /// How tasks are executed.
 #[derive(Debug, Clone)]
-pub struct Executor {
+pub struct ExecutorConfig {
     /// What runs in the container.
     pub program: Program,
     /// The image's name.
@@ -145,7 +145,7 @@ pub struct Executor {
     /// After how many minutes without output a container is stopped, as written; 0 means never.
     pub idle_timeout_minutes: u64,
     /// What the container may do and use.
-    pub options: Options,
+    pub options: ContainerOptions,
     /// What its environment has beside the agent's own variables.
     pub env: Vec<Variable>,
 }
@@ -159,7 +159,7 @@ pub struct Variable {
     pub value: Secret,
 }
 
-impl Executor {
+impl ExecutorConfig {
     /// How long a container may run.
     pub fn timeout(&self) -> Option<Duration> {
         (self.timeout_minutes > 0).then(|| Duration::from_secs(self.timeout_minutes * 60))
@@ -173,7 +173,7 @@ impl Executor {
 
 /// Folders of this machine.
 #[derive(Debug, Clone)]
-pub struct Paths {
+pub struct PathsConfig {
     /// Where the agent keeps everything.
     pub data_dir: DataDir,
     /// What containers see beside their workspace.
@@ -186,7 +186,7 @@ pub struct Paths {
 
 /// What of a task's files is delivered at most; what is beyond stays here and is named.
 #[derive(Debug, Clone)]
-pub struct Outputs {
+pub struct OutputsConfig {
     /// Bytes of one file. The Server takes 50 MB unless it is told otherwise (PROTOCOL 7).
     pub max_file: u64,
     /// Files of one task; those under `output/` go first.
@@ -309,7 +309,7 @@ impl Config {
             Registration::AsWritten => read_agent(root.section("agent"), &mut findings),
             Registration::Replaced => {
                 let agent = read_agent(root.section("agent"), &mut Findings::default());
-                Agent { credentials: None, ..agent }
+                AgentConfig { credentials: None, ..agent }
             }
         };
         let executor = read_executor(root.section("executor"), file, &mut findings);

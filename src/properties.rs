@@ -17,7 +17,7 @@ use proptest::sample::Index;
 use serde_json::Value;
 
 use crate::config::edit::TEMPLATE;
-use crate::config::{Config, ConfigError, Exclude, Outputs};
+use crate::config::{Config, ConfigError, Exclude, OutputsConfig};
 use crate::docker::{exit_events, parse_inspect};
 use crate::os::platform;
 use crate::server::protocol::{ErrorBody, FileList, InputFile, PollAnswer, Registration, Task, Uploaded};
@@ -186,7 +186,7 @@ proptest! {
     ) {
         let archive = archive(&kinds, &changes, cut);
         let dir = tempfile::tempdir().expect("make a folder");
-        let limits = Outputs { max_file: 1000, max_files: 3, max_total: 1500, exclude: Exclude::default() };
+        let limits = OutputsConfig { max_file: 1000, max_files: 3, max_total: 1500, exclude: Exclude::default() };
         let ours = ReservedPaths::new([]);
         let rules = Rules { into: dir.path(), ours: &ours, limits: &limits, keep_free: 0 };
         let mut haul = Extracted::default();

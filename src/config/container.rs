@@ -5,14 +5,14 @@ use super::gpu::read_gpus;
 use super::reader::{Findings, Section};
 use super::sections::is_memory_limit;
 use super::{Secret, Variable};
-use crate::config::container_options::{Isolation, Options, Pull};
+use crate::config::container_options::{ContainerOptions, Isolation, Pull};
 
 /// docker's scanner reads lines that are shorter than this, with the line break.
 const ENV_LINE_MAX: usize = 64 * 1024;
 /// The kernel gives a program some MiB for its environment and arguments together; with more, none would start.
 const ENV_MAX: usize = 1024 * 1024;
 
-pub(super) fn read_options(section: &mut Section<'_>, findings: &mut Findings) -> Options {
+pub(super) fn read_options(section: &mut Section<'_>, findings: &mut Findings) -> ContainerOptions {
     let isolation = read_word(section, "isolation", &LEVELS).unwrap_or_default();
     let pull = read_word(section, "pull", &PULLS);
     let network =
@@ -34,7 +34,7 @@ pub(super) fn read_options(section: &mut Section<'_>, findings: &mut Findings) -
             }
         },
     };
-    Options {
+    ContainerOptions {
         isolation,
         network,
         cpus,
@@ -45,7 +45,7 @@ pub(super) fn read_options(section: &mut Section<'_>, findings: &mut Findings) -
         devices: gpus.devices,
         host_access,
         pull,
-        raw: raw.unwrap_or_default(),
+        docker_args: raw.unwrap_or_default(),
     }
 }
 
@@ -162,8 +162,8 @@ fn is_name(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::container_options::{Isolation, Options, Pull};
-    use crate::config::{Config, ConfigError, Executor};
+    use crate::config::container_options::{ContainerOptions, Isolation, Pull};
+    use crate::config::{Config, ConfigError, ExecutorConfig};
     use std::path::Path;
 
     fn parse(executor: &str) -> Result<Config, ConfigError> {
@@ -171,13 +171,13 @@ mod tests {
         Config::parse(Path::new("/c.toml"), &text)
     }
 
-    fn executor(text: &str) -> Executor {
+    fn executor(text: &str) -> ExecutorConfig {
         let config = parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
         assert!(config.warnings.is_empty(), "{text}: {:?}", config.warnings);
         config.executor
     }
 
-    fn options(text: &str) -> Options {
+    fn options(text: &str) -> ContainerOptions {
         executor(text).options
     }
 
@@ -191,8 +191,8 @@ mod tests {
 
     #[test]
     fn without_any_key_it_is_the_standard_level_and_nothing_else() {
-        assert_eq!(options(""), Options::default());
-        assert_eq!(Options::default().isolation, Isolation::Standard);
+        assert_eq!(options(""), ContainerOptions::default());
+        assert_eq!(ContainerOptions::default().isolation, Isolation::Standard);
         assert_eq!(executor("").env, []);
     }
 
@@ -205,7 +205,7 @@ mod tests {
         assert_eq!((read.isolation, read.pull, read.pids_limit), (Isolation::Strict, Some(Pull::Never), Some(0)));
         let texts = [read.network, read.cpus, read.shm_size, read.user, read.gpus].map(Option::unwrap);
         assert_eq!(texts, ["lab.net", "1.5", "1g", "1000:100", "\"device=0,1\""]);
-        assert_eq!((read.host_access, read.raw.words), (true, ["--hostname", "x"].map(str::to_owned).to_vec()));
+        assert_eq!((read.host_access, read.docker_args.args), (true, ["--hostname", "x"].map(str::to_owned).to_vec()));
         assert_eq!(options("isolation = 'none'").isolation, Isolation::None);
         assert_eq!(options("[executor.gpu]\nvendor = 'nvidia'").gpus.as_deref(), Some("all"));
         assert_eq!(options("[executor.gpu]\nvendor = 'nvidia'\ndevices = [1]").gpus.as_deref(), Some("device=1"));

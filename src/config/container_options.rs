@@ -57,9 +57,9 @@ impl Pull {
 
 /// Words for `docker run` that somebody has written themselves, and what has to be known of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RawWords {
+pub struct DockerArgs {
     /// The words.
-    pub words: Vec<String>,
+    pub args: Vec<String>,
     /// The absolute paths of this machine that they mount.
     pub sources: Vec<PathBuf>,
     /// The absolute paths in the container where they mount something, in their shortest spelling.
@@ -70,7 +70,7 @@ pub struct RawWords {
 
 /// What a container may do and use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Options {
+pub struct ContainerOptions {
     /// The level that the others vary.
     pub isolation: Isolation,
     /// docker's `--network`.
@@ -92,15 +92,15 @@ pub struct Options {
     /// docker's `--pull`; left out, docker decides.
     pub pull: Option<Pull>,
     /// What goes right before the image.
-    pub raw: RawWords,
+    pub docker_args: DockerArgs,
 }
 
-impl Options {
+impl ContainerOptions {
     /// The words for `docker run`, without the raw ones. `mounted` are the paths in the container where something is
     /// mounted already: docker refuses a second mount at one place.
     pub fn words(&self, mounted: &[&str]) -> Vec<String> {
         let mut words: Vec<String> = self.isolation.words().iter().copied().map(str::to_owned).collect();
-        let is_taken = mounted.contains(&"/tmp") || self.raw.targets.iter().any(|target| target == "/tmp");
+        let is_taken = mounted.contains(&"/tmp") || self.docker_args.targets.iter().any(|target| target == "/tmp");
         if self.isolation == Isolation::Strict && !is_taken {
             words.extend(["--tmpfs".to_owned(), "/tmp".to_owned()]);
         }
@@ -133,17 +133,17 @@ impl Options {
 
 #[cfg(test)]
 mod tests {
-    use super::{Isolation, Options, Pull, RawWords};
+    use super::{ContainerOptions, DockerArgs, Isolation, Pull};
 
-    fn of(isolation: Isolation) -> Options {
-        Options { isolation, ..Options::default() }
+    fn of(isolation: Isolation) -> ContainerOptions {
+        ContainerOptions { isolation, ..ContainerOptions::default() }
     }
 
     #[test]
     fn the_words_of_each_level() {
         let standard = "--security-opt no-new-privileges --cap-drop NET_RAW --cap-drop MKNOD --pids-limit 4096";
         let strict = "--security-opt no-new-privileges --cap-drop ALL --read-only --tmpfs /tmp --pids-limit 512";
-        assert_eq!(Options::default().words(&[]).join(" "), standard);
+        assert_eq!(ContainerOptions::default().words(&[]).join(" "), standard);
         assert_eq!(of(Isolation::Standard).words(&["/tmp"]).join(" "), standard);
         assert_eq!(of(Isolation::Strict).words(&["/workspace"]).join(" "), strict);
         assert_eq!(of(Isolation::None).words(&[]), Vec::<String>::new());
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn the_words_of_every_key() {
-        let options = Options {
+        let options = ContainerOptions {
             isolation: Isolation::None,
             network: Some("lab".to_owned()),
             cpus: Some("1.5".to_owned()),
@@ -162,7 +162,7 @@ mod tests {
             devices: vec!["/dev/kfd".to_owned(), "/dev/dri".to_owned()],
             host_access: true,
             pull: Some(Pull::Never),
-            raw: RawWords { words: vec!["--init".to_owned()], ..RawWords::default() },
+            docker_args: DockerArgs { args: vec!["--init".to_owned()], ..DockerArgs::default() },
         };
         let expected = "--pids-limit 99 --network lab --cpus 1.5 --shm-size 1g --user 1000:100 --gpus \"device=0,1\" \
                         --device /dev/kfd --device /dev/dri --add-host host.docker.internal:host-gateway --pull never";
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn a_limit_of_processes_replaces_the_levels_and_0_is_none() {
         let limit = |isolation, limit| {
-            let words = Options { pids_limit: Some(limit), ..of(isolation) }.words(&[]);
+            let words = ContainerOptions { pids_limit: Some(limit), ..of(isolation) }.words(&[]);
             let at = words.iter().position(|word| word == "--pids-limit").unwrap();
             assert_eq!(words.iter().filter(|word| *word == "--pids-limit").count(), 1);
             words[at + 1].clone()
@@ -186,7 +186,7 @@ mod tests {
     fn a_tmp_that_is_mounted_already_is_not_mounted_again() {
         let mut strict = of(Isolation::Strict);
         assert!(!strict.words(&["/workspace", "/tmp"]).contains(&"--tmpfs".to_owned()));
-        strict.raw.targets = vec!["/tmp".to_owned()];
+        strict.docker_args.targets = vec!["/tmp".to_owned()];
         assert!(!strict.words(&[]).contains(&"--tmpfs".to_owned()));
     }
 }

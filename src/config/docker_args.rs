@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::slice::Iter;
 
 use super::WORKSPACE;
-use crate::config::container_options::RawWords;
+use crate::config::container_options::DockerArgs;
 use crate::config::csv;
 
 /// Flags of `docker run` that need no value.
@@ -62,8 +62,8 @@ const LETTERS: [(char, &str); 15] = [
 ];
 
 /// Reads the words. The error says which one is refused and why; it shows names of flags, no values.
-pub(super) fn read(words: Vec<String>) -> Result<RawWords, String> {
-    let mut raw = RawWords::default();
+pub(super) fn read(words: Vec<String>) -> Result<DockerArgs, String> {
+    let mut noted = DockerArgs::default();
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
         let flags = match word.strip_prefix("--") {
@@ -71,11 +71,11 @@ pub(super) fn read(words: Vec<String>) -> Result<RawWords, String> {
             None => read_letters(word.strip_prefix('-').unwrap_or_default(), &mut rest)?,
         };
         for (name, value) in flags {
-            check(name, value, &mut raw).map_err(|why| format!("must not hold `--{name}`: {why}"))?;
+            check(name, value, &mut noted).map_err(|why| format!("must not hold `--{name}`: {why}"))?;
         }
     }
-    raw.words = words;
-    Ok(raw)
+    noted.args = words;
+    Ok(noted)
 }
 
 /// `flag`, `flag=value`, or `flag` with its value in the next word.
@@ -126,7 +126,7 @@ fn read_letters<'w>(letters: &'w str, rest: &mut Iter<'w, String>) -> Result<Vec
 }
 
 /// Refuses a flag that would break a promise, and notes what has to be known of the others.
-fn check(name: &str, value: &str, raw: &mut RawWords) -> Result<(), String> {
+fn check(name: &str, value: &str, noted: &mut DockerArgs) -> Result<(), String> {
     if value.contains('\0') {
         return Err("its value holds a NUL character, which no command can have".to_owned());
     }
@@ -148,12 +148,12 @@ fn check(name: &str, value: &str, raw: &mut RawWords) -> Result<(), String> {
             _ => Ok(()),
         },
         "platform" => {
-            raw.platform = Some(value.to_owned());
+            noted.platform = Some(value.to_owned());
             Ok(())
         }
-        "volume" => check_volume(value, raw),
-        "mount" => check_mount(value, raw),
-        "tmpfs" => note_target(value.split(':').next().unwrap_or_default(), Mounted::Memory, raw),
+        "volume" => check_volume(value, noted),
+        "mount" => check_mount(value, noted),
+        "tmpfs" => note_target(value.split(':').next().unwrap_or_default(), Mounted::Memory, noted),
         _ => Ok(()),
     }
 }
@@ -179,10 +179,10 @@ fn refusal(name: &str) -> Option<&'static str> {
 }
 
 /// `-v`: `target`, `source:target` or `source:target:options`.
-fn check_volume(value: &str, raw: &mut RawWords) -> Result<(), String> {
+fn check_volume(value: &str, noted: &mut DockerArgs) -> Result<(), String> {
     let parts: Vec<&str> = value.split(':').collect();
     let (source, targets) = match parts[..] {
-        [target] => return note_target(target, Mounted::Files, raw),
+        [target] => return note_target(target, Mounted::Files, noted),
         // A drive of Windows.
         [drive, path, ref targets @ ..]
             if drive.len() == 1 && (path.starts_with('\\') || cfg!(windows) && path.starts_with('/')) =>
@@ -195,16 +195,16 @@ fn check_volume(value: &str, raw: &mut RawWords) -> Result<(), String> {
     // What isn't the place is options, which never begin with a slash.
     for target in targets.iter().enumerate().filter(|(i, part)| *i == 0 || part.starts_with('/')).map(|(_, part)| part)
     {
-        note_target(target, Mounted::Files, raw)?;
+        note_target(target, Mounted::Files, noted)?;
     }
     if source.contains(['/', '\\']) || source.starts_with(['.', '~']) {
-        note_source(&source, raw)?;
+        note_source(&source, noted)?;
     }
     Ok(())
 }
 
 /// `--mount`: CSV of `key=value`.
-fn check_mount(value: &str, raw: &mut RawWords) -> Result<(), String> {
+fn check_mount(value: &str, noted: &mut DockerArgs) -> Result<(), String> {
     let fields = csv::fields(value).ok_or("its value isn't a line of CSV as docker reads it")?;
     let (mut kind, mut sources, mut targets) = ("volume".to_owned(), Vec::new(), Vec::new());
     for field in &fields {
@@ -221,11 +221,11 @@ fn check_mount(value: &str, raw: &mut RawWords) -> Result<(), String> {
     }
     let mounted = if kind == "tmpfs" { Mounted::Memory } else { Mounted::Files };
     for target in targets {
-        note_target(target, mounted, raw)?;
+        note_target(target, mounted, noted)?;
     }
     if kind == "bind" {
         for source in sources {
-            note_source(source, raw)?;
+            note_source(source, noted)?;
         }
     }
     Ok(())
@@ -242,7 +242,7 @@ enum Mounted {
 
 /// Results are what lies in the workspace; what is mounted in it from elsewhere is none, and must not hide what the
 /// container is given or where it writes.
-fn note_target(target: &str, mounted: Mounted, raw: &mut RawWords) -> Result<(), String> {
+fn note_target(target: &str, mounted: Mounted, noted: &mut DockerArgs) -> Result<(), String> {
     if !target.starts_with('/') {
         return Err("its place in the container must be an absolute path".to_owned());
     }
@@ -257,15 +257,15 @@ fn note_target(target: &str, mounted: Mounted, raw: &mut RawWords) -> Result<(),
             return Err(format!("use `[[paths.mounts]]` for places in `{WORKSPACE}`, so that they are no results"));
         }
     }
-    raw.targets.push(target);
+    noted.targets.push(target);
     Ok(())
 }
 
-fn note_source(source: &str, raw: &mut RawWords) -> Result<(), String> {
+fn note_source(source: &str, noted: &mut DockerArgs) -> Result<(), String> {
     if !is_absolute(source) {
         return Err(must_be_absolute("its path of this machine"));
     }
-    raw.sources.push(PathBuf::from(source));
+    noted.sources.push(PathBuf::from(source));
     Ok(())
 }
 

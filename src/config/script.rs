@@ -31,7 +31,7 @@ impl Config {
         Some(if let Some(mount) = mount {
             let rest = below(&path, &mount.container).unwrap_or_default();
             ScriptSource::Mount(if rest.is_empty() { mount.host.clone() } else { mount.host.join(rest) })
-        } else if self.executor.options.raw.targets.iter().any(|target| within(target)) {
+        } else if self.executor.options.docker_args.targets.iter().any(|target| within(target)) {
             ScriptSource::DockerArgs
         } else if below(&path, &format!("{WORKSPACE}/input")).is_some_and(|rest| !rest.is_empty()) {
             ScriptSource::Input

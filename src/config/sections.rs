@@ -7,11 +7,12 @@ use std::time::Duration;
 use super::container::{read_env, read_options};
 use super::reader::{Findings, Located, Section};
 use super::{
-    Agent, Credentials, Exclude, Executor, Mount, Outputs, Paths, Program, Secret, Server, WORKSPACE, clean_base_url,
+    AgentConfig, Credentials, Exclude, ExecutorConfig, Mount, OutputsConfig, PathsConfig, Program, Secret,
+    ServerConfig, WORKSPACE, clean_base_url,
 };
 use crate::data_dir::DataDir;
 
-pub(super) fn read_server(mut section: Section<'_>, findings: &mut Findings) -> Option<Server> {
+pub(super) fn read_server(mut section: Section<'_>, findings: &mut Findings) -> Option<ServerConfig> {
     let written = section.string("base_url");
     let poll_interval = section.integer("poll_interval_secs", 1..=3600).map_or(5, |n| n.value);
     let use_system_proxy = section.boolean("use_system_proxy").unwrap_or(false);
@@ -37,7 +38,7 @@ pub(super) fn read_server(mut section: Section<'_>, findings: &mut Findings) -> 
         }
     };
     section.finish(findings);
-    Some(Server {
+    Some(ServerConfig {
         base_url: base_url?,
         poll_interval: Duration::from_secs(poll_interval),
         use_system_proxy,
@@ -45,7 +46,7 @@ pub(super) fn read_server(mut section: Section<'_>, findings: &mut Findings) -> 
     })
 }
 
-pub(super) fn read_agent(mut section: Section<'_>, findings: &mut Findings) -> Agent {
+pub(super) fn read_agent(mut section: Section<'_>, findings: &mut Findings) -> AgentConfig {
     let service_id = section.string("service_id").filter(|id| !id.value.is_empty());
     let api_key = section.string("api_key").filter(|key| !key.value.is_empty());
     let name = section.string("name").map_or_else(|| "agent-core".to_owned(), |name| name.value);
@@ -64,7 +65,7 @@ pub(super) fn read_agent(mut section: Section<'_>, findings: &mut Findings) -> A
     section.finish(findings);
     let credentials =
         service_id.zip(api_key).map(|(id, key)| Credentials { service_id: id.value, api_key: Secret::new(key.value) });
-    Agent { credentials, name }
+    AgentConfig { credentials, name }
 }
 
 /// Whether the text can be the Server's id of a service: it goes into every request's headers, and into its path.
@@ -77,7 +78,7 @@ pub fn is_api_key(text: &str) -> bool {
     is_header_word(text)
 }
 
-pub(super) fn read_executor(mut section: Section<'_>, file: &Path, findings: &mut Findings) -> Option<Executor> {
+pub(super) fn read_executor(mut section: Section<'_>, file: &Path, findings: &mut Findings) -> Option<ExecutorConfig> {
     let image = section.string("image");
     let capacity = section.integer("capacity", 1..=1000).map_or(2, |n| n.value);
     let timeout_minutes = section.integer("timeout_minutes", 0..=5_256_000).map_or(0, |n| n.value);
@@ -101,7 +102,7 @@ pub(super) fn read_executor(mut section: Section<'_>, file: &Path, findings: &mu
     let options = read_options(&mut section, findings);
     let env = read_env(&mut section);
     section.finish(findings);
-    Some(Executor {
+    Some(ExecutorConfig {
         program: program?,
         image: image.map_or_else(|| "open-aaas-executor:latest".to_owned(), |image| image.value),
         capacity: usize::try_from(capacity).ok()?,
@@ -175,7 +176,7 @@ fn read_program(section: &mut Section<'_>, working_dir: &str) -> Option<Program>
     }
 }
 
-pub(super) fn read_paths(mut section: Section<'_>, file: &Path, findings: &mut Findings) -> Option<Paths> {
+pub(super) fn read_paths(mut section: Section<'_>, file: &Path, findings: &mut Findings) -> Option<PathsConfig> {
     let data_dir = section.string("data_dir");
     let data_dir = match data_dir {
         None => Some(resolve_host(file, "./data").ok()?.0),
@@ -199,10 +200,10 @@ pub(super) fn read_paths(mut section: Section<'_>, file: &Path, findings: &mut F
     }
     section.finish(findings);
     let retention_hours = (retention_hours > 0).then_some(retention_hours);
-    Some(Paths { data_dir: DataDir::new(data_dir?), mounts, min_free_disk_mb, retention_hours })
+    Some(PathsConfig { data_dir: DataDir::new(data_dir?), mounts, min_free_disk_mb, retention_hours })
 }
 
-pub(super) fn read_outputs(mut section: Section<'_>, findings: &mut Findings) -> Outputs {
+pub(super) fn read_outputs(mut section: Section<'_>, findings: &mut Findings) -> OutputsConfig {
     const MIB: u64 = 1 << 20;
     let max_file = section.integer("max_file_mb", 1..=1 << 30).map_or(50, |n| n.value) * MIB;
     let max_files = section.integer("max_files", 1..=1_000_000).map_or(1000, |n| n.value);
@@ -215,7 +216,7 @@ pub(super) fn read_outputs(mut section: Section<'_>, findings: &mut Findings) ->
         }),
     };
     section.finish(findings);
-    Outputs { max_file, max_files: usize::try_from(max_files).unwrap_or(usize::MAX), max_total, exclude }
+    OutputsConfig { max_file, max_files: usize::try_from(max_files).unwrap_or(usize::MAX), max_total, exclude }
 }
 
 fn read_mount(entry: &mut Section<'_>, file: &Path, targets: &mut HashSet<String>) -> Option<Mount> {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::container_options::Options;
+use crate::config::container_options::ContainerOptions;
 use crate::config::csv;
 
 /// A bind mount.
@@ -34,7 +34,7 @@ pub struct RunSpec {
     /// A file with more of them, which may be secret.
     pub env_file: Option<PathBuf>,
     /// What it may do and use.
-    pub options: Options,
+    pub options: ContainerOptions,
     /// docker's `-m`.
     pub memory_limit: Option<String>,
     /// What replaces the image's ENTRYPOINT.
@@ -90,7 +90,7 @@ impl RunSpec {
         if let Some(entrypoint) = &self.entrypoint {
             words.extend(["--entrypoint".to_owned(), entrypoint.clone()]);
         }
-        words.extend(self.options.raw.words.iter().cloned());
+        words.extend(self.options.docker_args.args.iter().cloned());
         words.push(self.image.clone());
         words.extend(self.args.iter().cloned());
         words
@@ -123,7 +123,7 @@ fn text(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Bind, RunSpec};
-    use crate::config::container_options::{Isolation, Options, Pull, RawWords};
+    use crate::config::container_options::{ContainerOptions, DockerArgs, Isolation, Pull};
 
     fn spec() -> RunSpec {
         RunSpec {
@@ -137,7 +137,7 @@ mod tests {
             working_dir: "/workspace".to_owned(),
             env: vec![("TASK_ID", "t1".to_owned()), ("TIMEOUT", "60".to_owned())],
             env_file: None,
-            options: Options::default(),
+            options: ContainerOptions::default(),
             memory_limit: Some("4g".to_owned()),
             entrypoint: Some("/bin/sh".to_owned()),
             image: "img:1".to_owned(),
@@ -147,7 +147,7 @@ mod tests {
 
     /// Every option that there is, with the strictest level.
     fn full_spec() -> RunSpec {
-        let options = Options {
+        let options = ContainerOptions {
             isolation: Isolation::Strict,
             network: Some("none".to_owned()),
             cpus: Some("1.5".to_owned()),
@@ -158,7 +158,10 @@ mod tests {
             devices: vec!["/dev/kfd".to_owned()],
             host_access: true,
             pull: Some(Pull::Always),
-            raw: RawWords { words: ["--hostname", "a b"].map(str::to_owned).to_vec(), ..RawWords::default() },
+            docker_args: DockerArgs {
+                args: ["--hostname", "a b"].map(str::to_owned).to_vec(),
+                ..DockerArgs::default()
+            },
         };
         RunSpec { env_file: Some("/d/tasks/t1/env".into()), options, ..spec() }
     }
@@ -255,7 +258,7 @@ mod tests {
 
     #[test]
     fn without_a_level_docker_has_its_defaults() {
-        let options = Options { isolation: Isolation::None, ..Options::default() };
+        let options = ContainerOptions { isolation: Isolation::None, ..ContainerOptions::default() };
         let spec = RunSpec { options, ..spec() };
         assert_eq!(spec.executed(), [&["run"], TIES, FIRST, LAST, COMMAND].concat());
         assert_eq!(spec.pasteable(), [&["run", "--rm"], FIRST, LAST, COMMAND].concat());

@@ -24,7 +24,7 @@ use super::answer::{ClientError, Unresolved, classify, read_json, succeeded};
 use super::proxy;
 use super::proxy::resolve_route;
 
-use crate::config::{Credentials, Server};
+use crate::config::{Credentials, ServerConfig};
 use crate::metrics::Counters;
 use crate::os::random::random_u64;
 use crate::server::budget::{Budget, Purpose};
@@ -74,7 +74,7 @@ pub struct Upload<'a> {
 }
 
 /// Trades a registration token for credentials. The token works once, so this call must not be repeated blindly.
-pub fn register(server: &Server, token: &str, capacity: usize) -> Result<Registration, ClientError> {
+pub fn register(server: &ServerConfig, token: &str, capacity: usize) -> Result<Registration, ClientError> {
     let body = RegisterRequest { registration_token: token, capacity };
     let url = format!("{}/api/v1/agent/register", server.base_url);
     let request = agent(server).post(url).config().timeout_global(Some(Duration::from_secs(30))).build();
@@ -84,7 +84,7 @@ pub fn register(server: &Server, token: &str, capacity: usize) -> Result<Registr
 
 impl Client {
     /// A client for a registered agent. Connects to nothing yet.
-    pub fn new(server: &Server, credentials: Credentials, counters: Arc<Counters>) -> Self {
+    pub fn new(server: &ServerConfig, credentials: Credentials, counters: Arc<Counters>) -> Self {
         let budget = Arc::new(Budget::new(server.max_requests_per_minute, server.poll_interval));
         let via = resolve_route(server).proxy();
         Self {
@@ -99,7 +99,7 @@ impl Client {
     }
 
     /// A client of the same kind with connections of its own, so that one can be aborted without the other.
-    pub fn with_own_connections(&self, server: &Server) -> Self {
+    pub fn with_own_connections(&self, server: &ServerConfig) -> Self {
         Self { agent: agent(server), ..self.clone() }
     }
 
@@ -262,7 +262,7 @@ impl Client {
     }
 }
 
-pub(super) fn agent(server: &Server) -> Agent {
+pub(super) fn agent(server: &ServerConfig) -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)

@@ -13,7 +13,7 @@ use super::ClientError;
 use super::answer::{Unresolved, classify, succeeded};
 use super::client::{SMALL, agent, path_segment};
 use super::proxy::spoken;
-use crate::config::{Credentials, Server};
+use crate::config::{Credentials, ServerConfig};
 use crate::os::random::random_u64;
 use crate::os::timeout::with_timeout;
 
@@ -54,7 +54,7 @@ pub struct Answered {
 /// Asks for the list of files of a task that doesn't exist. Nothing changes by that on the Server: it takes no task and
 /// says nothing of us. Without credentials the Server refuses it (401), with good ones it says that there is no such
 /// task, or lists nothing.
-pub fn ask(server: &Server, credentials: Option<&Credentials>) -> Result<Answered, Unanswered> {
+pub fn ask(server: &ServerConfig, credentials: Option<&Credentials>) -> Result<Answered, Unanswered> {
     let service_id = credentials.map_or("agent-core-check", |credentials| &credentials.service_id);
     let task = format!("agent-core-check-{:016x}", random_u64());
     let url = format!("{}/api/v1/files/agent/{}/files/list/{task}", server.base_url, path_segment(service_id));
@@ -109,7 +109,7 @@ fn ahead(date: SystemTime, before: SystemTime, after: SystemTime) -> f64 {
     }
 }
 
-fn step_of(error: &ureq::Error, server: &Server) -> Step {
+fn step_of(error: &ureq::Error, server: &ServerConfig) -> Step {
     use ureq::{Error, Timeout};
     let is_https = server.base_url.starts_with("https:");
     match error {
@@ -142,7 +142,7 @@ fn step_of(error: &ureq::Error, server: &Server) -> Step {
 }
 
 /// Whether the Server's port, or that of the proxy, can be connected to, whatever it speaks.
-fn takes_connections(server: &Server) -> bool {
+fn takes_connections(server: &ServerConfig) -> bool {
     let Ok(uri) = server.base_url.parse::<Uri>() else { return false };
     let (host, port) = match spoken(server).filter(|proxy| !proxy.is_no_proxy(&uri)) {
         Some(proxy) => (proxy.host().to_owned(), proxy.port()),

@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use ureq::http::Uri;
 use ureq::{Proxy, ProxyProtocol};
 
-use crate::config::Server;
+use crate::config::ServerConfig;
 
 /// The variables that may name a proxy for an address, in the order in which they count: the one for its scheme first.
-fn variables(server: &Server) -> [&'static str; 4] {
+fn variables(server: &ServerConfig) -> [&'static str; 4] {
     if server.base_url.starts_with("https:") {
         ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
     } else {
@@ -22,13 +22,13 @@ fn value(variable: &str) -> Option<String> {
 }
 
 /// The proxy that calls take, if it is of a kind that this program speaks.
-pub(super) fn spoken(server: &Server) -> Option<Proxy> {
+pub(super) fn spoken(server: &ServerConfig) -> Option<Proxy> {
     let is_spoken = |proxy: &Proxy| matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https);
     choose(server).map(|(proxy, _)| proxy).filter(is_spoken)
 }
 
 /// The proxy, and the variable in which it stands. Whether NO_PROXY excepts the Server from it, it knows.
-fn choose(server: &Server) -> Option<(Proxy, &'static str)> {
+fn choose(server: &ServerConfig) -> Option<(Proxy, &'static str)> {
     if !server.use_system_proxy {
         return None;
     }
@@ -115,7 +115,7 @@ impl Way {
 }
 
 /// Which way calls to the Server take, and by which variable.
-pub fn resolve_route(server: &Server) -> Way {
+pub fn resolve_route(server: &ServerConfig) -> Way {
     let set: Vec<&'static str> = variables(server).into_iter().filter(|variable| value(variable).is_some()).collect();
     if !server.use_system_proxy {
         return Way::Direct { ignored: set };

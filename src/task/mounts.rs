@@ -24,7 +24,7 @@ pub struct MountWatch(SingleFlight<Result<(), String>>);
 impl MountWatch {
     /// See [`check_mounts`].
     pub fn look(&mut self, config: &Config) -> Result<(), String> {
-        if config.paths.mounts.is_empty() && config.executor.options.raw.sources.is_empty() {
+        if config.paths.mounts.is_empty() && config.executor.options.docker_args.sources.is_empty() {
             return Ok(());
         }
         let config = config.clone();
@@ -43,7 +43,7 @@ fn look_at_mounts(config: &Config, about: &ProbeLabel) -> Result<(), String> {
             })?;
         }
     }
-    config.executor.options.raw.sources.iter().try_for_each(|source| {
+    config.executor.options.docker_args.sources.iter().try_for_each(|source| {
         about.note(source.to_string_lossy());
         look_at_raw_mount(config, source)
     })

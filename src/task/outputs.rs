@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use walkdir::{DirEntry, WalkDir};
 
-use crate::config::{Outputs, WORKSPACE};
+use crate::config::{OutputsConfig, WORKSPACE};
 use crate::os::platform;
 use crate::server::protocol::LeftOut;
 
@@ -141,7 +141,7 @@ impl ReservedPaths {
 }
 
 /// Looks through a workspace for results: every regular file that isn't ours and may leave this machine.
-pub fn scan(workspace: &Path, ours: &ReservedPaths, limits: &Outputs) -> Scan {
+pub fn scan(workspace: &Path, ours: &ReservedPaths, limits: &OutputsConfig) -> Scan {
     let mut found = Scan::default();
     let mut best = Selection::new(limits);
     let root: Arc<Path> = workspace.into();
@@ -184,14 +184,14 @@ pub fn scan(workspace: &Path, ours: &ReservedPaths, limits: &Outputs) -> Scan {
 
 /// The results that may be delivered, of those that it was given so far.
 pub struct Selection<'l> {
-    limits: &'l Outputs,
+    limits: &'l OutputsConfig,
     heap: BinaryHeap<OutputFile>,
     beyond: Skipped,
 }
 
 impl<'l> Selection<'l> {
     /// Nothing yet.
-    pub fn new(limits: &'l Outputs) -> Self {
+    pub fn new(limits: &'l OutputsConfig) -> Self {
         Self { limits, heap: BinaryHeap::new(), beyond: Skipped::default() }
     }
 
@@ -236,7 +236,7 @@ impl<'l> Selection<'l> {
 }
 
 /// Whether one file may be delivered at all; the error is the reason for leaving it out.
-pub fn fits(size: u64, limits: &Outputs) -> Result<(), String> {
+pub fn fits(size: u64, limits: &OutputsConfig) -> Result<(), String> {
     if size <= limits.max_file {
         return Ok(());
     }
@@ -362,7 +362,7 @@ fn encode(into: &mut String, bytes: &[u8]) {
 #[cfg(all(test, unix))]
 mod tests {
     use super::{ReservedPaths, Scan, scan, spell, wire_name};
-    use crate::config::{Exclude, Outputs};
+    use crate::config::{Exclude, OutputsConfig};
     use std::ffi::OsStr;
     use std::fs;
     use std::os::unix::ffi::OsStrExt;
@@ -370,8 +370,8 @@ mod tests {
     use std::path::Path;
 
     const MIB: u64 = 1 << 20;
-    fn limits() -> Outputs {
-        Outputs { max_file: 50 * MIB, max_files: 1000, max_total: 2048 * MIB, exclude: Exclude::default() }
+    fn limits() -> OutputsConfig {
+        OutputsConfig { max_file: 50 * MIB, max_files: 1000, max_total: 2048 * MIB, exclude: Exclude::default() }
     }
 
     fn names(found: &Scan) -> Vec<&str> {
@@ -386,13 +386,13 @@ mod tests {
             fs::write(dir.path().join(name), vec![b'x'; size]).unwrap();
         }
         let scan_with = |limits| scan(dir.path(), &ReservedPaths::new([]), &limits);
-        let few = scan_with(Outputs { max_file: 8, max_files: 3, max_total: 100, ..limits() });
+        let few = scan_with(OutputsConfig { max_file: 8, max_files: 3, max_total: 100, ..limits() });
         assert_eq!(names(&few), ["output/c", "output/d", "a"]);
         let kept: Vec<&str> = few.left_out.kept_back.iter().map(|left| left.file.as_str()).collect();
         assert_eq!((kept, few.left_out.unnamed), (vec!["b", "output/large"], 0));
         assert!(few.left_out.kept_back[0].reason.contains("outputs.max_files"));
         assert!(few.left_out.kept_back[1].reason.contains("9 bytes") && few.left_out.named.is_empty());
-        let little = scan_with(Outputs { max_file: 8, max_files: 10, max_total: 4, ..limits() });
+        let little = scan_with(OutputsConfig { max_file: 8, max_files: 10, max_total: 4, ..limits() });
         assert_eq!(names(&little), ["output/c", "a"], "what still fits is delivered");
         assert!(little.left_out.kept_back[0].reason.contains("outputs.max_total_mb"));
     }
@@ -403,7 +403,7 @@ mod tests {
         for number in 0..3000 {
             fs::write(dir.path().join(format!("f{number:04}")), "x").unwrap();
         }
-        let found = scan(dir.path(), &ReservedPaths::new([]), &Outputs { max_files: 10, ..limits() });
+        let found = scan(dir.path(), &ReservedPaths::new([]), &OutputsConfig { max_files: 10, ..limits() });
         assert_eq!((names(&found)[0], names(&found).len()), ("f0000", 10));
         assert_eq!((found.left_out.kept_back.len(), found.left_out.unnamed), (1000, 1990));
     }

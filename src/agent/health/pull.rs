@@ -8,7 +8,7 @@ use std::{io, thread};
 
 use crossbeam_channel::{Receiver, bounded, never};
 
-use crate::config::Executor;
+use crate::config::ExecutorConfig;
 use crate::config::container_options::Pull;
 use crate::docker::{Docker, DockerError};
 
@@ -32,11 +32,11 @@ pub struct Puller {
 
 impl Puller {
     /// A puller that has done nothing yet.
-    pub fn new(docker: Docker, executor: &Executor) -> Self {
+    pub fn new(docker: Docker, executor: &ExecutorConfig) -> Self {
         Self {
             docker,
             image: executor.image.clone(),
-            platform: executor.options.raw.platform.clone(),
+            platform: executor.options.docker_args.platform.clone(),
             policy: executor.options.pull,
             running: never(),
             is_running: false,

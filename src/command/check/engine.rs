@@ -283,7 +283,7 @@ impl Through<'_> {
     }
 
     fn is_mounted(&self, path: &str) -> bool {
-        let has_raw = !self.config.executor.options.raw.sources.is_empty();
+        let has_raw = !self.config.executor.options.docker_args.sources.is_empty();
         has_raw || self.config.paths.mounts.iter().any(|mount| Path::new(path).starts_with(&mount.container))
     }
 
@@ -307,7 +307,7 @@ impl Through<'_> {
             name: &name,
             owner: &self.owner,
             image: &self.config.executor.image,
-            platform: self.config.executor.options.raw.platform.as_deref(),
+            platform: self.config.executor.options.docker_args.platform.as_deref(),
             source,
         };
         let created = self.docker.create_probe(&spec);

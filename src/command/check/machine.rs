@@ -203,7 +203,7 @@ fn disk(config: &Config, report: &mut Report) {
 
 fn mounts(config: &Config, report: &mut Report) -> Vec<PathBuf> {
     const REMEDY: &str = "correct `paths.mounts` or `executor.docker_args`, or put there what is missing";
-    if config.paths.mounts.is_empty() && config.executor.options.raw.sources.is_empty() {
+    if config.paths.mounts.is_empty() && config.executor.options.docker_args.sources.is_empty() {
         report.pass(Check::Mounts, "none is configured");
         return Vec::new();
     }
@@ -227,7 +227,7 @@ fn mounts(config: &Config, report: &mut Report) -> Vec<PathBuf> {
             ),
         }
     }
-    for source in &config.executor.options.raw.sources {
+    for source in &config.executor.options.docker_args.sources {
         let shown = source.display();
         let (whole, one) = (config.clone(), source.clone());
         let looked = with_timeout(move || look_at_raw_mount(&whole, &one).map(|()| one.exists()));

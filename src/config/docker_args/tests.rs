@@ -26,7 +26,7 @@ fn harmless_words_are_taken_as_they_are() {
         "-u 1000 -m 4g",
     ] {
         let raw = read(split(line)).unwrap_or_else(|why| panic!("{line}: {why}"));
-        assert_eq!(raw.words, split(line));
+        assert_eq!(raw.args, split(line));
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tar::{Archive, Entry, EntryType};
 
 use super::{NOT_REGULAR, ReservedPaths, SYMBOLIC_LINK, Skipped, excluded_by, fits, wire_name};
-use crate::config::Outputs;
+use crate::config::OutputsConfig;
 use crate::os::platform;
 use crate::task::record::Fetched;
 
@@ -35,7 +35,7 @@ pub struct Rules<'r> {
     /// What isn't a result.
     pub ours: &'r ReservedPaths,
     /// What may be delivered.
-    pub limits: &'r Outputs,
+    pub limits: &'r OutputsConfig,
     /// Bytes that the disk must have left.
     pub keep_free: u64,
 }
@@ -222,7 +222,7 @@ fn below(base: &Path, path: &[u8]) -> Option<PathBuf> {
 #[cfg(all(test, unix))]
 mod tests {
     use super::{Extracted, Rules, Stream, UnpackError};
-    use crate::config::{Exclude, Outputs};
+    use crate::config::{Exclude, OutputsConfig};
     use crate::task::outputs::ReservedPaths;
     use std::fs;
     use std::io::{self, Read};
@@ -248,7 +248,7 @@ mod tests {
         let mut haul = Extracted::default();
         let ours = ReservedPaths::new(["/workspace/out/secret/mnt"]);
         let exclude = Exclude::new(&["*.raw".to_owned(), "scratch/".to_owned()]).expect("patterns");
-        let limits = Outputs { max_file: 1000, max_files: 4, max_total: 1500, exclude };
+        let limits = OutputsConfig { max_file: 1000, max_files: 4, max_total: 1500, exclude };
         let rules = Rules { into, ours: &ours, limits: &limits, keep_free: 0 };
         let stream = Stream { source: archive, progress: &AtomicU64::new(0), limit };
         let done = haul.unpack(stream, Path::new("out/secret"), &rules);
