@@ -9,6 +9,7 @@ mod host_health;
 mod intake;
 mod operator;
 mod recovery;
+mod serve;
 mod shutdown;
 mod status;
 pub mod status_file;
@@ -34,7 +35,8 @@ use crate::server::retry::Backoff;
 use crate::task::record::{Phase, Record, Store, TaskKey};
 use crate::task::{self, Context, Job, TaskResult, WorkerEvent, WorkerMessage};
 use intake::Orphan;
-pub use shutdown::guard_exit;
+pub use serve::{ServeError, serve};
+use shutdown::guard_exit;
 use task_table::Table;
 
 /// How often a Server is asked that doesn't know our key, and a record read that can't be.
@@ -51,7 +53,7 @@ const METRICS: Duration = Duration::from_secs(15);
 const WISHES: Duration = Duration::from_secs(1);
 
 /// What the scheduler is made of.
-pub struct Parts {
+struct Parts {
     /// What workers need, but for the channel to us.
     pub context: Context,
     /// What they say.
@@ -78,7 +80,7 @@ pub enum Mode {
 }
 
 /// See the module.
-pub struct Scheduler {
+struct Scheduler {
     context: Arc<Context>,
     client: Client,
     store: Store,

@@ -19,6 +19,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use crate::agent::ServeError;
 use crate::config::{Config, ConfigError};
 use crate::shell::shell_line;
 
@@ -65,6 +66,12 @@ impl fmt::Display for Failure {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self::usage(error.to_string())
+    }
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Self {
+        Self::new(error.to_string())
     }
 }
 

@@ -2,29 +2,21 @@
 
 use std::path::{Path, absolute};
 use std::process::ExitCode;
-use std::sync::Arc;
-
-use crossbeam_channel::{Sender, bounded, unbounded};
 
 use super::check::check_script;
 use super::register::register_with;
 use super::{Done, Failure, eprint_line, not_registered};
-use crate::agent::{Mode, Parts, Scheduler, guard_exit};
+use crate::agent::{Mode, serve};
 use crate::cli::RunArgs;
 use crate::command::prompt;
 use crate::config::{Config, ConfigError, Credentials, clean_base_url, edit};
 use crate::data_dir::instance::{Instance, Role};
 use crate::data_dir::permissions;
-use crate::docker::Docker;
-use crate::ledger::Ledger;
 use crate::logging;
-use crate::metrics::Counters;
 use crate::os::platform;
-use crate::server::Client;
 use crate::server::proxy::resolve_route;
 use crate::task::mounts::check_mounts;
 use crate::task::record::{Phase, Store};
-use crate::task::{Context, RunMode};
 
 /// Works on tasks until a signal comes.
 pub fn run(file: &Path, args: &RunArgs) -> Done {
@@ -67,54 +59,9 @@ pub fn run(file: &Path, args: &RunArgs) -> Done {
         config.executor.image,
         config.paths.data_dir.display()
     );
-    serve(&config, credentials, &instance, Mode::Serve)?;
+    serve(config, credentials, &instance, Mode::Serve)?;
     drop(instance);
     Ok(ExitCode::SUCCESS)
-}
-
-/// Works on the tasks of a data_dir that is ours.
-pub fn serve(config: &Config, credentials: Credentials, instance: &Instance, mode: Mode) -> Result<(), Failure> {
-    let in_data_dir =
-        |error: std::io::Error| Failure::new(format!("`{}` can't be used: {error}", config.paths.data_dir.display()));
-    let store = Store::open(&config.paths.data_dir).map_err(in_data_dir)?;
-    let counters = Arc::<Counters>::default();
-    let ledger = Ledger::new(&config.paths.data_dir, credentials.api_key.clone(), Arc::clone(&counters));
-    let worker_client = Client::new(&config.server, credentials, Arc::clone(&counters));
-    let client = worker_client.with_own_connections(&config.server);
-    let (signal_sender, signals) = bounded(1);
-    handle_signals(signal_sender, client.clone())?;
-    let (message_sender, messages) = unbounded();
-    let context = Context {
-        config: Arc::new(config.clone()),
-        client: worker_client,
-        docker: Docker::new(&config.executor.docker),
-        ledger,
-        instance_id: instance.id().to_owned(),
-        messages: message_sender,
-        mode: RunMode::Server,
-        counters,
-    };
-    let lock = instance.watch().clone();
-    let scheduler =
-        Scheduler::start(Parts { context, messages, client, store, signals, mode, lock }).map_err(in_data_dir)?;
-    scheduler.run().map_err(Failure::new)
-}
-
-/// A first signal asks the agent to leave, with a guard that it does in time; a second one ends it at once.
-fn handle_signals(leave: Sender<()>, client: Client) -> Result<(), Failure> {
-    let mut leaving = false;
-    let handler = move || {
-        if leaving {
-            std::process::exit(130);
-        }
-        leaving = true;
-        // The channel holds one message, and one is enough.
-        let _ = leave.try_send(());
-        if let Err(error) = guard_exit(&client) {
-            log::error!("the end can't be watched over: {error}");
-        }
-    };
-    ctrlc::set_handler(handler).map_err(|error| Failure::new(format!("signals can't be handled: {error}")))
 }
 
 /// The configuration and registration, asked for where they are missing and somebody can be asked.

@@ -7,9 +7,8 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::run::serve;
 use super::{Done, Failure, eprint_line, say};
-use crate::agent::Mode;
+use crate::agent::{Mode, serve};
 use crate::cli::StopArgs;
 use crate::command::task_view::Backlog;
 use crate::config::{Config, ConfigError};
@@ -237,7 +236,7 @@ fn abort(config: &Config) -> Done {
         }
     }
     if let Some(credentials) = config.agent.credentials.clone() {
-        serve(config, credentials, &instance, Mode::Drain(Some(deadline)))?;
+        serve(config.clone(), credentials, &instance, Mode::Drain(Some(deadline)))?;
     }
     drop(instance);
     let left = look(config)?;

@@ -1,0 +1,84 @@
+//! Starts the agent on a data_dir and works until it has to end.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::{io, process};
+
+use crossbeam_channel::{Sender, bounded, unbounded};
+use thiserror::Error;
+
+use super::{Mode, Parts, Scheduler, guard_exit};
+use crate::config::{Config, Credentials};
+use crate::data_dir::instance::Instance;
+use crate::docker::Docker;
+use crate::ledger::Ledger;
+use crate::metrics::Counters;
+use crate::server::Client;
+use crate::task::record::Store;
+use crate::task::{Context, RunMode};
+
+/// The exit status after a second signal, as shells report SIGINT.
+const INTERRUPTED: i32 = 130;
+
+/// Why the agent couldn't start, or ended before it was asked to.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The data_dir can't be read or written.
+    #[error("`{}` can't be used: {error}", path.display())]
+    DataDir {
+        /// The data_dir.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// Signals can't be handled.
+    #[error("can't handle signals: {0}")]
+    Signals(ctrlc::Error),
+    /// The agent ended by itself.
+    #[error("{0}")]
+    Ended(String),
+}
+
+/// Works on the tasks of a data_dir whose lock this process holds, until a signal comes or `mode` is done.
+pub fn serve(config: Config, credentials: Credentials, instance: &Instance, mode: Mode) -> Result<(), ServeError> {
+    let data_dir = config.paths.data_dir.clone();
+    let unusable = |error| ServeError::DataDir { path: data_dir.to_path_buf(), error };
+    let store = Store::open(&data_dir).map_err(unusable)?;
+    let counters = Arc::<Counters>::default();
+    let ledger = Ledger::new(&data_dir, credentials.api_key.clone(), Arc::clone(&counters));
+    let worker_client = Client::new(&config.server, credentials, Arc::clone(&counters));
+    let client = worker_client.with_own_connections(&config.server);
+    let (shutdown, signals) = bounded(1);
+    handle_signals(shutdown, client.clone())?;
+    let (message_sender, messages) = unbounded();
+    let context = Context {
+        docker: Docker::new(&config.executor.docker),
+        config: Arc::new(config),
+        client: worker_client,
+        ledger,
+        instance_id: instance.id().to_owned(),
+        messages: message_sender,
+        mode: RunMode::Server,
+        counters,
+    };
+    let lock = instance.watch().clone();
+    let parts = Parts { context, messages, client, store, signals, mode, lock };
+    Scheduler::start(parts).map_err(unusable)?.run().map_err(ServeError::Ended)
+}
+
+/// The first signal starts a shutdown with a time limit; the second one ends the process at once.
+fn handle_signals(shutdown: Sender<()>, client: Client) -> Result<(), ServeError> {
+    let mut is_shutting_down = false;
+    let handler = move || {
+        if is_shutting_down {
+            process::exit(INTERRUPTED);
+        }
+        is_shutting_down = true;
+        // The channel holds one message, and one is enough.
+        let _ = shutdown.try_send(());
+        if let Err(error) = guard_exit(&client) {
+            log::error!("can't start the shutdown watchdog: {error}");
+        }
+    };
+    ctrlc::set_handler(handler).map_err(ServeError::Signals)
+}
