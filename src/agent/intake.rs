@@ -288,16 +288,17 @@ impl Scheduler {
         }
         let output = Output::default();
         let status = FinalStatus::Cancelled;
-        let request = CompleteRequest { task_id: id, status, output, error_message: None, file_ids: Vec::new() };
-        let entry = match self.client.complete(&request) {
+        let report =
+            CompleteRequest { task_id: id, status, output, error_message: None, file_ids: Vec::new() }.encode();
+        let entry = match self.client.complete(&report) {
             Ok(()) => {
                 let shown: String = id.chars().take(80).collect();
                 log::info!(task:% = shown; "nobody has stopped it for a minute, so it is reported as cancelled");
-                Some(report_entry(&request, Outcome::Sent, Some("nobody has stopped the task for a minute")))
+                Some(report_entry(&report, Outcome::Sent, Some("nobody has stopped the task for a minute")))
             }
             Err(error) => {
                 log::warn!("a cancellation that nobody answers: {error}");
-                failed_report(&request, &error)
+                failed_report(&report, &error)
             }
         };
         if let Some(entry) = entry {

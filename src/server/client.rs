@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::config::Config;
 use ureq::http::Uri;
@@ -29,8 +28,8 @@ use crate::metrics::Counters;
 use crate::os::random::random_u64;
 use crate::server::budget::{Budget, Purpose};
 use crate::server::protocol::{
-    AcceptRequest, AgentStatus, CompleteRequest, FileList, HeartbeatRequest, ListedFile, Load, PollAnswer, PollRequest,
-    RegisterRequest, Registration, Uploaded,
+    AcceptRequest, AgentStatus, EncodedReport, FileList, HeartbeatRequest, ListedFile, Load, PollAnswer, PollRequest,
+    RegisterRequest, Registration, Uploaded, to_json,
 };
 
 /// How long a small call may take in all.
@@ -39,6 +38,8 @@ pub(super) const SMALL: Duration = Duration::from_secs(10);
 /// nobody reads comes to its end after three times as long: twice Linux still finds room for a part of a write in its
 /// own buffers, which counts as progress.
 const STALL: Duration = Duration::from_secs(45);
+/// The type of every body but an upload's.
+const JSON: &str = "application/json; charset=utf-8";
 /// How much a connection reads or writes at once. The usual 128 KiB would be most of the memory that a task needs.
 const BUFFER: usize = 32 * 1024;
 /// A kept connection is not used again after so long: the other side may be closing it at that very moment, and a
@@ -78,7 +79,7 @@ pub fn register(server: &ServerConfig, token: &str, capacity: usize) -> Result<R
     let body = RegisterRequest { registration_token: token, capacity };
     let url = format!("{}/api/v1/agent/register", server.base_url);
     let request = agent(server).post(url).config().timeout_global(Some(Duration::from_secs(30))).build();
-    let answer = request.send_json(body).map_err(classify).and_then(read_json);
+    let answer = request.content_type(JSON).send(&to_json(&body)).map_err(classify).and_then(read_json);
     answer.map_err(|error| error.by(resolve_route(server).proxy().as_deref()))
 }
 
@@ -138,23 +139,23 @@ impl Client {
             capacity: load.capacity.max(load.current),
             available_capacity: load.available,
         };
-        self.post_within::<_, serde_json::Value>("heartbeat", &body, limit.unwrap_or(SMALL)).map(drop)
+        self.post_within::<serde_json::Value>("heartbeat", &to_json(&body), limit.unwrap_or(SMALL)).map(drop)
     }
 
     /// Asks for a task or a cancellation.
     pub fn poll(&self, load: Load) -> Result<PollAnswer, ClientError> {
         let body = PollRequest { current_load: load.current, available_capacity: load.available };
-        Ok(self.post::<_, Option<PollAnswer>>("poll", &body)?.unwrap_or_default())
+        Ok(self.post::<Option<PollAnswer>>("poll", &to_json(&body))?.unwrap_or_default())
     }
 
     /// Takes a task.
     pub fn accept(&self, task_id: &str) -> Result<(), ClientError> {
-        self.post::<_, serde_json::Value>("accept", &AcceptRequest { task_id }).map(drop)
+        self.post::<serde_json::Value>("accept", &to_json(&AcceptRequest { task_id })).map(drop)
     }
 
     /// Reports a task's end.
-    pub fn complete(&self, request: &CompleteRequest<'_>) -> Result<(), ClientError> {
-        self.post::<_, serde_json::Value>("complete", request).map(drop)
+    pub fn complete(&self, report: &EncodedReport<'_>) -> Result<(), ClientError> {
+        self.post::<serde_json::Value>("complete", &report.body).map(drop)
     }
 
     /// Copies a file of the Server into `sink` and checks that it has the announced length.
@@ -216,19 +217,14 @@ impl Client {
         Ok(list.files)
     }
 
-    fn post<B: Serialize, A: DeserializeOwned>(&self, call: &str, body: &B) -> Result<A, ClientError> {
+    fn post<A: DeserializeOwned>(&self, call: &str, body: &[u8]) -> Result<A, ClientError> {
         self.post_within(call, body, SMALL)
     }
 
-    fn post_within<B: Serialize, A: DeserializeOwned>(
-        &self,
-        call: &str,
-        body: &B,
-        limit: Duration,
-    ) -> Result<A, ClientError> {
+    fn post_within<A: DeserializeOwned>(&self, call: &str, body: &[u8], limit: Duration) -> Result<A, ClientError> {
         let url = format!("{}/api/v1/agent/{}/{call}", self.base_url, self.credentials.service_id);
         let request = self.with_headers(self.agent.post(url)).config().timeout_global(Some(limit)).build();
-        self.note(request.send_json(body).map_err(classify).and_then(read_json))
+        self.note(request.content_type(JSON).send(body).map_err(classify).and_then(read_json))
     }
 
     fn files_url(&self, rest: &str) -> String {

@@ -199,6 +199,29 @@ pub struct CompleteRequest<'a> {
     pub file_ids: Vec<String>,
 }
 
+impl<'a> CompleteRequest<'a> {
+    /// Writes the report as JSON, once: the bytes that the ledger counts are the bytes that are sent.
+    pub fn encode(self) -> EncodedReport<'a> {
+        let body = to_json(&self);
+        EncodedReport { request: self, body }
+    }
+}
+
+/// A report with its body as it is sent.
+#[derive(Debug)]
+pub struct EncodedReport<'a> {
+    /// The content.
+    pub request: CompleteRequest<'a>,
+    /// Its JSON.
+    pub body: Vec<u8>,
+}
+
+/// The body of a request.
+pub fn to_json(body: &impl Serialize) -> Vec<u8> {
+    // Only maps whose keys aren't text have no JSON form, and none of these types holds one.
+    serde_json::to_vec(body).unwrap_or_default()
+}
+
 /// The `output` object of `complete`.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Output {

@@ -86,26 +86,27 @@ pub fn discard(
     let file_ids = uploads.done.iter().map(|(_, id)| id.clone()).collect();
     let request =
         CompleteRequest { task_id: &task_id, status: FinalStatus::Failed, output, error_message: Some(WHY), file_ids };
+    let encoded = request.encode();
     let (told, report) = match client {
         None => (Err("the task belongs to another registration".to_owned()), None),
         Some(client) => {
             // A crash right after the call leaves nobody who knows of it but the record.
             (record.report_in_doubt, record.report_open) = (true, true);
             files.save(record)?;
-            match client.complete(&request) {
-                Ok(()) => (Ok(()), Some(report_entry(&request, Outcome::Sent, None))),
+            match client.complete(&encoded) {
+                Ok(()) => (Ok(()), Some(report_entry(&encoded, Outcome::Sent, None))),
                 Err(error) => {
                     let why = if error.is_wrong_state() {
                         format!("there, the task isn't one that this agent works on (any more): {error}")
                     } else {
                         error.to_string()
                     };
-                    (Err(why), failed_report(&request, &error))
+                    (Err(why), failed_report(&encoded, &error))
                 }
             }
         }
     };
-    let said = if told.is_ok() { words(&request) } else { Words::default() };
+    let said = if told.is_ok() { words(&encoded.request) } else { Words::default() };
     let end = settled(&ending, &uploads, said, Some(WHY));
     let peer = Peer { server: &record.base_url, service_id: &record.service_id };
     let entries: Vec<Entry> = report.into_iter().chain([end]).collect();

@@ -11,7 +11,7 @@ use super::{StepError, TaskRunner, WorkerEvent};
 use crate::ledger::{Direction, Entry, Outcome, Report, Settled, Words};
 use crate::os::process::read_tail;
 use crate::server::ClientError;
-use crate::server::protocol::{CompleteRequest, Output};
+use crate::server::protocol::{CompleteRequest, EncodedReport, Output};
 use crate::task::record::{Ending, Phase, Record, TaskFiles};
 use crate::units::Span;
 
@@ -40,14 +40,14 @@ impl TaskRunner<'_> {
         loop {
             self.check_commands()?;
             self.wait_for_room_to_report()?;
-            let request = request(&task_id, &ending, &uploads, output.clone());
+            let report = request(&task_id, &ending, &uploads, output.clone()).encode();
             // A crash right after the call leaves nobody who knows of it but the record.
             (self.record.report_in_doubt, self.record.report_open) = (true, true);
             self.save()?;
-            let error = match self.context.client.complete(&request) {
+            let error = match self.context.client.complete(&report) {
                 Ok(()) => {
-                    let report = report_entry(&request, Outcome::Sent, None);
-                    self.settle(vec![report, settled(&ending, &uploads, words(&request), None)])?;
+                    let entry = report_entry(&report, Outcome::Sent, None);
+                    self.settle(vec![entry, settled(&ending, &uploads, words(&report.request), None)])?;
                     let (status, files) = (ending.status.as_str(), uploads.done.len());
                     let files = format!("{files} {}", if files == 1 { "file" } else { "files" });
                     let since_offer = Timestamp::now().duration_since(self.record.offered_at);
@@ -57,7 +57,7 @@ impl TaskRunner<'_> {
                 }
                 Err(error) => error,
             };
-            self.enter(failed_report(&request, &error).into_iter().collect())?;
+            self.enter(failed_report(&report, &error).into_iter().collect())?;
             in_doubt |= error.may_have_arrived();
             (self.record.report_in_doubt, self.record.report_open) = (in_doubt, false);
             self.save()?;
@@ -71,7 +71,7 @@ impl TaskRunner<'_> {
                     tries += 1;
                     if ended {
                         let how = self.note_ended(in_doubt, &error);
-                        let words = if in_doubt { words(&request) } else { Words::default() };
+                        let words = if in_doubt { words(&report.request) } else { Words::default() };
                         return self.settle(vec![settled(&ending, &uploads, words, Some(how))]);
                     }
                     self.wait_for_room_to_report()?;
@@ -122,30 +122,28 @@ impl TaskRunner<'_> {
 /// A report that was begun, and of which the record doesn't say what became; `None` where there is nothing to report.
 pub(super) fn of_record(files: &TaskFiles, record: &Record, uploads: &Uploads) -> Option<Entry> {
     let ending = record.ending.as_ref()?;
-    let request = request(&record.task.id, ending, uploads, output(files, ending, uploads));
-    Some(report_entry(&request, Outcome::Unknown, Some(INTERRUPTED)))
+    let report = request(&record.task.id, ending, uploads, output(files, ending, uploads)).encode();
+    Some(report_entry(&report, Outcome::Unknown, Some(INTERRUPTED)))
 }
 
 /// A report that the Server didn't take, for the ledger. Where there was nobody to take it, nothing has left: `None`.
-pub fn failed_report(request: &CompleteRequest<'_>, error: &ClientError) -> Option<Entry> {
+pub fn failed_report(report: &EncodedReport<'_>, error: &ClientError) -> Option<Entry> {
     let outcome = match error {
         ClientError::NotSent(_) => return None,
         _ if error.may_have_arrived() => Outcome::Unknown,
         _ => Outcome::Refused,
     };
-    Some(report_entry(request, outcome, Some(&error.to_string())))
+    Some(report_entry(report, outcome, Some(&error.to_string())))
 }
 
 /// A report for the ledger.
-pub fn report_entry(request: &CompleteRequest<'_>, outcome: Outcome, reason: Option<&str>) -> Entry {
-    // As the HTTP library spells it; what has been sent can be spelled out again.
-    let bytes = serde_json::to_vec_pretty(request).map_or(0, |body| body.len() as u64);
+pub fn report_entry(report: &EncodedReport<'_>, outcome: Outcome, reason: Option<&str>) -> Entry {
     Entry::Report(Report {
         direction: Direction::Out,
         outcome,
-        status: request.status,
-        bytes,
-        words: words(request),
+        status: report.request.status,
+        bytes: report.body.len() as u64,
+        words: words(&report.request),
         reason: reason.map(str::to_owned),
     })
 }

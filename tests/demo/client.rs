@@ -164,7 +164,7 @@ impl Connection {
 
     fn post(&self, path: &str, body: &Value) -> Result<Value, Box<dyn Error>> {
         let url = format!("{}/{path}", self.url);
-        read_json(&url, self.agent.post(&url).send_json(body))
+        read_json(&url, self.agent.post(&url).content_type("application/json").send(&body.to_string()))
     }
 
     fn file(&self, id: &str) -> Result<Vec<u8>, Box<dyn Error>> {
