@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use crate::agent::ServeError;
 use crate::config::{Config, ConfigError};
-use crate::shell::shell_line;
+use crate::shell::register_command;
 
 /// Why a command ends here: a message for a person, and the exit status.
 #[derive(Debug)]
@@ -104,9 +104,8 @@ pub fn printed(result: io::Result<()>) -> Result<(), Failure> {
 
 /// Why an agent without a registration can't start.
 fn not_registered(config: &Config) -> Failure {
-    let file = config.file.to_string_lossy();
-    let command = shell_line(["agent-core", "--config", &file, "register", "--token"]);
-    Failure::new(format!("not registered; run `{command} rt_…` with a token from the Server"))
+    let command = register_command(&config.file);
+    Failure::new(format!("not registered; run `{command}` with a token from the Server"))
 }
 
 /// What a command returns.

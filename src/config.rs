@@ -34,7 +34,7 @@ use sections::{read_agent, read_executor, read_outputs, read_paths, read_server}
 
 use crate::config::container_options::ContainerOptions;
 use crate::data_dir::DataDir;
-use crate::shell::shell_line;
+use crate::shell::init_command;
 
 /// Where the workspace stands in every container (PROTOCOL, "The container contract").
 pub const WORKSPACE: &str = "/workspace";
@@ -225,7 +225,7 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing(file) => {
-                let init = shell_line(["agent-core", "--config", &file.to_string_lossy(), "init"]);
+                let init = init_command(file);
                 write!(f, "there is no configuration file `{}`; make one with `{init}`", file.display())
             }
             Self::Unreadable(file, error) => {

@@ -1,6 +1,7 @@
 //! Commands as lines that can be pasted into a POSIX shell.
 
 use std::borrow::Cow;
+use std::path::Path;
 
 use crate::text::is_shown;
 
@@ -35,6 +36,16 @@ pub fn shell_line<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
         }
     }
     format!(r#"eval "$(printf '{spelled}')""#)
+}
+
+/// The command that makes the configuration file.
+pub fn init_command(config_file: &Path) -> String {
+    shell_line(["agent-core", "--config", &config_file.to_string_lossy(), "init"])
+}
+
+/// The command that registers the agent of a configuration file. A person puts the token in the place of `rt_…`.
+pub fn register_command(config_file: &Path) -> String {
+    shell_line(["agent-core", "--config", &config_file.to_string_lossy(), "register", "--token"]) + " rt_…"
 }
 
 #[cfg(all(test, unix))]

@@ -9,7 +9,7 @@ use crate::agent::status_file::{LastError, ServerTrouble};
 use crate::server::ClientError;
 use crate::server::protocol::AgentStatus;
 use crate::server::retry::Backoff;
-use crate::shell::shell_line;
+use crate::shell::register_command;
 
 /// The Server takes a service for dead after 60 s without a heartbeat (PROTOCOL 3).
 const HEARTBEAT: Duration = Duration::from_secs(20);
@@ -69,9 +69,7 @@ impl Scheduler {
     pub(super) fn note_server_trouble(&mut self, error: &ClientError) {
         let pause = if error.is_unauthorized() { UNAUTHORIZED } else { HEARTBEAT_RETRY };
         self.heartbeat_due = Instant::now() + pause;
-        let file = self.context.config.file.to_string_lossy();
-        let register = shell_line(["agent-core", "--config", &file, "register", "--token"]) + " rt_…";
-        let text = match error.remedy(&register) {
+        let text = match error.remedy(&register_command(&self.context.config.file)) {
             Some(remedy) => format!("{error}; {remedy}"),
             None => error.to_string(),
         };

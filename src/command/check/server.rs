@@ -9,7 +9,7 @@ use crate::config::{Config, Credentials};
 use crate::server::ClientError;
 use crate::server::probe::{Answered, Step, Unanswered, ask};
 use crate::server::proxy::{Way, resolve_route};
-use crate::shell::shell_line;
+use crate::shell::register_command;
 
 /// How far apart the two clocks may be. Nothing that the agent does for a task rests on the Server's clock, but people
 /// lay its log and ledger beside the Server's, where a minute is what decides between online and offline (PROTOCOL 3),
@@ -133,14 +133,9 @@ fn server(config: &Config, refusal: Option<&ClientError>, report: &mut Report) {
 }
 
 fn credentials(config: &Config, report: &mut Report) {
-    let file = config.file.to_string_lossy();
-    let register = shell_line(["agent-core", "--config", &file, "register", "--token"]);
+    let register = register_command(&config.file);
     let Some(Credentials { service_id, .. }) = &config.agent.credentials else {
-        report.fail(
-            Check::Credentials,
-            "not registered",
-            format!("run `{register} rt_…` with a token from the Server"),
-        );
+        report.fail(Check::Credentials, "not registered", format!("run `{register}` with a token from the Server"));
         return;
     };
     if !report.has_passed(Check::Server) {
@@ -158,7 +153,7 @@ fn credentials(config: &Config, report: &mut Report) {
             return;
         }
     };
-    let remedy = error.remedy(&format!("{register} rt_…"));
+    let remedy = error.remedy(&register);
     let remedy = remedy.unwrap_or_else(|| "see what is wrong with the Server or a proxy before it".to_owned());
     report.fail(Check::Credentials, error.to_string(), remedy);
 }
