@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf, absolute};
 use std::str::Utf8Error;
 use std::time::Duration;
 
+use thiserror::Error;
 use ureq::http::uri::Authority;
 
 pub use exclude::Exclude;
@@ -211,38 +212,16 @@ pub struct Mount {
 }
 
 /// Why there is no [`Config`].
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum ConfigError {
-    /// The file isn't there.
+    #[error("there is no configuration file `{}`; make one with `{}`", .0.display(), init_command(.0))]
     Missing(PathBuf),
-    /// It can't be read.
+    #[error("the configuration file `{}` can't be read: {}", .0.display(), .1)]
     Unreadable(PathBuf, io::Error),
-    /// It is wrong, in one or more places.
+    /// The file has one or more mistakes; one a line.
+    #[error("{}", .0.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n"))]
     Wrong(Vec<Problem>),
 }
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing(file) => {
-                let init = init_command(file);
-                write!(f, "there is no configuration file `{}`; make one with `{init}`", file.display())
-            }
-            Self::Unreadable(file, error) => {
-                write!(f, "the configuration file `{}` can't be read: {error}", file.display())
-            }
-            Self::Wrong(problems) => {
-                for (i, problem) in problems.iter().enumerate() {
-                    let newline = if i == 0 { "" } else { "\n" };
-                    write!(f, "{newline}{problem}")?;
-                }
-                Ok(())
-            }
-        }
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 /// What is wanted of a file's registration.
 #[derive(Clone, Copy, PartialEq, Eq)]

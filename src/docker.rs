@@ -9,13 +9,13 @@ pub mod probe;
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use thiserror::Error;
 
 pub use history::{ExitEvents, exit_events};
 
@@ -39,25 +39,16 @@ const NOTED: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(15)];
 /// How long a stop may take in all; the engine needs a while for the KILL on a busy machine.
 const STOP: Duration = Duration::from_secs(40);
 
-/// Why the engine didn't do what it was asked.
-#[derive(Debug)]
+/// Why a call to docker failed.
+#[derive(Debug, Error)]
 pub enum DockerError {
     /// The client can't be started, or the engine doesn't answer.
+    #[error("the Docker engine can't be reached: {0}")]
     Unreachable(String),
     /// The engine answered, and refused. In docker's own words.
+    #[error("docker: {0}")]
     Refused(String),
 }
-
-impl fmt::Display for DockerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreachable(why) => write!(f, "the Docker engine can't be reached: {why}"),
-            Self::Refused(why) => write!(f, "docker: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for DockerError {}
 
 /// The phase of life that a container is in, in the engine's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

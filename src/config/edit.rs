@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use thiserror::Error;
 use toml_edit::{DocumentMut, Item, Table, TomlError, Value};
 
 use crate::os::platform;
@@ -15,32 +16,14 @@ pub const TEMPLATE: &str = include_str!("template.toml");
 pub type Setting<'a> = (&'a str, &'a str, Value);
 
 /// Why a file couldn't be edited.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum EditError {
-    /// It can't be read or written.
-    Io(io::Error),
-    /// It isn't TOML.
-    Syntax(Box<TomlError>),
-    /// A section's name is taken by something that is no section.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Syntax(#[from] Box<TomlError>),
+    #[error("`{0}` is not a section")]
     NoSection(String),
-}
-
-impl std::fmt::Display for EditError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Io(error) => error.fmt(f),
-            Self::Syntax(error) => error.fmt(f),
-            Self::NoSection(name) => write!(f, "`{name}` is not a section"),
-        }
-    }
-}
-
-impl std::error::Error for EditError {}
-
-impl From<io::Error> for EditError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
 }
 
 /// Sets texts in the file, in place: comments, order and formatting stay as they are.
@@ -108,7 +91,7 @@ pub fn apply(text: &str, settings: &[Setting<'_>]) -> Result<String, EditError> 
 }
 
 fn apply_to_plain(text: &str, settings: &[Setting<'_>]) -> Result<String, EditError> {
-    let mut document: DocumentMut = text.parse().map_err(|error| EditError::Syntax(Box::new(error)))?;
+    let mut document: DocumentMut = text.parse().map_err(Box::new)?;
     for (section, key, new) in settings {
         let table = document
             .entry(section)

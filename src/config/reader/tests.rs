@@ -1,4 +1,4 @@
-use super::{Findings, Reader, distance};
+use super::{Findings, Reader};
 use std::path::Path;
 
 #[test]
@@ -31,9 +31,4 @@ fn everything_wrong_is_said_at_once_with_its_place() {
 fn text_that_is_no_toml_names_the_place() {
     let problems = Reader::parse(Path::new("c.toml"), "[a]\nb = = 1\n").err().unwrap();
     assert_eq!(problems[0].place, Some((2, 5)), "{problems:?}");
-}
-
-#[test]
-fn distances() {
-    assert_eq!((distance("kitten", "sitting"), distance("", "ab"), distance("same", "same")), (3, 2, 0));
 }
