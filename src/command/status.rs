@@ -151,13 +151,13 @@ impl fmt::Display for Report<'_> {
         writeln!(f, "Data directory: {}", self.data_dir.display())?;
         writeln!(f, "Server URL: {}", self.server_url)?;
         writeln!(f, "Poll interval: {} seconds", self.poll_interval_secs)?;
-        writeln!(f, "Registration status: {}", if self.registered { "Registered" } else { "Not registered" })?;
+        writeln!(f, "\nRegistration status: {}", if self.registered { "Registered" } else { "Not registered" })?;
         writeln!(f, "Service ID: {}", self.service_id.unwrap_or("-"))?;
         writeln!(f, "Agent name: {}", self.agent_name)?;
-        writeln!(f, "Executor configuration:")?;
-        writeln!(f, "Image: {}", self.image)?;
-        writeln!(f, "Capacity: {}", self.capacity)?;
-        writeln!(f, "Timeout: {} minutes", self.timeout_minutes)?;
+        writeln!(f, "\nExecutor configuration:")?;
+        writeln!(f, "  Image: {}", self.image)?;
+        writeln!(f, "  Capacity: {}", self.capacity)?;
+        writeln!(f, "  Timeout: {} minutes\n", self.timeout_minutes)?;
         match (self.running, self.pid, self.started_at) {
             (false, _, _) => writeln!(f, "Running: no")?,
             (true, Some(pid), Some(since)) => writeln!(f, "Running: yes, pid {pid}, since {}", Local(since))?,
@@ -211,7 +211,7 @@ impl Report<'_> {
 
     fn fmt_tasks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.running || !self.tasks.is_empty() {
-            write!(f, "Load: {} of {} slots, {} undelivered", self.slots_taken, self.capacity, self.undelivered)?;
+            write!(f, "\nLoad: {} of {} slots, {} undelivered", self.slots_taken, self.capacity, self.undelivered)?;
             match self.of_other_registrations {
                 0 => writeln!(f)?,
                 count => writeln!(f, ", {count} of another registration (kept and not worked on)")?,
@@ -220,7 +220,7 @@ impl Report<'_> {
         let agent = if self.running { AgentState::Running } else { AgentState::Away };
         let now = Timestamp::now();
         for task in &self.tasks {
-            writeln!(f, "Task {}", task_line(task, agent, now))?;
+            writeln!(f, "  Task {}", task_line(task, agent, now))?;
         }
         for dir in &self.damaged_records {
             writeln!(f, "Damaged record: {}", escape(&dir.to_string_lossy()))?;

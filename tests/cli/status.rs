@@ -19,14 +19,14 @@ fn lines(agent: &Agent, server: &FakeServer, registration: [&str; 2], running: &
          Config file: {}\n\
          Data directory: {}\n\
          Server URL: {}\n\
-         Poll interval: 1 seconds\n\
+         Poll interval: 1 seconds\n\n\
          Registration status: {registered}\n\
          Service ID: {service_id}\n\
-         Agent name: test-agent\n\
-         Executor configuration:\n\
-         Image: lab/executor:7\n\
-         Capacity: 3\n\
-         Timeout: 90 minutes\n\
+         Agent name: test-agent\n\n\
+         Executor configuration:\n  \
+         Image: lab/executor:7\n  \
+         Capacity: 3\n  \
+         Timeout: 90 minutes\n\n\
          {running}\n",
         agent.config_path().display(),
         agent.data_dir().display(),
@@ -66,7 +66,7 @@ fn an_agent_that_runs() {
     assert!(why.contains("the Docker engine can't be reached"), "{why}");
     let below = format!(
         "Running: yes, pid {}, since {}\nServer: reached\nLast heartbeat: {}\nDocker engine: doesn't answer\n\
-         Accepting tasks: no: {why}\nLoad: 0 of 3 slots, 0 undelivered",
+         Accepting tasks: no: {why}\n\nLoad: 0 of 3 slots, 0 undelivered",
         running.pid(),
         local("started_at"),
         local("last_heartbeat_at"),
