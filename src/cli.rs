@@ -12,10 +12,14 @@ use crate::logging::LogFormat;
     name = "agent-core",
     version,
     max_term_width = 80,
+    disable_help_subcommand = true,
     after_help = "First steps:\n  \
         1. agent-core init                   and set server.base_url in config.toml\n  \
         2. agent-core register --token rt_…  with a token from the Server\n  \
         3. agent-core run                    or run-detached, for the background\n\n\
+        The manual: agent-core man TOPIC\n  \
+        config, operate, check, try, ledger, security, troubleshooting,\n  \
+        protocol, promises\n\n\
         Exit status: 0 done, 1 failed, 2 wrong usage or configuration,\n\
         3 not running (status)"
 )]
@@ -81,10 +85,12 @@ pub enum Command {
         For all to come:\n  \
         agent-core completions bash > /etc/bash_completion.d/agent-core")]
     Completions(CompletionsArgs),
-    /// Print the manual page, of agent-core or of one of its commands
-    #[command(after_help = "To read it at once:\n  agent-core man > page.1 && man ./page.1\n\
+    /// Show a page of the manual: of a topic, a command, or agent-core
+    #[command(after_help = "Where standard output is no terminal, it prints the page's roff.\n\
         To install all pages:\n  agent-core man --out /usr/local/share/man/man1")]
     Man(ManArgs),
+    /// Print the help of a command, or the page of a topic as plain text
+    Help(HelpArgs),
 }
 
 /// Options of `completions`.
@@ -112,13 +118,21 @@ pub enum Shell {
 /// Options of `man`.
 #[derive(Debug, Args)]
 pub struct ManArgs {
-    /// The command, such as `run`
-    #[arg(value_name = "COMMAND", conflicts_with = "out")]
-    pub command: Option<String>,
+    /// A topic, such as `config`, or a command, such as `run`
+    #[arg(value_name = "PAGE", conflicts_with = "out")]
+    pub page: Option<String>,
 
-    /// Write the pages of all commands to this folder
+    /// Write all pages to this folder
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub out: Option<PathBuf>,
+}
+
+/// Options of `help`.
+#[derive(Debug, Args)]
+pub struct HelpArgs {
+    /// A topic, such as `config`, or a command, such as `run`
+    #[arg(value_name = "PAGE")]
+    pub page: Option<String>,
 }
 
 /// Options of `init`.

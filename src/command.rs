@@ -1,14 +1,15 @@
 //! The subcommands, one file each, and how they fail.
 
 pub mod check;
+pub mod completions;
 pub mod detach;
 pub mod discard;
 pub mod init;
 pub mod ledger;
+pub mod manual;
 mod prompt;
 pub mod register;
 pub mod run;
-pub mod shell;
 pub mod status;
 pub mod stop;
 pub mod task_view;

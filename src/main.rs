@@ -18,7 +18,6 @@
 //! shell
 //! text  units
 //! ```
-
 // They panic when whoever reads the output has gone; `command::say` doesn't.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
@@ -64,8 +63,9 @@ fn main() -> ExitCode {
         Command::Logs(args) => command::tasks::logs(&cli.config, args),
         Command::Discard(args) => command::discard::discard(&cli.config, args),
         Command::Ledger(args) => command::ledger::ledger(&cli.config, args),
-        Command::Completions(args) => command::shell::completions(args),
-        Command::Man(args) => command::shell::man(args),
+        Command::Completions(args) => command::completions::completions(args),
+        Command::Man(args) => command::manual::man(args),
+        Command::Help(args) => command::manual::help(args),
     };
     match done {
         Ok(code) => code,

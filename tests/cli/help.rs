@@ -4,7 +4,7 @@ use crate::support::agent::{Agent, Finished};
 use crate::support::server::FakeServer;
 
 /// Every subcommand.
-pub const SUBCOMMANDS: [&str; 14] = [
+pub const SUBCOMMANDS: [&str; 15] = [
     "init",
     "register",
     "run",
@@ -19,6 +19,7 @@ pub const SUBCOMMANDS: [&str; 14] = [
     "ledger",
     "completions",
     "man",
+    "help",
 ];
 
 fn run(arguments: &[&str]) -> Finished {

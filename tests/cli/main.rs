@@ -21,6 +21,7 @@ mod init;
 mod ledger;
 mod lock;
 mod log_lines;
+mod manual;
 mod outage;
 mod paths;
 mod pipes;

@@ -1,10 +1,8 @@
-//! Completions and manual pages.
+//! Completions.
 
-use crate::folder::names_in;
 use crate::help::SUBCOMMANDS;
 use crate::support::agent::Agent;
 use crate::support::server::FakeServer;
-use std::fs;
 use std::process::Command;
 
 fn agent() -> Agent {
@@ -33,6 +31,9 @@ fn bash_completes_commands_and_options() {
     assert_eq!(complete(&["agent-core", "sto"]), "stop");
     assert_eq!(complete(&["agent-core", "stop", "--dr"]), "--drain");
     assert_eq!(complete(&["agent-core", "--log-format", "j"]), "json");
+    assert_eq!(complete(&["agent-core", "man", "conf"]), "config");
+    assert!(!complete(&["agent-core", "man", ""]).contains('['));
+    assert_eq!(complete(&["agent-core", "help", "run-"]), "run-detached");
     let all = complete(&["agent-core", ""]);
     assert!(SUBCOMMANDS.iter().all(|name| all.split(' ').any(|word| word == *name)), "{all}");
 }
@@ -47,32 +48,9 @@ fn other_shells_get_completions_of_every_command() {
     ] {
         let script = agent.run(&["completions", shell]);
         script.expect_code(0).expect_stdout(sign);
-        for name in SUBCOMMANDS {
+        for name in SUBCOMMANDS.into_iter().chain(["troubleshooting"]) {
             script.expect_stdout(name);
         }
     }
     agent.run(&["completions", "tcsh"]).expect_code(2).expect_stderr("bash, zsh, fish, powershell");
-}
-
-#[test]
-fn the_manual_has_a_page_for_each_command() {
-    let agent = agent();
-    let page = agent.run(&["man"]);
-    page.expect_code(0).expect_stdout(".TH agent-core 1").expect_stdout(".SH \"EXIT STATUS\"");
-    for name in SUBCOMMANDS {
-        let in_roff = name.replace('-', "\\-");
-        page.expect_stdout(&format!("agent\\-core\\-{in_roff}(1)"));
-        agent.run(&["man", name]).expect_code(0).expect_stdout(&format!("\\fBagent\\-core {in_roff}\\fR"));
-    }
-    agent.run(&["man", "stop"]).expect_stdout("\\fB\\-\\-drain\\fR");
-    let pages = agent.path("man1");
-    agent.run(&["man", "--out", &pages.to_string_lossy()]).expect_code(0);
-    let written = names_in(&pages);
-    for name in SUBCOMMANDS {
-        assert!(written.contains(&format!("agent-core-{name}.1")), "{written:?}");
-    }
-    assert_eq!(written.len(), SUBCOMMANDS.len() + 1);
-    let page = fs::read_to_string(pages.join("agent-core-stop.1")).expect("read a page");
-    assert_eq!(page, agent.run(&["man", "stop"]).stdout);
-    agent.run(&["man", "nope"]).expect_code(2).expect_stderr("there is no command `nope`");
 }

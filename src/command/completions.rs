@@ -1,0 +1,34 @@
+//! `completions`: what a shell knows of the command line, made from its definition.
+
+use std::process::ExitCode;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Command, CommandFactory};
+use clap_complete::aot;
+
+use super::{Done, answer, manual};
+use crate::cli::{Cli, CompletionsArgs, Shell};
+
+/// Prints completions.
+pub fn completions(args: &CompletionsArgs) -> Done {
+    let shell = match args.shell {
+        Shell::Bash => aot::Shell::Bash,
+        Shell::Zsh => aot::Shell::Zsh,
+        Shell::Fish => aot::Shell::Fish,
+        Shell::Pwsh => aot::Shell::PowerShell,
+    };
+    let mut whole = Cli::command();
+    // The parser takes any word for a page, so that it can answer an unknown one with all of them. Shells complete pages
+    // as subcommands here: fish and PowerShell complete no values of an argument without a flag.
+    for command in ["man", "help"] {
+        let pages = manual::pages().into_iter().map(|(name, about)| Command::new(name).about(about));
+        let no_words = PossibleValuesParser::new([""; 0]);
+        let add_pages =
+            |command: Command| command.mut_arg("page", |page| page.value_parser(no_words)).subcommands(pages);
+        whole = whole.mut_subcommand(command, add_pages);
+    }
+    let mut script = Vec::new();
+    aot::generate(shell, &mut whole, "agent-core", &mut script);
+    answer(script)?;
+    Ok(ExitCode::SUCCESS)
+}

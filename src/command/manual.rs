@@ -1,0 +1,183 @@
+//! `man` and `help`: the manual's pages, and pages of the command line, made from its definition.
+
+mod pager;
+mod roff;
+mod topics;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use clap::builder::Resettable;
+use clap_mangen::Man;
+
+use super::{Done, Failure, answer, say};
+use crate::cli::{Cli, HelpArgs, ManArgs};
+use topics::{TOPICS, Topic};
+
+/// Shows a page by `man`, or prints its roff where standard output is no terminal; or writes all pages to a folder.
+pub fn man(args: &ManArgs) -> Done {
+    if let Some(folder) = &args.out {
+        return write_all(folder);
+    }
+    let page = Page::find(args.page.as_deref())?;
+    let roff = page.roff()?;
+    if !io::stdout().is_terminal() {
+        answer(roff)?;
+    } else if !pager::show(&roff, &page.plain())? {
+        answer(page.plain())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a command's help, or a topic's page in Markdown. A word that is both a command and a topic gets both.
+pub fn help(args: &HelpArgs) -> Done {
+    answer(Page::find(args.page.as_deref())?.plain())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The words that `man` and `help` take, each with what it is about.
+pub fn pages() -> BTreeMap<String, String> {
+    let whole = Cli::command();
+    let topics = TOPICS.iter().map(|topic| (topic.name.to_owned(), topic.summary.to_owned()));
+    let commands = whole.get_subcommands().map(|command| {
+        let about = command.get_about().map(ToString::to_string);
+        (command.get_name().to_owned(), about.unwrap_or_default())
+    });
+    topics.chain(commands).collect()
+}
+
+fn write_all(folder: &Path) -> Done {
+    fs::create_dir_all(folder)
+        .map_err(|error| Failure::new(format!("`{}` can't be made: {error}", folder.display())))?;
+    let pages = pages();
+    for name in [None].into_iter().chain(pages.keys().map(|name| Some(name.as_str()))) {
+        let page = Page::find(name)?;
+        let file = folder.join(format!("{}.1", page.name));
+        fs::write(&file, page.roff()?)
+            .map_err(|error| Failure::new(format!("`{}` can't be written: {error}", file.display())))?;
+    }
+    say(format_args!("Wrote {} pages to {}.", pages.len() + 1, folder.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What there is to show under one word: at least one of the two.
+struct Page {
+    name: String,
+    command: Option<clap::Command>,
+    topic: Option<&'static Topic>,
+}
+
+impl Page {
+    /// The page of a command or a topic; without a word, that of the program.
+    fn find(word: Option<&str>) -> Result<Self, Failure> {
+        let mut whole = Cli::command();
+        whole.build();
+        let Some(word) = word else {
+            return Ok(Self { name: "agent-core".to_owned(), command: Some(whole), topic: None });
+        };
+        let command = whole.find_subcommand(word).cloned();
+        let topic = TOPICS.iter().find(|topic| topic.name == word);
+        if command.is_none() && topic.is_none() {
+            let commands: Vec<&str> = whole.get_subcommands().map(clap::Command::get_name).collect();
+            let (topics, commands) = (TOPICS.map(|topic| topic.name).join(", "), commands.join(", "));
+            let message = format!("there is no page `{word}`\n  topics: {topics}\n  commands: {commands}");
+            return Err(Failure::usage(message));
+        }
+        Ok(Self { name: format!("agent-core-{word}"), command, topic })
+    }
+
+    fn plain(&self) -> String {
+        let help = self.command.as_ref().map(help_of);
+        let page = self.topic.map(|topic| topic.markdown.to_owned());
+        [help, page].into_iter().flatten().collect::<Vec<_>>().join("\n")
+    }
+
+    fn roff(&self) -> Result<String, Failure> {
+        // Without a date: a page that the program makes has none of its own, and the version says which page it is.
+        let title = format!(
+            ".TH \"{}\" 1 \"\" \"agent-core {}\" \"agent-core manual\"\n.nh\n.ad l\n",
+            roff::escape(&self.name.to_uppercase()),
+            env!("CARGO_PKG_VERSION")
+        );
+        let mut page = title;
+        match (&self.command, self.topic) {
+            (Some(command), topic) => {
+                page += &command_sections(command)?;
+                if let Some(topic) = topic {
+                    page += ".SH \"IN DETAIL\"\n";
+                    page += &roff::from_markdown(topic.markdown);
+                }
+                if is_whole(command) {
+                    page += ".SH TOPICS\n";
+                    page += &roff::from_markdown(&topic_list());
+                }
+                page += &roff::from_markdown(COMMON);
+            }
+            (None, Some(topic)) => {
+                let summary = roff::escape(topic.summary);
+                page += &format!(".SH NAME\n{} \\- {summary}\n.SH DESCRIPTION\n", roff::escape(&self.name));
+                page += &roff::from_markdown(topic.markdown);
+            }
+            (None, None) => {}
+        }
+        Ok(page)
+    }
+}
+
+/// What a command prints with `--help`.
+fn help_of(command: &clap::Command) -> String {
+    let words = ["agent-core", command.get_name(), "--help"];
+    let words = if is_whole(command) { &[words[0], words[2]][..] } else { &words };
+    Cli::command().try_get_matches_from(words).map_or_else(|help| help.render().to_string(), |_| String::new())
+}
+
+fn is_whole(command: &clap::Command) -> bool {
+    command.get_name() == "agent-core"
+}
+
+/// What `clap` knows of a command, without the title.
+fn command_sections(command: &clap::Command) -> Result<String, Failure> {
+    // The program's own help is to be read as it is set, and would be filled into lines here.
+    let command = command.clone();
+    let command = if is_whole(&command) { command.after_help(Resettable::Reset) } else { command };
+    let mut page = Vec::new();
+    Man::new(command).render(&mut page).map_err(|error| Failure::new(format!("the page can't be made: {error}")))?;
+    let page = String::from_utf8_lossy(&page).into_owned();
+    Ok(page.lines().filter(|line| !line.starts_with(".TH ")).map(|line| format!("{line}\n")).collect())
+}
+
+fn topic_list() -> String {
+    let line = |topic: &Topic| format!("- `agent-core man {}`: {}\n", topic.name, topic.summary);
+    TOPICS.iter().map(line).collect()
+}
+
+/// What every page of a command ends with.
+const COMMON: &str = "\
+## FIRST STEPS
+
+```text
+agent-core init                    and set server.base_url in config.toml
+agent-core register --token rt_…  with a token from the Server
+agent-core check                   prints what is missing
+agent-core run                     or run-detached, for the background
+```
+
+## EXIT STATUS
+
+0 done, 1 failed, 2 wrong usage or a configuration file that can't be used, 3 not running (status).
+
+## FILES
+
+| File | |
+|---|---|
+| `config.toml` | The configuration, in the current directory unless `--config` names another file. |
+| `data_dir` | The directory of `paths.data_dir`: log, records, workspaces and ledger. |
+
+## ENVIRONMENT
+
+RUST_LOG, TZ, SSL_CERT_FILE, the proxy variables, and those of the docker client: see `agent-core man operate`.
+";

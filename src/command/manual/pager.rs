@@ -1,0 +1,32 @@
+//! A page on a terminal: by `man`, where there is one, else as plain text by the pager.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use super::super::Failure;
+
+/// The pager where `PAGER` names none.
+const PAGER: &str = "less";
+
+/// Shows `roff` by `man`. Without `man` the pager shows `plain`. Returns whether one of them could be started.
+pub fn show(roff: &str, plain: &str) -> Result<bool, Failure> {
+    // What Ctrl+C means is for the pager to say; without a handler it would end this program and leave the pager alone.
+    ctrlc::set_handler(|| {}).map_err(|error| Failure::new(format!("signals can't be handled: {error}")))?;
+    let pager = std::env::var("PAGER").ok().and_then(|pager| shlex::split(&pager)).unwrap_or_default();
+    let pager = if pager.is_empty() { vec![PAGER.to_owned()] } else { pager };
+    let man = ["man", "-l", "-"].map(str::to_owned);
+    Ok(feed(&man, Stdio::null(), roff) || feed(&pager, Stdio::inherit(), plain))
+}
+
+/// Whether the program could be started, read the text and exited with 0.
+fn feed(words: &[String], stderr: Stdio, text: &str) -> bool {
+    let Some((program, arguments)) = words.split_first() else { return false };
+    let Ok(mut child) = Command::new(program).args(arguments).stdin(Stdio::piped()).stderr(stderr).spawn() else {
+        return false;
+    };
+    if let Some(mut stdin) = child.stdin.take() {
+        // A reader that has seen enough closes the pipe.
+        let _ = stdin.write_all(text.as_bytes());
+    }
+    child.wait().is_ok_and(|status| status.success())
+}
