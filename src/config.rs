@@ -2,8 +2,8 @@
 //!
 //! [`Config::load`] turns the one into the other: every default and every rule stands in [`sections`], paths are resolved
 //! against the file's own folder (so that cron's working directory doesn't matter), and all that is wrong is said at
-//! once. Nothing after it looks at the file or the environment again. Keys and defaults are those of README's
-//! "Configuration File Reference".
+//! once. Nothing after it looks at the file or the environment again. Keys and defaults are those of
+//! manual/config.md.
 
 mod container;
 pub mod container_options;

@@ -104,6 +104,9 @@ pub struct Findings {
     pub errors: Vec<Problem>,
     /// It can, but something in it has no effect.
     pub warnings: Vec<Problem>,
+    /// Every key that the program knows, for the test that compares them with the manual's and the template's.
+    #[cfg(test)]
+    pub known: Vec<String>,
 }
 
 impl Findings {
@@ -337,6 +340,8 @@ impl<'r> Section<'r> {
             let message = format!("`{}` is not a known key; {hint}", self.full(written_name));
             findings.warnings.push(self.reader.problem(Some(written.span()), message));
         }
+        #[cfg(test)]
+        findings.known.extend(self.known.iter().map(|key| self.full(key)));
         findings.errors.extend(self.problems);
     }
 

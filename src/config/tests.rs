@@ -1,9 +1,11 @@
+mod reference;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Config, ConfigError, Program, clean_base_url};
 
-/// The complete example of README's "Configuration File Reference", as it stands there.
+/// The complete example (README, "Configuration file reference"), as it stands there.
 const COMPLETE: &str = r#"
 [server]
 base_url = "http://127.0.0.1:8080" # Server address
