@@ -1,4 +1,4 @@
-//! The ledger: what came to this machine and what left it, in `{data_dir}/ledger.jsonl` (DESIGN, P3).
+//! The ledger: what came to this machine and what left it, in `{data_dir}/ledger.jsonl` (P3).
 //!
 //! One line of JSON an event, written whole and on the disk before anything is done that rests on it. A step that
 //! moves bytes writes its line after the answer and before its own record, so that a crash in between gives at worst

@@ -118,7 +118,7 @@ fn now() -> String {
     Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
 }
 
-/// A line for machines (README, "The log").
+/// A line for machines (manual/operate.md, "The log").
 #[derive(Serialize)]
 struct JsonLine<'a> {
     time: &'a str,

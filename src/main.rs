@@ -18,6 +18,7 @@
 //! shell
 //! text  units
 //! ```
+#![doc = include_str!("manual/promises.md")]
 // They panic when whoever reads the output has gone; `command::say` doesn't.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 

@@ -13,7 +13,7 @@ use crate::task::record::Phase;
 /// How long a container may take to end, and a result to be delivered, when the agent has to leave.
 const ENDING_PATIENCE: Duration = Duration::from_millis(3300);
 const LEAVE_PATIENCE: Duration = Duration::from_millis(3800);
-/// How long the last heartbeat may take: all has to fit into five seconds (README, Stop Service).
+/// How long the last heartbeat may take: all has to fit into five seconds (README, "Stop service").
 const LAST_HEARTBEAT: Duration = Duration::from_millis(800);
 
 impl Scheduler {
@@ -65,7 +65,7 @@ impl Scheduler {
 /// Ends the process in time after a signal, whatever the main thread is held up by.
 ///
 /// After a second, calls of the scheduler in progress are aborted, so that it can say what it leaves behind; a little
-/// before five seconds are over the process ends, since the records are always consistent (README, Stop Service).
+/// before five seconds are over the process ends, since the records are always consistent (README, "Stop service").
 pub fn guard_exit(client: &Client) -> io::Result<()> {
     let client = client.clone();
     let guard = move || {

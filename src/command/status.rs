@@ -23,7 +23,7 @@ use crate::units::{Local, Span};
 /// What the exit status says where no agent runs.
 const NOT_RUNNING: u8 = 3;
 
-/// All that is shown, as `--json` prints it (README, "Check status"). What isn't known is null.
+/// All that is shown, as `--json` prints it (manual/operate.md, "Status"). What isn't known is null.
 #[derive(Serialize)]
 struct Report<'c> {
     config_file: &'c Path,
@@ -57,7 +57,7 @@ struct Report<'c> {
     other: Option<Holder>,
 }
 
-/// Prints the lines of README's "Check status", and below them what the agent is doing.
+/// Prints the configuration's lines (README, "Check status"), and below them what the agent is doing.
 pub fn status(file: &Path, args: &StatusArgs) -> Done {
     let config = Config::load(file)?;
     let report = look(&config)?;

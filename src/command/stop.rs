@@ -19,7 +19,7 @@ use crate::logging::Reminder;
 use crate::os::platform;
 use crate::task::record::{Phase, Record, StopReason, Store, TaskFiles, TaskKey};
 
-/// How long the agent may take to leave by itself (README, Stop Service).
+/// How long the agent may take to leave by itself (README, "Stop service").
 const GRACE: Duration = Duration::from_secs(5);
 /// How long `--abort` tries to end containers and to tell the Server.
 const ABORT: Duration = Duration::from_secs(60);

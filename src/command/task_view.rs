@@ -12,7 +12,7 @@ use crate::server::protocol::FinalStatus;
 use crate::task::record::{Phase, Record, Store, TaskFiles, TaskKey, UploadEvent};
 use crate::task::workspace::Workspace;
 
-/// A task, as `--json` prints it (README, "Tasks by hand").
+/// A task, as `--json` prints it (manual/operate.md, "Single tasks").
 #[derive(Debug, Clone, Serialize)]
 pub struct TaskView {
     /// The Server's id.

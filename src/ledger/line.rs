@@ -1,4 +1,4 @@
-//! What a line of the ledger says. README's "The ledger" documents the keys.
+//! What a line of the ledger says. The keys are documented in manual/ledger.md, "The keys of a line".
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};

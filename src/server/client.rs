@@ -183,7 +183,7 @@ impl Client {
     pub fn upload(&self, upload: &Upload<'_>) -> Result<String, ClientError> {
         let boundary = format!("agent-core-{:016x}{:016x}", random_u64(), random_u64());
         let mime = mime_guess::from_path(upload.filename).first_raw().unwrap_or("application/octet-stream");
-        // The text field has to come first (PROTOCOL).
+        // The text field has to come first (PROTOCOL, "Addresses and headers").
         let head = format!(
             "--{boundary}\r\nContent-Disposition: form-data; name=\"task_id\"\r\n\r\n{}\r\n\
              --{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{}\"\r\n\

@@ -1,6 +1,6 @@
-//! The bodies that go over the wire, and nothing else (PROTOCOL, "Addresses and headers").
-//!
-//! What the Server sends is read leniently: unknown fields are ignored and a nullable field may be `null` or absent.
+//! The bodies that go over the wire, and nothing else. What the Server sends is read leniently: unknown fields are
+//! ignored, and a nullable field may be `null` or absent. The rest of this page is `agent-core man protocol`.
+#![doc = include_str!("../manual/protocol.md")]
 
 use serde::{Deserialize, Deserializer, Serialize};
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::fs::{self, File};
 use std::time::{Duration, SystemTime};
 
-/// The names and their order, which README promises.
+/// The names and their order, which manual/check.md promises.
 const NAMES: [&str; 19] = [
     "config",
     "config_rights",

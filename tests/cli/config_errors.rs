@@ -5,7 +5,7 @@ use crate::support::secs;
 use crate::support::server::FakeServer;
 use std::fs;
 
-/// The complete example of the seed README's "Configuration File Reference", as it stands there.
+/// The complete example (README, "Configuration file reference"), as it stands there.
 const COMPLETE: &str = r#"[server]
 base_url = "http://127.0.0.1:8080" # Server address
 poll_interval_secs = 5 # Polling interval (seconds)

@@ -11,6 +11,7 @@ mod agent_log;
 mod authorization;
 mod check;
 mod check_server;
+mod citations;
 mod config_errors;
 mod discard;
 mod folder;

@@ -1,4 +1,4 @@
-//! `status`: the lines of README's "Check Status", and whether the agent runs.
+//! `status`: its lines (README, "Check status"), and whether the agent runs.
 
 use crate::folder::names_in;
 use crate::support::agent::Agent;
@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use std::fs;
 
-/// The seed README's lines for this agent, and ours below them.
+/// The configuration's lines for this agent, and those of the running agent below them.
 fn lines(agent: &Agent, server: &FakeServer, registration: [&str; 2], running: &str) -> String {
     let [registered, service_id] = registration;
     format!(

@@ -1,4 +1,4 @@
-//! The agent killed with SIGKILL: at every outside step, and at random (DESIGN, P1 and P2).
+//! The agent killed with SIGKILL: at every outside step, and at random (P1 and P2).
 //!
 //! There is no switch for this in the program. The fake Server kills the agent when a chosen request is at a chosen
 //! point; for docker's part `executor.docker` names a script that logs each call and kills the agent at the chosen one.

@@ -90,7 +90,7 @@ fn a_result_is_delivered_without_an_engine() {
     tally::wait_done_once(&server, &agent, &id);
 }
 
-/// At the head of the queue it would hide everything behind it (DESIGN, P8).
+/// At the head of the queue it would hide everything behind it (P8).
 #[test]
 fn a_task_of_ours_that_is_offered_again_is_taken_although_nothing_new_is() {
     let server = FakeServer::start();

@@ -10,7 +10,7 @@ use serde_json::json;
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-/// README, "Stop Service": whoever stops the agent waits so long before it is killed.
+/// How long `stop` waits before it kills the agent (README, "Stop service").
 const IN_TIME: Duration = Duration::from_secs(5);
 const GOES_ON: &str = "1 running container(s) go on; the next start follows them to their end";
 

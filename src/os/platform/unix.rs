@@ -247,7 +247,7 @@ pub fn redirect_output(file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// The command that runs `program` in the background (README, Background Run: `nohup`). The program has to call
+/// The command that runs `program` in the background (README, "Foreground and background run": `nohup`). The program has to call
 /// [`leave_session`] itself: it handles SIGHUP, so that `nohup` alone would not protect it.
 pub fn detached(program: &Path, args: &[OsString]) -> Command {
     let mut command = Command::new("nohup");

@@ -205,7 +205,7 @@ pub fn from_bytes(path: &[u8]) -> Option<&Path> {
     std::str::from_utf8(path).ok().map(Path::new)
 }
 
-/// The command that runs `program` in the background (README, Background Run: `cmd /C start /B`).
+/// The command that runs `program` in the background (README, "Foreground and background run": `cmd /C start /B`).
 pub fn detached(program: &Path, args: &[OsString]) -> Command {
     let mut command = Command::new("cmd");
     command.args(["/C", "start", "/B", ""]).arg(program).args(args);
