@@ -24,7 +24,7 @@ pub mod workspace;
 
 pub use console::CLEAR_LINE;
 pub use discard::discard;
-pub use ledger_entries::enter_abandoned;
+pub use ledger_entries::log_abandoned;
 pub use report::{failed_report, report_entry};
 pub use trial::{Trial, try_out};
 
@@ -245,7 +245,7 @@ impl<'s> TaskRunner<'s> {
     /// Writes the record with its next phase.
     fn advance(&mut self, phase: Phase) -> Result<(), StepError> {
         let before = (self.record.phase, self.record.phase_since);
-        self.record.enter(phase);
+        self.record.set_phase(phase);
         if let Err(halt) = self.save() {
             (self.record.phase, self.record.phase_since) = before;
             return Err(halt);

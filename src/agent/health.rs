@@ -122,7 +122,7 @@ impl Monitor {
             return HostHealth::NotReady(why);
         }
         let room =
-            mounts.look(&self.config).and_then(|()| housekeeping.make_room(&self.config, &self.docker, &self.store));
+            mounts.check(&self.config).and_then(|()| housekeeping.make_room(&self.config, &self.docker, &self.store));
         match room {
             Ok(()) => HostHealth::Ready,
             Err(why) => HostHealth::NotReady(why),

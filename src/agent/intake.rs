@@ -142,7 +142,7 @@ impl Scheduler {
                 say_accepted(key, &record.task);
                 self.lost_race = None;
                 self.table.insert(key, &id, Phase::Accepting, Stage::InDoubt);
-                record.enter(Phase::Accepted);
+                record.set_phase(Phase::Accepted);
                 if let Err(error) = files.save(&record) {
                     // On disk it is in doubt, and asking for it again settles that.
                     log::error!(task:% = key; "its record can't be written: {error}; trying again");
@@ -180,7 +180,7 @@ impl Scheduler {
             return Next::InTime;
         }
         // On the disk before it is accepted: whoever loses the answer, the result is handed in.
-        record.enter(Phase::Uploaded);
+        record.set_phase(Phase::Uploaded);
         record.settled_at = None;
         if let Err(error) = self.store.task(key).save(&record) {
             log::error!(task:% = key; "offered again although it was settled, but its record can't be written: {error}");
@@ -248,7 +248,7 @@ impl Scheduler {
         let files = self.store.task(key);
         let begun = files.load().and_then(|record| {
             let mut record = record.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound))?;
-            record.enter(record.phase.max(Phase::Accepted));
+            record.set_phase(record.phase.max(Phase::Accepted));
             files.save(&record)?;
             Ok(record)
         });

@@ -46,7 +46,7 @@ impl Scheduler {
             }
             _ => Ok(()),
         });
-        if let Err(error) = done.and_then(|()| discards.forget(key)) {
+        if let Err(error) = done.and_then(|()| discards.remove(key)) {
             let why = error.to_string();
             // Once for as long as it stays the same.
             if self.undiscarded.as_ref() != Some(&(key.clone(), why.clone())) {

@@ -26,7 +26,7 @@ impl Scheduler {
         for (files, mut record) in tasks {
             // The same service at an address that is spelled otherwise is still ours.
             if record.service_id != self.client.service_id() {
-                if let Err(error) = task::enter_abandoned(&self.context.ledger, &files, &mut record) {
+                if let Err(error) = task::log_abandoned(&self.context.ledger, &files, &mut record) {
                     log::warn!(task:% = files.key(); "what was sent of it last isn't in the ledger yet: {error}");
                 }
                 *foreign.entry((record.service_id, record.base_url)).or_insert(0) += 1;

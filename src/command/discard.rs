@@ -33,7 +33,7 @@ pub fn discard(file: &Path, args: &DiscardArgs) -> Done {
     }
     let discarded = give_up(&config, &args.id, &files)?;
     let shown = escape(&args.id);
-    match discarded.untold {
+    match discarded.unreported {
         None => say(format_args!("Discarded; the Server knows that task {shown} failed.")),
         Some(why) => say(format_args!("Discarded; the Server doesn't know: {}", escape(&why))),
     }
@@ -84,7 +84,7 @@ fn give_up(config: &Config, id: &str, files: &TaskFiles) -> Result<Discarded, Fa
                     Some(discarded) if record.phase == Phase::Settled => discarded,
                     _ => discard_here(config, files, record)?,
                 };
-                return match discards.forget(files.key()) {
+                return match discards.remove(files.key()) {
                     Ok(()) => Ok(discarded),
                     Err(error) => Err(Failure::new(format!("discarded, but its note can't be removed: {error}"))),
                 };
@@ -100,7 +100,7 @@ fn give_up(config: &Config, id: &str, files: &TaskFiles) -> Result<Discarded, Fa
         }
         if !asked {
             let unasked = |error| Failure::new(format!("the running agent can't be asked to discard it: {error}"));
-            discards.ask(files.key()).map_err(unasked)?;
+            discards.add(files.key()).map_err(unasked)?;
             asked = true;
             eprint_line("The running agent is asked to give it up …");
         }

@@ -52,7 +52,7 @@ impl TaskView {
     fn new(data_dir: &DataDir, files: &TaskFiles, record: Record) -> Self {
         let (mut files_sent, mut files_left_out) = (0, 0);
         // What can't be read is said by the agent that needs it.
-        for event in files.look_at_uploads().unwrap_or_default() {
+        for event in files.read_uploads().unwrap_or_default() {
             match event {
                 UploadEvent::Done { .. } => files_sent += 1,
                 UploadEvent::LeftOut(_) => files_left_out += 1,

@@ -59,7 +59,7 @@ impl TaskRunner<'_> {
         self.files.remove_fetched().map_err(local)?;
         let Some(id) = self.container_id()? else {
             let reason = "only the user that wrote it may read it, and the container is gone";
-            unreadable.iter().for_each(|one| haul.left_out.keep_back(one.name.clone(), reason));
+            unreadable.iter().for_each(|one| haul.left_out.skip_deliverable(one.name.clone(), reason));
             self.record.fetched = Some(Vec::new());
             self.save()?;
             return Ok(haul.left_out);
@@ -109,7 +109,8 @@ impl TaskRunner<'_> {
             }
             log::warn!(task:% = self.key(); "`{}` can't be fetched: {why}", one.name);
             if tries == TRIES {
-                haul.left_out.keep_back(one.name.clone(), format!("only the engine could read it, and failed: {why}"));
+                haul.left_out
+                    .skip_deliverable(one.name.clone(), format!("only the engine could read it, and failed: {why}"));
                 return Ok(());
             }
             self.pause(Duration::from_secs(1))?;

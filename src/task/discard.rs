@@ -7,7 +7,7 @@ use std::io;
 
 use jiff::Timestamp;
 
-use super::ledger_entries::enter_abandoned;
+use super::ledger_entries::log_abandoned;
 use super::report::{failed_report, report_entry, settled, words};
 use super::uploads::Uploads;
 use super::{StepError, TaskRunner, WorkerEvent};
@@ -25,7 +25,7 @@ const WHY: &str = "the result was discarded by the operator";
 impl TaskRunner<'_> {
     /// Whether the operator has given this task's result up.
     pub(super) fn is_given_up(&self) -> bool {
-        self.record.phase >= Phase::Exited && self.discards().is_asked(self.key())
+        self.record.phase >= Phase::Exited && self.discards().contains(self.key())
     }
 
     /// Settles the task without its result.
@@ -35,14 +35,14 @@ impl TaskRunner<'_> {
         let (ledger, client) = (&self.context.ledger, &self.context.client);
         let discarded = discard(ledger, Some(client), &self.files, &mut self.record)
             .map_err(|error| StepError::retry(format!("can't be discarded: {error}")))?;
-        match discarded.untold {
+        match discarded.unreported {
             None => log::info!(task:% = self.key(); "discarded by the operator; the Server knows that it failed"),
             Some(why) => {
                 log::warn!(task:% = self.key(); "discarded by the operator; the Server doesn't know: {}", escape(&why));
             }
         }
         // The scheduler takes away what stays here.
-        if let Err(error) = self.discards().forget(self.key()) {
+        if let Err(error) = self.discards().remove(self.key()) {
             log::debug!(task:% = self.key(); "the note to discard it can't be removed: {error}");
         }
         self.tell(WorkerEvent::PhaseReached(Phase::Settled));
@@ -65,8 +65,8 @@ pub fn discard(
     files: &TaskFiles,
     record: &mut Record,
 ) -> io::Result<Discarded> {
-    enter_abandoned(ledger, files, record)?;
-    let uploads = Uploads::from_events(files.uploads()?);
+    log_abandoned(ledger, files, record)?;
+    let uploads = Uploads::from_events(files.load_uploads()?);
     let (exit_code, duration_secs) =
         record.ending.as_ref().map_or((None, 0.0), |ending| (ending.exit_code, ending.duration_secs));
     let ending = Ending {
@@ -77,8 +77,8 @@ pub fn discard(
         at: record.ending.as_ref().map_or_else(Timestamp::now, |ending| ending.at),
     };
     record.ending = Some(ending.clone());
-    record.kept_back = true;
-    record.enter(Phase::Uploaded);
+    record.has_undelivered = true;
+    record.set_phase(Phase::Uploaded);
     files.save(record)?;
     // What the container printed is part of the result.
     let output = Output { exit_code, duration_secs, ..Output::default() };
@@ -111,12 +111,12 @@ pub fn discard(
     let peer = Peer { server: &record.base_url, service_id: &record.service_id };
     let entries: Vec<Entry> = report.into_iter().chain([end]).collect();
     let lines: Vec<Line> = entries.into_iter().map(|entry| Line::now(&task_id, peer, entry)).collect();
-    files.write_elsewhere(|| ledger.append(&lines))?;
-    let discarded = Discarded { untold: told.err() };
+    files.with_reserve(|| ledger.append(&lines))?;
+    let discarded = Discarded { unreported: told.err() };
     record.report_open = false;
     record.discarded = Some(discarded.clone());
     record.settled_at = Some(Timestamp::now());
-    record.enter(Phase::Settled);
+    record.set_phase(Phase::Settled);
     files.save(record)?;
     Ok(discarded)
 }

@@ -22,7 +22,7 @@ impl TaskRunner<'_> {
         }
         let peer = Peer { server: self.context.client.base_url(), service_id: self.context.client.service_id() };
         let lines: Vec<Line> = entries.into_iter().map(|entry| Line::now(&self.record.task.id, peer, entry)).collect();
-        let written = self.files.write_elsewhere(|| self.context.ledger.append(&lines));
+        let written = self.files.with_reserve(|| self.context.ledger.append(&lines));
         written.map_err(|error| StepError::retry(format!("the ledger can't be written: {error}")))
     }
 
@@ -34,7 +34,7 @@ impl TaskRunner<'_> {
 
     /// Tells of an upload that may or may not have arrived, and notes that this is told.
     pub(super) fn enter_doubt(&self, uploads: &mut Uploads, transfer: Transfer) -> Result<(), StepError> {
-        let told = transfer.file.clone().map(|file| UploadEvent::Told { file });
+        let told = transfer.file.clone().map(|file| UploadEvent::Reported { file });
         self.enter_upload(uploads, transfer)?;
         self.note_all(uploads, told.into_iter().collect())
     }
@@ -47,8 +47,8 @@ impl TaskRunner<'_> {
 }
 
 /// Tells of what was under way when the agent ended whose task isn't worked on any more, such as another service's.
-pub fn enter_abandoned(ledger: &Ledger, files: &TaskFiles, record: &mut Record) -> io::Result<()> {
-    let uploads = Uploads::from_events(files.uploads()?);
+pub fn log_abandoned(ledger: &Ledger, files: &TaskFiles, record: &mut Record) -> io::Result<()> {
+    let uploads = Uploads::from_events(files.load_uploads()?);
     let mut entries = interrupted(&uploads);
     if record.report_open {
         entries.extend(of_record(files, record, &uploads));
@@ -58,8 +58,8 @@ pub fn enter_abandoned(ledger: &Ledger, files: &TaskFiles, record: &mut Record) 
     }
     let peer = Peer { server: &record.base_url, service_id: &record.service_id };
     let lines: Vec<Line> = entries.into_iter().map(|entry| Line::now(&record.task.id, peer, entry)).collect();
-    files.write_elsewhere(|| ledger.append(&lines))?;
-    files.note_uploads(&told(&uploads))?;
+    files.with_reserve(|| ledger.append(&lines))?;
+    files.append_uploads(&told(&uploads))?;
     record.report_open = false;
     files.save(record)
 }
@@ -78,5 +78,5 @@ fn interrupted(uploads: &Uploads) -> Vec<Entry> {
 }
 
 fn told(uploads: &Uploads) -> Vec<UploadEvent> {
-    uploads.untold.keys().map(|file| UploadEvent::Told { file: file.clone() }).collect()
+    uploads.untold.keys().map(|file| UploadEvent::Reported { file: file.clone() }).collect()
 }

@@ -14,7 +14,7 @@ use crate::os::timeout::{ProbeLabel, SingleFlight, timeout_message};
 ///
 /// A drive that gives no answer is an error, too. Whoever looks again and again keeps a [`MountWatch`].
 pub fn check_mounts(config: &Config) -> Result<(), String> {
-    MountWatch::default().look(config)
+    MountWatch::default().check(config)
 }
 
 /// Looks at mounts as [`check_mounts`] does, again and again.
@@ -23,7 +23,7 @@ pub struct MountWatch(SingleFlight<Result<(), String>>);
 
 impl MountWatch {
     /// See [`check_mounts`].
-    pub fn look(&mut self, config: &Config) -> Result<(), String> {
+    pub fn check(&mut self, config: &Config) -> Result<(), String> {
         if config.paths.mounts.is_empty() && config.executor.options.docker_args.sources.is_empty() {
             return Ok(());
         }
@@ -37,7 +37,7 @@ impl MountWatch {
 fn look_at_mounts(config: &Config, about: &ProbeLabel) -> Result<(), String> {
     for mount in &config.paths.mounts {
         about.note(mount.host.to_string_lossy());
-        if look_at_mount(config, mount)? == OnHost::ToBeMade {
+        if check_mount(config, mount)? == HostPath::ToBeCreated {
             fs::create_dir_all(&mount.host).map_err(|error| {
                 format!("the mount's host folder `{}` can't be made: {error}", mount.host.display())
             })?;
@@ -45,25 +45,25 @@ fn look_at_mounts(config: &Config, about: &ProbeLabel) -> Result<(), String> {
     }
     config.executor.options.docker_args.sources.iter().try_for_each(|source| {
         about.note(source.to_string_lossy());
-        look_at_raw_mount(config, source)
+        check_raw_mount(config, source)
     })
 }
 
 /// Whether a mount's host path is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnHost {
+pub enum HostPath {
     /// It is.
-    There,
+    Exists,
     /// It isn't, and is one that is made.
-    ToBeMade,
+    ToBeCreated,
 }
 
 /// What [`check_mounts`] makes sure of, for one mount and without making anything.
-pub fn look_at_mount(config: &Config, mount: &Mount) -> Result<OnHost, String> {
+pub fn check_mount(config: &Config, mount: &Mount) -> Result<HostPath, String> {
     let host = mount.host.display();
     let on_host = match fs::metadata(&mount.host) {
-        Ok(_) => OnHost::There,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && mount.relative => OnHost::ToBeMade,
+        Ok(_) => HostPath::Exists,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && mount.relative => HostPath::ToBeCreated,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(format!(
                 "the mount's host path `{host}` (for `{}`) doesn't exist; make it, or mount the drive it is on",
@@ -77,7 +77,7 @@ pub fn look_at_mount(config: &Config, mount: &Mount) -> Result<OnHost, String> {
 }
 
 /// The same for what is mounted by `executor.docker_args`.
-pub fn look_at_raw_mount(config: &Config, source: &Path) -> Result<(), String> {
+pub fn check_raw_mount(config: &Config, source: &Path) -> Result<(), String> {
     check_exposure(config, source)
 }
 

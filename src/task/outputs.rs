@@ -81,38 +81,38 @@ pub struct Scan {
 #[derive(Debug, Default)]
 pub struct Skipped {
     /// Files that are no results, such as links.
-    pub named: Vec<LeftOut>,
+    pub non_results: Vec<LeftOut>,
     /// Files that are results and go beyond what may be delivered; somebody may want to fetch them here.
-    pub kept_back: Vec<LeftOut>,
+    pub undelivered: Vec<LeftOut>,
     /// How many more there are of both kinds.
     pub unnamed: u64,
 }
 
 impl Skipped {
     /// Adds a file that is no result.
-    pub fn leave_out(&mut self, name: String, reason: impl Into<String>) {
+    pub fn skip(&mut self, name: String, reason: impl Into<String>) {
         self.push(false, name, reason.into());
     }
 
     /// Adds a result that can't be delivered.
-    pub fn keep_back(&mut self, name: String, reason: impl Into<String>) {
+    pub fn skip_deliverable(&mut self, name: String, reason: impl Into<String>) {
         self.push(true, name, reason.into());
     }
 
     /// Takes in what was left out elsewhere.
     pub fn add(&mut self, other: Self) {
-        other.named.into_iter().for_each(|left| self.leave_out(left.file, left.reason));
-        other.kept_back.into_iter().for_each(|left| self.keep_back(left.file, left.reason));
+        other.non_results.into_iter().for_each(|left| self.skip(left.file, left.reason));
+        other.undelivered.into_iter().for_each(|left| self.skip_deliverable(left.file, left.reason));
         self.unnamed += other.unnamed;
     }
 
     fn push(&mut self, kept_back: bool, file: String, reason: String) {
-        if self.named.len() + self.kept_back.len() >= NAMED {
+        if self.non_results.len() + self.undelivered.len() >= NAMED {
             self.unnamed += 1;
         } else if kept_back {
-            self.kept_back.push(LeftOut { file, reason });
+            self.undelivered.push(LeftOut { file, reason });
         } else {
-            self.named.push(LeftOut { file, reason });
+            self.non_results.push(LeftOut { file, reason });
         }
     }
 }
@@ -156,7 +156,7 @@ pub fn scan(workspace: &Path, ours: &ReservedPaths, limits: &OutputsConfig) -> S
         if let Some(pattern) = pattern {
             // A folder is named once for all that is in it.
             let slash = if entry.file_type().is_dir() { "/" } else { "" };
-            excluded.leave_out(wire_name(workspace, entry.path()) + slash, excluded_by(pattern));
+            excluded.skip(wire_name(workspace, entry.path()) + slash, excluded_by(pattern));
         }
         pattern.is_none()
     };
@@ -170,15 +170,15 @@ pub fn scan(workspace: &Path, ours: &ReservedPaths, limits: &OutputsConfig) -> S
                     Some(why) if why.kind() == io::ErrorKind::PermissionDenied => {
                         found.unreadable.push(Unreadable { path: relative(path), name });
                     }
-                    Some(why) => found.left_out.keep_back(name, format!("can't be read: {why}")),
-                    None => found.left_out.keep_back(name, "can't be read"),
+                    Some(why) => found.left_out.skip_deliverable(name, format!("can't be read: {why}")),
+                    None => found.left_out.skip_deliverable(name, "can't be read"),
                 }
             }
         }
     }
     found.left_out.add(excluded);
     found.files = best.take(&mut found.left_out);
-    found.left_out.named.sort_by(|a, b| a.file.cmp(&b.file));
+    found.left_out.non_results.sort_by(|a, b| a.file.cmp(&b.file));
     found
 }
 
@@ -198,7 +198,7 @@ impl<'l> Selection<'l> {
     /// One more result.
     pub fn push(&mut self, found: OutputFile) {
         if let Err(reason) = fits(found.size, self.limits) {
-            self.beyond.keep_back(found.name, reason);
+            self.beyond.skip_deliverable(found.name, reason);
             return;
         }
         self.heap.push(found);
@@ -206,7 +206,7 @@ impl<'l> Selection<'l> {
             if let Some(last) = self.heap.pop() {
                 let reason =
                     format!("beyond the {} files that are delivered (`outputs.max_files`)", self.limits.max_files);
-                self.beyond.keep_back(last.name, reason);
+                self.beyond.skip_deliverable(last.name, reason);
             }
         }
     }
@@ -223,14 +223,14 @@ impl<'l> Selection<'l> {
             }
             let reason =
                 format!("beyond the {} MB that are delivered (`outputs.max_total_mb`)", limits.max_total >> 20);
-            left_out.keep_back(found.name.clone(), reason);
+            left_out.skip_deliverable(found.name.clone(), reason);
             false
         });
-        for left in beyond.kept_back {
-            left_out.keep_back(left.file, left.reason);
+        for left in beyond.undelivered {
+            left_out.skip_deliverable(left.file, left.reason);
         }
         left_out.unnamed += beyond.unnamed;
-        left_out.kept_back.sort_by(|a, b| a.file.cmp(&b.file));
+        left_out.undelivered.sort_by(|a, b| a.file.cmp(&b.file));
         files
     }
 }
@@ -251,18 +251,18 @@ impl Scan {
         }
         let name = wire_name(root, entry.path());
         if kind.is_symlink() {
-            self.left_out.leave_out(name, SYMBOLIC_LINK);
+            self.left_out.skip(name, SYMBOLIC_LINK);
         } else if !kind.is_file() {
-            self.left_out.leave_out(name, NOT_REGULAR);
+            self.left_out.skip(name, NOT_REGULAR);
         } else {
             let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
             match OutputFile::open_at(root, relative) {
-                Ok(opened) if !opened.metadata.is_file() => self.left_out.leave_out(name, NOT_REGULAR),
+                Ok(opened) if !opened.metadata.is_file() => self.left_out.skip(name, NOT_REGULAR),
                 Ok(opened) => best.push(OutputFile::new(root, relative, name, &opened)),
                 Err(why) if why.kind() == io::ErrorKind::PermissionDenied => {
                     self.unreadable.push(Unreadable { path: relative.to_owned(), name });
                 }
-                Err(why) => self.left_out.keep_back(name, format!("can't be read: {why}")),
+                Err(why) => self.left_out.skip_deliverable(name, format!("can't be read: {why}")),
             }
         }
     }
@@ -388,13 +388,13 @@ mod tests {
         let scan_with = |limits| scan(dir.path(), &ReservedPaths::new([]), &limits);
         let few = scan_with(OutputsConfig { max_file: 8, max_files: 3, max_total: 100, ..limits() });
         assert_eq!(names(&few), ["output/c", "output/d", "a"]);
-        let kept: Vec<&str> = few.left_out.kept_back.iter().map(|left| left.file.as_str()).collect();
+        let kept: Vec<&str> = few.left_out.undelivered.iter().map(|left| left.file.as_str()).collect();
         assert_eq!((kept, few.left_out.unnamed), (vec!["b", "output/large"], 0));
-        assert!(few.left_out.kept_back[0].reason.contains("outputs.max_files"));
-        assert!(few.left_out.kept_back[1].reason.contains("9 bytes") && few.left_out.named.is_empty());
+        assert!(few.left_out.undelivered[0].reason.contains("outputs.max_files"));
+        assert!(few.left_out.undelivered[1].reason.contains("9 bytes") && few.left_out.non_results.is_empty());
         let little = scan_with(OutputsConfig { max_file: 8, max_files: 10, max_total: 4, ..limits() });
         assert_eq!(names(&little), ["output/c", "a"], "what still fits is delivered");
-        assert!(little.left_out.kept_back[0].reason.contains("outputs.max_total_mb"));
+        assert!(little.left_out.undelivered[0].reason.contains("outputs.max_total_mb"));
     }
 
     #[test]
@@ -405,7 +405,7 @@ mod tests {
         }
         let found = scan(dir.path(), &ReservedPaths::new([]), &OutputsConfig { max_files: 10, ..limits() });
         assert_eq!((names(&found)[0], names(&found).len()), ("f0000", 10));
-        assert_eq!((found.left_out.kept_back.len(), found.left_out.unnamed), (1000, 1990));
+        assert_eq!((found.left_out.undelivered.len(), found.left_out.unnamed), (1000, 1990));
     }
 
     #[test]
@@ -426,7 +426,7 @@ mod tests {
         let found = scan(root, &ReservedPaths::new(["/workspace/mnt/data", "/elsewhere", "/workspace-not"]), &limits());
         assert_eq!(names(&found), ["output/deep/er/x", "output/r.md", "other/task.json", "top"]);
         let left: Vec<(&str, &str)> =
-            found.left_out.named.iter().map(|l| (l.file.as_str(), l.reason.as_str())).collect();
+            found.left_out.non_results.iter().map(|l| (l.file.as_str(), l.reason.as_str())).collect();
         assert_eq!(
             left,
             [

@@ -141,8 +141,8 @@ pub struct Record {
     pub report_open: bool,
     /// Whether something is here that the task wrote for the Server and that the Server doesn't have: such a workspace
     /// isn't removed to make room.
-    #[serde(default)]
-    pub kept_back: bool,
+    #[serde(default, rename = "kept_back")]
+    pub has_undelivered: bool,
     /// That the operator has given its result up, and what came of telling the Server.
     #[serde(default)]
     pub discarded: Option<Discarded>,
@@ -161,7 +161,8 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Discarded {
     /// Why the Server wasn't told, if it wasn't.
-    pub untold: Option<String>,
+    #[serde(rename = "untold")]
+    pub unreported: Option<String>,
 }
 
 /// A result that was fetched from the container, since our uid may not read it where it lies.
@@ -189,7 +190,7 @@ impl Record {
             ending: None,
             report_in_doubt: false,
             report_open: false,
-            kept_back: false,
+            has_undelivered: false,
             discarded: None,
             fetched: None,
             container_removed: false,
@@ -198,7 +199,7 @@ impl Record {
     }
 
     /// Notes how far it is now.
-    pub fn enter(&mut self, phase: Phase) {
+    pub fn set_phase(&mut self, phase: Phase) {
         if self.phase != phase {
             self.phase = phase;
             self.phase_since = Some(Timestamp::now());
@@ -227,7 +228,8 @@ pub enum UploadEvent {
         at: Option<Timestamp>,
     },
     /// The ledger tells of an attempt that may or may not have arrived.
-    Told {
+    #[serde(rename = "told")]
+    Reported {
         /// The name on the Server.
         file: String,
     },

@@ -23,7 +23,7 @@ const NAMED: usize = 100;
 impl TaskRunner<'_> {
     /// Tells the Server how the task ended.
     pub(super) fn complete(&mut self) -> Result<(), StepError> {
-        let events = self.files.uploads().map_err(|error| StepError::retry(format!("uploads.jsonl: {error}")))?;
+        let events = self.files.load_uploads().map_err(|error| StepError::retry(format!("uploads.jsonl: {error}")))?;
         let uploads = Uploads::from_events(events);
         let Some(ending) = self.record.ending.clone() else {
             return Err(StepError::retry("the record names no ending"));
@@ -99,7 +99,7 @@ impl TaskRunner<'_> {
         } else {
             let how = "had ended on the Server already, without this report";
             log::warn!(task:% = self.key(); "{how} ({error})");
-            self.record.kept_back = true;
+            self.record.has_undelivered = true;
             how
         }
     }
@@ -108,7 +108,7 @@ impl TaskRunner<'_> {
     fn settle(&mut self, entries: Vec<Entry>) -> Result<(), StepError> {
         self.enter(entries)?;
         // What was fetched has been sent; only what stayed here may still be wanted by somebody.
-        if !self.record.kept_back {
+        if !self.record.has_undelivered {
             if let Err(error) = self.files.remove_fetched() {
                 log::warn!(task:% = self.key(); "`{}` can't be removed: {error}", self.files.fetched_dir().display());
             }

@@ -37,7 +37,7 @@ struct Arrived {
 impl TaskRunner<'_> {
     /// Sends every result that hasn't arrived yet.
     pub(super) fn upload(&mut self) -> Result<(), StepError> {
-        let events = self.files.uploads().map_err(|error| StepError::retry(format!("uploads.jsonl: {error}")))?;
+        let events = self.files.load_uploads().map_err(|error| StepError::retry(format!("uploads.jsonl: {error}")))?;
         let mut uploads = Uploads::from_events(events);
         self.enter_interrupted(&mut uploads)?;
         let files = if self.is_cancelled() { Vec::new() } else { self.collect(&mut uploads)? };
@@ -85,7 +85,7 @@ impl TaskRunner<'_> {
             let file = fetched.number.to_string();
             match OutputFile::fetched(&self.files.fetched_dir(), file.as_ref(), &fetched.file) {
                 Ok(file) => best.push(file),
-                Err(error) => left_out.keep_back(fetched.file.clone(), format!("can't be read: {error}")),
+                Err(error) => left_out.skip_deliverable(fetched.file.clone(), format!("can't be read: {error}")),
             }
         }
         let files = best.take(&mut left_out);
@@ -96,8 +96,8 @@ impl TaskRunner<'_> {
     fn collect(&mut self, uploads: &mut Uploads) -> Result<Vec<OutputFile>, StepError> {
         let (files, left_out) = self.find()?;
         let is_new = |left: &LeftOut| !uploads.decided.contains(&left.file);
-        let kept_back: Vec<LeftOut> = left_out.kept_back.into_iter().filter(is_new).collect();
-        let named: Vec<LeftOut> = left_out.named.into_iter().filter(is_new).collect();
+        let kept_back: Vec<LeftOut> = left_out.undelivered.into_iter().filter(is_new).collect();
+        let named: Vec<LeftOut> = left_out.non_results.into_iter().filter(is_new).collect();
         self.keep_back(uploads, kept_back)?;
         self.leave_out(uploads, named)?;
         if left_out.unnamed > uploads.unnamed {
@@ -235,8 +235,8 @@ impl TaskRunner<'_> {
 
     /// Leaves out files that a person may want to fetch here by hand.
     fn keep_back(&mut self, uploads: &mut Uploads, all: Vec<LeftOut>) -> Result<(), StepError> {
-        if !self.record.kept_back && !all.is_empty() {
-            self.record.kept_back = true;
+        if !self.record.has_undelivered && !all.is_empty() {
+            self.record.has_undelivered = true;
             self.save()?;
         }
         self.leave_out(uploads, all)
@@ -299,7 +299,7 @@ impl TaskRunner<'_> {
             return Ok(());
         }
         let unwritten = |error| StepError::retry(format!("uploads.jsonl can't be written: {error}"));
-        self.files.note_uploads(&events).map_err(unwritten)?;
+        self.files.append_uploads(&events).map_err(unwritten)?;
         for event in events {
             uploads.note(event);
         }

@@ -51,7 +51,7 @@ impl Uploads {
                 self.untold.insert(file.clone(), at);
                 self.in_doubt.insert(file, size);
             }
-            UploadEvent::Told { file } => {
+            UploadEvent::Reported { file } => {
                 self.untold.remove(&file);
             }
             UploadEvent::Failed { file } => {

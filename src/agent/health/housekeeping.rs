@@ -107,7 +107,7 @@ impl Housekeeping {
 /// Every settled task whose delivery was at such a time, the earliest first.
 fn settled(store: &Store, is_meant: impl Fn(Timestamp) -> bool) -> Vec<Settled> {
     let if_settled = |files: TaskFiles, record: Record| match (record.phase, record.settled_at) {
-        (Phase::Settled, Some(at)) if is_meant(at) => Some(Settled { files, at, kept_back: record.kept_back }),
+        (Phase::Settled, Some(at)) if is_meant(at) => Some(Settled { files, at, kept_back: record.has_undelivered }),
         _ => None,
     };
     let mut settled = match store.load_all(if_settled) {

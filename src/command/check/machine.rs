@@ -13,7 +13,7 @@ use crate::os::platform;
 use crate::os::random::random_u64;
 use crate::os::timeout::{timeout_message, with_timeout};
 use crate::shell::shell_line;
-use crate::task::mounts::{OnHost, look_at_mount, look_at_raw_mount};
+use crate::task::mounts::{HostPath, check_mount, check_raw_mount};
 
 /// What the names of probe folders begin with: no task's begins so.
 const PREFIX: &str = ".check-";
@@ -211,12 +211,12 @@ fn mounts(config: &Config, report: &mut Report) -> Vec<PathBuf> {
     for mount in &config.paths.mounts {
         let shown = mount.host.display();
         let (whole, one) = (config.clone(), mount.clone());
-        match with_timeout(move || look_at_mount(&whole, &one)) {
-            Some(Ok(OnHost::There)) => {
+        match with_timeout(move || check_mount(&whole, &one)) {
+            Some(Ok(HostPath::Exists)) => {
                 report.pass(Check::Mounts, format!("`{shown}` is there"));
                 there.push(mount.host.clone());
             }
-            Some(Ok(OnHost::ToBeMade)) => {
+            Some(Ok(HostPath::ToBeCreated)) => {
                 report.pass(Check::Mounts, format!("`{shown}` isn't there yet; `run` makes it"));
             }
             Some(Err(why)) => report.fail(Check::Mounts, why, REMEDY),
@@ -230,7 +230,7 @@ fn mounts(config: &Config, report: &mut Report) -> Vec<PathBuf> {
     for source in &config.executor.options.docker_args.sources {
         let shown = source.display();
         let (whole, one) = (config.clone(), source.clone());
-        let looked = with_timeout(move || look_at_raw_mount(&whole, &one).map(|()| one.exists()));
+        let looked = with_timeout(move || check_raw_mount(&whole, &one).map(|()| one.exists()));
         match looked.unwrap_or_else(|| Err(format!("`{shown}` {}", timeout_message()))) {
             Ok(true) => {
                 report.pass(Check::Mounts, format!("`{shown}` (`executor.docker_args`) is there"));

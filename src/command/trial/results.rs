@@ -43,11 +43,11 @@ pub fn tell(trial: &Trial) {
     for file in files {
         eprint_line(format_args!("  {}  {} bytes", escape(&file.name), file.size));
     }
-    let Skipped { named, kept_back, unnamed } = left_out;
-    let count = (named.len() + kept_back.len()) as u64 + unnamed;
+    let Skipped { non_results, undelivered, unnamed } = left_out;
+    let count = (non_results.len() + undelivered.len()) as u64 + unnamed;
     if count > 0 {
         eprint_line(format_args!("Would be left out: {}", counted(count)));
-        for left in kept_back.iter().chain(named) {
+        for left in undelivered.iter().chain(non_results) {
             eprint_line(format_args!("  {}: {}", escape(&left.file), escape(&left.reason)));
         }
         if *unnamed > 0 {

@@ -99,8 +99,10 @@ impl Extracted {
             match taken {
                 Err(UnpackError::Archive(error)) if error.kind() == io::ErrorKind::FileTooLarge => {
                     let name = wire_name(Path::new(""), base);
-                    self.left_out
-                        .keep_back(name, "there is far more in it than is delivered; the rest was not looked at");
+                    self.left_out.skip_deliverable(
+                        name,
+                        "there is far more in it than is delivered; the rest was not looked at",
+                    );
                     return Ok(());
                 }
                 other => other?,
@@ -112,7 +114,7 @@ impl Extracted {
     fn take<R: Read>(&mut self, entry: &mut Entry<'_, R>, base: &Path, rules: &Rules<'_>) -> Result<(), UnpackError> {
         let Some(relative) = below(base, &entry.path_bytes()) else {
             let path = String::from_utf8_lossy(&entry.path_bytes()).escape_default().to_string();
-            self.left_out.leave_out(path, "its path leads elsewhere");
+            self.left_out.skip(path, "its path leads elsewhere");
             return Ok(());
         };
         let exclude = &rules.limits.exclude;
@@ -122,7 +124,7 @@ impl Extracted {
         let name = wire_name(Path::new(""), &relative);
         let is_folder = entry.header().entry_type() == EntryType::Directory;
         if let Some(pattern) = exclude.pattern_for(&relative, is_folder) {
-            self.left_out.leave_out(name + if is_folder { "/" } else { "" }, excluded_by(pattern));
+            self.left_out.skip(name + if is_folder { "/" } else { "" }, excluded_by(pattern));
             return Ok(());
         }
         match entry.header().entry_type() {
@@ -136,16 +138,16 @@ impl Extracted {
                     Some(number) if self.files.len() < rules.limits.max_files => {
                         self.files.push(Fetched { file: name, number });
                     }
-                    _ => self.left_out.keep_back(name, "another name of a file that isn't delivered"),
+                    _ => self.left_out.skip_deliverable(name, "another name of a file that isn't delivered"),
                 }
                 Ok(())
             }
             EntryType::Symlink => {
-                self.left_out.leave_out(name, SYMBOLIC_LINK);
+                self.left_out.skip(name, SYMBOLIC_LINK);
                 Ok(())
             }
             _ => {
-                self.left_out.leave_out(name, NOT_REGULAR);
+                self.left_out.skip(name, NOT_REGULAR);
                 Ok(())
             }
         }
@@ -168,7 +170,7 @@ impl Extracted {
             Ok(())
         };
         if let Err(reason) = fits(size, limits).and(room) {
-            self.left_out.keep_back(name, reason);
+            self.left_out.skip_deliverable(name, reason);
             return Ok(());
         }
         if platform::free_disk(rules.into).map_err(UnpackError::Local)? < size.saturating_add(rules.keep_free) {
@@ -279,7 +281,7 @@ mod tests {
         assert_eq!(files, [("out/secret/a", 0), ("out/secret/b", 0), ("out/secret/deep/c", 2)]);
         assert_eq!(fs::read(dir.path().join("0")).unwrap(), b"one");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
-        let named: Vec<&str> = haul.left_out.named.iter().map(|left| left.file.as_str()).collect();
+        let named: Vec<&str> = haul.left_out.non_results.iter().map(|left| left.file.as_str()).collect();
         assert_eq!(
             named,
             [
@@ -291,7 +293,7 @@ mod tests {
                 "secret/../../x"
             ]
         );
-        let kept: Vec<&str> = haul.left_out.kept_back.iter().map(|left| left.reason.as_str()).collect();
+        let kept: Vec<&str> = haul.left_out.undelivered.iter().map(|left| left.reason.as_str()).collect();
         assert!(kept[0].contains("1001 bytes") && kept[1].contains("outputs.max_total_mb"), "{kept:?}");
     }
 
@@ -321,7 +323,7 @@ mod tests {
         let (haul, done) = unpack(endless, dir.path(), 1 << 20);
         done.unwrap();
         assert_eq!(haul.files.len(), 1);
-        let reasons: Vec<&str> = haul.left_out.kept_back.iter().map(|left| left.reason.as_str()).collect();
+        let reasons: Vec<&str> = haul.left_out.undelivered.iter().map(|left| left.reason.as_str()).collect();
         assert!(reasons[0].contains("outputs.max_file_mb") && reasons[1].contains("far more"), "{reasons:?}");
     }
 }

@@ -25,14 +25,14 @@ impl DiscardRequests {
     }
 
     /// Leaves a note, which is on the disk when this returns.
-    pub fn ask(&self, key: &TaskKey) -> io::Result<()> {
+    pub fn add(&self, key: &TaskKey) -> io::Result<()> {
         fs::create_dir_all(&self.dir)?;
         File::create(self.note(key))?;
         platform::sync_dir(&self.dir)
     }
 
     /// Whether there is a note for this task.
-    pub fn is_asked(&self, key: &TaskKey) -> bool {
+    pub fn contains(&self, key: &TaskKey) -> bool {
         self.note(key).exists()
     }
 
@@ -50,7 +50,7 @@ impl DiscardRequests {
     }
 
     /// Takes the note away, if there is one.
-    pub fn forget(&self, key: &TaskKey) -> io::Result<()> {
+    pub fn remove(&self, key: &TaskKey) -> io::Result<()> {
         remove_if_exists(&self.note(key))
     }
 
@@ -71,12 +71,12 @@ mod tests {
         let discards = DiscardRequests::new(&DataDir::new(dir.path()));
         let (one, other) = (TaskKey::from_id("t/1").unwrap(), TaskKey::from_id("t2").unwrap());
         assert!(discards.all().unwrap().is_empty());
-        discards.forget(&one).unwrap();
-        discards.ask(&one).unwrap();
-        discards.ask(&one).unwrap();
-        assert!(DiscardRequests::new(&DataDir::new(dir.path())).is_asked(&one) && !discards.is_asked(&other));
+        discards.remove(&one).unwrap();
+        discards.add(&one).unwrap();
+        discards.add(&one).unwrap();
+        assert!(DiscardRequests::new(&DataDir::new(dir.path())).contains(&one) && !discards.contains(&other));
         assert_eq!(discards.all().unwrap(), std::slice::from_ref(&one));
-        discards.forget(&one).unwrap();
-        assert!(!discards.is_asked(&one) && discards.all().unwrap().is_empty());
+        discards.remove(&one).unwrap();
+        assert!(!discards.contains(&one) && discards.all().unwrap().is_empty());
     }
 }

@@ -112,7 +112,7 @@ impl TaskFiles {
     }
 
     /// Appends lines to `uploads.jsonl` and returns when they are on the disk.
-    pub fn note_uploads(&self, events: &[UploadEvent]) -> io::Result<()> {
+    pub fn append_uploads(&self, events: &[UploadEvent]) -> io::Result<()> {
         let mut lines = Vec::new();
         for event in events {
             serde_json::to_writer(&mut lines, event)?;
@@ -134,7 +134,7 @@ impl TaskFiles {
 
     /// Writes something about the task that lies elsewhere, and where the disk is full with the room that was kept for
     /// the task. What a failed try has written must not matter to the next.
-    pub fn write_elsewhere(&self, write: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    pub fn with_reserve(&self, write: impl FnMut() -> io::Result<()>) -> io::Result<()> {
         self.reserve().write(write)
     }
 
@@ -144,8 +144,8 @@ impl TaskFiles {
 
     /// All lines of `uploads.jsonl`. A last line that a crash cut off counts as not written, and is removed. For the
     /// agent that holds the data_dir.
-    pub fn uploads(&self) -> io::Result<Vec<UploadEvent>> {
-        let (events, cut) = self.read_uploads()?;
+    pub fn load_uploads(&self) -> io::Result<Vec<UploadEvent>> {
+        let (events, cut) = self.parse_uploads()?;
         if let Some(whole) = cut {
             // The next line would be glued to it.
             OpenOptions::new().write(true).open(self.dir.join("uploads.jsonl"))?.set_len(whole)?;
@@ -154,12 +154,12 @@ impl TaskFiles {
     }
 
     /// The same for somebody else, who changes nothing: a last line that isn't whole is just being written.
-    pub fn look_at_uploads(&self) -> io::Result<Vec<UploadEvent>> {
-        self.read_uploads().map(|(events, _)| events)
+    pub fn read_uploads(&self) -> io::Result<Vec<UploadEvent>> {
+        self.parse_uploads().map(|(events, _)| events)
     }
 
     /// The whole lines, and how long they are where half a line follows.
-    fn read_uploads(&self) -> io::Result<(Vec<UploadEvent>, Option<u64>)> {
+    fn parse_uploads(&self) -> io::Result<(Vec<UploadEvent>, Option<u64>)> {
         let file = match File::open(self.dir.join("uploads.jsonl")) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), None)),
@@ -198,14 +198,14 @@ mod tests {
         let store = Store::open(&DataDir::new(dir.path())).unwrap();
         let files = store.create(&TaskKey::from_id("t").unwrap(), &Record::from_offer(task("t"), "s", "u")).unwrap();
         let begin = UploadEvent::Begin { file: "a".to_owned(), size: 1, at: None };
-        files.note_uploads(std::slice::from_ref(&begin)).unwrap();
+        files.append_uploads(std::slice::from_ref(&begin)).unwrap();
         let path = dir.path().join("tasks/t/uploads.jsonl");
         let cut = fs::read_to_string(&path).unwrap() + "{\"event\":\"do";
         fs::write(&path, &cut).unwrap();
-        assert_eq!(files.look_at_uploads().unwrap(), std::slice::from_ref(&begin));
+        assert_eq!(files.read_uploads().unwrap(), std::slice::from_ref(&begin));
         assert_eq!(fs::read_to_string(&path).unwrap(), cut, "who only looks doesn't cut into the writer's line");
-        assert_eq!(files.uploads().unwrap(), std::slice::from_ref(&begin));
-        files.note_uploads(std::slice::from_ref(&begin)).unwrap();
-        assert_eq!(files.uploads().unwrap(), [begin.clone(), begin]);
+        assert_eq!(files.load_uploads().unwrap(), std::slice::from_ref(&begin));
+        files.append_uploads(std::slice::from_ref(&begin)).unwrap();
+        assert_eq!(files.load_uploads().unwrap(), [begin.clone(), begin]);
     }
 }
