@@ -8,14 +8,12 @@ mod machine;
 mod report;
 mod server;
 
-pub use machine::script as check_script;
-
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Done, Failure};
+use super::failure::{CommandResult, Failure};
 use crate::cli::CheckArgs;
 use crate::config::{Config, ConfigError};
 use report::{Check, Form, Report};
@@ -24,7 +22,7 @@ use report::{Check, Form, Report};
 const INTERRUPTED: u8 = 130;
 
 /// Looks at everything. The exit status is 0 only where nothing is wrong.
-pub fn check(file: &Path, args: &CheckArgs) -> Done {
+pub fn check(file: &Path, args: &CheckArgs) -> CommandResult {
     let leaving = Arc::new(AtomicBool::new(false));
     let form = if args.json { Form::Json } else { Form::Lines };
     let mut report = Report::new(form, Arc::clone(&leaving));

@@ -6,11 +6,13 @@ use clap::builder::PossibleValuesParser;
 use clap::{Command, CommandFactory};
 use clap_complete::aot;
 
-use super::{Done, answer, manual};
+use super::failure::CommandResult;
+use super::manual;
+use super::output::print_output;
 use crate::cli::{Cli, CompletionsArgs, Shell};
 
 /// Prints completions.
-pub fn completions(args: &CompletionsArgs) -> Done {
+pub fn completions(args: &CompletionsArgs) -> CommandResult {
     let shell = match args.shell {
         Shell::Bash => aot::Shell::Bash,
         Shell::Zsh => aot::Shell::Zsh,
@@ -29,6 +31,6 @@ pub fn completions(args: &CompletionsArgs) -> Done {
     }
     let mut script = Vec::new();
     aot::generate(shell, &mut whole, "agent-core", &mut script);
-    answer(script)?;
+    print_output(script)?;
     Ok(ExitCode::SUCCESS)
 }

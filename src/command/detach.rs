@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::{Done, Failure, eprint_line, not_registered, say};
+use super::failure::{CommandResult, Failure};
+use super::output::{eprint_line, print_line};
+use super::registration::not_registered;
 use crate::agent::status_file::{EngineState, State, StatusFile};
 use crate::config::Config;
 use crate::data_dir::DataDir;
@@ -35,7 +37,7 @@ const LOOK: Duration = Duration::from_millis(50);
 const SHOWN: u64 = 4000;
 
 /// Starts `run` in the background and returns when it is up, or says why it isn't.
-pub fn run_detached(file: &Path, log_format: LogFormat) -> Done {
+pub fn run_detached(file: &Path, log_format: LogFormat) -> CommandResult {
     let config = Config::load(file)?;
     let data_dir = &config.paths.data_dir;
     let unusable = |error: io::Error| Failure::new(format!("`{}` can't be used: {error}", data_dir.display()));
@@ -49,7 +51,7 @@ pub fn run_detached(file: &Path, log_format: LogFormat) -> Done {
         } else {
             ""
         };
-        say(format_args!("The agent is running already{pid}{draining}."));
+        print_line(format_args!("The agent is running already{pid}{draining}."));
         return Ok(ExitCode::SUCCESS);
     }
     // What else may be wrong, `run` says; this alone needs no log.
@@ -120,10 +122,10 @@ fn start(config: &Config, log_format: LogFormat) -> Result<(Child, Log), Failure
 
 /// Waits until the agent has tried its Server, and says what came of it. Trouble there doesn't end the agent: it goes on
 /// trying.
-fn report_first_answer(data_dir: &DataDir, pid: u32, log: &Log) -> Done {
+fn report_first_answer(data_dir: &DataDir, pid: u32, log: &Log) -> CommandResult {
     let deadline = Instant::now() + FIRST_ANSWER;
     let is_up =
-        || say(format_args!("The agent runs in the background (pid {pid}); its log is {}.", log.path.display()));
+        || print_line(format_args!("The agent runs in the background (pid {pid}); its log is {}.", log.path.display()));
     // The pid alone may be an earlier agent's, whose words lie there still.
     let has_tried = |state: &State| state.pid == pid && state.started_at >= log.since && state.server_tried;
     loop {
@@ -131,7 +133,7 @@ fn report_first_answer(data_dir: &DataDir, pid: u32, log: &Log) -> Done {
             Some(state) => {
                 is_up();
                 match state.server_trouble {
-                    None => say("The Server knows that it is there."),
+                    None => print_line("The Server knows that it is there."),
                     Some(trouble) => {
                         let why = escape(&trouble.message);
                         eprint_line(format_args!("The Server can't be used yet: {why}; trying again."));

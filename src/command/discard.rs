@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::tasks::find;
-use super::{Done, Failure, eprint_line, say};
+use super::failure::{CommandResult, Failure};
+use super::find_task::find_task;
+use super::output::{eprint_line, print_line};
+use super::prompt;
 use crate::cli::DiscardArgs;
-use crate::command::prompt;
 use crate::config::{Config, Secret};
 use crate::data_dir::instance::{Instance, InstanceError, Role};
 use crate::ledger::Ledger;
@@ -24,9 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Gives a result up. The agent that has it does that, or where none runs, this command.
-pub fn discard(file: &Path, args: &DiscardArgs) -> Done {
+pub fn discard(file: &Path, args: &DiscardArgs) -> CommandResult {
     let config = Config::load(file)?;
-    let (files, record) = find(&config, &args.id)?;
+    let (files, record) = find_task(&config, &args.id)?;
     check_undelivered(&record)?;
     if !args.yes {
         confirm(&args.id)?;
@@ -34,10 +35,10 @@ pub fn discard(file: &Path, args: &DiscardArgs) -> Done {
     let discarded = give_up(&config, &args.id, &files)?;
     let shown = escape(&args.id);
     match discarded.unreported {
-        None => say(format_args!("Discarded; the Server knows that task {shown} failed.")),
-        Some(why) => say(format_args!("Discarded; the Server doesn't know: {}", escape(&why))),
+        None => print_line(format_args!("Discarded; the Server knows that task {shown} failed.")),
+        Some(why) => print_line(format_args!("Discarded; the Server doesn't know: {}", escape(&why))),
     }
-    say(format_args!(
+    print_line(format_args!(
         "Its files stay in {} until their time is over.",
         config.paths.data_dir.workspaces().join(files.key().as_str()).display()
     ));
@@ -79,7 +80,7 @@ fn give_up(config: &Config, id: &str, files: &TaskFiles) -> Result<Discarded, Fa
         match Instance::take(&config.paths.data_dir, Role::Discard) {
             Ok(_instance) => {
                 // Things may have changed since.
-                let (_, record) = find(config, id)?;
+                let (_, record) = find_task(config, id)?;
                 let discarded = match record.discarded.clone() {
                     Some(discarded) if record.phase == Phase::Settled => discarded,
                     _ => discard_here(config, files, record)?,
@@ -92,7 +93,7 @@ fn give_up(config: &Config, id: &str, files: &TaskFiles) -> Result<Discarded, Fa
             Err(InstanceError::Held(_)) => {}
             Err(error) => return Err(Failure::new(error.to_string())),
         }
-        let (_, record) = find(config, id)?;
+        let (_, record) = find_task(config, id)?;
         if record.phase == Phase::Settled {
             return record
                 .discarded

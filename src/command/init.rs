@@ -4,18 +4,19 @@ use std::io;
 use std::path::{Path, absolute};
 use std::process::ExitCode;
 
-use super::{Done, Failure, say};
+use super::failure::{CommandResult, Failure};
+use super::output::print_line;
 use crate::cli::InitArgs;
 use crate::config::edit::{TEMPLATE, create};
 
 /// Writes the template, and never over a file unless told to.
-pub fn init(file: &Path, args: &InitArgs) -> Done {
+pub fn init(file: &Path, args: &InitArgs) -> CommandResult {
     let shown = absolute(file).unwrap_or_else(|_| file.to_owned());
     let shown = shown.display();
     match create(file, TEMPLATE, args.force) {
         Ok(()) => {
-            say(format_args!("Made {shown}."));
-            say("Next: set server.base_url in it, then run `agent-core register --token rt_…`.");
+            print_line(format_args!("Made {shown}."));
+            print_line("Next: set server.base_url in it, then run `agent-core register --token rt_…`.");
             Ok(ExitCode::SUCCESS)
         }
         Err(_) if file.is_dir() => Err(Failure::new(format!("`{shown}` is a folder; name a file in it"))),

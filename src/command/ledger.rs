@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::{Done, Failure, eprint_line};
+use super::failure::{CommandResult, Failure};
+use super::output::eprint_line;
 use crate::cli::LedgerArgs;
 use crate::config::Config;
 use crate::ledger::{Direction, Entry, Line, Reader, Report, Settled, Transfer, Words};
@@ -23,7 +24,7 @@ enum Ended {
 }
 
 /// Prints the lines that are asked for: as a table, or as they are stored.
-pub fn ledger(file: &Path, args: &LedgerArgs) -> Done {
+pub fn ledger(file: &Path, args: &LedgerArgs) -> CommandResult {
     let since = args.since.as_deref().map(parse_since).transpose().map_err(Failure::usage)?;
     let config = Config::load(file)?;
     let data_dir = &config.paths.data_dir;

@@ -14,28 +14,29 @@ use clap::CommandFactory;
 use clap::builder::Resettable;
 use clap_mangen::Man;
 
-use super::{Done, Failure, answer, say};
+use super::failure::{CommandResult, Failure};
+use super::output::{print_line, print_output};
 use crate::cli::{Cli, HelpArgs, ManArgs};
 use topics::{TOPICS, Topic};
 
 /// Shows a page by `man`, or prints its roff where standard output is no terminal; or writes all pages to a folder.
-pub fn man(args: &ManArgs) -> Done {
+pub fn man(args: &ManArgs) -> CommandResult {
     if let Some(folder) = &args.out {
         return write_all(folder);
     }
     let page = Page::find(args.page.as_deref())?;
     let roff = page.roff()?;
     if !io::stdout().is_terminal() {
-        answer(roff)?;
+        print_output(roff)?;
     } else if !pager::show(&roff, &page.plain())? {
-        answer(page.plain())?;
+        print_output(page.plain())?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Prints a command's help, or a topic's page in Markdown. A word that is both a command and a topic gets both.
-pub fn help(args: &HelpArgs) -> Done {
-    answer(Page::find(args.page.as_deref())?.plain())?;
+pub fn help(args: &HelpArgs) -> CommandResult {
+    print_output(Page::find(args.page.as_deref())?.plain())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -50,7 +51,7 @@ pub fn pages() -> BTreeMap<String, String> {
     topics.chain(commands).collect()
 }
 
-fn write_all(folder: &Path) -> Done {
+fn write_all(folder: &Path) -> CommandResult {
     fs::create_dir_all(folder)
         .map_err(|error| Failure::new(format!("`{}` can't be made: {error}", folder.display())))?;
     let pages = pages();
@@ -60,7 +61,7 @@ fn write_all(folder: &Path) -> Done {
         fs::write(&file, page.roff()?)
             .map_err(|error| Failure::new(format!("`{}` can't be written: {error}", file.display())))?;
     }
-    say(format_args!("Wrote {} pages to {}.", pages.len() + 1, folder.display()));
+    print_line(format_args!("Wrote {} pages to {}.", pages.len() + 1, folder.display()));
     Ok(ExitCode::SUCCESS)
 }
 

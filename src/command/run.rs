@@ -1,15 +1,13 @@
 //! `run`: the agent in the foreground.
 
-use std::path::{Path, absolute};
+use std::path::Path;
 use std::process::ExitCode;
 
-use super::check::check_script;
-use super::register::register_with;
-use super::{Done, Failure, eprint_line, not_registered};
+use super::check_script::check_script;
+use super::failure::{CommandResult, Failure};
+use super::setup::complete_config;
 use crate::agent::{Mode, serve};
 use crate::cli::RunArgs;
-use crate::command::prompt;
-use crate::config::{Config, ConfigError, Credentials, clean_base_url, edit};
 use crate::data_dir::instance::{Instance, Role};
 use crate::data_dir::permissions;
 use crate::logging;
@@ -19,7 +17,7 @@ use crate::task::mounts::check_mounts;
 use crate::task::record::{Phase, Store};
 
 /// Works on tasks until a signal comes.
-pub fn run(file: &Path, args: &RunArgs) -> Done {
+pub fn run(file: &Path, args: &RunArgs) -> CommandResult {
     platform::share_one_heap();
     if args.detached {
         platform::leave_session().map_err(|error| Failure::new(format!("can't leave the terminal: {error}")))?;
@@ -62,84 +60,4 @@ pub fn run(file: &Path, args: &RunArgs) -> Done {
     serve(config, credentials, &instance, Mode::Serve)?;
     drop(instance);
     Ok(ExitCode::SUCCESS)
-}
-
-/// The configuration and registration, asked for where they are missing and somebody can be asked.
-fn complete_config(file: &Path, args: &RunArgs) -> Result<(Config, Credentials), Failure> {
-    let may_ask = !args.detached && (args.interactive || prompt::is_terminal());
-    let mut config = match Config::load(file) {
-        Err(ConfigError::Missing(_)) if may_ask => {
-            ask_for_config(file)?;
-            Config::load(file)?
-        }
-        loaded => loaded?,
-    };
-    if config.agent.credentials.is_none() && may_ask {
-        ask_for_registration(&config)?;
-        config = Config::load(file)?;
-    }
-    let Some(credentials) = config.agent.credentials.clone() else {
-        return Err(not_registered(&config));
-    };
-    Ok((config, credentials))
-}
-
-fn ask_for_config(file: &Path) -> Result<(), Failure> {
-    let unanswered = |error: std::io::Error| Failure::new(format!("no configuration was made: {error}"));
-    eprint_line(format_args!(
-        "There is no configuration file `{}` yet. Enter takes the value in brackets.",
-        file.display()
-    ));
-    let base_url = prompt::ask("Server address", Some("http://127.0.0.1:8080"), |answer| {
-        let with_scheme = if answer.contains("://") { answer.to_owned() } else { format!("https://{answer}") };
-        clean_base_url(&with_scheme).map_err(|wrong| format!("It {wrong}."))
-    })
-    .map_err(unanswered)?;
-    let data_dir = prompt::ask("Data directory", Some("./data"), |answer| {
-        let data_dir = with_setting(file, ("paths", "data_dir", answer.into()))?.paths.data_dir;
-        if data_dir.exists() {
-            permissions::check_folder(&data_dir).map(|()| answer.to_owned())
-        } else {
-            Ok(answer.to_owned())
-        }
-    })
-    .map_err(unanswered)?;
-    let image = prompt::ask("Executor image", Some("open-aaas-executor:latest"), |answer| {
-        with_setting(file, ("executor", "image", answer.into())).map(|_| answer.to_owned())
-    })
-    .map_err(unanswered)?;
-    let capacity = prompt::ask("Tasks at once", Some("2"), |answer| match answer.parse::<i64>() {
-        Ok(number @ 1..=1000) => Ok(number),
-        _ => Err("It must be a number from 1 to 1000.".to_owned()),
-    })
-    .map_err(unanswered)?;
-    let settings = [
-        ("server", "base_url", base_url.into()),
-        ("paths", "data_dir", data_dir.into()),
-        ("executor", "image", image.into()),
-        ("executor", "capacity", capacity.into()),
-    ];
-    // Whole or not at all: with half of the answers in it, it would be there, and nobody asked again.
-    let written = edit::apply(edit::TEMPLATE, &settings).and_then(|text| Ok(edit::create(file, &text, false)?));
-    written.map_err(|error| Failure::new(format!("`{}` can't be written: {error}", file.display())))
-}
-
-/// The template with this value in it, if it can be used.
-fn with_setting(file: &Path, setting: edit::Setting<'_>) -> Result<Config, String> {
-    let text = edit::apply(edit::TEMPLATE, &[setting]).map_err(|error| error.to_string())?;
-    let file = absolute(file).map_err(|error| error.to_string())?;
-    Config::parse(&file, &text).map_err(|error| match error {
-        ConfigError::Wrong(problems) => problems.iter().map(|problem| problem.message.as_str()).collect(),
-        other => other.to_string(),
-    })
-}
-
-fn ask_for_registration(config: &Config) -> Result<(), Failure> {
-    eprint_line(format_args!("This agent isn't registered with {} yet.", config.server.base_url));
-    let check =
-        |answer: &str| if answer.is_empty() { Err("A token is needed.".to_owned()) } else { Ok(answer.to_owned()) };
-    let unanswered = |error: std::io::Error| Failure::new(format!("not registered: {error}"));
-    let token = prompt::ask("Registration token (rt_…)", None, check).map_err(unanswered)?;
-    let name = prompt::ask("Agent name", Some(&config.agent.name), check).map_err(unanswered)?;
-    register_with(config, &token, &name)
 }

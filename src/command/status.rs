@@ -10,10 +10,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Done, Failure, answer, eprint_line};
+use super::backlog::Backlog;
+use super::failure::{CommandResult, Failure};
+use super::output::{eprint_line, print_output};
+use super::task_view::{AgentState, TaskView, Tasks};
 use crate::agent::status_file::{EngineState, LastError, ServerTrouble, State, StatusFile};
 use crate::cli::StatusArgs;
-use crate::command::task_view::{AgentState, Backlog, TaskView, Tasks};
 use crate::config::Config;
 use crate::data_dir::instance::{self, Holder};
 use crate::task::record::Phase;
@@ -58,14 +60,14 @@ struct Report<'c> {
 }
 
 /// Prints the configuration's lines (README, "Check status"), and below them what the agent is doing.
-pub fn status(file: &Path, args: &StatusArgs) -> Done {
+pub fn status(file: &Path, args: &StatusArgs) -> CommandResult {
     let config = Config::load(file)?;
     let report = look(&config)?;
     if args.json {
         let text = serde_json::to_string_pretty(&report).map_err(|error| Failure::new(error.to_string()))?;
-        answer(text + "\n")?;
+        print_output(text + "\n")?;
     } else {
-        answer(report.to_string())?;
+        print_output(report.to_string())?;
     }
     for warning in &config.warnings {
         eprint_line(warning);

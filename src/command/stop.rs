@@ -7,10 +7,11 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Done, Failure, eprint_line, say};
+use super::backlog::Backlog;
+use super::failure::{CommandResult, Failure};
+use super::output::{eprint_line, print_line};
 use crate::agent::{Mode, serve};
 use crate::cli::StopArgs;
-use crate::command::task_view::Backlog;
 use crate::config::{Config, ConfigError};
 use crate::data_dir::DataDir;
 use crate::data_dir::instance::{self, Holder, Instance, Role};
@@ -28,21 +29,21 @@ const LOOK: Duration = Duration::from_millis(200);
 const LOOK_AT_RECORDS: Duration = Duration::from_secs(2);
 
 /// Stops the agent. Nothing to stop is no error.
-pub fn stop(file: &Path, args: &StopArgs) -> Done {
+pub fn stop(file: &Path, args: &StopArgs) -> CommandResult {
     let config = Config::load(file).map_err(|error| name_agent(file, error))?;
     let data_dir = &config.paths.data_dir;
     match instance::holder(data_dir).map_err(|error| unusable(data_dir, &error))? {
         None => {
             remove_pid_file(data_dir)?;
-            say("The agent is not running.");
+            print_line("The agent is not running.");
             if !data_dir.exists() {
                 return Ok(ExitCode::SUCCESS);
             }
         }
-        Some(holder) if !holder.is_agent() => say(format_args!("The agent is not running; {holder}.")),
+        Some(holder) if !holder.is_agent() => print_line(format_args!("The agent is not running; {holder}.")),
         Some(Holder { pid: Some(pid), .. }) if args.drain => return drain(&config, pid),
         Some(Holder { pid: Some(pid), .. }) => {
-            say(format_args!("{} (pid {pid}).", end_process(data_dir, pid)?));
+            print_line(format_args!("{} (pid {pid}).", end_process(data_dir, pid)?));
             remove_pid_file(data_dir)?;
         }
         Some(Holder { pid: None, .. }) => {
@@ -140,7 +141,7 @@ fn tell(left: Backlog) {
         (left.damaged, "record(s) can't be read; `agent-core tasks` names them."),
     ];
     for (count, words) in lines.into_iter().filter(|(count, _)| *count > 0) {
-        say(format_args!("{count} {words}"));
+        print_line(format_args!("{count} {words}"));
     }
 }
 
@@ -154,11 +155,11 @@ impl fmt::Display for ToDo {
 }
 
 /// Asks the agent to work off what it has, and waits until it has ended.
-fn drain(config: &Config, pid: u32) -> Done {
+fn drain(config: &Config, pid: u32) -> CommandResult {
     let data_dir = &config.paths.data_dir;
     instance::ask_for_drain(data_dir, pid)
         .map_err(|error| Failure::new(format!("the agent can't be asked to drain: {error}")))?;
-    say(format_args!(
+    print_line(format_args!(
         "The agent (pid {pid}) accepts nothing new and ends when all is delivered. Ctrl+C ends this waiting only; \
          `stop` ends the agent at once."
     ));
@@ -168,7 +169,7 @@ fn drain(config: &Config, pid: u32) -> Done {
             None => {
                 let left = look(config)?;
                 if left.is_done() {
-                    say(format_args!("Drained and stopped (pid {pid})."));
+                    print_line(format_args!("Drained and stopped (pid {pid})."));
                     tell(left);
                     return Ok(ExitCode::SUCCESS);
                 }
@@ -190,7 +191,7 @@ fn drain(config: &Config, pid: u32) -> Done {
             let left = look(config)?;
             let so_far = reminder.due();
             if said != Some(left) || so_far.is_some() {
-                say(format_args!("{}{}", ToDo(left), so_far.unwrap_or_default()));
+                print_line(format_args!("{}{}", ToDo(left), so_far.unwrap_or_default()));
                 said = Some(left);
             }
         }
@@ -199,7 +200,7 @@ fn drain(config: &Config, pid: u32) -> Done {
 }
 
 /// Ends the containers of a data_dir on which no agent runs, and tells the Server for as long as `ABORT` lasts.
-fn abort(config: &Config) -> Done {
+fn abort(config: &Config) -> CommandResult {
     let deadline = Instant::now() + ABORT;
     let data_dir = &config.paths.data_dir;
     let instance = Instance::take(data_dir, Role::Abort).map_err(|error| Failure::new(error.to_string()))?;
@@ -207,7 +208,7 @@ fn abort(config: &Config) -> Done {
     let unfinished = |files: TaskFiles, record: Record| (record.phase < Phase::Exited).then_some((files, record));
     let tasks = store.load_all(unfinished).map_err(|error| unusable(data_dir, &error))?.taken;
     if tasks.is_empty() {
-        say("No task is left to stop.");
+        print_line("No task is left to stop.");
         tell(look(config)?);
         return Ok(ExitCode::SUCCESS);
     }
@@ -240,7 +241,7 @@ fn abort(config: &Config) -> Done {
     }
     drop(instance);
     let left = look(config)?;
-    say(format_args!("{count} task(s) aborted."));
+    print_line(format_args!("{count} task(s) aborted."));
     if left.is_done() {
         tell(left);
         return Ok(ExitCode::SUCCESS);

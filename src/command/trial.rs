@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::{Done, Failure, eprint_line};
+use super::failure::{CommandResult, Failure};
+use super::output::eprint_line;
 use crate::cli::TryArgs;
 use crate::config::{Config, Credentials, Secret};
 use crate::data_dir::DataDir;
@@ -32,7 +33,7 @@ use progress::Copying;
 use results::{INTERRUPTED, OutFolder, exit_status, tell};
 
 /// Does one task and says what would be sent of it.
-pub fn try_out(file: &Path, args: &TryArgs) -> Done {
+pub fn try_out(file: &Path, args: &TryArgs) -> CommandResult {
     let config = Config::load(file)?;
     for warning in &config.warnings {
         log::warn!("{warning}");

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::machine::{OnMachine, ProbeFolder, script};
+use super::machine::{OnMachine, ProbeFolder};
 use super::report::{Check, Report};
+use crate::command::check_script::check_script;
 use crate::config::container_options::Pull;
 use crate::config::{Config, Program, ScriptSource};
 use crate::docker::probe::{ClientTrouble, PLACE, ProbeSpec, Seen};
@@ -74,7 +75,7 @@ fn skip(config: &Config, why: &str, report: &mut Report) {
         }
     }
     // Whether a script can be there at all is known without an engine.
-    match script(config) {
+    match check_script(config) {
         Ok(()) => report.skip(Check::Program, why),
         Err(wrong) => fail_script(wrong, report),
     }
@@ -199,7 +200,7 @@ impl Through<'_> {
     /// Looks whether a container would find what it is to run; `container` is one of the image.
     fn program(&self, container: Option<&str>, report: &mut Report) {
         let image = &self.config.executor.image;
-        if let Err(wrong) = script(self.config) {
+        if let Err(wrong) = check_script(self.config) {
             return fail_script(wrong, report);
         }
         let word = match &self.config.executor.program {

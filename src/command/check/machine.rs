@@ -154,13 +154,6 @@ pub fn check(config: &Config, report: &mut Report) -> OnMachine {
     OnMachine { folder, mounts: mounts(config, report) }
 }
 
-/// Whether a script can be there, as far as this machine knows.
-pub fn script(config: &Config) -> Result<(), String> {
-    let whole = config.clone();
-    with_timeout(move || whole.check_script())
-        .unwrap_or_else(|| Err(format!("the drive with the script (`executor.script_path`) {}", timeout_message())))
-}
-
 fn look_at_rights(check: Check, path: &Path, report: &mut Report) {
     let shown = path.display();
     let close = format!("run `{}`", shell_line(["chmod", "go=", &path.to_string_lossy()]));

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Map, Value, json};
 
-use crate::command::say;
+use crate::command::output::print_line;
 use crate::config::Problem;
 use crate::text::escape;
 
@@ -201,12 +201,12 @@ impl Report {
         let skipped = count(|verdict| *verdict == Verdict::Skipped);
         let failed = self.findings.len() - passed - skipped;
         match self.form {
-            Form::Lines => say(format_args!("{passed} passed, {failed} failed, {skipped} not tried")),
+            Form::Lines => print_line(format_args!("{passed} passed, {failed} failed, {skipped} not tried")),
             Form::Json => {
                 let checks: Vec<Value> = self.findings.iter().map(as_json).collect();
                 let version = env!("CARGO_PKG_VERSION");
                 let whole = json!({"ok": failed == 0, "version": version, "checks": checks});
-                say(format_args!("{whole:#}"));
+                print_line(format_args!("{whole:#}"));
             }
         }
         failed == 0
@@ -219,9 +219,9 @@ impl Report {
                 Verdict::Failed { .. } => "✗",
                 Verdict::Skipped => "·",
             };
-            say(format_args!("{mark} {:<16} {}", finding.check.name(), escape(&finding.detail)));
+            print_line(format_args!("{mark} {:<16} {}", finding.check.name(), escape(&finding.detail)));
             if let Verdict::Failed { remedy } = &finding.verdict {
-                say(format_args!("  {:<16} → {}", "", escape(remedy)));
+                print_line(format_args!("  {:<16} → {}", "", escape(remedy)));
             }
         }
         self.findings.push(finding);

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use super::super::Failure;
+use crate::command::failure::Failure;
 
 /// The pager where `PAGER` names none.
 const PAGER: &str = "less";

@@ -4,13 +4,13 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Failure;
 use super::progress::Copying;
 use crate::cli::TryArgs;
+use crate::command::failure::Failure;
+use crate::command::find_task::find_task;
 use crate::config::Config;
 use crate::os::platform;
 use crate::server::protocol::{InputFile, Task};
-use crate::task::record::{Store, TaskKey};
 use crate::task::workspace::{Workspace, input_names};
 
 /// A task and where its input files are.
@@ -58,13 +58,8 @@ impl Offer {
     }
 
     fn kept(config: &Config, id: &str) -> Result<Self, Failure> {
-        let data_dir = &config.paths.data_dir;
-        let none = || Failure::new(format!("no task `{id}` is kept in `{}`", data_dir.display()));
-        let key = TaskKey::from_id(id).filter(|_| data_dir.tasks().is_dir()).ok_or_else(none)?;
-        let unreadable = |error: io::Error| Failure::new(format!("the record of task `{id}` can't be read: {error}"));
-        let store = Store::open(data_dir).map_err(unreadable)?;
-        let record = store.task(&key).load().map_err(unreadable)?.ok_or_else(none)?;
-        let workspace = Workspace::new(data_dir, &key);
+        let (files, record) = find_task(config, id)?;
+        let workspace = Workspace::new(&config.paths.data_dir, files.key());
         Ok(Self { task: record.task, inputs: Inputs::Kept(workspace.dir().to_owned()) })
     }
 

@@ -5,7 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::progress::Copying;
-use crate::command::{Failure, eprint_line};
+use crate::command::failure::Failure;
+use crate::command::output::eprint_line;
 use crate::server::protocol::FinalStatus;
 use crate::task::Trial;
 use crate::task::outputs::{OutputFile, Skipped};

@@ -1,0 +1,100 @@
+//! Counts what is left to be done on a data_dir, for `stop` and `status`.
+
+use std::io;
+
+use super::task_view::Tasks;
+use crate::data_dir::DataDir;
+use crate::task::record::{Phase, Record, Store};
+
+/// What isn't settled on a data_dir.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Tasks of ours whose container hasn't been begun.
+    pub waiting: usize,
+    /// Tasks of ours whose container hasn't ended, as far as is known.
+    pub in_containers: usize,
+    /// Results of ours that the Server doesn't have.
+    pub undelivered: usize,
+    /// Tasks of other registrations: they are kept, and nobody works on them.
+    pub foreign: usize,
+    /// Records that can't be read.
+    pub damaged: usize,
+}
+
+impl Backlog {
+    /// Counts the records of a data_dir, for an agent of this service.
+    pub fn load(data_dir: &DataDir, service_id: Option<&str>) -> io::Result<Self> {
+        let mut left = Self::default();
+        if !data_dir.tasks().exists() {
+            return Ok(left);
+        }
+        let count = |_, record: Record| {
+            left.count(record.phase, service_id == Some(&record.service_id));
+            None::<()>
+        };
+        let damaged = Store::open(data_dir)?.load_all(count)?.broken.len();
+        Ok(Self { damaged, ..left })
+    }
+
+    /// The same of tasks that have been read already.
+    pub fn of_tasks(tasks: &Tasks, service_id: Option<&str>) -> Self {
+        let mut left = Self { damaged: tasks.damaged.len(), ..Self::default() };
+        tasks.all.iter().for_each(|task| left.count(task.order, service_id == Some(&task.service_id)));
+        left
+    }
+
+    fn count(&mut self, phase: Phase, is_ours: bool) {
+        let counter = match phase {
+            Phase::Settled => return,
+            _ if !is_ours => &mut self.foreign,
+            Phase::Accepting | Phase::Accepted => &mut self.waiting,
+            Phase::Prepared => &mut self.in_containers,
+            Phase::Exited | Phase::Uploaded => &mut self.undelivered,
+        };
+        *counter += 1;
+    }
+
+    /// How many tasks have a container before them or under way.
+    pub fn unfinished(self) -> usize {
+        self.waiting + self.in_containers
+    }
+
+    /// Whether an agent of this service has nothing to do here.
+    pub fn is_done(self) -> bool {
+        self.unfinished() + self.undelivered == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Backlog;
+    use crate::data_dir::DataDir;
+    use crate::server::protocol::Task;
+    use crate::task::record::{Phase, Record, Store, TaskKey};
+
+    #[test]
+    fn what_is_left_is_counted_by_whose_it_is_and_how_far() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Backlog::load(&DataDir::new(dir.path()), Some("s")).unwrap(), Backlog::default());
+        let store = Store::open(&DataDir::new(dir.path())).unwrap();
+        let tasks = [
+            ("a", "s", Phase::Accepted),
+            ("b", "s", Phase::Prepared),
+            ("c", "s", Phase::Exited),
+            ("d", "s", Phase::Uploaded),
+            ("e", "s", Phase::Settled),
+            ("f", "other", Phase::Prepared),
+            ("g", "other", Phase::Settled),
+        ];
+        for (id, service, phase) in tasks {
+            let task = Task { id: id.to_owned(), ..Task::default() };
+            let record = Record { phase, ..Record::from_offer(task, service, "http://h") };
+            store.create(&TaskKey::from_id(id).unwrap(), &record).unwrap();
+        }
+        let left = Backlog::load(&DataDir::new(dir.path()), Some("s")).unwrap();
+        assert_eq!(left, Backlog { waiting: 1, in_containers: 1, undelivered: 2, foreign: 1, damaged: 0 });
+        assert!(!left.is_done());
+        let others = Backlog::load(&DataDir::new(dir.path()), Some("new")).unwrap();
+        assert_eq!((others.foreign, others.is_done()), (5, true));
+    }
+}

@@ -1,0 +1,68 @@
+//! Why a command fails: a message for a person, and the exit status.
+
+use std::process::ExitCode;
+
+use thiserror::Error;
+
+use super::output::eprint_line;
+use crate::agent::ServeError;
+use crate::config::ConfigError;
+
+/// What a command returns.
+pub type CommandResult = Result<ExitCode, Failure>;
+
+/// A message for a person, and the exit status.
+#[derive(Debug, Error)]
+#[error("agent-core: {message}")]
+pub struct Failure {
+    message: String,
+    code: u8,
+}
+
+/// Where a failure is reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportTo {
+    /// To the log, for those who read only that.
+    Log,
+    /// To standard error.
+    StandardError,
+}
+
+impl Failure {
+    /// The command can't do what it was asked for (exit status 1).
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: 1 }
+    }
+
+    /// The command line or the configuration is wrong (exit status 2).
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: 2 }
+    }
+
+    /// Reports the message once.
+    pub fn report(&self, to: ReportTo) {
+        if to == ReportTo::Log && log::log_enabled!(log::Level::Error) {
+            self.message.lines().for_each(|line| log::error!("{line}"));
+        } else {
+            eprint_line(self);
+        }
+    }
+
+    /// The process's exit status.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(self.code)
+    }
+}
+
+/// A configuration that can't be used is exit status 2, as wrong usage is.
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Self {
+        Self::new(error.to_string())
+    }
+}

@@ -1,0 +1,32 @@
+//! Printing to standard output and standard error. A closed pipe, as with `| head`, doesn't end a command.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use super::failure::Failure;
+
+/// Prints a line about what the command does. A line that can't be printed doesn't stop the command halfway.
+pub fn print_line(line: impl Display) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// Prints a line on standard error, as [`print_line`] does.
+pub fn eprint_line(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Prints the result of a command.
+pub fn print_output(text: impl AsRef<[u8]>) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    ignore_broken_pipe(out.write_all(text.as_ref()).and_then(|()| out.flush()))
+}
+
+/// The result of printing: a closed pipe is none of the command's failures, a full disk is one.
+pub fn ignore_broken_pipe(result: io::Result<()>) -> Result<(), Failure> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("can't be printed: {error}")))
+        }
+        _ => Ok(()),
+    }
+}

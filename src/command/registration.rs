@@ -1,0 +1,69 @@
+//! Registration with a Server: `register` and `run` use it.
+
+use std::fs;
+
+use super::failure::Failure;
+use super::output::print_line;
+use crate::config::{Config, edit, is_api_key, is_service_id};
+use crate::server;
+use crate::shell::register_command;
+use crate::text::escape;
+
+/// Registers once. The file is proved writable before the token is spent, and the credentials are printed if saving
+/// them fails all the same, since the Server shows the key only this once (PROTOCOL 9).
+pub fn register_agent(config: &Config, token: &str, name: &str) -> Result<(), Failure> {
+    let file = config.file.display();
+    let token = token.trim();
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Failure::new("the registration token is empty or has characters in it that no token has"));
+    }
+    if name.trim().is_empty() {
+        return Err(Failure::new("the agent's name is empty (`--name`); the token was not used and is still good"));
+    }
+    let text = fs::read(&config.file).map_err(|error| Failure::new(format!("`{file}` can't be read: {error}")))?;
+    edit::save(&config.file, &text).map_err(|error| {
+        Failure::new(format!("`{file}` can't be written: {error}; the token was not used and is still good"))
+    })?;
+    let answer = server::register(&config.server, token, config.executor.capacity).map_err(|error| {
+        let fate = if error.may_have_arrived() {
+            "the token may have been used; if it isn't accepted again, get a new one from the Server"
+        } else if error.status() == Some(404) {
+            "the Server doesn't know the token or it was used already; get a new one there"
+        } else {
+            "the token was not used"
+        };
+        Failure::new(format!("not registered with {}: {error}; {fate}", config.server.base_url))
+    })?;
+    if !is_service_id(&answer.service_id) || !is_api_key(&answer.api_key) {
+        return Err(Failure::new(format!(
+            "{} answered with credentials that can't be any (service_id `{}`), so nothing was stored; the token is used \
+             up: see what is wrong with the Server, and get a new one there",
+            config.server.base_url,
+            escape(&answer.service_id)
+        )));
+    }
+    let settings = [
+        ("agent", "service_id", answer.service_id.as_str().into()),
+        ("agent", "api_key", answer.api_key.as_str().into()),
+        ("agent", "name", name.into()),
+    ];
+    if let Err(error) = edit::set(&config.file, &settings) {
+        // The only place where a key is shown: it would be lost otherwise.
+        print_line(format_args!("service_id = {:?}\napi_key = {:?}", answer.service_id, answer.api_key));
+        return Err(Failure::new(format!(
+            "registered, but `{file}` can't be written: {error}; put the two lines above into its [agent] section, \
+             they are not shown again"
+        )));
+    }
+    print_line(format_args!("Registered {name} as service {}; the key is in {file}.", answer.service_id));
+    if let Some(service_name) = answer.name {
+        print_line(format_args!("The Server calls the service {}.", escape(&service_name)));
+    }
+    Ok(())
+}
+
+/// The failure of a command that needs a registration.
+pub fn not_registered(config: &Config) -> Failure {
+    let command = register_command(&config.file);
+    Failure::new(format!("not registered; run `{command}` with a token from the Server"))
+}
