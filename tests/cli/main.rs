@@ -6,7 +6,6 @@
 
 #![cfg(unix)]
 
-mod abandoned;
 mod agent_log;
 mod authorization;
 mod check;

@@ -4,7 +4,7 @@ use crate::support::agent::{Agent, Running};
 use crate::support::docker;
 use crate::support::secs;
 use crate::support::server::{FakeServer, Status, TaskSpec};
-use crate::tally;
+use crate::support::tally;
 
 const REMOVED: &str = "the container was removed behind the agent's back; its result is lost";
 

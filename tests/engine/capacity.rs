@@ -3,7 +3,7 @@
 use crate::support::agent::Agent;
 use crate::support::secs;
 use crate::support::server::{Control, FakeServer, Request, Status, TaskSpec};
-use crate::tally;
+use crate::support::tally;
 use std::fs;
 use std::time::Duration;
 

@@ -4,7 +4,7 @@ use crate::support::agent::{Agent, Running};
 use crate::support::docker;
 use crate::support::secs;
 use crate::support::server::{Control, FakeServer, Fault, Match, Moment, Request};
-use crate::tally;
+use crate::support::tally;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::os::unix::process::ExitStatusExt as _;

@@ -7,7 +7,7 @@ use crate::support::agent::{Agent, Finished};
 use crate::support::docker;
 use crate::support::secs;
 use crate::support::server::{FakeServer, Fault, Match, Status};
-use crate::tally;
+use crate::support::tally;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getsid};
 use std::fs;

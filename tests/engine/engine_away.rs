@@ -4,7 +4,7 @@
 use crate::support::agent::{Agent, Running};
 use crate::support::secs;
 use crate::support::server::{Control, FakeServer, Status};
-use crate::tally;
+use crate::support::tally;
 
 /// A start of the agent that finds no engine.
 fn start_without_engine(agent: &Agent) -> Running {

@@ -4,7 +4,7 @@ use crate::support::agent::Agent;
 use crate::support::docker::{assert_no_containers, container_name, docker};
 use crate::support::secs;
 use crate::support::server::{FakeServer, Status, TaskSpec};
-use crate::tally;
+use crate::support::tally;
 use serde_json::json;
 
 #[test]

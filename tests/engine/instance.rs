@@ -4,7 +4,7 @@ use crate::support::agent::Agent;
 use crate::support::docker;
 use crate::support::secs;
 use crate::support::server::{FakeServer, Status};
-use crate::tally;
+use crate::support::tally;
 
 fn instance_of(name: &str) -> String {
     docker::docker(&["inspect", "--format", "{{index .Config.Labels \"open-aaas.instance\"}}", name])

@@ -5,7 +5,7 @@ use crate::support::docker::wait_until;
 use crate::support::ledger::{expect_what_left, files, lines, of_kind};
 use crate::support::secs;
 use crate::support::server::{FakeServer, Fault, Match, Moment, Options, Response, Status, TaskSpec};
-use crate::tally;
+use crate::support::tally;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::fs;

@@ -6,12 +6,7 @@
 
 #![cfg(unix)]
 
-mod a_silent_container;
-mod a_site_outage;
-mod a_slow_server;
-mod a_stuck_docker;
 mod adoption;
-mod bad_files;
 mod border_in;
 mod border_out;
 mod cancel;
@@ -21,7 +16,6 @@ mod container;
 mod container_options;
 mod contract;
 mod crash;
-mod deadline;
 mod delivery;
 mod detach;
 mod engine_away;
@@ -38,7 +32,6 @@ mod mounts;
 mod not_started;
 mod output_volume;
 mod paste;
-mod pull;
 mod report;
 mod retention;
 mod secrets;
@@ -47,7 +40,5 @@ mod signals;
 mod stop;
 #[path = "../support/mod.rs"]
 mod support;
-mod tally;
 mod tasks;
 mod trial;
-mod wall_clock;

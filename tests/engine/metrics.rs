@@ -5,7 +5,7 @@ use crate::support::docker::wait_until;
 use crate::support::prometheus::{Samples, parse};
 use crate::support::secs;
 use crate::support::server::{FakeServer, Fault, Match, Status, TaskSpec};
-use crate::tally;
+use crate::support::tally;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use std::fs;

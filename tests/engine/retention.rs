@@ -5,7 +5,7 @@ use crate::support::agent::Agent;
 use crate::support::docker;
 use crate::support::secs;
 use crate::support::server::{Control, FakeServer, Status};
-use crate::tally;
+use crate::support::tally;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 

@@ -4,7 +4,7 @@ use crate::support::agent::Agent;
 use crate::support::docker;
 use crate::support::secs;
 use crate::support::server::{FakeServer, Fault, Match, Response, Status};
-use crate::tally;
+use crate::support::tally;
 use serde_json::json;
 use std::fs;
 

@@ -5,7 +5,7 @@ use crate::support::agent::{Agent, Running};
 use crate::support::docker;
 use crate::support::secs;
 use crate::support::server::{Control, FakeServer, Fault, Match, Moment, Request, Status};
-use crate::tally;
+use crate::support::tally;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;

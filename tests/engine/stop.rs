@@ -4,7 +4,7 @@ use crate::support::agent::{Agent, Running};
 use crate::support::docker;
 use crate::support::secs;
 use crate::support::server::{FakeServer, Status};
-use crate::tally;
+use crate::support::tally;
 use nix::sys::signal::Signal;
 
 /// The agent with a task that waits in its container.

@@ -4,7 +4,7 @@ use crate::support::agent::{Agent, Running};
 use crate::support::docker::{self, container_name};
 use crate::support::secs;
 use crate::support::server::{FakeServer, Fault, Match, Status};
-use crate::tally;
+use crate::support::tally;
 use serde_json::Value;
 use std::time::Instant;
 

@@ -6,9 +6,9 @@
 #![cfg(unix)]
 
 mod agent_folder;
-mod agents_deadline;
 mod answers;
 mod container;
+mod deadline;
 mod endpoint;
 mod image;
 mod isolation;

@@ -3,8 +3,8 @@
 use crate::support::agent::{Agent, Running};
 use crate::support::secs;
 use crate::support::server::{Control, FakeServer, Options, RateLimit, Request, Status, Task};
+use crate::support::tally;
 use crate::support::twin::Twin;
-use crate::tally;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 

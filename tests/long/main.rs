@@ -14,7 +14,3 @@ mod unread_upload;
 
 #[path = "../support/mod.rs"]
 mod support;
-// The engine's tests use more of it.
-#[allow(dead_code)]
-#[path = "../engine/tally.rs"]
-mod tally;

@@ -3,7 +3,7 @@
 use crate::support::agent::{Agent, Running};
 use crate::support::secs;
 use crate::support::server::{FakeServer, Status, TaskSpec};
-use crate::tally;
+use crate::support::tally;
 use serde_json::json;
 use std::fs;
 use std::time::Duration;

@@ -6,7 +6,7 @@ use crate::support::agent::{Agent, Running};
 use crate::support::docker;
 use crate::support::secs;
 use crate::support::server::{Control, FakeServer, Status, TaskSpec};
-use crate::tally;
+use crate::support::tally;
 use std::env;
 use std::fmt;
 use std::fs;

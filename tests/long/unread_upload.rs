@@ -2,7 +2,7 @@
 
 use crate::support::secs;
 use crate::support::server::{FakeServer, Fault, Match, Status};
-use crate::tally;
+use crate::support::tally;
 
 #[test]
 #[ignore = "takes minutes: scripts/test --test long -- --ignored"]

@@ -6,7 +6,7 @@ use crate::support::agent::{Agent, Running};
 use crate::support::docker::{container_name, wait_until};
 use crate::support::secs;
 use crate::support::server::{Control, FakeServer, Fault, Match, Moment, Status, Task, TaskSpec};
-use crate::tally;
+use crate::support::tally;
 use std::time::Instant;
 
 const WENT_AWAY: &str = "the Docker engine went away while the container ran, which ended it with status";

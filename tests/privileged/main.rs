@@ -12,10 +12,6 @@ mod own_engine;
 mod small_disk;
 #[path = "../support/mod.rs"]
 mod support;
-// The engine tests' helper, of which these need a part.
-#[allow(dead_code)]
-#[path = "../engine/tally.rs"]
-mod tally;
 
 /// Fails the test, with the remedy, where it isn't root's.
 fn require_root() {

@@ -7,7 +7,7 @@ use crate::support::docker::{assert_no_containers, wait_until};
 use crate::support::ledger;
 use crate::support::secs;
 use crate::support::server::{Control, FakeServer, Fault, Match, Moment, Status, Task, TaskSpec};
-use crate::tally;
+use crate::support::tally;
 use serde_json::Value;
 use std::fs;
 use std::time::Duration;

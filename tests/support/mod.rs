@@ -10,6 +10,7 @@ pub mod ledger;
 pub mod ordinary_user;
 pub mod prometheus;
 pub mod server;
+pub mod tally;
 #[cfg(unix)]
 pub mod terminal;
 pub mod twin;

@@ -1,4 +1,4 @@
-//! A task that takes longer than the agent allows. It takes a minute, so it stands where it begins among the first.
+//! A task that takes longer than the agent allows. One minute is the shortest limit.
 
 use crate::model::{bash, say};
 use crate::scene::{Setup, reason};

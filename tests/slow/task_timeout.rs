@@ -1,7 +1,4 @@
-//! A task that runs for longer than `timeout_minutes`.
-//!
-//! One minute is the shortest limit. The harness starts tests by their names, and this name lets the others run
-//! meanwhile.
+//! A task that runs for longer than `timeout_minutes`. One minute is the shortest limit.
 
 use crate::support::agent::Agent;
 use crate::support::docker::assert_no_containers;

@@ -1,8 +1,7 @@
-//! A file that fails while everything else succeeds is the file's fault: it isn't tried for ever, and the task's end
-//! arrives all the same. What the Server refuses for good isn't tried again.
+//! One file that fails while all other calls succeed: the agent tries it five times, then reports the task's end without
+//! it. A file that the Server refuses for good isn't tried again.
 //!
-//! The pauses between five tries of an upload take more than a minute in all, so this module's name lets the others run
-//! meanwhile.
+//! The pauses between five tries take more than a minute in all.
 
 use crate::support::agent::Agent;
 use crate::support::docker::assert_no_containers;

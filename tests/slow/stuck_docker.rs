@@ -1,13 +1,10 @@
-//! A docker client that hangs, or that leaves something behind which holds its output open.
-//!
-//! Some of these tests wait for half a minute. The harness starts tests by their names, and this name lets the others
-//! run meanwhile.
+//! A docker client that hangs, or that leaves a process behind which holds its output open.
 
 use crate::support::agent::{Agent, Running};
 use crate::support::docker;
 use crate::support::secs;
 use crate::support::server::{FakeServer, Status};
-use crate::tally;
+use crate::support::tally;
 use std::fs;
 use std::time::Instant;
 

@@ -1,13 +1,12 @@
-//! The Server away for so long that it gives up the tasks of two agents for lost: when it is back, each goes on with
-//! its own.
+//! A Server outage that is long enough for the Server to requeue the tasks of two agents: afterwards each agent
+//! continues its own task.
 //!
-//! An outage that counts takes nearly a minute. The harness starts tests by their names, and this name lets the others
-//! run meanwhile.
+//! An agent reclaims its tasks only after nearly a minute without an acknowledged heartbeat.
 
 use crate::support::agent::{Agent, Running};
 use crate::support::secs;
 use crate::support::server::{Control, FakeServer, Fault, Match, Options, Response, Status};
-use crate::tally;
+use crate::support::tally;
 use serde_json::json;
 use std::time::{Duration, Instant};
 

@@ -1,12 +1,9 @@
-//! A Server that is slow, or stuck in the middle of something.
-//!
-//! What these tests wait for takes about a minute each. The harness starts tests by their names, and this name lets
-//! the others run meanwhile.
+//! A Server that answers slowly, or stops in the middle of a transfer.
 
 use crate::support::agent::Running;
 use crate::support::secs;
 use crate::support::server::{Control, FakeServer, Fault, Match, Request, Status, TaskSpec};
-use crate::tally;
+use crate::support::tally;
 use std::time::Duration;
 
 /// The time between two requests of a call about this file.

@@ -1,6 +1,6 @@
-//! A cancellation of a task that this agent doesn't have: perhaps a twin's, perhaps nobody's any more.
+//! A cancellation of a task that this agent doesn't have: another agent of the service may have it, or none.
 //!
-//! The rule needs a minute. The harness starts tests by their names, and this name lets the others run meanwhile.
+//! The agent reports such a task as cancelled when the Server has asked for it during one minute.
 
 use crate::support::agent::Agent;
 use crate::support::docker::wait_until;

@@ -1,4 +1,4 @@
-//! Somebody sets the machine's clock while a task runs: its limit counts on all the same.
+//! The machine's clock is set while a task runs; the task's time limit doesn't change.
 //!
 //! The agent runs with a shim before its C library, whose wall clock is wrong by the seconds in a file. The shim is
 //! compiled with the C compiler that Rust links with; only Linux is sure to let it come first.
@@ -9,7 +9,7 @@ use crate::support::agent::{Agent, Builder, Running};
 use crate::support::docker::assert_no_containers;
 use crate::support::secs;
 use crate::support::server::{Control, FakeServer, Status, TaskSpec};
-use crate::tally;
+use crate::support::tally;
 use jiff::{SignedDuration, Timestamp};
 use std::env;
 use std::fs;

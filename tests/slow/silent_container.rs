@@ -1,7 +1,4 @@
-//! `executor.idle_timeout_minutes`: containers that print nothing for so long.
-//!
-//! One minute is the shortest limit. The harness starts tests by their names, and this name lets the others run
-//! meanwhile.
+//! `executor.idle_timeout_minutes`: containers that print nothing for that long. One minute is the shortest limit.
 
 use crate::support::agent::Agent;
 use crate::support::docker::assert_no_containers;
