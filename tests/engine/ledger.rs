@@ -95,6 +95,7 @@ fn what_a_server_or_a_proxy_repeats_of_the_key_is_not_in_it() {
     let id = server.submit(TaskSpec::script("echo 1 > output/one"));
     let _running = agent.start();
     server.wait_for(&id, Status::Completed, secs(60));
+    tally::wait_phase(&agent, &id, "settled");
     let refused = files(&agent.data_dir(), &id, "out", "refused");
     assert_eq!(refused.len(), 1);
     assert!(refused[0]["reason"].as_str().unwrap().contains("x-api-key: [api_key]"), "{refused:?}");
