@@ -10,6 +10,7 @@ pub mod container_options;
 pub mod csv;
 mod docker_args;
 pub mod edit;
+mod environment;
 mod exclude;
 mod gpu;
 mod reader;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use thiserror::Error;
 use ureq::http::uri::Authority;
 
+pub use environment::Environment;
 pub use exclude::Exclude;
 pub use reader::Problem;
 use reader::{Findings, Reader};
@@ -68,6 +70,8 @@ pub struct ServerConfig {
     pub poll_interval: Duration,
     /// Whether the proxy variables of the environment count.
     pub use_system_proxy: bool,
+    /// The variables of the environment that count on the way to the Server.
+    pub environment: Environment,
     /// How many calls a minute all threads together may make; 0 is no limit. The Server's own limit is 150 for all
     /// agents of a service (PROTOCOL 6).
     pub max_requests_per_minute: usize,
@@ -259,10 +263,11 @@ impl Config {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ConfigError::Missing(file)),
             Err(error) => return Err(ConfigError::Unreadable(file, error)),
         };
-        match std::str::from_utf8(&bytes) {
-            Ok(text) => Self::parse_with(&file, text, registration),
-            Err(error) => Err(ConfigError::Wrong(vec![not_text(&file, &bytes, error)])),
-        }
+        let text =
+            std::str::from_utf8(&bytes).map_err(|error| ConfigError::Wrong(vec![not_text(&file, &bytes, error)]))?;
+        let mut config = Self::parse_with(&file, text, registration)?;
+        config.server.environment = Environment::from_process();
+        Ok(config)
     }
 
     /// The data_dir of a file that may be wrong elsewhere, if that can be told.
@@ -274,7 +279,7 @@ impl Config {
         read_paths(reader.root().section("paths"), &file, &mut findings).map(|paths| paths.data_dir)
     }
 
-    /// Checks the text of a file whose absolute path is `file`.
+    /// Checks the text of a file whose absolute path is `file`. The environment counts as empty.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         Self::parse_with(file, text, Registration::AsWritten)
     }

@@ -1,12 +1,16 @@
-//! The Server: its wire, a client with one method per endpoint, and how often and when calls are made.
+//! The Server: its wire, a client with one method per endpoint, and the limits and pauses of calls.
 
 mod answer;
 pub mod budget;
 mod client;
+mod connection;
+mod error;
 pub mod probe;
 pub mod protocol;
 pub mod proxy;
 pub mod retry;
+mod upload;
 
-pub use answer::ClientError;
-pub use client::{Client, Upload, register};
+pub use client::{Client, register};
+pub use error::{ClientError, Step};
+pub use upload::Upload;

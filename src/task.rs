@@ -215,7 +215,7 @@ impl<'s> TaskRunner<'s> {
     fn new(context: &'s Context, job: Job) -> Self {
         let Job { files, record, commands } = job;
         let workspace = Workspace::new(&context.config.paths.data_dir, files.key());
-        let transfers = context.client.with_own_connections(&context.config.server);
+        let transfers = context.client.with_own_connections();
         Self { context, files, workspace, record, commands, transfers }
     }
 

@@ -47,7 +47,7 @@ pub fn serve(config: Config, credentials: Credentials, instance: &Instance, mode
     let counters = Arc::<Counters>::default();
     let ledger = Ledger::new(&data_dir, credentials.api_key.clone(), Arc::clone(&counters));
     let worker_client = Client::new(&config.server, credentials, Arc::clone(&counters));
-    let client = worker_client.with_own_connections(&config.server);
+    let client = worker_client.with_own_connections();
     let (shutdown, signals) = bounded(1);
     handle_signals(shutdown, client.clone())?;
     let (message_sender, messages) = unbounded();

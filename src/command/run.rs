@@ -45,7 +45,7 @@ pub fn run(file: &Path, args: &RunArgs) -> CommandResult {
     if let Err(why) = check_script(&config) {
         log::error!("{why}; every task will fail");
     }
-    if let Some(why) = resolve_route(&config.server).trouble() {
+    if let Some(why) = resolve_route(&config.server).problem() {
         log::warn!("`server.use_system_proxy`: {why}");
     }
     log::info!(

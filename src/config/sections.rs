@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::container::{read_env, read_options};
 use super::reader::{Findings, Located, Section};
 use super::{
-    AgentConfig, Credentials, Exclude, ExecutorConfig, Mount, OutputsConfig, PathsConfig, Program, Secret,
+    AgentConfig, Credentials, Environment, Exclude, ExecutorConfig, Mount, OutputsConfig, PathsConfig, Program, Secret,
     ServerConfig, WORKSPACE, clean_base_url,
 };
 use crate::data_dir::DataDir;
@@ -42,6 +42,7 @@ pub(super) fn read_server(mut section: Section<'_>, findings: &mut Findings) -> 
         base_url: base_url?,
         poll_interval: Duration::from_secs(poll_interval),
         use_system_proxy,
+        environment: Environment::default(),
         max_requests_per_minute: usize::try_from(max_requests).unwrap_or(usize::MAX),
     })
 }

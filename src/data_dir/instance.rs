@@ -13,7 +13,7 @@ use crate::data_dir::DataDir;
 use crate::data_dir::permissions;
 use crate::os::files::{Durability, remove_if_exists, replace};
 use crate::os::platform::{self, FileLock};
-use crate::os::random::random_u64;
+use crate::os::random::random_id;
 
 /// The data_dir is ours for as long as this lives.
 pub struct Instance {
@@ -288,7 +288,7 @@ fn instance_id(path: &Path) -> io::Result<String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    let id = format!("{:016x}{:016x}", random_u64(), random_u64());
+    let id = random_id();
     replace(path, format!("{id}\n").as_bytes(), Durability::PowerCut)?;
     Ok(id)
 }

@@ -1,9 +1,16 @@
-//! Random numbers.
+//! Random numbers from the operating system.
 
-use std::hash::{BuildHasher, RandomState};
-
-/// Random bits, good enough to keep agents apart and not for secrets: the standard library seeds each hasher from the
-/// system's source.
+/// 64 random bits.
+///
+/// # Panics
+/// The system has no source of random numbers. The standard library's hash maps panic there, too.
 pub fn random_u64() -> u64 {
-    RandomState::new().hash_one(0)
+    let mut bytes = [0; 8];
+    getrandom::getrandom(&mut bytes).expect("the system gives random numbers");
+    u64::from_ne_bytes(bytes)
+}
+
+/// 128 random bits as 32 hexadecimal digits: an id that no other machine has.
+pub fn random_id() -> String {
+    format!("{:016x}{:016x}", random_u64(), random_u64())
 }

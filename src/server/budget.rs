@@ -1,14 +1,14 @@
 //! The request budget: how many calls we may make within a minute (PROTOCOL 6).
 //!
-//! The Server refuses calls past its limit, heartbeats too, and takes a service whose heartbeats it refuses for dead.
-//! So transfers leave room in the window for what must not wait. The arithmetic is pure; who has to wait does so where
-//! it can be woken.
+//! The Server refuses calls past its limit, heartbeats too, and a service without heartbeats becomes offline. So
+//! transfers leave room in the window for calls that must not wait. Nothing in this module waits: the caller does, where
+//! a command can interrupt the wait.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The Server looks at the last 60 s. One more allows for calls that take different times to get there.
+/// The Server counts the calls of the last 60 s. One more second allows for calls that take different times to arrive.
 const WINDOW: Duration = Duration::from_secs(61);
 /// Heartbeats within a window: every 20 s, and retries.
 const HEARTBEATS: usize = 6;
@@ -16,11 +16,12 @@ const HEARTBEATS: usize = 6;
 /// What a call is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// The poll that is due once in an interval: cancellations come with it.
+    /// The poll that is due once an interval: its answer may be a cancellation.
     Poll,
-    /// What else the main thread asks: further polls while there may be more, and accepts.
+    /// Further polls while the Server may have more tasks, and accepts.
     Intake,
-    /// How a task ended: while it is open the Server may hide all others behind it (PROTOCOL 2), so it goes before files.
+    /// The report of a task's end. A cancelled task without one hides all others on the Server (PROTOCOL 2), so reports
+    /// precede files.
     Report,
     /// Files, which can wait for some seconds.
     Delivery,
@@ -30,11 +31,10 @@ pub enum Purpose {
 #[derive(Debug)]
 pub struct Budget {
     limit: usize,
-    kept_for_polls: usize,
+    reserved_for_polls: usize,
     window: Mutex<Window>,
 }
 
-/// What a call in the window was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Call {
     Heartbeat,
@@ -66,23 +66,23 @@ impl Window {
 }
 
 impl Budget {
-    /// A budget of `limit` calls a minute, 0 for as many as one likes, for an agent that polls in this interval.
+    /// A budget of `limit` calls a minute, where 0 means no limit, for an agent that polls in this interval.
     pub fn new(limit: usize, poll_interval: Duration) -> Self {
         let polls = WINDOW.as_secs() / poll_interval.as_secs().max(1) + 1;
-        // A short interval must not starve the results of the tasks that it brings.
-        let kept_for_polls = usize::try_from(polls).unwrap_or(usize::MAX).min(limit / 2);
-        Self { limit, kept_for_polls, window: Mutex::default() }
+        // A short interval must leave room for the results of the tasks.
+        let reserved_for_polls = usize::try_from(polls).unwrap_or(usize::MAX).min(limit / 2);
+        Self { limit, reserved_for_polls, window: Mutex::default() }
     }
 
-    /// Counts a call that is made whatever the window says: a heartbeat.
-    pub fn note(&self, now: Instant) {
+    /// Counts a heartbeat, which is sent without regard to the limit.
+    pub fn note_heartbeat(&self, now: Instant) {
         if self.limit > 0 {
             self.window(now).push(now, Call::Heartbeat);
         }
     }
 
-    /// Takes room for a call, or says how long there is none.
-    pub fn take(&self, purpose: Purpose, now: Instant) -> Result<(), Duration> {
+    /// Reserves room for a call, or returns the time until there is room.
+    pub fn try_acquire(&self, purpose: Purpose, now: Instant) -> Result<(), Duration> {
         if self.limit == 0 {
             return Ok(());
         }
@@ -91,7 +91,7 @@ impl Budget {
             window.push(now, if purpose == Purpose::Poll { Call::Poll } else { Call::Other });
             return Ok(());
         }
-        // Room comes when enough of the oldest calls have left.
+        // There is room when enough of the oldest calls have left the window.
         let mut later = window.clone();
         let mut leaves_at = now;
         while let Some((at, _)) = later.calls.front().copied().filter(|_| !self.has_room(&later, purpose)) {
@@ -101,20 +101,19 @@ impl Budget {
         Err(leaves_at.saturating_duration_since(now).max(Duration::from_millis(10)))
     }
 
-    /// Whether a call still leaves room for the polls and heartbeats of this window: those that have been made need
-    /// none any more.
+    /// Whether a call leaves room for the polls and heartbeats that this window still lacks.
     fn has_room(&self, window: &Window, purpose: Purpose) -> bool {
         let polls = match purpose {
             Purpose::Poll => 0,
-            Purpose::Intake | Purpose::Report => self.kept_for_polls / 2,
-            Purpose::Delivery => self.kept_for_polls,
+            Purpose::Intake | Purpose::Report => self.reserved_for_polls / 2,
+            Purpose::Delivery => self.reserved_for_polls,
         };
-        let kept = HEARTBEATS.saturating_sub(window.heartbeats) + polls.saturating_sub(window.polls);
-        window.calls.is_empty() || window.calls.len() + kept < self.limit
+        let reserved = HEARTBEATS.saturating_sub(window.heartbeats) + polls.saturating_sub(window.polls);
+        window.calls.is_empty() || window.calls.len() + reserved < self.limit
     }
 
     fn window(&self, now: Instant) -> MutexGuard<'_, Window> {
-        // A thread that panicked in here has at worst counted one call too few.
+        // A thread that panicked with the lock has at worst left one call uncounted.
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         while window.calls.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) >= WINDOW) {
             window.pop();
@@ -132,13 +131,13 @@ mod tests {
     fn deliveries_leave_room_for_polls_and_those_for_heartbeats() {
         let budget = Budget::new(140, Duration::from_secs(5));
         let now = Instant::now();
-        let deliveries = (0..500).filter(|_| budget.take(Purpose::Delivery, now).is_ok()).count();
-        let accepts = (0..500).filter(|_| budget.take(Purpose::Intake, now).is_ok()).count();
-        let polls = (0..500).filter(|_| budget.take(Purpose::Poll, now).is_ok()).count();
+        let deliveries = (0..500).filter(|_| budget.try_acquire(Purpose::Delivery, now).is_ok()).count();
+        let accepts = (0..500).filter(|_| budget.try_acquire(Purpose::Intake, now).is_ok()).count();
+        let polls = (0..500).filter(|_| budget.try_acquire(Purpose::Poll, now).is_ok()).count();
         assert_eq!((deliveries, accepts, polls), (140 - 6 - 13, 7, 6));
         for _ in 0..6 {
-            assert!(budget.take(Purpose::Poll, now).is_err());
-            budget.note(now);
+            assert!(budget.try_acquire(Purpose::Poll, now).is_err());
+            budget.note_heartbeat(now);
         }
     }
 
@@ -150,10 +149,10 @@ mod tests {
         for second in 0..300 {
             let now = start + Duration::from_secs(second);
             if second % 20 == 0 {
-                budget.note(now);
+                budget.note_heartbeat(now);
             }
-            assert!(budget.take(Purpose::Poll, now).is_ok(), "a poll in second {second}");
-            while budget.take(Purpose::Delivery, now).is_ok() {
+            assert!(budget.try_acquire(Purpose::Poll, now).is_ok(), "a poll in second {second}");
+            while budget.try_acquire(Purpose::Delivery, now).is_ok() {
                 deliveries += 1;
             }
         }
@@ -167,14 +166,14 @@ mod tests {
         let start = Instant::now();
         let second = |n| start + Duration::from_secs(n);
         let mut made = 0;
-        while budget.take(Purpose::Delivery, second(made)).is_ok() {
+        while budget.try_acquire(Purpose::Delivery, second(made)).is_ok() {
             made += 1;
         }
         assert_eq!(made, 20 - 6 - 2);
-        assert_eq!(budget.take(Purpose::Delivery, second(made)), Err(Duration::from_secs(61 - made)));
-        assert!(budget.take(Purpose::Delivery, second(60)).is_err());
-        assert!(budget.take(Purpose::Delivery, second(61)).is_ok());
-        assert!(budget.take(Purpose::Delivery, second(61)).is_err());
+        assert_eq!(budget.try_acquire(Purpose::Delivery, second(made)), Err(Duration::from_secs(61 - made)));
+        assert!(budget.try_acquire(Purpose::Delivery, second(60)).is_err());
+        assert!(budget.try_acquire(Purpose::Delivery, second(61)).is_ok());
+        assert!(budget.try_acquire(Purpose::Delivery, second(61)).is_err());
     }
 
     #[test]
@@ -185,11 +184,11 @@ mod tests {
         for tick in 0..3000_u32 {
             let now = start + Duration::from_millis(100) * tick;
             if tick % 200 == 0 {
-                budget.note(now);
+                budget.note_heartbeat(now);
                 made.push(now);
             }
             for purpose in [Purpose::Delivery, Purpose::Intake, Purpose::Poll] {
-                if budget.take(purpose, now).is_ok() {
+                if budget.try_acquire(purpose, now).is_ok() {
                     made.push(now);
                 }
             }
@@ -204,8 +203,11 @@ mod tests {
     #[test]
     fn no_limit_and_tiny_limits() {
         let free = Budget::new(0, Duration::from_secs(5));
-        assert!((0..10_000).all(|_| free.take(Purpose::Delivery, Instant::now()).is_ok()));
+        assert!((0..10_000).all(|_| free.try_acquire(Purpose::Delivery, Instant::now()).is_ok()));
         let tiny = Budget::new(3, Duration::from_secs(5));
-        assert!(tiny.take(Purpose::Delivery, Instant::now()).is_ok(), "even a tiny budget lets something through");
+        assert!(
+            tiny.try_acquire(Purpose::Delivery, Instant::now()).is_ok(),
+            "even a tiny budget lets something through"
+        );
     }
 }

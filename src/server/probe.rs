@@ -1,87 +1,64 @@
-//! How far the way to the Server goes: one harmless call, and where it ended.
+//! A harmless call to the Server that reports how far it got, for `check`.
 //!
-//! It goes over the same resolver, proxy, certificates and limits as every other call, so that what it finds is what
-//! the agent would find.
+//! The call uses the same resolver, proxy, certificates and limits as every other call, so that it meets the same errors
+//! as the agent would.
 
-use std::io;
+use std::io::ErrorKind;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, SystemTime};
 
 use ureq::http::{Uri, header};
 
-use super::ClientError;
-use super::answer::{Unresolved, classify, succeeded};
-use super::client::{SMALL, agent, path_segment};
-use super::proxy::spoken;
+use super::answer::accept_success;
+use super::connection::{Connection, REQUEST_TIMEOUT, path_segment};
+use super::error::{ClientError, Step, failed_step};
+use super::proxy::supported_proxy;
 use crate::config::{Credentials, ServerConfig};
 use crate::os::random::random_u64;
 use crate::os::timeout::with_timeout;
 
-/// How long each step on the way may take; the answer has as long as every small call.
-const STEP: Duration = Duration::from_secs(5);
+/// The time limit of each step but the answer, whose limit is that of every request.
+const STEP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The steps of a call, in their order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Step {
-    /// The host's name, or that of the proxy, becomes an address.
-    Name,
-    /// A connection to it.
-    Connection,
-    /// The handshake, with the certificate.
-    Tls,
-    /// An answer to the request.
-    Answer,
-}
-
-/// A call that got no answer.
+/// A call without an answer.
 #[derive(Debug)]
 pub struct Unanswered {
-    /// Where it ended.
+    /// The step that failed.
     pub step: Step,
     /// Why.
     pub why: String,
 }
 
-/// A call that was answered, whatever the answer is.
+/// A call with an answer.
 #[derive(Debug)]
 pub struct Answered {
-    /// The refusal; `None` where the Server said yes.
+    /// The refusal; `None` if the call succeeded.
     pub refusal: Option<ClientError>,
-    /// How far the clock of whoever answered is ahead of ours, in seconds; `None` without a `Date` (RFC 9110, 6.6.1).
+    /// How far the clock of the other side is ahead of ours, in seconds; `None` without a `Date` (RFC 9110, 6.6.1).
     pub ahead_secs: Option<f64>,
 }
 
-/// Asks for the list of files of a task that doesn't exist. Nothing changes by that on the Server: it takes no task and
-/// says nothing of us. Without credentials the Server refuses it (401), with good ones it says that there is no such
-/// task, or lists nothing.
-pub fn ask(server: &ServerConfig, credentials: Option<&Credentials>) -> Result<Answered, Unanswered> {
+/// Asks for the list of files of a task that doesn't exist, which changes nothing on the Server. Without credentials the
+/// Server refuses the call (401); with valid ones it answers that there is no such task, or with an empty list.
+pub fn probe(server: &ServerConfig, credentials: Option<&Credentials>) -> Result<Answered, Unanswered> {
     let service_id = credentials.map_or("agent-core-check", |credentials| &credentials.service_id);
     let task = format!("agent-core-check-{:016x}", random_u64());
-    let url = format!("{}/api/v1/files/agent/{}/files/list/{task}", server.base_url, path_segment(service_id));
-    let mut request = agent(server).get(url);
-    if let Some(Credentials { service_id, api_key }) = credentials {
-        request = request
-            .header("X-Service-ID", service_id)
-            .header("X-API-Key", api_key.expose())
-            .header(header::AUTHORIZATION, format!("Bearer {}", api_key.expose()));
-    }
-    let hush = |error: ClientError| match credentials {
-        Some(credentials) => error.without(&credentials.api_key),
-        None => error,
-    };
+    let path = format!("/api/v1/files/agent/{}/files/list/{task}", path_segment(service_id));
+    let connection = Connection::new(server, credentials.cloned());
     let before = SystemTime::now();
-    // A limit for each step, so that what takes too long says which it is.
-    let request = request
+    // A limit for each step, so that a timeout names the step.
+    let request = connection
+        .get(&path)
         .config()
-        .timeout_resolve(Some(STEP))
-        .timeout_connect(Some(STEP))
-        .timeout_send_request(Some(STEP))
-        .timeout_recv_response(Some(SMALL))
-        .timeout_global(Some(2 * SMALL))
+        .timeout_resolve(Some(STEP_TIMEOUT))
+        .timeout_connect(Some(STEP_TIMEOUT))
+        .timeout_send_request(Some(STEP_TIMEOUT))
+        .timeout_recv_response(Some(REQUEST_TIMEOUT))
+        .timeout_global(Some(2 * REQUEST_TIMEOUT))
         .build();
     let response = request.call().map_err(|error| {
         let step = step_of(&error, server);
-        let why = match hush(classify(error)) {
+        let why = match connection.error(error) {
             ClientError::NotSent(why) | ClientError::Lost(why) => why,
             other => other.to_string(),
         };
@@ -90,10 +67,10 @@ pub fn ask(server: &ServerConfig, credentials: Option<&Credentials>) -> Result<A
     let date = response.headers().get(header::DATE).and_then(|value| value.to_str().ok());
     let date = date.and_then(|text| httpdate::parse_http_date(text).ok());
     let ahead_secs = date.map(|date| ahead(date, before, SystemTime::now()));
-    Ok(Answered { refusal: succeeded(response).err().map(hush), ahead_secs })
+    Ok(Answered { refusal: connection.answer(Ok(response), accept_success).err(), ahead_secs })
 }
 
-/// How far a `Date` is ahead of our clock, if it was made between these two moments. It is cut to whole seconds.
+/// How far a `Date`, which has whole seconds, is ahead of our clock if it was written between these two moments.
 fn ahead(date: SystemTime, before: SystemTime, after: SystemTime) -> f64 {
     let seconds = |time: SystemTime| match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => since.as_secs_f64(),
@@ -109,49 +86,33 @@ fn ahead(date: SystemTime, before: SystemTime, after: SystemTime) -> f64 {
     }
 }
 
+/// The step that failed, as far as a second look can tell.
 fn step_of(error: &ureq::Error, server: &ServerConfig) -> Step {
-    use ureq::{Error, Timeout};
     let is_https = server.base_url.starts_with("https:");
-    match error {
-        Error::Other(why) if why.is::<Unresolved>() => Step::Name,
-        Error::HostNotFound | Error::Timeout(Timeout::Resolve) => Step::Name,
+    match (failed_step(error), error) {
         // One limit is for the connection and the handshake together.
-        Error::Timeout(Timeout::Connect) if is_https && takes_connections(server) => Step::Tls,
-        Error::ConnectionFailed
-        | Error::InvalidProxyUrl
-        | Error::ConnectProxyFailed(_)
-        | Error::Timeout(Timeout::Connect) => Step::Connection,
-        Error::Tls(_) | Error::Rustls(_) => Step::Tls,
-        Error::Io(io)
-            if matches!(
-                io.kind(),
-                io::ErrorKind::ConnectionRefused
-                    | io::ErrorKind::HostUnreachable
-                    | io::ErrorKind::NetworkUnreachable
-                    | io::ErrorKind::AddrNotAvailable
-                    | io::ErrorKind::TimedOut
-            ) =>
-        {
-            Step::Connection
-        }
-        // A certificate, or a port that speaks something else and closes the connection. A Server that does so after
-        // the handshake and before a word of its answer can't be told from that.
-        Error::Io(_) if is_https => Step::Tls,
-        _ => Step::Answer,
+        (_, ureq::Error::Timeout(ureq::Timeout::Connect)) if is_https && accepts_connections(server) => Step::Tls,
+        (Step::Answer, ureq::Error::Io(io)) if io.kind() == ErrorKind::TimedOut => Step::Connection,
+        // A certificate, or a port with another protocol that closes the connection. A Server that closes it after the
+        // handshake and before its answer looks the same.
+        (Step::Answer, ureq::Error::Io(_)) if is_https => Step::Tls,
+        // The handshake with an https:// proxy, of which the Server's own steps know nothing.
+        (Step::Tls, ureq::Error::Io(_)) if !is_https => Step::Answer,
+        (step, _) => step,
     }
 }
 
-/// Whether the Server's port, or that of the proxy, can be connected to, whatever it speaks.
-fn takes_connections(server: &ServerConfig) -> bool {
+/// Whether the port of the Server, or of the proxy, accepts connections, with any protocol.
+fn accepts_connections(server: &ServerConfig) -> bool {
     let Ok(uri) = server.base_url.parse::<Uri>() else { return false };
-    let (host, port) = match spoken(server).filter(|proxy| !proxy.is_no_proxy(&uri)) {
+    let (host, port) = match supported_proxy(server).filter(|proxy| !proxy.is_no_proxy(&uri)) {
         Some(proxy) => (proxy.host().to_owned(), proxy.port()),
         None => (uri.host().unwrap_or_default().to_owned(), uri.port_u16().unwrap_or(443)),
     };
-    // The name was looked up a moment ago.
+    // A name that resolved a moment ago does so again.
     let reached = move || {
         let addresses = (host.trim_matches(['[', ']']), port).to_socket_addrs();
-        addresses.is_ok_and(|mut all| all.any(|address| TcpStream::connect_timeout(&address, STEP).is_ok()))
+        addresses.is_ok_and(|mut all| all.any(|address| TcpStream::connect_timeout(&address, STEP_TIMEOUT).is_ok()))
     };
     with_timeout(reached).unwrap_or(false)
 }

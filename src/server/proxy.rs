@@ -1,5 +1,5 @@
-//! Which proxy the way to the Server takes: that of the environment, as other programs read it, and none unless
-//! `server.use_system_proxy` says so.
+//! The route to the Server: direct, or through the proxy that the environment names where `server.use_system_proxy`
+//! is set.
 
 use std::net::IpAddr;
 
@@ -8,38 +8,28 @@ use ureq::{Proxy, ProxyProtocol};
 
 use crate::config::ServerConfig;
 
-/// The variables that may name a proxy for an address, in the order in which they count: the one for its scheme first.
-fn variables(server: &ServerConfig) -> [&'static str; 4] {
-    if server.base_url.starts_with("https:") {
-        ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
-    } else {
-        ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]
-    }
+/// The proxy that calls go through, if it is of a kind that this program supports. The value applies NO_PROXY itself.
+pub(super) fn supported_proxy(server: &ServerConfig) -> Option<Proxy> {
+    chosen_proxy(server).map(|(proxy, _)| proxy).filter(is_supported)
 }
 
-fn value(variable: &str) -> Option<String> {
-    std::env::var(variable).ok().filter(|value| !value.trim().is_empty())
+fn is_supported(proxy: &Proxy) -> bool {
+    matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https)
 }
 
-/// The proxy that calls take, if it is of a kind that this program speaks.
-pub(super) fn spoken(server: &ServerConfig) -> Option<Proxy> {
-    let is_spoken = |proxy: &Proxy| matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https);
-    choose(server).map(|(proxy, _)| proxy).filter(is_spoken)
-}
-
-/// The proxy, and the variable in which it stands. Whether NO_PROXY excepts the Server from it, it knows.
-fn choose(server: &ServerConfig) -> Option<(Proxy, &'static str)> {
+/// The first variable that holds the address of a proxy.
+fn chosen_proxy(server: &ServerConfig) -> Option<(Proxy, &'static str)> {
     if !server.use_system_proxy {
         return None;
     }
-    let excepted = value("NO_PROXY").or_else(|| value("no_proxy")).unwrap_or_default();
-    variables(server).into_iter().find_map(|variable| {
-        let proxy = Proxy::new(value(variable)?.trim()).ok()?;
-        Some((with_exceptions(&proxy, &excepted)?, variable))
+    let mut proxies = server.environment.proxies_for(&server.base_url);
+    proxies.find_map(|(variable, address)| {
+        let proxy = Proxy::new(address).ok()?;
+        Some((with_exceptions(&proxy, server.environment.no_proxy())?, variable))
     })
 }
 
-/// The same proxy, but not for these hosts. A name stands for all below it, too, as with other programs.
+/// The same proxy, but not for these hosts. A name includes its subdomains, as in other programs.
 fn with_exceptions(proxy: &Proxy, excepted: &str) -> Option<Proxy> {
     let mut builder = Proxy::builder(proxy.protocol()).host(proxy.host()).port(proxy.port());
     if let Some(user) = proxy.username() {
@@ -57,80 +47,60 @@ fn with_exceptions(proxy: &Proxy, excepted: &str) -> Option<Proxy> {
     builder.build().ok()
 }
 
-/// Which way calls to the Server take.
+/// How calls reach the Server.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Way {
-    /// Straight, although these variables name a proxy.
-    Direct {
-        /// The variables that don't count.
-        ignored: Vec<&'static str>,
-    },
-    /// Straight, since NO_PROXY excepts the Server from the proxy of this variable.
-    Excepted {
-        /// Where the proxy stands.
-        variable: &'static str,
-    },
-    /// Through a proxy.
-    Proxy {
-        /// Scheme, host and port, without a password.
-        address: String,
-        /// Where it stands.
-        variable: &'static str,
-    },
-    /// Straight: these variables hold no proxy's address and are passed over.
-    Unusable {
-        /// The variables.
-        variables: Vec<&'static str>,
-    },
-    /// Straight: the proxy is of a kind that this program doesn't speak, and is passed over.
-    Unknown {
-        /// Scheme, host and port, without a password.
-        address: String,
-        /// Where it stands.
-        variable: &'static str,
-    },
+pub enum ProxyRoute {
+    /// Direct, although these variables name a proxy.
+    Direct { ignored: Vec<&'static str> },
+    /// Direct, since NO_PROXY excepts the Server from the proxy of this variable.
+    Bypassed { variable: &'static str },
+    /// Through a proxy. The address has no password.
+    Via { address: String, variable: &'static str },
+    /// Direct: none of these variables holds the address of a proxy.
+    Invalid { variables: Vec<&'static str> },
+    /// Direct: the program doesn't support this kind of proxy. The address has no password.
+    Unsupported { address: String, variable: &'static str },
 }
 
-impl Way {
-    /// The proxy in words, if there is one.
+impl ProxyRoute {
+    /// The proxy and its variable, as a part of an error message.
     pub fn proxy(&self) -> Option<String> {
         match self {
-            Self::Proxy { address, variable } => Some(format!("the proxy {address}, from {variable}")),
+            Self::Via { address, variable } => Some(format!("the proxy {address}, from {variable}")),
             _ => None,
         }
     }
 
-    /// Why no proxy is used although the configuration wants one.
-    pub fn trouble(&self) -> Option<String> {
+    /// Why calls go through no proxy although the configuration asks for one.
+    pub fn problem(&self) -> Option<String> {
         match self {
-            Self::Unusable { variables } => {
+            Self::Invalid { variables } => {
                 Some(format!("{} holds no proxy's address, so that none is used", variables.join(", ")))
             }
-            Self::Unknown { address, variable } => Some(format!(
+            Self::Unsupported { address, variable } => Some(format!(
                 "{address}, from {variable}, is no proxy that takes CONNECT over http:// or https://, so that none is used"
             )),
-            Self::Direct { .. } | Self::Excepted { .. } | Self::Proxy { .. } => None,
+            Self::Direct { .. } | Self::Bypassed { .. } | Self::Via { .. } => None,
         }
     }
 }
 
-/// Which way calls to the Server take, and by which variable.
-pub fn resolve_route(server: &ServerConfig) -> Way {
-    let set: Vec<&'static str> = variables(server).into_iter().filter(|variable| value(variable).is_some()).collect();
-    if !server.use_system_proxy {
-        return Way::Direct { ignored: set };
+/// How calls reach the Server, and which variable decides it.
+pub fn resolve_route(server: &ServerConfig) -> ProxyRoute {
+    let set: Vec<_> = server.environment.proxies_for(&server.base_url).map(|(variable, _)| variable).collect();
+    if !server.use_system_proxy || set.is_empty() {
+        return ProxyRoute::Direct { ignored: set };
     }
-    let Some((proxy, variable)) = choose(server) else {
-        return if set.is_empty() { Way::Direct { ignored: set } } else { Way::Unusable { variables: set } };
-    };
+    let Some((proxy, variable)) = chosen_proxy(server) else { return ProxyRoute::Invalid { variables: set } };
     if server.base_url.parse::<Uri>().is_ok_and(|uri| proxy.is_no_proxy(&uri)) {
-        return Way::Excepted { variable };
+        return ProxyRoute::Bypassed { variable };
     }
     let scheme = proxy.uri().scheme_str().unwrap_or("http").to_ascii_lowercase();
     let address = format!("{scheme}://{}:{}", proxy.host(), proxy.port());
-    match proxy.protocol() {
-        ProxyProtocol::Http | ProxyProtocol::Https => Way::Proxy { address, variable },
-        _ => Way::Unknown { address, variable },
+    if is_supported(&proxy) {
+        ProxyRoute::Via { address, variable }
+    } else {
+        ProxyRoute::Unsupported { address, variable }
     }
 }
 

@@ -1,4 +1,4 @@
-//! When to try again: pure arithmetic.
+//! Pauses between tries.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use crate::os::random::random_u64;
 
 /// The first pause.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// The longest pause that we choose ourselves.
+/// The longest pause without `Retry-After`.
 const LONGEST: Duration = Duration::from_secs(60);
-/// The longest pause that a Server can talk us into.
+/// The longest pause with `Retry-After`.
 const LONGEST_ASKED: Duration = Duration::from_secs(600);
 
 /// Pauses that double from one second to a minute.
@@ -18,8 +18,8 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The pause after one more failure. Where the Server asked for one (`Retry-After`), it is kept to, but not beyond
-    /// ten minutes. A quarter of jitter keeps agents that failed together from coming back together.
+    /// The pause after one more failure. If the Server asks for a pause (`Retry-After`), it is that one, but at most ten
+    /// minutes. A quarter of jitter keeps agents that failed together from retrying together.
     pub fn next(&mut self, asked: Option<Duration>) -> Duration {
         self.failures = self.failures.saturating_add(1);
         pause(self.failures, asked, random_fraction())
@@ -29,13 +29,13 @@ impl Backoff {
 fn pause(failures: u32, asked: Option<Duration>, random: f64) -> Duration {
     let doubled = SHORTEST.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1))).min(LONGEST);
     match asked {
-        // Coming back early would only be refused again.
+        // The Server refuses an earlier call.
         Some(asked) => asked.min(LONGEST_ASKED) + doubled.min(SHORTEST).mul_f64(random),
         None => doubled.mul_f64(0.75 + 0.25 * random),
     }
 }
 
-/// A number from 0 up to 1 that differs from process to process and from call to call.
+/// A random number from 0 up to 1.
 fn random_fraction() -> f64 {
     f64::from((random_u64() >> 40) as u32) / f64::from(1u32 << 24)
 }

@@ -132,10 +132,10 @@ impl TaskRunner<'_> {
             }
             let pause = backoff.next(error.retry_after());
             log::warn!(task:% = self.key(); "input file `{name}`: {error}; trying again in {} s", pause.as_secs());
-            let answered = self.context.client.answered();
+            let answered = self.context.client.success_count();
             self.pause(pause)?;
             // A failure says something about the file only if the Server can be reached otherwise.
-            if self.context.client.answered() > answered && !says_nothing {
+            if self.context.client.success_count() > answered && !says_nothing {
                 failures += 1;
             }
             if failures >= TRIES {

@@ -57,7 +57,7 @@ impl TaskRunner<'_> {
                     recv(commands) -> order => {
                         let obeyed = order.map_err(|_| StepError::Shutdown).and_then(|order| self.obey(order));
                         client.abort();
-                        self.transfers = self.context.client.with_own_connections(&self.context.config.server);
+                        self.transfers = self.context.client.with_own_connections();
                         obeyed?;
                     }
                 }

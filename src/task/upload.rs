@@ -172,7 +172,7 @@ impl TaskRunner<'_> {
         let begin = UploadEvent::Begin { file: found.name.clone(), size, at: Some(Timestamp::now()) };
         self.note(uploads, begin)?;
         let (task_id, taken) = (self.record.task.id.clone(), AtomicU64::new(0));
-        let upload = Upload { task_id: &task_id, filename: &found.name, file: &file, size, taken: &taken };
+        let upload = Upload { task_id: &task_id, filename: &found.name, file: &file, size, bytes_read: &taken };
         let shown = Shown { what: format!("sending `{}`", found.name), bytes: size, moved: &taken };
         let sent = self.transfer(shown, |client| client.upload(&upload));
         let came_to = |outcome, reason: String| Transfer {

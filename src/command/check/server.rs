@@ -6,9 +6,9 @@ use ureq::http::Uri;
 
 use super::report::{Check, Report};
 use crate::config::{Config, Credentials};
-use crate::server::ClientError;
-use crate::server::probe::{Answered, Step, Unanswered, ask};
-use crate::server::proxy::{Way, resolve_route};
+use crate::server::probe::{Answered, Unanswered, probe};
+use crate::server::proxy::{ProxyRoute, resolve_route};
+use crate::server::{ClientError, Step};
 use crate::shell::register_command;
 
 /// How far apart the two clocks may be. Nothing that the agent does for a task rests on the Server's clock, but people
@@ -21,16 +21,16 @@ const ALL: [(Step, Check); 4] =
 
 /// Looks at all of it.
 pub fn check(config: &Config, report: &mut Report) {
-    let way = resolve_route(&config.server);
-    proxy(&way, report);
-    let answered = match ask(&config.server, None) {
+    let route = resolve_route(&config.server);
+    proxy(&route, report);
+    let answered = match probe(&config.server, None) {
         Ok(answered) => {
-            steps(config, &way, None, report);
+            steps(config, &route, None, report);
             server(config, answered.refusal.as_ref(), report);
             Some(answered)
         }
         Err(unanswered) => {
-            steps(config, &way, Some(&unanswered), report);
+            steps(config, &route, Some(&unanswered), report);
             None
         }
     };
@@ -38,32 +38,32 @@ pub fn check(config: &Config, report: &mut Report) {
     clock(answered, report);
 }
 
-fn proxy(way: &Way, report: &mut Report) {
-    match way {
-        Way::Direct { ignored } if ignored.is_empty() => report.pass(Check::Proxy, "none"),
-        Way::Direct { ignored } => report.pass(
+fn proxy(route: &ProxyRoute, report: &mut Report) {
+    match route {
+        ProxyRoute::Direct { ignored } if ignored.is_empty() => report.pass(Check::Proxy, "none"),
+        ProxyRoute::Direct { ignored } => report.pass(
             Check::Proxy,
             format!("none: what {} holds doesn't count (`server.use_system_proxy = false`)", ignored.join(", ")),
         ),
-        Way::Excepted { variable } => {
+        ProxyRoute::Bypassed { variable } => {
             report.pass(Check::Proxy, format!("none: NO_PROXY excepts the Server from the one in {variable}"));
         }
-        Way::Proxy { address, variable } => report.pass(Check::Proxy, format!("{address}, from {variable}")),
-        Way::Unusable { .. } | Way::Unknown { .. } => report.fail(
+        ProxyRoute::Via { address, variable } => report.pass(Check::Proxy, format!("{address}, from {variable}")),
+        ProxyRoute::Invalid { .. } | ProxyRoute::Unsupported { .. } => report.fail(
             Check::Proxy,
-            way.trouble().unwrap_or_default(),
+            route.problem().unwrap_or_default(),
             "write it as http://HOST:PORT, or set `server.use_system_proxy = false`",
         ),
     }
 }
 
 /// The way as far as it went.
-fn steps(config: &Config, way: &Way, unanswered: Option<&Unanswered>, report: &mut Report) {
+fn steps(config: &Config, route: &ProxyRoute, unanswered: Option<&Unanswered>, report: &mut Report) {
     let uri = config.server.base_url.parse::<Uri>().ok();
     let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
     let is_https = config.server.base_url.starts_with("https:");
-    let (whom, names) = match way {
-        Way::Proxy { address, variable } => (format!("the proxy {address}"), format!("the proxy in {variable}")),
+    let (whom, names) = match route {
+        ProxyRoute::Via { address, variable } => (format!("the proxy {address}"), format!("the proxy in {variable}")),
         _ => (config.server.base_url.clone(), format!("`{host}`")),
     };
     for (step, check) in ALL {
@@ -78,8 +78,8 @@ fn steps(config: &Config, way: &Way, unanswered: Option<&Unanswered>, report: &m
                         format!("correct `server.base_url` or this machine's name service; {names} is asked for")
                     }
                     Step::Connection => {
-                        let proxies = match way {
-                            Way::Direct { ignored } if !ignored.is_empty() => {
+                        let proxies = match route {
+                            ProxyRoute::Direct { ignored } if !ignored.is_empty() => {
                                 "; if the way leads through a proxy, set `server.use_system_proxy = true`"
                             }
                             _ => "",
@@ -98,7 +98,8 @@ fn steps(config: &Config, way: &Way, unanswered: Option<&Unanswered>, report: &m
             Some(unanswered) if unanswered.step < step => report.skip(check, "not tried"),
             _ => match step {
                 Step::Name
-                    if host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() && !matches!(way, Way::Proxy { .. }) =>
+                    if host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+                        && !matches!(route, ProxyRoute::Via { .. }) =>
                 {
                     report.pass(check, format!("{host} is an address"));
                 }
@@ -142,7 +143,7 @@ fn credentials(config: &Config, report: &mut Report) {
         report.skip(Check::Credentials, "the Server doesn't answer as it should");
         return;
     }
-    let error = match ask(&config.server, config.agent.credentials.as_ref()) {
+    let error = match probe(&config.server, config.agent.credentials.as_ref()) {
         Ok(Answered { refusal: None | Some(ClientError::Refused { status: 404, by_server: true, .. }), .. }) => {
             report.pass(Check::Credentials, format!("the Server takes the key of {service_id}"));
             return;

@@ -1,0 +1,270 @@
+//! Why a call has no result: every failure becomes a [`ClientError`] here.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::time::Duration;
+
+use rustls::{CertificateError, InvalidMessage};
+use thiserror::Error;
+use ureq::Timeout;
+
+use crate::config::Secret;
+use crate::text::escape;
+
+/// Why a call has no result. The texts of the Server and of proxies are escaped, since they are shown on terminals.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// The request didn't reach the Server.
+    #[error("the Server can't be reached: {}", escape(.0))]
+    NotSent(String),
+    /// The request may have reached the Server and taken effect, but there is no usable answer.
+    #[error("no usable answer from the Server: {}", escape(.0))]
+    Lost(String),
+    /// The Server, or a proxy before it, refused the request.
+    #[error("the Server answered {status}: {}", escape(message))]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The Server's code and message, for people.
+        message: String,
+        /// Whether the answer has the form of the Server's answers. A proxy's answer, as during an update of the
+        /// Server, decides nothing.
+        by_server: bool,
+        /// How long the Server asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// A download has another length than announced.
+    #[error("{}", wrong_length(*announced, *received))]
+    WrongLength {
+        /// Bytes announced.
+        announced: u64,
+        /// Bytes received; one more than announced stands for any larger number.
+        received: u64,
+    },
+    /// A file on this machine can't be read or written.
+    #[error("on this machine: {0}")]
+    Local(io::Error),
+}
+
+fn wrong_length(announced: u64, received: u64) -> String {
+    if received > announced {
+        format!("the download is longer than the announced {announced} bytes")
+    } else {
+        format!("the download ended after {received} of the announced {announced} bytes")
+    }
+}
+
+impl ClientError {
+    /// The same error without a secret: a Server or a proxy may repeat in its answer what it was sent.
+    pub(super) fn redact(mut self, secret: &Secret) -> Self {
+        if let Self::NotSent(text) | Self::Lost(text) | Self::Refused { message: text, .. } = &mut self {
+            if !secret.expose().is_empty() && text.contains(secret.expose()) {
+                *text = text.replace(secret.expose(), "[api_key]");
+            }
+        }
+        self
+    }
+
+    /// The same error with the proxy that the call went through, which may be the cause.
+    pub(super) fn via_proxy(self, proxy: Option<&str>) -> Self {
+        match (self, proxy) {
+            (Self::NotSent(why), Some(proxy)) => Self::NotSent(format!("{why} (by {proxy})")),
+            (other, _) => other,
+        }
+    }
+
+    /// Whether the same call may succeed later without a change on this machine.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::NotSent(_) | Self::Lost(_) => true,
+            // A proxy's limit on the size of a request doesn't change with time.
+            Self::Refused { status: 413, .. } => false,
+            Self::Refused { status, by_server, .. } => !by_server || matches!(status, 408 | 425 | 429 | 500..),
+            Self::WrongLength { .. } | Self::Local(_) => false,
+        }
+    }
+
+    /// Whether the Server says that a task isn't in the state that the call needs: 400, on older Servers 409
+    /// (PROTOCOL 1 and 5).
+    pub fn is_wrong_state(&self) -> bool {
+        matches!(self, Self::Refused { status: 400 | 409, by_server: true, .. })
+    }
+
+    /// Whether the request may have taken effect although it failed.
+    pub fn may_have_arrived(&self) -> bool {
+        match self {
+            Self::Lost(_) => true,
+            Self::Refused { status, .. } => matches!(status, 408 | 500..),
+            _ => false,
+        }
+    }
+
+    /// What the operator can do, with the command that registers the agent again (PROTOCOL 6 and 8).
+    pub fn remedy(&self, register: &str) -> Option<String> {
+        let Self::Refused { status, by_server, retry_after, .. } = self else { return None };
+        Some(match (status, by_server) {
+            (401, _) => format!("the key isn't good (any more): register again with `{register}`"),
+            (403, true) => format!("the key isn't this service's: register again with `{register}`"),
+            (429, _) => {
+                let wait = retry_after.map_or(60, |wait| wait.as_secs());
+                format!("the agents of this service make too many calls; it gets better within {wait} s")
+            }
+            (500, true) => format!(
+                "if the service was deleted and made anew, register again with `{register}`; else see the Server's log"
+            ),
+            _ => return None,
+        })
+    }
+
+    /// Whether the Server doesn't accept the key.
+    pub fn is_unauthorized(&self) -> bool {
+        self.status() == Some(401)
+    }
+
+    /// Whether the request never reached the Server.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::NotSent(_))
+    }
+
+    /// The HTTP status, if there was an answer.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// How long the Server asks to wait.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+/// The steps of a call, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// The name of the host, or of the proxy, is resolved.
+    Name,
+    /// A connection is made.
+    Connection,
+    /// The TLS handshake, with the certificate.
+    Tls,
+    /// The request is sent and answered.
+    Answer,
+}
+
+/// A host's name, and why it has no address.
+#[derive(Debug, Error)]
+#[error("`{0}` has no address: {1}")]
+pub(super) struct Unresolved(pub String, pub io::Error);
+
+/// The step at which a call failed. Before [`Step::Answer`] the request can't have left this machine.
+pub(super) fn failed_step(error: &ureq::Error) -> Step {
+    use ureq::Error;
+    match error {
+        Error::HostNotFound | Error::Timeout(Timeout::Resolve) => Step::Name,
+        Error::Other(why) if why.is::<Unresolved>() => Step::Name,
+        Error::ConnectionFailed
+        | Error::BadUri(_)
+        | Error::InvalidProxyUrl
+        | Error::ConnectProxyFailed(_)
+        | Error::Timeout(Timeout::Connect) => Step::Connection,
+        Error::Tls(_) | Error::Rustls(_) => Step::Tls,
+        Error::Io(io) => match io.kind() {
+            ErrorKind::ConnectionRefused
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::AddrNotAvailable => Step::Connection,
+            _ if handshake_error(io).is_some() => Step::Tls,
+            _ => Step::Answer,
+        },
+        _ => Step::Answer,
+    }
+}
+
+/// The meaning of an error of the HTTP library. The file is `SSL_CERT_FILE`'s.
+pub(super) fn classify(error: ureq::Error, ssl_cert_file: Option<&Path>) -> ClientError {
+    let text = match &error {
+        ureq::Error::Io(io) => handshake_error(io).map(|why| handshake_message(why, ssl_cert_file)),
+        ureq::Error::Other(why) => why.downcast_ref::<Unresolved>().map(ToString::to_string),
+        ureq::Error::Timeout(Timeout::Resolve) => Some("its name was not looked up in time".to_owned()),
+        ureq::Error::Timeout(Timeout::Connect) => Some("no connection in time".to_owned()),
+        ureq::Error::Timeout(step) => Some(format!("no answer in time ({step})")),
+        _ => None,
+    };
+    let text = text.unwrap_or_else(|| error.to_string());
+    match failed_step(&error) {
+        Step::Answer => ClientError::Lost(text),
+        Step::Name | Step::Connection | Step::Tls => ClientError::NotSent(text),
+    }
+}
+
+/// Why the TLS handshake failed.
+enum HandshakeError<'e> {
+    Certificate(&'e CertificateError),
+    NotTls,
+}
+
+fn handshake_error(error: &io::Error) -> Option<HandshakeError<'_>> {
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::InvalidCertificate(why) => Some(HandshakeError::Certificate(why)),
+        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Some(HandshakeError::NotTls),
+        _ => None,
+    }
+}
+
+fn handshake_message(error: HandshakeError<'_>, ssl_cert_file: Option<&Path>) -> String {
+    let HandshakeError::Certificate(why) = error else {
+        return "its port doesn't speak https; is the address http://, or another port?".to_owned();
+    };
+    let text = why.to_string();
+    let remedy = if let Some(problem) = ssl_cert_file.and_then(certificate_file_problem) {
+        format!("; {problem}")
+    } else if *why == CertificateError::UnknownIssuer {
+        "; let this machine trust the authority that signed it, or name that authority's file in SSL_CERT_FILE"
+            .to_owned()
+    } else if text.contains("CaUsedAsEndEntity") {
+        "; it is made for an authority and not for a server: make one with `basicConstraints=CA:FALSE`, or one that the \
+         authority has signed"
+            .to_owned()
+    } else {
+        String::new()
+    };
+    format!("its certificate isn't trusted: {text}{remedy}")
+}
+
+/// What is wrong with the file of authorities.
+fn certificate_file_problem(file: &Path) -> Option<String> {
+    /// How a certificate in a file begins (RFC 7468).
+    const PEM: &[u8] = b"-----BEGIN CERTIFICATE-----";
+    let shown = file.display();
+    match fs::read(file) {
+        Err(error) => Some(format!("SSL_CERT_FILE names `{shown}`, which can't be read: {error}")),
+        Ok(bytes) if !bytes.windows(PEM.len()).any(|part| part == PEM) => {
+            Some(format!("SSL_CERT_FILE names `{shown}`, which holds no certificate in PEM form"))
+        }
+        Ok(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ClientError;
+
+    #[test]
+    fn which_refusals_are_worth_another_try() {
+        let refused =
+            |status, by_server| ClientError::Refused { status, message: String::new(), by_server, retry_after: None };
+        let all = [302, 400, 401, 403, 404, 408, 409, 413, 429, 500, 502, 503, 504];
+        let retried =
+            |by_server| all.into_iter().filter(|s| refused(*s, by_server).is_retryable()).collect::<Vec<u16>>();
+        assert_eq!(retried(true), [408, 429, 500, 502, 503, 504]);
+        assert_eq!(retried(false), [302, 400, 401, 403, 404, 408, 409, 429, 500, 502, 503, 504]);
+        assert!(!refused(429, true).may_have_arrived() && refused(504, false).may_have_arrived());
+        assert!(refused(400, true).is_wrong_state() && !refused(400, false).is_wrong_state());
+    }
+}

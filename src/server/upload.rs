@@ -1,0 +1,101 @@
+//! An upload's body: a form with the task's id and one file, streamed (PROTOCOL, "Addresses and headers").
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::os::random::random_id;
+
+/// A file to be uploaded, opened already, so that the file that was checked is the file that is sent.
+pub struct Upload<'a> {
+    /// The task that wrote the file.
+    pub task_id: &'a str,
+    /// The name under which the Server shows it: a path without characters that end a header's value.
+    pub filename: &'a str,
+    /// The open file, at its beginning.
+    pub file: &'a File,
+    /// How many bytes of it are sent.
+    pub size: u64,
+    /// Counts the bytes that were read to be sent: no more than these have left this machine, however the call ends.
+    pub bytes_read: &'a AtomicU64,
+}
+
+/// The form that carries a file.
+pub(super) struct Form<'a> {
+    boundary: String,
+    head: String,
+    file: SizedReader<'a>,
+    tail: String,
+    length: u64,
+}
+
+impl<'a> Form<'a> {
+    pub fn new(upload: &Upload<'a>) -> Self {
+        let boundary = format!("agent-core-{}", random_id());
+        let mime = mime_guess::from_path(upload.filename).first_raw().unwrap_or("application/octet-stream");
+        // The Server reads the text field only in front of the file.
+        let head = format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"task_id\"\r\n\r\n{}\r\n\
+             --{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{}\"\r\n\
+             Content-Type: {mime}\r\n\r\n",
+            upload.task_id, upload.filename
+        );
+        let tail = format!("\r\n--{boundary}--\r\n");
+        let length = head.len() as u64 + upload.size + tail.len() as u64;
+        let file = SizedReader { file: upload.file, left: upload.size, bytes_read: upload.bytes_read, error: None };
+        Self { boundary, head, file, tail, length }
+    }
+
+    /// The value of `Content-Type`.
+    pub fn content_type(&self) -> String {
+        format!("multipart/form-data; boundary={}", self.boundary)
+    }
+
+    /// The value of `Content-Length`.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub fn reader(&mut self) -> impl Read {
+        self.head.as_bytes().chain(&mut self.file).chain(self.tail.as_bytes())
+    }
+
+    /// The error that ended the reading of the file, if one did.
+    pub fn into_file_error(self) -> Option<io::Error> {
+        self.file.error
+    }
+}
+
+/// Reads exactly the number of bytes that the request has announced.
+struct SizedReader<'a> {
+    file: &'a File,
+    left: u64,
+    bytes_read: &'a AtomicU64,
+    error: Option<io::Error>,
+}
+
+impl Read for SizedReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let room = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        if room == 0 {
+            return Ok(0);
+        }
+        let read = match self.file.read(&mut buffer[..room]) {
+            Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was sent")),
+            other => other,
+        };
+        match read {
+            Ok(count) => {
+                self.left -= count as u64;
+                self.bytes_read.fetch_add(count as u64, Ordering::Relaxed);
+                Ok(count)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+            Err(error) => {
+                let kind = error.kind();
+                self.error = Some(error);
+                Err(kind.into())
+            }
+        }
+    }
+}
