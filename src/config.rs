@@ -5,17 +5,20 @@
 //! once. Nothing after it looks at the file or the environment again. Keys and defaults are those of
 //! manual/config.md.
 
-mod container;
 pub mod container_options;
 pub mod csv;
 mod docker_args;
 pub mod edit;
 mod environment;
 mod exclude;
+mod executor;
 mod gpu;
+mod keys;
+mod problem;
 mod reader;
 mod script;
 mod sections;
+mod values;
 
 use std::fmt;
 use std::fs;
@@ -25,15 +28,16 @@ use std::str::Utf8Error;
 use std::time::Duration;
 
 use thiserror::Error;
-use ureq::http::uri::Authority;
 
 pub use environment::Environment;
 pub use exclude::Exclude;
-pub use reader::Problem;
-use reader::{Findings, Reader};
+use executor::read_executor;
+use problem::Findings;
+pub use problem::Problem;
+use reader::Reader;
 pub use script::ScriptSource;
-pub use sections::{is_api_key, is_service_id};
-use sections::{read_agent, read_executor, read_outputs, read_paths, read_server};
+use sections::{read_agent, read_outputs, read_paths, read_server};
+pub use values::{clean_base_url, is_api_key, is_service_id};
 
 use crate::config::container_options::ContainerOptions;
 use crate::data_dir::DataDir;
@@ -300,38 +304,13 @@ impl Config {
         let paths = read_paths(root.section("paths"), file, &mut findings);
         let outputs = read_outputs(root.section("outputs"), &mut findings);
         root.finish(&mut findings);
-        match (server, executor, paths) {
-            (Some(server), Some(executor), Some(paths)) if findings.errors.is_empty() => {
+        match (server, paths) {
+            (Some(server), Some(paths)) if findings.errors.is_empty() => {
                 Ok(Self { file: file.to_owned(), server, agent, executor, paths, outputs, warnings: findings.warnings })
             }
             _ => Err(ConfigError::Wrong(findings.in_order())),
         }
     }
-}
-
-/// Makes an address out of what a person typed: no blanks around it and no slashes at its end.
-/// The error says what is wrong with it.
-pub fn clean_base_url(written: &str) -> Result<String, &'static str> {
-    let written = written.trim();
-    let Some(rest) = written.strip_prefix("http://").or_else(|| written.strip_prefix("https://")) else {
-        return Err("must begin with http:// or https://");
-    };
-    let url = written.trim_end_matches('/');
-    let host = rest.split('/').next().unwrap_or_default();
-    if host.is_empty() || url.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err("must name a host and have no blanks in it");
-    }
-    if host.contains('@') || url.contains(['?', '#']) {
-        return Err("must be an address only, without user, query or fragment");
-    }
-    let Some(authority) = host.parse::<Authority>().ok().filter(|authority| !authority.host().is_empty()) else {
-        return Err("must name a host");
-    };
-    // A port that can't be one would be left out, and the default one be asked.
-    if authority.host() != host && authority.port_u16().is_none_or(|port| port == 0) {
-        return Err("must have a port from 1 to 65535 behind its colon");
-    }
-    Ok(url.to_owned())
 }
 
 #[cfg(test)]

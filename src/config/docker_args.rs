@@ -6,9 +6,9 @@
 use std::path::{Path, PathBuf};
 use std::slice::Iter;
 
-use super::WORKSPACE;
-use crate::config::container_options::DockerArgs;
-use crate::config::csv;
+use super::container_options::DockerArgs;
+use super::values::normalize;
+use super::{WORKSPACE, csv};
 
 /// Flags of `docker run` that need no value.
 const BOOLEAN: [&str; 16] = [
@@ -246,7 +246,7 @@ fn note_target(target: &str, mounted: Mounted, noted: &mut DockerArgs) -> Result
     if !target.starts_with('/') {
         return Err("its place in the container must be an absolute path".to_owned());
     }
-    let target = shortest(target);
+    let target = normalize(target);
     if let Some(inner) = target.strip_prefix(WORKSPACE).filter(|inner| inner.is_empty() || inner.starts_with('/')) {
         let first = inner.split('/').nth(1).unwrap_or_default();
         let is_ours = ["", "task.json", "input"].contains(&first) || inner == "/output";
@@ -277,19 +277,6 @@ fn is_absolute(path: &str) -> bool {
 /// docker would look in its working directory, which is another one where the command is pasted.
 fn must_be_absolute(what: &str) -> String {
     format!("{what} must be written as an absolute path")
-}
-
-/// An absolute path of the container without `.`, `..` and empty parts.
-fn shortest(path: &str) -> String {
-    let mut parts = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }
 
 #[cfg(test)]

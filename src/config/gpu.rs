@@ -1,86 +1,56 @@
-//! `executor.gpus`, which is docker's own word, and `executor.gpu`, a vendor with devices, as other agents of this
-//! Server are told.
+//! `executor.gpus`, which is docker's own form, and `executor.gpu`, a vendor with devices.
+//!
+//! Both are read: configuration files of other agents of the same Server have `gpu.vendor` and `gpu.devices`, and docker
+//! has no `--gpus` for cards of AMD.
 
-use super::reader::{Findings, Located, Section, TextOrSection};
-use crate::config::csv;
+use super::csv;
+use super::problem::Findings;
+use super::reader::Section;
 
-/// What a container gets of the machine's graphics cards.
+/// The graphics cards of a container, as options of `docker run`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Gpus {
-    /// docker's `--gpus`.
+    /// The value of `--gpus`.
     pub gpus: Option<String>,
-    /// docker's `--device`, each.
+    /// The values of `--device`.
     pub devices: Vec<String>,
 }
 
+/// A key of `[executor.gpu]` that can't be used, and why.
+type Wrong = (&'static str, &'static str);
+
+const VENDOR: Wrong =
+    ("vendor", "must be \"nvidia\" or \"amd\"; write other vendors' options into `executor.docker_args`");
+const NVIDIA: Wrong = ("devices", "must be \"all\" or the numbers or ids of devices");
+const AMD: Wrong = ("devices", "must be \"all\" or paths such as \"/dev/dri/renderD128\"");
+
 pub(super) fn read_gpus(section: &mut Section<'_>, findings: &mut Findings) -> Gpus {
-    let gpus = section.words("gpus");
-    let Some(written) = section.text_or_section("gpu") else {
-        let gpus = gpus.and_then(|gpus| match request(&gpus.value.join(",")) {
-            Some(request) => Some(request),
-            None => {
-                let wrong = "must be docker's word, such as \"all\", \"2\" or \"device=0,1\"";
-                section.refuse("gpus", gpus.span, wrong);
-                None
-            }
-        });
+    let requested = section.words("gpus").map(|words| words.join(","));
+    if !section.has("gpu") {
+        let gpus = requested.as_deref().and_then(request);
+        if requested.is_some() && gpus.is_none() {
+            section.refuse("gpus", "must be docker's word, such as \"all\", \"2\" or \"device=0,1\"");
+        }
         return Gpus { gpus, devices: Vec::new() };
-    };
-    if let Some(gpus) = gpus {
-        section.refuse("gpus", gpus.span, "stands beside `executor.gpu`; leave one of them out");
     }
-    match written {
-        TextOrSection::Text(vendor) => of_vendor(&vendor.value, &[]).unwrap_or_else(|wrong| {
-            section.refuse("gpu", vendor.span, wrong.message());
-            Gpus::default()
-        }),
-        TextOrSection::Section(mut gpu) => {
-            let read = read_gpu(&mut gpu);
-            gpu.finish(findings);
-            read
-        }
+    if requested.is_some() {
+        section.refuse("gpus", "stands beside `executor.gpu`; leave one of them out");
     }
-}
-
-fn read_gpu(gpu: &mut Section<'_>) -> Gpus {
-    let vendor = gpu.string("vendor");
-    let devices = gpu.words("devices");
-    let Some(vendor) = vendor else {
-        if !gpu.has_problems() {
-            gpu.miss("vendor", "write \"nvidia\" or \"amd\"");
-        }
-        return Gpus::default();
-    };
-    let Located { value: devices, span } = devices.unwrap_or(Located { value: Vec::new(), span: 0..0 });
-    of_vendor(&vendor.value, &devices).unwrap_or_else(|wrong| {
-        match wrong {
-            Wrong::Vendor => gpu.refuse("vendor", vendor.span, wrong.message()),
-            Wrong::Nvidia | Wrong::Amd => gpu.refuse("devices", span, wrong.message()),
-        }
-        Gpus::default()
-    })
-}
-
-/// What of `executor.gpu` can't be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wrong {
-    Vendor,
-    Nvidia,
-    Amd,
-}
-
-impl Wrong {
-    fn message(self) -> &'static str {
-        match self {
-            Self::Vendor => "must be \"nvidia\" or \"amd\"; write other vendors' options into `executor.docker_args`",
-            Self::Nvidia => "must be \"all\" or the numbers or ids of devices",
-            Self::Amd => "must be \"all\" or paths such as \"/dev/dri/renderD128\"",
-        }
+    // `gpu = "nvidia"` is short for all cards of a vendor.
+    if let Some(vendor) = section.as_text("gpu") {
+        return from_vendor(&vendor, &[]).map_err(|(_, wrong)| section.refuse("gpu", wrong)).unwrap_or_default();
     }
+    let mut gpu = section.section("gpu");
+    let vendor = gpu.required_text("vendor", "write \"nvidia\" or \"amd\"");
+    let devices = gpu.words("devices").unwrap_or_default();
+    let gpus =
+        vendor.and_then(|vendor| from_vendor(&vendor, &devices).map_err(|(key, wrong)| gpu.refuse(key, wrong)).ok());
+    gpu.finish(findings);
+    gpus.unwrap_or_default()
 }
 
-/// What the devices of a vendor are called for docker. None at all means all of them.
-fn of_vendor(vendor: &str, devices: &[String]) -> Result<Gpus, Wrong> {
+/// The options for a vendor's devices. Without a device, all of them.
+fn from_vendor(vendor: &str, devices: &[String]) -> Result<Gpus, Wrong> {
     let devices: Vec<&str> = devices.iter().flat_map(|word| word.split(',')).map(str::trim).collect();
     let is_all = devices.is_empty() || devices == ["all"];
     let are = |allowed: &[u8]| {
@@ -89,26 +59,25 @@ fn of_vendor(vendor: &str, devices: &[String]) -> Result<Gpus, Wrong> {
         };
         devices.iter().all(is_one) && !devices.contains(&"all")
     };
+    let nvidia = |gpus: String| Ok(Gpus { gpus: Some(gpus), devices: Vec::new() });
+    let amd = |devices: &[&str]| Ok(Gpus { gpus: None, devices: devices.iter().map(ToString::to_string).collect() });
     match vendor.to_ascii_lowercase().as_str() {
-        "nvidia" if is_all => Ok(Gpus { gpus: Some("all".to_owned()), devices: Vec::new() }),
-        "nvidia" if are(b"-:/._") => {
-            let field = format!("device={}", devices.join(","));
-            Ok(Gpus { gpus: Some(csv::line([field.as_str()])), devices: Vec::new() })
-        }
-        "nvidia" => Err(Wrong::Nvidia),
-        // Its driver is one device for all, beside those of each card.
-        "amd" if is_all => Ok(Gpus { gpus: None, devices: ["/dev/kfd", "/dev/dri"].map(str::to_owned).to_vec() }),
+        "nvidia" if is_all => nvidia("all".to_owned()),
+        "nvidia" if are(b"-:/._") => nvidia(csv::line([format!("device={}", devices.join(",")).as_str()])),
+        "nvidia" => Err(NVIDIA),
+        "amd" if is_all => amd(&["/dev/kfd", "/dev/dri"]),
         "amd" if are(b"-/._") && devices.iter().all(|device| device.starts_with("/dev/")) => {
-            let others = devices.iter().filter(|device| **device != "/dev/kfd").map(|device| (*device).to_owned());
-            Ok(Gpus { gpus: None, devices: ["/dev/kfd".to_owned()].into_iter().chain(others).collect() })
+            // The driver is one device for all cards, beside the devices of each card.
+            let cards = devices.into_iter().filter(|device| *device != "/dev/kfd");
+            amd(&["/dev/kfd"].into_iter().chain(cards).collect::<Vec<_>>())
         }
-        "amd" => Err(Wrong::Amd),
-        _ => Err(Wrong::Vendor),
+        "amd" => Err(AMD),
+        _ => Err(VENDOR),
     }
 }
 
-/// What docker takes for `--gpus`: `all`, a number, or CSV of `key=value`. A list of devices is one field for docker;
-/// where it was written without the quotes that make it one, they are added.
+/// A value that docker takes for `--gpus`: `all`, a number, or CSV of `key=value`. A list of devices is one field for
+/// docker; the quotes that make it one are added where they are missing.
 fn request(written: &str) -> Option<String> {
     let list = written.strip_prefix("device=").filter(|list| !list.contains(['=', '"']));
     let value = if list.is_some() { csv::line([written]) } else { written.to_owned() };
@@ -124,7 +93,7 @@ fn request(written: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Gpus, Wrong, of_vendor, request};
+    use super::{AMD, Gpus, NVIDIA, VENDOR, from_vendor, request};
 
     #[test]
     fn dockers_own_words() {
@@ -148,7 +117,7 @@ mod tests {
     fn the_devices_of_a_vendor() {
         let gpus = |vendor: &str, devices: &[&str]| {
             let devices: Vec<String> = devices.iter().map(|device| (*device).to_owned()).collect();
-            of_vendor(vendor, &devices).map(|Gpus { gpus, devices }| (gpus.unwrap_or_default(), devices.join(" ")))
+            from_vendor(vendor, &devices).map(|Gpus { gpus, devices }| (gpus.unwrap_or_default(), devices.join(" ")))
         };
         let nvidia = |word: &str| Ok((word.to_owned(), String::new()));
         let amd = |paths: &str| Ok((String::new(), paths.to_owned()));
@@ -160,11 +129,11 @@ mod tests {
         assert_eq!(gpus("amd", &[]), amd("/dev/kfd /dev/dri"));
         assert_eq!(gpus("amd", &["/dev/kfd", "/dev/dri/renderD128"]), amd("/dev/kfd /dev/dri/renderD128"));
         for wrong in [&["0", "all"][..], &[""], &["a b"], &["\""], &["0=1"]] {
-            assert_eq!(gpus("nvidia", wrong), Err(Wrong::Nvidia), "{wrong:?}");
+            assert_eq!(gpus("nvidia", wrong), Err(NVIDIA), "{wrong:?}");
         }
         for wrong in [&["0"][..], &["/etc/passwd"], &["/dev/dri:/x"]] {
-            assert_eq!(gpus("amd", wrong), Err(Wrong::Amd), "{wrong:?}");
+            assert_eq!(gpus("amd", wrong), Err(AMD), "{wrong:?}");
         }
-        assert_eq!(gpus("voodoo", &[]), Err(Wrong::Vendor));
+        assert_eq!(gpus("voodoo", &[]), Err(VENDOR));
     }
 }

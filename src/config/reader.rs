@@ -1,45 +1,17 @@
-//! Reads a TOML file key by key and gathers everything that is wrong with it, each with line and column, so that a
-//! person mends it in one go.
+//! Reads a TOML file key by key and collects all mistakes, each with line and column, so that a person can correct them
+//! in one go. Kinds and defaults of the keys come from [`super::keys`].
 
 use std::fmt;
-use std::ops::{Range, RangeInclusive};
-use std::path::{Path, PathBuf};
+use std::ops::Range;
+use std::path::Path;
 
 use strsim::levenshtein;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::Secret;
-
-/// One thing that is wrong with a configuration file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The file.
-    pub file: PathBuf,
-    /// Line and column, counted from 1; `None` where something is missing altogether.
-    pub place: Option<(usize, usize)>,
-    /// What is wrong, with the key's full name and the remedy.
-    pub message: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
-        if let Some((line, column)) = self.place {
-            write!(f, ":{line}:{column}")?;
-        }
-        write!(f, ": {}", self.message)
-    }
-}
-
-/// A value and where it stands in the text.
-#[derive(Debug, Clone)]
-pub struct Located<T> {
-    /// The value.
-    pub value: T,
-    /// Its bytes in the text.
-    pub span: Range<usize>,
-}
+use super::keys::{Kind, kind_of, names_in};
+use super::problem::{Findings, Problem};
 
 /// A whole file.
 pub struct Reader<'t> {
@@ -49,7 +21,7 @@ pub struct Reader<'t> {
 }
 
 impl<'t> Reader<'t> {
-    /// Parses the text. What isn't TOML at all ends here, with every place that isn't.
+    /// Parses the text. The error is each place where it isn't TOML.
     pub fn parse(file: &'t Path, text: &'t str) -> Result<Self, Vec<Problem>> {
         let (root, errors) = DeTable::parse_recoverable(text);
         let reader = Self { file, text, root };
@@ -59,8 +31,7 @@ impl<'t> Reader<'t> {
         Err(errors.iter().map(|error| reader.problem(error.span(), error.message().replace('\n', ", "))).collect())
     }
 
-    /// A problem at a place in this file.
-    pub fn problem(&self, span: Option<Range<usize>>, message: impl Into<String>) -> Problem {
+    fn problem(&self, span: Option<Range<usize>>, message: impl Into<String>) -> Problem {
         let place = span.map(|span| line_and_column(self.text, span.start));
         Problem { file: self.file.to_owned(), place, message: message.into() }
     }
@@ -72,154 +43,158 @@ impl<'t> Reader<'t> {
             name: String::new(),
             entries: Some(self.root.get_ref()),
             span: None,
-            known: Vec::new(),
             problems: Vec::new(),
         }
     }
 }
 
-/// A table of the file, or an absent one. Getters remember which keys were asked for; [`Section::finish`] names the
-/// others.
+/// A part of the file, and where it stands.
+#[derive(Debug, Clone)]
+pub struct Located<T> {
+    pub value: T,
+    /// Its bytes in the text.
+    pub span: Range<usize>,
+}
+
+/// A table of the file, or an absent one.
+///
+/// A getter records a wrong value as a problem and returns the key's default in its place.
 pub struct Section<'r> {
     reader: &'r Reader<'r>,
     name: String,
     entries: Option<&'r DeTable<'r>>,
     span: Option<Range<usize>>,
-    known: Vec<&'static str>,
     problems: Vec<Problem>,
-}
-
-/// See [`Section::text_or_section`].
-pub enum TextOrSection<'r> {
-    /// A text.
-    Text(Located<String>),
-    /// A section.
-    Section(Section<'r>),
-}
-
-/// What a file's sections had to say.
-#[derive(Debug, Default)]
-pub struct Findings {
-    /// The file can't be used.
-    pub errors: Vec<Problem>,
-    /// It can, but something in it has no effect.
-    pub warnings: Vec<Problem>,
-    /// Every key that the program knows, for the test that compares them with the manual's and the template's.
-    #[cfg(test)]
-    pub known: Vec<String>,
-}
-
-impl Findings {
-    /// All of them in the order of the file, what is missing altogether first. Warnings too: a key that is missing and
-    /// one that isn't known may be the same, misspelt.
-    pub fn in_order(self) -> Vec<Problem> {
-        let mut all = self.errors;
-        all.extend(self.warnings);
-        all.sort_by_key(|problem| problem.place);
-        all
-    }
 }
 
 impl<'r> Section<'r> {
     /// The table `key`, or an empty one if the file has none.
-    pub fn section(&mut self, key: &'static str) -> Section<'r> {
-        let mut section = Section {
-            reader: self.reader,
-            name: self.full(key),
-            entries: None,
-            span: None,
-            known: Vec::new(),
-            problems: Vec::new(),
-        };
-        if let Some(value) = self.get(key) {
-            match value.get_ref() {
-                DeValue::Table(entries) => {
-                    section.entries = Some(entries);
-                    section.span = Some(value.span());
-                }
-                other => self.refuse(key, value.span(), &format!("must be a section, not {}", a(other))),
+    pub fn section(&mut self, key: &str) -> Section<'r> {
+        match self.get(key).map(|value| (value, value.get_ref())) {
+            Some((value, DeValue::Table(entries))) => self.inner(key, Some(entries), Some(value.span())),
+            Some((_, other)) => {
+                self.refuse(key, format_args!("must be a section, not {}", a(other)));
+                self.inner(key, None, None)
             }
+            None => self.inner(key, None, None),
         }
-        section
     }
 
     /// The tables of `[[key]]`, in order.
-    pub fn sections(&mut self, key: &'static str) -> Vec<Section<'r>> {
+    pub fn sections(&mut self, key: &str) -> Vec<Section<'r>> {
         let Some(value) = self.get(key) else { return Vec::new() };
+        let expected = format!("must be written as `[[{}]]`", self.full(key));
         let DeValue::Array(items) = value.get_ref() else {
-            let name = self.full(key);
-            self.refuse(key, value.span(), &format!("must be written as `[[{name}]]`"));
+            self.refuse(key, expected);
             return Vec::new();
         };
         let mut sections = Vec::new();
         for item in items.iter() {
-            if let DeValue::Table(entries) = item.get_ref() {
-                sections.push(Section {
-                    reader: self.reader,
-                    name: self.full(key),
-                    entries: Some(entries),
-                    span: Some(item.span()),
-                    known: Vec::new(),
-                    problems: Vec::new(),
-                });
-            } else {
-                let name = self.full(key);
-                self.refuse(key, item.span(), &format!("must be written as `[[{name}]]`"));
+            match item.get_ref() {
+                DeValue::Table(entries) => sections.push(self.inner(key, Some(entries), Some(item.span()))),
+                _ => self.refuse_at(key, item.span(), &expected),
             }
         }
         sections
     }
 
-    /// A text.
-    pub fn string(&mut self, key: &'static str) -> Option<Located<String>> {
-        let value = self.get(key)?;
-        match value.get_ref() {
-            DeValue::String(text) => Some(Located { value: text.to_string(), span: value.span() }),
-            other => {
-                let message = format!("must be a text in quotes, not {}", a(other));
-                self.refuse(key, value.span(), &message);
-                None
-            }
+    fn inner(&self, key: &str, entries: Option<&'r DeTable<'r>>, span: Option<Range<usize>>) -> Section<'r> {
+        Section { reader: self.reader, name: self.full(key), entries, span, problems: Vec::new() }
+    }
+
+    /// A text that has no default.
+    pub fn optional_text(&mut self, key: &str) -> Option<String> {
+        self.valid_text(key, |_| true, "")
+    }
+
+    /// A text that has a default.
+    pub fn text(&mut self, key: &str) -> String {
+        self.optional_text(key).unwrap_or_default()
+    }
+
+    /// A text without which the file can't be used.
+    pub fn required_text(&mut self, key: &str, remedy: &str) -> Option<String> {
+        if !self.has(key) {
+            self.miss(key, remedy);
+        }
+        self.optional_text(key)
+    }
+
+    /// A text that is valid; otherwise the message says what it `must` be.
+    pub fn valid_text(&mut self, key: &str, is_valid: impl Fn(&str) -> bool, must: &str) -> Option<String> {
+        let Kind::Text(default) = self.kind(key) else { unreachable!("`{key}` isn't a text") };
+        match self.get(key).map(Spanned::get_ref) {
+            Some(DeValue::String(text)) if is_valid(text) => return Some(text.to_string()),
+            Some(DeValue::String(text)) => self.refuse(key, format_args!("{must}, not `{text}`")),
+            Some(other) => self.refuse(key, format_args!("must be a text in quotes, not {}", a(other))),
+            None => {}
+        }
+        default.map(str::to_owned)
+    }
+
+    /// A text that is one of some words, as what that word means.
+    pub fn choice<T: Copy>(&mut self, key: &str, words: &[(&str, T)]) -> Option<T> {
+        let find = |text: &str| words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
+        let quoted: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+        let (last, others) = quoted.split_last()?;
+        let must = format!("must be {} or {last}", others.join(", "));
+        find(&self.valid_text(key, |text| find(text).is_some(), &must)?)
+    }
+
+    /// Whether the file has the key.
+    pub fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// The value of a key that can be a text or a section, if it is a text.
+    pub fn as_text(&self, key: &str) -> Option<String> {
+        match self.get(key)?.get_ref() {
+            DeValue::String(text) => Some(text.to_string()),
+            _ => None,
         }
     }
 
-    /// A whole number within bounds.
-    pub fn integer(&mut self, key: &'static str, bounds: RangeInclusive<u64>) -> Option<Located<u64>> {
-        let value = self.get(key)?;
-        let within = format!("must be a whole number from {} to {}", bounds.start(), bounds.end());
-        match value.get_ref() {
-            DeValue::Integer(number) => {
-                let parsed = u64::from_str_radix(number.as_str(), number.radix()).ok().filter(|n| bounds.contains(n));
-                if parsed.is_none() {
-                    self.refuse(key, value.span(), &format!("{within}, not {}", number.as_str()));
-                }
-                parsed.map(|n| Located { value: n, span: value.span() })
-            }
-            other => {
-                self.refuse(key, value.span(), &format!("{within}, not {}", a(other)));
-                None
-            }
-        }
+    /// A whole number that has no default.
+    pub fn optional_integer(&mut self, key: &str) -> Option<u64> {
+        let Kind::Integer(least, most, default) = self.kind(key) else { unreachable!("`{key}` isn't an integer") };
+        let Some(value) = self.get(key) else { return default };
+        let shown = match value.get_ref() {
+            DeValue::Integer(number) => match u64::from_str_radix(number.as_str(), number.radix()) {
+                Ok(number) if (least..=most).contains(&number) => return Some(number),
+                _ => number.as_str().to_owned(),
+            },
+            other => a(other),
+        };
+        self.refuse(key, format_args!("must be a whole number from {least} to {most}, not {shown}"));
+        default
+    }
+
+    /// A whole number that has a default.
+    pub fn integer(&mut self, key: &str) -> u64 {
+        self.optional_integer(key).unwrap_or_default()
+    }
+
+    /// A whole number that has a default, as a size in memory.
+    pub fn size(&mut self, key: &str) -> usize {
+        usize::try_from(self.integer(key)).unwrap_or(usize::MAX)
     }
 
     /// `true` or `false`.
-    pub fn boolean(&mut self, key: &'static str) -> Option<bool> {
-        let value = self.get(key)?;
-        match value.get_ref() {
-            DeValue::Boolean(yes) => Some(*yes),
-            other => {
-                self.refuse(key, value.span(), &format!("must be true or false, not {}", a(other)));
-                None
-            }
+    pub fn boolean(&mut self, key: &str) -> bool {
+        let Kind::Boolean(default) = self.kind(key) else { unreachable!("`{key}` isn't a boolean") };
+        match self.get(key).map(Spanned::get_ref) {
+            Some(DeValue::Boolean(yes)) => return *yes,
+            Some(other) => self.refuse(key, format_args!("must be true or false, not {}", a(other))),
+            None => {}
         }
+        default
     }
 
     /// A list of texts.
-    pub fn strings(&mut self, key: &'static str) -> Option<Located<Vec<String>>> {
-        let value = self.get(key)?;
-        let DeValue::Array(items) = value.get_ref() else {
-            let message = format!("must be a list of texts, not {}", a(value.get_ref()));
-            self.refuse(key, value.span(), &message);
+    pub fn texts(&mut self, key: &str) -> Option<Vec<String>> {
+        let value = self.get(key)?.get_ref();
+        let DeValue::Array(items) = value else {
+            self.refuse(key, format_args!("must be a list of texts, not {}", a(value)));
             return None;
         };
         let mut texts = Vec::new();
@@ -227,64 +202,52 @@ impl<'r> Section<'r> {
             match item.get_ref() {
                 DeValue::String(text) => texts.push(text.to_string()),
                 other => {
-                    self.refuse(key, item.span(), &format!("must be a list of texts, but has {} in it", a(other)));
+                    let message = format!("must be a list of texts, but has {} in it", a(other));
+                    self.refuse_at(key, item.span(), &message);
                     return None;
                 }
             }
         }
-        Some(Located { value: texts, span: value.span() })
+        Some(texts)
     }
 
-    /// A number, as its digits: written as a number, whole or not, or as a text.
-    pub fn number_text(&mut self, key: &'static str) -> Option<Located<String>> {
-        let value = self.get(key)?;
-        let text = match value.get_ref() {
-            DeValue::String(text) => text.to_string(),
-            DeValue::Integer(number) if number.radix() == 10 => number.as_str().to_owned(),
-            DeValue::Float(number) => number.as_str().to_owned(),
-            other => {
-                self.refuse(key, value.span(), &format!("must be a number, not {}", a(other)));
-                return None;
-            }
-        };
-        Some(Located { value: text, span: value.span() })
+    /// A number as its digits. It may be written as a number, whole or not, or as a text.
+    pub fn decimal(&mut self, key: &str) -> Option<String> {
+        match self.get(key)?.get_ref() {
+            DeValue::Float(number) => Some(number.as_str().to_owned()),
+            other => word(other).or_else(|| {
+                self.refuse(key, format_args!("must be a number, not {}", a(other)));
+                None
+            }),
+        }
     }
 
-    /// A list of words, each a text or a whole number, or a single one.
-    pub fn words(&mut self, key: &'static str) -> Option<Located<Vec<String>>> {
-        let value = self.get(key)?;
-        let word = |value: &DeValue<'_>| match value {
-            DeValue::String(text) => Some(text.to_string()),
-            DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().to_owned()),
-            _ => None,
-        };
-        let words = match value.get_ref() {
+    /// A list of words, each a text or a whole number, or a single word.
+    pub fn words(&mut self, key: &str) -> Option<Vec<String>> {
+        let words = match self.get(key)?.get_ref() {
             DeValue::Array(items) => items.iter().map(|item| word(item.get_ref())).collect(),
             single => word(single).map(|word| vec![word]),
         };
         if words.is_none() {
-            self.refuse(key, value.span(), "must be a list of texts or numbers, or one of them");
+            self.refuse(key, "must be a list of texts or numbers, or one of them");
         }
-        Some(Located { value: words?, span: value.span() })
+        words
     }
 
-    /// The texts of the table `key`, whose names are free, each with its name. They may be secret: what is wrong is said
-    /// without them, and without names, since a value may have got there.
-    pub fn secrets(&mut self, key: &'static str) -> Vec<(Located<String>, Located<Secret>)> {
+    /// The texts of the table `key`, each with its name. They may be secret, so messages show no value, and no name
+    /// either, since a person may have written the value in its place.
+    pub fn secrets(&mut self, key: &str) -> Vec<(Located<String>, Located<Secret>)> {
         let Some(value) = self.get(key) else { return Vec::new() };
         let DeValue::Table(entries) = value.get_ref() else {
             let name = self.full(key);
-            self.refuse(key, value.span(), &format!("must be a section, `[{name}]`, with a line for each variable"));
+            self.refuse(key, format_args!("must be a section, `[{name}]`, with a line for each variable"));
             return Vec::new();
         };
         let mut secrets = Vec::new();
         for (name, value) in entries.iter() {
             let DeValue::String(text) = value.get_ref() else {
-                self.refuse(
-                    key,
-                    value.span(),
-                    "must hold nothing but texts in quotes, each with a name in front of it",
-                );
+                let message = "must hold nothing but texts in quotes, each with a name in front of it";
+                self.refuse_at(key, value.span(), message);
                 continue;
             };
             let name = Located { value: name.get_ref().to_string(), span: name.span() };
@@ -293,60 +256,54 @@ impl<'r> Section<'r> {
         secrets
     }
 
-    /// What is written as a text or as a section.
-    pub fn text_or_section(&mut self, key: &'static str) -> Option<TextOrSection<'r>> {
-        Some(if matches!(self.get(key)?.get_ref(), DeValue::String(_)) {
-            TextOrSection::Text(self.string(key)?)
-        } else {
-            TextOrSection::Section(self.section(key))
-        })
+    /// Records that `key` is missing, at the section's head if there is one.
+    pub fn miss(&mut self, key: &str, remedy: &str) {
+        let message = format!("`{}` is missing; {remedy}", self.full(key));
+        self.problems.push(self.reader.problem(self.span.clone(), message));
     }
 
-    /// Notes that the value of `key` can't be used.
-    pub fn refuse(&mut self, key: &str, span: Range<usize>, message: &str) {
+    /// Records that the value of `key` can't be used.
+    pub fn refuse(&mut self, key: &str, message: impl fmt::Display) {
+        let name = self.full(key);
+        let span = self.get(key).map(Spanned::span);
+        self.problems.push(self.reader.problem(span, format!("`{name}` {message}")));
+    }
+
+    /// Records that a part of the value of `key` can't be used.
+    pub fn refuse_at(&mut self, key: &str, span: Range<usize>, message: &str) {
         let name = self.full(key);
         self.problems.push(self.reader.problem(Some(span), format!("`{name}` {message}")));
     }
 
-    /// Notes that the value of `key`, which the file has, can't be used.
-    pub fn refuse_written(&mut self, key: &str, message: &str) {
-        let span = self.entries.and_then(|entries| entries.get(key)).map(Spanned::span).unwrap_or_default();
-        self.refuse(key, span, message);
-    }
-
-    /// Notes that `key` has to be there and isn't; at the section's head if there is one.
-    pub fn miss(&mut self, key: &str, remedy: &str) {
-        let name = self.full(key);
-        self.problems.push(self.reader.problem(self.span.clone(), format!("`{name}` is missing; {remedy}")));
-    }
-
-    /// Whether the section was refused something so far.
+    /// Whether a problem has been recorded.
     pub fn has_problems(&self) -> bool {
         !self.problems.is_empty()
     }
 
-    /// Hands over what was found, with a warning for each key that nobody asked for.
+    /// Hands over the problems, and a warning for each unknown key.
     pub fn finish(self, findings: &mut Findings) {
+        let known: Vec<&str> = names_in(&self.name).collect();
         for (key, _) in self.entries.into_iter().flatten() {
-            let written: &Spanned<DeString<'_>> = key;
-            let written_name = written.get_ref().as_ref();
-            if self.known.contains(&written_name) {
+            let key: &Spanned<DeString<'_>> = key;
+            let written = key.get_ref().as_ref();
+            if known.contains(&written) {
                 continue;
             }
-            let hint = match nearest(written_name, &self.known) {
+            let hint = match nearest(written, &known) {
                 Some(near) => format!("did you mean `{}`?", self.full(near)),
                 None => "it has no effect".to_owned(),
             };
-            let message = format!("`{}` is not a known key; {hint}", self.full(written_name));
-            findings.warnings.push(self.reader.problem(Some(written.span()), message));
+            let message = format!("`{}` is not a known key; {hint}", self.full(written));
+            findings.warnings.push(self.reader.problem(Some(key.span()), message));
         }
-        #[cfg(test)]
-        findings.known.extend(self.known.iter().map(|key| self.full(key)));
         findings.errors.extend(self.problems);
     }
 
-    fn get(&mut self, key: &'static str) -> Option<&'r Spanned<DeValue<'r>>> {
-        self.known.push(key);
+    fn kind(&self, key: &str) -> Kind {
+        kind_of(&self.full(key))
+    }
+
+    fn get(&self, key: &str) -> Option<&'r Spanned<DeValue<'r>>> {
         self.entries?.get(key)
     }
 
@@ -355,6 +312,16 @@ impl<'r> Section<'r> {
     }
 }
 
+/// A text, or the digits of a whole number.
+fn word(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().to_owned()),
+        _ => None,
+    }
+}
+
+/// A value as messages name it.
 fn a(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(_) => "a text".to_owned(),
@@ -374,7 +341,7 @@ fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     (line, String::from_utf8_lossy(&before[line_start..]).chars().count() + 1)
 }
 
-/// The known key that was probably meant: at most two letters away, or a third of a long one.
+/// The known key that was probably meant: one that differs in at most two letters, or in a third of a long name.
 fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
     known
         .iter()

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::values::{normalize, path_below};
 use super::{Config, Program, WORKSPACE};
 
 /// What brings the script into the container. Paths in the container are in their shortest spelling.
@@ -23,17 +24,19 @@ impl Config {
     /// Where the script comes from, or `None` for a type that has none.
     pub fn script_source(&self) -> Option<ScriptSource> {
         let (Program::Bash(script) | Program::Python(script)) = &self.executor.program else { return None };
-        let path = plain(&self.executor.working_dir, script);
-        let within = |target: &str| below(&path, target).is_some();
+        let is_absolute = script.starts_with('/');
+        let path =
+            if is_absolute { normalize(script) } else { normalize(&format!("{}/{script}", self.executor.working_dir)) };
+        let within = |target: &str| path_below(&path, target).is_some();
         // The innermost mount is the one that shows.
         let mounts = self.paths.mounts.iter().filter(|mount| within(&mount.container));
         let mount = mounts.max_by_key(|mount| mount.container.len());
         Some(if let Some(mount) = mount {
-            let rest = below(&path, &mount.container).unwrap_or_default();
+            let rest = path_below(&path, &mount.container).unwrap_or_default();
             ScriptSource::Mount(if rest.is_empty() { mount.host.clone() } else { mount.host.join(rest) })
         } else if self.executor.options.docker_args.targets.iter().any(|target| within(target)) {
             ScriptSource::DockerArgs
-        } else if below(&path, &format!("{WORKSPACE}/input")).is_some_and(|rest| !rest.is_empty()) {
+        } else if path_below(&path, &format!("{WORKSPACE}/input")).is_some_and(|rest| !rest.is_empty()) {
             ScriptSource::Input
         } else if within(WORKSPACE) {
             ScriptSource::Hidden(path)
@@ -62,26 +65,6 @@ impl Config {
 
 fn is_file(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.is_file())
-}
-
-/// A path in the container in its shortest spelling; a relative one begins at the working directory.
-fn plain(working_dir: &str, path: &str) -> String {
-    let whole = if path.starts_with('/') { path.to_owned() } else { format!("{working_dir}/{path}") };
-    let mut parts = Vec::new();
-    for part in whole.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            name => parts.push(name),
-        }
-    }
-    format!("/{}", parts.join("/"))
-}
-
-/// What follows a folder in a path that is the folder or lies in it.
-fn below<'p>(path: &'p str, folder: &str) -> Option<&'p str> {
-    let rest = path.strip_prefix(folder.trim_end_matches('/'))?;
-    if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
 }
 
 #[cfg(test)]

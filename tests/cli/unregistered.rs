@@ -102,7 +102,7 @@ fn what_can_not_be_is_asked_again() {
         "It must begin with http:// or https://.",
         "It must name a host",
         "must be a folder",
-        "is no name of an image",
+        "must be the name of an image",
         "a number from 1 to 1000",
     ] {
         assert!(asked.contains(why), "{why}\n{asked}");
