@@ -321,7 +321,7 @@ mod tests {
         "FinishedAt":"2026-01-02T03:04:07.750Z"},"Labels":{"open-aaas.instance":"i1","x":"y"}}"#;
 
     #[test]
-    fn an_exited_container() {
+    fn inspect_output_of_an_exited_container_is_parsed() {
         let container = parse_inspect(EXITED).unwrap();
         assert_eq!((container.status, container.exit_code, container.oom_killed), (Status::Exited, 137, true));
         assert_eq!(container.ran_for(Timestamp::now()), Duration::from_millis(2250));
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_never_started() {
+    fn inspect_output_of_an_unstarted_container_is_parsed() {
         let text = EXITED
             .replace("exited", "created")
             .replace("2026-01-02T03:04:05.5Z", "0001-01-01T00:00:00Z")
@@ -340,14 +340,14 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_another_shape_is_an_error() {
+    fn inspect_output_of_another_shape_is_an_error() {
         for text in ["", "null", "{}", r#"{"Id":"c1","State":{"Status":"dancing"}}"#] {
             assert!(parse_inspect(text).is_err(), "{text}");
         }
     }
 
     #[test]
-    fn a_client_that_is_not_there_is_an_engine_that_is_not_there() {
+    fn a_missing_client_counts_as_an_unreachable_engine() {
         let docker = Docker::new("/nonexistent/docker");
         assert!(matches!(docker.inspect("x"), Err(DockerError::Unreachable(_))));
         assert!(docker.engine_version().unwrap_err().to_string().contains("is Docker installed"));

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_added_and_nobody_else_may_read_them() {
+    fn lines_are_appended_to_a_private_file() {
         let dir = tempfile::tempdir().unwrap();
         assert!(Reader::open(&DataDir::new(dir.path())).unwrap().is_none());
         let ledger = Ledger::new(&DataDir::new(dir.path()), Secret::new(""), Arc::default());
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_was_cut_off_stays_and_the_next_is_not_glued_to_it() {
+    fn a_truncated_line_stays_and_the_next_one_is_whole() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = Ledger::new(&DataDir::new(dir.path()), Secret::new(""), Arc::default());
         ledger.append(&[line("a")]).unwrap();
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_line_is_passed_over_in_little_memory() {
+    fn invalid_lines_are_skipped_with_bounded_memory() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = Ledger::new(&DataDir::new(dir.path()), Secret::new(""), Arc::default());
         let garbage = [vec![b'x'; 3 << 20], b"\n\n\xff\xfe\n{}\n[1]\n".to_vec()].concat();
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn full_files_are_numbered_and_the_oldest_goes_in_the_end() {
+    fn full_files_are_numbered_and_the_oldest_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = small(dir.path(), 3);
         for name in names(0..8) {
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_file_that_can_not_be_renamed_is_written_on() {
+    fn a_full_file_that_can_not_be_renamed_keeps_growing() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = small(dir.path(), 1);
         fs::create_dir_all(DataDir::new(dir.path()).ledger(1).join("x")).unwrap();
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn who_reads_while_files_are_renamed_misses_nothing_and_sees_nothing_twice() {
+    fn reading_during_renames_misses_and_repeats_no_line() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = small(dir.path(), 20);
         ledger.append(&[line("00")]).unwrap();
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn several_may_write_at_the_same_time() {
+    fn concurrent_writers_lose_no_line() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = small(dir.path(), 20);
         thread::scope(|scope| {
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_never_written() {
+    fn the_api_key_is_never_written() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = Ledger::new(&DataDir::new(dir.path()), Secret::new("ak_0123456789"), Arc::default());
         ledger.append(&[line("a-ak_0123456789-b")]).unwrap();

@@ -162,13 +162,13 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn outside_text_can_not_forge_lines() {
+    fn text_from_outside_stays_on_one_line() {
         assert_eq!(escape("a\nINFO b\r\t\u{1b}[31m\u{202e}"), "a\\nINFO b\\r\\t\\u{1b}[31m\\u{202e}");
         assert_eq!(escape("héllo — 世界"), "héllo — 世界");
     }
 
     #[test]
-    fn a_wait_is_said_often_for_a_minute_and_seldom_then() {
+    fn reminders_are_frequent_for_a_minute_and_rare_afterwards() {
         let mut reminder = Reminder::begin();
         let said = (0..3600).filter_map(|second| {
             let words = reminder.due_after(Duration::from_secs(second))?;
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn levels() {
+    fn log_level_follows_rust_log() {
         assert_eq!(level(None), LevelFilter::Info);
         assert_eq!(level(Some("debug")), LevelFilter::Debug);
         assert_eq!(level(Some("ureq=trace,agent_core=warn")), LevelFilter::Warn);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_json_line_names_its_task_in_a_field_of_its_own() {
+    fn json_lines_have_the_task_in_a_field() {
         let line = |pairs: &[(&str, &str)]| {
             let args = format_args!("task b: accepted");
             let record = Record::builder().level(Level::Warn).args(args).key_values(&pairs).build();

@@ -80,7 +80,7 @@ const INSPECTED: &str = r#"{"Id":"c1","State":{"Status":"exited","Running":false
 
 proptest! {
     #[test]
-    fn an_id_becomes_a_safe_key_of_its_own(a in text(), b in text()) {
+    fn ids_become_safe_and_unique_keys(a in text(), b in text()) {
         let (key, other) = (TaskKey::from_id(&a), TaskKey::from_id(&b));
         if let Some(key) = &key {
             prop_assert!(is_safe_key(key.as_str()), "{key}");
@@ -92,7 +92,7 @@ proptest! {
     }
 
     #[test]
-    fn input_files_lie_under_plain_names_that_differ(names in vec(text(), 0..20)) {
+    fn input_files_get_plain_and_unique_names(names in vec(text(), 0..20)) {
         let file = |name: &String| InputFile {
             id: "f".to_owned(), filename: name.clone(), mime_type: None, size_bytes: 1,
         };
@@ -112,7 +112,7 @@ proptest! {
     }
 
     #[test]
-    fn a_results_name_stays_in_its_header_and_can_be_undone(name in vec(any::<u8>(), 1..60)) {
+    fn result_names_are_safe_in_headers_and_reversible(name in vec(any::<u8>(), 1..60)) {
         let name: Vec<u8> = name.into_iter().filter(|byte| !b"/\0".contains(byte)).collect();
         let Some(path) = platform::from_bytes(&name) else { return Ok(()) };
         if name.is_empty() || name == b"." || name == b".." {
@@ -124,7 +124,7 @@ proptest! {
     }
 
     #[test]
-    fn answers_of_any_shape_are_values_or_errors(value in json(), bytes in vec(any::<u8>(), 0..200)) {
+    fn answers_of_any_shape_parse_or_fail(value in json(), bytes in vec(any::<u8>(), 0..200)) {
         for text in [value.to_string().into_bytes(), bytes] {
             // An offer that is one says the same when it is read back from the record.
             if let Ok(task) = serde_json::from_slice::<Task>(&text) {
@@ -140,7 +140,7 @@ proptest! {
     }
 
     #[test]
-    fn a_configuration_of_any_text_loads_or_names_places_in_it(text in prop_oneof![any::<String>(), changed(TEMPLATE)]) {
+    fn configurations_of_any_text_load_or_report_places(text in prop_oneof![any::<String>(), changed(TEMPLATE)]) {
         match Config::parse(Path::new("/etc/agent/config.toml"), &text) {
             Ok(config) => {
                 prop_assert!(config.executor.capacity >= 1 && config.paths.data_dir.is_absolute());
@@ -157,7 +157,7 @@ proptest! {
     }
 
     #[test]
-    fn what_docker_prints_is_a_container_or_an_error(text in prop_oneof![any::<String>(), changed(INSPECTED)], value in json()) {
+    fn inspect_output_of_any_text_parses_or_fails(text in prop_oneof![any::<String>(), changed(INSPECTED)], value in json()) {
         for text in [text, value.to_string()] {
             if let Ok(container) = parse_inspect(&text) {
                 container.ran_for(Timestamp::now());
@@ -167,7 +167,7 @@ proptest! {
     }
 
     #[test]
-    fn a_shell_reads_a_line_back_as_the_same_words(words in vec(text(), 1..6)) {
+    fn shell_lines_of_any_words_split_into_the_same_words(words in vec(text(), 1..6)) {
         let shown = words.iter().all(|word| word.chars().all(is_shown));
         if shown {
             let line = shell_line(words.iter().map(String::as_str));
@@ -179,7 +179,7 @@ proptest! {
     }
 
     #[test]
-    fn an_archive_of_any_bytes_brings_numbered_files_within_the_limits(
+    fn archives_of_any_bytes_unpack_within_the_limits(
         kinds in vec((any::<u8>(), text(), 0..3000usize), 0..6),
         changes in vec((any::<Index>(), any::<u8>()), 0..6),
         cut in any::<Index>(),
@@ -249,7 +249,7 @@ fn unspelled(name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn the_base_of_what_is_changed_is_good() {
+fn the_unchanged_base_texts_are_valid() {
     assert!(parse_inspect(INSPECTED).is_ok());
     assert!(Config::parse(Path::new("/etc/agent/config.toml"), TEMPLATE).is_ok());
     assert_eq!(wire_name(Path::new(""), Path::new(OsStr::new("a"))), "a");

@@ -54,7 +54,7 @@ mod tests {
     use crate::text::is_shown;
 
     #[test]
-    fn a_shell_reads_the_line_back_as_the_same_words() {
+    fn a_shell_splits_the_line_into_the_same_words() {
         let words = [
             "",
             "plain",

@@ -61,7 +61,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn bytes() {
+    fn bytes_are_shown_with_three_digits_and_a_unit() {
         let shown = |bytes| Bytes(bytes).to_string();
         assert_eq!([0, 999, 1000, 12_345].map(shown), ["0 B", "999 B", "1.00 kB", "12.3 kB"]);
         assert_eq!([99_960, 999_499, 999_500, 50 << 20].map(shown), ["100 kB", "999 kB", "1.00 MB", "52.4 MB"]);
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn spans() {
+    fn durations_are_shown_in_at_most_two_units() {
         let shown = |millis| Span(Duration::from_millis(millis)).to_string();
         assert_eq!([0, 840, 71_900, 119_999].map(shown), ["0.0 s", "0.8 s", "71 s", "119 s"]);
         assert_eq!([125_000, 12_000_000, 190_000_000].map(shown), ["2 min 5 s", "3 h 20 min", "2 d 4 h"]);

@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_is_free_between_two_deliveries_and_not_before() {
+    fn a_slot_is_free_while_a_delivery_waits() {
         let mut table = Table::new(1);
         table.insert(&key(), "t", Phase::Accepted, Stage::InDoubt);
         table.start_work(&key(), Phase::Accepted);
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_for_the_server_is_due_when_it_is_back() {
+    fn waiting_tasks_are_due_when_the_server_is_back() {
         let mut table = Table::new(1);
         table.insert(&key(), "t", Phase::Exited, Stage::InDoubt);
         table.defer(&key(), Phase::Exited, "away", None);
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cancellation_reaches_the_worker_once_now_or_when_there_is_one() {
+    fn a_cancellation_reaches_the_worker_exactly_once() {
         let mut table = Table::new(1);
         assert!(!table.cancel(&key()));
         table.insert(&key(), "t", Phase::Accepting, Stage::InDoubt);
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_that_is_given_up_is_due_at_once_and_its_worker_hears_of_it_once() {
+    fn a_discarded_result_is_due_at_once_and_ordered_once() {
         let mut table = Table::new(1);
         assert!(!table.discard(&key()));
         table.insert(&key(), "t", Phase::Prepared, Stage::InDoubt);

@@ -73,7 +73,7 @@ mod tests {
     use crate::task::record::{Phase, Record, Store, TaskKey};
 
     #[test]
-    fn what_is_left_is_counted_by_whose_it_is_and_how_far() {
+    fn unfinished_tasks_are_counted_by_service_and_phase() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(Backlog::load(&DataDir::new(dir.path()), Some("s")).unwrap(), Backlog::default());
         let store = Store::open(&DataDir::new(dir.path())).unwrap();

@@ -198,7 +198,7 @@ mod tests {
     use jiff::{Timestamp, Zoned};
 
     #[test]
-    fn since_is_a_day_here_or_a_time_with_its_zone() {
+    fn since_accepts_a_local_day_or_a_time_with_a_zone() {
         let time: Timestamp = "2026-11-01T11:00:00Z".parse().unwrap();
         assert_eq!(parse_since("2026-11-01T12:00:00+01:00"), Ok(time));
         assert_eq!(parse_since("2026-11-01T11:00:00.000Z"), Ok(time));
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn names_from_outside_can_not_forge_rows() {
+    fn names_from_outside_are_escaped_in_rows() {
         let transfer = Transfer {
             file_id: Some("f\u{202e}".to_owned()),
             attempt: Some(2),

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_of_each_level() {
+    fn each_isolation_level_has_its_arguments() {
         let standard = "--security-opt no-new-privileges --cap-drop NET_RAW --cap-drop MKNOD --pids-limit 4096";
         let strict = "--security-opt no-new-privileges --cap-drop ALL --read-only --tmpfs /tmp --pids-limit 512";
         assert_eq!(ContainerOptions::default().words(&[]).join(" "), standard);
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_of_every_key() {
+    fn every_option_has_its_argument() {
         let options = ContainerOptions {
             isolation: Isolation::None,
             network: Some("lab".to_owned()),
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_of_processes_replaces_the_levels_and_0_is_none() {
+    fn pids_limit_replaces_the_levels_limit_and_0_removes_it() {
         let limit = |isolation, limit| {
             let words = ContainerOptions { pids_limit: Some(limit), ..of(isolation) }.words(&[]);
             let at = words.iter().position(|word| word == "--pids-limit").unwrap();
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tmp_that_is_mounted_already_is_not_mounted_again() {
+    fn strict_adds_no_tmpfs_when_tmp_is_mounted_already() {
         let mut strict = of(Isolation::Strict);
         assert!(!strict.words(&["/workspace", "/tmp"]).contains(&"--tmpfs".to_owned()));
         strict.docker_args.targets = vec!["/tmp".to_owned()];

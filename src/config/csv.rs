@@ -56,7 +56,7 @@ mod tests {
     use super::{fields, line};
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn written_fields_are_read_back_unchanged() {
         for written in [&["a"][..], &["a", "b=c d"], &["", ""], &["x,y", "\"", "\"a\"\"", " b"], &["ü", ","]] {
             let read = fields(&line(written.iter().copied())).unwrap();
             assert_eq!(read, written, "{}", line(written.iter().copied()));
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn what_docker_would_not_read_as_a_whole_is_none() {
+    fn fields_that_docker_rejects_are_not_parsed() {
         for wrong in ["", "a\"b", "\"a", "\"a\"b", "\"a\"\"", "a\nb", "a\r", "\"a\nb\""] {
             assert_eq!(fields(wrong), None, "{wrong:?}");
         }

@@ -118,7 +118,7 @@ mod tests {
     use super::apply;
 
     #[test]
-    fn comments_order_and_formatting_stay() {
+    fn edits_keep_comments_order_and_formatting() {
         let text = "# head\n[executor]\nimage   =  'x'   # mine\n\n[agent]   # who\nname = \"old\" # why\n# tail\n";
         let edited = apply(text, &[("agent", "name", "new".into()), ("agent", "api_key", "ak".into())]).unwrap();
         assert_eq!(
@@ -128,20 +128,20 @@ mod tests {
     }
 
     #[test]
-    fn line_ends_and_mark_of_a_windows_file_stay() {
+    fn windows_line_ends_and_byte_order_mark_are_kept() {
         let text = "\u{feff}# head\r\n[agent]\r\nname = \"old\"\r\n";
         let edited = apply(text, &[("agent", "name", "new".into()), ("agent", "api_key", "ak".into())]).unwrap();
         assert_eq!(edited, "\u{feff}# head\r\n[agent]\r\nname = \"new\"\r\napi_key = \"ak\"\r\n");
     }
 
     #[test]
-    fn a_missing_section_is_made() {
+    fn missing_sections_are_added() {
         assert_eq!(apply("", &[("agent", "name", "n".into())]).unwrap(), "[agent]\nname = \"n\"\n");
     }
 
     #[cfg(unix)]
     #[test]
-    fn saving_goes_through_a_link_and_makes_the_file_private() {
+    fn saving_follows_a_link_and_makes_the_file_private() {
         use super::{save, set};
         use std::fs;
         use std::os::unix::fs::PermissionsExt;

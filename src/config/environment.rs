@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_of_the_scheme_precede_those_for_all_and_blank_ones_do_not_count() {
+    fn scheme_variables_precede_all_proxy_and_blanks_are_skipped() {
         let set = [("all_proxy", "all:1"), ("http_proxy", " plain:2 "), ("HTTPS_PROXY", " "), ("NO_PROXY", "")];
         let environment = environment(&set);
         let found = |url| environment.proxies_for(url).collect::<Vec<_>>();

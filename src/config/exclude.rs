@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_match_as_those_of_git() {
+    fn patterns_match_as_in_gitignore() {
         for (patterns, stay, go) in [
             (&["*.tmp"][..], &["a.tmp", "output/x/b.tmp", ".tmp"][..], &["a.tmpx", "tmp", "a.tmp.md"][..]),
             (&["/top"], &["top", "top/below"], &["output/top", "topless"]),
@@ -118,7 +118,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn names_that_are_no_text_match_too() {
+    fn patterns_match_names_that_are_not_utf8() {
         use std::ffi::OsStr;
         use std::os::unix::ffi::OsStrExt;
         let exclude = Exclude::new(&["*.raw".to_owned()]).unwrap();
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pattern_is_named() {
+    fn invalid_patterns_are_named_in_the_error() {
         for wrong in ["", "!", "/", "a//", "//a", "a[", "{a", "[z-a]"] {
             let error = Exclude::new(&["fine".to_owned(), wrong.to_owned()]).unwrap_err();
             assert!(error.contains(&format!("`{wrong}`")), "{error}");

@@ -96,7 +96,7 @@ mod tests {
     use super::{AMD, Gpus, NVIDIA, VENDOR, from_vendor, request};
 
     #[test]
-    fn dockers_own_words() {
+    fn gpu_requests_are_quoted_as_docker_expects() {
         for (written, word) in [
             ("all", "all"),
             ("2", "2"),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_devices_of_a_vendor() {
+    fn vendor_and_devices_become_docker_options() {
         let gpus = |vendor: &str, devices: &[&str]| {
             let devices: Vec<String> = devices.iter().map(|device| (*device).to_owned()).collect();
             from_vendor(vendor, &devices).map(|Gpus { gpus, devices }| (gpus.unwrap_or_default(), devices.join(" ")))

@@ -87,13 +87,13 @@ mod tests {
     }
 
     #[test]
-    fn types_without_a_script_have_none() {
+    fn standard_and_custom_types_have_no_script() {
         assert_eq!(source(""), None);
         assert_eq!(source("executor_type = 'custom'\ncustom_entrypoint = ['/x']"), None);
     }
 
     #[test]
-    fn what_lies_in_the_workspace_is_hidden_unless_a_mount_or_the_task_brings_it() {
+    fn scripts_in_the_workspace_need_a_mount_or_an_input_file() {
         let hidden = |path: &str| Some(ScriptSource::Hidden(path.to_owned()));
         assert_eq!(source("executor_type = 'bash'"), hidden("/workspace/run.sh"));
         assert_eq!(
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn elsewhere_the_innermost_mount_or_the_image_brings_it() {
+    fn scripts_elsewhere_come_from_a_mount_or_the_image() {
         let at = |path: &str| source(&format!("executor_type = 'bash'\nscript_path = '{path}'"));
         assert_eq!(at("/opt/two.sh"), Some(ScriptSource::Mount("/jobs/two.sh".into())));
         assert_eq!(at("/opt/one.sh"), Some(ScriptSource::Mount("/one".into())));
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_there_is_said_with_the_key_and_the_remedy() {
+    fn missing_scripts_are_reported_with_key_and_remedy() {
         let wrong = config("executor_type = 'bash'").check_script().unwrap_err();
         assert!(
             wrong.contains("`/workspace/run.sh` (`executor.script_path`)") && wrong.contains("working_dir"),

@@ -55,7 +55,7 @@ fn the_complete_example_loads_without_a_warning() {
 }
 
 #[test]
-fn only_the_address_is_required_and_the_defaults_are_those_of_the_reference() {
+fn defaults_apply_when_only_the_address_is_set() {
     let config = parse("[server]\nbase_url = \"https://lab.example/aaas//\"\n").unwrap();
     assert_eq!(config.server.base_url, "https://lab.example/aaas");
     assert_eq!(config.server.poll_interval, Duration::from_secs(5));
@@ -68,14 +68,14 @@ fn only_the_address_is_required_and_the_defaults_are_those_of_the_reference() {
 }
 
 #[test]
-fn a_custom_command_is_the_entrypoint_followed_by_the_arguments() {
+fn custom_commands_join_entrypoint_and_arguments() {
     let text = COMPLETE.replace("\"standard\"", "\"custom\"");
     let words = ["/bin/sh", "-c", "echo hi"].map(str::to_owned).to_vec();
     assert_eq!(parse(&text).unwrap().executor.program, Program::Custom(words));
 }
 
 #[test]
-fn scripts_are_looked_for_in_the_working_dir() {
+fn default_script_paths_are_in_the_working_dir() {
     let text = COMPLETE.replace("\"standard\"", "\"python\"").replace("\"/workspace\"", "\"/opt/agent/\"");
     assert_eq!(parse(&text).unwrap().executor.program, Program::Python("/opt/agent/run.py".to_owned()));
     let text = text.replace("custom_args", "script_path = \"/opt/x.py\"\ncustom_args");
@@ -83,7 +83,7 @@ fn scripts_are_looked_for_in_the_working_dir() {
 }
 
 #[test]
-fn every_wrong_value_is_named_with_line_column_and_remedy() {
+fn wrong_values_are_reported_with_place_and_remedy() {
     let text = "[server]\nbase_url = \"lab.example\"\npoll_interval_secs = 0\n[executor]\nexecutor_type = \"zsh\"\n\
                 memory_limit = \"lots\"\nimage = \"-v\"\nworking_dir = \"work\"\n[[paths.mounts]]\nhost = \"x\"\n\
                 container = \"/workspace\"\n";
@@ -103,19 +103,19 @@ fn every_wrong_value_is_named_with_line_column_and_remedy() {
 }
 
 #[test]
-fn unknown_keys_are_a_warning_with_the_key_that_was_meant() {
+fn warnings_for_unknown_keys_suggest_the_right_key() {
     let config = parse(&COMPLETE.replace("capacity", "capasity")).unwrap();
     assert_eq!(config.warnings.len(), 1);
     assert!(config.warnings[0].message.contains("did you mean `executor.capacity`?"), "{:?}", config.warnings);
 }
 
 #[test]
-fn half_a_registration_is_an_error() {
+fn an_incomplete_registration_is_an_error() {
     assert!(errors(&COMPLETE.replace("api_key", "# api_key"))[0].contains("register again"));
 }
 
 #[test]
-fn an_empty_registration_is_none() {
+fn an_empty_registration_counts_as_unregistered() {
     let text = COMPLETE.replace("\"svc-xxx\"", "\"\"").replace("\"ak_xxx\"", "\"\"");
     assert_eq!(parse(&text).unwrap().agent.credentials, None);
 }
@@ -127,13 +127,13 @@ fn two_mounts_at_one_place_are_an_error() {
 }
 
 #[test]
-fn a_missing_address_is_said() {
+fn a_missing_address_is_reported() {
     assert!(errors("[server]\n")[0].contains("`server.base_url` is missing"));
     assert!(errors("")[0].contains("`server.base_url` is missing"));
 }
 
 #[test]
-fn the_key_is_not_in_debug_output() {
+fn debug_output_hides_the_api_key() {
     let shown = format!("{:?}", parse(COMPLETE).unwrap());
     assert!(!shown.contains("ak_xxx"), "{shown}");
 }

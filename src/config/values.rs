@@ -130,7 +130,7 @@ mod tests {
     use super::clean_base_url;
 
     #[test]
-    fn addresses() {
+    fn base_urls_are_cleaned_and_validated() {
         assert_eq!(clean_base_url(" https://h:1/p/ "), Ok("https://h:1/p".to_owned()));
         for right in [
             "http://h",

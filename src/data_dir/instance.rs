@@ -305,7 +305,7 @@ mod tests {
     use std::fs::File;
 
     #[test]
-    fn a_second_agent_is_told_the_first_ones_pid_and_the_id_stays() {
+    fn a_second_agent_gets_the_first_ones_pid_and_the_id_stays() {
         let dir = tempfile::tempdir().unwrap();
         let data_dir = DataDir::new(dir.path().join("data"));
         assert!(holder(&data_dir).unwrap().is_none());
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_has_the_data_dir_for_a_while_is_no_agent() {
+    fn an_abort_that_holds_the_data_dir_is_not_an_agent() {
         let dir = tempfile::tempdir().unwrap();
         let _abort = Instance::take(&DataDir::new(dir.path()), Role::Abort).unwrap();
         let there = holder(&DataDir::new(dir.path())).unwrap().unwrap();
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_whose_file_was_removed_is_lost_and_what_lies_there_stays() {
+    fn a_lock_is_lost_when_its_file_was_removed() {
         let dir = tempfile::tempdir().unwrap();
         let first = Instance::take(&DataDir::new(dir.path()), Role::Agent).unwrap();
         assert!(!first.watch().is_lost());
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_look_are_no_agents() {
+    fn a_shared_lock_is_not_reported_as_an_agent() {
         let dir = tempfile::tempdir().unwrap();
         drop(Instance::take(&DataDir::new(dir.path()), Role::Agent).unwrap());
         let open = || File::options().read(true).write(true).open(dir.path().join("agent.lock")).unwrap();

@@ -243,21 +243,21 @@ mod tests {
     const COMMAND: &[&str] = &["img:1", "-c", "echo 'hi'\necho \"$HOME\"\n"];
 
     #[test]
-    fn the_executed_words() {
+    fn executed_arguments_are_complete_and_in_order() {
         assert_eq!(spec().executed(), [&["run"], TIES, FIRST, STANDARD, LAST, COMMAND].concat());
         let with_all = [&["run"], TIES, FIRST, FULL, LAST, &["--hostname", "a b"], COMMAND].concat();
         assert_eq!(full_spec().executed(), with_all);
     }
 
     #[test]
-    fn the_pasteable_words_are_the_same_but_for_what_ties_them_to_the_task() {
+    fn pasteable_arguments_omit_name_labels_and_cidfile() {
         assert_eq!(spec().pasteable(), [&["run", "--rm"], FIRST, STANDARD, LAST, COMMAND].concat());
         let with_all = [&["run", "--rm"], FIRST, FULL, LAST, &["--hostname", "a b"], COMMAND].concat();
         assert_eq!(full_spec().pasteable(), with_all);
     }
 
     #[test]
-    fn without_a_level_docker_has_its_defaults() {
+    fn isolation_none_adds_no_isolation_arguments() {
         let options = ContainerOptions { isolation: Isolation::None, ..ContainerOptions::default() };
         let spec = RunSpec { options, ..spec() };
         assert_eq!(spec.executed(), [&["run"], TIES, FIRST, LAST, COMMAND].concat());

@@ -61,13 +61,13 @@ mod tests {
     }
 
     #[test]
-    fn an_end_without_a_signal_is_the_containers_own() {
+    fn an_exit_without_a_signal_is_the_containers_own() {
         let events = event("c1", "start") + &event("c1", "exec_create: sh -c \\\"a\\nb\\\"") + &event("c1", "die");
         assert_eq!(exit_events(&events, "c1"), ExitEvents::EndedByItself);
     }
 
     #[test]
-    fn a_signal_to_end_outweighs_the_end_and_a_message_does_not() {
+    fn only_a_terminating_signal_counts_as_signalled() {
         let die = event("c1", "die");
         assert_eq!(exit_events(&(signal("c1", 15) + &die), "c1"), ExitEvents::Signalled);
         assert_eq!(exit_events(&(signal("c1", 10) + &die), "c1"), ExitEvents::EndedByItself);
@@ -75,14 +75,14 @@ mod tests {
     }
 
     #[test]
-    fn events_that_have_nothing_of_it_say_so_unless_some_may_have_been_dropped() {
+    fn missing_events_count_as_unknown_when_some_may_be_dropped() {
         assert_eq!(exit_events("", "c1"), ExitEvents::Nothing);
         assert_eq!(exit_events(&event("c2", "die"), "c1"), ExitEvents::Nothing);
         assert_eq!(exit_events(&event("c2", "die").repeat(MAYBE_FULL), "c1"), ExitEvents::Unknown);
     }
 
     #[test]
-    fn events_of_another_form_tell_nothing() {
+    fn events_of_another_form_count_as_unknown() {
         assert_eq!(
             exit_events("{\"Name\":\"x\",\"Status\":\"died\",\"Type\":\"container\"}\n", "c1"),
             ExitEvents::Unknown

@@ -193,7 +193,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn the_words() {
+    fn probe_arguments_are_complete_and_in_order() {
         let spec = ProbeSpec { name: "n", owner: "o", image: "img:1", platform: None, source: Path::new("/a, b") };
         let expected = "create --name n --label open-aaas.check=o --pull never --network none \
                         --mount type=bind,\"source=/a, b\",target=/agent-core-check,readonly \

@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_are_those_of_the_readme() {
+    fn lines_have_the_documented_keys() {
         let words = Words { stdout_bytes: 1, stderr_bytes: 2, error_bytes: 3 };
         let began = Some(Timestamp::from_millisecond(1_793_500_000_000).unwrap());
         let file = Transfer {
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn outside_text_has_an_end_and_no_secret() {
+    fn text_from_outside_is_cut_and_hides_the_api_key() {
         let transfer = Transfer {
             reason: Some("the Server says: ak_0123456789, ".to_owned() + &"é".repeat(600)),
             ..Transfer::new(Direction::Out, Outcome::Refused, &"é".repeat(5000))

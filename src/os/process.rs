@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_returns_both_outputs_and_the_verdict() {
+    fn a_call_returns_both_outputs_and_its_success() {
         let done = call(sh("echo out; echo err >&2; exit 3"), Duration::from_secs(20)).unwrap();
         assert_eq!((done.stdout.as_str(), done.stderr.as_str(), done.success), ("out\n", "err", false));
     }
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_prints_much_is_read_to_its_end() {
+    fn a_call_with_much_output_is_read_to_its_end() {
         let done = call(sh("head -c 3000000 /dev/zero"), Duration::from_secs(20)).unwrap();
         assert!(done.success);
         assert_eq!(done.stdout.len(), super::KEPT);

@@ -80,7 +80,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
-    fn an_unanswered_question_is_not_asked_again_and_its_late_answer_counts() {
+    fn a_pending_call_is_not_repeated_and_its_late_result_counts() {
         let (go, wait) = bounded::<()>(0);
         let (begun, begins) = unbounded();
         let asked = Arc::new(AtomicUsize::new(0));

@@ -128,7 +128,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     #[test]
-    fn deliveries_leave_room_for_polls_and_those_for_heartbeats() {
+    fn budget_keeps_room_for_polls_and_heartbeats() {
         let budget = Budget::new(140, Duration::from_secs(5));
         let now = Instant::now();
         let deliveries = (0..500).filter(|_| budget.try_acquire(Purpose::Delivery, now).is_ok()).count();
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn polls_and_heartbeats_that_were_made_take_no_room_twice() {
+    fn polls_and_heartbeats_use_the_reserved_room_once() {
         let budget = Budget::new(140, Duration::from_secs(1));
         let start = Instant::now();
         let mut deliveries = 0;
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn room_comes_back_when_calls_leave_the_window() {
+    fn room_is_free_again_when_calls_leave_the_window() {
         let budget = Budget::new(20, Duration::from_secs(60));
         let start = Instant::now();
         let second = |n| start + Duration::from_secs(n);
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn never_more_than_the_limit_within_any_window() {
+    fn calls_stay_within_the_limit_in_every_window() {
         let budget = Budget::new(30, Duration::from_secs(5));
         let start = Instant::now();
         let mut made = Vec::new();
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn no_limit_and_tiny_limits() {
+    fn calls_are_allowed_without_a_limit_and_with_a_tiny_one() {
         let free = Budget::new(0, Duration::from_secs(5));
         assert!((0..10_000).all(|_| free.try_acquire(Purpose::Delivery, Instant::now()).is_ok()));
         let tiny = Budget::new(3, Duration::from_secs(5));

@@ -155,7 +155,7 @@ mod tests {
     use super::path_segment;
 
     #[test]
-    fn ids_from_outside_stay_one_segment() {
+    fn ids_are_encoded_as_one_path_segment() {
         assert_eq!(path_segment("a-1_b.c~"), "a-1_b.c~");
         assert_eq!(path_segment("../x?y#z"), "..%2Fx%3Fy%23z");
         assert_eq!((path_segment(".."), path_segment(".")), ("%2E%2E".to_owned(), "%2E".to_owned()));

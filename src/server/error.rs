@@ -256,7 +256,7 @@ mod tests {
     use super::ClientError;
 
     #[test]
-    fn which_refusals_are_worth_another_try() {
+    fn refusals_are_retried_by_status_and_sender() {
         let refused =
             |status, by_server| ClientError::Refused { status, message: String::new(), by_server, retry_after: None };
         let all = [302, 400, 401, 403, 404, 408, 409, 413, 429, 500, 502, 503, 504];

@@ -123,7 +123,7 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     #[test]
-    fn a_date_within_the_call_is_no_difference() {
+    fn clock_difference_is_zero_for_a_date_within_the_call() {
         let at = |seconds: f64| SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds);
         assert_eq!(ahead(at(100.0), at(100.7), at(100.8)), 0.0);
         assert_eq!(ahead(at(105.0), at(100.5), at(109.0)), 0.0);

@@ -278,7 +278,7 @@ mod tests {
     use super::{PollAnswer, Task};
 
     #[test]
-    fn nullable_fields_may_be_null_or_absent_and_unknown_ones_are_ignored() {
+    fn null_absent_and_unknown_fields_are_accepted() {
         let answer: PollAnswer = serde_json::from_str(
             r#"{"has_task":true,"should_cancel":null,"cancel_task_id":null,"server_time":1,
                 "task":{"id":"t1","task_prompt":"do","output_prompt":null,"input_files":null,"priority":3}}"#,

@@ -111,7 +111,7 @@ mod tests {
     use ureq::http::Uri;
 
     #[test]
-    fn exceptions_are_read_as_other_programs_do() {
+    fn no_proxy_matches_hosts_domains_and_addresses() {
         let proxy = Proxy::new("http://user:secret@proxy:8080").unwrap();
         let proxy = with_exceptions(&proxy, "localhost, example.org ,.lab.net,,10.0.0.1").unwrap();
         assert_eq!((proxy.host(), proxy.port()), ("proxy", 8080));

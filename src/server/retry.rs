@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_asks_is_kept_to_within_reason() {
+    fn retry_after_is_respected_up_to_ten_minutes() {
         assert_eq!(pause(1, Some(Duration::from_secs(60)), 0.0), Duration::from_secs(60));
         assert_eq!(pause(1, Some(Duration::from_secs(86_400)), 0.0), Duration::from_secs(600));
     }

@@ -131,7 +131,7 @@ mod tests {
     use std::io::Write;
 
     #[test]
-    fn half_a_line_of_the_containers_is_left_alone() {
+    fn the_screen_knows_whether_a_line_is_unfinished() {
         let screen = Screen::begin().unwrap();
         let mut out = screen.through(Vec::new());
         assert!(lock(&screen.shared).at_front);

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relative_mount_is_made_and_a_missing_absolute_one_is_named() {
+    fn missing_mount_hosts_are_made_if_relative_else_refused() {
         let dir = tempfile::tempdir().unwrap();
         check_mounts(&config(dir.path(), "./share/x")).unwrap();
         assert!(dir.path().join("share/x").is_dir());

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exit_status_decides_and_the_last_words_explain() {
+    fn the_exit_status_decides_and_the_last_output_explains() {
         assert_eq!(verdict(&evidence(0)), (Completed, None));
         assert_eq!(verdict(&evidence(3)), (Failed, Some("err".to_owned())));
         assert_eq!(verdict(&Evidence { stderr: " \n", ..evidence(3) }), (Failed, Some("out".to_owned())));
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_to_stop_outweighs_the_exit_status() {
+    fn a_stop_reason_overrides_the_exit_status() {
         let timeout = Evidence { stop: Some(StopReason::Timeout { minutes: 2 }), ..evidence(0) };
         let (status, message) = verdict(&timeout);
         assert_eq!(
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn an_oom_kill_is_named_with_the_limit() {
+    fn an_oom_kill_is_reported_with_the_memory_limit() {
         let mut killed = evidence(137);
         killed.exit.oom_killed = true;
         let message = verdict(&killed).1.unwrap();
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_that_ended_the_container_is_named_whatever_the_status_is() {
+    fn a_container_ended_by_the_engine_fails_with_any_status() {
         for code in [0, 99, 137, 143, 255] {
             let mut ended = evidence(code);
             ended.exit.stop_cause = StopCause::Engine;
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_somebody_stopped_has_failed_even_with_status_0() {
+    fn a_container_stopped_from_outside_fails_even_with_status_0() {
         let mut stopped = evidence(0);
         stopped.exit.stop_cause = StopCause::Somebody;
         let expected = "somebody else than the agent stopped the container, as `docker stop` does, which ended it with \
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_named_where_the_container_failed() {
+    fn a_full_disk_is_reported_when_the_container_failed() {
         let full = |code| Evidence { disk_is_full: true, ..evidence(code) };
         assert_eq!(verdict(&full(0)), (Completed, None));
         assert_eq!(verdict(&full(3)).1.unwrap(), "the disk was full when the container ended with status 3\nerr");
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kill_that_nobody_explains_is_put_down_to_the_memory_limit_where_there_is_one() {
+    fn an_unexplained_kill_is_attributed_to_the_memory_limit() {
         let expected = "killed, most likely out of memory: its limit is 64m (`executor.memory_limit`)\nerr";
         assert_eq!(verdict(&evidence(137)).1.unwrap(), expected);
         let unlimited = Evidence { memory_limit: None, ..evidence(137) };
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_cut_at_their_beginning_between_characters() {
+    fn long_messages_lose_their_beginning_between_characters() {
         let long = "é".repeat(3000) + "end";
         let words = last_words("", &long).unwrap();
         assert_eq!(words.chars().count(), 2000);

@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_limits_the_files_under_output_go_first() {
+    fn files_below_output_come_first_when_limits_are_exceeded() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("output")).unwrap();
         for (name, size) in [("a", 1), ("b", 1), ("output/c", 3), ("output/d", 2), ("output/large", 9)] {
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn of_very_many_files_a_bounded_number_is_held() {
+    fn a_scan_keeps_a_bounded_number_of_names() {
         let dir = tempfile::tempdir().unwrap();
         for number in 0..3000 {
             fs::write(dir.path().join(format!("f{number:04}")), "x").unwrap();
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn results_are_all_regular_files_but_what_we_put_there() {
+    fn results_are_all_regular_files_except_inputs_and_mounts() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
         for folder in ["input", "output/deep/er", "mnt/data", "other"] {
@@ -454,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_stand_in_a_header_is_spelled_out() {
+    fn characters_unsafe_in_headers_are_percent_encoded() {
         for (name, spelled) in [
             (&b"report.md"[..], "report.md"),
             ("名 前.csv".as_bytes(), "名 前.csv"),

@@ -83,7 +83,7 @@ mod tests {
     use crate::task::record::UploadEvent;
 
     #[test]
-    fn a_begun_upload_is_in_doubt_until_its_end_is_known() {
+    fn a_started_upload_is_in_doubt_until_its_end_is_recorded() {
         let begin = |file: &str| UploadEvent::Begin { file: file.to_owned(), size: 3, at: None };
         let uploads = Uploads::from_events(vec![
             UploadEvent::Before { ids: vec!["old".to_owned()] },

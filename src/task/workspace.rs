@@ -179,14 +179,14 @@ mod tests {
     }
 
     #[test]
-    fn names_stay_what_they_are_where_that_is_safe() {
+    fn safe_names_are_kept_unchanged() {
         for name in ["data.csv", "名前 (1).tar.gz", "a.b", "x", "it's 5%", "UPPER.TXT"] {
             assert_eq!(safe_name(name), name);
         }
     }
 
     #[test]
-    fn hostile_names_become_plain_ones() {
+    fn hostile_names_become_plain_names() {
         for (written, expected) in [
             ("../../etc/passwd", "_._.._etc_passwd"),
             ("/abs", "_abs"),
@@ -209,13 +209,13 @@ mod tests {
     }
 
     #[test]
-    fn files_of_one_name_are_told_apart_ignoring_case() {
+    fn equal_names_are_numbered_ignoring_case() {
         let names = input_names(&task(&["a.csv", "A.csv", "a.csv", "a-2.csv", "noext", "noext"]));
         assert_eq!(names, ["a.csv", "A-2.csv", "a-3.csv", "a-2-2.csv", "noext", "noext-2"]);
     }
 
     #[test]
-    fn the_container_is_told_what_the_contract_says() {
+    fn task_json_follows_the_contract() {
         let told = task_json(&task(&["a b.csv"]), &["a b.csv".to_owned()]);
         assert_eq!(
             told,

@@ -72,7 +72,7 @@ fn a_large_log_is_rotated_and_no_line_is_lost() {
 }
 
 #[test]
-fn a_log_that_can_not_be_rotated_goes_on_where_it_is() {
+fn a_log_that_can_not_be_rotated_keeps_growing() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     // A folder that isn't empty can't be replaced by a file.
@@ -90,7 +90,7 @@ fn a_log_that_can_not_be_rotated_goes_on_where_it_is() {
 }
 
 #[test]
-fn machines_get_a_json_object_a_line() {
+fn json_format_writes_one_object_per_line() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     agent.run(&["--log-format", "json", "run-detached"]).expect_code(0);
@@ -108,7 +108,7 @@ fn machines_get_a_json_object_a_line() {
 }
 
 #[test]
-fn run_detached_says_what_came_of_the_first_word_to_the_server() {
+fn run_detached_reports_the_first_heartbeats_outcome() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     agent.run(&["run-detached"]).expect_code(0).expect_stdout("The Server knows that it is there.");

@@ -5,7 +5,7 @@ use crate::support::secs;
 use crate::support::server::FakeServer;
 
 #[test]
-fn a_revoked_key_is_named_once_with_the_remedy_and_asked_for_once_in_30_seconds() {
+fn a_revoked_key_is_logged_once_and_retried_every_30_seconds() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     let mut running = agent.start();
@@ -34,7 +34,7 @@ fn a_revoked_key_is_named_once_with_the_remedy_and_asked_for_once_in_30_seconds(
 }
 
 #[test]
-fn a_key_that_was_never_good_brings_no_poll() {
+fn no_poll_is_sent_with_a_key_that_was_never_valid() {
     let server = FakeServer::start();
     let (service_id, _) = server.service();
     let agent = Agent::builder(&server).without_engine().service(&service_id, "ak_wrong").build();

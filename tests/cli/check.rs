@@ -100,7 +100,7 @@ impl Checked {
 }
 
 #[test]
-fn everything_is_told_once_and_in_its_order_also_without_an_engine() {
+fn check_reports_every_item_once_in_order_without_an_engine() {
     let server = FakeServer::start();
     let agent = with_client(&server);
     let checked = Checked::of(&agent);
@@ -120,7 +120,7 @@ fn everything_is_told_once_and_in_its_order_also_without_an_engine() {
 }
 
 #[test]
-fn for_a_person_it_is_a_line_each_with_a_mark_and_the_remedy_below() {
+fn check_prints_one_line_per_item_with_mark_and_remedy() {
     let server = FakeServer::start();
     let agent = with_client(&server);
     let done = agent.run(&["check"]);
@@ -136,7 +136,7 @@ fn for_a_person_it_is_a_line_each_with_a_mark_and_the_remedy_below() {
 }
 
 #[test]
-fn nothing_is_said_of_the_agent_and_nothing_is_left_behind() {
+fn check_only_reads_from_the_server_and_leaves_no_file() {
     let server = FakeServer::start();
     let agent = tidy(builder(&server));
     let before = names_in(agent.dir());
@@ -150,7 +150,7 @@ fn nothing_is_said_of_the_agent_and_nothing_is_left_behind() {
 }
 
 #[test]
-fn a_wrong_file_is_exit_status_2_with_all_problems_and_no_call() {
+fn check_exits_with_2_and_all_problems_of_a_wrong_file() {
     let server = FakeServer::start();
     let agent = builder(&server)
         .config("[executor]\ncapacity = 0\ntimeout_minute = 1\n[server]\npoll_interval_secs = 0")
@@ -175,13 +175,13 @@ fn a_wrong_file_is_exit_status_2_with_all_problems_and_no_call() {
 }
 
 #[test]
-fn a_missing_file_is_named() {
+fn a_missing_configuration_file_is_reported() {
     let agent = builder(&FakeServer::start()).without_config().build();
     agent.run(&["check"]).expect_code(2).expect_stdout("there is no configuration file").expect_stdout(" init`");
 }
 
 #[test]
-fn an_unknown_key_fails_and_the_rest_is_tried() {
+fn an_unknown_key_fails_but_the_other_checks_run() {
     let server = FakeServer::start();
     let agent = tidy(builder(&server).config("[executor]\nisolatoin = 'strict'"));
     let checked = Checked::of(&agent);
@@ -190,7 +190,7 @@ fn an_unknown_key_fails_and_the_rest_is_tried() {
 }
 
 #[test]
-fn rights_that_others_have_are_named_and_left_as_they_are() {
+fn open_permissions_are_reported_and_left_unchanged() {
     let server = FakeServer::start();
     let agent = tidy(builder(&server));
     fs::create_dir(agent.data_dir()).unwrap();
@@ -205,7 +205,7 @@ fn rights_that_others_have_are_named_and_left_as_they_are() {
 }
 
 #[test]
-fn a_data_dir_that_can_not_be_one_is_named() {
+fn an_unusable_data_dir_is_reported() {
     let server = FakeServer::start();
     let agent = tidy(builder(&server));
     fs::write(agent.data_dir(), "a file").unwrap();
@@ -216,14 +216,14 @@ fn a_data_dir_that_can_not_be_one_is_named() {
 }
 
 #[test]
-fn a_disk_with_too_little_room_is_named() {
+fn too_little_disk_space_is_reported() {
     let server = FakeServer::start();
     let agent = tidy(builder(&server).config("[paths]\nmin_free_disk_mb = 1000000000"));
     Checked::of(&agent).expect_failed("disk", "at least 1000000000 wanted");
 }
 
 #[test]
-fn every_mount_is_looked_at_and_none_is_made() {
+fn every_mount_is_checked_and_none_is_created() {
     let server = FakeServer::start();
     let mounts = "[[paths.mounts]]\nhost = './there'\ncontainer = '/a'\n\
         [[paths.mounts]]\nhost = './later'\ncontainer = '/b'\n\
@@ -245,7 +245,7 @@ fn every_mount_is_looked_at_and_none_is_made() {
 }
 
 #[test]
-fn a_script_that_the_workspace_hides_is_named_and_run_says_it_too() {
+fn a_script_hidden_by_the_workspace_is_reported() {
     let server = FakeServer::start();
     let agent = tidy(builder(&server).config("[executor]\nexecutor_type = 'bash'"));
     Checked::of(&agent).expect_failed("program", "`/workspace/run.sh` (`executor.script_path`) can't be there");
@@ -255,7 +255,7 @@ fn a_script_that_the_workspace_hides_is_named_and_run_says_it_too() {
 }
 
 #[test]
-fn a_docker_client_that_is_not_there_is_named() {
+fn a_missing_docker_client_is_reported() {
     let server = FakeServer::start();
     let agent = tidy(builder(&server).config("[executor]\ndocker = '/nonexistent/docker'"));
     let checked = Checked::of(&agent);
@@ -264,7 +264,7 @@ fn a_docker_client_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_docker_client_that_hangs_is_given_up() {
+fn a_hanging_docker_client_is_ended_after_10_seconds() {
     let server = FakeServer::start();
     let agent = tidy(builder(&server).config("[executor]\ndocker = './docker'"));
     agent.write_script("docker", "#!/bin/sh\nexec sleep 1000\n");
@@ -275,7 +275,7 @@ fn a_docker_client_that_hangs_is_given_up() {
 }
 
 #[test]
-fn what_a_killed_one_has_left_goes_when_it_is_old() {
+fn old_leftovers_of_a_killed_check_are_removed() {
     let server = FakeServer::start();
     let agent = tidy(builder(&server));
     let folder = |name: &str| agent.data_dir().join("workspaces").join(name);
@@ -290,7 +290,7 @@ fn what_a_killed_one_has_left_goes_when_it_is_old() {
 }
 
 #[test]
-fn a_running_agent_is_left_alone() {
+fn check_does_not_disturb_a_running_agent() {
     let server = FakeServer::start();
     let agent = tidy(builder(&server));
     let mut running = agent.start();

@@ -8,7 +8,7 @@ use crate::support::server::{FakeServer, Fault, Match, Options};
 use std::time::{Duration, Instant, SystemTime};
 
 #[test]
-fn an_unregistered_agent_is_told_the_command() {
+fn an_unregistered_agent_fails_with_the_register_command() {
     let server = FakeServer::start();
     let agent = tidy(builder(&server).unregistered());
     let checked = Checked::of(&agent);
@@ -17,7 +17,7 @@ fn an_unregistered_agent_is_told_the_command() {
 }
 
 #[test]
-fn keys_that_the_server_does_not_take_are_told_apart() {
+fn refused_keys_are_reported_by_their_cause() {
     let server = FakeServer::start();
     let (service, key) = server.service();
     let (other, _) = server.add_service();
@@ -37,7 +37,7 @@ fn keys_that_the_server_does_not_take_are_told_apart() {
 }
 
 #[test]
-fn a_path_that_is_not_the_servers_is_told_from_a_server() {
+fn a_wrong_path_in_the_base_url_is_reported() {
     let server = FakeServer::start();
     let agent = tidy(builder(&server).config(&format!("[server]\nbase_url = '{}/wrong'", server.url())));
     let checked = Checked::of(&agent);
@@ -47,7 +47,7 @@ fn a_path_that_is_not_the_servers_is_told_from_a_server() {
 }
 
 #[test]
-fn a_proxys_page_and_a_server_that_asks_for_no_key_are_not_the_server() {
+fn a_proxys_page_does_not_pass_as_the_server() {
     let server = FakeServer::start();
     for (status, words) in [(502, "502"), (200, "asks for no key")] {
         let fault = server.fault(Match::path("list"), Fault::html(status));
@@ -57,7 +57,7 @@ fn a_proxys_page_and_a_server_that_asks_for_no_key_are_not_the_server() {
 }
 
 #[test]
-fn nobody_who_listens_is_told_from_a_name_without_an_address() {
+fn a_refused_connection_differs_from_an_unknown_host() {
     let server = FakeServer::start();
     server.stop_listening();
     let checked = Checked::of(&tidy(builder(&server)));
@@ -70,7 +70,7 @@ fn nobody_who_listens_is_told_from_a_name_without_an_address() {
 }
 
 #[test]
-fn a_certificate_that_is_not_trusted_and_a_port_without_tls_are_the_handshakes_fault() {
+fn untrusted_certificates_and_plain_http_fail_the_tls_check() {
     let https = FakeServer::start_with(Options { https: true, ..Options::default() });
     let checked = Checked::of(&tidy(builder(&https)));
     checked.expect_failed("tls", "isn't trusted");
@@ -86,7 +86,7 @@ fn a_certificate_that_is_not_trusted_and_a_port_without_tls_are_the_handshakes_f
 }
 
 #[test]
-fn a_server_that_never_answers_is_given_up_after_ten_seconds() {
+fn check_gives_up_a_silent_server_after_ten_seconds() {
     let server = FakeServer::start();
     server.fault(Match::any(), Fault::NeverAnswer);
     let began = Instant::now();
@@ -103,7 +103,7 @@ fn http_date(time: SystemTime) -> String {
 }
 
 #[test]
-fn a_clock_that_is_off_is_told_by_the_servers_date() {
+fn a_wrong_clock_is_detected_by_the_servers_date() {
     let server = FakeServer::start();
     let agent = tidy(builder(&server));
     let now = SystemTime::now;

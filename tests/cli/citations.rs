@@ -104,7 +104,7 @@ fn cited_headings_of_documents_exist() {
 
 /// Links in documents lead to files and headings.
 #[test]
-fn links_of_documents_lead_somewhere() {
+fn links_of_documents_have_a_target() {
     let pages = fs::read_dir(root().join("src/manual")).expect("read the manual");
     let pages = pages.map(|entry| format!("src/manual/{}", entry.expect("an entry").file_name().to_string_lossy()));
     for file in pages.chain(["README.md", "tests/README.md", "executor-example/README.en.md"].map(str::to_owned)) {

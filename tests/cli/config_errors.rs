@@ -52,7 +52,7 @@ fn the_complete_example_loads_without_a_warning() {
 }
 
 #[test]
-fn wrong_values_are_all_named_at_once_with_line_column_and_key() {
+fn all_wrong_values_are_reported_with_line_column_and_key() {
     let agent = with_config(
         "[server]\nbase_url = \"lab.example\"\npoll_interval_secs = 0\n\n[executor]\nexecutor_type = \"zsh\"\n\
          \x20 capacity = 100000\n[paths]\ndata_dir = \"\"\n",
@@ -73,7 +73,7 @@ fn wrong_values_are_all_named_at_once_with_line_column_and_key() {
 }
 
 #[test]
-fn wrong_types_are_all_named_at_once_with_line_column_and_key() {
+fn all_wrong_types_are_reported_with_line_column_and_key() {
     let agent = with_config(
         "[server]\nbase_url = 8080\nuse_system_proxy = \"no\"\n[agent]\nname = 7\n[executor]\ncapacity = \"2\"\n\
          custom_args = \"-c\"\n[paths]\nmounts = \"./share\"\n",
@@ -94,7 +94,7 @@ fn wrong_types_are_all_named_at_once_with_line_column_and_key() {
 }
 
 #[test]
-fn text_that_is_no_toml_is_named_with_line_and_column() {
+fn invalid_toml_is_reported_with_line_and_column() {
     let agent = with_config("[server]\nbase_url = http://127.0.0.1:8080\n");
     let status = agent.run(&["status"]);
     status.expect_code(2);
@@ -125,7 +125,7 @@ fn a_missing_address_is_an_error_with_a_remedy() {
 
 /// Left out, it would mean the default port: a token would go to whoever listens there.
 #[test]
-fn a_port_that_can_not_be_one_is_an_error() {
+fn a_port_out_of_range_is_an_error() {
     let agent = with_config("[server]\nbase_url = \"http://127.0.0.1:80808\"\n");
     agent
         .run(&["register", "--token", "rt_kept"])
@@ -134,7 +134,7 @@ fn a_port_that_can_not_be_one_is_an_error() {
 }
 
 #[test]
-fn a_misspelt_section_is_named_beside_what_is_missing_for_it() {
+fn a_misspelt_section_is_reported_beside_the_missing_key() {
     let agent = with_config("[sevrer]\nbase_url = \"http://127.0.0.1:8080\"\n");
     let status = agent.run(&["status"]);
     status.expect_code(2).expect_stderr("`server.base_url` is missing");
@@ -144,7 +144,7 @@ fn a_misspelt_section_is_named_beside_what_is_missing_for_it() {
 }
 
 #[test]
-fn status_warns_of_unknown_keys() {
+fn status_warns_about_unknown_keys() {
     let agent = with_config(&COMPLETE.replace("capacity =", "capasity =").replace("[paths]", "[paths]\ncolour = 1"));
     let status = agent.run(&["status"]);
     status.expect_code(3).expect_stdout("Capacity: 2\n");
@@ -158,7 +158,7 @@ fn status_warns_of_unknown_keys() {
 }
 
 #[test]
-fn run_warns_of_unknown_keys_and_starts() {
+fn run_warns_about_unknown_keys_and_starts() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().config("[server]\npoll_intervall_secs = 9").build();
     let mut running = agent.start();
@@ -172,7 +172,7 @@ fn run_warns_of_unknown_keys_and_starts() {
 }
 
 #[test]
-fn a_missing_file_is_named_with_the_command_that_makes_one() {
+fn a_missing_file_is_reported_with_the_init_command() {
     let agent = Agent::builder(&FakeServer::start()).without_engine().without_config().build();
     let remedy = format!("make one with `agent-core --config {} init`", agent.config_path().display());
     for arguments in [&["status"][..], &["run"], &["run-detached"], &["stop"], &["register", "--token", "rt_x"]] {
@@ -183,7 +183,7 @@ fn a_missing_file_is_named_with_the_command_that_makes_one() {
 }
 
 #[test]
-fn half_a_registration_is_an_error() {
+fn an_incomplete_registration_is_an_error() {
     let agent = with_config(&COMPLETE.replace("api_key =", "# api_key ="));
     let run = agent.run(&["run"]);
     run.expect_code(2).expect_stderr("config.toml:6:14: `agent.service_id` stands without `agent.api_key`");
@@ -199,7 +199,7 @@ fn a_file_from_a_windows_editor_loads() {
 }
 
 #[test]
-fn a_file_that_is_no_text_is_named_with_the_place() {
+fn a_file_that_is_not_utf8_is_reported_with_the_place() {
     let agent = Agent::builder(&FakeServer::start()).without_engine().without_config().build();
     agent.write("config.toml", b"[server]\nbase_url = \"http://h\xff\"\n");
     for arguments in [&["status"][..], &["run"], &["check"]] {
@@ -214,7 +214,7 @@ fn a_file_that_is_no_text_is_named_with_the_place() {
 }
 
 #[test]
-fn with_a_wrong_file_stop_names_the_agent_that_runs() {
+fn stop_names_the_running_agent_when_the_file_is_wrong() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     let running = agent.start();

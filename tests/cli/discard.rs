@@ -18,7 +18,7 @@ fn with_result(server: &FakeServer, service_id: &str) -> Agent {
 }
 
 #[test]
-fn on_a_terminal_it_asks_and_no_is_the_default() {
+fn discard_asks_on_a_terminal_with_no_as_the_default() {
     let server = FakeServer::start();
     let agent = with_result(&server, &server.service().0);
     const QUESTION: &str = "Give up the result of task t-1? The Server is told that it failed (yes/no) [no]: ";
@@ -35,7 +35,7 @@ fn on_a_terminal_it_asks_and_no_is_the_default() {
 }
 
 #[test]
-fn nobody_is_told_of_another_registrations_result() {
+fn discarding_another_registrations_result_makes_no_call() {
     let server = FakeServer::start();
     let agent = with_result(&server, "svc-other");
     let before = server.requests().len();

@@ -12,7 +12,7 @@ fn wait_for_the_engines_report(server: &Control) {
 }
 
 #[test]
-fn the_first_heartbeat_is_answered_before_the_first_poll() {
+fn the_first_poll_waits_for_the_first_heartbeats_answer() {
     let server = FakeServer::start();
     server.fault(Match::path("heartbeat").nth(1), Fault::Late(Duration::from_millis(700)));
     let agent = Agent::builder(&server).without_engine().build();
@@ -26,7 +26,7 @@ fn the_first_heartbeat_is_answered_before_the_first_poll() {
 }
 
 #[test]
-fn one_comes_every_20_seconds_and_a_missing_engine_is_said_once() {
+fn heartbeats_are_sent_every_20_seconds_without_an_engine() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     let running = agent.start();
@@ -44,7 +44,7 @@ fn one_comes_every_20_seconds_and_a_missing_engine_is_said_once() {
 }
 
 #[test]
-fn an_agent_without_an_engine_is_busy_and_has_no_room() {
+fn an_agent_without_an_engine_reports_busy_and_no_capacity() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().capacity(3).build();
     let _running = agent.start();
@@ -58,7 +58,7 @@ fn an_agent_without_an_engine_is_busy_and_has_no_room() {
 }
 
 #[test]
-fn without_an_engine_nothing_is_accepted() {
+fn no_task_is_accepted_without_an_engine() {
     let server = FakeServer::start();
     let id = server.submit(crate::support::server::TaskSpec::new("wait"));
     let agent = Agent::builder(&server).without_engine().build();
@@ -72,7 +72,7 @@ fn without_an_engine_nothing_is_accepted() {
 
 #[cfg(unix)]
 #[test]
-fn the_last_one_says_offline() {
+fn the_last_heartbeat_reports_offline() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().capacity(3).build();
     let mut running = agent.start();

@@ -35,7 +35,7 @@ fn assert_fits_80_columns(done: &Finished) {
 }
 
 #[test]
-fn version() {
+fn version_option_prints_the_version() {
     let done = run(&["--version"]);
     done.expect_code(0);
     assert_eq!(done.stdout, format!("agent-core {}\n", env!("CARGO_PKG_VERSION")));
@@ -66,7 +66,7 @@ fn help_shows_the_first_steps_in_their_order() {
 }
 
 #[test]
-fn every_subcommand_explains_itself() {
+fn every_subcommand_has_a_help_text() {
     for name in SUBCOMMANDS {
         let done = run(&[name, "--help"]);
         done.expect_code(0).expect_stdout(&format!("Usage: agent-core {name}")).expect_stdout("--config <FILE>");
@@ -85,7 +85,7 @@ fn every_subcommand_explains_itself() {
 }
 
 #[test]
-fn wrong_usage_is_exit_status_2_with_a_hint() {
+fn wrong_usage_exits_with_2_and_a_hint() {
     for arguments in [
         &[][..],
         &["strat"],

@@ -30,7 +30,7 @@ fn a_private_authority_in_ssl_cert_file_is_trusted() {
 }
 
 #[test]
-fn without_it_the_certificate_is_named_and_the_agent_goes_on_trying() {
+fn an_untrusted_certificate_is_logged_and_calls_are_retried() {
     let server = https();
     // The handshakes of failed tries are no requests, so they are counted on the way.
     let relay = Relay::to(&server.url());
@@ -55,7 +55,7 @@ fn another_authority_is_not_trusted() {
 }
 
 #[test]
-fn a_token_is_not_sent_to_a_server_that_is_not_trusted() {
+fn register_sends_no_token_to_an_untrusted_server() {
     let server = https();
     server.add_token("rt_good");
     let agent = Agent::builder(&server).without_engine().unregistered().build();
@@ -67,7 +67,7 @@ fn a_token_is_not_sent_to_a_server_that_is_not_trusted() {
 }
 
 #[test]
-fn https_to_a_port_that_speaks_http_is_called_that_and_spends_no_token() {
+fn https_to_an_http_port_is_explained_and_keeps_the_token() {
     let server = FakeServer::start();
     // What most servers say to a handshake that they don't understand.
     let listener = TcpListener::bind("127.0.0.1:0").expect("listen");

@@ -13,7 +13,7 @@ fn empty_folder() -> Agent {
 }
 
 #[test]
-fn the_template_is_written() {
+fn init_writes_the_template() {
     let agent = empty_folder();
     let done = agent.run(&["init"]);
     done.expect_code(0).expect_stdout(&agent.config_path().display().to_string()).expect_stdout("register --token");
@@ -24,14 +24,14 @@ fn the_template_is_written() {
 
 #[cfg(unix)]
 #[test]
-fn the_file_is_private_from_the_start() {
+fn init_creates_a_private_file() {
     let agent = empty_folder();
     agent.run(&["init"]).expect_code(0);
     assert_eq!(crate::folder::mode(&agent.config_path()), 0o600);
 }
 
 #[test]
-fn the_file_is_made_where_config_says() {
+fn init_writes_to_the_path_given_by_config() {
     let agent = empty_folder();
     fs::create_dir(agent.path("etc")).unwrap();
     agent.run(&["--config", "etc/before.toml", "init"]).expect_code(0).expect_stdout("etc/before.toml");
@@ -42,7 +42,7 @@ fn the_file_is_made_where_config_says() {
 }
 
 #[test]
-fn a_file_that_is_there_stays_as_it_is() {
+fn init_leaves_an_existing_file_unchanged() {
     let agent = empty_folder();
     agent.write("config.toml", "# mine\n");
     let done = agent.run(&["init"]);
@@ -54,7 +54,7 @@ fn a_file_that_is_there_stays_as_it_is() {
 
 #[cfg(unix)]
 #[test]
-fn a_link_that_leads_nowhere_is_not_written_through() {
+fn init_does_not_write_through_a_dangling_link() {
     let agent = empty_folder();
     std::os::unix::fs::symlink("elsewhere.toml", agent.config_path()).unwrap();
     agent.run(&["init"]).expect_code(1);
@@ -74,7 +74,7 @@ fn force_replaces_the_file_and_makes_it_private() {
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_named() {
+fn a_missing_folder_is_reported() {
     let agent = empty_folder();
     let done = agent.run(&["init", "--config", "nowhere/config.toml"]);
     done.expect_code(1).expect_stderr(&format!(
@@ -85,7 +85,7 @@ fn a_folder_that_is_not_there_is_named() {
 }
 
 #[test]
-fn the_template_loads_as_it_is() {
+fn the_template_loads_unchanged() {
     let agent = empty_folder();
     agent.run(&["init"]).expect_code(0);
     let status = agent.run(&["status"]);

@@ -35,7 +35,7 @@ fn lines(agent: &Agent, arguments: &[&str]) -> Vec<Value> {
 }
 
 #[test]
-fn the_table_has_a_row_for_each_line_under_the_server_it_went_to() {
+fn the_table_groups_lines_by_server() {
     let end = json!({"time": "2026-11-01T00:00:02.000Z", "task": "t-1", "kind": "task", "status": "failed",
         "exit_code": 3, "duration_secs": 1.5, "files_sent": 1, "files_left_out": 7, "stdout_bytes": 1,
         "stderr_bytes": 2, "error_bytes": 3, "server": "http://h:1", "service_id": "svc"});
@@ -62,7 +62,7 @@ TIME                       TASK                           OUTCOME           BYTE
 }
 
 #[test]
-fn since_takes_a_local_day_or_a_time() {
+fn since_accepts_a_local_day_or_a_time() {
     // Midnight here is half past six in the evening there.
     let times = ["2026-10-31T18:29:59.999Z", "2026-10-31T18:30:00.000Z", "2026-11-01T12:00:00.000Z"];
     let (_server, agent) = agent_with(&times.map(|time| sent(time, "t", "f")));
@@ -76,7 +76,7 @@ fn since_takes_a_local_day_or_a_time() {
 }
 
 #[test]
-fn a_date_that_is_none_is_wrong_usage() {
+fn an_invalid_date_is_wrong_usage() {
     let (_server, agent) = agent_with(&[]);
     for wrong in ["", "yesterday", "2026-02-30", "2026-11-01T12:00:00", "01.11.2026"] {
         let done = agent.run(&["ledger", "--since", wrong]);
@@ -86,7 +86,7 @@ fn a_date_that_is_none_is_wrong_usage() {
 }
 
 #[test]
-fn a_task_is_named_by_the_whole_id_that_the_server_gave_it() {
+fn tasks_are_selected_by_their_whole_id() {
     let time = "2026-11-01T00:00:00.000Z";
     let ids = ["t", "t-1", "t-10", "T-1", "../ t\n", "-t"];
     let (_server, agent) = agent_with(&ids.map(|id| sent(time, id, "f")));
@@ -98,7 +98,7 @@ fn a_task_is_named_by_the_whole_id_that_the_server_gave_it() {
 }
 
 #[test]
-fn names_from_outside_are_escaped_in_the_table_and_as_they_are_in_json() {
+fn names_are_escaped_in_the_table_and_unchanged_in_json() {
     let hostile = sent("2026-11-01T00:00:00.000Z", "t\u{1b}[2J", "a\n2026-01-01 forged\u{202e}\r");
     let (_server, agent) = agent_with(std::slice::from_ref(&hostile));
     let shown = show(&agent, &[]);
@@ -108,7 +108,7 @@ fn names_from_outside_are_escaped_in_the_table_and_as_they_are_in_json() {
 }
 
 #[test]
-fn where_there_is_no_ledger_that_is_said() {
+fn a_missing_ledger_is_reported() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     for arguments in [&["ledger"][..], &["ledger", "--json"]] {
@@ -120,7 +120,7 @@ fn where_there_is_no_ledger_that_is_said() {
 }
 
 #[test]
-fn damaged_lines_are_passed_over_and_counted() {
+fn damaged_lines_are_skipped_and_counted() {
     let (first, last) = (sent("2026-11-01T00:00:00.000Z", "t", "a"), sent("2026-11-01T00:00:01.000Z", "t", "b"));
     let (_server, agent) = agent_with(&[]);
     agent.write("data/ledger.jsonl", format!("{first}\n{{\"time\":\"20\n\n\0\0\n{last}\n{{\"tim"));
@@ -130,7 +130,7 @@ fn damaged_lines_are_passed_over_and_counted() {
 }
 
 #[test]
-fn numbered_files_come_first_and_a_missing_number_hides_nothing() {
+fn numbered_files_come_first_even_with_missing_numbers() {
     let line = |second: u32| sent(&format!("2026-11-01T00:00:{second:02}.000Z"), "t", &second.to_string());
     let (_server, agent) = agent_with(&[line(4)]);
     for (number, second) in [(20, 1), (3, 2), (1, 3)] {
@@ -140,7 +140,7 @@ fn numbered_files_come_first_and_a_missing_number_hides_nothing() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_error() {
+fn a_closed_output_pipe_is_no_error() {
     let many: Vec<Value> = (0..5000).map(|_| sent("2026-11-01T00:00:00.000Z", "t", "f")).collect();
     let (_server, agent) = agent_with(&many);
     let through = ["sh", "-c", "{ \"$@\"; echo \"status $?\" >&2; } | head -n 1", "sh"];

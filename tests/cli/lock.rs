@@ -16,7 +16,7 @@ fn started(agent: &Agent, server: &FakeServer) -> Running {
 }
 
 #[test]
-fn a_second_run_is_told_the_firsts_pid_and_ends() {
+fn a_second_run_ends_and_names_the_first_ones_pid() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     let mut first = started(&agent, &server);
@@ -30,7 +30,7 @@ fn a_second_run_is_told_the_firsts_pid_and_ends() {
 }
 
 #[test]
-fn another_configuration_with_the_same_data_dir_is_refused_too() {
+fn a_second_configuration_with_the_same_data_dir_is_refused() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     let first = started(&agent, &server);
@@ -40,7 +40,7 @@ fn another_configuration_with_the_same_data_dir_is_refused_too() {
 }
 
 #[test]
-fn two_data_dirs_are_two_agents() {
+fn agents_with_different_data_dirs_run_side_by_side() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     let mut first = started(&agent, &server);
@@ -55,7 +55,7 @@ fn two_data_dirs_are_two_agents() {
 }
 
 #[test]
-fn an_agent_that_was_killed_is_not_running_and_does_not_block_the_next() {
+fn a_killed_agent_counts_as_stopped_and_a_new_one_starts() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     let mut first = started(&agent, &server);
@@ -68,7 +68,7 @@ fn an_agent_that_was_killed_is_not_running_and_does_not_block_the_next() {
 
 #[cfg(unix)]
 #[test]
-fn an_agent_that_leaves_takes_its_pidfile_along() {
+fn an_agent_removes_its_pidfile_when_it_ends() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     let mut running = started(&agent, &server);
@@ -119,7 +119,7 @@ fn with_stale_pid(server: &FakeServer, bystander: &Bystander) -> Agent {
 }
 
 #[test]
-fn the_pid_of_another_process_is_not_running() {
+fn status_ignores_a_pid_that_another_process_has() {
     let (server, bystander) = (FakeServer::start(), Bystander::start());
     let agent = with_stale_pid(&server, &bystander);
     let status = agent.run(&["status"]);
@@ -127,7 +127,7 @@ fn the_pid_of_another_process_is_not_running() {
 }
 
 #[test]
-fn stop_leaves_another_process_alone_and_clears_the_stale_file_away() {
+fn stop_removes_a_stale_pidfile_and_signals_no_process() {
     let (server, mut bystander) = (FakeServer::start(), Bystander::start());
     let agent = with_stale_pid(&server, &bystander);
     agent.run(&["stop"]).expect_code(0).expect_stdout("The agent is not running.\n");
@@ -138,7 +138,7 @@ fn stop_leaves_another_process_alone_and_clears_the_stale_file_away() {
 /// Between its lock and its first word an agent's lock file still holds what the one before it wrote.
 #[cfg(unix)]
 #[test]
-fn stop_does_not_take_a_stale_pid_for_that_of_the_locks_holder() {
+fn stop_does_not_signal_a_stale_pid_while_the_lock_is_held() {
     use nix::fcntl::{Flock, FlockArg};
     let (server, mut bystander) = (FakeServer::start(), Bystander::start());
     let agent = with_stale_pid(&server, &bystander);
@@ -151,7 +151,7 @@ fn stop_does_not_take_a_stale_pid_for_that_of_the_locks_holder() {
 }
 
 #[test]
-fn a_stale_pidfile_does_not_keep_an_agent_from_starting() {
+fn an_agent_starts_despite_a_stale_pidfile() {
     let (server, mut bystander) = (FakeServer::start(), Bystander::start());
     let agent = with_stale_pid(&server, &bystander);
     let running = started(&agent, &server);
@@ -160,7 +160,7 @@ fn a_stale_pidfile_does_not_keep_an_agent_from_starting() {
 }
 
 #[test]
-fn an_agent_whose_lock_was_removed_ends_and_leaves_the_data_dir_to_the_next() {
+fn an_agent_ends_when_its_lock_file_was_removed() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     let mut first = started(&agent, &server);
@@ -174,7 +174,7 @@ fn an_agent_whose_lock_was_removed_ends_and_leaves_the_data_dir_to_the_next() {
 }
 
 #[test]
-fn a_detached_agent_holds_nothing_of_the_job_that_started_it() {
+fn a_detached_agent_does_not_hold_its_starters_lock() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     let lock = agent.write("job.lock", "").to_string_lossy().into_owned();

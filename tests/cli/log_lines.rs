@@ -36,7 +36,7 @@ fn every_line_has_a_time_with_its_zone_and_a_level() {
 }
 
 #[test]
-fn rust_log_chooses_the_level() {
+fn rust_log_sets_the_level() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().env("RUST_LOG", "warn").build();
     let mut running = agent.start();
@@ -47,7 +47,7 @@ fn rust_log_chooses_the_level() {
 }
 
 #[test]
-fn no_level_shows_the_key() {
+fn no_log_level_shows_the_api_key() {
     let server = FakeServer::start();
     let (_, api_key) = server.service();
     let elsewhere = Response::new(307, "text/plain", "").header("location", "http://127.0.0.1:9/");
@@ -71,7 +71,7 @@ fn no_level_shows_the_key() {
 
 /// What comes from outside can't forge a line or colour a terminal.
 #[test]
-fn one_event_is_one_line() {
+fn an_event_is_logged_on_one_line() {
     let server = FakeServer::start();
     let body =
         serde_json::json!({"error": "Bad", "message": "a\n2026-01-01T00:00:00.000+00:00 INFO  forged\u{1b}[31m"});
@@ -89,7 +89,7 @@ fn one_event_is_one_line() {
 }
 
 #[test]
-fn for_machines_the_reason_of_an_end_is_an_object_too() {
+fn json_format_also_applies_to_the_final_error() {
     let agent = Agent::builder(&FakeServer::start()).without_engine().unregistered().build();
     let done = agent.run(&["--log-format", "json", "run"]);
     done.expect_code(1);
@@ -112,7 +112,7 @@ fn zone_file() -> Vec<u8> {
 }
 
 #[test]
-fn a_zone_may_be_named_as_everywhere() {
+fn tz_may_name_a_zone_file() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().unregistered().build();
     let zones = agent.write("zones/Test/Zone", zone_file());

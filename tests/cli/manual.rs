@@ -22,7 +22,7 @@ fn markdown(topic: &str) -> String {
 }
 
 #[test]
-fn every_page_of_the_manual_is_a_topic_and_is_named_in_the_help() {
+fn every_manual_page_is_a_topic_named_in_the_help() {
     let files = names_in(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/manual"));
     let mut expected: Vec<String> = TOPICS.iter().map(|topic| format!("{topic}.md")).collect();
     expected.sort();
@@ -36,7 +36,7 @@ fn every_page_of_the_manual_is_a_topic_and_is_named_in_the_help() {
 }
 
 #[test]
-fn help_prints_topics_as_they_are_written_and_commands_as_their_help() {
+fn help_prints_topics_as_markdown_and_commands_as_help() {
     let agent = agent();
     for topic in TOPICS {
         let done = agent.run(&["help", topic]);
@@ -53,7 +53,7 @@ fn help_prints_topics_as_they_are_written_and_commands_as_their_help() {
 }
 
 #[test]
-fn man_prints_roff_where_standard_output_is_no_terminal() {
+fn man_prints_roff_when_output_is_no_terminal() {
     let agent = agent();
     let page = agent.run(&["man"]);
     page.expect_code(0).expect_stdout(".TH \"AGENT\\-CORE\" 1 \"\"").expect_stdout(".SH \"EXIT STATUS\"");
@@ -86,7 +86,7 @@ fn man_out_writes_a_page_for_each_command_and_topic() {
 }
 
 #[test]
-fn an_unknown_word_is_answered_with_all_topics_and_commands() {
+fn an_unknown_topic_is_an_error_that_lists_all_topics() {
     let agent = agent();
     for command in ["man", "help"] {
         let done = agent.run(&[command, "nope"]);
@@ -121,20 +121,20 @@ const NO_MAN: &str = "#!/bin/sh\necho 'no such option' >&2\nexit 1\n";
 const PAGER: &str = "#!/bin/sh\nread -r line\necho \"pager $*: $line\"\n";
 
 #[test]
-fn on_a_terminal_man_is_shown_by_the_systems_man() {
+fn a_terminal_shows_pages_with_the_systems_man() {
     let shown = on_a_terminal(&[("man", MAN), ("less", PAGER)], Some("less"));
     let title = ".TH \"AGENT\\-CORE\\-CONFIG\" 1 \"\" \"agent-core ";
     assert!(shown.starts_with(&format!("man -l -: {title}")), "{shown}");
 }
 
 #[test]
-fn without_man_the_pager_shows_plain_text() {
+fn the_pager_shows_plain_text_without_man() {
     assert_eq!(on_a_terminal(&[("less", PAGER)], None), "pager : # Configuration\n");
     let shown = on_a_terminal(&[("man", NO_MAN), ("my-pager", PAGER)], Some("my-pager -x 'a b'"));
     assert_eq!(shown, "pager -x a b: # Configuration\n");
 }
 
 #[test]
-fn without_man_and_pager_plain_text_is_printed() {
+fn plain_text_is_printed_without_man_and_pager() {
     assert_eq!(on_a_terminal(&[], None), markdown("config"));
 }

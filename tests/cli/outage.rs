@@ -14,7 +14,7 @@ fn wait_for_more_polls(server: &Control, count: usize) {
 }
 
 #[test]
-fn heartbeats_are_retried_every_5_seconds_and_polls_resume_with_the_first_that_arrives() {
+fn heartbeats_are_retried_every_5_seconds_and_polls_resume() {
     let server = FakeServer::start();
     let fault = server.fault(Match::any(), Fault::Reset);
     let agent = Agent::builder(&server).without_engine().build();
@@ -38,7 +38,7 @@ fn heartbeats_are_retried_every_5_seconds_and_polls_resume_with_the_first_that_a
 }
 
 #[test]
-fn polls_resume_soon_after_a_server_that_refused_connections_is_back() {
+fn polls_resume_soon_after_refused_connections() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     let mut running = agent.start();
@@ -56,7 +56,7 @@ fn polls_resume_soon_after_a_server_that_refused_connections_is_back() {
 }
 
 #[test]
-fn a_proxys_error_pages_are_survived() {
+fn polling_continues_after_a_proxys_error_page() {
     let server = FakeServer::start();
     server.fault(Match::path("poll").skip(1).times(1), Fault::html(502));
     let agent = Agent::builder(&server).without_engine().build();
@@ -67,7 +67,7 @@ fn a_proxys_error_pages_are_survived() {
 }
 
 #[test]
-fn pages_instead_of_answers_are_survived() {
+fn polling_continues_after_a_page_instead_of_json() {
     let server = FakeServer::start();
     server.fault(Match::path("poll").skip(1).times(1), Fault::html(200));
     let agent = Agent::builder(&server).without_engine().build();
@@ -78,7 +78,7 @@ fn pages_instead_of_answers_are_survived() {
 }
 
 #[test]
-fn a_page_in_answer_to_a_heartbeat_is_no_acknowledgement() {
+fn an_html_page_does_not_acknowledge_a_heartbeat() {
     let server = FakeServer::start();
     let fault = server.fault(Match::path("heartbeat"), Fault::html(200));
     let agent = Agent::builder(&server).without_engine().build();
@@ -91,7 +91,7 @@ fn a_page_in_answer_to_a_heartbeat_is_no_acknowledgement() {
 }
 
 #[test]
-fn cut_answers_are_survived() {
+fn polling_continues_after_truncated_answers() {
     let server = FakeServer::start();
     let cut = server.fault(Match::path("poll").nth(2), Fault::Truncated);
     let lost = server.fault(Match::path("poll").nth(2), Fault::AnswerLost);

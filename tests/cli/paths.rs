@@ -37,7 +37,7 @@ fn assert_beside_the_file(config: impl Fn(&Agent) -> String) {
 }
 
 #[test]
-fn relative_paths_begin_at_the_files_folder_with_a_relative_config() {
+fn paths_start_at_the_files_folder_for_a_relative_config() {
     assert_beside_the_file(|agent| {
         let folder = agent.dir().file_name().expect("the folder has a name").to_string_lossy();
         format!("../{folder}/config.toml")
@@ -45,12 +45,12 @@ fn relative_paths_begin_at_the_files_folder_with_a_relative_config() {
 }
 
 #[test]
-fn relative_paths_begin_at_the_files_folder_with_an_absolute_config() {
+fn paths_start_at_the_files_folder_for_an_absolute_config() {
     assert_beside_the_file(|agent| agent.config_path().display().to_string());
 }
 
 #[test]
-fn a_tilde_is_home() {
+fn a_tilde_means_the_home_folder() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().config("[paths]\ndata_dir = '~/agent data'").build();
     let running = agent.start();
@@ -63,7 +63,7 @@ fn a_tilde_is_home() {
 }
 
 #[test]
-fn a_tilde_in_a_mount_is_home() {
+fn a_tilde_in_a_mount_means_the_home_folder() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().config(&mount_as_written("~/share")).build();
     let missing = agent.run(&["run"]);
@@ -74,7 +74,7 @@ fn a_tilde_in_a_mount_is_home() {
 }
 
 #[test]
-fn a_tilde_without_a_home_is_an_error_that_says_so() {
+fn a_tilde_without_a_home_is_an_error() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().config("[paths]\ndata_dir = '~/x'").build();
     // A relative HOME is none: it would mean another folder from every cwd.
@@ -84,7 +84,7 @@ fn a_tilde_without_a_home_is_an_error_that_says_so() {
 
 #[cfg(unix)]
 #[test]
-fn the_data_dir_is_private_also_where_it_was_not() {
+fn the_data_dir_is_made_private_even_if_it_exists() {
     use crate::folder::{mode, set_mode};
     let server = FakeServer::start();
     for made_before in [false, true] {
@@ -101,7 +101,7 @@ fn the_data_dir_is_private_also_where_it_was_not() {
 }
 
 #[test]
-fn a_missing_relative_mount_host_is_made() {
+fn a_missing_relative_mount_host_is_created() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().config(&mount_as_written("share/deep")).build();
     let _running = agent.start();
@@ -110,7 +110,7 @@ fn a_missing_relative_mount_host_is_made() {
 }
 
 #[test]
-fn a_missing_absolute_mount_host_is_named_and_not_made() {
+fn a_missing_absolute_mount_host_is_an_error() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     let nas = agent.home().join("nas");

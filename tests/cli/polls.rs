@@ -27,7 +27,7 @@ fn assert_interval(polls: &[Request], interval: Duration) {
 }
 
 #[test]
-fn they_keep_an_interval_of_one_second() {
+fn polls_keep_an_interval_of_one_second() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     let _running = agent.start();
@@ -35,7 +35,7 @@ fn they_keep_an_interval_of_one_second() {
 }
 
 #[test]
-fn they_keep_an_interval_of_three_seconds() {
+fn polls_keep_an_interval_of_three_seconds() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().config("[server]\npoll_interval_secs = 3").build();
     let _running = agent.start();
@@ -43,7 +43,7 @@ fn they_keep_an_interval_of_three_seconds() {
 }
 
 #[test]
-fn they_say_the_load() {
+fn polls_report_the_load() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     let _running = agent.start();
@@ -53,7 +53,7 @@ fn they_say_the_load() {
 }
 
 #[test]
-fn no_content_means_no_task() {
+fn a_poll_answered_with_204_means_no_task() {
     let server = FakeServer::start_with(Options { empty_poll: EmptyPoll::NoContent, ..Options::default() });
     let agent = Agent::builder(&server).without_engine().build();
     let running = agent.start();

@@ -33,7 +33,7 @@ fn a_dead_proxy_in_the_environment_is_ignored() {
 }
 
 #[test]
-fn a_dead_proxy_is_ignored_on_the_way_to_an_https_server() {
+fn a_dead_proxy_is_ignored_for_an_https_server() {
     let (server, dead) = (https(), FakeServer::start());
     dead.stop_listening();
     let ca = server.ca_pem().to_string_lossy().into_owned();
@@ -43,7 +43,7 @@ fn a_dead_proxy_is_ignored_on_the_way_to_an_https_server() {
 }
 
 #[test]
-fn a_living_proxy_in_the_environment_is_left_alone() {
+fn a_working_proxy_in_the_environment_is_not_used() {
     let (server, proxy) = (FakeServer::start(), Relay::proxy());
     let agent = agent(&server, &VARIABLES, &proxy.url()).build();
     let _running = agent.start();
@@ -52,7 +52,7 @@ fn a_living_proxy_in_the_environment_is_left_alone() {
 }
 
 #[test]
-fn register_ignores_the_environment_too() {
+fn register_ignores_proxies_in_the_environment() {
     let (server, dead) = (FakeServer::start(), FakeServer::start());
     dead.stop_listening();
     server.add_token("rt_good");
@@ -103,7 +103,7 @@ fn register_goes_through_the_proxy() {
 }
 
 #[test]
-fn no_proxy_excepts_the_server() {
+fn no_proxy_excludes_the_server() {
     let (server, proxy) = (FakeServer::start(), Relay::proxy());
     for variable in ["NO_PROXY", "no_proxy"] {
         let before = server.heartbeats().len();
@@ -116,7 +116,7 @@ fn no_proxy_excepts_the_server() {
 }
 
 #[test]
-fn no_proxy_for_another_host_excepts_nothing() {
+fn no_proxy_for_another_host_has_no_effect() {
     let (server, proxy) = (FakeServer::start(), Relay::proxy());
     let agent = agent(&server, &["HTTP_PROXY"], &proxy.url()).config(USE_PROXY).env("NO_PROXY", "lab.example").build();
     let _running = agent.start();
@@ -126,7 +126,7 @@ fn no_proxy_for_another_host_excepts_nothing() {
 
 /// The library would go straight without a word.
 #[test]
-fn a_kind_of_proxy_that_is_not_spoken_is_said() {
+fn an_unsupported_proxy_type_is_reported() {
     let server = FakeServer::start();
     let agent = agent(&server, &["ALL_PROXY"], "socks5://user:hunter2@127.0.0.1:1").config(USE_PROXY).build();
     let mut running = agent.start();
@@ -135,7 +135,7 @@ fn a_kind_of_proxy_that_is_not_spoken_is_said() {
 }
 
 #[test]
-fn a_proxy_that_is_away_is_said_and_tried_again() {
+fn an_unreachable_proxy_is_logged_and_retried() {
     let (server, dead) = (FakeServer::start(), FakeServer::start());
     dead.stop_listening();
     let agent = agent(&server, &["HTTP_PROXY"], &dead.url()).config(USE_PROXY).build();
@@ -146,7 +146,7 @@ fn a_proxy_that_is_away_is_said_and_tried_again() {
 }
 
 #[test]
-fn the_proxy_of_the_other_scheme_does_not_count() {
+fn the_proxy_of_the_other_scheme_is_not_used() {
     let (server, proxy) = (FakeServer::start(), Relay::proxy());
     let agent = agent(&server, &["HTTPS_PROXY", "https_proxy"], &proxy.url()).config(USE_PROXY).build();
     let _running = agent.start();
@@ -155,7 +155,7 @@ fn the_proxy_of_the_other_scheme_does_not_count() {
 }
 
 #[test]
-fn trouble_behind_a_proxy_names_it() {
+fn connection_errors_name_the_proxy() {
     let server = FakeServer::start();
     let agent = agent(&server, &["HTTP_PROXY"], "http://user:hunter2@127.0.0.1:1").config(USE_PROXY).build();
     let mut running = agent.start();

@@ -27,7 +27,7 @@ fn registered(server: &FakeServer) -> (String, String) {
 }
 
 #[test]
-fn it_writes_the_credentials_and_changes_nothing_else() {
+fn register_writes_the_credentials_and_nothing_else() {
     let server = FakeServer::start();
     let before = kept_by_hand(&server.url(), "[agent] # who we are\nname = 'old'   # as on the door\n# more\n");
     let agent = agent_with(&server, &before);
@@ -41,7 +41,7 @@ fn it_writes_the_credentials_and_changes_nothing_else() {
 }
 
 #[test]
-fn it_replaces_older_credentials_in_their_place() {
+fn register_replaces_older_credentials_in_place() {
     let server = FakeServer::start();
     let old = "[agent]\nservice_id='svc-old'# was 6\napi_key   =   'ak_old'\nname = \"x\"\n";
     let agent = agent_with(&server, &kept_by_hand(&server.url(), old));
@@ -52,7 +52,7 @@ fn it_replaces_older_credentials_in_their_place() {
 }
 
 #[test]
-fn a_file_without_the_section_gets_it_at_its_end() {
+fn a_missing_agent_section_is_added_at_the_end() {
     let server = FakeServer::start();
     let before = kept_by_hand(&server.url(), "");
     let agent = agent_with(&server, &before);
@@ -65,7 +65,7 @@ fn a_file_without_the_section_gets_it_at_its_end() {
 }
 
 #[test]
-fn line_ends_and_mark_of_a_windows_file_stay() {
+fn windows_line_ends_and_byte_order_mark_are_kept() {
     let server = FakeServer::start();
     let before = format!("\u{feff}{}", kept_by_hand(&server.url(), "[agent]\nname = 'x'\n").replace('\n', "\r\n"));
     let agent = agent_with(&server, &before);
@@ -77,7 +77,7 @@ fn line_ends_and_mark_of_a_windows_file_stay() {
 }
 
 #[test]
-fn the_token_goes_out_once_with_the_capacity_and_nothing_else() {
+fn the_token_is_sent_once_with_the_capacity_only() {
     let server = FakeServer::start();
     let agent = agent_with(&server, &kept_by_hand(&server.url(), ""));
     agent.run(&["register", "--token", "rt_good", "--name", "lab-7"]).expect_code(0);
@@ -90,7 +90,7 @@ fn the_token_goes_out_once_with_the_capacity_and_nothing_else() {
 }
 
 #[test]
-fn both_200_and_201_are_a_registration() {
+fn statuses_200_and_201_both_mean_success() {
     let server = FakeServer::start_with(Options { register_status: 200, ..Options::default() });
     let agent = agent_with(&server, &kept_by_hand(&server.url(), ""));
     agent.run(&["register", "--token", "rt_good"]).expect_code(0);
@@ -99,7 +99,7 @@ fn both_200_and_201_are_a_registration() {
 }
 
 #[test]
-fn it_says_where_the_key_is_and_never_what_it_is() {
+fn register_prints_the_files_path_and_not_the_key() {
     let server = FakeServer::start();
     let agent = agent_with(&server, &kept_by_hand(&server.url(), ""));
     let done = agent.invoke(&["register", "--token", "rt_good"]).env("RUST_LOG", "trace,ureq=trace").run();
@@ -111,7 +111,7 @@ fn it_says_where_the_key_is_and_never_what_it_is() {
 
 #[cfg(unix)]
 #[test]
-fn the_file_becomes_private_and_no_temporary_one_is_left() {
+fn the_file_becomes_private_and_no_temporary_file_stays() {
     use crate::folder::{mode, set_mode};
     let server = FakeServer::start();
     let agent = agent_with(&server, &kept_by_hand(&server.url(), ""));
@@ -139,7 +139,7 @@ fn the_file_is_replaced_in_one_step() {
 
 #[cfg(unix)]
 #[test]
-fn a_link_stays_a_link_and_the_file_behind_it_gets_the_key() {
+fn a_link_is_kept_and_its_target_gets_the_key() {
     use crate::folder::mode;
     use std::fs;
     let server = FakeServer::start();
@@ -170,7 +170,7 @@ fn a_dash_reads_the_token_from_standard_input() {
 }
 
 #[test]
-fn a_running_agent_is_mentioned_since_it_goes_on_with_the_old_key() {
+fn register_mentions_a_running_agent_with_the_old_key() {
     let server = FakeServer::start();
     server.add_token("rt_good");
     let agent = Agent::builder(&server).without_engine().build();
@@ -181,7 +181,7 @@ fn a_running_agent_is_mentioned_since_it_goes_on_with_the_old_key() {
 }
 
 #[test]
-fn half_a_registration_and_one_that_can_not_be_are_replaced() {
+fn incomplete_and_invalid_credentials_are_replaced() {
     for old in ["[agent]\nservice_id = 'svc-old'\n", "[agent]\nservice_id = 'a/b'\napi_key = 'ak'\n"] {
         let server = FakeServer::start();
         let agent = agent_with(&server, &kept_by_hand(&server.url(), old));

@@ -32,7 +32,7 @@ const IN_DOUBT: &str = "the token may have been used";
 const STILL_GOOD: &str = "the token was not used";
 
 #[test]
-fn a_token_that_the_server_does_not_know_is_a_404_with_a_remedy() {
+fn an_unknown_token_is_reported_with_a_remedy() {
     let server = FakeServer::start();
     let agent = unregistered(&server);
     let before = agent.config_text();
@@ -47,7 +47,7 @@ fn a_token_that_the_server_does_not_know_is_a_404_with_a_remedy() {
 }
 
 #[test]
-fn a_used_token_is_said_to_be_used() {
+fn a_used_token_is_reported_as_used() {
     let server = FakeServer::start();
     let agent = unregistered(&server);
     agent.run(&REGISTER).expect_code(0);
@@ -57,7 +57,7 @@ fn a_used_token_is_said_to_be_used() {
 }
 
 #[test]
-fn trouble_on_the_server_leaves_the_token_in_doubt() {
+fn a_server_error_leaves_the_token_in_doubt() {
     register_under(Fault::status(500)).expect_stderr("answered 500").expect_stderr(IN_DOUBT);
 }
 
@@ -77,12 +77,12 @@ fn a_lost_answer_leaves_the_token_in_doubt() {
 }
 
 #[test]
-fn half_an_answer_leaves_the_token_in_doubt() {
+fn a_truncated_answer_leaves_the_token_in_doubt() {
     register_under(Fault::Truncated).expect_stderr("no usable answer").expect_stderr(IN_DOUBT);
 }
 
 #[test]
-fn a_request_that_the_server_refuses_leaves_the_token_good() {
+fn a_refused_request_leaves_the_token_unused() {
     register_under(Fault::status(400)).expect_stderr("answered 400: Injected: 服务器故障").expect_stderr(STILL_GOOD);
 }
 
@@ -97,7 +97,7 @@ fn a_redirect_is_not_followed() {
 }
 
 #[test]
-fn a_refused_connection_leaves_the_token_good() {
+fn a_refused_connection_leaves_the_token_unused() {
     let server = FakeServer::start();
     let agent = unregistered(&server);
     server.stop_listening();
@@ -108,7 +108,7 @@ fn a_refused_connection_leaves_the_token_good() {
 }
 
 #[test]
-fn a_host_without_an_address_leaves_the_token_good() {
+fn an_unknown_host_leaves_the_token_unused() {
     let server = FakeServer::start();
     // No name has an empty part, so nobody is asked for it.
     let agent = Agent::builder(&server).without_engine().config("[server]\nbase_url = \"http://no..such\"").build();
@@ -117,7 +117,7 @@ fn a_host_without_an_address_leaves_the_token_good() {
 }
 
 #[test]
-fn what_can_not_be_a_token_is_not_sent() {
+fn an_invalid_token_is_not_sent() {
     let server = FakeServer::start();
     let agent = unregistered(&server);
     for wrong in ["", "rt good", "rt_\u{201c}good\u{201d}"] {
@@ -129,7 +129,7 @@ fn what_can_not_be_a_token_is_not_sent() {
 
 /// The name is so long that no file beside it can be made. That stops root too, which a mode doesn't.
 #[test]
-fn where_the_file_can_not_be_replaced_the_token_is_not_sent() {
+fn no_token_is_sent_when_the_file_can_not_be_replaced() {
     let server = FakeServer::start();
     let agent = unregistered(&server);
     let name = format!("{}.toml", "n".repeat(250));
@@ -143,7 +143,7 @@ fn where_the_file_can_not_be_replaced_the_token_is_not_sent() {
 /// Root may write everywhere, so it is run without that right.
 #[cfg(target_os = "linux")]
 #[test]
-fn in_a_read_only_folder_the_token_is_not_sent() {
+fn no_token_is_sent_when_the_folder_is_read_only() {
     use crate::folder::set_mode;
     let server = FakeServer::start();
     let agent = unregistered(&server);
@@ -176,7 +176,7 @@ fn register_while(spoil: impl Fn(&std::path::Path) + Send + Sync + 'static) {
 }
 
 #[test]
-fn a_folder_in_the_files_place_costs_no_key() {
+fn the_key_is_printed_when_a_folder_replaced_the_file() {
     register_while(|file| {
         fs::remove_file(file).expect("remove the file");
         fs::create_dir(file).expect("make a folder in its place");
@@ -184,17 +184,17 @@ fn a_folder_in_the_files_place_costs_no_key() {
 }
 
 #[test]
-fn a_file_that_has_gone_costs_no_key() {
+fn the_key_is_printed_when_the_file_was_removed() {
     register_while(|file| fs::remove_file(file).expect("remove the file"));
 }
 
 #[test]
-fn a_file_that_is_no_toml_any_more_costs_no_key() {
+fn the_key_is_printed_when_the_file_is_no_longer_toml() {
     register_while(|file| fs::write(file, "[server\n").expect("spoil the file"));
 }
 
 #[test]
-fn credentials_that_can_not_be_any_are_not_stored() {
+fn invalid_credentials_are_not_stored() {
     for (service_id, api_key) in [("svc/../x", "ak_1"), ("svc\u{1b}[2J", "ak_1"), ("", "ak_1"), ("svc-1", "a b")] {
         let answer = json!({"service_id": service_id, "name": "n", "api_key": api_key, "status": "online"});
         let done = register_under(Fault::Answer(Response::json(200, &answer)));
@@ -204,7 +204,7 @@ fn credentials_that_can_not_be_any_are_not_stored() {
 }
 
 #[test]
-fn what_a_server_says_can_not_reach_the_terminal_as_more_than_text() {
+fn server_messages_are_escaped_for_the_terminal() {
     let error = json!({"error": "Bad\u{1b}]0;title\u{7}", "message": "line\nagent-core: forged \u{9b}31m"});
     let done = register_under(Fault::Answer(Response::json(400, &error)));
     assert_eq!(done.stderr.lines().count(), 1, "{:?}", done.stderr);

@@ -37,7 +37,7 @@ fn lines(agent: &Agent, server: &FakeServer, registration: [&str; 2], running: &
 const EXECUTOR: &str = "[executor]\nimage = \"lab/executor:7\"\ncapacity = 3\ntimeout_minutes = 90";
 
 #[test]
-fn an_agent_that_does_not_run() {
+fn status_of_a_stopped_agent_has_the_documented_lines() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().config(EXECUTOR).build();
     let status = agent.run(&["status"]);
@@ -48,7 +48,7 @@ fn an_agent_that_does_not_run() {
 }
 
 #[test]
-fn an_agent_that_runs() {
+fn status_of_a_running_agent_shows_its_live_state() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().config(EXECUTOR).build();
     let mut running = agent.start();
@@ -75,7 +75,7 @@ fn an_agent_that_runs() {
 }
 
 #[test]
-fn an_agent_whose_key_is_not_good_any_more() {
+fn status_reports_a_revoked_key() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     let mut running = agent.start();
@@ -93,7 +93,7 @@ fn an_agent_whose_key_is_not_good_any_more() {
 }
 
 #[test]
-fn of_an_earlier_agent_only_the_last_heartbeat_and_error_are_shown() {
+fn status_shows_a_stopped_agents_last_heartbeat_and_error() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     agent.start().kill9();
@@ -110,7 +110,7 @@ fn of_an_earlier_agent_only_the_last_heartbeat_and_error_are_shown() {
 }
 
 #[test]
-fn machines_get_all_of_it_also_where_things_are_damaged() {
+fn status_json_is_complete_despite_damaged_files() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().config(EXECUTOR).build();
     agent.write("data/status.json", "{");
@@ -127,7 +127,7 @@ fn machines_get_all_of_it_also_where_things_are_damaged() {
 }
 
 #[test]
-fn an_agent_that_is_not_registered() {
+fn status_shows_an_unregistered_agent() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().unregistered().config(EXECUTOR).build();
     let status = agent.run(&["status"]);
@@ -136,7 +136,7 @@ fn an_agent_that_is_not_registered() {
 }
 
 #[test]
-fn it_changes_nothing_and_asks_nobody() {
+fn status_changes_no_file_and_makes_no_call() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server)
         .without_engine()
@@ -150,7 +150,7 @@ fn it_changes_nothing_and_asks_nobody() {
 }
 
 #[test]
-fn the_key_is_not_shown() {
+fn status_does_not_show_the_api_key() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     let status = agent.invoke(&["status"]).env("RUST_LOG", "trace").run();

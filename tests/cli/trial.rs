@@ -5,7 +5,7 @@ use crate::support::server::FakeServer;
 use std::fs;
 
 #[test]
-fn without_an_engine_it_says_so_and_leaves_nothing() {
+fn try_without_an_engine_fails_and_leaves_no_file() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().unregistered().build();
     let done = agent.run(&["try", "--prompt", "p"]);
@@ -15,7 +15,7 @@ fn without_an_engine_it_says_so_and_leaves_nothing() {
 }
 
 #[test]
-fn a_prompt_or_a_task_is_needed_and_not_both() {
+fn try_needs_either_a_prompt_or_a_replay() {
     let agent = Agent::builder(&FakeServer::start()).without_engine().build();
     agent.run(&["try"]).expect_code(2).expect_stderr("--prompt <TEXT>");
     for other in [["--prompt", "p"], ["--output-prompt", "o"], ["--input", "config.toml"]] {
@@ -27,13 +27,13 @@ fn a_prompt_or_a_task_is_needed_and_not_both() {
 }
 
 #[test]
-fn a_wrong_file_is_exit_status_2() {
+fn try_exits_with_2_when_the_file_is_wrong() {
     let agent = Agent::builder(&FakeServer::start()).without_engine().config("[executor]\ncapacity = 0").build();
     agent.run(&["try", "--prompt", "p"]).expect_code(2).expect_stderr("`executor.capacity`");
 }
 
 #[test]
-fn a_folder_for_results_that_is_not_empty_is_refused_before_anything_is_done() {
+fn a_results_folder_that_is_not_empty_is_refused() {
     let agent = Agent::builder(&FakeServer::start()).without_engine().build();
     agent.write("results/mine", "kept");
     let done = agent.run(&["try", "--prompt", "p", "--out", "results"]);

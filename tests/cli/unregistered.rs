@@ -21,7 +21,7 @@ fn wait_for_a_heartbeat(server: &Control) {
 }
 
 #[test]
-fn without_a_terminal_nobody_is_asked_and_the_command_is_named() {
+fn run_without_a_terminal_names_the_register_command() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().unregistered().build();
     let before = agent.config_text();
@@ -35,7 +35,7 @@ fn without_a_terminal_nobody_is_asked_and_the_command_is_named() {
 }
 
 #[test]
-fn without_a_terminal_and_a_file_nobody_is_asked() {
+fn run_without_a_terminal_reports_the_missing_file() {
     let agent = empty_folder(&FakeServer::start());
     let done = agent.invoke(&["run"]).stdin("http://127.0.0.1:1\n\n\n\n").run();
     done.expect_code(2).expect_stderr("there is no configuration file");
@@ -83,7 +83,7 @@ fn an_address_without_a_scheme_gets_https() {
 }
 
 #[test]
-fn what_can_not_be_is_asked_again() {
+fn invalid_answers_are_asked_again() {
     let server = FakeServer::start();
     let agent = empty_folder(&server);
     agent.write("file", "");
@@ -111,7 +111,7 @@ fn what_can_not_be_is_asked_again() {
 }
 
 #[test]
-fn with_a_file_only_the_registration_is_asked_for() {
+fn only_the_registration_is_asked_when_a_file_exists() {
     let server = FakeServer::start();
     server.add_token("rt_good");
     let agent = Agent::builder(&server).without_engine().unregistered().build();
@@ -133,7 +133,7 @@ fn run_dry(agent: &Agent, answers: &str) -> Finished {
 }
 
 #[test]
-fn input_that_ends_before_the_last_question_makes_no_file() {
+fn no_file_is_made_when_the_input_ends_early() {
     let server = FakeServer::start();
     for answers in ["", "http://127.0.0.1:1\n", "\n\n", "\n\n\n"] {
         let agent = empty_folder(&server);
@@ -143,7 +143,7 @@ fn input_that_ends_before_the_last_question_makes_no_file() {
 }
 
 #[test]
-fn input_that_ends_before_the_registration_leaves_the_token_unused() {
+fn no_token_is_used_when_the_input_ends_early() {
     let server = FakeServer::start();
     for answers in ["\n\n\n\n", "\n\n\n\nrt_good\n"] {
         let agent = empty_folder(&server);
@@ -154,7 +154,7 @@ fn input_that_ends_before_the_registration_leaves_the_token_unused() {
 }
 
 #[test]
-fn a_registration_that_fails_ends_the_run_and_keeps_the_file() {
+fn a_failed_registration_ends_the_run_and_keeps_the_file() {
     let server = FakeServer::start();
     let agent = empty_folder(&server);
     let answers = format!("{}\n\n\n\nrt_wrong\n\n", server.url());
@@ -177,7 +177,7 @@ mod on_a_terminal {
     const END: &str = "\u{4}";
 
     #[test]
-    fn questions_come_with_defaults_and_enter_takes_them() {
+    fn questions_show_defaults_that_enter_accepts() {
         let server = FakeServer::start();
         let agent = empty_folder(&server);
         let (mut person, terminal) = Terminal::open();
@@ -192,7 +192,7 @@ mod on_a_terminal {
     }
 
     #[test]
-    fn an_agent_that_is_not_registered_is_asked_without_interactive() {
+    fn an_unregistered_agent_asks_on_a_terminal() {
         let server = FakeServer::start();
         server.add_token("rt_good");
         let agent = Agent::builder(&server).without_engine().unregistered().build();

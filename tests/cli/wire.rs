@@ -30,7 +30,7 @@ fn every_call_carries_all_three_headers() {
 }
 
 #[test]
-fn the_key_stands_in_headers_only() {
+fn the_api_key_is_sent_in_headers_only() {
     let server = FakeServer::start();
     let (_, api_key) = server.service();
     for call in calls_of(&server, "") {
@@ -39,7 +39,7 @@ fn the_key_stands_in_headers_only() {
 }
 
 #[test]
-fn the_paths_are_those_of_the_protocol() {
+fn call_paths_follow_the_protocol() {
     let server = FakeServer::start();
     let (service_id, _) = server.service();
     let paths = ["heartbeat", "poll"].map(|call| format!("/api/v1/agent/{service_id}/{call}"));
@@ -58,7 +58,7 @@ fn a_base_url_may_have_a_path_prefix() {
 }
 
 #[test]
-fn slashes_at_the_end_of_the_base_url_do_not_count() {
+fn trailing_slashes_of_the_base_url_are_ignored() {
     let server = FakeServer::start_with(Options { path_prefix: "/aaas".to_owned(), ..Options::default() });
     for call in calls_of(&server, &format!("[server]\nbase_url = \"{}//\"", server.url())) {
         assert!(call.path.starts_with("/aaas/api/v1/agent/"), "{call}");

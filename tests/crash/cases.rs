@@ -5,8 +5,8 @@
 //! those points have no such variant. A cancellation while the agent is away is tried at every point before the
 //! container's end, with a container that would wait for ever.
 
-use crate::act::{Act, Case, Kind};
-use crate::due::{Due, Message};
+use crate::case::{Act, Case, Kind};
+use crate::expected::{Due, Message};
 use crate::point::Call::{
     Accept, AcceptAfterRefusal, CancellingPoll, Complete, Download, Heartbeat, List, Poll, Upload,
 };

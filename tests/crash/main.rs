@@ -4,12 +4,12 @@
 //! point; for docker's part `executor.docker` names a script that logs each call and kills the agent at the chosen one.
 #![cfg(unix)]
 
-mod act;
+mod case;
 mod cases;
-mod dice;
-mod due;
+mod expected;
 mod matrix;
 mod point;
+mod random;
 mod scene;
 mod soak;
 mod stand_in;

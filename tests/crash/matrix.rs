@@ -1,6 +1,6 @@
 //! Every case of the matrix, some at a time.
 
-use crate::act::{Case, Kind};
+use crate::case::{Case, Kind};
 use crate::cases;
 use crate::scene;
 use crate::support::docker;
@@ -45,7 +45,7 @@ fn every_step_survives_sigkill() {
 }
 
 #[test]
-fn no_case_is_there_twice() {
+fn every_case_is_listed_once() {
     let cases = cases::all();
     let names: HashSet<String> = cases.iter().map(Case::to_string).collect();
     assert_eq!(names.len(), cases.len());

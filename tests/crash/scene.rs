@@ -1,7 +1,7 @@
 //! One case, played: a fake Server, an agent, the script in docker's place, and a task.
 
-use crate::act::{Act, Case, Kind};
-use crate::due::{BROKEN, check, phase};
+use crate::case::{Act, Case, Kind};
+use crate::expected::{BROKEN, check, phase};
 use crate::point::{self, PART, Point};
 use crate::stand_in::StandIn;
 use crate::support::agent::{Agent, Running};

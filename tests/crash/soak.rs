@@ -3,8 +3,8 @@
 //! The seed is printed and the same each time, unless `AGENT_CORE_SOAK_SEED` names another; the times at which things
 //! happen to meet differ all the same. `AGENT_CORE_SOAK_SECS` makes it last longer, with more tasks.
 
-use crate::dice::Dice;
-use crate::due::{BROKEN, check_data_dir, phase};
+use crate::expected::{BROKEN, check_data_dir, phase};
+use crate::random::Dice;
 use crate::support::agent::{Agent, Running};
 use crate::support::docker::{assert_no_containers, wait_until};
 use crate::support::secs;

@@ -30,7 +30,7 @@ fn follow_to_the_end(server: &FakeServer, agent: &Agent, id: &str) {
 }
 
 #[test]
-fn after_sigkill_a_running_container_is_followed_to_its_end() {
+fn a_running_container_is_followed_after_sigkill() {
     let server = FakeServer::start();
     let (agent, mut running, id) = begun(&server, tally::waiting_task("echo result > output/result.txt"));
     running.kill9();
@@ -38,7 +38,7 @@ fn after_sigkill_a_running_container_is_followed_to_its_end() {
 }
 
 #[test]
-fn after_sigterm_a_running_container_is_followed_to_its_end() {
+fn a_running_container_is_followed_after_sigterm() {
     let server = FakeServer::start();
     let (agent, mut running, id) = begun(&server, tally::waiting_task("echo result > output/result.txt"));
     assert_eq!(running.terminate(secs(10)).code(), Some(0));
@@ -46,7 +46,7 @@ fn after_sigterm_a_running_container_is_followed_to_its_end() {
 }
 
 #[test]
-fn after_many_kills_a_container_still_has_run_once() {
+fn a_container_runs_once_despite_several_kills() {
     let server = FakeServer::start();
     let (agent, mut running, id) = begun(&server, tally::waiting_task("echo result > output/result.txt"));
     for _ in 0..3 {
@@ -75,7 +75,7 @@ fn the_docker_client_of_a_killed_agent_is_ended() {
 }
 
 #[test]
-fn a_container_that_ended_meanwhile_is_collected() {
+fn a_container_that_exited_without_an_agent_is_collected() {
     let server = FakeServer::start();
     let rest = "echo partial > output/partial.txt; echo 'it broke' >&2; exit 7";
     let (agent, mut running, id) = begun(&server, tally::waiting_task(rest));
@@ -95,7 +95,7 @@ fn a_container_that_ended_meanwhile_is_collected() {
 }
 
 #[test]
-fn a_container_removed_while_the_agent_is_away_fails_its_task() {
+fn a_container_removed_without_an_agent_fails_its_task() {
     let server = FakeServer::start();
     let (agent, mut running, id) = begun(&server, tally::waiting_task(""));
     running.kill9();
@@ -137,7 +137,7 @@ fn expect_failed_as_removed(server: &FakeServer, agent: &Agent, id: &str) {
 }
 
 #[test]
-fn adopted_containers_beyond_a_lowered_capacity_do_not_wait_for_each_other() {
+fn containers_over_a_lowered_capacity_are_followed_in_parallel() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).capacity(3).build();
     let ids = [(); 3].map(|()| server.submit(tally::waiting_task("")));

@@ -33,7 +33,7 @@ fn took(task: &Task) -> Duration {
 }
 
 #[test]
-fn while_it_waits_on_the_server() {
+fn a_task_cancelled_on_the_server_is_never_accepted() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().capacity(1).build();
     let first = server.submit(TaskSpec::script("until [ -e /workspace/go ]; do sleep 0.1; done"));
@@ -70,17 +70,17 @@ fn cancel_while_downloading(fault: Fault) {
 }
 
 #[test]
-fn while_an_input_file_comes_slowly() {
+fn a_task_is_cancelled_during_a_slow_download() {
     cancel_while_downloading(Fault::DripAnswer { piece: 1000, pause: Duration::from_millis(100) });
 }
 
 #[test]
-fn while_an_input_file_does_not_come() {
+fn a_task_is_cancelled_during_an_unanswered_download() {
     cancel_while_downloading(Fault::NeverAnswer);
 }
 
 #[test]
-fn while_the_container_runs_and_ends_when_it_is_asked_to() {
+fn a_cancelled_container_may_end_by_itself_after_sigterm() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     let script = "trap 'echo asked > /workspace/output/asked; exit 0' TERM
@@ -98,7 +98,7 @@ fn while_the_container_runs_and_ends_when_it_is_asked_to() {
 }
 
 #[test]
-fn while_the_container_runs_and_ignores_being_asked() {
+fn a_cancelled_container_that_ignores_sigterm_is_killed() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     let script = "trap 'echo asked > /workspace/output/asked' TERM
@@ -119,7 +119,7 @@ fn while_the_container_runs_and_ignores_being_asked() {
 }
 
 #[test]
-fn at_the_moment_when_it_is_accepted() {
+fn a_task_is_cancelled_at_the_moment_of_its_accept() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     let id = server.submit(TaskSpec::script(FOREVER));
@@ -154,7 +154,7 @@ fn start_with_slow_docker_run(agent: &Agent) -> Running {
 }
 
 #[test]
-fn while_docker_is_about_to_make_the_container() {
+fn a_task_is_cancelled_before_its_container_exists() {
     let server = FakeServer::start();
     let agent = agent_with_slow_docker_run(&server);
     let id = server.submit(TaskSpec::script(FOREVER));
@@ -169,7 +169,7 @@ fn while_docker_is_about_to_make_the_container() {
 }
 
 #[test]
-fn while_the_results_are_sent() {
+fn a_task_is_cancelled_during_its_upload() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     let stall = server.fault(Match::path("upload").times(1), Fault::StallBody(1000));

@@ -11,7 +11,7 @@ use std::time::Duration;
 const NEVER_IN_TIME: &str = "[server]\npoll_interval_secs = 60";
 
 #[test]
-fn eight_tasks_on_four_slots_are_never_more_than_four_and_leave_no_slot_idle() {
+fn eight_tasks_fill_four_slots_and_never_exceed_them() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).capacity(4).config(NEVER_IN_TIME).build();
     let script = r#"
@@ -60,7 +60,7 @@ fn most_at_once(agent: &Agent) -> i32 {
 }
 
 #[test]
-fn the_server_hears_busy_at_capacity_and_online_below() {
+fn heartbeats_report_busy_at_capacity_and_online_below() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).capacity(1).build();
     let mut running = agent.start();
@@ -89,7 +89,7 @@ fn the_server_hears_busy_at_capacity_and_online_below() {
 }
 
 #[test]
-fn at_capacity_it_goes_on_polling_and_accepts_nothing() {
+fn polling_continues_at_capacity_without_accepting() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).capacity(1).build();
     let [first, second] = [(); 2].map(|()| server.submit(tally::waiting_task("")));
@@ -116,7 +116,7 @@ fn at_capacity_it_goes_on_polling_and_accepts_nothing() {
 }
 
 #[test]
-fn a_slot_that_becomes_free_is_used_at_once() {
+fn a_free_slot_is_used_at_once() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).capacity(1).config(NEVER_IN_TIME).build();
     let [first, second] = [(); 2].map(|()| server.submit(tally::waiting_task("")));
@@ -133,7 +133,7 @@ fn a_slot_that_becomes_free_is_used_at_once() {
 }
 
 #[test]
-fn waiting_tasks_are_taken_one_after_the_other_without_a_pause() {
+fn waiting_tasks_are_accepted_without_a_pause() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).capacity(4).config(NEVER_IN_TIME).build();
     let ids = [(); 4].map(|()| server.submit(tally::waiting_task("")));

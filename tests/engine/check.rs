@@ -94,7 +94,7 @@ impl Drop for BareImage {
 }
 
 #[test]
-fn where_nothing_is_wrong_all_passes_and_nothing_is_left() {
+fn all_checks_pass_and_leave_no_container() {
     let server = FakeServer::start();
     let mounts = "[[paths.mounts]]\nhost = './a, \"b\"'\ncontainer = '/a'\n\
         [[paths.mounts]]\nhost = './file'\ncontainer = '/f'\nreadonly = true";
@@ -118,7 +118,7 @@ fn where_nothing_is_wrong_all_passes_and_nothing_is_left() {
 }
 
 #[test]
-fn an_image_without_a_shell_or_any_program_is_looked_through_all_the_same() {
+fn an_image_without_a_shell_can_be_checked() {
     let server = FakeServer::start();
     let agent = tidy(Agent::builder(&server).with_engine());
     let image = BareImage::make(&agent);
@@ -132,7 +132,7 @@ fn an_image_without_a_shell_or_any_program_is_looked_through_all_the_same() {
 }
 
 #[test]
-fn an_engine_that_has_no_such_folder_or_another_one_is_found_out() {
+fn an_engine_that_sees_other_folders_is_detected() {
     let server = FakeServer::start();
     let mounts = "[[paths.mounts]]\nhost = './share'\ncontainer = '/s'";
     let agent = tidy(Agent::builder(&server).with_engine().config(mounts));
@@ -161,7 +161,7 @@ fn an_engine_that_has_no_such_folder_or_another_one_is_found_out() {
 }
 
 #[test]
-fn a_missing_image_is_named_with_the_ways_to_get_it() {
+fn a_missing_image_is_reported() {
     let server = FakeServer::start();
     let agent = tidy(Agent::builder(&server).with_engine().config("[executor]\nimage = 'agent-core-no-such:1'"));
     let (done, checks) = check(&agent);
@@ -171,7 +171,7 @@ fn a_missing_image_is_named_with_the_ways_to_get_it() {
 }
 
 #[test]
-fn a_script_is_looked_for_in_the_image() {
+fn a_script_is_searched_in_the_image() {
     let server = FakeServer::start();
     let with = |script: &str| {
         let config = format!("[executor]\nexecutor_type = 'bash'\nscript_path = '{script}'");
@@ -187,7 +187,7 @@ fn a_script_is_looked_for_in_the_image() {
 }
 
 #[test]
-fn what_is_made_after_a_create_was_given_up_is_removed_too() {
+fn a_container_created_after_the_timeout_is_removed() {
     let server = FakeServer::start();
     let agent = tidy(Agent::builder(&server).with_engine());
     // The client hangs, and what it had asked for is done behind its back, a second after it was given up.
@@ -202,7 +202,7 @@ fn what_is_made_after_a_create_was_given_up_is_removed_too() {
 }
 
 #[test]
-fn ctrl_c_leaves_nothing_behind() {
+fn ctrl_c_leaves_no_container_and_no_folder() {
     let server = FakeServer::start();
     let agent = tidy(Agent::builder(&server).with_engine());
     let (reached, go) = (agent.path("reached"), agent.path("go"));
@@ -225,7 +225,7 @@ fn ctrl_c_leaves_nothing_behind() {
 }
 
 #[test]
-fn beside_a_running_agent_its_task_goes_on() {
+fn check_does_not_disturb_a_running_task() {
     let server = FakeServer::start();
     let agent = tidy(Agent::builder(&server).with_engine());
     let calls = Calls::note(&agent, "");
@@ -242,7 +242,7 @@ fn beside_a_running_agent_its_task_goes_on() {
 }
 
 #[test]
-fn a_program_that_the_image_lacks_is_named() {
+fn a_program_missing_in_the_image_is_reported() {
     let server = FakeServer::start();
     for (settings, program) in [
         ("executor_type = 'custom'\ncustom_entrypoint = ['/bin/nothing']", "/bin/nothing"),

@@ -10,7 +10,7 @@ use std::fs;
 const UNTIL_GO: &str = "until [ -e /workspace/go ]; do sleep 0.1; done";
 
 #[test]
-fn a_running_container_has_the_name_labels_mounts_and_log_that_find_and_bound_it() {
+fn a_container_has_its_name_labels_mounts_and_log_limits() {
     let server = FakeServer::start();
     // A blank and a comma, which docker's own syntax for mounts gives a meaning.
     let mounts = "[[paths.mounts]]\nhost = './shared, \"data\"'\ncontainer = '/shared'\nreadonly = true";
@@ -58,7 +58,7 @@ fn a_running_container_has_the_name_labels_mounts_and_log_that_find_and_bound_it
 }
 
 #[test]
-fn after_a_task_nothing_of_its_container_is_left_and_the_record_says_settled() {
+fn a_container_is_removed_before_its_task_is_settled() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     let scripts = ["echo fine", "echo broken >&2; exit 3"];

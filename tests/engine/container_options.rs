@@ -22,7 +22,7 @@ fn seen(config: &str, script: &str) -> (String, Value) {
 }
 
 #[test]
-fn limits_user_and_raw_words() {
+fn limits_user_and_docker_args_apply_to_the_container() {
     let config = "cpus = 0.5\nshm_size = '8m'\nuser = '1000:100'\nenable_host_access = true\npids_limit = 100\n\
                   docker_args = ['--hostname', 'lab', '-e', 'EXTRA=$HOME it''s', '--tmpfs', '/workspace/scratch']";
     let script = "id -u; id -g; hostname; echo \"$EXTRA\"; df -k /dev/shm | tail -n 1 | tr -s ' ' | cut -d ' ' -f 2
@@ -35,7 +35,7 @@ fn limits_user_and_raw_words() {
 }
 
 #[test]
-fn without_the_keys_docker_decides() {
+fn dockers_defaults_apply_without_the_keys() {
     let (stdout, host) = seen("", "id -u; ls /sys/class/net | grep -c eth0");
     assert_eq!(stdout, "0\n1\n");
     assert_eq!((&host["NanoCpus"], &host["ShmSize"]), (&json!(0), &json!(64 << 20)));
@@ -43,13 +43,13 @@ fn without_the_keys_docker_decides() {
 }
 
 #[test]
-fn no_network_is_none_but_the_containers_own() {
+fn network_none_leaves_only_the_loopback_interface() {
     let (stdout, host) = seen("network = 'none'", "ls /sys/class/net | grep -c eth0; echo done");
     assert_eq!((stdout.as_str(), &host["NetworkMode"]), ("0\ndone\n", &json!("none")));
 }
 
 #[test]
-fn a_word_that_would_break_a_promise_keeps_the_agent_from_starting() {
+fn a_forbidden_docker_argument_prevents_the_start() {
     let server = FakeServer::start();
     let config = "[executor]\ndocker_args = ['--init', '-dit']";
     let agent = Agent::builder(&server).without_engine().config(config).build();
@@ -57,7 +57,7 @@ fn a_word_that_would_break_a_promise_keeps_the_agent_from_starting() {
 }
 
 #[test]
-fn a_raw_mount_of_the_data_dir_keeps_the_agent_from_starting() {
+fn a_docker_args_mount_of_the_data_dir_prevents_the_start() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     let words = json!(["-v", format!("{}:/all:ro", agent.dir().display())]);

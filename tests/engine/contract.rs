@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 #[test]
-fn task_json_says_all_that_the_offer_said() {
+fn task_json_contains_the_whole_offer() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     let script = "cp /workspace/task.json /workspace/output/seen.json";
@@ -36,7 +36,7 @@ fn task_json_says_all_that_the_offer_said() {
 }
 
 #[test]
-fn what_the_offer_did_not_say_is_not_in_task_json() {
+fn task_json_omits_fields_that_the_offer_lacks() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     // One offer has the optional fields as null, the other doesn't have them.
@@ -52,7 +52,7 @@ fn what_the_offer_did_not_say_is_not_in_task_json() {
 }
 
 #[test]
-fn inputs_whose_names_differ_only_in_case_are_told_apart() {
+fn inputs_that_differ_only_in_case_get_different_names() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     let script = "cd /workspace; cp task.json output/seen.json; ls input > output/names; cp input/*.csv output/";
@@ -77,7 +77,7 @@ fn inputs_whose_names_differ_only_in_case_are_told_apart() {
 }
 
 #[test]
-fn the_container_begins_in_the_workspace_with_its_task_in_the_environment() {
+fn the_container_starts_in_the_workspace_with_its_variables() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     let id = server.submit(TaskSpec::script("printf '%s|' \"$TASK_ID\" \"$TIMEOUT\" \"$PWD\" $(ls output | wc -l)"));
@@ -87,7 +87,7 @@ fn the_container_begins_in_the_workspace_with_its_task_in_the_environment() {
 }
 
 #[test]
-fn an_image_that_runs_as_another_user_can_read_and_write_everywhere_in_the_workspace() {
+fn another_user_can_read_and_write_the_whole_workspace() {
     let server = FakeServer::start();
     let as_nobody = r#"[executor]
         executor_type = "custom"

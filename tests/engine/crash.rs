@@ -57,52 +57,52 @@ fn expect_nothing_left_to_do(server: &FakeServer, agent: &Agent, id: &str) {
 }
 
 #[test]
-fn before_accept_takes_effect() {
+fn a_kill_before_accept_takes_effect_loses_nothing() {
     crash_and_go_on(Match::path("accept"), Moment::Arrived, Some(Fault::Reset));
 }
 
 #[test]
-fn when_accept_has_taken_effect() {
+fn a_kill_after_accept_took_effect_loses_nothing() {
     crash_and_go_on(Match::path("accept"), Moment::Effected, None);
 }
 
 #[test]
-fn after_the_answer_to_accept() {
+fn a_kill_after_the_answer_to_accept_loses_nothing() {
     crash_and_go_on(Match::path("accept"), Moment::Answered, None);
 }
 
 #[test]
-fn while_an_input_file_arrives() {
+fn a_kill_during_a_download_loses_nothing() {
     crash_and_go_on(Match::path("download"), Moment::Arrived, Some(Fault::CutAnswer(10)));
 }
 
 #[test]
-fn before_an_upload_takes_effect() {
+fn a_kill_before_an_upload_takes_effect_loses_nothing() {
     crash_and_go_on(Match::path("upload").file("output/b.txt"), Moment::Arrived, Some(Fault::Reset));
 }
 
 #[test]
-fn when_an_upload_has_taken_effect() {
+fn a_kill_after_an_upload_took_effect_loses_nothing() {
     crash_and_go_on(Match::path("upload").file("output/b.txt"), Moment::Effected, None);
 }
 
 #[test]
-fn after_the_answer_to_an_upload() {
+fn a_kill_after_the_answer_to_an_upload_loses_nothing() {
     crash_and_go_on(Match::path("upload").file("output/b.txt"), Moment::Answered, None);
 }
 
 #[test]
-fn before_complete_takes_effect() {
+fn a_kill_before_complete_takes_effect_loses_nothing() {
     crash_and_go_on(Match::path("complete"), Moment::Arrived, Some(Fault::Reset));
 }
 
 #[test]
-fn when_complete_has_taken_effect() {
+fn a_kill_after_complete_took_effect_loses_nothing() {
     crash_and_go_on(Match::path("complete"), Moment::Effected, None);
 }
 
 #[test]
-fn while_containers_start() {
+fn a_kill_while_containers_start_runs_each_task_once() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).capacity(4).build();
     let mut running = agent.start();

@@ -18,7 +18,7 @@ fn noise(count: usize) -> Vec<u8> {
 }
 
 #[test]
-fn inputs_and_outputs_are_the_same_bytes_under_their_own_names() {
+fn inputs_and_outputs_keep_their_bytes_and_names() {
     let table = "列,größe\n1,\r\n\0and no line break at the end".as_bytes();
     let noise = noise(1 << 20);
     let server = FakeServer::start();
@@ -60,7 +60,7 @@ fn inputs_and_outputs_are_the_same_bytes_under_their_own_names() {
 }
 
 #[test]
-fn a_file_keeps_the_type_that_its_name_tells() {
+fn uploads_have_the_media_type_of_their_file_name() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     let id = server.submit(TaskSpec::script("cd /workspace/output; echo 1 > a.csv; echo '{}' > b.json; echo 1 > c"));
@@ -74,7 +74,7 @@ fn a_file_keeps_the_type_that_its_name_tells() {
 }
 
 #[test]
-fn a_file_whose_name_can_not_stand_in_a_header_arrives_under_a_spelling_of_it() {
+fn names_unsafe_in_headers_arrive_percent_encoded() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     let script = r#"cd /workspace/output; echo 1 > 'a "b"\c.txt'; echo 2 > "$(printf 'two\r\nlines')""#;

@@ -64,7 +64,7 @@ fn run_detached_returns_when_the_agent_is_up() {
 }
 
 #[test]
-fn a_detached_agent_has_left_the_terminal() {
+fn a_detached_agent_has_its_own_session_and_log() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     let process = detach(&agent);
@@ -116,7 +116,7 @@ fn stop_ends_the_agent() {
 }
 
 #[test]
-fn stop_is_content_when_no_agent_runs() {
+fn stop_succeeds_when_no_agent_runs() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     run_from_root(&agent, "stop").expect_code(0).expect_stdout("The agent is not running.");
@@ -132,7 +132,7 @@ fn stop_is_content_when_no_agent_runs() {
 }
 
 #[test]
-fn stop_kills_an_agent_that_does_not_leave() {
+fn stop_kills_an_agent_that_does_not_end() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     let process = detach(&agent);
@@ -168,7 +168,7 @@ fn a_container_outlives_stop_and_the_next_start_adopts_it() {
 }
 
 #[test]
-fn run_detached_says_why_the_agent_does_not_start() {
+fn run_detached_reports_why_the_agent_does_not_start() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).unregistered().build();
     run_from_root(&agent, "run-detached").expect_code(1).expect_stderr("not registered; run `agent-core --config");
@@ -182,7 +182,7 @@ fn run_detached_says_why_the_agent_does_not_start() {
 }
 
 #[test]
-fn a_missing_mount_keeps_no_result_from_its_delivery() {
+fn a_missing_mount_does_not_block_a_delivery() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     server.fault(Match::path("upload"), Fault::status(503));

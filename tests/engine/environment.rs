@@ -23,7 +23,7 @@ fn fragment(variables: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn values_of_any_kind_arrive_unchanged() {
+fn variable_values_arrive_unchanged() {
     // The longest line that docker reads.
     let long = "x".repeat(65_532);
     let variables = [
@@ -74,7 +74,7 @@ fn command_lines_with(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_value_is_in_no_command_line_log_or_record() {
+fn a_variables_value_is_in_no_command_line_log_or_record() {
     const SECRET: &str = "hunter2-of-the-environment";
     let server = FakeServer::start();
     let config = fragment(&[("TOKEN", SECRET), ("VISIBLE_NAME", "x")]);
@@ -115,7 +115,7 @@ fn a_value_is_in_no_command_line_log_or_record() {
 }
 
 #[test]
-fn a_value_that_can_not_be_had_is_refused_without_being_shown() {
+fn an_invalid_value_is_refused_without_being_shown() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().config("[executor.env]\nTOKEN = \"hunter2\\nx\"").build();
     for command in ["run", "status"] {

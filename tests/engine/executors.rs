@@ -46,7 +46,7 @@ fn python_runs_the_script_from_a_mounted_file() {
 }
 
 #[test]
-fn without_a_path_the_script_is_the_working_directorys_run_sh_or_run_py() {
+fn the_default_script_is_run_sh_or_run_py_in_the_working_dir() {
     for (executor_type, script) in [("bash", "run.sh"), ("python", "run.py")] {
         let config = format!(
             "[executor]\nexecutor_type = '{executor_type}'\nworking_dir = '/opt/work/'\n\
@@ -58,7 +58,7 @@ fn without_a_path_the_script_is_the_working_directorys_run_sh_or_run_py() {
 }
 
 #[test]
-fn custom_runs_all_its_words_as_they_are() {
+fn custom_passes_all_arguments_unchanged() {
     let words = ["", "two words", "it's", "\"quoted\"", "$HOME `id` \\n %s", "two\nlines\n", "*", "-n", "ü 数", "\t"];
     let config = format!(
         "[executor]\nexecutor_type = 'custom'\ncustom_entrypoint = {}\ncustom_args = {}",
@@ -74,7 +74,7 @@ fn custom_runs_all_its_words_as_they_are() {
 }
 
 #[test]
-fn another_working_directory_is_where_the_container_begins() {
+fn the_container_starts_in_the_configured_working_dir() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().config("[executor]\nworking_dir = '/tmp/else where'").build();
     let id = server.submit(TaskSpec::script("pwd; pwd > /workspace/output/pwd"));
@@ -85,7 +85,7 @@ fn another_working_directory_is_where_the_container_begins() {
 }
 
 #[test]
-fn the_memory_limit_holds_while_the_container_runs() {
+fn the_memory_limit_is_set_on_the_container() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().config("[executor]\nmemory_limit = '64m'").build();
     let id = server.submit(TaskSpec::script("until [ -e /workspace/go ]; do sleep 0.1; done"));

@@ -32,7 +32,7 @@ fn attempts(command: &str, also: &str) -> [String; 3] {
 }
 
 #[test]
-fn without_the_key_the_level_is_standard() {
+fn the_level_is_standard_without_the_key() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     let id = server.submit(TaskSpec::script("until [ -e /workspace/go ]; do sleep 0.1; done"));
@@ -62,7 +62,7 @@ fn device_nodes_are_stopped_by_standard_and_strict() {
 }
 
 #[test]
-fn strict_keeps_the_images_own_files_from_being_changed() {
+fn strict_makes_the_images_files_read_only() {
     let write = "echo mallory::0:0::/:/bin/sh >> /etc/passwd";
     assert_eq!(attempts(write, ""), ["through", "stopped", "through"]);
     assert_eq!(attempts("echo x > /new", ""), ["through", "stopped", "through"]);
@@ -92,7 +92,7 @@ impl Drop for SetuidImage {
 }
 
 #[test]
-fn a_setuid_program_makes_nobody_root_under_standard_and_strict() {
+fn setuid_programs_have_no_effect_under_standard_and_strict() {
     let image = SetuidImage::make();
     let also = format!("user = '1000'\nimage = '{}'", image.0);
     assert_eq!(attempts("id -u; /bin/su root -c 'id -u'", &also), ["1000 stopped", "1000 stopped", "1000 0 through"]);
@@ -112,7 +112,7 @@ fn a_fork_bomb_ends_at_the_limit() {
 }
 
 #[test]
-fn strict_leaves_a_container_what_it_needs_for_its_task() {
+fn a_strict_container_can_do_its_task() {
     for user in ["", "user = '1000'", "user = '1000:1000'"] {
         let script = "set -e
             grep -E 'CapBnd|NoNewPrivs' /proc/self/status
@@ -133,7 +133,7 @@ fn strict_leaves_a_container_what_it_needs_for_its_task() {
 }
 
 #[test]
-fn a_tmp_that_is_mounted_is_the_one_that_strict_has() {
+fn strict_uses_a_tmp_that_is_mounted() {
     let server = FakeServer::start();
     let config = "[executor]\nisolation = 'strict'\n[[paths.mounts]]\nhost = './scratch'\ncontainer = '/tmp'";
     let agent = Agent::builder(&server).with_engine().config(config).build();

@@ -18,7 +18,7 @@ fn only(lines: &[Value], keys: &[&str]) -> Vec<Value> {
 }
 
 #[test]
-fn it_tells_all_that_the_server_and_the_person_know_and_what_stayed_here() {
+fn the_ledger_lists_all_transfers_reports_and_left_out_files() {
     let server = FakeServer::start_with(Options { max_upload_bytes: 100_000, ..Options::default() });
     let agent = Agent::builder(&server).with_engine().build();
     let script = "cd /workspace/output
@@ -86,7 +86,7 @@ fn it_tells_all_that_the_server_and_the_person_know_and_what_stayed_here() {
 }
 
 #[test]
-fn what_a_server_or_a_proxy_repeats_of_the_key_is_not_in_it() {
+fn the_ledger_hides_an_api_key_that_the_server_repeats() {
     let server = FakeServer::start();
     let (_, key) = server.service();
     let words = json!({"error": "Bad", "message": format!("headers were x-api-key: {key}")});
@@ -118,7 +118,7 @@ fn with_trouble(which: Match, fault: Fault) -> Vec<Value> {
 }
 
 #[test]
-fn each_attempt_to_send_a_file_is_told() {
+fn the_ledger_lists_each_upload_attempt() {
     let facts = ["kind", "outcome", "attempt", "bytes"];
     let sent = |attempt: u64| json!(["file", "sent", attempt, 300_000]);
     let told = with_trouble(Match::path("upload").nth(1), Fault::status(503));
@@ -135,7 +135,7 @@ fn each_attempt_to_send_a_file_is_told() {
 }
 
 #[test]
-fn each_report_is_told() {
+fn the_ledger_lists_each_report() {
     let told = with_trouble(Match::path("complete").nth(1), Fault::AnswerLost);
     let facts = ["kind", "outcome", "status"];
     let report = |outcome: &str| json!(["report", outcome, "completed"]);
@@ -149,7 +149,7 @@ fn each_report_is_told() {
 }
 
 #[test]
-fn an_input_that_does_not_come_is_told() {
+fn the_ledger_lists_a_failed_download() {
     let server = FakeServer::start();
     server.fault(Match::path("download").file("bad"), Fault::status(404));
     let agent = Agent::builder(&server).with_engine().build();
@@ -167,7 +167,7 @@ fn an_input_that_does_not_come_is_told() {
 }
 
 #[test]
-fn a_task_that_is_cancelled_while_it_is_delivered_tells_what_left_and_what_did_not() {
+fn the_ledger_is_complete_after_a_cancel_during_delivery() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     let stalled = server.fault(Match::path("upload").nth(2), Fault::StallBody(100_000));
@@ -212,7 +212,7 @@ fn killed_at(moment: Moment, besides: Option<Fault>) -> Vec<Value> {
 }
 
 #[test]
-fn an_upload_in_the_middle_of_which_the_agent_was_killed_is_told_after_its_restart() {
+fn an_upload_cut_by_a_kill_is_in_the_ledger_after_a_restart() {
     let facts = ["outcome", "attempt", "bytes"];
     let (lost, sent) = (json!(["unknown", 1, 200_000]), |attempt: u64| json!(["sent", attempt, 200_000]));
     for (moment, besides) in [(Moment::Begun, Fault::CutBody(1000)), (Moment::Arrived, Fault::Reset)] {
@@ -226,7 +226,7 @@ fn an_upload_in_the_middle_of_which_the_agent_was_killed_is_told_after_its_resta
 }
 
 #[test]
-fn what_was_under_way_for_a_service_that_is_not_ours_any_more_is_told_once() {
+fn a_former_services_unfinished_upload_is_listed_once() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     let mut running = agent.start();
@@ -247,7 +247,7 @@ fn what_was_under_way_for_a_service_that_is_not_ours_any_more_is_told_once() {
 }
 
 #[test]
-fn a_full_file_gets_a_number_and_all_of_them_are_shown() {
+fn a_full_ledger_file_is_numbered_and_all_files_are_shown() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     let old = |number: usize| {
@@ -274,7 +274,7 @@ fn a_full_file_gets_a_number_and_all_of_them_are_shown() {
 }
 
 #[test]
-fn without_a_ledger_nothing_is_settled() {
+fn no_task_is_settled_while_the_ledger_can_not_be_written() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     // Nothing can be added to a folder.

@@ -47,7 +47,7 @@ fn links_pipes_and_devices_are_not_sent() {
 }
 
 #[test]
-fn folders_that_were_replaced_by_links_lead_nowhere() {
+fn folders_replaced_by_links_are_not_followed() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     let script = "cd /workspace; rm -r output input task.json; ln -s /etc output; ln -s /etc input; ln -s /etc etc";
@@ -60,7 +60,7 @@ fn folders_that_were_replaced_by_links_lead_nowhere() {
 }
 
 #[test]
-fn a_file_over_the_servers_limit_stays_here_and_the_others_arrive() {
+fn only_the_file_over_the_servers_limit_is_left_out() {
     let server = FakeServer::start_with(Options { max_upload_bytes: 100_000, ..Options::default() });
     let agent = Agent::builder(&server).with_engine().build();
     let script = "cd /workspace/output
@@ -94,7 +94,7 @@ fn a_proxys_413_for_a_file_leaves_that_file_out() {
 }
 
 #[test]
-fn of_very_many_the_first_hundred_are_named_and_all_are_counted() {
+fn only_the_first_hundred_left_out_files_are_named() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     let id = server.submit(TaskSpec::script("cd /workspace/output; for i in $(seq 100 249); do ln -s / $i; done"));

@@ -6,7 +6,7 @@ use crate::support::server::{FakeServer, Fault, Match, Status, TaskSpec};
 use std::time::Duration;
 
 #[test]
-fn a_task_is_six_lines_from_offer_to_settled() {
+fn a_task_is_logged_in_six_lines() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     let mut running = agent.start();
@@ -36,7 +36,7 @@ fn a_task_is_six_lines_from_offer_to_settled() {
 }
 
 #[test]
-fn a_long_transfer_shows_how_far_it_is() {
+fn a_long_transfer_logs_its_progress() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     // 26 pieces with half a second after each.

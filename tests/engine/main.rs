@@ -7,8 +7,6 @@
 #![cfg(unix)]
 
 mod adoption;
-mod border_in;
-mod border_out;
 mod cancel;
 mod capacity;
 mod check;
@@ -18,27 +16,29 @@ mod contract;
 mod crash;
 mod delivery;
 mod detach;
-mod engine_away;
+mod engine_down;
 mod environment;
 mod executors;
-mod failing;
-mod instance;
+mod failed_tasks;
+mod hostile_results;
+mod hostile_server;
 mod isolation;
 mod ledger;
 mod left_out;
 mod log_lines;
+mod logged_command;
 mod metrics;
 mod mounts;
 mod not_started;
 mod output_volume;
-mod paste;
 mod report;
 mod retention;
 mod secrets;
-mod server_trouble;
+mod server_faults;
+mod several_agents;
 mod signals;
 mod stop;
 #[path = "../support/mod.rs"]
 mod support;
-mod tasks;
+mod task_commands;
 mod trial;

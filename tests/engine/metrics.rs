@@ -21,7 +21,7 @@ fn value(samples: &Samples, series: &str) -> f64 {
 }
 
 #[test]
-fn what_happened_is_counted_in_prometheus_own_format() {
+fn metrics_count_tasks_bytes_and_phases() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().capacity(3).build();
     let mut running = agent.start();
@@ -65,7 +65,7 @@ fn check_with_promtool(text: &str) {
 }
 
 #[test]
-fn time_in_a_phase_counts_over_a_restart_and_a_stopped_agent_accepts_nothing() {
+fn time_in_a_phase_includes_the_time_before_a_restart() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     let mut running = agent.start();
@@ -89,7 +89,7 @@ fn time_in_a_phase_counts_over_a_restart_and_a_stopped_agent_accepts_nothing() {
 }
 
 #[test]
-fn calls_that_are_made_again_are_counted() {
+fn retried_calls_are_counted() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     server.fault(Match::path("heartbeat").times(2), Fault::status(503));

@@ -30,7 +30,7 @@ fn a_readonly_mount_can_be_read_and_not_written() {
 }
 
 #[test]
-fn a_mount_inside_the_workspace_is_no_result() {
+fn files_of_a_mount_in_the_workspace_are_no_results() {
     let server = FakeServer::start();
     let mounts = "[[paths.mounts]]\nhost = './share'\ncontainer = '/workspace/share/data'";
     let agent = Agent::builder(&server).with_engine().config(mounts).build();
@@ -44,7 +44,7 @@ fn a_mount_inside_the_workspace_is_no_result() {
 }
 
 #[test]
-fn a_relative_mount_host_is_made_beside_the_configuration_file() {
+fn a_relative_mount_host_is_created_beside_the_configuration() {
     let server = FakeServer::start();
     let mounts = "[[paths.mounts]]\nhost = './share/new folder'\ncontainer = '/shared'";
     let agent = Agent::builder(&server).with_engine().config(mounts).build();
@@ -60,7 +60,7 @@ fn a_relative_mount_host_is_made_beside_the_configuration_file() {
 }
 
 #[test]
-fn a_missing_absolute_mount_host_fails_one_task_and_closes_the_door_until_it_is_back() {
+fn a_missing_mount_host_fails_one_task_and_stops_accepting() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine();
     let nas = tempfile::tempdir().unwrap();

@@ -17,7 +17,7 @@ impl Drop for Tag {
 }
 
 #[test]
-fn a_missing_image_fails_one_task_and_closes_the_door_until_it_is_there() {
+fn a_missing_image_fails_one_task_and_stops_accepting() {
     let server = FakeServer::start();
     // Nobody listens at that registry, so docker has its answer at once.
     let image = Tag(format!("localhost:1/agent-core-{}:1", server.task_prefix()));
@@ -52,7 +52,7 @@ fn a_missing_image_fails_one_task_and_closes_the_door_until_it_is_there() {
 }
 
 #[test]
-fn an_entrypoint_that_the_image_does_not_have_fails_the_task_in_dockers_words() {
+fn a_missing_entrypoint_fails_the_task_with_dockers_message() {
     let server = FakeServer::start();
     let config = "[executor]\nexecutor_type = 'custom'\ncustom_entrypoint = ['/no/such/program', 'x']";
     let agent = Agent::builder(&server).with_engine().config(config).build();

@@ -18,7 +18,7 @@ fn peak_memory(running: &Running) -> u64 {
 }
 
 #[test]
-fn output_of_300_mb_is_kept_at_both_ends_and_takes_no_memory() {
+fn output_of_300_mb_is_cut_in_the_middle_with_little_memory() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     let running = agent.start();

@@ -54,7 +54,7 @@ fn output_is_reported_when_there_are_no_files() {
 }
 
 #[test]
-fn a_task_that_leaves_nothing_at_all_is_completed() {
+fn a_task_that_empties_its_workspace_is_completed() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     // Not even the folders that were there.
@@ -68,7 +68,7 @@ fn a_task_that_leaves_nothing_at_all_is_completed() {
 }
 
 #[test]
-fn of_a_long_output_the_server_gets_the_last_64_kib_and_all_stays_here() {
+fn the_report_has_the_last_64_kib_of_a_long_output() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     let id = server.submit(TaskSpec::script("seq 1 20000; seq 1 20000 >&2"));
@@ -83,7 +83,7 @@ fn of_a_long_output_the_server_gets_the_last_64_kib_and_all_stays_here() {
 }
 
 #[test]
-fn a_report_that_is_too_large_for_a_proxy_is_sent_with_less_in_it() {
+fn a_report_too_large_for_a_proxy_is_shortened() {
     let options = Options { proxy_body_limit: Some(32 * 1024), ..Options::default() };
     let server = FakeServer::start_with(options);
     let agent = Agent::builder(&server).with_engine().build();

@@ -38,7 +38,7 @@ fn is_gone(agent: &Agent, id: &str) -> bool {
 }
 
 #[test]
-fn what_was_delivered_long_ago_goes_at_the_next_start_and_nothing_else() {
+fn only_tasks_past_the_retention_time_are_removed_at_start() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     let mut running = agent.start();
@@ -74,7 +74,7 @@ fn what_was_delivered_long_ago_goes_at_the_next_start_and_nothing_else() {
 }
 
 #[test]
-fn with_no_limit_everything_is_kept() {
+fn every_task_is_kept_without_a_retention_limit() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).config("[paths]\nretention_hours = 0").build();
     let mut running = agent.start();

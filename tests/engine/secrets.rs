@@ -26,7 +26,7 @@ fn files_with(agent: &Agent, text: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_key_is_in_its_file_and_in_headers_and_nowhere_else() {
+fn the_api_key_is_only_in_its_file_and_in_headers() {
     let server = FakeServer::start();
     let key = server.service().1;
     let agent = tally::agent(&server).env("RUST_LOG", "trace").build();

@@ -58,17 +58,17 @@ fn leaves_a_running_container(signal: Signal) {
 }
 
 #[test]
-fn sigterm_leaves_a_running_container() {
+fn a_container_keeps_running_after_sigterm() {
     leaves_a_running_container(Signal::SIGTERM);
 }
 
 #[test]
-fn sigint_leaves_a_running_container() {
+fn a_container_keeps_running_after_sigint() {
     leaves_a_running_container(Signal::SIGINT);
 }
 
 #[test]
-fn an_idle_agent_leaves_at_once() {
+fn an_idle_agent_ends_within_a_second() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     let mut running = agent.start();
@@ -93,7 +93,7 @@ fn ctrl_c_in_a_terminal_does_not_reach_the_container() {
 }
 
 #[test]
-fn no_docker_client_outlives_the_agent() {
+fn docker_clients_end_with_the_agent() {
     let server = FakeServer::start();
     let (agent, mut running, id) = begun(&server);
     assert!(agent.processes().len() > 1, "the agent and a docker client");
@@ -113,7 +113,7 @@ fn expect_no_process(agent: &Agent) {
 }
 
 #[test]
-fn a_poll_without_an_answer_does_not_hold_it() {
+fn an_unanswered_poll_does_not_delay_the_end() {
     let server = FakeServer::start();
     let (agent, mut running, id) = begun(&server);
     server.fault(Match::path("poll"), Fault::NeverAnswer);
@@ -126,7 +126,7 @@ fn a_poll_without_an_answer_does_not_hold_it() {
 }
 
 #[test]
-fn a_heartbeat_without_an_answer_does_not_hold_it() {
+fn an_unanswered_heartbeat_does_not_delay_the_end() {
     let server = FakeServer::start();
     let (agent, mut running, id) = begun(&server);
     running.kill9();
@@ -142,7 +142,7 @@ fn a_heartbeat_without_an_answer_does_not_hold_it() {
 }
 
 #[test]
-fn a_server_that_answers_nothing_does_not_hold_it() {
+fn a_silent_server_does_not_delay_the_end() {
     let server = FakeServer::start();
     let (agent, mut running, id) = begun(&server);
     server.fault(Match::any(), Fault::NeverAnswer);
@@ -159,7 +159,7 @@ fn wait_unanswered(server: &Control, call: &str) {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn a_second_signal_ends_the_agent_at_once() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     let mut running = agent.start();
@@ -181,7 +181,7 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn a_container_that_is_about_to_end_is_waited_for() {
+fn the_agent_waits_for_a_container_that_is_about_to_end() {
     let server = FakeServer::start();
     let (agent, mut running, id) = begun(&server);
     running.signal(Signal::SIGTERM);
@@ -199,7 +199,7 @@ fn a_container_that_is_about_to_end_is_waited_for() {
 }
 
 #[test]
-fn a_delivery_in_progress_is_finished_first() {
+fn a_delivery_in_progress_is_finished_before_the_end() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     let mut running = agent.start();
@@ -222,7 +222,7 @@ fn a_delivery_in_progress_is_finished_first() {
 }
 
 #[test]
-fn a_delivery_that_hangs_is_left_to_the_next_start() {
+fn a_hanging_delivery_is_left_to_the_next_start() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     let mut running = agent.start();

@@ -17,7 +17,7 @@ fn at_work(server: &FakeServer) -> (Agent, Running, String) {
 }
 
 #[test]
-fn a_drain_ends_the_agent_when_all_that_is_here_is_delivered() {
+fn a_drain_ends_the_agent_after_all_deliveries() {
     let server = FakeServer::start();
     let (agent, mut running, id) = at_work(&server);
     let mut drain = agent.invoke(&["stop", "--drain"]).start();
@@ -49,7 +49,7 @@ fn a_drain_ends_the_agent_when_all_that_is_here_is_delivered() {
 }
 
 #[test]
-fn whoever_stops_waiting_for_a_drain_does_not_end_it() {
+fn a_drain_continues_when_its_command_is_interrupted() {
     let server = FakeServer::start();
     let (agent, mut running, id) = at_work(&server);
     let mut drain = agent.invoke(&["stop", "--drain"]).start();
@@ -64,7 +64,7 @@ fn whoever_stops_waiting_for_a_drain_does_not_end_it() {
 }
 
 #[test]
-fn a_drain_that_the_agent_does_not_live_to_finish_is_said() {
+fn a_drain_fails_when_the_agent_is_killed() {
     let server = FakeServer::start();
     let (agent, mut running, id) = at_work(&server);
     let mut drain = agent.invoke(&["stop", "--drain"]).start();
@@ -85,7 +85,7 @@ fn a_drain_that_the_agent_does_not_live_to_finish_is_said() {
 }
 
 #[test]
-fn nothing_to_drain_or_abort_is_no_error() {
+fn drain_and_abort_succeed_without_an_agent() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     agent.run(&["stop", "--drain"]).expect_code(0).expect_stdout("The agent is not running.");
@@ -126,7 +126,7 @@ fn an_abort_needs_no_running_agent() {
 }
 
 #[test]
-fn what_an_abort_could_not_report_the_next_start_does() {
+fn an_abort_without_a_report_is_reported_by_the_next_start() {
     let server = FakeServer::start();
     let (agent, mut running, id) = at_work(&server);
     server.stop_listening();
@@ -150,7 +150,7 @@ fn what_an_abort_could_not_report_the_next_start_does() {
 }
 
 #[test]
-fn work_of_another_registration_is_named_and_keeps_no_drain_from_its_end() {
+fn tasks_of_another_registration_do_not_block_a_drain() {
     let server = FakeServer::start();
     let (agent, mut running, id) = at_work(&server);
     running.kill9();
@@ -169,7 +169,7 @@ fn work_of_another_registration_is_named_and_keeps_no_drain_from_its_end() {
 }
 
 #[test]
-fn an_abort_leaves_another_agents_container_alone() {
+fn an_abort_does_not_stop_another_agents_container() {
     let server = FakeServer::start();
     let (agent, mut running, id) = at_work(&server);
     running.kill9();

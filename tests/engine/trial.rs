@@ -79,7 +79,7 @@ fn snapshot(root: &Path) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
 }
 
 #[test]
-fn output_goes_where_the_container_put_it_and_its_status_is_the_programs() {
+fn try_passes_on_output_streams_and_exit_status() {
     let server = FakeServer::start();
     let agent = unregistered(&server).build();
     agent.write("data.csv", "1,2\n");
@@ -93,7 +93,7 @@ fn output_goes_where_the_container_put_it_and_its_status_is_the_programs() {
 }
 
 #[test]
-fn the_container_is_told_what_the_contract_says_and_carries_no_label() {
+fn a_trial_container_follows_the_contract_without_labels() {
     let server = FakeServer::start();
     let config = "[executor.env]\nTOKEN = 'hunter2'\n[[paths.mounts]]\nhost = './share'\ncontainer = '/share'";
     let agent = unregistered(&server).config(config).build();
@@ -121,7 +121,7 @@ fn the_container_is_told_what_the_contract_says_and_carries_no_label() {
 }
 
 #[test]
-fn what_would_be_sent_and_what_would_not_are_told_and_the_former_is_copied() {
+fn try_lists_sent_and_left_out_files_and_copies_results() {
     let server = FakeServer::start();
     let agent = unregistered(&server).config("[outputs]\nexclude = ['*.raw']\nmax_file_mb = 1").build();
     let script = "mkdir output/deep; echo report > output/deep/r.md; echo top > top; echo x > x.raw
@@ -160,7 +160,7 @@ fn output_is_shown_while_the_container_runs() {
 }
 
 #[test]
-fn on_a_terminal_a_silent_container_is_seen_to_run_and_what_it_prints_stands_alone() {
+fn a_terminal_shows_that_a_silent_container_runs() {
     let server = FakeServer::start();
     let agent = unregistered(&server).build();
     let arguments =
@@ -178,7 +178,7 @@ fn on_a_terminal_a_silent_container_is_seen_to_run_and_what_it_prints_stands_alo
 }
 
 #[test]
-fn nobody_who_reads_on_is_no_reason_to_leave_anything_behind() {
+fn try_cleans_up_when_its_output_is_closed() {
     let server = FakeServer::start();
     let agent = unregistered(&server).build();
     agent.write("run.sh", "echo begun; echo more; echo more >&2; sleep 1; echo more; echo result > output/r");
@@ -193,7 +193,7 @@ fn nobody_who_reads_on_is_no_reason_to_leave_anything_behind() {
 }
 
 #[test]
-fn an_image_that_is_not_there_is_exit_status_125() {
+fn a_missing_image_is_exit_status_125() {
     let server = FakeServer::start();
     let agent = unregistered(&server).config("[executor]\nimage = 'agent-core-no-such:1'\npull = 'never'").build();
     let done = agent.run(&["try", "--prompt", "p"]);
@@ -216,7 +216,7 @@ fn ctrl_c_stops_and_removes_the_container() {
 }
 
 #[test]
-fn what_a_killed_trial_has_left_goes_with_the_next_and_a_living_one_stays() {
+fn the_next_trial_removes_leftovers_of_a_killed_one() {
     let server = FakeServer::start();
     let agent = unregistered(&server).build();
     let mut living = started(&agent, UNTIL_GO, &[]);
@@ -235,7 +235,7 @@ fn what_a_killed_trial_has_left_goes_with_the_next_and_a_living_one_stays() {
 }
 
 #[test]
-fn an_agent_on_the_same_data_dir_and_a_trial_leave_each_other_alone() {
+fn a_trial_and_an_agent_on_one_data_dir_do_not_interfere() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     let mut running = started(&agent, UNTIL_GO, &[]);
@@ -260,7 +260,7 @@ fn an_agent_on_the_same_data_dir_and_a_trial_leave_each_other_alone() {
 }
 
 #[test]
-fn with_keep_the_logged_command_can_be_run_again() {
+fn keep_allows_running_the_logged_command_again() {
     let server = FakeServer::start();
     let agent = unregistered(&server).folder_name("a lab's").build();
     let done = try_script(&agent, "echo again >> output/lines", &["--keep"]);
@@ -273,7 +273,7 @@ fn with_keep_the_logged_command_can_be_run_again() {
 }
 
 #[test]
-fn a_replay_does_a_kept_task_again_and_leaves_it_as_it_was() {
+fn a_replay_repeats_a_kept_task_and_leaves_it_unchanged() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     let script = "cat input/data.csv > output/copy; echo \"$TASK_ID\"; echo worked >> output/lines; exit 3";

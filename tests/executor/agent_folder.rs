@@ -57,7 +57,7 @@ fn folder_with(agent: &[(&str, &str)]) -> tempfile::TempDir {
 }
 
 #[test]
-fn another_agent_is_another_folder_and_nothing_else() {
+fn another_agent_needs_only_another_folder() {
     let folder = folder_with(&[
         ("AGENT.md", "You are a mathematician."),
         ("skills/primes/SKILL.md", "---\nname: primes\ndescription: Factors numbers.\n---\nUse `factor`."),
@@ -88,7 +88,7 @@ fn an_agent_may_be_one_file() {
 }
 
 #[test]
-fn a_mounted_folder_is_the_agent_without_a_build() {
+fn a_mounted_folder_replaces_the_agent_without_a_build() {
     let model = Model::start(Style::OpenAi, vec![say("Yes.")], None);
     let container = by_hand(&model).file("agent/AGENT.md", "You are new.");
     let mount = format!("type=bind,source={},target=/opt/agent,readonly", container.path("agent").display());

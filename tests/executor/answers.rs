@@ -17,7 +17,7 @@ fn a_response_that_the_model_wrote_itself_is_kept() {
 }
 
 #[test]
-fn an_answer_that_was_cut_off_fails_and_says_so() {
+fn a_truncated_answer_fails_the_task() {
     for style in [Style::OpenAi, Style::Anthropic] {
         let turns = vec![bash("echo partial > output/partial"), Say::CutOff("The total is")];
         let scene = Setup::with_model(Model::start(style, turns, None)).start();
@@ -28,7 +28,7 @@ fn an_answer_that_was_cut_off_fails_and_says_so() {
 }
 
 #[test]
-fn an_empty_answer_fails_and_says_so() {
+fn an_empty_answer_fails_the_task() {
     let scene = Setup::new(vec![Say::Empty]).start();
     let task = scene.failed(TaskSpec::new("Add."));
     assert!(reason(&task).contains("the model's answer is empty"), "{}", reason(&task));
@@ -36,7 +36,7 @@ fn an_empty_answer_fails_and_says_so() {
 }
 
 #[test]
-fn a_response_that_would_not_be_delivered_is_no_answer() {
+fn an_undeliverable_response_fails_the_task() {
     let turns = vec![bash("ln -s /etc/hostname output/response.md"), say("Done.")];
     let scene = Setup::new(turns).start();
     let task = scene.failed(TaskSpec::new("Link."));
@@ -56,7 +56,7 @@ fn a_response_of_white_space_is_replaced_by_the_answer() {
 }
 
 #[test]
-fn what_runs_in_the_background_can_not_change_the_answer_any_more() {
+fn a_background_process_can_not_change_the_answer() {
     let waits = "setsid sh -c 'until [ -s output/response.md ]; do :; done; echo forged > output/response.md' \
                  > /dev/null 2>&1 & echo begun";
     let scene = Setup::new(vec![bash(waits), say("The answer.")]).start();
@@ -65,7 +65,7 @@ fn what_runs_in_the_background_can_not_change_the_answer_any_more() {
 }
 
 #[test]
-fn a_second_turn_gives_the_answer_the_form_that_was_asked_for() {
+fn a_second_turn_formats_the_answer_as_requested() {
     let model = Model::start(Style::OpenAi, vec![say("I found a total of 42.")], Some(say("42")));
     let scene = Setup::with_model(model).start();
     let task = scene.completed(TaskSpec::new("Add.").output_prompt("a number and nothing else"));
@@ -79,7 +79,7 @@ fn a_second_turn_gives_the_answer_the_form_that_was_asked_for() {
 }
 
 #[test]
-fn a_second_turn_that_fails_loses_nothing() {
+fn a_failed_second_turn_keeps_the_first_answer() {
     let first = "I found a total of 42.";
     let formatted = [None, Some(Say::CutOff("4")), Some(Say::Empty), Some(say(first))];
     for formatted in formatted {
@@ -100,7 +100,7 @@ fn a_second_turn_can_be_turned_off() {
 }
 
 #[test]
-fn a_key_is_printed_nowhere() {
+fn the_models_key_is_never_printed() {
     let scene =
         Setup::new(vec![bash("echo \"key $LLM_API_KEY\"; exit 1"), say(format!("It is {}.", crate::model::KEY))]);
     let scene = scene.start();
@@ -118,7 +118,7 @@ fn a_key_is_printed_nowhere() {
 }
 
 #[test]
-fn files_that_are_called_like_the_first_answer_stay_as_they_are() {
+fn files_named_like_the_first_answer_are_kept() {
     let own = "mkdir output/response.original.md; echo mine > output/response.original-2.md";
     let model = Model::start(Style::OpenAi, vec![bash(own), say("I found 42.")], Some(say("42")));
     let scene = Setup::with_model(model).start();
@@ -131,7 +131,7 @@ fn files_that_are_called_like_the_first_answer_stay_as_they_are() {
 }
 
 #[test]
-fn behind_dockers_own_init_nothing_runs_on_either() {
+fn a_background_process_also_ends_under_dockers_init() {
     let waits = "setsid sh -c 'until [ -s output/response.md ]; do :; done; echo forged > output/response.md' \
                  > /dev/null 2>&1 & echo begun";
     let setup = Setup::new(vec![bash(waits), say("The answer.")]);
@@ -141,7 +141,7 @@ fn behind_dockers_own_init_nothing_runs_on_either() {
 }
 
 #[test]
-fn a_tool_that_crashes_leaves_no_dump_with_the_key_in_it() {
+fn a_crashing_tool_leaves_no_core_dump() {
     let crash = "python3 -c 'import os; os.abort()'; echo crashed with $?";
     let model = Model::start(Style::OpenAi, vec![bash(crash), say("Done.")], None);
     let container = by_hand(&model).with(&["--ulimit", "core=-1"]);

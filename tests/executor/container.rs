@@ -7,7 +7,7 @@ use crate::support::server::TaskSpec;
 use std::str;
 
 #[test]
-fn a_bad_task_is_one_line_and_exit_status_2() {
+fn a_bad_task_exits_with_2_and_one_line() {
     let cases = [
         (None, "bad task.json: there is no /workspace/task.json; is the task's folder mounted at /workspace?"),
         (Some("{"), "bad task.json: it isn't JSON: Expecting property name enclosed in double quotes"),
@@ -30,21 +30,21 @@ fn a_bad_task_is_one_line_and_exit_status_2() {
 }
 
 #[test]
-fn a_time_limit_that_is_no_number_is_exit_status_2() {
+fn an_invalid_time_limit_exits_with_2() {
     let output = ByHand::new(Some(r#"{"task_prompt": "x"}"#)).with(&["-e", "TIMEOUT=soon"]).run();
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(last_error(&output), "TIMEOUT is 'soon', which isn't a number of seconds");
 }
 
 #[test]
-fn without_a_place_for_temporary_files_it_says_so() {
+fn a_read_only_tmp_is_reported() {
     let output = ByHand::new(Some(r#"{"task_prompt": "x"}"#)).with(&["--read-only"]).run();
     assert_eq!(output.status.code(), Some(3));
     assert_eq!(last_error(&output), "/tmp can't be written to by user 1000: Read-only file system");
 }
 
 #[test]
-fn an_empty_prompt_from_the_server_fails_and_says_so() {
+fn an_empty_prompt_fails_the_task() {
     let scene = Setup::new(vec![]).start();
     let task = scene.failed(TaskSpec::new(" "));
     assert_eq!(task.output["exit_code"], 2);
@@ -53,7 +53,7 @@ fn an_empty_prompt_from_the_server_fails_and_says_so() {
 }
 
 #[test]
-fn the_parts_of_the_entry_point_pass_their_own_tests() {
+fn the_unit_tests_of_the_entry_point_pass() {
     let source = repository("executor-example");
     let mount = format!("type=bind,source={},target=/source,readonly", source.display());
     let container = ["run", "--rm", "--network", "none", "--mount", &mount, "-w", "/source"];

@@ -6,7 +6,7 @@ use crate::support::server::TaskSpec;
 use serde_json::json;
 
 #[test]
-fn a_task_is_ended_a_little_earlier_than_the_agent_would_and_says_why() {
+fn the_image_ends_a_task_shortly_before_its_time_limit() {
     let turns = vec![bash("echo half > output/half; sleep 1000"), say("Never.")];
     let scene = Setup::new(turns).config("[executor]\ntimeout_minutes = 1").start();
     let task = scene.failed(TaskSpec::new("Work."));

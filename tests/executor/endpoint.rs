@@ -18,13 +18,13 @@ fn failed(trouble: impl FnOnce(&Scene)) -> String {
 }
 
 #[test]
-fn that_refuses_connections() {
+fn an_endpoint_that_refuses_connections_fails_the_task() {
     let reason = failed(|scene| scene.model.stop_listening());
     assert!(reason.contains("Connection error"), "{reason}");
 }
 
 #[test]
-fn that_does_not_know_the_key() {
+fn an_endpoint_that_rejects_the_key_fails_the_task() {
     let scene = Setup::new(vec![say("Never.")]).key("sk-another-key").start();
     let task = scene.failed(TaskSpec::new("Ask."));
     assert!(reason(&task).contains("failed: 401"), "{}", reason(&task));
@@ -33,7 +33,7 @@ fn that_does_not_know_the_key() {
 }
 
 #[test]
-fn that_fails_with_500() {
+fn an_endpoint_that_answers_500_fails_the_task() {
     let reason = failed(|scene| {
         scene.model.fault(Match::any(), Fault::status(500));
     });
@@ -41,7 +41,7 @@ fn that_fails_with_500() {
 }
 
 #[test]
-fn that_never_answers() {
+fn a_silent_endpoint_fails_the_task() {
     let reason = failed(|scene| {
         scene.model.fault(Match::any(), Fault::NeverAnswer);
     });
@@ -49,21 +49,21 @@ fn that_never_answers() {
 }
 
 #[test]
-fn that_falls_silent_in_the_middle_of_an_answer() {
+fn an_endpoint_that_stalls_in_an_answer_fails_the_task() {
     failed(|scene| {
         scene.model.fault(Match::any(), Fault::StallAnswer(100));
     });
 }
 
 #[test]
-fn that_breaks_off_in_the_middle_of_an_answer() {
+fn an_endpoint_that_cuts_its_answer_fails_the_task() {
     failed(|scene| {
         scene.model.fault(Match::any(), Fault::CutAnswer(100));
     });
 }
 
 #[test]
-fn that_comes_back_is_asked_again() {
+fn an_endpoint_that_recovers_is_asked_again() {
     let settings = r#"{"defaultProvider": "scripted", "defaultModel": "m", "retry": {"baseDelayMs": 100}}"#;
     let scene = Setup::new(vec![say("Here I am.")]).settings(settings).start();
     scene.model.fault(Match::any().times(2), Fault::status(500));
@@ -73,7 +73,7 @@ fn that_comes_back_is_asked_again() {
 }
 
 #[test]
-fn whose_authority_is_private_is_trusted_where_it_is_named() {
+fn a_private_authority_is_trusted_when_configured() {
     let server = FakeServer::start();
     let (agent, model) = Setup::with_model(Model::start_https(vec![say("Trusted.")])).build(&server);
     let unknown = agent.run(&["try", "--prompt", "Ask."]);

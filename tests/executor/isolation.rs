@@ -21,31 +21,31 @@ fn done(config: &str) -> String {
 }
 
 #[test]
-fn standard() {
+fn the_image_works_under_standard() {
     let said = done("isolation = 'standard'");
     assert_eq!(said, "1000 1000 CapEff: 0000000000000000 NoNewPrivs: 1 1 closed");
 }
 
 #[test]
-fn strict() {
+fn the_image_works_under_strict() {
     let said = done("isolation = 'strict'");
     assert_eq!(said, "1000 1000 CapEff: 0000000000000000 NoNewPrivs: 1 1 closed");
 }
 
 #[test]
-fn none() {
+fn the_image_works_under_none() {
     let said = done("isolation = 'none'");
     assert_eq!(said, "1000 1000 CapEff: 0000000000000000 NoNewPrivs: 0 1 closed");
 }
 
 #[test]
-fn a_user_and_group_without_a_name() {
+fn the_image_works_as_a_user_without_a_name() {
     let said = done("isolation = 'strict'\nuser = '12345:54321'");
     assert_eq!(said, "12345 54321 CapEff: 0000000000000000 NoNewPrivs: 1 1 closed");
 }
 
 #[test]
-fn root_without_any_capability() {
+fn the_image_works_as_root_without_capabilities() {
     let said = done("isolation = 'strict'\nuser = '0:0'");
     assert_eq!(said, "0 0 CapEff: 0000000000000000 NoNewPrivs: 1 1 closed");
 }

@@ -7,12 +7,12 @@
 
 mod agent_folder;
 mod answers;
+mod configuration;
 mod container;
 mod deadline;
 mod endpoint;
 mod image;
 mod isolation;
-mod keys;
 mod minimal;
 mod model;
 mod scene;

@@ -11,7 +11,7 @@ use serde_json::json;
 const IMAGE: &str = "agent-core-minimal-test:1";
 
 #[test]
-fn it_does_a_task_as_any_user_at_the_strictest_level_and_reads_every_prompt_as_it_was() {
+fn the_minimal_image_works_under_strict_with_any_prompt() {
     let base = format!("BASE_IMAGE={}", test_image());
     let folder = repository("executor-example/minimal");
     docker(&["build", "--quiet", "--build-arg", &base, "--tag", IMAGE, &folder.to_string_lossy()]);

@@ -10,7 +10,7 @@ use std::fs;
 use std::time::Instant;
 
 #[test]
-fn by_its_own_deadline_while_a_tool_runs_that_is_deaf_to_term() {
+fn the_deadline_ends_a_tool_that_ignores_sigterm() {
     let deaf = "trap '' TERM; echo began > output/began; while :; do sleep 1; done";
     let model = Model::start(Style::OpenAi, vec![bash(deaf)], None);
     let container = by_hand(&model).with(&["-e", "TIMEOUT=10"]);
@@ -24,7 +24,7 @@ fn by_its_own_deadline_while_a_tool_runs_that_is_deaf_to_term() {
 const DEADLINE: &str = "not done within the 10 s that a task may take (TIMEOUT)";
 
 #[test]
-fn by_its_own_deadline_while_the_model_is_silent() {
+fn the_deadline_ends_a_wait_for_a_silent_model() {
     let model = Model::start(Style::OpenAi, vec![], None);
     model.fault(Match::any(), Fault::NeverAnswer);
     let output = by_hand(&model).with(&["-e", "TIMEOUT=10"]).run();
@@ -32,7 +32,7 @@ fn by_its_own_deadline_while_the_model_is_silent() {
 }
 
 #[test]
-fn by_its_own_deadline_during_the_second_turn_which_loses_nothing() {
+fn the_deadline_in_the_second_turn_keeps_the_answer() {
     let model = Model::start(Style::OpenAi, vec![say("The answer.")], None);
     let has_no_tools = |request: &Request| request.body["tools"].is_null();
     model.fault(Match::any().when(has_no_tools), Fault::NeverAnswer);
@@ -45,7 +45,7 @@ fn by_its_own_deadline_during_the_second_turn_which_loses_nothing() {
 }
 
 #[test]
-fn by_docker_stop_while_nothing_inside_listens_to_term() {
+fn docker_stop_ends_processes_that_ignore_sigterm() {
     // pi is stopped, and its tool ignores the signal: both end by KILL only.
     let deaf = "trap '' TERM; kill -STOP $PPID; echo began > output/began; while :; do sleep 1; done";
     let model = Model::start(Style::OpenAi, vec![bash(deaf)], None);
@@ -64,7 +64,7 @@ fn by_docker_stop_while_nothing_inside_listens_to_term() {
 const STOPPED: &str = "asked to end (TERM) before the task was done";
 
 #[test]
-fn by_a_cancellation_while_a_tool_runs() {
+fn a_cancellation_ends_a_running_tool() {
     let scene = Setup::new(vec![bash("touch output/began; sleep 1000"), say("Never.")]).start();
     let id = scene.server.submit(TaskSpec::new("Work."));
     let began = scene.agent.workspace(&id).join("output/began");
@@ -79,7 +79,7 @@ fn by_a_cancellation_while_a_tool_runs() {
 }
 
 #[test]
-fn what_a_killed_tool_leaves_behind_is_reaped() {
+fn orphaned_processes_of_a_tool_are_reaped() {
     // Process 1 inherits both sleeps; one of them has ended before the second command looks.
     let turns = vec![
         bash("sh -c 'sleep 0.1 & setsid sleep 1000 > /dev/null 2>&1 &'; sleep 2"),
@@ -94,7 +94,7 @@ fn what_a_killed_tool_leaves_behind_is_reaped() {
 }
 
 #[test]
-fn by_docker_stop_during_the_second_turn_which_loses_nothing() {
+fn docker_stop_in_the_second_turn_keeps_the_answer() {
     let model = Model::start(Style::OpenAi, vec![say("The answer.")], None);
     let has_no_tools = |request: &Request| request.body["tools"].is_null();
     model.fault(Match::any().when(has_no_tools), Fault::NeverAnswer);
@@ -110,7 +110,7 @@ fn by_docker_stop_during_the_second_turn_which_loses_nothing() {
 }
 
 #[test]
-fn by_the_kernel_or_by_a_tool_that_kills_pi() {
+fn a_killed_pi_is_reported_with_its_signal() {
     let model = Model::start(Style::OpenAi, vec![bash("kill -KILL $PPID; sleep 1000"), say("Never.")], None);
     let output = by_hand(&model).run();
     assert_eq!(output.status.code(), Some(137), "{output:?}");

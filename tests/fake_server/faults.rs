@@ -26,7 +26,7 @@ fn hasty(client: &Client) -> Client {
 }
 
 #[test]
-fn an_answer_of_the_tests_own() {
+fn a_fault_can_replace_the_answer() {
     let (server, client) = server_and_client();
     let id = server.submit(TaskSpec::new("run"));
     let fault = server.fault(Match::path("accept").times(2), Fault::status_with_header(503, "Retry-After", "7"));
@@ -43,7 +43,7 @@ fn an_answer_of_the_tests_own() {
 }
 
 #[test]
-fn html_where_json_belongs() {
+fn a_fault_can_answer_html_instead_of_json() {
     let (server, client) = server_and_client();
     for status in [200, 502] {
         server.fault(Match::path("poll").times(1), Fault::html(status));
@@ -54,7 +54,7 @@ fn html_where_json_belongs() {
 }
 
 #[test]
-fn faults_choose_their_requests() {
+fn faults_apply_only_to_matching_requests() {
     let (server, client) = server_and_client();
     let first = server.submit(TaskSpec::new("run").input("a.csv", "1").input("b.csv", "2"));
     let second = server.submit(TaskSpec::new("run"));
@@ -86,7 +86,7 @@ fn a_fault_can_be_removed() {
 }
 
 #[test]
-fn a_reset_has_no_effect() {
+fn a_reset_request_has_no_effect() {
     let (server, client) = server_and_client();
     let id = server.submit(TaskSpec::new("run"));
     server.fault(Match::path("accept").times(1), Fault::Reset);
@@ -97,7 +97,7 @@ fn a_reset_has_no_effect() {
 }
 
 #[test]
-fn a_reset_is_one() {
+fn a_reset_ends_the_connection_with_rst() {
     let (server, client) = server_and_client();
     server.fault(Match::any(), Fault::Reset);
     let mut connection = connect(&server);
@@ -108,7 +108,7 @@ fn a_reset_is_one() {
 }
 
 #[test]
-fn a_lost_answer_had_its_effect() {
+fn a_request_with_a_lost_answer_takes_effect() {
     let (server, client) = server_and_client();
     let id = server.submit(TaskSpec::new("run"));
     server.fault(Match::path("accept").times(1), Fault::AnswerLost);
@@ -144,7 +144,7 @@ fn delays_come_before_or_after_the_effect() {
 }
 
 #[test]
-fn no_answer_until_the_server_stops() {
+fn an_unanswered_request_waits_until_the_server_stops() {
     let (server, client) = server_and_client();
     server.fault(Match::path("poll"), Fault::NeverAnswer);
     let began = Instant::now();
@@ -171,7 +171,7 @@ fn an_early_answer_does_not_wait_for_the_body() {
 }
 
 #[test]
-fn an_upload_can_be_cut_or_stalled_on_its_way() {
+fn an_upload_can_be_cut_or_stalled() {
     let (server, client) = server_and_client();
     let id = client.running_task(&server);
     server.fault(Match::path("upload").nth(1), Fault::CutBody(1000));
@@ -186,7 +186,7 @@ fn an_upload_can_be_cut_or_stalled_on_its_way() {
 }
 
 #[test]
-fn a_download_can_go_wrong_in_many_ways() {
+fn a_download_can_be_cut_stalled_slow_or_of_wrong_length() {
     let (server, client) = server_and_client();
     let content = vec![b'y'; 100_000];
     let id = server.submit(TaskSpec::new("run").input("a", content));
@@ -207,14 +207,14 @@ fn a_download_can_go_wrong_in_many_ways() {
 }
 
 #[test]
-fn an_offer_can_lie_about_a_size() {
+fn an_offer_can_announce_a_wrong_size() {
     let (server, client) = server_and_client();
     server.submit(TaskSpec::new("run").input("a", "12345").announced_size(7));
     assert_eq!(client.poll()["task"]["input_files"][0]["size_bytes"], 7);
 }
 
 #[test]
-fn calls_happen_at_their_moment_and_besides_other_faults() {
+fn callbacks_run_at_their_moment_beside_other_faults() {
     let (server, client) = server_and_client();
     let id = server.submit(TaskSpec::new("run"));
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -243,7 +243,7 @@ fn calls_happen_at_their_moment_and_besides_other_faults() {
 }
 
 #[test]
-fn a_call_can_happen_while_the_body_is_on_its_way() {
+fn a_callback_can_run_while_the_body_arrives() {
     let (server, client) = server_and_client();
     let id = client.running_task(&server);
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -277,7 +277,7 @@ fn an_outage_keeps_port_and_state() {
 }
 
 #[test]
-fn an_outage_ends_what_is_under_way() {
+fn an_outage_ends_open_requests() {
     let (server, client) = server_and_client();
     server.fault(Match::path("poll"), Fault::NeverAnswer);
     let control = server.control();
@@ -291,7 +291,7 @@ fn an_outage_ends_what_is_under_way() {
 }
 
 #[test]
-fn the_log_forgets_the_oldest() {
+fn the_request_log_drops_the_oldest_entries() {
     let server = FakeServer::start_with(Options { keep_requests: 3, ..Options::default() });
     let client = Client::new(&server);
     for _ in 0..5 {
@@ -306,7 +306,7 @@ fn the_log_forgets_the_oldest() {
 }
 
 #[test]
-fn a_form_breaks_off() {
+fn a_truncated_form_leaves_no_file() {
     let (server, client) = server_and_client();
     let id = client.running_task(&server);
     let body = form(&[("task_id", None, id.as_bytes()), ("file", Some("a"), b"1")]);

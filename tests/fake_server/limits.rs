@@ -139,7 +139,7 @@ fn point_8_older_servers_read_one_key_header() {
 }
 
 #[test]
-fn point_8_codes_of_keys_and_services() {
+fn point_8_wrong_keys_and_services_have_their_statuses() {
     let server = FakeServer::start();
     let client = Client::new(&server);
     let other = Client::with_credentials(&server, server.add_service());
@@ -156,7 +156,7 @@ fn point_8_codes_of_keys_and_services() {
 }
 
 #[test]
-fn point_8_unknown_and_foreign_ids() {
+fn point_8_unknown_and_foreign_ids_are_refused() {
     let server = FakeServer::start();
     let client = Client::new(&server);
     let other = Client::with_credentials(&server, server.add_service());
@@ -176,7 +176,7 @@ fn point_8_unknown_and_foreign_ids() {
 }
 
 #[test]
-fn point_8_what_a_heartbeat_must_say() {
+fn point_8_invalid_heartbeats_are_refused() {
     let server = FakeServer::start();
     let client = Client::new(&server);
     let beat = |load: Value, capacity: Value| {

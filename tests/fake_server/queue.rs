@@ -43,7 +43,7 @@ fn point_1_accept_needs_no_offer_and_works_once() {
 }
 
 #[test]
-fn point_1_of_many_twins_one_gets_the_task() {
+fn point_1_only_one_of_many_twins_gets_the_task() {
     let server = FakeServer::start();
     let client = Client::new(&server);
     let id = server.submit(TaskSpec::new("run"));
@@ -59,7 +59,7 @@ fn point_1_of_many_twins_one_gets_the_task() {
 }
 
 #[test]
-fn point_1_older_servers_say_409() {
+fn point_1_older_servers_answer_409() {
     let server = FakeServer::start_with(Options { accept_refusal: 409, ..Options::default() });
     let client = Client::new(&server);
     let id = client.running_task(&server);
@@ -106,7 +106,7 @@ fn point_3_only_heartbeats_keep_a_service_online() {
 }
 
 #[test]
-fn point_3_heartbeats_keep_it_online() {
+fn point_3_heartbeats_keep_a_service_online() {
     let server = FakeServer::start_with(Options {
         heartbeat_timeout: Duration::from_secs(5),
         check_interval: millis(5),
@@ -150,7 +150,7 @@ fn point_3_a_waiting_task_is_cancelled_at_once() {
 }
 
 #[test]
-fn point_4_offline_requeues_nothing_until_another_service_times_out() {
+fn point_4_offline_alone_requeues_no_task() {
     let server = impatient();
     let client = Client::new(&server);
     let other = Client::with_credentials(&server, server.add_service());
@@ -196,7 +196,7 @@ fn point_5_complete_takes_running_and_cancelling_tasks_only() {
 }
 
 #[test]
-fn point_5_complete_keeps_what_it_was_told() {
+fn point_5_complete_stores_the_report() {
     let server = FakeServer::start();
     let client = Client::new(&server);
     let id = client.running_task(&server);

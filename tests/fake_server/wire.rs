@@ -9,7 +9,7 @@ use std::time::Duration;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 #[test]
-fn an_offer_names_its_inputs_and_more_than_an_agent_knows() {
+fn an_offer_has_its_inputs_and_unknown_fields() {
     let server = FakeServer::start();
     let client = Client::new(&server);
     let spec = TaskSpec::new("数一数").output_prompt("as CSV").session("s-1").input("数据.csv", "a,b\n");
@@ -26,7 +26,7 @@ fn an_offer_names_its_inputs_and_more_than_an_agent_knows() {
 }
 
 #[test]
-fn a_nullable_field_is_null_in_one_task_and_absent_in_the_next() {
+fn nullable_fields_are_null_or_absent_in_turn() {
     let server = FakeServer::start();
     let client = Client::new(&server);
     let mut forms = Vec::new();
@@ -40,7 +40,7 @@ fn a_nullable_field_is_null_in_one_task_and_absent_in_the_next() {
 }
 
 #[test]
-fn an_offer_can_say_anything() {
+fn an_offer_can_have_any_content() {
     let server = FakeServer::start();
     let client = Client::new(&server);
     server.submit_raw("../../etc", json!({"id": "../../etc", "task_prompt": 7}));
@@ -49,7 +49,7 @@ fn an_offer_can_say_anything() {
 }
 
 #[test]
-fn offers_can_be_held_back() {
+fn offers_can_be_paused() {
     let server = FakeServer::start();
     let client = Client::new(&server);
     let id = server.submit(TaskSpec::new("run"));
@@ -125,7 +125,7 @@ fn an_upload_must_name_its_task_first() {
 }
 
 #[test]
-fn bodies_may_come_in_chunks() {
+fn bodies_may_be_chunked() {
     let server = FakeServer::start();
     let client = Client::new(&server);
     let mut request = format!("POST /api/v1/agent/{}/heartbeat HTTP/1.1\r\nhost: x\r\n", client.sid);

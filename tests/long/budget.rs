@@ -97,7 +97,7 @@ fn a_task_with_400_results_is_delivered_without_a_refused_call() {
 
 #[test]
 #[ignore = "takes minutes: scripts/test --test long -- --ignored"]
-fn two_agents_on_one_key_with_half_the_budget_each_are_never_refused() {
+fn two_agents_with_half_the_budget_each_are_never_refused() {
     let server = limited_server();
     let agents = [(); 2].map(|()| {
         let agent = agent(&server, "max_requests_per_minute = 70");
@@ -124,7 +124,7 @@ fn two_agents_on_one_key_with_half_the_budget_each_are_never_refused() {
 
 #[test]
 #[ignore = "takes minutes: scripts/test --test long -- --ignored"]
-fn a_limit_that_others_use_up_is_waited_out() {
+fn a_limit_used_up_by_another_agent_delays_transfers() {
     let server = limited_server();
     let agent = agent(&server, "");
     let _running = agent.start();

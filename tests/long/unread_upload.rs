@@ -6,7 +6,7 @@ use crate::support::tally;
 
 #[test]
 #[ignore = "takes minutes: scripts/test --test long -- --ignored"]
-fn an_upload_that_nobody_reads_is_given_up_and_sent_again() {
+fn an_upload_that_is_not_read_is_sent_again() {
     let server = FakeServer::start();
     let fault = server.fault(Match::path("upload").times(1), Fault::StallBody(100_000));
     let agent = tally::agent(&server).build();

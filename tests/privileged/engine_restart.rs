@@ -120,22 +120,22 @@ fn follow_again(socket: Socket, end: fn(&mut OwnEngine), heartbeats: usize) {
 }
 
 #[test]
-fn with_live_restore_a_container_is_followed_again_after_the_engine_was_stopped() {
+fn live_restore_container_is_followed_after_an_engine_stop() {
     follow_again(Socket::Engines, OwnEngine::stop, 2);
 }
 
 #[test]
-fn with_live_restore_a_container_is_followed_again_after_the_engine_was_killed() {
+fn live_restore_container_is_followed_after_an_engine_kill() {
     follow_again(Socket::Engines, OwnEngine::kill, 1);
 }
 
 #[test]
-fn with_live_restore_a_container_is_followed_again_whose_engines_socket_was_held_meanwhile() {
+fn live_restore_container_is_followed_with_a_held_socket() {
     follow_again(Socket::Held, OwnEngine::stop, 1);
 }
 
 #[test]
-fn with_live_restore_a_container_that_ended_without_the_engine_has_completed() {
+fn live_restore_container_completes_while_the_engine_is_down() {
     let mut scene = Scene::start(WithoutEngine::GoOn, Socket::Engines);
     let id = scene.begin(tally::waiting_task("echo result > output/result.txt"));
     scene.engine.stop();
@@ -178,47 +178,47 @@ fn fail_with_the_engine(socket: Socket, end: fn(&mut OwnEngine), on_term: &str, 
 }
 
 #[test]
-fn a_container_that_is_deaf_to_its_engines_stop_fails_with_the_engine() {
+fn a_kill_at_an_engine_stop_fails_the_task() {
     fail_with_the_engine(Socket::Engines, OwnEngine::stop, "", 137);
 }
 
 #[test]
-fn a_container_that_fails_at_its_engines_stop_fails_with_the_engine() {
+fn a_failing_exit_at_an_engine_stop_fails_the_task() {
     fail_with_the_engine(Socket::Engines, OwnEngine::stop, "exit 99", 99);
 }
 
 #[test]
-fn a_container_that_exits_with_0_at_its_engines_stop_has_not_completed() {
+fn exit_status_0_at_an_engine_stop_fails_the_task() {
     fail_with_the_engine(Socket::Engines, OwnEngine::stop, "exit 0", 0);
 }
 
 #[test]
-fn a_container_that_exits_with_0_at_its_engines_stop_has_not_completed_where_calls_wait_for_the_next_engine() {
+fn exit_status_0_at_an_engine_stop_fails_with_a_held_socket() {
     fail_with_the_engine(Socket::Held, OwnEngine::stop, "exit 0", 0);
 }
 
 #[test]
-fn a_container_that_a_killed_engine_ends_when_it_starts_again_fails_with_the_engine() {
+fn a_failing_exit_at_an_engine_restart_fails_the_task() {
     fail_with_the_engine(Socket::Engines, OwnEngine::kill, "exit 99", 99);
 }
 
 #[test]
-fn a_container_that_exits_with_0_when_a_killed_engine_starts_again_has_not_completed() {
+fn exit_status_0_at_an_engine_restart_fails_the_task() {
     fail_with_the_engine(Socket::Engines, OwnEngine::kill, "exit 0", 0);
 }
 
 #[test]
-fn a_container_that_exits_with_0_when_a_killed_engine_starts_again_has_not_completed_where_calls_wait() {
+fn exit_status_0_at_an_engine_restart_fails_with_a_held_socket() {
     fail_with_the_engine(Socket::Held, OwnEngine::kill, "exit 0", 0);
 }
 
 #[test]
-fn a_container_that_died_with_its_engine_fails_with_it() {
+fn a_crash_of_engine_and_container_fails_the_task() {
     fail_with_the_engine(Socket::Engines, OwnEngine::crash_with_containers, "", 255);
 }
 
 #[test]
-fn a_container_that_its_engine_has_forgotten_to_have_started_is_not_started_again() {
+fn a_container_whose_start_the_engine_lost_is_not_run_again() {
     let mut scene = Scene::start(WithoutEngine::End, Socket::Engines);
     let id = scene.server.submit(endless_task(""));
     // Its first word comes before the engine has written down that it runs, more often than not.
@@ -236,7 +236,7 @@ fn a_container_that_its_engine_has_forgotten_to_have_started_is_not_started_agai
 }
 
 #[test]
-fn a_result_is_believed_whose_end_neither_the_agent_nor_this_engine_has_seen() {
+fn a_result_is_accepted_without_events_of_the_containers_end() {
     let mut scene = Scene::start(WithoutEngine::End, Socket::Engines);
     let id = scene.begin(tally::waiting_task("echo result > output/result.txt"));
     scene.running.kill9();
@@ -252,7 +252,7 @@ fn a_result_is_believed_whose_end_neither_the_agent_nor_this_engine_has_seen() {
 }
 
 #[test]
-fn a_container_is_adopted_after_agent_and_engine_were_both_started_again() {
+fn a_container_is_followed_after_agent_and_engine_restarted() {
     let mut scene = Scene::start(WithoutEngine::GoOn, Socket::Engines);
     let id = scene.begin(tally::waiting_task("echo result > output/result.txt"));
     scene.running.kill9();
@@ -267,7 +267,7 @@ fn a_container_is_adopted_after_agent_and_engine_were_both_started_again() {
 }
 
 #[test]
-fn a_task_that_is_offered_while_the_engine_is_away_waits_on_the_server() {
+fn an_offered_task_waits_on_the_server_without_an_engine() {
     let mut scene = Scene::start(WithoutEngine::End, Socket::Engines);
     scene.expect_another_done();
     let gone = Instant::now();

@@ -72,7 +72,7 @@ impl Drop for EmptyImage {
 }
 
 #[test]
-fn a_task_gets_its_inputs_and_its_results_are_delivered() {
+fn an_ordinary_users_agent_completes_a_task() {
     let server = FakeServer::start();
     let user = User::new(&server);
     let _running = user.start();
@@ -107,7 +107,7 @@ fn refused(user: &User, server: &FakeServer) -> String {
 }
 
 #[test]
-fn what_others_can_read_and_the_agent_can_not_close_is_refused_with_the_command_that_does() {
+fn open_files_of_root_are_refused_with_a_command_to_close_them() {
     let server = FakeServer::start();
     let user = User::new(&server);
     let agent = &user.0.agent;
@@ -174,7 +174,7 @@ fn results_that_only_root_can_read_are_delivered() {
 }
 
 #[test]
-fn results_in_a_workspace_that_root_has_closed_altogether_are_delivered() {
+fn results_in_a_workspace_closed_by_root_are_delivered() {
     let server = FakeServer::start();
     let user = User::new(&server);
     let _running = user.start();
@@ -187,7 +187,7 @@ fn results_in_a_workspace_that_root_has_closed_altogether_are_delivered() {
 }
 
 #[test]
-fn what_root_has_left_in_a_workspace_goes_when_its_time_is_over() {
+fn leftovers_of_root_are_removed_after_the_retention_time() {
     let server = FakeServer::start();
     let user = User::new(&server);
     let mut running = user.start();
@@ -206,7 +206,7 @@ fn what_root_has_left_in_a_workspace_goes_when_its_time_is_over() {
 }
 
 #[test]
-fn what_a_strict_container_has_closed_is_delivered_and_goes_when_its_time_is_over() {
+fn private_files_of_a_strict_container_are_sent_and_removed() {
     let server = FakeServer::start();
     let user = User::new(&server);
     user.0.agent.change_config("[executor]\nisolation = 'strict'");
@@ -223,7 +223,7 @@ fn what_a_strict_container_has_closed_is_delivered_and_goes_when_its_time_is_ove
 }
 
 #[test]
-fn where_the_image_can_not_remove_it_the_command_that_does_is_said_once() {
+fn an_unremovable_workspace_is_logged_once_with_a_command() {
     let server = FakeServer::start();
     let image = EmptyImage::new(&server);
     let user = User::new(&server);
@@ -265,7 +265,7 @@ fn where_the_image_can_not_remove_it_the_command_that_does_is_said_once() {
 }
 
 #[test]
-fn a_trial_shows_and_copies_what_only_root_can_read_and_removes_it_all() {
+fn a_trial_copies_and_removes_files_that_only_root_can_read() {
     let server = FakeServer::start();
     let user = User::new(&server);
     let agent = &user.0.agent;
@@ -282,7 +282,7 @@ fn a_trial_shows_and_copies_what_only_root_can_read_and_removes_it_all() {
 }
 
 #[test]
-fn check_names_what_belongs_to_somebody_else_with_the_command_that_gives_it_back() {
+fn check_names_files_of_another_user_with_a_chown_command() {
     let server = FakeServer::start();
     let user = User::new(&server);
     let agent = &user.0.agent;
@@ -298,7 +298,7 @@ fn check_names_what_belongs_to_somebody_else_with_the_command_that_gives_it_back
 }
 
 #[test]
-fn root_does_not_write_into_the_users_data_dir_and_registers_without_taking_the_file() {
+fn root_does_not_take_over_files_of_an_ordinary_users_agent() {
     let server = FakeServer::start();
     let user = User::new(&server);
     let agent = &user.0.agent;

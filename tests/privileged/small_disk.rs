@@ -77,7 +77,7 @@ fn result_task() -> TaskSpec {
 }
 
 #[test]
-fn a_container_that_fills_the_disk_ends_and_what_it_wrote_is_delivered() {
+fn results_of_a_container_that_fills_the_disk_are_delivered() {
     let server = FakeServer::start();
     let (agent, _disk) = agent_on_disk(&server, 24);
     let _running = agent.start();
@@ -102,7 +102,7 @@ fn a_container_that_fills_the_disk_ends_and_what_it_wrote_is_delivered() {
 }
 
 #[test]
-fn an_input_that_does_not_fit_fails_its_task_with_its_name_and_makes_room_again() {
+fn an_input_too_large_for_the_disk_fails_its_task() {
     let server = FakeServer::start();
     let (agent, disk) = agent_on_disk(&server, 24);
     let _running = agent.start();
@@ -115,7 +115,7 @@ fn an_input_that_does_not_fit_fails_its_task_with_its_name_and_makes_room_again(
 }
 
 #[test]
-fn a_workspace_that_does_not_fit_fails_its_task_with_that_word() {
+fn a_workspace_too_large_for_the_disk_fails_its_task() {
     let server = FakeServer::start();
     let (agent, disk) = agent_on_disk(&server, 16);
     let mut running = agent.start();
@@ -133,7 +133,7 @@ fn a_workspace_that_does_not_fit_fails_its_task_with_that_word() {
 }
 
 #[test]
-fn on_a_full_disk_a_task_that_has_run_is_settled_with_the_room_that_was_kept_for_it() {
+fn a_finished_task_is_settled_from_the_reserve_on_a_full_disk() {
     let server = FakeServer::start();
     let (agent, disk) = agent_on_disk(&server, 16);
     let running = agent.start();
@@ -170,27 +170,27 @@ fn full_when(call: &str) {
 }
 
 #[test]
-fn full_when_the_task_is_accepted() {
+fn a_disk_full_at_the_accept_loses_nothing() {
     full_when("accept");
 }
 
 #[test]
-fn full_when_the_files_of_the_server_are_listed() {
+fn a_disk_full_at_the_file_list_loses_nothing() {
     full_when("list");
 }
 
 #[test]
-fn full_when_a_result_arrives() {
+fn a_disk_full_at_an_upload_loses_nothing() {
     full_when("upload");
 }
 
 #[test]
-fn full_when_the_end_is_reported() {
+fn a_disk_full_at_the_report_loses_nothing() {
     full_when("complete");
 }
 
 #[test]
-fn full_when_the_container_ends_and_for_a_while() {
+fn a_disk_full_at_the_containers_end_loses_nothing() {
     let server = FakeServer::start();
     let (agent, disk) = agent_on_disk(&server, 16);
     let mut running = agent.start();
@@ -241,7 +241,7 @@ fn crash_with_a_result(server: &FakeServer, agent: &Agent, disk: &SmallDisk) -> 
 }
 
 #[test]
-fn an_agent_that_starts_on_a_full_disk_delivers_what_is_there() {
+fn an_agent_started_on_a_full_disk_delivers_waiting_results() {
     let server = FakeServer::start();
     let (agent, disk) = agent_on_disk(&server, 16);
     let id = crash_with_a_result(&server, &agent, &disk);
@@ -256,7 +256,7 @@ fn an_agent_that_starts_on_a_full_disk_delivers_what_is_there() {
 }
 
 #[test]
-fn an_agent_that_starts_on_a_full_disk_with_nothing_kept_says_so_and_delivers_when_there_is_room() {
+fn an_agent_without_a_reserve_delivers_when_there_is_space() {
     let server = FakeServer::start();
     let (agent, disk) = agent_on_disk(&server, 16);
     let id = crash_with_a_result(&server, &agent, &disk);
@@ -271,7 +271,7 @@ fn an_agent_that_starts_on_a_full_disk_with_nothing_kept_says_so_and_delivers_wh
 }
 
 #[test]
-fn a_first_start_on_a_full_disk_names_the_file_that_can_not_be_written() {
+fn a_first_start_on_a_full_disk_names_the_unwritable_file() {
     let server = FakeServer::start();
     let (agent, disk) = agent_on_disk(&server, 2);
     disk.filler()();
@@ -282,7 +282,7 @@ fn a_first_start_on_a_full_disk_names_the_file_that_can_not_be_written() {
 }
 
 #[test]
-fn below_the_limit_delivered_workspaces_go_oldest_first_and_then_no_task_is_accepted() {
+fn old_delivered_workspaces_are_removed_when_space_is_low() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).config("[paths]\nmin_free_disk_mb = 16").build();
     let disk = SmallDisk::mount(&agent, 48);
@@ -328,7 +328,7 @@ fn below_the_limit_delivered_workspaces_go_oldest_first_and_then_no_task_is_acce
 }
 
 #[test]
-fn a_container_that_prints_to_a_full_disk_is_not_held_up() {
+fn a_container_that_prints_to_a_full_disk_is_not_blocked() {
     let server = FakeServer::start();
     let (agent, disk) = agent_on_disk(&server, 16);
     let mut running = agent.start();

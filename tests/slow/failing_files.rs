@@ -11,7 +11,7 @@ use serde_json::json;
 use std::fs;
 
 #[test]
-fn an_output_that_fails_five_times_while_others_arrive_is_left_out() {
+fn an_output_is_left_out_after_five_failed_uploads() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     let bad = server.fault(Match::path("upload").file("output/b"), Fault::Reset);
@@ -36,7 +36,7 @@ fn an_output_that_fails_five_times_while_others_arrive_is_left_out() {
 }
 
 #[test]
-fn an_input_that_fails_five_times_while_others_arrive_fails_the_task() {
+fn five_failed_downloads_of_an_input_fail_the_task() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     let bad = server.fault(Match::path("download").file("bad.csv"), Fault::CutAnswer(100));
@@ -52,7 +52,7 @@ fn an_input_that_fails_five_times_while_others_arrive_fails_the_task() {
 }
 
 #[test]
-fn an_input_that_the_server_does_not_have_fails_the_task_at_once() {
+fn an_input_missing_on_the_server_fails_the_task_at_once() {
     for status in [403, 404] {
         let server = FakeServer::start();
         let agent = Agent::builder(&server).with_engine().build();
@@ -66,7 +66,7 @@ fn an_input_that_the_server_does_not_have_fails_the_task_at_once() {
 }
 
 #[test]
-fn an_output_that_the_server_refuses_is_not_sent_again() {
+fn a_refused_output_is_not_sent_again() {
     for status in [400, 403, 404, 413] {
         let server = FakeServer::start();
         let agent = Agent::builder(&server).with_engine().build();

@@ -69,7 +69,7 @@ fn wait_two_looks(agent: &Agent) {
 }
 
 #[test]
-fn never_asks_no_registry() {
+fn pull_never_contacts_no_registry() {
     let server = FakeServer::start();
     let image = Tag::of(&server);
     let agent = agent_with(&server, &image, "pull = 'never'", "exit 1");
@@ -94,7 +94,7 @@ fn never_asks_no_registry() {
 }
 
 #[test]
-fn without_the_key_the_agent_pulls_nothing() {
+fn the_agent_pulls_nothing_without_the_key() {
     let server = FakeServer::start();
     let image = Tag::of(&server);
     let agent = agent_with(&server, &image, "", "exit 1");
@@ -107,7 +107,7 @@ fn without_the_key_the_agent_pulls_nothing() {
 }
 
 #[test]
-fn a_missing_image_is_pulled_while_the_engine_is_watched() {
+fn a_missing_image_is_pulled_in_the_background() {
     let server = FakeServer::start();
     let image = Tag::of(&server);
     // A pull that takes its time.
@@ -130,7 +130,7 @@ fn a_missing_image_is_pulled_while_the_engine_is_watched() {
 }
 
 #[test]
-fn a_pull_that_fails_is_said_once_and_not_tried_again_at_once() {
+fn a_failed_pull_is_logged_once_and_retried_after_a_pause() {
     let server = FakeServer::start();
     let image = Tag::of(&server);
     let agent = agent_with(&server, &image, "pull = 'missing'", "echo 'no such registry' >&2; exit 1");
@@ -145,7 +145,7 @@ fn a_pull_that_fails_is_said_once_and_not_tried_again_at_once() {
 }
 
 #[test]
-fn always_takes_no_task_before_a_pull_has_come_through() {
+fn pull_always_accepts_no_task_before_a_successful_pull() {
     let server = FakeServer::start();
     let image = Tag::of(&server);
     let pull = "until [ -e \"$here/up\" ]; do sleep 0.1; done; exit 0";

@@ -7,7 +7,7 @@ use crate::support::server::{FakeServer, Status, TaskSpec};
 use serde_json::json;
 
 #[test]
-fn a_container_that_falls_silent_is_stopped_and_one_that_goes_on_printing_is_not() {
+fn only_the_silent_container_is_stopped() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().config("[executor]\nidle_timeout_minutes = 1").build();
     let silent = server.submit(TaskSpec::script(

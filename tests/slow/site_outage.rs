@@ -83,7 +83,7 @@ impl Site {
 }
 
 #[test]
-fn each_agent_goes_on_with_its_own_task() {
+fn agents_reclaim_their_own_tasks_after_an_outage() {
     let site = Site::new();
     site.server.stop_listening();
     site.wait_until_given_up();
@@ -91,7 +91,7 @@ fn each_agent_goes_on_with_its_own_task() {
 }
 
 #[test]
-fn each_agent_goes_on_with_its_own_task_also_when_both_were_killed_meanwhile() {
+fn killed_agents_reclaim_their_own_tasks_after_an_outage() {
     let mut site = Site::new();
     site.server.stop_listening();
     for running in &mut site.running {

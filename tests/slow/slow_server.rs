@@ -27,7 +27,7 @@ fn lines_about(running: &Running, filename: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_response_8_seconds_late() {
+fn a_task_completes_when_every_response_is_8_seconds_late() {
     let server = FakeServer::start();
     server.fault(Match::any(), Fault::Delay(secs(8)));
     let agent = tally::agent(&server).build();
@@ -49,7 +49,7 @@ fn every_response_8_seconds_late() {
 }
 
 #[test]
-fn a_download_that_stalls_in_the_middle() {
+fn a_stalled_download_is_retried_after_45_seconds() {
     let server = FakeServer::start();
     let stall = server.fault(Match::path("download").file("large.bin").times(1), Fault::StallAnswer(300_000));
     let agent = tally::agent(&server).build();
@@ -70,7 +70,7 @@ fn a_download_that_stalls_in_the_middle() {
 }
 
 #[test]
-fn an_upload_that_is_never_answered() {
+fn an_unanswered_upload_is_retried_after_45_seconds() {
     let server = FakeServer::start();
     let fault = server.fault(Match::path("upload").times(1), Fault::NeverAnswer);
     let agent = tally::agent(&server).build();

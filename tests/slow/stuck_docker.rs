@@ -41,7 +41,7 @@ fn expect_completed_once(server: &FakeServer, agent: &Agent, running: &mut Runni
 }
 
 #[test]
-fn a_version_that_hangs() {
+fn a_hanging_version_call_is_ended() {
     let server = FakeServer::start();
     let (agent, mut running, id) = with_hanging(&server, "version");
     let began = Instant::now();
@@ -54,7 +54,7 @@ fn a_version_that_hangs() {
 }
 
 #[test]
-fn an_inspect_that_hangs() {
+fn a_hanging_inspect_call_is_ended() {
     let server = FakeServer::start();
     let (agent, mut running, id) = with_hanging(&server, "inspect");
     running.wait_log("waiting for the engine", secs(50));
@@ -64,7 +64,7 @@ fn an_inspect_that_hangs() {
 }
 
 #[test]
-fn an_rm_that_hangs() {
+fn a_hanging_rm_call_is_ended() {
     let server = FakeServer::start();
     let (agent, mut running, id) = with_hanging(&server, "rm");
     running.wait_log("can't be removed yet", secs(60));
@@ -77,7 +77,7 @@ fn an_rm_that_hangs() {
 }
 
 #[test]
-fn a_process_that_holds_the_clients_output_open() {
+fn a_process_that_holds_the_clients_output_delays_nothing() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     // One in the client's process group, and one that has left it.

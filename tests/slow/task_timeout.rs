@@ -7,7 +7,7 @@ use crate::support::server::{FakeServer, Status, TaskSpec};
 use serde_json::json;
 
 #[test]
-fn a_task_that_takes_longer_than_the_limit_is_stopped_and_what_it_wrote_is_delivered() {
+fn a_task_over_its_time_limit_is_stopped_and_delivered() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().config("[executor]\ntimeout_minutes = 1").build();
     let script = "trap 'echo asked > /workspace/output/asked; exit 0' TERM

@@ -25,7 +25,7 @@ fn asked_for(server: &Control, id: &str) -> Duration {
 }
 
 #[test]
-fn a_cancellation_that_nobody_answers_is_answered_after_a_minute() {
+fn an_unclaimed_cancellation_is_reported_after_a_minute() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     let mut running = agent.start();
@@ -44,7 +44,7 @@ fn a_cancellation_that_nobody_answers_is_answered_after_a_minute() {
 }
 
 #[test]
-fn a_cancellation_that_a_twin_answers_is_left_to_it() {
+fn a_cancellation_reported_by_a_twin_is_not_reported_again() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     let _running = agent.start();
@@ -59,7 +59,7 @@ fn a_cancellation_that_a_twin_answers_is_left_to_it() {
 }
 
 #[test]
-fn the_minute_begins_anew_when_the_agent_could_not_hear_for_how_long_it_is_asked() {
+fn the_minute_starts_again_after_a_failed_poll() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     let _running = agent.start();

@@ -90,7 +90,7 @@ fn begun(clock: &Clock, server: &FakeServer, limit: &str, spec: TaskSpec) -> (Ag
 }
 
 #[test]
-fn a_clock_that_jumps_ends_no_task() {
+fn a_clock_change_does_not_end_a_task() {
     let (server, clock) = (FakeServer::start(), Clock::new());
     let limits = "[executor]\ntimeout_minutes = 600\nidle_timeout_minutes = 600";
     let (agent, mut running, id) = begun(&clock, &server, limits, tally::waiting_task("echo result > output/r"));
@@ -111,7 +111,7 @@ fn a_clock_that_jumps_ends_no_task() {
 }
 
 #[test]
-fn a_clock_set_back_does_not_prolong_a_task() {
+fn setting_the_clock_back_does_not_extend_a_task() {
     let (server, clock) = (FakeServer::start(), Clock::new());
     let script = "echo \"$TASK_ID\" >> /tally/begun; echo begun; sleep 600";
     let limit = "[executor]\ntimeout_minutes = 1";

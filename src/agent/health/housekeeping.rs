@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_delivered_long_ago_goes_and_nothing_else() {
+    fn only_tasks_past_the_retention_time_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         task(dir.path(), "old", Phase::Settled, 200);
         task(dir.path(), "new", Phase::Settled, 100);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_costs_delivered_workspaces_and_no_records() {
+    fn a_full_disk_removes_delivered_workspaces_but_no_records() {
         let dir = tempfile::tempdir().unwrap();
         task(dir.path(), "delivered", Phase::Settled, 1);
         task(dir.path(), "undelivered", Phase::Uploaded, 0);

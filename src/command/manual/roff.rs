@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn links_to_pages_are_their_label_and_others_keep_their_address() {
+    fn links_to_pages_become_labels_and_others_keep_their_address() {
         assert_eq!(
             from_markdown("see [config](config.md), [jq](https://jqlang.org) and [server]\n"),
             ".PP\nsee config, jq (https://jqlang.org) and [server]\n"

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_is_the_containers_unless_something_else_ended_it() {
+    fn exit_status_follows_the_container_and_the_stop_reason() {
         assert_eq!([0, 3, 125, 137].map(|code| status(Completed, Some(code), None)), [0, 3, 125, 137]);
         assert_eq!(status(Failed, Some(0), None), 1, "somebody asked it to end");
         assert_eq!(status(Failed, None, None), 125);

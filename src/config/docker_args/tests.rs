@@ -6,7 +6,7 @@ fn split(line: &str) -> Vec<String> {
 }
 
 #[test]
-fn harmless_words_are_taken_as_they_are() {
+fn harmless_arguments_are_kept_unchanged() {
     for line in [
         "",
         "--hostname lab",
@@ -31,7 +31,7 @@ fn harmless_words_are_taken_as_they_are() {
 }
 
 #[test]
-fn words_that_would_break_a_promise_are_refused() {
+fn arguments_that_break_a_promise_are_refused() {
     for line in [
         "-d",
         "-dit",
@@ -81,7 +81,7 @@ fn words_that_would_break_a_promise_are_refused() {
 }
 
 #[test]
-fn a_second_mount_at_the_workspace_is_refused_in_every_spelling() {
+fn every_spelling_of_a_mount_at_the_workspace_is_refused() {
     for place in [
         "/workspace",
         "/workspace/",
@@ -124,7 +124,7 @@ fn a_second_mount_at_the_workspace_is_refused_in_every_spelling() {
 }
 
 #[test]
-fn words_that_docker_would_take_for_something_else_are_refused() {
+fn ambiguous_arguments_are_refused() {
     for (line, part) in [
         ("image", "take for the image"),
         ("--init image", "take for the image"),
@@ -157,7 +157,7 @@ fn words_that_docker_would_take_for_something_else_are_refused() {
 }
 
 #[test]
-fn what_they_mount_is_noted() {
+fn mounts_and_platform_in_arguments_are_recorded() {
     let line =
         "-v /a:/x/../b:ro --mount type=bind,src=/c,dst=/d/ -v name:/e --tmpfs /tmp:size=1m --platform linux/arm64";
     let raw = read(split(line)).unwrap();
@@ -167,7 +167,7 @@ fn what_they_mount_is_noted() {
 }
 
 #[test]
-fn a_refusal_names_the_flag_and_no_value() {
+fn refusals_name_the_flag_without_its_value() {
     let wrong = read(split("-e TASK_ID=hunter2")).unwrap_err();
     assert_eq!(wrong, "must not hold `--env`: TASK_ID and TIMEOUT are the agent's own");
 }

@@ -26,14 +26,14 @@ fn wrong(text: &str) -> String {
 }
 
 #[test]
-fn without_any_key_it_is_the_standard_level_and_nothing_else() {
+fn isolation_is_standard_when_no_key_is_set() {
     assert_eq!(options(""), ContainerOptions::default());
     assert_eq!(ContainerOptions::default().isolation, Isolation::Standard);
     assert_eq!(executor("").env, []);
 }
 
 #[test]
-fn every_key_is_read() {
+fn every_container_key_is_read() {
     let read = options(
         "isolation = 'strict'\nnetwork = 'lab.net'\ncpus = 1.5\npids_limit = 0\nshm_size = '1g'\nuser = '1000:100'\n\
          gpus = 'device=0,1'\nenable_host_access = true\npull = 'never'\ndocker_args = ['--hostname', 'x']",
@@ -50,7 +50,7 @@ fn every_key_is_read() {
 }
 
 #[test]
-fn values_that_docker_takes() {
+fn values_that_docker_accepts_are_valid() {
     for (key, values) in [
         ("cpus", &["2", "'0.5'", "0.01", "'1.000000001'"][..]),
         ("network", &["'none'", "'host'", "'bridge'", "'container:a_b'", "'my-net.1'"]),
@@ -65,7 +65,7 @@ fn values_that_docker_takes() {
 }
 
 #[test]
-fn values_that_it_does_not_take_are_named_with_line_and_column() {
+fn invalid_values_are_reported_with_line_and_column() {
     for (text, said) in [
         ("isolation = 'high'", "4:13: `executor.isolation` must be \"standard\", \"strict\" or \"none\", not `high`"),
         ("isolation = true", "4:13: `executor.isolation` must be a text"),
@@ -102,7 +102,7 @@ fn values_that_it_does_not_take_are_named_with_line_and_column() {
 }
 
 #[test]
-fn variables_of_any_value_that_is_one_line() {
+fn variables_may_have_any_single_line_value() {
     let text = "[executor.env]\nA = ''\n'b.c-d' = ' \"q\" $HOME #'\n'Ü' = \"tab\\t\"";
     let read: Vec<_> = executor(text).env;
     let read: Vec<_> = read.iter().map(|variable| (variable.name.as_str(), variable.value.expose())).collect();
@@ -112,7 +112,7 @@ fn variables_of_any_value_that_is_one_line() {
 }
 
 #[test]
-fn variables_that_can_not_be_had_are_named_with_their_place_and_without_their_value() {
+fn invalid_variables_are_reported_without_their_value() {
     let long = format!("A = 'hunter2{}'", "x".repeat(65_526));
     for (line, place) in [
         ("A = \"hunter2\\n\"", "5:5"),
@@ -145,7 +145,7 @@ fn variables_that_can_not_be_had_are_named_with_their_place_and_without_their_va
 }
 
 #[test]
-fn a_value_is_not_shown_where_the_file_is_no_toml_either() {
+fn toml_errors_do_not_show_variable_values() {
     for line in ["A = hunter2", "A = 'hunter2", "A = \"hunter2\\q\"", "A 'hunter2'", "A = 'x' hunter2", "A = 1hunter2"]
     {
         let shown = parse(&format!("[executor.env]\n{line}")).unwrap_err().to_string();
@@ -154,13 +154,13 @@ fn a_value_is_not_shown_where_the_file_is_no_toml_either() {
 }
 
 #[test]
-fn more_than_a_program_can_be_started_with_is_refused() {
+fn variables_over_1_mib_in_total_are_refused() {
     let lines: String = (0..20).map(|i| format!("A{i} = '{}'\n", "x".repeat(60_000))).collect();
     assert!(wrong(&format!("[executor.env]\n{lines}")).contains("1 MiB"));
 }
 
 #[test]
-fn values_are_not_in_debug_output() {
+fn debug_output_hides_variable_values() {
     let shown = format!("{:?}", parse("[executor.env]\nTOKEN = 'hunter2'").unwrap());
     assert!(shown.contains("TOKEN") && !shown.contains("hunter2"), "{shown}");
 }

@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_kept_whole() {
+    fn output_within_the_limits_is_kept_whole() {
         assert_eq!(written(&["ab", "cd", "", "ef"], 4, 4), "abcdef");
         assert_eq!(written(&[], 4, 4), "");
         assert_eq!(written(&["abcd"], 4, 4), "abcd");
@@ -315,13 +315,13 @@ mod tests {
     }
 
     #[test]
-    fn of_more_the_beginning_and_the_end_are_kept_and_the_cut_is_said() {
+    fn long_output_keeps_both_ends_and_marks_the_cut() {
         let text = written(&["0123456789abcdefghijkl"], 4, 8);
         assert_eq!(text, "0123\n[… 12 bytes of output cut here …]\nghijkl");
     }
 
     #[test]
-    fn a_replay_from_the_beginning_replaces_all() {
+    fn a_replay_from_the_beginning_replaces_the_log() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("stdout.log");
         fs::write(&path, "line 1\nli").unwrap();
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replay_without_the_beginning_keeps_ours() {
+    fn a_replay_without_the_beginning_keeps_the_logs_head() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("stdout.log");
         fs::write(&path, "line 1\nline 2\n").unwrap();
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replay_takes_the_place_of_the_one_before() {
+    fn a_replay_replaces_the_previous_replay() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("stderr.log");
         fs::write(&path, "docker: a warning\nline 1\n").unwrap();
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replay_of_nothing_leaves_what_there_is() {
+    fn an_empty_replay_leaves_the_log_unchanged() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("stdout.log");
         fs::write(&path, "line 1\n").unwrap();

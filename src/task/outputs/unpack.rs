@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn regular_files_come_under_numbers_and_nothing_else_comes() {
+    fn only_regular_files_are_unpacked_under_numbers() {
         let mut builder = Builder::new(Vec::new());
         add(&mut builder, EntryType::Directory, "secret/", b"");
         add(&mut builder, EntryType::Regular, "secret/a", b"one");
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_that_breaks_off_is_an_error() {
+    fn a_truncated_archive_is_an_error() {
         let mut builder = Builder::new(Vec::new());
         add(&mut builder, EntryType::Regular, "secret/a", &[b'a'; 900]);
         let bytes = builder.into_inner().unwrap();
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_without_an_end_is_left_where_it_stands() {
+    fn an_endless_archive_is_read_up_to_the_limit() {
         let mut builder = Builder::new(Vec::new());
         add(&mut builder, EntryType::Regular, "secret/a", b"one");
         let begun = builder.into_inner().unwrap()[..1024].to_vec();

@@ -66,7 +66,7 @@ mod tests {
     use crate::task::record::TaskKey;
 
     #[test]
-    fn a_note_stays_until_it_is_taken_away() {
+    fn a_discard_request_stays_until_it_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let discards = DiscardRequests::new(&DataDir::new(dir.path()));
         let (one, other) = (TaskKey::from_id("t/1").unwrap(), TaskKey::from_id("t2").unwrap());

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_a_crash_cut_off_is_dropped_and_the_next_one_is_whole() {
+    fn a_line_truncated_by_a_crash_is_dropped() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&DataDir::new(dir.path())).unwrap();
         let files = store.create(&TaskKey::from_id("t").unwrap(), &Record::from_offer(task("t"), "s", "u")).unwrap();

@@ -77,7 +77,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn harmless_ids_are_their_own_keys_and_no_two_ids_share_one() {
+    fn harmless_ids_are_their_own_keys_and_all_keys_differ() {
         let ids =
             ["t1", "A.b-c_9", "_t1", "t 1", "t_201", "../x", "..", "NUL", "nul.txt", "com1", "t1.", "t/1", "ü", "-v"];
         let keys: Vec<String> = ids.iter().map(|id| TaskKey::from_id(id).unwrap().as_str().to_owned()).collect();
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_that_are_no_names_have_no_key() {
+    fn empty_and_very_long_ids_have_no_key() {
         assert!(TaskKey::from_id("").is_none());
         assert!(TaskKey::from_id(&"x".repeat(129)).is_none());
         assert!(TaskKey::from_id(&"/".repeat(10_000_000)).is_none());

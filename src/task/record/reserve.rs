@@ -78,7 +78,7 @@ mod tests {
     use std::io::{Error, ErrorKind};
 
     #[test]
-    fn a_write_on_a_full_disk_is_tried_again_until_the_reserve_is_used_up() {
+    fn writes_on_a_full_disk_are_retried_while_the_reserve_lasts() {
         let dir = tempfile::tempdir().unwrap();
         let reserve = Reserve::new(dir.path());
         reserve.make().unwrap();
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn other_trouble_costs_nothing() {
+    fn other_write_errors_keep_the_reserve() {
         let dir = tempfile::tempdir().unwrap();
         let reserve = Reserve::new(dir.path());
         reserve.make().unwrap();

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_was_never_written_whole_goes_and_nothing_else() {
+    fn only_unfinished_records_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&DataDir::new(dir.path())).unwrap();
         let whole = Record::from_offer(task("whole"), "s", "http://h");
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_survives_a_round_and_is_replaced_in_one_step() {
+    fn a_saved_record_is_loaded_unchanged() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&DataDir::new(dir.path())).unwrap();
         let key = TaskKey::from_id("t/1").unwrap();
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_record_is_named_and_an_empty_folder_is_no_task() {
+    fn broken_records_are_reported_and_empty_folders_ignored() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&DataDir::new(dir.path())).unwrap();
         fs::create_dir(dir.path().join("tasks/empty")).unwrap();

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_at_any_part_of_the_path_leads_nowhere() {
+    fn links_in_any_part_of_a_path_are_not_followed() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("root");
         fs::create_dir_all(root.join("a/b")).unwrap();
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn another_file_system_is_not_entered() {
+    fn other_file_systems_are_not_entered() {
         if !cfg!(target_os = "linux") {
             return;
         }
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_goes_however_deep_and_wide_it_is_and_what_links_point_to_stays() {
+    fn deep_and_wide_trees_are_removed_without_link_targets() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("kept")).unwrap();
         fs::write(dir.path().join("kept/file"), "x").unwrap();

@@ -1,6 +1,6 @@
 //! What a case is made of: the task, what happens to it and to the agent, and how it has to end.
 
-use crate::due::Due;
+use crate::expected::Due;
 use crate::point::Point;
 use std::fmt;
 

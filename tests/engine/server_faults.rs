@@ -64,7 +64,7 @@ fn a_result_waits_until_the_server_is_back() {
 }
 
 #[test]
-fn a_result_waits_over_a_restart_of_the_agent() {
+fn a_waiting_result_is_delivered_after_a_restart() {
     let server = FakeServer::start();
     let (agent, mut running, id) = begun(&server);
     server.stop_listening();
@@ -80,7 +80,7 @@ fn a_result_waits_over_a_restart_of_the_agent() {
 }
 
 #[test]
-fn a_lost_answer_to_accept() {
+fn a_task_runs_once_after_a_lost_answer_to_accept() {
     let server = FakeServer::start();
     let (agent, _running, id) = with_trouble(&server, Match::path("accept").nth(1), Fault::AnswerLost);
     expect_result_once(&server, &agent, &id);
@@ -89,7 +89,7 @@ fn a_lost_answer_to_accept() {
 }
 
 #[test]
-fn an_accept_that_did_not_arrive() {
+fn an_accept_that_did_not_arrive_is_repeated() {
     let server = FakeServer::start();
     let (agent, _running, id) = with_trouble(&server, Match::path("accept").nth(1), Fault::Reset);
     expect_result_once(&server, &agent, &id);
@@ -97,7 +97,7 @@ fn an_accept_that_did_not_arrive() {
 }
 
 #[test]
-fn a_lost_answer_to_an_upload() {
+fn an_upload_with_a_lost_answer_is_not_repeated() {
     let server = FakeServer::start();
     let (agent, _running, id) = with_trouble(&server, Match::path("upload").nth(1), Fault::AnswerLost);
     expect_result_once(&server, &agent, &id);
@@ -105,7 +105,7 @@ fn a_lost_answer_to_an_upload() {
 }
 
 #[test]
-fn an_upload_that_did_not_arrive() {
+fn an_upload_that_did_not_arrive_is_repeated() {
     let server = FakeServer::start();
     let (agent, _running, id) = with_trouble(&server, Match::path("upload").nth(1), Fault::CutBody(200));
     expect_result_once(&server, &agent, &id);
@@ -113,7 +113,7 @@ fn an_upload_that_did_not_arrive() {
 }
 
 #[test]
-fn a_lost_answer_to_complete() {
+fn a_report_with_a_lost_answer_counts_once() {
     let server = FakeServer::start();
     let (agent, mut running, id) = with_trouble(&server, Match::path("complete").nth(1), Fault::AnswerLost);
     running.wait_log("had ended on the Server already", secs(30));
@@ -126,7 +126,7 @@ fn a_lost_answer_to_complete() {
 }
 
 #[test]
-fn a_task_requeued_while_its_container_runs_goes_on() {
+fn a_task_requeued_while_its_container_runs_is_reclaimed() {
     let server = FakeServer::start();
     let (agent, mut running, id) = begun(&server);
     server.time_out(&server.service().0);
@@ -153,7 +153,7 @@ fn a_task_requeued_just_before_its_report_is_reported() {
 }
 
 #[test]
-fn a_task_requeued_while_the_agent_is_away_is_taken_again() {
+fn a_task_requeued_while_no_agent_runs_is_reclaimed() {
     let server = FakeServer::start();
     let (agent, mut running, id) = begun(&server);
     running.kill9();
@@ -181,7 +181,7 @@ fn expect_handed_in_again(server: &FakeServer, agent: &Agent, id: &str, running:
 }
 
 #[test]
-fn a_settled_task_that_is_offered_again_is_handed_in_from_its_record() {
+fn a_settled_task_offered_again_is_reported_from_its_record() {
     let server = FakeServer::start();
     let (agent, mut running, id) = begun(&server);
     tally::release(&agent, &id);
@@ -192,7 +192,7 @@ fn a_settled_task_that_is_offered_again_is_handed_in_from_its_record() {
 }
 
 #[test]
-fn a_settled_task_whose_workspace_went_is_handed_in_by_the_next_agent() {
+fn a_settled_task_without_its_workspace_is_reported_again() {
     let server = FakeServer::start();
     let (agent, mut running, id) = begun(&server);
     tally::release(&agent, &id);
@@ -206,7 +206,7 @@ fn a_settled_task_whose_workspace_went_is_handed_in_by_the_next_agent() {
 }
 
 #[test]
-fn a_pause_that_the_server_asks_for_is_kept() {
+fn retry_after_delays_the_next_poll() {
     let server = FakeServer::start();
     let (agent, _running, id) = begun(&server);
     let refusal = Fault::status_with_header(429, "Retry-After", "4");
@@ -227,7 +227,7 @@ fn a_pause_that_the_server_asks_for_is_kept() {
 }
 
 #[test]
-fn a_revoked_key_is_named_once_and_loses_nothing() {
+fn a_revoked_key_is_logged_once_and_loses_no_result() {
     let server = FakeServer::start();
     let (agent, mut running, id) = begun(&server);
     let service = server.service().0;
@@ -257,7 +257,7 @@ fn a_revoked_key_is_named_once_and_loses_nothing() {
 }
 
 #[test]
-fn a_result_that_has_waited_for_a_day_is_said_loudly() {
+fn a_result_undelivered_for_a_day_is_logged_as_an_error() {
     let server = FakeServer::start();
     let (agent, mut running, id) = begun(&server);
     server.stop_listening();
@@ -295,7 +295,7 @@ fn survives(call: &str, faults: Vec<Fault>) {
 const CALLS: [&str; 5] = ["accept", "download", "list", "upload", "complete"];
 
 #[test]
-fn every_call_survives_pages_and_cut_answers() {
+fn every_call_is_retried_after_error_pages() {
     thread::scope(|scope| {
         for call in CALLS {
             scope.spawn(move || survives(call, vec![Fault::html(502), Fault::html(200), Fault::status(500)]));
@@ -304,7 +304,7 @@ fn every_call_survives_pages_and_cut_answers() {
 }
 
 #[test]
-fn every_call_survives_timeouts_limits_and_a_server_that_asks_for_time() {
+fn every_call_is_retried_after_timeouts_and_rate_limits() {
     let now = Timestamp::now().to_zoned(TimeZone::UTC);
     let in_two_seconds =
         now.saturating_add(SignedDuration::from_secs(2)).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
@@ -323,7 +323,7 @@ fn every_call_survives_timeouts_limits_and_a_server_that_asks_for_time() {
 }
 
 #[test]
-fn work_of_another_service_is_kept_and_named_and_not_sent() {
+fn tasks_of_another_service_are_kept_and_not_sent() {
     let server = FakeServer::start();
     let (agent, mut running, id) = begun(&server);
     running.kill9();

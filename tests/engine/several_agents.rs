@@ -11,7 +11,7 @@ fn instance_of(name: &str) -> String {
 }
 
 #[test]
-fn two_agents_of_a_service_on_one_engine_leave_each_others_tasks_alone() {
+fn two_agents_on_one_engine_do_not_touch_each_others_tasks() {
     let server = FakeServer::start();
     let [one, two] = [(); 2].map(|()| tally::agent(&server).capacity(1).build());
     let _one_running = one.start();
@@ -41,7 +41,7 @@ fn two_agents_of_a_service_on_one_engine_leave_each_others_tasks_alone() {
 }
 
 #[test]
-fn containers_left_behind_are_removed_by_their_own_agent_and_no_other() {
+fn leftover_containers_are_removed_only_by_their_own_agent() {
     let server = FakeServer::start();
     let [one, two] = [(); 2].map(|()| tally::agent(&server).build());
     for agent in [&one, &two] {
@@ -69,7 +69,7 @@ fn containers_left_behind_are_removed_by_their_own_agent_and_no_other() {
 }
 
 #[test]
-fn another_agents_container_of_the_same_name_is_waited_for() {
+fn a_task_waits_for_another_agents_container_of_its_name() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     let id = server.submit(tally::waiting_task(""));
@@ -86,7 +86,7 @@ fn another_agents_container_of_the_same_name_is_waited_for() {
 }
 
 #[test]
-fn tasks_of_two_servers_with_one_id_run_one_after_the_other_and_neither_stops_the_others() {
+fn tasks_of_two_servers_with_equal_ids_run_in_turn() {
     let servers = [(); 2].map(|()| FakeServer::start());
     let [one, two] = servers.each_ref().map(|server| tally::agent(server).build());
     let id = format!("{}-same", servers[0].task_prefix());
@@ -114,7 +114,7 @@ fn tasks_of_two_servers_with_one_id_run_one_after_the_other_and_neither_stops_th
 }
 
 #[test]
-fn a_second_run_on_one_data_folder_is_refused_and_disturbs_nothing() {
+fn a_second_run_on_one_data_dir_is_refused() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     let running = agent.start();
@@ -132,7 +132,7 @@ fn a_second_run_on_one_data_folder_is_refused_and_disturbs_nothing() {
 }
 
 #[test]
-fn a_data_folder_is_free_again_after_a_crash() {
+fn a_data_dir_is_free_again_after_a_crash() {
     let server = FakeServer::start();
     let agent: Agent = tally::agent(&server).build();
     let mut running = agent.start();

@@ -15,7 +15,7 @@ fn up(server: &FakeServer, agent: &Agent) -> Running {
 }
 
 #[test]
-fn a_file_with_the_key_that_others_could_read_is_closed_and_that_is_said_once() {
+fn an_open_configuration_file_is_closed_and_logged_once() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     for (open, closed) in [(0o644, 0o600), (0o660, 0o600), (0o602, 0o600), (0o440, 0o400)] {
@@ -35,7 +35,7 @@ fn a_file_with_the_key_that_others_could_read_is_closed_and_that_is_said_once() 
 }
 
 #[test]
-fn a_data_dir_that_others_could_look_into_is_closed_and_that_is_said_once() {
+fn an_open_data_dir_is_closed_and_logged_once() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     set_mode(&agent.config_path(), 0o600);
@@ -51,7 +51,7 @@ fn a_data_dir_that_others_could_look_into_is_closed_and_that_is_said_once() {
 }
 
 #[test]
-fn a_folder_that_others_use_is_not_closed_to_them() {
+fn a_shared_folder_is_refused_as_data_dir() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     agent.write("data/somebody/elses", "hi");
@@ -71,7 +71,7 @@ fn a_folder_that_others_use_is_not_closed_to_them() {
 }
 
 #[test]
-fn a_data_dir_that_is_a_file_is_left_as_it_is() {
+fn a_file_in_place_of_the_data_dir_is_left_unchanged() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     let file = agent.write("data", "mine");

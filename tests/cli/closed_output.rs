@@ -11,7 +11,7 @@ fn unread(agent: &Agent, arguments: &[&str]) -> Finished {
 }
 
 #[test]
-fn nobody_who_reads_on_is_no_error() {
+fn commands_succeed_when_their_output_is_closed() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     for _ in 0..5 {
@@ -31,7 +31,7 @@ fn nobody_who_reads_on_is_no_error() {
 }
 
 #[test]
-fn what_was_asked_for_is_done_all_the_same() {
+fn commands_do_their_work_when_their_output_is_closed() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     let mut running = agent.start();

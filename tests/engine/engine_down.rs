@@ -12,7 +12,7 @@ fn start_without_engine(agent: &Agent) -> Running {
 }
 
 #[test]
-fn without_an_engine_nothing_is_accepted_and_the_server_hears_busy() {
+fn no_task_is_accepted_and_busy_is_reported_without_an_engine() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     let id = server.submit(tally::waiting_task(""));
@@ -44,7 +44,7 @@ fn without_an_engine_nothing_is_accepted_and_the_server_hears_busy() {
 }
 
 #[test]
-fn a_running_task_waits_for_an_engine_that_is_away() {
+fn a_running_task_waits_for_an_unreachable_engine() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     let mut running = agent.start();
@@ -92,7 +92,7 @@ fn a_result_is_delivered_without_an_engine() {
 
 /// At the head of the queue it would hide everything behind it (P8).
 #[test]
-fn a_task_of_ours_that_is_offered_again_is_taken_although_nothing_new_is() {
+fn a_requeued_own_task_is_accepted_without_an_engine() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     let mut running = agent.start();

@@ -8,7 +8,7 @@ use crate::support::tally;
 use serde_json::json;
 
 #[test]
-fn a_failing_task_is_reported_with_the_end_of_its_standard_error_and_its_files() {
+fn a_failed_task_reports_the_end_of_stderr_and_its_files() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     let script = "echo out
@@ -29,7 +29,7 @@ fn a_failing_task_is_reported_with_the_end_of_its_standard_error_and_its_files()
 }
 
 #[test]
-fn where_standard_error_is_empty_the_end_of_standard_output_says_why() {
+fn a_failed_task_without_stderr_reports_the_end_of_stdout() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     let id = server.submit(TaskSpec::script("echo began; echo 'no such column'; echo >&2; exit 1"));
@@ -39,7 +39,7 @@ fn where_standard_error_is_empty_the_end_of_standard_output_says_why() {
 }
 
 #[test]
-fn a_task_that_fails_without_a_word_is_reported_with_its_exit_status() {
+fn a_failed_task_without_output_reports_its_exit_status() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     let id = server.submit(TaskSpec::script("exit 42"));
@@ -52,7 +52,7 @@ fn a_task_that_fails_without_a_word_is_reported_with_its_exit_status() {
 
 /// 125, 126 and 127 are also what the docker client says when it could not start a container.
 #[test]
-fn a_container_that_exits_like_a_failing_docker_ran_once_and_is_believed() {
+fn containers_may_exit_with_dockers_own_error_statuses() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     let codes = [125, 126, 127];
@@ -70,7 +70,7 @@ fn a_container_that_exits_like_a_failing_docker_ran_once_and_is_believed() {
 }
 
 #[test]
-fn a_container_that_the_kernel_killed_for_its_memory_is_reported_as_that() {
+fn an_out_of_memory_kill_is_reported() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().config("[executor]\nmemory_limit = '16m'").build();
     let script =
@@ -88,7 +88,7 @@ fn a_container_that_the_kernel_killed_for_its_memory_is_reported_as_that() {
 
 /// A program that handles TERM well exits with 0 when it is stopped, and hasn't done its work.
 #[test]
-fn a_container_that_somebody_else_stops_has_failed_even_if_it_exits_with_0() {
+fn a_container_stopped_from_outside_fails_even_with_status_0() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     let _running = agent.start();

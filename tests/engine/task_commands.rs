@@ -117,7 +117,7 @@ fn notes(agent: &Agent) -> usize {
 }
 
 #[test]
-fn a_running_agent_discards_a_result_when_asked_and_goes_on() {
+fn a_running_agent_discards_a_result_on_request() {
     let server = FakeServer::start();
     let (agent, _running, id) = undelivered(&server);
     let discarded = agent.run(&["discard", &id, "--yes"]);
@@ -132,7 +132,7 @@ fn a_running_agent_discards_a_result_when_asked_and_goes_on() {
 }
 
 #[test]
-fn a_running_agent_gives_an_upload_up_in_the_middle() {
+fn a_discard_interrupts_a_running_upload() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     server.fault(Match::path("upload"), Fault::NeverAnswer);
@@ -153,7 +153,7 @@ fn a_running_agent_gives_an_upload_up_in_the_middle() {
 }
 
 #[test]
-fn a_note_that_was_left_is_obeyed_by_the_next_start() {
+fn a_leftover_discard_request_is_served_by_the_next_start() {
     let server = FakeServer::start();
     let (agent, id) = left_undelivered(&server);
     // As one leaves it that was asked for and whose agent was killed.
@@ -167,7 +167,7 @@ fn a_note_that_was_left_is_obeyed_by_the_next_start() {
 }
 
 #[test]
-fn work_of_another_registration_can_be_discarded_beside_the_agent() {
+fn a_result_of_another_registration_can_be_discarded() {
     let server = FakeServer::start();
     let (agent, id) = left_undelivered(&server);
     let (service, key) = server.add_service();
@@ -205,7 +205,7 @@ fn a_discarded_result_is_reported_as_failed_and_never_sent() {
 }
 
 #[test]
-fn a_result_can_be_discarded_while_the_server_is_away() {
+fn a_result_can_be_discarded_while_the_server_is_down() {
     let server = FakeServer::start();
     let (agent, id) = left_undelivered(&server);
     server.stop_listening();
@@ -217,7 +217,7 @@ fn a_result_can_be_discarded_while_the_server_is_away() {
 }
 
 #[test]
-fn the_logs_of_a_task_that_nobody_goes_on_with_are_not_waited_for() {
+fn following_logs_ends_when_no_agent_runs() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     let mut running = agent.start();
@@ -231,7 +231,7 @@ fn the_logs_of_a_task_that_nobody_goes_on_with_are_not_waited_for() {
 }
 
 #[test]
-fn why_a_result_waits_is_shown_with_its_task() {
+fn the_reason_for_a_waiting_result_is_shown() {
     let server = FakeServer::start();
     let (agent, _running, id) = undelivered(&server);
     docker::wait_until("the reason in `status`", secs(20), || {

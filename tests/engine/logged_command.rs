@@ -67,7 +67,7 @@ fn assert_pasting_repeats(server: &FakeServer, agent: &Agent, running: &Running,
 }
 
 #[test]
-fn the_logged_command_does_the_same_again_as_often_as_it_is_pasted() {
+fn the_logged_command_can_be_pasted_repeatedly() {
     let server = FakeServer::start();
     let mounts = "[[paths.mounts]]\nhost = './it is \"shared\", $HOME'\ncontainer = '/shared'\nreadonly = true";
     let config = format!("[executor]\nmemory_limit = '64m'\ntimeout_minutes = 5\n{mounts}");
@@ -85,7 +85,7 @@ fn the_logged_command_does_the_same_again_as_often_as_it_is_pasted() {
 }
 
 #[test]
-fn a_custom_command_of_any_words_can_be_pasted() {
+fn a_custom_command_with_special_characters_can_be_pasted() {
     let words = [
         "",
         "it's \"quoted\"",
@@ -115,7 +115,7 @@ fn a_custom_command_of_any_words_can_be_pasted() {
 }
 
 #[test]
-fn it_can_be_pasted_while_the_task_itself_runs() {
+fn the_logged_command_can_be_pasted_while_its_task_runs() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     // The first waits for the second.

@@ -45,7 +45,7 @@ fn names(dir: impl AsRef<std::path::Path>) -> BTreeSet<String> {
 }
 
 #[test]
-fn ids_of_every_kind_stay_in_their_own_folders() {
+fn hostile_task_ids_stay_in_their_own_folders() {
     let server = FakeServer::start();
     let agent = agent(&server);
     let mut running = agent.start();
@@ -86,7 +86,7 @@ fn ids_of_every_kind_stay_in_their_own_folders() {
 }
 
 #[test]
-fn an_id_that_can_be_none_is_refused_once_and_hides_what_is_behind_it_no_longer_than_it_is_offered() {
+fn an_invalid_id_is_logged_once_and_blocks_only_while_offered() {
     let server = FakeServer::start();
     let agent = agent(&server);
     let mut running = agent.start();
@@ -105,7 +105,7 @@ fn an_id_that_can_be_none_is_refused_once_and_hides_what_is_behind_it_no_longer_
 }
 
 #[test]
-fn offers_that_are_none_are_refused_and_the_agent_goes_on() {
+fn invalid_offers_are_refused_and_the_agent_continues() {
     let server = FakeServer::start();
     let agent = agent(&server);
     let mut running = agent.start();
@@ -137,7 +137,7 @@ fn offers_that_are_none_are_refused_and_the_agent_goes_on() {
 }
 
 #[test]
-fn answers_that_are_none_or_far_too_long_are_errors_of_that_call_only() {
+fn invalid_and_oversized_answers_fail_only_their_call() {
     let server = FakeServer::start();
     let agent = agent(&server);
     let mut running = agent.start();
@@ -160,7 +160,7 @@ fn answers_that_are_none_or_far_too_long_are_errors_of_that_call_only() {
 }
 
 #[test]
-fn input_names_of_every_kind_lie_in_the_input_folder_and_nowhere_else() {
+fn hostile_input_names_stay_in_the_input_folder() {
     let server = FakeServer::start();
     let agent = agent(&server);
     let mut running = agent.start();
@@ -210,7 +210,7 @@ fn input_names_of_every_kind_lie_in_the_input_folder_and_nowhere_else() {
 }
 
 #[test]
-fn texts_of_every_kind_reach_the_container_as_they_are_and_no_command_line() {
+fn hostile_texts_reach_task_json_and_no_command_line() {
     let server = FakeServer::start();
     let agent = agent(&server);
     let mut running = agent.start();
@@ -246,7 +246,7 @@ fn script_len(server: &FakeServer, id: &str) -> usize {
 }
 
 #[test]
-fn ten_thousand_input_files_are_taken_one_after_the_other_and_can_be_cancelled() {
+fn a_task_with_ten_thousand_inputs_can_be_cancelled() {
     let server = FakeServer::start();
     let agent = agent(&server);
     let mut running = agent.start();
@@ -261,7 +261,7 @@ fn ten_thousand_input_files_are_taken_one_after_the_other_and_can_be_cancelled()
 }
 
 #[test]
-fn an_input_that_is_not_what_was_announced_is_never_worked_on() {
+fn an_input_of_another_size_than_announced_fails_the_task() {
     for announced in [5, 50] {
         let server = FakeServer::start();
         let agent = agent(&server);

@@ -56,7 +56,7 @@ const NAMES: [&[u8]; 14] = [
 ];
 
 #[test]
-fn names_of_every_kind_arrive_in_a_spelling_that_can_be_undone() {
+fn hostile_file_names_arrive_in_a_reversible_encoding() {
     let server = FakeServer::start();
     let mut script = "cd /workspace/output\n".to_owned();
     for (number, name) in NAMES.iter().enumerate() {
@@ -83,7 +83,7 @@ fn names_of_every_kind_arrive_in_a_spelling_that_can_be_undone() {
 }
 
 #[test]
-fn a_terabyte_of_holes_is_left_out_and_costs_nothing() {
+fn a_sparse_file_of_a_terabyte_is_left_out() {
     let server = FakeServer::start();
     let (_agent, task) = run(&server, "", "cd output; truncate -s 1024G huge || exit 9; echo small > small");
     assert_eq!(task.output["files"], json!(["output/small"]));
@@ -92,7 +92,7 @@ fn a_terabyte_of_holes_is_left_out_and_costs_nothing() {
 }
 
 #[test]
-fn folders_two_hundred_deep_are_walked_and_deeper_ones_than_a_path_can_name_are_said() {
+fn deep_folders_are_scanned_and_too_deep_ones_reported() {
     let server = FakeServer::start();
     let script = "cd output
         echo top > top
@@ -111,7 +111,7 @@ fn folders_two_hundred_deep_are_walked_and_deeper_ones_than_a_path_can_name_are_
 }
 
 #[test]
-fn so_many_files_as_may_be_delivered_are_and_the_others_are_counted() {
+fn files_over_the_limit_are_counted_and_not_delivered() {
     let server = FakeServer::start();
     let script = "i=0; while [ $i -lt 20000 ]; do : > f$i; i=$((i+1)); done; echo r > output/r";
     let (agent, task) = run(&server, "[outputs]\nmax_files = 3", script);
@@ -121,7 +121,7 @@ fn so_many_files_as_may_be_delivered_are_and_the_others_are_counted() {
 }
 
 #[test]
-fn what_is_excluded_stays_here_and_is_named_with_its_pattern() {
+fn excluded_files_are_left_out_with_their_pattern() {
     let server = FakeServer::start();
     let script = "mkdir -p raw/deep output/logs && cd output
         for name in ../raw/a ../raw/deep/b patient.csv keep.md logs/run.log logs/kept.log notes.tmp; do

@@ -22,19 +22,19 @@ fn refused(spoil: impl FnOnce(&Agent)) -> String {
 }
 
 #[test]
-fn no_file() {
+fn a_missing_file_is_reported() {
     let reason = refused(|agent| fs::remove_file(agent.path("pi-agent/models.json")).unwrap());
     assert_eq!(reason, "there is no /etc/pi-agent/models.json");
 }
 
 #[test]
-fn no_mount() {
+fn a_missing_mount_is_reported() {
     let reason = refused(|agent| agent.change_config("[paths]\nmounts = []"));
     assert_eq!(reason, "there is no /etc/pi-agent; mount the folder with models.json and settings.json there");
 }
 
 #[test]
-fn a_file_that_the_containers_user_may_not_read() {
+fn an_unreadable_file_is_reported() {
     let close = |agent: &Agent| {
         fs::set_permissions(agent.path("pi-agent/models.json"), Permissions::from_mode(0o000)).unwrap();
     };
@@ -43,13 +43,13 @@ fn a_file_that_the_containers_user_may_not_read() {
 }
 
 #[test]
-fn a_variable_that_is_not_set() {
+fn a_missing_variable_is_reported() {
     let reason = refused(|agent| agent.change_config("[executor.env]\nLLM_API_KEY = ''"));
     assert!(reason.starts_with("the variable LLM_API_KEY isn't set, which models.json wants"), "{reason}");
 }
 
 #[test]
-fn a_file_that_is_not_json() {
+fn invalid_json_is_reported_without_its_text() {
     let reason = refused(|agent| {
         agent.write("pi-agent/settings.json", "{\"defaultProvider\": secret}");
     });
@@ -58,7 +58,7 @@ fn a_file_that_is_not_json() {
 }
 
 #[test]
-fn a_model_that_is_not_there() {
+fn an_unknown_model_is_reported() {
     let reason = refused(|agent| {
         agent.write("pi-agent/settings.json", r#"{"defaultProvider": "scripted", "defaultModel": "other"}"#);
     });
@@ -66,7 +66,7 @@ fn a_model_that_is_not_there() {
 }
 
 #[test]
-fn a_copy_that_nobody_else_can_read_and_that_is_gone_in_the_end() {
+fn the_copied_configuration_is_private_and_removed() {
     let look =
         "stat -c '%a %n' /tmp/* | sed 's/executor-.*/executor-/'; cat /tmp/executor-*/pi-agent/models.json | wc -l";
     let model = Model::start(Style::OpenAi, vec![bash(look), say("Done.")], None);
@@ -84,7 +84,7 @@ fn a_copy_that_nobody_else_can_read_and_that_is_gone_in_the_end() {
 }
 
 #[test]
-fn a_folder_that_may_not_be_entered() {
+fn an_unreadable_folder_is_reported() {
     let close = |agent: &Agent| {
         fs::set_permissions(agent.path("pi-agent"), Permissions::from_mode(0o744)).unwrap();
     };
@@ -92,7 +92,7 @@ fn a_folder_that_may_not_be_entered() {
 }
 
 #[test]
-fn a_file_beside_them_that_may_not_be_read_is_no_reason_to_fail() {
+fn an_unreadable_extra_file_is_left_out() {
     let model = Model::start(Style::OpenAi, vec![say("Yes.")], None);
     let container = by_hand(&model).file("pi-agent/notes.txt", "mine").file("pi-agent/.models.json.swp", "");
     for name in ["notes.txt", ".models.json.swp"] {
