@@ -102,6 +102,29 @@ fn cited_headings_of_documents_exist() {
     assert!(count > 8, "{count}");
 }
 
+/// Where a message changes, the page that explains it has to.
+#[test]
+fn messages_that_the_manual_explains_are_in_the_source() {
+    let page = read("src/manual/troubleshooting.md");
+    let (_, messages) = page.split_once("## Messages\n").expect("a list of messages");
+    let messages = messages.split("\n## ").next().unwrap_or_default();
+    // A text that goes over a line's end in the source is one text.
+    let text = |(_, text): (PathBuf, String)| text.split("\\\n").map(str::trim_start).collect::<String>();
+    let sources: Vec<String> =
+        sources().into_iter().filter(|(path, _)| path.starts_with(root().join("src"))).map(text).collect();
+    let mut count = 0;
+    for message in messages.split("\n- `").skip(1).map(|item| item.split("`:").next().unwrap_or_default()) {
+        let message = message.replace('\n', " ");
+        for part in message.split(['…', '`']).flat_map(|part| part.split(": ")).map(str::trim) {
+            if part.len() > 3 {
+                count += 1;
+                assert!(sources.iter().any(|source| source.contains(part)), "{part:?} of {message:?}");
+            }
+        }
+    }
+    assert!(count > 10, "{count}");
+}
+
 /// Links in documents lead to files and headings.
 #[test]
 fn links_of_documents_have_a_target() {

@@ -190,9 +190,10 @@ fn inline(text: &str) -> String {
             }
             '[' => match link(next) {
                 Some((label, address, after)) => {
-                    roff.push_str(&inline(label));
                     if address.contains("://") {
-                        roff.push_str(&format!(" ({})", escape(address)));
+                        roff.push_str(&format!("{} ({})", inline(label), escape(address)));
+                    } else {
+                        roff.push_str(&inline(&format!("**{label}**")));
                     }
                     rest = after;
                 }
@@ -266,10 +267,10 @@ mod tests {
     }
 
     #[test]
-    fn links_to_pages_become_labels_and_others_keep_their_address() {
+    fn links_to_pages_become_bold_and_others_keep_their_address() {
         assert_eq!(
             from_markdown("see [config](config.md), [jq](https://jqlang.org) and [server]\n"),
-            ".PP\nsee config, jq (https://jqlang.org) and [server]\n"
+            ".PP\nsee \\fBconfig\\fR, jq (https://jqlang.org) and [server]\n"
         );
     }
 
