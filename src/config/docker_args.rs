@@ -1,49 +1,32 @@
-//! The raw words of `executor.docker_args`: read as docker reads them, and refused where they would break a promise.
+//! `executor.docker_args`: further arguments of `docker run`, each a word `--flag` or `--flag=value`.
 //!
-//! A word that docker takes for the image, or a flag that takes another one's place, would turn the whole command into
-//! something else; so flags that this table doesn't know must bring their value with them.
+//! There is one form, so that docker and this program read the same: where a value could stand in a word of its own, docker
+//! could take one of the agent's words for the value, such as the image. A flag stands without a value only where docker
+//! never takes the next word for one, which is so for the few in [`SWITCHES`]. Every other flag needs its `=`, also one
+//! that docker gets tomorrow, so no list of docker's flags has to be kept.
 
 use std::path::{Path, PathBuf};
-use std::slice::Iter;
 
 use super::container_options::DockerArgs;
 use super::values::normalize;
 use super::{WORKSPACE, csv};
+use crate::text::escape;
 
-/// Flags of `docker run` that need no value.
-const BOOLEAN: [&str; 16] = [
-    "detach",
+/// The flags that docker reads as on or off, apart from refused ones.
+const SWITCHES: [&str; 9] = [
     "disable-content-trust",
-    "help",
     "init",
-    "interactive",
     "no-healthcheck",
     "oom-kill-disable",
     "privileged",
     "publish-all",
     "quiet",
     "read-only",
-    "replace",
-    "rm",
-    "sig-proxy",
-    "tty",
     "use-api-socket",
 ];
 
-/// Flags of `docker run` that take one, in the same word or the next.
-const VALUED: &str = "add-host annotation attach blkio-weight blkio-weight-device cap-add cap-drop cgroup-parent \
-    cgroupns cidfile cpu-count cpu-percent cpu-period cpu-quota cpu-rt-period cpu-rt-runtime cpu-shares cpus \
-    cpuset-cpus cpuset-mems detach-keys device device-cgroup-rule device-read-bps device-read-iops device-write-bps \
-    device-write-iops dns dns-opt dns-option dns-search domainname entrypoint env env-file expose gpus group-add \
-    health-cmd health-interval health-retries health-start-interval health-start-period health-timeout hostname \
-    io-maxbandwidth io-maxiops ip ip6 ipc isolation kernel-memory label label-file link link-local-ip log-driver \
-    log-opt mac-address memory memory-reservation memory-swap memory-swappiness mount name net net-alias network \
-    network-alias oom-score-adj pid pids-limit platform publish pull restart runtime security-opt shm-size \
-    stop-signal stop-timeout storage-opt sysctl tmpfs ulimit user userns uts volume volume-driver volumes-from \
-    workdir";
-
-/// Flags with a letter of their own.
-const LETTERS: [(char, &str); 15] = [
+/// Short flags, for messages that show the long one.
+const SHORT_FLAGS: [(char, &str); 15] = [
     ('P', "publish-all"),
     ('a', "attach"),
     ('c', "cpu-shares"),
@@ -61,25 +44,24 @@ const LETTERS: [(char, &str); 15] = [
     ('w', "workdir"),
 ];
 
-/// Reads the words. The error says which one is refused and why; it shows names of flags, no values.
-pub(super) fn read(words: Vec<String>) -> Result<DockerArgs, String> {
+/// Reads the arguments.
+///
+/// # Errors
+/// The first argument that is refused, and why. The value of a variable is not shown.
+pub(super) fn read(args: Vec<String>) -> Result<DockerArgs, String> {
     let mut noted = DockerArgs::default();
-    let mut rest = words.iter();
-    while let Some(word) = rest.next() {
-        let flags = match word.strip_prefix("--") {
-            Some(long) => vec![read_long(long, &mut rest)?],
-            None => read_letters(word.strip_prefix('-').unwrap_or_default(), &mut rest)?,
-        };
-        for (name, value) in flags {
-            check(name, value, &mut noted).map_err(|why| format!("must not hold `--{name}`: {why}"))?;
-        }
+    for (index, arg) in args.iter().enumerate() {
+        let next = args.get(index + 1).map(String::as_str);
+        let (name, value) = read_flag(arg, next)?;
+        check(name, value, &mut noted).map_err(|why| format!("must not hold `--{name}`: {why}"))?;
     }
-    noted.args = words;
+    noted.args = args;
     Ok(noted)
 }
 
-/// `flag`, `flag=value`, or `flag` with its value in the next word.
-fn read_long<'w>(long: &'w str, rest: &mut Iter<'w, String>) -> Result<(&'w str, &'w str), String> {
+/// Name and value of a flag. `next` is the argument behind it, which messages show where it seems to be the value.
+fn read_flag<'a>(arg: &'a str, next: Option<&str>) -> Result<(&'a str, &'a str), String> {
+    let Some(long) = arg.strip_prefix("--") else { return Err(refuse_short(arg, next)) };
     let (name, value) = long.split_once('=').map_or((long, None), |(name, value)| (name, Some(value)));
     let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     if !is_name || name.starts_with('-') {
@@ -87,45 +69,50 @@ fn read_long<'w>(long: &'w str, rest: &mut Iter<'w, String>) -> Result<(&'w str,
     }
     match value {
         Some(value) => Ok((name, value)),
-        None if BOOLEAN.contains(&name) => Ok((name, "")),
-        None if VALUED.split_whitespace().any(|known| known == name) => match rest.next() {
-            Some(value) => Ok((name, value)),
-            None => Err(format!("ends with `--{name}`, whose value is missing")),
-        },
-        None => Err(format!("has `--{name}`, which isn't known here; write it with its value, as `--{name}=…`")),
+        // The reason of a refusal is worth more than the right form of a flag that is refused then.
+        None if SWITCHES.contains(&name) || refusal(name).is_some() => Ok((name, "")),
+        None => Err(one_word(arg, name, next)),
     }
 }
 
-/// `e` in `-e`, or more letters in one word: `-it`. The first that takes a value takes the rest of the word for it.
-fn read_letters<'w>(letters: &'w str, rest: &mut Iter<'w, String>) -> Result<Vec<(&'w str, &'w str)>, String> {
-    if letters.is_empty() {
-        return Err("has a word that docker would take for the image: each word must be a flag or a flag's value; \
-                    what the image runs is set by `executor_type`"
-            .to_owned());
+/// What is wrong with an argument that doesn't begin with `--`.
+fn refuse_short(arg: &str, next: Option<&str>) -> String {
+    let mut letters = arg.strip_prefix('-').unwrap_or_default().chars();
+    let Some(letter) = letters.next() else {
+        return "has a word that docker would take for the image: each word must be `--flag` or `--flag=value`; what the \
+                image runs is set by `executor_type`"
+            .to_owned();
+    };
+    let attached = letters.as_str();
+    match SHORT_FLAGS.iter().find(|(known, _)| *known == letter) {
+        None => "has a word that begins with `-` and is no flag".to_owned(),
+        Some((_, name)) if refusal(name).is_some() => {
+            format!("must not hold `--{name}`: {}", refusal(name).unwrap_or_default())
+        }
+        Some((_, name)) if SWITCHES.contains(name) => format!("has the short flag `-{letter}`; write `--{name}`"),
+        Some((_, name)) => {
+            let value = attached.strip_prefix('=').unwrap_or(attached);
+            one_word(&format!("-{letter}"), name, if value.is_empty() { next } else { Some(value) })
+        }
     }
-    let mut flags = Vec::new();
-    let mut left = letters;
-    while let Some(letter) = left.chars().next() {
-        left = &left[letter.len_utf8()..];
-        let Some((_, name)) = LETTERS.iter().find(|(known, _)| *known == letter) else {
-            return Err("has a word that begins with `-` and is no flag".to_owned());
-        };
-        let value = match left.strip_prefix('=').filter(|value| !value.is_empty()) {
-            Some(value) => value,
-            None if BOOLEAN.contains(name) => {
-                flags.push((*name, ""));
-                continue;
-            }
-            None if !left.is_empty() => left,
-            None => rest.next().ok_or_else(|| format!("ends with `-{letter}`, whose value is missing"))?,
-        };
-        flags.push((*name, value));
-        break;
-    }
-    Ok(flags)
 }
 
-/// Refuses a flag that would break a promise, and notes what has to be known of the others.
+/// The message for a flag without a `=`, with the form in which it is read.
+fn one_word(written: &str, name: &str, value: Option<&str>) -> String {
+    let or = match name {
+        "volume" | "mount" => ", or use `[[paths.mounts]]`",
+        "env" => ", or use `[executor.env]`",
+        _ if value.is_none() => "; for a flag that is on or off, the value is `true` or `false`",
+        _ => "",
+    };
+    let value = match value.filter(|value| !value.starts_with('-') && name != "env") {
+        Some(value) => escape(value),
+        None => "…".to_owned(),
+    };
+    format!("has `{written}`; write a flag and its value in one word, `--{name}={value}`{or}")
+}
+
+/// Refuses a flag that would break a promise, and notes mounts and platform.
 fn check(name: &str, value: &str, noted: &mut DockerArgs) -> Result<(), String> {
     if value.contains('\0') {
         return Err("its value holds a NUL character, which no command can have".to_owned());
@@ -158,10 +145,12 @@ fn check(name: &str, value: &str, noted: &mut DockerArgs) -> Result<(), String> 
     }
 }
 
+/// Why a flag is refused, whatever its value is.
 fn refusal(name: &str) -> Option<&'static str> {
     Some(match name {
         "detach" => "the agent stays with a container until it ends",
-        "rm" => "the stopped container is the evidence until its outcome is written down",
+        // `--rmi` and `--purge` are podman's.
+        "rm" | "rmi" | "purge" => "the stopped container is the evidence until its outcome is written down",
         "name" | "cidfile" | "label-file" | "replace" => "it is by this that the agent finds its containers again",
         "sig-proxy" => "a signal that reaches the docker client must not reach the container",
         "restart" => "a task runs once",
@@ -178,7 +167,7 @@ fn refusal(name: &str) -> Option<&'static str> {
     })
 }
 
-/// `-v`: `target`, `source:target` or `source:target:options`.
+/// `--volume`: `target`, `source:target` or `source:target:options`.
 fn check_volume(value: &str, noted: &mut DockerArgs) -> Result<(), String> {
     let parts: Vec<&str> = value.split(':').collect();
     let (source, targets) = match parts[..] {
@@ -192,7 +181,7 @@ fn check_volume(value: &str, noted: &mut DockerArgs) -> Result<(), String> {
         [source, ref targets @ ..] => (source.to_owned(), targets),
         [] => return Ok(()),
     };
-    // What isn't the place is options, which never begin with a slash.
+    // A part that is no path is options, which never begin with a slash.
     for target in targets.iter().enumerate().filter(|(i, part)| *i == 0 || part.starts_with('/')).map(|(_, part)| part)
     {
         note_target(target, Mounted::Files, noted)?;
@@ -231,17 +220,16 @@ fn check_mount(value: &str, noted: &mut DockerArgs) -> Result<(), String> {
     Ok(())
 }
 
-/// What is mounted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mounted {
-    /// Something that outlives the container.
+    /// Files that outlive the container.
     Files,
-    /// An empty folder that goes with it.
+    /// An empty folder that is removed with the container.
     Memory,
 }
 
-/// Results are what lies in the workspace; what is mounted in it from elsewhere is none, and must not hide what the
-/// container is given or where it writes.
+/// Results are the files of the workspace. Files that are mounted into it are no results, and a mount must not hide the
+/// task's input or the places of its output.
 fn note_target(target: &str, mounted: Mounted, noted: &mut DockerArgs) -> Result<(), String> {
     if !target.starts_with('/') {
         return Err("its place in the container must be an absolute path".to_owned());

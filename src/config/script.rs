@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(at("/opt/one.sh"), Some(ScriptSource::Mount("/one".into())));
         assert_eq!(at("/optional/x.sh"), Some(ScriptSource::Image("/optional/x.sh".to_owned())));
         assert_eq!(at("/workspaces/x.sh"), Some(ScriptSource::Image("/workspaces/x.sh".to_owned())));
-        let raw = "executor_type = 'bash'\nscript_path = '/raw/x.sh'\ndocker_args = ['-v', '/h:/raw']";
+        let raw = "executor_type = 'bash'\nscript_path = '/raw/x.sh'\ndocker_args = ['--volume=/h:/raw']";
         assert_eq!(source(raw), Some(ScriptSource::DockerArgs));
     }
 

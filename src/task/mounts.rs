@@ -149,7 +149,7 @@ mod tests {
         #[cfg(unix)]
         {
             let raw = |host: &Path| {
-                let words = format!("docker_args = ['-v', '{}:/m']", host.display());
+                let words = format!("docker_args = ['--volume={}:/m']", host.display());
                 Config::parse(
                     &dir.path().join("config.toml"),
                     &format!("[server]\nbase_url='http://h'\n[executor]\n{words}"),

@@ -1,7 +1,7 @@
 //! The keys of `[executor]` that say what a container may use, seen from within it and by the engine.
 
 use crate::support::agent::Agent;
-use crate::support::docker::{container_name, docker, wait_container_state};
+use crate::support::docker::{container_name, docker, docker_output, wait_container_state};
 use crate::support::secs;
 use crate::support::server::{FakeServer, Status, TaskSpec};
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ fn seen(config: &str, script: &str) -> (String, Value) {
 #[test]
 fn limits_user_and_docker_args_apply_to_the_container() {
     let config = "cpus = 0.5\nshm_size = '8m'\nuser = '1000:100'\nenable_host_access = true\npids_limit = 100\n\
-                  docker_args = ['--hostname', 'lab', '-e', 'EXTRA=$HOME it''s', '--tmpfs', '/workspace/scratch']";
+                  docker_args = ['--hostname=lab', '--env=EXTRA=$HOME it''s', '--tmpfs=/workspace/scratch']";
     let script = "id -u; id -g; hostname; echo \"$EXTRA\"; df -k /dev/shm | tail -n 1 | tr -s ' ' | cut -d ' ' -f 2
         grep -c host.docker.internal /etc/hosts; echo x > /workspace/scratch/x";
     let config = config.replace("it''s", "it is");
@@ -56,11 +56,23 @@ fn a_forbidden_docker_argument_prevents_the_start() {
     agent.run(&["run"]).expect_code(2).expect_stderr("`executor.docker_args` must not hold `--detach`");
 }
 
+/// A flag that takes a value would take `--help` for it. Each of the flags can be refused, but by its name only.
+#[test]
+fn docker_reads_no_value_behind_the_flags_that_stand_alone() {
+    let flags = "--disable-content-trust --init --no-healthcheck --oom-kill-disable --privileged --publish-all --quiet \
+                 --read-only --use-api-socket";
+    for flag in flags.split_whitespace() {
+        let done = docker_output(&["run", flag, "--help"]);
+        let stderr = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success() || stderr.contains(&format!("unknown flag: {flag}")), "{flag}: {stderr}");
+    }
+}
+
 #[test]
 fn a_docker_args_mount_of_the_data_dir_prevents_the_start() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
-    let words = json!(["-v", format!("{}:/all:ro", agent.dir().display())]);
+    let words = json!([format!("--volume={}:/all:ro", agent.dir().display())]);
     agent.change_config(&format!("[executor]\ndocker_args = {words}"));
     agent.run(&["run"]).expect_code(1).expect_stderr("would show the configuration file");
 }

@@ -141,6 +141,6 @@ fn strict_uses_a_tmp_that_is_mounted() {
     let _running = agent.start();
     server.wait_for(&id, Status::Completed, secs(60));
     assert_eq!(fs::read_to_string(agent.path("scratch/kept")).unwrap(), "x\n");
-    let sized = "isolation = 'strict'\ndocker_args = ['--tmpfs', '/tmp:size=1m']";
+    let sized = "isolation = 'strict'\ndocker_args = ['--tmpfs=/tmp:size=1m']";
     assert_eq!(attempt(sized, "df -k /tmp | grep -q ' 1024 '"), "through");
 }

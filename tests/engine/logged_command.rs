@@ -139,7 +139,7 @@ fn a_strict_container_with_an_environment_can_be_pasted() {
         isolation = 'strict'
         user = '1000'
         network = 'none'
-        docker_args = ['--hostname', 'a-lab', '--ulimit', 'nofile=512']
+        docker_args = ['--hostname=a-lab', '--ulimit=nofile=512']
         [executor.env]
         TOKEN = \"  it's \\\"quoted\\\" $HOME #  \"
         EMPTY = ''";

@@ -36,12 +36,12 @@ fn isolation_is_standard_when_no_key_is_set() {
 fn every_container_key_is_read() {
     let read = options(
         "isolation = 'strict'\nnetwork = 'lab.net'\ncpus = 1.5\npids_limit = 0\nshm_size = '1g'\nuser = '1000:100'\n\
-         gpus = 'device=0,1'\nenable_host_access = true\npull = 'never'\ndocker_args = ['--hostname', 'x']",
+         gpus = 'device=0,1'\nenable_host_access = true\npull = 'never'\ndocker_args = ['--hostname=x']",
     );
     assert_eq!((read.isolation, read.pull, read.pids_limit), (Isolation::Strict, Some(Pull::Never), Some(0)));
     let texts = [read.network, read.cpus, read.shm_size, read.user, read.gpus].map(Option::unwrap);
     assert_eq!(texts, ["lab.net", "1.5", "1g", "1000:100", "\"device=0,1\""]);
-    assert_eq!((read.host_access, read.docker_args.args), (true, ["--hostname", "x"].map(str::to_owned).to_vec()));
+    assert_eq!((read.host_access, read.docker_args.args), (true, ["--hostname=x".to_owned()].to_vec()));
     assert_eq!(options("isolation = 'none'").isolation, Isolation::None);
     assert_eq!(options("[executor.gpu]\nvendor = 'nvidia'").gpus.as_deref(), Some("all"));
     assert_eq!(options("[executor.gpu]\nvendor = 'nvidia'\ndevices = [1]").gpus.as_deref(), Some("device=1"));

@@ -3,7 +3,7 @@ use crate::config::problem::Findings;
 use std::path::Path;
 
 #[test]
-fn wrong_values_are_reported_with_their_place_and_defaults_returned() {
+fn a_wrong_value_is_reported_with_its_place() {
     let text = "[server]\npoll_interval_secs = \"two\"\nuse_system_proxy = 1\npoll_intervall_secs = 3\n  \
                 max_requests_per_minute = 100001\nbase_url = 5\n";
     let reader = Reader::parse(Path::new("c.toml"), text).unwrap();
