@@ -34,7 +34,7 @@ pub fn man(args: &ManArgs) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints a command's help, or a topic's page in Markdown. A word that is both a command and a topic gets both.
+/// Prints a command's help, or a topic's page in Markdown. For a word that is both, it prints both.
 pub fn help(args: &HelpArgs) -> CommandResult {
     print_output(Page::find(args.page.as_deref())?.plain())?;
     Ok(ExitCode::SUCCESS)

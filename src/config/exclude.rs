@@ -1,4 +1,4 @@
-//! `outputs.exclude`: patterns of files that stay on this machine, read as `.gitignore` reads its lines (gitignore(5)).
+//! `outputs.exclude`: patterns of files that stay on this machine, in the manner of gitignore(5).
 //!
 //! - A pattern without a `/`, or with one at its end only, matches a name in any folder.
 //! - With a `/` at its beginning or in its middle it matches a path from the workspace on.

@@ -10,7 +10,7 @@ const PAGER: &str = "less";
 
 /// Shows `roff` by `man`. Without `man` the pager shows `plain`. Returns whether one of them could be started.
 pub fn show(roff: &str, plain: &str) -> Result<bool, Failure> {
-    // What Ctrl+C means is for the pager to say; without a handler it would end this program and leave the pager alone.
+    // The pager handles Ctrl+C. Without a handler here, Ctrl+C would end this program while the pager still runs.
     ctrlc::set_handler(|| {}).map_err(|error| Failure::new(format!("signals can't be handled: {error}")))?;
     let pager = std::env::var("PAGER").ok().and_then(|pager| shlex::split(&pager)).unwrap_or_default();
     let pager = if pager.is_empty() { vec![PAGER.to_owned()] } else { pager };
@@ -25,7 +25,7 @@ fn feed(words: &[String], stderr: Stdio, text: &str) -> bool {
         return false;
     };
     if let Some(mut stdin) = child.stdin.take() {
-        // A reader that has seen enough closes the pipe.
+        // The program may close the pipe before the end.
         let _ = stdin.write_all(text.as_bytes());
     }
     child.wait().is_ok_and(|status| status.success())

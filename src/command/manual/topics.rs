@@ -1,4 +1,4 @@
-//! The manual's pages, which the program carries along: agents run on machines without a browser.
+//! The manual's pages. They are embedded in the program, since agents run on machines without a browser.
 
 /// One page.
 pub struct Topic {
