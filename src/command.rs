@@ -25,15 +25,16 @@ mod tasks;
 mod trial;
 
 use crate::cli::{Cli, Command};
+use crate::logging::LogFile;
 use failure::CommandResult;
 pub use failure::ReportTo;
 
-/// Executes the command of a command line.
-pub fn execute(cli: &Cli) -> CommandResult {
+/// Executes the command of a command line. A detached agent opens the log file in its data_dir.
+pub fn execute(cli: &Cli, log_file: &LogFile) -> CommandResult {
     match &cli.command {
         Command::Init(args) => init::init(&cli.config, args),
         Command::Register(args) => register::register(&cli.config, args),
-        Command::Run(args) => run::run(&cli.config, args),
+        Command::Run(args) => run::run(&cli.config, args, log_file),
         Command::RunDetached => detach::run_detached(&cli.config, cli.log_format),
         Command::Stop(args) => stop::stop(&cli.config, args),
         Command::Status(args) => status::status(&cli.config, args),

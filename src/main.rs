@@ -46,13 +46,13 @@ use clap::Parser;
 
 use cli::{Cli, Command};
 use command::ReportTo;
-use logging::LogFormat;
+use logging::{LogFormat, LogTarget};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let detached = matches!(&cli.command, Command::Run(args) if args.detached);
-    logging::start(cli.log_format, detached);
-    match command::execute(&cli) {
+    let log_file = logging::start(cli.log_format, if detached { LogTarget::File } else { LogTarget::StandardError });
+    match command::execute(&cli, &log_file) {
         Ok(code) => code,
         Err(failure) => {
             let as_log = detached || cli.log_format == LogFormat::Json;

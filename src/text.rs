@@ -17,3 +17,14 @@ pub fn escape(text: &str) -> String {
 pub fn is_shown(c: char) -> bool {
     !c.is_control() && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::escape;
+
+    #[test]
+    fn outside_text_can_not_forge_lines() {
+        assert_eq!(escape("a\nINFO b\r\t\u{1b}[31m\u{202e}"), "a\\nINFO b\\r\\t\\u{1b}[31m\\u{202e}");
+        assert_eq!(escape("héllo — 世界"), "héllo — 世界");
+    }
+}

@@ -10,14 +10,14 @@ use crate::agent::{Mode, serve};
 use crate::cli::RunArgs;
 use crate::data_dir::instance::{Instance, Role};
 use crate::data_dir::permissions;
-use crate::logging;
+use crate::logging::LogFile;
 use crate::os::platform;
 use crate::server::proxy::resolve_route;
 use crate::task::mounts::check_mounts;
 use crate::task::record::{Phase, Store};
 
 /// Works on tasks until a signal comes.
-pub fn run(file: &Path, args: &RunArgs) -> CommandResult {
+pub fn run(file: &Path, args: &RunArgs, log_file: &LogFile) -> CommandResult {
     platform::share_one_heap();
     if args.detached {
         platform::leave_session().map_err(|error| Failure::new(format!("can't leave the terminal: {error}")))?;
@@ -32,7 +32,7 @@ pub fn run(file: &Path, args: &RunArgs) -> CommandResult {
     let in_data_dir =
         |error: std::io::Error| Failure::new(format!("`{}` can't be used: {error}", config.paths.data_dir.display()));
     if args.detached {
-        logging::write_to(config.paths.data_dir.agent_log()).map_err(in_data_dir)?;
+        log_file.open(config.paths.data_dir.agent_log()).map_err(in_data_dir)?;
     }
     let store = Store::open(&config.paths.data_dir).map_err(in_data_dir)?;
     // A mount that is missing is no reason to leave running containers and finished results alone.
