@@ -19,7 +19,7 @@ use thiserror::Error;
 
 pub use history::{ExitEvents, exit_events};
 
-use crate::os::process::{CallError, Finished, call};
+use crate::os::process::{CallError, CommandOutput, run_with_timeout};
 use crate::shell::shell_line;
 
 /// The label that names a container's task.
@@ -251,14 +251,14 @@ impl Docker {
         if done.success { Ok(()) } else { Err(DockerError::Refused(done.stderr)) }
     }
 
-    fn ask(&self, words: &[&str], limit: Duration) -> Result<Finished, DockerError> {
+    fn ask(&self, words: &[&str], limit: Duration) -> Result<CommandOutput, DockerError> {
         let mut command = Command::new(&self.program);
         command.args(words);
         log::debug!(
             "{}",
             shell_line([self.program.to_string_lossy().as_ref()].into_iter().chain(words.iter().copied()))
         );
-        call(command, limit).map_err(|error| {
+        run_with_timeout(command, limit).map_err(|error| {
             let what = format!("`{} {}` {error}", self.program.to_string_lossy(), words[0]);
             DockerError::Unreachable(match error {
                 CallError::Spawn(_) => format!("{what}; is Docker installed and in the PATH?"),

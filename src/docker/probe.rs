@@ -15,7 +15,7 @@ use tar::{Archive, EntryType};
 
 use super::args::{Bind, mount_value};
 use super::{ASK, Docker, DockerError};
-use crate::os::process::{CallError, PipedChild, call};
+use crate::os::process::{CallError, PipedChild, run_with_timeout};
 
 /// The label of containers that were made to look through; its value tells who made them.
 const LABEL: &str = "open-aaas.check";
@@ -81,7 +81,7 @@ impl Docker {
     pub fn client_version(&self) -> Result<String, ClientTrouble> {
         let mut command = Command::new(self.program());
         command.arg("--version");
-        match call(command, Duration::from_secs(10)) {
+        match run_with_timeout(command, Duration::from_secs(10)) {
             Ok(done) if done.success => Ok(done.stdout.trim().to_owned()),
             Ok(done) if done.stderr.is_empty() => Err(ClientTrouble::Odd("failed without a word".to_owned())),
             Ok(done) => Err(ClientTrouble::Odd(format!("failed: {}", done.stderr))),

@@ -1,10 +1,11 @@
-//! Files that are replaced or removed in one step.
+//! Files that are replaced in one step, and removals of files that may be missing.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+pub use super::missing::{ignore_missing, remove_if_exists};
 use super::platform;
 
 /// What a replaced file survives.
@@ -24,8 +25,8 @@ pub fn replace(path: &Path, content: &[u8], durability: Durability) -> io::Resul
     Replacement::write(path, content, durability)?.commit()
 }
 
-/// The new content of a file, complete in a temporary file beside it. For a caller that has to act between the two steps
-/// of [`replace`].
+/// The new content of a file, complete in a temporary file beside it: the two steps of [`replace`], for a caller that has
+/// to act between them.
 pub struct Replacement {
     temporary: PathBuf,
     path: PathBuf,
@@ -54,18 +55,5 @@ impl Replacement {
             Some(dir) if self.durability == Durability::PowerCut => platform::sync_dir(dir),
             _ => Ok(()),
         }
-    }
-}
-
-/// Removes a file. A missing one is no error.
-pub fn remove_if_exists(path: &Path) -> io::Result<()> {
-    ignore_missing(fs::remove_file(path))
-}
-
-/// The result of a removal, where a missing file or folder is no error.
-pub fn ignore_missing(removed: io::Result<()>) -> io::Result<()> {
-    match removed {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }

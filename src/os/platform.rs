@@ -1,7 +1,7 @@
 //! What differs between Unix and Windows, behind one set of functions.
 //!
-//! Each system has one file with the same public items; nothing else in the program asks which system it is on,
-//! but for words that are shown to a person.
+//! Each system has one file with the same public items. The rest of the program asks for the system only in texts for
+//! people.
 
 #[cfg(unix)]
 mod unix;
@@ -22,3 +22,10 @@ pub use windows::{
     read_both, redirect_output, remove_tree, restrict_to_owner, share_one_heap, start_time, sync_dir, terminate,
     to_bytes, trim_heap, user,
 };
+
+/// An output of a child process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputStream {
+    Stdout,
+    Stderr,
+}

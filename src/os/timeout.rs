@@ -1,4 +1,4 @@
-//! Questions that may never be answered: a network drive whose server is away holds whoever asks.
+//! Calls that may block forever, such as `stat` on a dead network mount, run on a helper thread with a time limit.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -6,68 +6,69 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
-/// How long an answer may take.
-pub const LIMIT: Duration = Duration::from_secs(10);
+/// The time limit of a call.
+const LIMIT: Duration = Duration::from_secs(10);
 
-/// What comes of a question, or `None` where it takes longer than [`LIMIT`]. The thread that a dead drive holds ends
-/// with the program, so this is for what is asked a few times.
-pub fn with_timeout<T: Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    SingleFlight::default().ask(|_| ask()).ok()
+/// The result of a call, or `None` after the time limit. A blocked thread lasts until the program's end, so this is for
+/// calls that are made a few times only.
+pub fn with_timeout<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    SingleFlight::default().run(|_| call()).ok()
 }
 
-/// What a missing answer is called.
+/// The words for a call that reached the time limit.
 pub fn timeout_message() -> String {
     format!("gave no answer within {} s", LIMIT.as_secs())
 }
 
-/// A question that is asked again and again: while it is unanswered it isn't asked once more, so that a drive that is
-/// away for days holds one thread.
+/// A call that is repeated, but never made twice at the same time, so that a drive that is dead for days blocks one thread.
 pub struct SingleFlight<T> {
-    open: Option<Receiver<T>>,
-    about: ProbeLabel,
+    /// The result of a call that reached the time limit.
+    pending: Option<Receiver<T>>,
+    label: ProbeLabel,
 }
 
-/// Where somebody who asks says what is being looked at.
+/// A label for the path being checked, so that a timeout can name it.
 #[derive(Debug, Clone, Default)]
 pub struct ProbeLabel(Arc<Mutex<String>>);
 
 impl ProbeLabel {
-    /// From now on it is this.
-    pub fn note(&self, what: impl Into<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = what.into();
+    /// Replaces the label.
+    pub fn set(&self, label: impl Into<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = label.into();
     }
 
-    fn read(&self) -> String {
+    fn get(&self) -> String {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl<T> Default for SingleFlight<T> {
     fn default() -> Self {
-        Self { open: None, about: ProbeLabel::default() }
+        Self { pending: None, label: ProbeLabel::default() }
     }
 }
 
 impl<T: Send + 'static> SingleFlight<T> {
-    /// The answer, also a late one to the question before. The error is what was being looked at.
-    pub fn ask(&mut self, ask: impl FnOnce(&ProbeLabel) -> T + Send + 'static) -> Result<T, String> {
-        let answer = match self.open.take() {
-            Some(open) => open,
+    /// Waits up to the time limit for the result. A late result of the previous call counts. The error is the current
+    /// label.
+    pub fn run(&mut self, call: impl FnOnce(&ProbeLabel) -> T + Send + 'static) -> Result<T, String> {
+        let result = match self.pending.take() {
+            Some(pending) => pending,
             None => {
-                let (done, answer) = bounded(1);
-                let about = self.about.clone();
-                // Without a thread there is nobody to wait for, and nobody listens any more once this has gone.
+                let (sender, result) = bounded(1);
+                let label = self.label.clone();
+                // A send error means that the receiver has given up; ignore it.
                 let spawned =
-                    thread::Builder::new().name("disk".to_owned()).spawn(move || drop(done.send(ask(&about))));
+                    thread::Builder::new().name("disk".to_owned()).spawn(move || drop(sender.send(call(&label))));
                 spawned.map_err(|error| format!("(no thread: {error})"))?;
-                answer
+                result
             }
         };
-        answer.recv_timeout(LIMIT).map_err(|error| {
+        result.recv_timeout(LIMIT).map_err(|error| {
             if error == RecvTimeoutError::Timeout {
-                self.open = Some(answer);
+                self.pending = Some(result);
             }
-            self.about.read()
+            self.label.get()
         })
     }
 }
@@ -80,26 +81,26 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
-    fn a_pending_call_is_not_repeated_and_its_late_result_counts() {
+    fn a_blocked_call_is_not_repeated_and_its_late_result_counts() {
         let (go, wait) = bounded::<()>(0);
         let (begun, begins) = unbounded();
-        let asked = Arc::new(AtomicUsize::new(0));
-        let mut repeated = SingleFlight::default();
-        let question = || {
-            let (wait, begun, asked) = (wait.clone(), begun.clone(), Arc::clone(&asked));
-            move |about: &super::ProbeLabel| {
-                about.note("the drive");
-                asked.fetch_add(1, Ordering::Relaxed);
+        let count = Arc::new(AtomicUsize::new(0));
+        let mut flight = SingleFlight::default();
+        let call = || {
+            let (wait, begun, count) = (wait.clone(), begun.clone(), Arc::clone(&count));
+            move |label: &super::ProbeLabel| {
+                label.set("the drive");
+                count.fetch_add(1, Ordering::Relaxed);
                 begun.send(()).unwrap();
                 wait.recv().unwrap();
                 7
             }
         };
-        assert_eq!(repeated.ask(question()), Err("the drive".to_owned()));
+        assert_eq!(flight.run(call()), Err("the drive".to_owned()));
         begins.recv().unwrap();
-        let answer = std::thread::spawn(move || go.send(()));
-        assert_eq!(repeated.ask(question()), Ok(7));
-        answer.join().unwrap().unwrap();
-        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        let late = std::thread::spawn(move || go.send(()));
+        assert_eq!(flight.run(call()), Ok(7));
+        late.join().unwrap().unwrap();
+        assert_eq!(count.load(Ordering::Relaxed), 1);
     }
 }

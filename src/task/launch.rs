@@ -49,8 +49,8 @@ impl TaskRunner<'_> {
             RunMode::Trial { .. } => Some(Screen::begin().map_err(local)?),
         };
         if let Some(screen) = &screen {
-            stdout.show_on(screen.through(io::stdout()));
-            stderr.show_on(screen.through(io::stderr()));
+            stdout.echo_to(screen.through(io::stdout()));
+            stderr.echo_to(screen.through(io::stderr()));
         }
         let (mut client, gate) =
             LoggedChild::spawn_gated(self.context.docker.program(), &args, stdout, stderr).map_err(local)?;

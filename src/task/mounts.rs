@@ -28,7 +28,7 @@ impl MountWatch {
             return Ok(());
         }
         let config = config.clone();
-        self.0.ask(move |about| look_at_mounts(&config, about)).unwrap_or_else(|path| {
+        self.0.run(move |about| look_at_mounts(&config, about)).unwrap_or_else(|path| {
             Err(format!("the mount's host path `{path}` {}; a network drive may be away", timeout_message()))
         })
     }
@@ -36,7 +36,7 @@ impl MountWatch {
 
 fn look_at_mounts(config: &Config, about: &ProbeLabel) -> Result<(), String> {
     for mount in &config.paths.mounts {
-        about.note(mount.host.to_string_lossy());
+        about.set(mount.host.to_string_lossy());
         if check_mount(config, mount)? == HostPath::ToBeCreated {
             fs::create_dir_all(&mount.host).map_err(|error| {
                 format!("the mount's host folder `{}` can't be made: {error}", mount.host.display())
@@ -44,7 +44,7 @@ fn look_at_mounts(config: &Config, about: &ProbeLabel) -> Result<(), String> {
         }
     }
     config.executor.options.docker_args.sources.iter().try_for_each(|source| {
-        about.note(source.to_string_lossy());
+        about.set(source.to_string_lossy());
         check_raw_mount(config, source)
     })
 }

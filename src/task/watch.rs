@@ -140,16 +140,16 @@ impl TaskRunner<'_> {
                     self.try_stop(name, stopping);
                 }
             }
-            if client.ended().is_ok_and(|status| status.is_some()) {
+            if client.try_wait().is_ok_and(|status| status.is_some()) {
                 break;
             }
             let until_deadline = deadline.map_or(TICK, |at| at.saturating_duration_since(Instant::now()));
             // A short look-out for the container's id makes the clock start with the container.
             let tick = if began.is_none() { TICK / 10 } else { TICK };
             let commands = self.commands.clone();
-            let closings = client.closings().clone();
+            let closings = client.eof().clone();
             select! {
-                recv(closings) -> _ => if client.note_closed() { break },
+                recv(closings) -> _ => if client.note_eof() { break },
                 recv(commands) -> order => self.obey(order.map_err(|_| StepError::Shutdown)?)?,
                 recv(after(tick.min(until_deadline).max(Duration::from_millis(1)))) -> _ => {}
             }

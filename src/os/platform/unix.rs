@@ -23,17 +23,20 @@ use nix::unistd::{Pid, close, dup2_stderr, dup2_stdout, geteuid, setsid};
 
 pub use tree::{open_beneath, remove_tree};
 
-/// Makes the command the leader of a process group of its own, so that a Ctrl+C in our terminal doesn't reach it and
-/// [`kill_group`] ends it with all that it started.
+use super::OutputStream;
+use crate::os::missing::if_exists;
+
+/// Makes the command the leader of a process group of its own, so that a Ctrl+C in the terminal doesn't reach it and
+/// [`kill_group`] ends it with all processes that it started.
 pub fn in_own_group(command: &mut Command) {
     command.process_group(0);
 }
 
-/// A command that starts `program` only after a line has come on its standard input, and ends without starting it
-/// when the input closes first.
+/// A command that starts `program` when it reads a line on its standard input, and ends without starting it when the
+/// input closes first.
 ///
-/// A process that must be found again after a crash is written down between the spawn and that line: if we die in
-/// between, it never does anything. Its process id and start time stay the same, since the shell replaces itself.
+/// The caller records the process between the spawn and that line, so that it is found after a crash: an agent that
+/// crashes in between closes the input. Process id and start time stay the same, since the shell replaces itself.
 pub fn gated(program: &OsStr, args: &[OsString]) -> (Command, Option<&'static [u8]>) {
     let mut command = Command::new("/bin/sh");
     command
@@ -46,75 +49,69 @@ pub fn gated(program: &OsStr, args: &[OsString]) -> (Command, Option<&'static [u
     (command, Some(b"go\n"))
 }
 
-/// Kills a process group at once. A group that is gone already is no error.
+/// Kills a process group. A group that has ended is no error.
 pub fn kill_group(leader: u32) -> io::Result<()> {
-    match killpg(pid(leader)?, Signal::SIGKILL) {
-        Ok(()) | Err(Errno::ESRCH) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    ignore_ended(killpg(pid(leader)?, Signal::SIGKILL))
 }
 
-/// Asks a process to end (SIGTERM).
+/// Asks a process to end (SIGTERM). One that has ended is no error.
 pub fn terminate(process: u32) -> io::Result<()> {
-    match kill(pid(process)?, Signal::SIGTERM) {
-        Ok(()) | Err(Errno::ESRCH) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    ignore_ended(kill(pid(process)?, Signal::SIGTERM))
 }
 
-/// Kills a process at once.
+/// Kills a process. One that has ended is no error.
 pub fn kill_process(process: u32) -> io::Result<()> {
-    match kill(pid(process)?, Signal::SIGKILL) {
+    ignore_ended(kill(pid(process)?, Signal::SIGKILL))
+}
+
+fn ignore_ended(signalled: Result<(), Errno>) -> io::Result<()> {
+    match signalled {
         Ok(()) | Err(Errno::ESRCH) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Lets all threads share one heap, before there is a second thread, and keeps large buffers out of it.
+/// Lets all threads share one heap, and keeps large buffers out of it. To be called while there is one thread.
 ///
-/// glibc gives up to eight heaps a processor to threads that come and go, and each keeps the most that it was ever used
-/// for: that looks like a leak for days. ReservedPaths wait more than they allocate, so they don't need more than one. Buffers
-/// for files come and go between small things that stay; as mappings of their own they leave no holes there.
+/// glibc gives threads up to eight heaps a processor, and each heap keeps its largest size, which looks like a leak for
+/// days. Workers wait more than they allocate, so one heap is enough. Buffers for files live for a short time between
+/// small values that live long; as mappings of their own they leave no holes in the heap.
 pub fn share_one_heap() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         use nix::libc::{M_ARENA_MAX, M_MMAP_THRESHOLD, mallopt};
-        // SAFETY: it takes two numbers and may be called at any time.
+        // SAFETY: the function takes two numbers and may be called at any time.
         let done = unsafe { mallopt(M_ARENA_MAX, 1) != 0 && mallopt(M_MMAP_THRESHOLD, OWN_MAPPING) != 0 };
         if !done {
-            log::debug!("the allocator keeps its heaps");
+            log::debug!("the allocator can't be limited to one heap");
         }
     }
 }
 
-/// From so many bytes on, an allocation is a mapping of its own.
+/// The size from which an allocation is a mapping of its own.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const OWN_MAPPING: nix::libc::c_int = 8 * 1024;
 
-/// Gives memory back to the system that was freed, wherever in the heap it lies: after hundreds of tasks the agent then
-/// has what it had after the first.
+/// Returns freed memory of the whole heap to the system, so that the agent needs after hundreds of tasks what it needed
+/// after the first.
 pub fn trim_heap() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        // SAFETY: it takes a number and may be called at any time, by any thread.
-        let _gave_some = unsafe { nix::libc::malloc_trim(0) };
+        // SAFETY: the function takes a number and may be called at any time, by any thread.
+        let _returned_some = unsafe { nix::libc::malloc_trim(0) };
     }
 }
 
-/// Leaves the terminal's session, so that its end doesn't reach this process, and closes what else was left open by
-/// whoever started it: a lock or a pipe of a cron job would be held for as long as the agent runs. To be called before
-/// anything is opened.
+/// Leaves the terminal's session, so that its end doesn't reach this process, and closes the files that the parent
+/// process left open: a lock or a pipe of a cron job would be held for as long as the agent runs. To be called before
+/// any file is opened.
 pub fn leave_session() -> io::Result<()> {
     setsid()?;
-    let open = match fs::read_dir("/dev/fd") {
-        Ok(open) => open,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
+    let Some(open) = if_exists(fs::read_dir("/dev/fd"))? else { return Ok(()) };
     let inherited: Vec<RawFd> = open.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     for descriptor in inherited.into_iter().filter(|descriptor| *descriptor > 2) {
         match close(descriptor) {
-            // That of the folder itself, which is closed already.
+            // The descriptor of the folder itself, which is closed already.
             Ok(()) | Err(Errno::EBADF) => {}
             Err(error) => return Err(error.into()),
         }
@@ -122,14 +119,14 @@ pub fn leave_session() -> io::Result<()> {
     Ok(())
 }
 
-/// When a process started, in the system's own words; two processes that had the same id differ in it.
-/// `None` if there is no such process.
+/// When a process started, in the system's own format. It distinguishes two processes that had the same id. `None` if
+/// there is no such process.
 pub fn start_time(process: u32) -> Option<String> {
     if cfg!(target_os = "linux") {
         // proc(5): field 22 of stat; the second field, in brackets, may itself hold blanks and brackets.
         let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
         let (_, fields) = stat.rsplit_once(')')?;
-        // One that has ended and that nobody has asked for yet.
+        // It has ended, and its parent has not fetched its status yet.
         if fields.trim_start().starts_with(['Z', 'X']) {
             return None;
         }
@@ -140,20 +137,19 @@ pub fn start_time(process: u32) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// Lets nobody but the owner into a folder.
+/// Gives a folder to its owner only.
 pub fn make_private_dir(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(0o700))
 }
 
-/// The mode of a file or folder on which others than its owner have rights.
+/// The mode of a file or folder, if other users than its owner have rights on it.
 pub fn mode_if_shared(path: &Path) -> io::Result<Option<u32>> {
     const OTHERS: u32 = 0o077;
     let mode = fs::metadata(path)?.permissions().mode() & 0o7777;
     Ok((mode & OTHERS != 0).then_some(mode))
 }
 
-/// Takes the rights of everybody but the owner on a file or folder away. Returns its mode before, if it had to be
-/// changed.
+/// Removes the rights of all users but the owner on a file or folder. Returns its mode before, if it had to be changed.
 pub fn restrict_to_owner(path: &Path) -> io::Result<Option<u32>> {
     let Some(before) = mode_if_shared(path)? else { return Ok(None) };
     fs::set_permissions(path, Permissions::from_mode(before & !0o077))?;
@@ -163,20 +159,20 @@ pub fn restrict_to_owner(path: &Path) -> io::Result<Option<u32>> {
     Ok(Some(before))
 }
 
-/// Our user, as `chown` takes it.
+/// The user of this process, as `chown` reads it.
 pub fn user() -> String {
     geteuid().to_string()
 }
 
-/// Whose a folder is, where what we make in it isn't theirs. That is tried, since some file systems give everything to
-/// one user.
+/// The owner of a folder, if a new file in it belongs to another user. A file is made to find out, since some file
+/// systems give all files to one user.
 pub fn other_owner(dir: &Path) -> io::Result<Option<String>> {
     let owner = fs::metadata(dir)?.uid();
     if owner == geteuid().as_raw() {
         return Ok(None);
     }
     let probe = dir.join(format!(".owner-{}", std::process::id()));
-    // The folder is somebody else's, who may have put a link there: nothing that exists is opened, or removed.
+    // The folder's owner may have put a link there: a file that exists is neither opened nor removed.
     let made = match File::create_new(&probe) {
         Ok(made) => made,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Some(owner.to_string())),
@@ -187,31 +183,31 @@ pub fn other_owner(dir: &Path) -> io::Result<Option<String>> {
     Ok((ours? != owner).then(|| owner.to_string()))
 }
 
-/// Gives a file that takes another one's place to that one's owner.
+/// Gives a file that will replace another one to the owner of that one.
 pub fn keep_owner(of: &Path, file: &File) -> io::Result<()> {
     let (old, new) = (fs::metadata(of)?, file.metadata()?);
     if (old.uid(), old.gid()) == (new.uid(), new.gid()) {
         return Ok(());
     }
     match fchown(file, Some(old.uid()), Some(old.gid())) {
-        // Who isn't in the old one's group keeps the file readable for its user, and that is what counts.
+        // Only a member of the group may give a file to it. Then the file stays readable for its user at least.
         Err(_) if old.uid() == new.uid() => Ok(()),
         owned => owned,
     }
 }
 
-/// Lets nobody but the owner read or write a file.
+/// Lets only the owner read or write a file.
 pub fn make_private(file: &File) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(0o600))
 }
 
-/// Lets everybody write into a folder, or read a file: a container may run as any uid.
+/// Lets all users write into a folder, or read and write a file: a container may run as any uid.
 pub fn make_world_writable(path: &Path) -> io::Result<()> {
     let mode = if path.is_dir() { 0o777 } else { 0o666 };
     fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
-/// How many bytes we may still write to the disk that a folder is on.
+/// How many bytes this user may still write to the disk of a folder.
 pub fn free_disk(path: &Path) -> io::Result<u64> {
     let disk = statvfs(path)?;
     // The types differ between systems.
@@ -219,23 +215,23 @@ pub fn free_disk(path: &Path) -> io::Result<u64> {
     Ok(u64::from(disk.blocks_available()).saturating_mul(u64::from(disk.fragment_size())))
 }
 
-/// What tells an open file from every other one on this machine, whatever it is called.
+/// What distinguishes an open file from every other one on this machine, also after a rename.
 pub fn identity(file: &File) -> io::Result<(u64, u64)> {
     let metadata = file.metadata()?;
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Makes a rename within this folder outlive a power cut.
+/// Makes a rename within this folder survive a power cut.
 pub fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// A name as the bytes that the system has for it.
+/// The bytes of a name.
 pub fn to_bytes(name: &OsStr) -> Cow<'_, [u8]> {
     Cow::Borrowed(name.as_bytes())
 }
 
-/// The path that the system's bytes stand for, if they are one here.
+/// The path of these bytes, if they are one on this system.
 pub fn from_bytes(path: &[u8]) -> Option<&Path> {
     Some(Path::new(OsStr::from_bytes(path)))
 }
@@ -255,25 +251,26 @@ pub fn detached(program: &Path, args: &[OsString]) -> Command {
     command
 }
 
-/// Reads both outputs of a child until they are closed or the deadline has come, without a thread of their own.
-/// `take` gets what comes; the flag is true for standard output. Returns whether both were closed in time.
+/// Reads both outputs of a child until they are closed or until the deadline, without a thread. `keep` gets the bytes.
+/// Returns whether both outputs were closed in time.
 pub fn read_both(
     stdout: ChildStdout,
     stderr: ChildStderr,
     deadline: Instant,
-    take: &mut dyn FnMut(bool, &[u8]),
+    keep: &mut dyn FnMut(OutputStream, &[u8]),
 ) -> io::Result<bool> {
-    let mut sources: [Option<Box<dyn Source>>; 2] = [Some(Box::new(stdout)), Some(Box::new(stderr))];
-    for source in sources.iter().flatten() {
+    let mut sources: Vec<(OutputStream, Box<dyn Source>)> =
+        vec![(OutputStream::Stdout, Box::new(stdout)), (OutputStream::Stderr, Box::new(stderr))];
+    for (_, source) in &sources {
         fcntl(source.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     }
     let mut buffer = [0; 16 * 1024];
     loop {
-        let mut waiting: Vec<PollFd<'_>> =
-            sources.iter().flatten().map(|source| PollFd::new(source.as_fd(), PollFlags::POLLIN)).collect();
-        if waiting.is_empty() {
+        if sources.is_empty() {
             return Ok(true);
         }
+        let mut waiting: Vec<PollFd<'_>> =
+            sources.iter().map(|(_, source)| PollFd::new(source.as_fd(), PollFlags::POLLIN)).collect();
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Ok(false);
@@ -282,14 +279,21 @@ pub fn read_both(
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        for (index, slot) in sources.iter_mut().enumerate() {
-            let Some(source) = slot else { continue };
-            match source.read(&mut buffer) {
-                Ok(0) => *slot = None,
-                Ok(count) => take(index == 0, &buffer[..count]),
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-                Err(error) => return Err(error),
+        let mut error = None;
+        sources.retain_mut(|(stream, source)| match source.read(&mut buffer) {
+            Ok(0) => false,
+            Ok(count) => {
+                keep(*stream, &buffer[..count]);
+                true
             }
+            Err(failed) if matches!(failed.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => true,
+            Err(failed) => {
+                error = Some(failed);
+                false
+            }
+        });
+        if let Some(error) = error {
+            return Err(error);
         }
     }
 }
@@ -298,16 +302,16 @@ trait Source: Read + AsFd {}
 
 impl<T: Read + AsFd> Source for T {}
 
-/// An advisory lock on a file, held until it is dropped or the process ends however it ends.
+/// An advisory lock on a file, held until it is dropped or the process ends in any way.
 pub struct FileLock(Flock<File>);
 
 impl FileLock {
-    /// Takes the lock, or gives the file back when another process holds it.
+    /// Locks the file, or returns it while another process holds the lock.
     pub fn try_new(file: File) -> io::Result<Result<Self, File>> {
         Self::try_lock(file, FlockArg::LockExclusiveNonblock)
     }
 
-    /// Takes a lock that several may hold at once, or gives the file back when somebody holds the other kind.
+    /// Takes a lock that several processes may hold at once, or returns the file while one holds the exclusive lock.
     pub fn try_shared(file: File) -> io::Result<Result<Self, File>> {
         Self::try_lock(file, FlockArg::LockSharedNonblock)
     }
@@ -327,7 +331,7 @@ impl FileLock {
 }
 
 fn pid(process: u32) -> io::Result<Pid> {
-    // 0 and 1 would mean our own group and, negated, every process there is.
+    // 0 and 1 mean this process's own group and, negated, every process on the machine.
     match i32::try_from(process) {
         Ok(raw) if raw > 1 => Ok(Pid::from_raw(raw)),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{process} is no process id"))),

@@ -25,57 +25,64 @@ use windows_sys::Win32::System::Threading::{
     WaitForSingleObject,
 };
 
-/// Makes the command the leader of a process group of its own, so that a Ctrl+C in our console doesn't reach it.
+use super::OutputStream;
+use crate::os::missing::ignore_missing;
+
+/// Makes the command the leader of a process group of its own, so that a Ctrl+C in the console doesn't reach it.
 pub fn in_own_group(command: &mut Command) {
     command.creation_flags(CREATE_NEW_PROCESS_GROUP);
 }
 
-/// The command that runs `program`. There is no gate on Windows: the process runs from the spawn on, and a crash
-/// between the spawn and its record leaves the container's name as the only guard.
+/// The command that runs `program`. Windows has no gate: the process runs from the spawn on, and after a crash between
+/// the spawn and its record only the container's name prevents a second start.
 pub fn gated(program: &OsStr, args: &[OsString]) -> (Command, Option<&'static [u8]>) {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null());
     (command, None)
 }
 
-/// Kills a process and all that it started. One that is gone already is no error.
+/// Kills a process and all processes that it started. One that has ended is no error.
 pub fn kill_group(leader: u32) -> io::Result<()> {
-    if !alive(leader) {
+    if !is_alive(leader) {
         return Ok(());
     }
-    task_kill(leader)
+    let killed = Command::new("taskkill").args(["/T", "/F", "/PID", &leader.to_string()]).output()?;
+    if killed.status.success() || !is_alive(leader) {
+        return Ok(());
+    }
+    Err(io::Error::other(String::from_utf8_lossy(&killed.stderr).trim().to_owned()))
 }
 
-/// Ends a process: a console program in another console can't be asked to.
+/// Kills a process: a program in another console can't be asked to end.
 pub fn terminate(process: u32) -> io::Result<()> {
     kill_group(process)
 }
 
-/// Kills a process at once.
+/// Kills a process. One that has ended is no error.
 pub fn kill_process(process: u32) -> io::Result<()> {
     kill_group(process)
 }
 
-/// One heap for all threads is the rule here.
+/// All threads share one heap on Windows.
 pub fn share_one_heap() {}
 
-/// The system's own heap gives back what is free.
+/// The system's own heap returns free memory.
 pub fn trim_heap() {}
 
-/// There are no sessions to leave.
+/// Windows has no sessions of terminals.
 pub fn leave_session() -> io::Result<()> {
     Ok(())
 }
 
-fn alive(process: u32) -> bool {
+fn is_alive(process: u32) -> bool {
     Process::open(process).is_some_and(|process| {
         // SAFETY: the handle is open until `process` is dropped.
         unsafe { WaitForSingleObject(process.0, 0) == WAIT_TIMEOUT }
     })
 }
 
-/// When a process started, in the system's own words; two processes that had the same id differ in it.
-/// `None` if there is no such process.
+/// When a process started, in the system's own format. It distinguishes two processes that had the same id. `None` if
+/// there is no such process.
 pub fn start_time(process: u32) -> Option<String> {
     let process = Process::open(process)?;
     let zero = FILETIME { dwLowDateTime: 0, dwHighDateTime: 0 };
@@ -100,17 +107,17 @@ pub fn restrict_to_owner(_path: &Path) -> io::Result<Option<u32>> {
     Ok(None)
 }
 
-/// Our user, for a command that is shown to a person.
+/// The user of this process, for a command that is shown to a person.
 pub fn user() -> String {
     std::env::var("USERNAME").unwrap_or_default()
 }
 
-/// Access lists are inherited, whoever makes a file.
+/// Access lists are inherited from the folder.
 pub fn other_owner(_dir: &Path) -> io::Result<Option<String>> {
     Ok(None)
 }
 
-/// Access lists are inherited, whoever makes a file.
+/// Access lists are inherited from the folder.
 pub fn keep_owner(_of: &Path, _file: &File) -> io::Result<()> {
     Ok(())
 }
@@ -120,8 +127,7 @@ pub fn make_private(_file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Would make a file this process's outputs. Here they stay what they are, under their file's new name: only what isn't a
-/// log line goes there.
+/// Windows can't replace the outputs of a running process. They stay in the old file; log lines don't go there.
 pub fn redirect_output(_file: &File) -> io::Result<()> {
     Ok(())
 }
@@ -131,17 +137,17 @@ pub fn make_world_writable(_path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// How many bytes we may still write to the disk that a folder is on.
+/// How many bytes this user may still write to the disk of a folder.
 pub fn free_disk(path: &Path) -> io::Result<u64> {
     let wide: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
     let mut free = 0;
-    // SAFETY: `wide` ends with a zero and outlives the call; the other two results aren't asked for.
+    // SAFETY: `wide` ends with a zero and outlives the call; the pointers of the other two results may be null.
     let done = unsafe { GetDiskFreeSpaceExW(wide.as_ptr(), &mut free, std::ptr::null_mut(), std::ptr::null_mut()) };
     if done == 0 { Err(io::Error::last_os_error()) } else { Ok(free) }
 }
 
-/// Opens what lies at `relative` beneath the folder `root` for reading. A link at any part of the path below `root` is
-/// an error.
+/// Opens the file at `relative` beneath the folder `root` for reading. A link in any part of the path below `root` is an
+/// error.
 pub fn open_beneath(root: &Path, relative: &Path) -> io::Result<File> {
     let mut path = root.to_owned();
     let mut parts = relative.components().peekable();
@@ -167,15 +173,12 @@ fn is_link(metadata: &Metadata) -> bool {
     metadata.file_attributes() & FILE_ATTRIBUTE_REPARSE_POINT != 0
 }
 
-/// Removes a folder and all that is in it, without following links. A folder that isn't there is no error.
+/// Removes a folder with its content, without following links. A missing folder is no error.
 pub fn remove_tree(root: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(root) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    ignore_missing(fs::remove_dir_all(root))
 }
 
-/// What tells an open file from every other one on this machine, whatever it is called.
+/// What distinguishes an open file from every other one on this machine, also after a rename.
 pub fn identity(file: &File) -> io::Result<(u64, u64)> {
     let mut info = BY_HANDLE_FILE_INFORMATION::default();
     // SAFETY: the handle is open and the structure outlives the call.
@@ -200,7 +203,7 @@ pub fn to_bytes(name: &OsStr) -> Cow<'_, [u8]> {
     }
 }
 
-/// The path that the bytes stand for, if they are UTF-8.
+/// The path of these bytes, if they are UTF-8.
 pub fn from_bytes(path: &[u8]) -> Option<&Path> {
     std::str::from_utf8(path).ok().map(Path::new)
 }
@@ -212,21 +215,23 @@ pub fn detached(program: &Path, args: &[OsString]) -> Command {
     command
 }
 
-/// Reads both outputs of a child until they are closed or the deadline has come. `take` gets what comes; the flag is
-/// true for standard output. Returns whether both were closed in time.
+/// Reads both outputs of a child until they are closed or until the deadline. `keep` gets the bytes. Returns whether both
+/// outputs were closed in time.
 pub fn read_both(
     stdout: ChildStdout,
     stderr: ChildStderr,
     deadline: Instant,
-    take: &mut dyn FnMut(bool, &[u8]),
+    keep: &mut dyn FnMut(OutputStream, &[u8]),
 ) -> io::Result<bool> {
-    let (sender, chunks) = crossbeam_channel::bounded::<(bool, Vec<u8>)>(4);
-    for (is_stdout, mut source) in [(true, Box::new(stdout) as Box<dyn Read + Send>), (false, Box::new(stderr) as _)] {
+    let (sender, chunks) = crossbeam_channel::bounded::<(OutputStream, Vec<u8>)>(4);
+    let sources: [(OutputStream, Box<dyn Read + Send>); 2] =
+        [(OutputStream::Stdout, Box::new(stdout)), (OutputStream::Stderr, Box::new(stderr))];
+    for (stream, mut source) in sources {
         let sender = sender.clone();
         thread::Builder::new().name("docker-pipe".to_owned()).spawn(move || {
             let mut buffer = [0; 16 * 1024];
             while let Ok(count @ 1..) = source.read(&mut buffer) {
-                if sender.send((is_stdout, buffer[..count].to_vec())).is_err() {
+                if sender.send((stream, buffer[..count].to_vec())).is_err() {
                     break;
                 }
             }
@@ -235,23 +240,23 @@ pub fn read_both(
     drop(sender);
     loop {
         match chunks.recv_deadline(deadline) {
-            Ok((is_stdout, bytes)) => take(is_stdout, &bytes),
+            Ok((stream, bytes)) => keep(stream, &bytes),
             Err(RecvTimeoutError::Disconnected) => return Ok(true),
             Err(RecvTimeoutError::Timeout) => return Ok(false),
         }
     }
 }
 
-/// A lock on a file, held until it is dropped or the process ends however it ends.
+/// A lock on a file, held until it is dropped or the process ends in any way.
 pub struct FileLock(File);
 
 impl FileLock {
-    /// Takes the lock, or gives the file back when another process holds it.
+    /// Locks the file, or returns it while another process holds the lock.
     pub fn try_new(file: File) -> io::Result<Result<Self, File>> {
         Self::try_lock(file, LOCKFILE_EXCLUSIVE_LOCK)
     }
 
-    /// Takes a lock that several may hold at once, or gives the file back when somebody holds the other kind.
+    /// Takes a lock that several processes may hold at once, or returns the file while one holds the exclusive lock.
     pub fn try_shared(file: File) -> io::Result<Result<Self, File>> {
         Self::try_lock(file, 0)
     }
@@ -259,10 +264,10 @@ impl FileLock {
     fn try_lock(file: File, kind: LOCK_FILE_FLAGS) -> io::Result<Result<Self, File>> {
         // SAFETY: an all-zero OVERLAPPED is the documented start value.
         let mut overlapped: OVERLAPPED = unsafe { std::mem::zeroed() };
-        // The locked byte lies far behind the text, so that others can read who holds the lock.
+        // The locked byte is far behind the text, so that other processes can read which one holds the lock.
         overlapped.Anonymous.Anonymous.OffsetHigh = 1;
         let flags = kind | LOCKFILE_FAIL_IMMEDIATELY;
-        // SAFETY: the handle is open and `overlapped` outlives the call, which doesn't return before it is done.
+        // SAFETY: the handle is open and `overlapped` outlives the call, which returns when it is done.
         let locked = unsafe { LockFileEx(file.as_raw_handle() as HANDLE, flags, 0, 1, 0, &mut overlapped) };
         if locked != 0 {
             return Ok(Ok(Self(file)));
@@ -292,12 +297,4 @@ impl Drop for Process {
         // SAFETY: the handle was opened by us and is closed once.
         unsafe { CloseHandle(self.0) };
     }
-}
-
-fn task_kill(process: u32) -> io::Result<()> {
-    let killed = Command::new("taskkill").args(["/T", "/F", "/PID", &process.to_string()]).output()?;
-    if killed.status.success() || !alive(process) {
-        return Ok(());
-    }
-    Err(io::Error::other(String::from_utf8_lossy(&killed.stderr).trim().to_owned()))
 }

@@ -1,7 +1,7 @@
-//! A folder that somebody else has filled: opening a file beneath it, and removing it whole.
+//! A folder whose content comes from a container: opening a file beneath it, and removing it.
 //!
-//! Neither trusts what it finds there. No link leads an opening elsewhere, and however deep the folders are nested, a
-//! removal takes the same small stack and the same few open files.
+//! Neither trusts the content. No link redirects the opening, and a removal needs the same small stack and the same few
+//! open files at any depth of nesting.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -15,22 +15,22 @@ use nix::fcntl::{AT_FDCWD, OFlag, openat, renameat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-/// A folder on the way to something else; where the system can, without the right to list it.
+/// A folder on a path; where the system supports it, without the right to list the folder.
 #[cfg(target_os = "linux")]
 const PASSAGE: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 #[cfg(not(target_os = "linux"))]
 const PASSAGE: OFlag = LISTING;
-/// A folder whose names are wanted.
+/// A folder that is listed.
 const LISTING: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
-/// A file to read: not through a link, and without waiting for the other side of a FIFO.
+/// A file to read, not through a link, and without waiting for the other end of a FIFO.
 const READING: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY).union(OFlag::O_CLOEXEC);
 
-/// How many names are read before what they name is removed.
+/// How many names are read before their files are removed.
 const BATCH: usize = 1024;
 
-/// Opens what lies at `relative` beneath the folder `root` for reading. A link at any part of the path below `root` is
-/// an error, and so is what lies on another file system.
+/// Opens the file at `relative` beneath the folder `root` for reading. A link in any part of the path below `root` is an
+/// error, and so is a file on another file system.
 pub fn open_beneath(root: &Path, relative: &Path) -> io::Result<File> {
     let is_plain = relative.components().all(|part| matches!(part, Component::Normal(_)));
     if !is_plain || relative.as_os_str().is_empty() {
@@ -44,8 +44,8 @@ pub fn open_beneath(root: &Path, relative: &Path) -> io::Result<File> {
     Ok(File::from(step_by_step(root, relative)?))
 }
 
-/// Lets the kernel resolve the path beneath the folder. `None` where it can't: before Linux 5.6, or where a filter of
-/// system calls doesn't know this one.
+/// Lets the kernel resolve the path beneath the folder. `None` if it can't: before Linux 5.6, or with a filter of system
+/// calls that doesn't know this one.
 #[cfg(target_os = "linux")]
 fn in_one_call(root: BorrowedFd<'_>, relative: &Path) -> Option<Result<OwnedFd, Errno>> {
     use nix::fcntl::{OpenHow, ResolveFlag, openat2};
@@ -56,8 +56,7 @@ fn in_one_call(root: BorrowedFd<'_>, relative: &Path) -> Option<Result<OwnedFd, 
             | ResolveFlag::RESOLVE_NO_XDEV,
     );
     match openat2(root, relative, how) {
-        // Something on this machine was renamed meanwhile, and the kernel wants to be asked again; step by step there
-        // is nothing to ask again for.
+        // EAGAIN means that a file was renamed meanwhile and the call should be repeated, which the other way needn't.
         Err(Errno::ENOSYS | Errno::EPERM | Errno::EINVAL | Errno::E2BIG | Errno::EAGAIN) => None,
         answer => Some(answer),
     }
@@ -73,9 +72,9 @@ fn step_by_step(root: OwnedFd, relative: &Path) -> Result<OwnedFd, Errno> {
     Ok(dir)
 }
 
-/// Removes a folder and all that is in it, without following links. A folder that isn't there is no error.
+/// Removes a folder with its content, without following links. A missing folder is no error.
 ///
-/// What is nested is moved up to the top folder first, so that neither memory nor open files grow with the depth: a
+/// Nested folders are moved to the top folder first, so that neither memory nor open files grow with the depth: a
 /// container can nest folders deeper than any stack.
 pub fn remove_tree(root: &Path) -> io::Result<()> {
     let top = match openat(AT_FDCWD, root, LISTING, Mode::empty()) {
@@ -114,7 +113,7 @@ fn remove_shallow(dir: BorrowedFd<'_>, name: &CString) -> Result<bool, Errno> {
     }
 }
 
-/// Removes a folder of `top`, whose folders that aren't empty become folders of `top`.
+/// Removes a folder of `top`. Its folders that aren't empty become folders of `top`.
 fn flatten(top: BorrowedFd<'_>, name: &CString, moved: &mut u64) -> Result<(), Errno> {
     let dir = openat(top, name.as_c_str(), LISTING, Mode::empty())?;
     loop {
@@ -128,7 +127,7 @@ fn flatten(top: BorrowedFd<'_>, name: &CString, moved: &mut u64) -> Result<(), E
                 let Ok(new) = CString::new(format!(".removed-{moved}")) else { return Err(Errno::EINVAL) };
                 match renameat(dir.as_fd(), child.as_c_str(), top, new.as_c_str()) {
                     Ok(()) => break,
-                    // That name was there already; the next one may not be.
+                    // A file has that name; try the next one.
                     Err(Errno::ENOTEMPTY | Errno::EEXIST | Errno::ENOTDIR) => {}
                     Err(error) => return Err(error),
                 }
@@ -140,7 +139,7 @@ fn flatten(top: BorrowedFd<'_>, name: &CString, moved: &mut u64) -> Result<(), E
 
 /// Some of the names in a folder; none if it is empty.
 fn some_names(dir: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {
-    // A stream of its own, which begins at the beginning.
+    // A new stream, which starts at the first name.
     let mut listing = Dir::from_fd(openat(dir, c".", LISTING, Mode::empty())?)?;
     let mut names = Vec::new();
     for entry in listing.iter() {

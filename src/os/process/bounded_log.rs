@@ -1,17 +1,18 @@
 //! A log file of bounded size that keeps the beginning and the end of what is written to it.
 //!
-//! The beginning goes to the file itself. What comes after it goes to two segments that are reused in turn, each half
-//! as long as the end that is kept. [`BoundedLog::finish`] joins them and says between them how much was cut. Nothing
-//! is held in memory, and no failure reaches the writer: when the disk is full the bytes are counted and dropped,
-//! since the pipe that they come from must go on being read.
+//! The beginning goes to the file itself. All further output goes to two segments that are reused in turn, each half as
+//! long as the end that is kept. [`BoundedLog::finish`] joins the parts, with a note between them of how much was cut.
+//! Nothing is held in memory, and no error reaches the writer: on a full disk the bytes are counted and dropped, since
+//! the pipe must be read on.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use crate::os::files::{ignore_missing, remove_if_exists};
 use crate::os::platform;
 
-/// See the module.
+/// A log that is being written.
 pub struct BoundedLog {
     path: PathBuf,
     head: Option<File>,
@@ -19,39 +20,40 @@ pub struct BoundedLog {
     segment: Option<File>,
     segment_len: u64,
     segment_cap: u64,
-    /// Bytes in segments that were thrown away, and bytes that could not be written.
+    /// Bytes in segments that were reused.
     cut: u64,
+    /// Bytes that could not be written.
     dropped: u64,
-    trouble: Option<io::Error>,
-    /// The beginning of an earlier writer's log that this one may repeat; see [`BoundedLog::replay`].
+    first_error: Option<io::Error>,
+    /// The beginning of an earlier log that the output may repeat; see [`BoundedLog::replay`].
     earlier: Option<Vec<u8>>,
+    /// Output that is not yet compared with the earlier log.
     pending: Vec<u8>,
-    /// Where what comes is shown at once.
-    shown_on: Option<Box<dyn Write + Send>>,
+    /// Also gets the output, as it arrives.
+    echo: Option<Box<dyn Write + Send>>,
 }
 
-/// Stands between our beginning of the output and what the engine has kept of it.
-const AWAY: &[u8] = "\n[… the agent was away: what follows may leave out or repeat some output …]\n".as_bytes();
-/// How much of the beginning is compared to see whether a replay starts where the earlier log did.
+/// Stands between the beginning of the earlier log and the output that the engine has kept.
+const GAP: &[u8] = "\n[… the agent was not running: some output may be missing or repeated below …]\n".as_bytes();
+/// How many bytes decide whether a replay starts where the earlier log did.
 const COMPARED: usize = 4096;
 
 impl BoundedLog {
-    /// A new log at `path` in place of whatever was there. Keeps the first `head` and the last `tail` bytes, the latter
-    /// at least half.
+    /// A new log at `path` in place of an earlier one. Keeps the first `head` bytes, and of the last `tail` bytes at least
+    /// half.
     pub fn create(path: PathBuf, head: u64, tail: u64) -> Self {
         let mut log = Self::unopened(path, head, tail);
         log.truncate();
         log
     }
 
-    /// A log for output that the engine kept, to be written in place of what an earlier follower had written. Where
-    /// the engine has kept the beginning too, it replaces all; where it has thrown the beginning away, our own
-    /// beginning stays and the rest is replaced.
+    /// A log for output that the engine has kept and an earlier agent may have written here in part. If the engine has
+    /// kept the beginning, its output replaces the log; if not, the beginning of the log stays and the rest is replaced.
     pub fn replay(path: PathBuf, head: u64, tail: u64) -> Self {
         let mut log = Self::unopened(path, head, tail);
         let mut earlier = Vec::new();
         if let Ok(file) = File::open(&log.path) {
-            // An unreadable earlier log counts as none: the replay is all that there is then.
+            // An unreadable earlier log counts as none.
             if file.take(COMPARED as u64).read_to_end(&mut earlier).is_err() {
                 earlier.clear();
             }
@@ -64,16 +66,16 @@ impl BoundedLog {
         log
     }
 
-    /// Shows what comes from now on there, too, as it comes. When nobody looks any more it is only kept.
-    pub fn show_on(&mut self, screen: impl Write + Send + 'static) {
-        self.shown_on = Some(Box::new(screen));
+    /// Also writes further output there as it arrives, until that fails.
+    pub fn echo_to(&mut self, echo: impl Write + Send + 'static) {
+        self.echo = Some(Box::new(echo));
     }
 
-    /// Takes some output. Never fails, and never waits for anything but the disk and whoever is shown it.
+    /// Adds some output. Waits for the disk and the echo only.
     pub fn write(&mut self, bytes: &[u8]) {
-        if let Some(screen) = &mut self.shown_on {
-            if screen.write_all(bytes).and_then(|()| screen.flush()).is_err() {
-                self.shown_on = None;
+        if let Some(echo) = &mut self.echo {
+            if echo.write_all(bytes).and_then(|()| echo.flush()).is_err() {
+                self.echo = None;
             }
         }
         if let Some(earlier) = &self.earlier {
@@ -92,14 +94,14 @@ impl BoundedLog {
             self.settle_replay();
         }
         if let Err(error) = self.join() {
-            // What couldn't be joined is given up, since it takes room on a disk that is full.
+            // Segments that can't be joined are removed, since the disk may be full.
             for part in self.segment_paths() {
                 self.dropped += fs::metadata(part).map_or(0, |meta| meta.len());
             }
-            self.trouble.get_or_insert(error);
+            self.first_error.get_or_insert(error);
         }
         self.remove_segments();
-        if let Some(error) = &self.trouble {
+        if let Some(error) = &self.first_error {
             log::warn!("{}: {} bytes of output were not kept: {error}", self.path.display(), self.dropped);
         }
     }
@@ -114,10 +116,10 @@ impl BoundedLog {
             segment_cap: (tail / 2).max(1),
             cut: 0,
             dropped: 0,
-            trouble: None,
+            first_error: None,
             earlier: None,
             pending: Vec::new(),
-            shown_on: None,
+            echo: None,
         }
     }
 
@@ -127,12 +129,12 @@ impl BoundedLog {
         self.remove_segments();
     }
 
-    /// Decides what a replay replaces, now that enough of it has come (or all).
+    /// Decides what a replay replaces, when enough of it has arrived, or all.
     fn settle_replay(&mut self) {
         let Some(earlier) = self.earlier.take() else { return };
         let pending = std::mem::take(&mut self.pending);
         if pending.is_empty() {
-            // The engine has nothing: what we have is all there is. A leftover tail is joined as it was.
+            // The engine has kept nothing, so the log stays as it is. Segments of an earlier writer are joined to it.
             self.head_room = 0;
             let reopened = OpenOptions::new().append(true).open(&self.path);
             self.head = self.keep(reopened);
@@ -141,7 +143,7 @@ impl BoundedLog {
         if pending.starts_with(&earlier) {
             self.truncate();
         } else {
-            // The part between our beginning and the engine's is unknown, so nothing more may go to the head.
+            // The output between the two beginnings is unknown, so no more may go to the head.
             self.remove_segments();
             let kept = self.own_beginning();
             let reopened = OpenOptions::new().append(true).open(&self.path).and_then(|file| {
@@ -150,20 +152,20 @@ impl BoundedLog {
             });
             self.head = self.keep(reopened);
             self.head_room = 0;
-            self.append_head(AWAY);
+            self.append_head(GAP);
         }
         self.put(&pending);
     }
 
-    /// How long the beginning is that stays before a replay. What an earlier replay had put behind it goes with that
-    /// one, or the output would stand here once more for each.
+    /// The length of the beginning that stays before a replay. It ends where an earlier replay began, or each replay
+    /// would add the output once more.
     fn own_beginning(&self) -> u64 {
         let mut beginning = Vec::new();
         let read = File::open(&self.path).and_then(|file| file.take(self.head_room).read_to_end(&mut beginning));
         if read.is_err() {
             return 0;
         }
-        let replayed = beginning.windows(AWAY.len()).position(|part| part == AWAY);
+        let replayed = beginning.windows(GAP.len()).position(|part| part == GAP);
         replayed.unwrap_or(beginning.len()) as u64
     }
 
@@ -192,7 +194,7 @@ impl BoundedLog {
         self.note(written, bytes.len());
     }
 
-    /// Lets the segment before the last go and begins a new one.
+    /// Begins a new segment in place of the one before the last.
     fn next_segment(&mut self) {
         let [last, before_last] = self.segment_paths();
         self.segment = None;
@@ -215,13 +217,7 @@ impl BoundedLog {
                 writeln!(head, "\n[… {cut} bytes of output cut here …]")?;
             }
             for part in [&before_last, &last] {
-                match File::open(part) {
-                    Ok(mut part) => {
-                        io::copy(&mut part, head)?;
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(error),
-                }
+                ignore_missing(File::open(part).and_then(|mut part| io::copy(&mut part, head).map(drop)))?;
             }
             head.sync_all()?;
         }
@@ -230,12 +226,8 @@ impl BoundedLog {
 
     fn remove_segments(&mut self) {
         for part in self.segment_paths() {
-            match fs::remove_file(&part) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    self.trouble.get_or_insert(error);
-                }
-                _ => {}
-            }
+            let removed = remove_if_exists(&part);
+            self.keep(removed);
         }
     }
 
@@ -249,7 +241,7 @@ impl BoundedLog {
             Some(Ok(())) => {}
             Some(Err(error)) => {
                 self.dropped += count as u64;
-                self.trouble.get_or_insert(error);
+                self.first_error.get_or_insert(error);
             }
             None => self.dropped += count as u64,
         }
@@ -259,15 +251,15 @@ impl BoundedLog {
         match result {
             Ok(value) => Some(value),
             Err(error) => {
-                self.trouble.get_or_insert(error);
+                self.first_error.get_or_insert(error);
                 None
             }
         }
     }
 }
 
-/// The last `limit` bytes of a finished log as text; a character that the cut went through is left out, and what is no
-/// UTF-8 is replaced. A log that isn't there is empty.
+/// The last `limit` bytes of a finished log as text, without a character that the cut divides. Bytes that are no UTF-8
+/// are replaced. A missing log is empty.
 pub fn read_tail(path: &Path, limit: u64) -> io::Result<String> {
     let mut file = match File::open(path) {
         Ok(file) => file,

@@ -1,0 +1,143 @@
+//! A child process whose output is written to bounded log files.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read, Write};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::bounded_log::BoundedLog;
+use super::{KillOnDrop, wait_until};
+use crate::os::platform;
+
+/// How long the output of a killed child is waited for.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A child whose two outputs are each read by a thread into a [`BoundedLog`].
+pub struct LoggedChild {
+    child: KillOnDrop,
+    eof: Receiver<()>,
+    open_outputs: usize,
+    has_printed: Arc<AtomicBool>,
+}
+
+/// The gate before which a child waits; [`LoggedChild::open`] opens it. Not every system has one.
+pub struct StartGate {
+    line: Option<&'static [u8]>,
+}
+
+impl LoggedChild {
+    /// Starts a program behind a gate. Its output is read also past the caps of the logs: a full pipe would block the
+    /// program.
+    pub fn spawn_gated(
+        program: &OsStr,
+        args: &[OsString],
+        stdout: BoundedLog,
+        stderr: BoundedLog,
+    ) -> io::Result<(Self, StartGate)> {
+        let (command, line) = platform::gated(program, args);
+        Ok((Self::start(command, stdout, stderr)?, StartGate { line }))
+    }
+
+    /// Starts a program without a gate.
+    pub fn spawn(mut command: Command, stdout: BoundedLog, stderr: BoundedLog) -> io::Result<Self> {
+        command.stdin(Stdio::null());
+        Self::start(command, stdout, stderr)
+    }
+
+    fn start(mut command: Command, stdout: BoundedLog, stderr: BoundedLog) -> io::Result<Self> {
+        platform::in_own_group(&mut command);
+        let mut child = KillOnDrop(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?);
+        let (eof_sender, eof) = bounded(2);
+        let has_printed = Arc::new(AtomicBool::new(false));
+        let mut open_outputs = 0;
+        if let Some(source) = child.0.stdout.take() {
+            pump("task-stdout", source, stdout, eof_sender.clone(), Arc::clone(&has_printed))?;
+            open_outputs += 1;
+        }
+        if let Some(source) = child.0.stderr.take() {
+            pump("task-stderr", source, stderr, eof_sender, Arc::clone(&has_printed))?;
+            open_outputs += 1;
+        }
+        Ok(Self { child, eof, open_outputs, has_printed })
+    }
+
+    /// The child's process id, which is also its group's.
+    pub fn id(&self) -> u32 {
+        self.child.0.id()
+    }
+
+    /// Lets the child pass its gate.
+    pub fn open(&mut self, gate: StartGate) -> io::Result<()> {
+        match (gate.line, self.child.0.stdin.take()) {
+            (Some(line), Some(mut stdin)) => stdin.write_all(line),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the child has printed anything since the last call of this function.
+    pub fn has_printed(&self) -> bool {
+        self.has_printed.swap(false, Ordering::Relaxed)
+    }
+
+    /// Receives one message for each output that is closed; see [`LoggedChild::note_eof`].
+    pub fn eof(&self) -> &Receiver<()> {
+        &self.eof
+    }
+
+    /// To be called once for each message of [`LoggedChild::eof`]. Returns whether both outputs are closed now.
+    pub fn note_eof(&mut self) -> bool {
+        self.open_outputs = self.open_outputs.saturating_sub(1);
+        self.open_outputs == 0
+    }
+
+    /// The exit status, if the child has ended.
+    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.0.try_wait()
+    }
+
+    /// Waits for the end of the child, kills its group after `grace`, and waits until its output is in the logs. Returns
+    /// its exit status, or `None` if it had to be killed.
+    pub fn finish(mut self, grace: Duration) -> Option<ExitStatus> {
+        let status = wait_until(&mut self.child.0, Instant::now() + grace);
+        // Another process of the group could hold the pipes open for ever.
+        self.child.kill();
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
+        while self.open_outputs > 0 && self.eof.recv_deadline(deadline).is_ok() {
+            self.open_outputs -= 1;
+        }
+        status
+    }
+}
+
+/// Copies an output into a log in a thread.
+fn pump(
+    name: &str,
+    mut source: impl Read + Send + 'static,
+    mut log: BoundedLog,
+    eof: Sender<()>,
+    has_printed: Arc<AtomicBool>,
+) -> io::Result<()> {
+    let drain = move || {
+        let mut buffer = [0; 32 * 1024];
+        loop {
+            match source.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => {
+                    has_printed.store(true, Ordering::Relaxed);
+                    log.write(&buffer[..count]);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        log.finish();
+        // A send error means that the child is not watched any more; ignore it.
+        let _ = eof.send(());
+    };
+    thread::Builder::new().name(name.to_owned()).spawn(drain).map(drop)
+}
