@@ -5,67 +5,67 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::server::protocol::FinalStatus;
 
-/// The longest file name that is written whole, in bytes; more than a path has in practice.
+/// The longest file name that is written whole, in bytes; paths are shorter in practice.
 const NAME_MAX: usize = 1024;
 /// The same for reasons and for ids that the Server made.
 const WORDS_MAX: usize = 512;
-/// What is shorter is no secret, and may be a part of any word.
+/// The shortest text that is removed as a secret; a shorter one may be a part of any word.
 const SECRET_MIN: usize = 8;
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Line {
-    /// When what it tells was known, in UTC with milliseconds, so that the order of the texts is that of the times.
+    /// When the event was known, in UTC with milliseconds, so that the texts sort as the times do.
     #[serde(serialize_with = "in_milliseconds")]
     pub time: Timestamp,
     /// The Server's id of the task.
     pub task: String,
-    /// What happened.
+    /// The event.
     #[serde(flatten)]
     pub entry: Entry,
     /// The Server's address.
     pub server: String,
-    /// The service for which the task was taken.
+    /// The service that accepted the task.
     pub service_id: String,
 }
 
-/// What a line tells.
+/// The event of a line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Entry {
-    /// A file came, was sent, or stays here.
+    /// A file was received or sent, or is left out.
     File(Transfer),
     /// A report of a task's end was sent.
     Report(Report),
-    /// A task is settled. Its last line, unless the Server offers it again.
+    /// A task is settled. This is its last line, unless the Server offers it again.
     Task(Settled),
 }
 
-/// Which way.
+/// The direction of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// To this machine.
     In,
-    /// Away from it.
+    /// From this machine.
     Out,
 }
 
-/// What became of a file or a report.
+/// The result of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// It is here.
+    /// The file is on this machine.
     Received,
-    /// The Server has it.
+    /// The Server has the file or report.
     Sent,
-    /// The Server, or a proxy before it, said no. What it refused may have left this machine all the same.
+    /// The Server, or a proxy before it, refused the call. The bytes may have left this machine.
     Refused,
-    /// It didn't arrive. A part of it, or all, may have left this machine.
+    /// The call failed. Some or all bytes may have left this machine.
     Failed,
-    /// There was no answer: it may have arrived.
+    /// There was no answer: the file or report may have arrived.
     Unknown,
-    /// It stays on this machine.
+    /// The file stays on this machine.
     LeftOut,
 }
 
@@ -83,38 +83,36 @@ impl Outcome {
     }
 }
 
-/// One attempt to move a file, or one file that isn't moved.
+/// One attempt to transfer a file, or a file that isn't transferred.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transfer {
-    /// Which way.
     pub direction: Direction,
-    /// What became of it.
     pub outcome: Outcome,
-    /// Its name: on the Server for what goes out, the submitter's for what comes in.
+    /// The file's name: on the Server for a result, the submitter's for an input file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// So many files that aren't named.
+    /// How many files the line is about, where it names none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
-    /// How many bytes moved; of what went out and didn't arrive for certain, at most so many.
+    /// How many bytes were transferred; for a result whose arrival isn't certain, the most that can have been sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     /// The Server's id of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_id: Option<String>,
-    /// Which attempt to send this file it was, from 1. Lines of the same attempt tell of the same bytes.
+    /// The number of the attempt to send this file, from 1. Lines with the same number are about the same bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u64>,
-    /// When an attempt began whose end the agent didn't live to see.
+    /// When the attempt began, if the agent stopped before its end.
     #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "maybe_in_milliseconds")]
     pub began: Option<Timestamp>,
-    /// Why it ended so.
+    /// The cause of the outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
 impl Transfer {
-    /// A file, and nothing else that is known of it.
+    /// A transfer of a file, without further facts.
     pub fn new(direction: Direction, outcome: Outcome, file: &str) -> Self {
         Self {
             direction,
@@ -129,20 +127,17 @@ impl Transfer {
         }
     }
 
-    /// So many files that stay here and aren't named.
+    /// Left out files, by their number only.
     pub fn unnamed(count: u64) -> Self {
         Self { file: None, count: Some(count), ..Self::new(Direction::Out, Outcome::LeftOut, "") }
     }
 }
 
-/// How many bytes of what a task printed a report carried, and of the message that it failed with.
+/// How many bytes of a task's output and of its error message a report contains.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Words {
-    /// Of standard output.
     pub stdout_bytes: u64,
-    /// Of standard error.
     pub stderr_bytes: u64,
-    /// Of the error message.
     pub error_bytes: u64,
 }
 
@@ -151,16 +146,15 @@ pub struct Words {
 pub struct Report {
     /// Always [`Direction::Out`].
     pub direction: Direction,
-    /// What became of it.
     pub outcome: Outcome,
-    /// What it says of the task's end.
+    /// The reported end of the task.
     pub status: FinalStatus,
-    /// Its bytes in all, with the names of the files.
+    /// The length of its body.
     pub bytes: u64,
-    /// What of it are the task's own words.
+    /// The task's own text in it.
     #[serde(flatten)]
     pub words: Words,
-    /// Why it ended so.
+    /// The cause of the outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -168,20 +162,19 @@ pub struct Report {
 /// A task's end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settled {
-    /// How it ended.
     pub status: FinalStatus,
     /// The container's exit status, where there was one.
     pub exit_code: Option<i32>,
     /// Seconds between the container's start and its exit.
     pub duration_secs: f64,
-    /// How many files the Server has of it.
+    /// How many of its files the Server has.
     pub files_sent: u64,
-    /// How many stay here, named or not.
+    /// How many of its files stay here.
     pub files_left_out: u64,
-    /// What the report that the Server took carried besides.
+    /// The task's own text in the report that the Server accepted.
     #[serde(flatten)]
     pub words: Words,
-    /// What else is to be said.
+    /// A remark on the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -196,14 +189,14 @@ pub struct Peer<'a> {
 }
 
 impl Line {
-    /// A line about now.
+    /// A line with the current time.
     pub fn now(task: &str, peer: Peer<'_>, entry: Entry) -> Self {
         let (server, service_id) = (peer.server.to_owned(), peer.service_id.to_owned());
         Self { time: Timestamp::now(), task: task.to_owned(), entry, server, service_id }
     }
 
-    /// Cuts what comes from outside to its length, without the secret.
-    pub(super) fn tidy(mut self, secret: &str) -> Self {
+    /// Limits the length of texts from outside and removes the secret from them.
+    pub(super) fn sanitize(mut self, secret: &str) -> Self {
         let clean = |text: &mut String, max| {
             if secret.len() >= SECRET_MIN && text.contains(secret) {
                 *text = text.replace(secret, "[api_key]");
@@ -323,8 +316,10 @@ mod tests {
             reason: Some("the Server says: ak_0123456789, ".to_owned() + &"é".repeat(600)),
             ..Transfer::new(Direction::Out, Outcome::Refused, &"é".repeat(5000))
         };
-        let Entry::File(tidy) = line(Entry::File(transfer)).tidy("ak_0123456789").entry else { panic!("a file") };
-        let (file, reason) = (tidy.file.unwrap(), tidy.reason.unwrap());
+        let Entry::File(transfer) = line(Entry::File(transfer)).sanitize("ak_0123456789").entry else {
+            panic!("a file")
+        };
+        let (file, reason) = (transfer.file.unwrap(), transfer.reason.unwrap());
         assert_eq!((file.chars().count(), file.ends_with("é…")), (513, true));
         assert!(reason.starts_with("the Server says: [api_key], é") && reason.len() < 520, "{reason}");
     }

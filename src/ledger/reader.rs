@@ -1,44 +1,41 @@
-//! Reading the ledger, also while an agent writes it.
+//! Reads the ledger, also while an agent writes it.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
-use super::{KEPT, Line};
+use super::{Line, MAX_NUMBERED};
 use crate::data_dir::DataDir;
+use crate::os::missing::if_exists;
 use crate::os::platform;
 
-/// A longer line was not written by us.
+/// The length from which a line counts as damaged; the agent writes no line as long.
 const LINE_MAX: u64 = 1 << 20;
 
 /// All lines, the oldest first.
 pub struct Reader {
-    /// The oldest last.
+    /// The files that are not read to their end, the oldest last.
     files: Vec<BufReader<File>>,
     buffer: Vec<u8>,
     damaged: u64,
 }
 
 impl Reader {
-    /// Opens every file that there is; `None` if there is none.
+    /// Opens all files; `None` if there is none.
     pub fn open(data_dir: &DataDir) -> io::Result<Option<Self>> {
         let mut files: Vec<(_, BufReader<File>)> = Vec::new();
-        // Files only ever move to higher numbers, so none is missed in this order, whatever is renamed meanwhile. But
-        // one may be met twice; then it is where it was met last, since younger ones may have been met in between.
-        for number in 0..=KEPT {
-            let file = match File::open(data_dir.ledger(number)) {
-                Ok(file) => file,
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
-            };
+        // Files are renamed to higher numbers only, so this order misses none of them. But it may open one twice; then
+        // the later place counts, since younger files may have been opened in between.
+        for number in 0..=MAX_NUMBERED {
+            let Some(file) = if_exists(File::open(data_dir.ledger(number)))? else { continue };
             let identity = platform::identity(&file)?;
-            files.retain(|(met, _)| *met != identity);
+            files.retain(|(opened, _)| *opened != identity);
             files.push((identity, BufReader::new(file)));
         }
         let files: Vec<_> = files.into_iter().map(|(_, file)| file).collect();
         Ok((!files.is_empty()).then_some(Self { files, buffer: Vec::new(), damaged: 0 }))
     }
 
-    /// The next line as it is written and as it is understood. Damaged ones are counted and passed over.
+    /// The next line, as text and parsed. Damaged lines are counted and skipped.
     pub fn next_line(&mut self) -> io::Result<Option<(&str, Line)>> {
         loop {
             let Some(file) = self.files.last_mut() else { return Ok(None) };
@@ -74,7 +71,7 @@ impl Reader {
     }
 }
 
-/// Passes over the rest of a line of which this is the beginning.
+/// Skips the rest of a line of which this is the beginning.
 fn skip_line(file: &mut BufReader<File>, beginning: &[u8]) -> io::Result<()> {
     let mut ends = beginning.ends_with(b"\n");
     while !ends {
