@@ -1,10 +1,42 @@
-//! The data_dir: every name in it, the lock that one agent holds, and the users that may read it.
+//! The data_dir: every name in it, the lock that one agent holds, and the rights of users on it.
 
+pub mod holder;
 pub mod instance;
 pub mod permissions;
 
+use std::fmt::Display;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+
+const LOCK: &str = "agent.lock";
+const PID_FILE: &str = "agent.pid";
+const AGENT_LOG: &str = "agent.log";
+const INSTANCE_ID: &str = "instance_id";
+const DRAIN_REQUEST: &str = "drain";
+const DISCARD_REQUESTS: &str = "discard";
+const STATUS_FILE: &str = "status.json";
+const METRICS: &str = "metrics.prom";
+const LEDGER: &str = "ledger.jsonl";
+const TASKS: &str = "tasks";
+const WORKSPACES: &str = "workspaces";
+const TRIALS: &str = "try";
+const PROBE: &str = ".check-";
+/// The beginnings of all names in a data_dir: numbers and `.tmp` may follow.
+const NAMES: [&str; 13] = [
+    LOCK,
+    PID_FILE,
+    AGENT_LOG,
+    INSTANCE_ID,
+    DRAIN_REQUEST,
+    DISCARD_REQUESTS,
+    STATUS_FILE,
+    METRICS,
+    LEDGER,
+    TASKS,
+    WORKSPACES,
+    TRIALS,
+    PROBE,
+];
 
 /// The folder of one agent (`paths.data_dir`), with a method for each path in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,62 +50,77 @@ impl DataDir {
 
     /// The lock that the running agent holds.
     pub fn lock(&self) -> PathBuf {
-        self.join("agent.lock")
+        self.join(LOCK)
     }
 
     /// The process id of the running agent.
     pub fn pid_file(&self) -> PathBuf {
-        self.join("agent.pid")
+        self.join(PID_FILE)
     }
 
     /// The log of a detached agent.
     pub fn agent_log(&self) -> PathBuf {
-        self.join("agent.log")
+        self.join(AGENT_LOG)
     }
 
     /// The random id by which the engine's containers name this data_dir.
     pub fn instance_id(&self) -> PathBuf {
-        self.join("instance_id")
+        self.join(INSTANCE_ID)
     }
 
     /// The request of `stop --drain`.
     pub fn drain_request(&self) -> PathBuf {
-        self.join("drain")
+        self.join(DRAIN_REQUEST)
     }
 
     /// The folder of the requests of `discard`.
     pub fn discard_requests(&self) -> PathBuf {
-        self.join("discard")
+        self.join(DISCARD_REQUESTS)
     }
 
     /// The state of the running agent, for `status`.
     pub fn status_file(&self) -> PathBuf {
-        self.join("status.json")
+        self.join(STATUS_FILE)
     }
 
     /// The numbers for Prometheus.
     pub fn metrics(&self) -> PathBuf {
-        self.join("metrics.prom")
+        self.join(METRICS)
     }
 
     /// A file of the ledger: 0 is the one that is being written, and higher numbers are older.
     pub fn ledger(&self, number: u32) -> PathBuf {
-        self.join(if number == 0 { "ledger.jsonl".to_owned() } else { format!("ledger.jsonl.{number}") })
+        if number == 0 { self.join(LEDGER) } else { self.join(format!("{LEDGER}.{number}")) }
     }
 
     /// The folder of records and logs, with one folder a task.
     pub fn tasks(&self) -> PathBuf {
-        self.join("tasks")
+        self.join(TASKS)
     }
 
     /// The folder of workspaces, with one folder a task.
     pub fn workspaces(&self) -> PathBuf {
-        self.join("workspaces")
+        self.join(WORKSPACES)
     }
 
     /// The folder of trials (`try`).
     pub fn trials(&self) -> PathBuf {
-        self.join("try")
+        self.join(TRIALS)
+    }
+
+    /// The name of a file or folder that `check` makes and removes.
+    pub fn probe_name(suffix: impl Display) -> String {
+        format!("{PROBE}{suffix}")
+    }
+
+    /// Whether `check` made a file or folder of this name.
+    pub fn is_probe_name(name: &str) -> bool {
+        name.starts_with(PROBE)
+    }
+
+    /// Whether the name is one of those in a data_dir.
+    fn is_own_name(name: &str) -> bool {
+        NAMES.iter().any(|own| name.starts_with(own))
     }
 }
 

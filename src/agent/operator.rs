@@ -20,7 +20,7 @@ impl Scheduler {
 
     fn look_for_drain(&mut self) {
         if self.mode == Mode::Serve
-            && instance::is_asked_to_drain(&self.context.config.paths.data_dir, std::process::id())
+            && instance::is_drain_requested(&self.context.config.paths.data_dir, std::process::id())
         {
             self.mode = Mode::Drain(None);
             log::info!(

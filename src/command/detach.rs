@@ -16,7 +16,8 @@ use super::registration::not_registered;
 use crate::agent::status_file::{EngineState, State, StatusFile};
 use crate::config::Config;
 use crate::data_dir::DataDir;
-use crate::data_dir::instance::{self, Holder};
+use crate::data_dir::holder::{Holder, find_holder};
+use crate::data_dir::instance;
 use crate::data_dir::permissions;
 use crate::logging::LogFormat;
 use crate::os::platform;
@@ -46,7 +47,7 @@ pub fn run_detached(file: &Path, log_format: LogFormat) -> CommandResult {
             return Err(Failure::new(format!("{holder}; start the agent when that has ended")));
         }
         let pid = holder.pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
-        let draining = if holder.pid.is_some_and(|pid| instance::is_asked_to_drain(data_dir, pid)) {
+        let draining = if holder.pid.is_some_and(|pid| instance::is_drain_requested(data_dir, pid)) {
             " and ends when all that is here is delivered (`stop --drain`); start it again then"
         } else {
             ""
@@ -66,7 +67,7 @@ pub fn run_detached(file: &Path, log_format: LogFormat) -> CommandResult {
     let (mut child, log) = start(&config, log_format)?;
     let deadline = Instant::now() + START;
     loop {
-        let agent = instance::holder(data_dir).ok().flatten().filter(|holder| holder.is_agent());
+        let agent = find_holder(data_dir).ok().flatten().filter(|holder| holder.is_agent());
         if let Some(pid) = agent.and_then(|agent| agent.pid) {
             return report_first_answer(data_dir, pid, &log);
         }
@@ -81,7 +82,7 @@ pub fn run_detached(file: &Path, log_format: LogFormat) -> CommandResult {
 fn wait_for_others(data_dir: &DataDir) -> io::Result<Option<Holder>> {
     let deadline = Instant::now() + OTHERS;
     loop {
-        let holder = instance::holder(data_dir)?;
+        let holder = find_holder(data_dir)?;
         if holder.is_none_or(Holder::is_agent) || Instant::now() >= deadline {
             return Ok(holder);
         }
@@ -142,7 +143,7 @@ fn report_first_answer(data_dir: &DataDir, pid: u32, log: &Log) -> CommandResult
                 report_machine(data_dir, pid);
                 return Ok(ExitCode::SUCCESS);
             }
-            None if !matches!(instance::holder(data_dir), Ok(Some(holder)) if holder.pid == Some(pid)) => {
+            None if !matches!(find_holder(data_dir), Ok(Some(holder)) if holder.pid == Some(pid)) => {
                 return Err(log.not_started("didn't start"));
             }
             None if Instant::now() >= deadline => {

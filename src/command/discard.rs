@@ -12,7 +12,8 @@ use super::output::{eprint_line, print_line};
 use super::prompt;
 use crate::cli::DiscardArgs;
 use crate::config::{Config, Secret};
-use crate::data_dir::instance::{Instance, InstanceError, Role};
+use crate::data_dir::holder::Role;
+use crate::data_dir::instance::{Instance, InstanceError};
 use crate::ledger::Ledger;
 use crate::server::Client;
 use crate::task;
@@ -77,7 +78,7 @@ fn give_up(config: &Config, id: &str, files: &TaskFiles) -> Result<Discarded, Fa
     let discards = DiscardRequests::new(&config.paths.data_dir);
     let (mut asked, deadline) = (false, Instant::now() + PATIENCE);
     loop {
-        match Instance::take(&config.paths.data_dir, Role::Discard) {
+        match Instance::acquire(&config.paths.data_dir, Role::Discard) {
             Ok(_instance) => {
                 // Things may have changed since.
                 let (_, record) = find_task(config, id)?;

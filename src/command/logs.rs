@@ -12,6 +12,7 @@ use super::find_task::find_task;
 use super::output::eprint_line;
 use crate::cli::LogsArgs;
 use crate::config::Config;
+use crate::data_dir::holder::find_holder;
 use crate::data_dir::instance;
 use crate::docker::Docker;
 use crate::task::record::Phase;
@@ -35,7 +36,7 @@ pub fn logs(file: &Path, args: &LogsArgs) -> CommandResult {
             }
             None
         });
-        let is_ours = instance::id_of(&config.paths.data_dir);
+        let is_ours = instance::read_id(&config.paths.data_dir).ok().flatten();
         if container.is_some_and(|container| container.instance.is_some() && container.instance == is_ours) {
             let shown = docker.logs_command(&name, args.follow).status();
             return match shown {
@@ -47,7 +48,7 @@ pub fn logs(file: &Path, args: &LogsArgs) -> CommandResult {
         if !args.follow {
             break;
         }
-        if !matches!(instance::holder(&config.paths.data_dir), Ok(Some(_))) {
+        if !matches!(find_holder(&config.paths.data_dir), Ok(Some(_))) {
             eprint_line("There is no container now, and no agent is running that would go on with the task.");
             break;
         }

@@ -9,7 +9,7 @@ use super::output::print_line;
 use super::registration::register_agent;
 use crate::cli::RegisterArgs;
 use crate::config::Config;
-use crate::data_dir::instance;
+use crate::data_dir::holder::find_holder;
 
 /// Registers the agent of a configuration file.
 pub fn register(file: &Path, args: &RegisterArgs) -> CommandResult {
@@ -17,7 +17,7 @@ pub fn register(file: &Path, args: &RegisterArgs) -> CommandResult {
     let token = if args.token == "-" { read_token()? } else { args.token.clone() };
     let name = args.name.as_deref().unwrap_or(&config.agent.name);
     register_agent(&config, &token, name)?;
-    if matches!(instance::holder(&config.paths.data_dir), Ok(Some(holder)) if holder.is_agent()) {
+    if matches!(find_holder(&config.paths.data_dir), Ok(Some(holder)) if holder.is_agent()) {
         print_line("An agent is running with the old registration; stop it and start it again.");
     }
     Ok(ExitCode::SUCCESS)

@@ -8,7 +8,8 @@ use super::failure::{CommandResult, Failure};
 use super::setup::complete_config;
 use crate::agent::{Mode, serve};
 use crate::cli::RunArgs;
-use crate::data_dir::instance::{Instance, Role};
+use crate::data_dir::holder::Role;
+use crate::data_dir::instance::Instance;
 use crate::data_dir::permissions;
 use crate::logging::LogFile;
 use crate::os::platform;
@@ -26,9 +27,9 @@ pub fn run(file: &Path, args: &RunArgs, log_file: &LogFile) -> CommandResult {
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
-    permissions::close(&config.file, "the configuration file with the key").map_err(Failure::new)?;
+    permissions::restrict(&config.file, "the configuration file with the key").map_err(Failure::new)?;
     let instance =
-        Instance::take(&config.paths.data_dir, Role::Agent).map_err(|error| Failure::new(error.to_string()))?;
+        Instance::acquire(&config.paths.data_dir, Role::Agent).map_err(|error| Failure::new(error.to_string()))?;
     let in_data_dir =
         |error: std::io::Error| Failure::new(format!("`{}` can't be used: {error}", config.paths.data_dir.display()));
     if args.detached {

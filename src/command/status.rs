@@ -17,7 +17,7 @@ use super::task_view::{AgentState, TaskView, Tasks};
 use crate::agent::status_file::{EngineState, LastError, ServerTrouble, State, StatusFile};
 use crate::cli::StatusArgs;
 use crate::config::Config;
-use crate::data_dir::instance::{self, Holder};
+use crate::data_dir::holder::{Holder, find_holder};
 use crate::task::record::Phase;
 use crate::text::escape;
 use crate::units::{Local, Span};
@@ -78,7 +78,7 @@ pub fn status(file: &Path, args: &StatusArgs) -> CommandResult {
 fn look(config: &Config) -> Result<Report<'_>, Failure> {
     let data_dir = &config.paths.data_dir;
     let unusable = |error: io::Error| Failure::new(format!("`{}` can't be used: {error}", data_dir.display()));
-    let (agent, other) = match instance::holder(data_dir).map_err(unusable)? {
+    let (agent, other) = match find_holder(data_dir).map_err(unusable)? {
         Some(holder) if holder.is_agent() => (Some(holder), None),
         other => (None, other),
     };

@@ -14,7 +14,8 @@ use crate::agent::{Mode, serve};
 use crate::cli::StopArgs;
 use crate::config::{Config, ConfigError};
 use crate::data_dir::DataDir;
-use crate::data_dir::instance::{self, Holder, Instance, Role};
+use crate::data_dir::holder::{Holder, Role, find_holder};
+use crate::data_dir::instance::{self, Instance};
 use crate::docker::{Docker, DockerError};
 use crate::logging::Reminder;
 use crate::os::platform;
@@ -32,7 +33,7 @@ const LOOK_AT_RECORDS: Duration = Duration::from_secs(2);
 pub fn stop(file: &Path, args: &StopArgs) -> CommandResult {
     let config = Config::load(file).map_err(|error| name_agent(file, error))?;
     let data_dir = &config.paths.data_dir;
-    match instance::holder(data_dir).map_err(|error| unusable(data_dir, &error))? {
+    match find_holder(data_dir).map_err(|error| unusable(data_dir, &error))? {
         None => {
             remove_pid_file(data_dir)?;
             print_line("The agent is not running.");
@@ -59,7 +60,7 @@ pub fn stop(file: &Path, args: &StopArgs) -> CommandResult {
 
 /// Why there is no configuration, and which agent runs all the same, as far as the file tells where.
 fn name_agent(file: &Path, error: ConfigError) -> Failure {
-    let holder = Config::data_dir_of(file).and_then(|data_dir| instance::holder(&data_dir).ok().flatten());
+    let holder = Config::data_dir_of(file).and_then(|data_dir| find_holder(&data_dir).ok().flatten());
     match holder.filter(|holder| holder.is_agent()).and_then(|holder| holder.pid) {
         Some(pid) => Failure::usage(format!(
             "{error}\nThe agent (pid {pid}) is running all the same; correct the file, or end it with `kill {pid}`."
@@ -112,7 +113,7 @@ fn end_process(data_dir: &DataDir, pid: u32) -> Result<&'static str, Failure> {
 fn wait_gone(data_dir: &DataDir, pid: u32, time: Duration) -> Gone {
     let deadline = Instant::now() + time;
     loop {
-        match instance::holder(data_dir) {
+        match find_holder(data_dir) {
             Ok(None) => return Gone::Yes,
             Ok(Some(holder)) if holder.pid.is_some_and(|other| other != pid) => return Gone::Replaced(holder),
             // An unreadable lock counts as held: the deadline decides then.
@@ -157,7 +158,7 @@ impl fmt::Display for ToDo {
 /// Asks the agent to work off what it has, and waits until it has ended.
 fn drain(config: &Config, pid: u32) -> CommandResult {
     let data_dir = &config.paths.data_dir;
-    instance::ask_for_drain(data_dir, pid)
+    instance::request_drain(data_dir, pid)
         .map_err(|error| Failure::new(format!("the agent can't be asked to drain: {error}")))?;
     print_line(format_args!(
         "The agent (pid {pid}) accepts nothing new and ends when all is delivered. Ctrl+C ends this waiting only; \
@@ -165,7 +166,7 @@ fn drain(config: &Config, pid: u32) -> CommandResult {
     ));
     let (mut said, mut reminder, mut look_due) = (None, Reminder::begin(), Instant::now());
     loop {
-        match instance::holder(data_dir).map_err(|error| unusable(data_dir, &error))? {
+        match find_holder(data_dir).map_err(|error| unusable(data_dir, &error))? {
             None => {
                 let left = look(config)?;
                 if left.is_done() {
@@ -203,7 +204,7 @@ fn drain(config: &Config, pid: u32) -> CommandResult {
 fn abort(config: &Config) -> CommandResult {
     let deadline = Instant::now() + ABORT;
     let data_dir = &config.paths.data_dir;
-    let instance = Instance::take(data_dir, Role::Abort).map_err(|error| Failure::new(error.to_string()))?;
+    let instance = Instance::acquire(data_dir, Role::Abort).map_err(|error| Failure::new(error.to_string()))?;
     let store = Store::open(data_dir).map_err(|error| unusable(data_dir, &error))?;
     let unfinished = |files: TaskFiles, record: Record| (record.phase < Phase::Exited).then_some((files, record));
     let tasks = store.load_all(unfinished).map_err(|error| unusable(data_dir, &error))?.taken;

@@ -11,7 +11,7 @@ use crate::agent::status_file::StatusFile;
 use crate::cli::TasksArgs;
 use crate::config::Config;
 use crate::data_dir::DataDir;
-use crate::data_dir::instance;
+use crate::data_dir::holder::find_holder;
 use crate::task::record::Phase;
 use crate::text::escape;
 use crate::units::Local;
@@ -36,7 +36,7 @@ pub fn tasks(file: &Path, args: &TasksArgs) -> CommandResult {
 
 /// Adds what the running agent says of them. Returns whether there is one.
 fn add_reasons(data_dir: &DataDir, tasks: &mut Tasks) -> AgentState {
-    let agent = instance::holder(data_dir).ok().flatten().filter(|holder| holder.is_agent());
+    let agent = find_holder(data_dir).ok().flatten().filter(|holder| holder.is_agent());
     let Some(agent) = agent else { return AgentState::Away };
     if let Some(state) = StatusFile::new(data_dir).load().filter(|state| agent.pid == Some(state.pid)) {
         tasks.add_reasons(&state);

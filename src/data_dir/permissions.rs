@@ -1,5 +1,5 @@
-//! Who besides us can read or write what must stay between us and the Server: the configuration file with the key, and
-//! the data_dir with everybody's tasks.
+//! The rights of other users on files that only the agent may read: the configuration file with the key, and the data_dir
+//! with all tasks.
 
 use std::fs;
 use std::path::Path;
@@ -8,14 +8,14 @@ use crate::data_dir::DataDir;
 use crate::os::platform;
 use crate::shell::shell_line;
 
-/// Takes the rights of all other users on a file or folder away, and says so. The error names the command that does it
-/// where we may not.
-pub fn close(path: &Path, what: &str) -> Result<(), String> {
+/// Removes the rights of all other users on a file or folder, and logs that. If this user may not do that, the error names
+/// the command.
+pub fn restrict(path: &Path, what: &str) -> Result<(), String> {
     match platform::restrict_to_owner(path) {
         Ok(None) => Ok(()),
         Ok(Some(before)) => {
             let path = path.display();
-            log::warn!("{what} `{path}` was open to other users (mode {before:o}); now it is its owner's alone");
+            log::warn!("{what} `{path}` was open to other users (mode {before:o}); their rights were removed");
             Ok(())
         }
         Err(error) => {
@@ -24,46 +24,29 @@ pub fn close(path: &Path, what: &str) -> Result<(), String> {
             let user = platform::user();
             let commands = [shell_line(["sudo", "chown", &user, &path]), shell_line(["sudo", "chmod", "go=", &path])];
             Err(format!(
-                "{what} `{shown}` is open to other users, and we may not change that ({error}); run `{}`",
+                "{what} `{shown}` is open to other users, and this user may not change that ({error}); run `{}`",
                 commands.join(" && ")
             ))
         }
     }
 }
 
-/// What agents put into a data_dir, and what a disk of its own has there.
-const OURS: [&str; 14] = [
-    "agent.lock",
-    "agent.pid",
-    "agent.log",
-    "status.json",
-    "metrics",
-    "ledger.jsonl",
-    "tasks",
-    "workspaces",
-    "try",
-    "discard",
-    "drain",
-    "instance_id",
-    "lost+found",
-    ".check",
-];
-
-/// Makes sure that a folder may become a data_dir: one that others use, too, must not be closed to them because of a slip
-/// in the configuration.
+/// Checks that a folder may become a data_dir: a mistake in the configuration must not lock other users out of a folder of
+/// theirs.
 pub fn check_folder(data_dir: &DataDir) -> Result<(), String> {
     let shown = data_dir.display();
     if !data_dir.is_dir() {
         return Err(format!("`paths.data_dir` must be a folder, and `{shown}` isn't one"));
     }
-    // Where nobody else has rights, nothing is taken from anybody.
+    // Already private: nothing to restrict.
     if !matches!(platform::mode_if_shared(data_dir), Ok(Some(_))) || data_dir.instance_id().exists() {
         return Ok(());
     }
     let entries = fs::read_dir(data_dir).map_err(|error| format!("the data_dir `{shown}` can't be read: {error}"))?;
     let foreign = entries.flatten().map(|entry| entry.file_name()).find(|name| {
         let name = name.to_string_lossy();
-        !OURS.iter().any(|ours| name.starts_with(ours))
+        // A disk of its own has a lost+found.
+        !DataDir::is_own_name(&name) && name != "lost+found"
     });
     match foreign {
         None => Ok(()),
@@ -77,10 +60,10 @@ pub fn check_folder(data_dir: &DataDir) -> Result<(), String> {
     }
 }
 
-/// Makes sure that what we write into a data_dir is its owner's: a record or a ledger that root has left there can't be
-/// read by the agent of an ordinary user any more. The error names the ways out.
+/// Checks that new files in a data_dir belong to its owner: the agent of an ordinary user can't read a record or a ledger
+/// of root's. The error names the remedies.
 pub fn check_owner(data_dir: &DataDir) -> Result<(), String> {
-    // Where nothing can be written, whoever tries next says so.
+    // If no file can be made, the next write reports that.
     let Ok(Some(owner)) = platform::other_owner(data_dir) else { return Ok(()) };
     let (user, path) = (platform::user(), data_dir.to_string_lossy());
     Err(format!(

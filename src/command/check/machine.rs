@@ -15,9 +15,6 @@ use crate::os::timeout::{timeout_message, with_timeout};
 use crate::shell::shell_line;
 use crate::task::mounts::{HostPath, check_mount, check_raw_mount};
 
-/// What the names of probe folders begin with: no task's begins so.
-const PREFIX: &str = ".check-";
-
 /// A folder where workspaces lie, with a file in it that nobody else can know. It goes when this is dropped, with what
 /// had to be made for it.
 pub struct ProbeFolder {
@@ -33,7 +30,7 @@ impl ProbeFolder {
         let missing = parent.ancestors().take_while(|path| !path.exists()).map(Path::to_owned);
         let missing: Vec<PathBuf> = missing.collect();
         remove_old(&parent);
-        let name = format!("{PREFIX}{:016x}", random_u64());
+        let name = DataDir::probe_name(format_args!("{:016x}", random_u64()));
         let content = format!("{name} {:016x}\n", random_u64());
         let mut folder = Self { dir: parent.join(name), content, made: Vec::new() };
         for path in missing.into_iter().rev() {
@@ -100,7 +97,7 @@ pub struct OnMachine {
 /// Removes what killed ones have left.
 fn remove_old(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        let is_probe = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        let is_probe = DataDir::is_probe_name(&entry.file_name().to_string_lossy());
         let made = entry.metadata().and_then(|metadata| metadata.modified());
         if is_probe && made.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > OLD)) {
             if let Err(error) = platform::remove_tree(&entry.path()) {
