@@ -148,7 +148,7 @@ mod tests {
     use serde_json::{Value, json as value};
 
     #[test]
-    fn levels() {
+    fn log_level_follows_rust_log() {
         assert_eq!(level(""), LevelFilter::Info);
         assert_eq!(level("debug"), LevelFilter::Debug);
         assert_eq!(level("ureq=trace,agent_core=warn"), LevelFilter::Warn);

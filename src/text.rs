@@ -23,7 +23,7 @@ mod tests {
     use super::escape;
 
     #[test]
-    fn outside_text_can_not_forge_lines() {
+    fn text_from_outside_stays_on_one_line() {
         assert_eq!(escape("a\nINFO b\r\t\u{1b}[31m\u{202e}"), "a\\nINFO b\\r\\t\\u{1b}[31m\\u{202e}");
         assert_eq!(escape("héllo — 世界"), "héllo — 世界");
     }

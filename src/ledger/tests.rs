@@ -39,7 +39,7 @@ fn names(numbers: std::ops::Range<u32>) -> Vec<String> {
 }
 
 #[test]
-fn lines_are_added_and_nobody_else_may_read_them() {
+fn lines_are_appended_to_a_private_file() {
     let dir = tempfile::tempdir().unwrap();
     assert!(Reader::open(&DataDir::new(dir.path())).unwrap().is_none());
     let ledger = Ledger::new(&DataDir::new(dir.path()), Secret::new(""), Arc::default());
@@ -55,7 +55,7 @@ fn lines_are_added_and_nobody_else_may_read_them() {
 }
 
 #[test]
-fn a_line_that_was_cut_off_stays_and_the_next_is_not_glued_to_it() {
+fn a_truncated_line_stays_and_the_next_one_is_whole() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = Ledger::new(&DataDir::new(dir.path()), Secret::new(""), Arc::default());
     ledger.append(&[line("a")]).unwrap();
@@ -69,7 +69,7 @@ fn a_line_that_was_cut_off_stays_and_the_next_is_not_glued_to_it() {
 }
 
 #[test]
-fn what_is_no_line_is_passed_over_in_little_memory() {
+fn invalid_lines_are_skipped_with_bounded_memory() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = Ledger::new(&DataDir::new(dir.path()), Secret::new(""), Arc::default());
     let garbage = [vec![b'x'; 3 << 20], b"\n\n\xff\xfe\n{}\n[1]\n".to_vec()].concat();
@@ -82,7 +82,7 @@ fn what_is_no_line_is_passed_over_in_little_memory() {
 }
 
 #[test]
-fn full_files_are_numbered_and_the_oldest_goes_in_the_end() {
+fn full_files_are_numbered_and_the_oldest_is_removed() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = small(dir.path(), 3);
     for name in names(0..8) {
@@ -111,7 +111,7 @@ fn a_crash_between_two_renames_loses_nothing() {
 }
 
 #[test]
-fn a_full_file_that_can_not_be_renamed_is_written_on() {
+fn a_full_file_that_can_not_be_renamed_keeps_growing() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = small(dir.path(), 1);
     fs::create_dir_all(DataDir::new(dir.path()).ledger(1).join("x")).unwrap();
@@ -126,7 +126,7 @@ fn a_full_file_that_can_not_be_renamed_is_written_on() {
 }
 
 #[test]
-fn who_reads_while_files_are_renamed_misses_nothing_and_sees_nothing_twice() {
+fn reading_during_renames_misses_and_repeats_no_line() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = small(dir.path(), 20);
     ledger.append(&[line("00")]).unwrap();
@@ -151,7 +151,7 @@ fn who_reads_while_files_are_renamed_misses_nothing_and_sees_nothing_twice() {
 }
 
 #[test]
-fn several_may_write_at_the_same_time() {
+fn concurrent_writers_lose_no_line() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = small(dir.path(), 20);
     thread::scope(|scope| {
@@ -166,7 +166,7 @@ fn several_may_write_at_the_same_time() {
 }
 
 #[test]
-fn the_key_is_never_written() {
+fn the_api_key_is_never_written() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = Ledger::new(&DataDir::new(dir.path()), Secret::new("ak_0123456789"), Arc::default());
     ledger.append(&[line("a-ak_0123456789-b")]).unwrap();

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_returns_both_outputs_and_the_verdict() {
+    fn a_call_returns_both_outputs_and_its_success() {
         let done = run_with_timeout(sh("echo out; echo err >&2; exit 3"), Duration::from_secs(20)).unwrap();
         assert_eq!((done.stdout.as_str(), done.stderr.as_str(), done.success), ("out\n", "err", false));
     }
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_prints_much_is_read_to_its_end() {
+    fn a_call_with_much_output_is_read_to_its_end() {
         let done = run_with_timeout(sh("head -c 3000000 /dev/zero"), Duration::from_secs(20)).unwrap();
         assert!(done.success);
         assert_eq!(done.stdout.len(), super::MAX_OUTPUT);
