@@ -1,4 +1,4 @@
-//! `agent.log` of a detached agent: rotated by the agent itself, with no line lost.
+//! `agent.log` of a detached agent: the agent rotates it without losing a line.
 
 use crate::support::agent::Agent;
 use crate::support::docker::wait_until;
@@ -8,14 +8,14 @@ use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
 
-/// From here on the agent begins a new file.
+/// At this size the agent starts a new file.
 const LARGE: usize = 10_000_000;
 
 fn log_file(agent: &Agent, number: u32) -> PathBuf {
     agent.data_dir().join(if number == 0 { "agent.log".to_owned() } else { format!("agent.log.{number}") })
 }
 
-/// Numbered lines of so many bytes in all.
+/// Numbered lines with a total size of `bytes`.
 fn lines(bytes: usize) -> String {
     let mut text = String::with_capacity(bytes);
     for number in 0.. {
@@ -37,7 +37,7 @@ fn lines(bytes: usize) -> String {
 fn a_large_log_is_rotated_and_no_line_is_lost() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
-    // The folder as an earlier agent has left it.
+    // An earlier agent has made the data folder.
     agent.run(&["run-detached"]).expect_code(0);
     agent.run(&["stop"]).expect_code(0);
     let before = lines(LARGE - 150);
@@ -53,7 +53,7 @@ fn a_large_log_is_rotated_and_no_line_is_lost() {
     assert_eq!([older(2), older(3)], ["older 1\n", "older 2\n"]);
     assert!(!log_file(&agent, 4).exists());
     let whole = format!("{youngest}{now}");
-    let new = whole.strip_prefix(&before).expect("what was there before");
+    let new = whole.strip_prefix(&before).expect("the log starts with the old lines");
     let first = new.lines().position(|line| line.contains(" agent-core 0.")).expect("the line of the start");
     let closed = new.lines().position(|line| line.contains("no new task is accepted")).expect("a later line");
     assert!(first < closed && new.ends_with('\n'), "{new}");
@@ -63,7 +63,7 @@ fn a_large_log_is_rotated_and_no_line_is_lost() {
         let pid = fs::read_to_string(agent.data_dir().join("agent.pid")).expect("the pidfile");
         for stream in [1, 2] {
             let file = fs::read_link(format!("/proc/{}/fd/{stream}", pid.trim())).expect("a stream");
-            assert_eq!(file, log_file(&agent, 0), "a panic's words belong into the new file");
+            assert_eq!(file, log_file(&agent, 0), "a panic's message goes to the new file");
         }
         assert_eq!(fs::metadata(log_file(&agent, 0)).expect("the log").permissions().mode() & 0o777, 0o600);
     }
@@ -84,7 +84,7 @@ fn a_log_that_can_not_be_rotated_keeps_growing() {
     wait_until("the first lines", secs(10), || agent.agent_log().contains("no new task is accepted"));
     agent.run(&["stop"]).expect_code(0);
     let log = agent.agent_log();
-    let new = log.strip_prefix(&before).expect("what was there before");
+    let new = log.strip_prefix(&before).expect("the log starts with the old lines");
     assert_eq!(new.matches("can't be rotated and grows on").count(), 1, "{new}");
     assert!(new.ends_with("stopped\n"), "{new}");
 }
@@ -112,7 +112,7 @@ fn run_detached_reports_the_first_heartbeats_outcome() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     agent.run(&["run-detached"]).expect_code(0).expect_stdout("The Server knows that it is there.");
-    assert!(!server.heartbeats().is_empty(), "it has been told before the command returned");
+    assert!(!server.heartbeats().is_empty(), "the heartbeat was sent before the command returned");
     agent.run(&["stop"]).expect_code(0);
     server.stop_listening();
     let away = agent.run(&["run-detached"]);

@@ -1,4 +1,4 @@
-//! A Server that doesn't take our key.
+//! A Server that refuses the agent's key.
 
 use crate::support::agent::Agent;
 use crate::support::secs;
@@ -41,7 +41,7 @@ fn no_poll_is_sent_with_a_key_that_was_never_valid() {
     let mut running = agent.start();
     running.wait_log("register again with `agent-core --config", secs(10));
     running.wait_log("no new task is accepted", secs(10));
-    // The engine's state is worth another heartbeat, and nothing else is.
+    // The agent sends a second heartbeat when the engine's state is known, and makes no other call.
     server.wait_until("two heartbeats", secs(10), |server| server.requests().len() >= 2);
     let requests = server.requests();
     assert!(requests.iter().all(|request| request.is("heartbeat")), "{requests:#?}");

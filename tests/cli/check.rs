@@ -1,4 +1,4 @@
-//! `check` as far as it needs no engine: the file and this machine.
+//! The part of `check` that needs no engine: the configuration file and this machine.
 
 use crate::folder::{mode, names_in, set_mode};
 use crate::support::agent::{Agent, Builder, Finished};
@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::fs::{self, File};
 use std::time::{Duration, SystemTime};
 
-/// The names and their order, which manual/check.md promises.
+/// The names of the checks in their order (manual/check.md).
 const NAMES: [&str; 19] = [
     "config",
     "config_rights",
@@ -37,21 +37,21 @@ pub fn builder(server: &FakeServer) -> Builder {
     Agent::builder(server).without_engine()
 }
 
-/// An agent whose file is its owner's alone.
+/// An agent whose configuration file only its owner can read.
 pub fn tidy(builder: Builder) -> Agent {
     let agent = builder.build();
     set_mode(&agent.config_path(), 0o600);
     agent
 }
 
-/// The same with a docker client, also where the machine that runs the tests has none.
+/// The same with a script as the docker client, so that the test machine needs none.
 fn with_client(server: &FakeServer) -> Agent {
     let agent = tidy(builder(server).config("[executor]\ndocker = './docker'"));
     agent.write_script("docker", "#!/bin/sh\n[ \"$1\" = --version ] && exec echo 'Docker version 28'\nexit 1\n");
     agent
 }
 
-/// What `check --json` found.
+/// The result of `check --json`.
 pub struct Checked {
     pub done: Finished,
     pub checks: Vec<Value>,
@@ -83,7 +83,7 @@ impl Checked {
         self.one(name)["status"].as_str().expect("a status")
     }
 
-    /// Fails the test unless this one failed, with these words in what is wrong or in the remedy.
+    /// Fails the test unless this check failed and its detail or remedy contains `words`.
     pub fn expect_failed(&self, name: &str, words: &str) {
         let one = self.one(name);
         assert_eq!(one["status"], "failed", "{one:#}");
@@ -91,7 +91,7 @@ impl Checked {
         assert!(said.contains(words), "{name} lacks {words:?}: {said}");
     }
 
-    /// Which of these failed, were skipped and passed.
+    /// Fails the test unless the checks have these statuses.
     pub fn expect(&self, expected: &[(&str, &str)]) {
         for (name, status) in expected {
             assert_eq!(self.status(name), *status, "{name}: {:#?}", self.checks);
@@ -113,9 +113,9 @@ fn check_reports_every_item_once_in_order_without_an_engine() {
     }
     checked.expect_failed("engine", "systemctl start docker");
     checked.expect(&[("image", "skipped"), ("engine_data_dir", "skipped"), ("engine_mounts", "skipped")]);
-    // The address is http://, and the fake Server says no time.
+    // The address is http://, and the fake Server sends no `Date`.
     checked.expect(&[("tls", "skipped"), ("clock", "skipped")]);
-    // It was made for the moment only.
+    // The data_dir existed only during the check.
     checked.expect(&[("data_dir_rights", "skipped")]);
 }
 
@@ -141,7 +141,7 @@ fn check_only_reads_from_the_server_and_leaves_no_file() {
     let agent = tidy(builder(&server));
     let before = names_in(agent.dir());
     Checked::of(&agent);
-    assert_eq!(names_in(agent.dir()), before, "not even the data_dir is made");
+    assert_eq!(names_in(agent.dir()), before, "no file or folder is created, not even the data_dir");
     let asked = server.requests();
     let is_list = |path: &str| path.contains("/files/list/agent-core-check-");
     assert!(asked.iter().all(|request| request.method == "GET" && is_list(&request.path)), "{asked:?}");
@@ -295,7 +295,7 @@ fn check_does_not_disturb_a_running_agent() {
     let agent = tidy(builder(&server));
     let mut running = agent.start();
     server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
-    // But for files that the agent is just replacing.
+    // Without temporary files, which the agent makes while it replaces a file.
     let names = || {
         let names = names_in(&agent.data_dir());
         names.into_iter().filter(|name| !name.ends_with("tmp")).collect::<Vec<_>>()

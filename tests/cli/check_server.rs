@@ -1,4 +1,4 @@
-//! How far `check` gets on the way to the Server, and what it finds at its end.
+//! `check` on the way to the Server: name, connection, TLS, credentials and clock.
 
 use crate::check::{Checked, builder, tidy};
 use crate::relay::Relay;
@@ -96,7 +96,7 @@ fn check_gives_up_a_silent_server_after_ten_seconds() {
     assert!(began.elapsed() < secs(30), "{:?}", began.elapsed());
 }
 
-/// The second Unix time as a `Date`, made by nobody's library (RFC 9110, 5.6.7).
+/// A time in the format of the `Date` header (RFC 9110, 5.6.7).
 fn http_date(time: SystemTime) -> String {
     let time = jiff::Timestamp::try_from(time).expect("a time of our age");
     time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
@@ -116,7 +116,7 @@ fn a_wrong_clock_is_detected_by_the_servers_date() {
         let checked = Checked::of(&agent);
         let clock = checked.one("clock");
         let said = clock["detail"].as_str().unwrap();
-        // A loaded machine may take a while between the date and the call.
+        // On a loaded machine time passes between the date and the call.
         assert!(clock["status"] == status && (said.contains(words) || said.contains("s apart")), "{clock}");
         server.remove_fault(fault);
     }

@@ -1,4 +1,4 @@
-//! What comments cite is there: points of the protocol, promises, and headings of README and the manual.
+//! The citations in comments exist: points of the protocol, promises, and headings of README and the manual.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,13 +28,13 @@ fn sources() -> Vec<(PathBuf, String)> {
     files
 }
 
-/// The lines of comments, each joined with what follows it, since a citation may go over a line's end.
+/// The lines of comments, each joined with the next one, since a citation may continue there.
 fn comments(text: &str) -> String {
     let lines = text.lines().map(str::trim_start).filter(|line| line.starts_with("//"));
     lines.map(|line| line.trim_start_matches(['/', '!']).trim()).collect::<Vec<_>>().join(" ")
 }
 
-/// The numbers that stand right behind the word: `3`, `1 and 5`, `3, 4`.
+/// The numbers right after the word: `3`, `1 and 5`, `3, 4`.
 fn numbers_after(rest: &str) -> Vec<u32> {
     let mut numbers = Vec::new();
     let mut rest = rest;

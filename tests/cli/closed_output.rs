@@ -1,10 +1,10 @@
-//! Whoever reads the output may stop reading; what was begun is done all the same.
+//! Commands whose output is closed early still do their work.
 
 use crate::support::agent::{Agent, Finished};
 use crate::support::secs;
 use crate::support::server::FakeServer;
 
-/// Runs a command whose standard output nobody reads, and returns its own exit status.
+/// Runs a command whose standard output is not read, and returns the command's own exit status.
 fn unread(agent: &Agent, arguments: &[&str]) -> Finished {
     let into_nothing = ["bash", "-c", r#""$0" "$@" | true; exit "${PIPESTATUS[0]}""#];
     agent.invoke(arguments).through(&into_nothing).run()

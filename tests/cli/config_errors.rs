@@ -1,11 +1,11 @@
-//! A configuration file that is wrong, or nearly right, or not there.
+//! Configuration files that are wrong, nearly right or missing.
 
 use crate::support::agent::{Agent, Finished};
 use crate::support::secs;
 use crate::support::server::FakeServer;
 use std::fs;
 
-/// The complete example (README, "Configuration file reference"), as it stands there.
+/// The complete example (README, "Configuration file reference").
 const COMPLETE: &str = r#"[server]
 base_url = "http://127.0.0.1:8080" # Server address
 poll_interval_secs = 5 # Polling interval (seconds)
@@ -36,7 +36,7 @@ fn with_config(text: &str) -> Agent {
     Agent::builder(&FakeServer::start()).without_engine().config_verbatim(text).build()
 }
 
-/// The lines of standard error, without the file's folder and the program's name.
+/// The lines of standard error without the file's folder and the program's name.
 fn said(agent: &Agent, done: &Finished) -> Vec<String> {
     let folder = format!("{}/", agent.dir().display());
     let lines = done.stderr.lines().map(|line| line.trim_start_matches("agent-core: ").replace(&folder, ""));
@@ -123,7 +123,7 @@ fn a_missing_address_is_an_error_with_a_remedy() {
     status.expect_code(2).expect_stderr("`server.base_url` is missing; write the Server's address");
 }
 
-/// Left out, it would mean the default port: a token would go to whoever listens there.
+/// Without this error the default port would be used, and the token would be sent to the program that listens there.
 #[test]
 fn a_port_out_of_range_is_an_error() {
     let agent = with_config("[server]\nbase_url = \"http://127.0.0.1:80808\"\n");

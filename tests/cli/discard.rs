@@ -1,4 +1,4 @@
-//! `discard` asks before it gives a result up.
+//! `discard` asks for confirmation before it discards a result.
 
 use crate::support::agent::Agent;
 use crate::support::secs;
@@ -6,7 +6,7 @@ use crate::support::server::FakeServer;
 use crate::support::terminal::Terminal;
 use serde_json::json;
 
-/// An agent with a result that waits, of this service.
+/// An agent with an undelivered result of this service.
 fn with_result(server: &FakeServer, service_id: &str) -> Agent {
     let agent = Agent::builder(server).without_engine().build();
     let record = json!({

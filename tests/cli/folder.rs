@@ -1,4 +1,4 @@
-//! What lies in a folder, for tests that look at files.
+//! Names and permissions of files in a folder.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Heartbeats: the first call of all, every 20 s, and what they say.
+//! Heartbeats: the first call of an agent, then one every 20 s.
 
 use crate::support::agent::Agent;
 use crate::support::secs;
@@ -6,7 +6,7 @@ use crate::support::server::{Control, FakeServer, Fault, Match};
 use serde_json::json;
 use std::time::Duration;
 
-/// The engine has been looked at by then: both calls are repeated when its state is known.
+/// The agent repeats heartbeat and poll when it knows the engine's state; the second heartbeat is the first of them.
 fn wait_for_the_engines_report(server: &Control) {
     server.wait_until("a second heartbeat", secs(10), |server| server.heartbeats().len() >= 2);
 }
@@ -20,7 +20,7 @@ fn the_first_poll_waits_for_the_first_heartbeats_answer() {
     server.wait_until("a poll", secs(10), |server| !server.requests_to("poll").is_empty());
     let requests = server.requests();
     assert!(requests[0].is("heartbeat"), "{}", requests[0]);
-    // The agent may have the answer a moment before it is noted here.
+    // The agent may have the answer a moment before the fake Server records it.
     let waited = server.requests_to("poll")[0].at - requests[0].at;
     assert!(waited >= Duration::from_millis(700), "{waited:?}");
 }
@@ -34,9 +34,9 @@ fn heartbeats_are_sent_every_20_seconds_without_an_engine() {
     server.wait_until("a third heartbeat", secs(40), |server| server.heartbeats().len() >= 3);
     let beats = server.heartbeats();
     let gap = beats[2].at - beats[1].at;
-    // What is sent after 20 s may be on its way for a moment less than the one before.
+    // The second request may travel for a moment less than the first.
     assert!((secs(19)..secs(28)).contains(&gap), "{gap:?}");
-    // The engine was looked at every 10 s meanwhile.
+    // The agent checked the engine every 10 s meanwhile.
     let log = running.log();
     let said: Vec<&str> = log.lines().filter(|line| line.contains("no new task is accepted")).collect();
     assert_eq!(said.len(), 1, "{log}");

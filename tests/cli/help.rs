@@ -24,7 +24,7 @@ pub const SUBCOMMANDS: [&str; 15] = [
 
 fn run(arguments: &[&str]) -> Finished {
     let agent = Agent::builder(&FakeServer::start()).without_config().without_engine().build();
-    // A wide terminal must not make the lines longer.
+    // The lines stay within 80 columns on a wide terminal, too.
     agent.invoke(arguments).env("COLUMNS", "200").run()
 }
 
@@ -59,7 +59,7 @@ fn help_shows_the_first_steps_in_their_order() {
     let steps = ["agent-core init", "agent-core register --token", "agent-core run"];
     let places = steps.map(|step| help.find(step).unwrap_or_else(|| panic!("{step:?} is not in\n{help}")));
     assert!(places.is_sorted(), "{places:?} in\n{help}");
-    // Steps are read by their column: no line of theirs may wrap.
+    // The steps form a column, so none of their lines may wrap.
     let (_, steps) = help.split_once("First steps:\n").expect("a heading for the steps");
     let first: Vec<&str> = steps.lines().take(3).map(str::trim_start).collect();
     assert!(first.iter().zip(["1.", "2.", "3."]).all(|(line, number)| line.starts_with(number)), "{first:#?}");

@@ -1,4 +1,4 @@
-//! https with the host's trust store: a laboratory's own authority counts where the host trusts it.
+//! https with the host's trust store: a private authority is trusted when the host trusts it.
 
 use crate::relay::Relay;
 use crate::support::agent::Agent;
@@ -32,14 +32,14 @@ fn a_private_authority_in_ssl_cert_file_is_trusted() {
 #[test]
 fn an_untrusted_certificate_is_logged_and_calls_are_retried() {
     let server = https();
-    // The handshakes of failed tries are no requests, so they are counted on the way.
+    // A failed handshake is no request, so the relay counts the connections.
     let relay = Relay::to(&server.url());
     let base_url = format!("[server]\nbase_url = \"https://{}\"", relay.authority());
     let agent = Agent::builder(&server).without_engine().config(&base_url).build();
     let mut running = agent.start();
     running.wait_log("its certificate isn't trusted", secs(10));
     running.wait_log("SSL_CERT_FILE", secs(1));
-    // Two at the start, since the engine's state is worth a heartbeat; the third is a retry.
+    // The first two heartbeats come at the start and when the engine's state is known; the third is a retry.
     wait_until("another try", secs(15), || relay.notes().len() >= 3);
     assert!(running.is_running());
     assert_eq!(server.requests().len(), 0);
@@ -69,13 +69,13 @@ fn register_sends_no_token_to_an_untrusted_server() {
 #[test]
 fn https_to_an_http_port_is_explained_and_keeps_the_token() {
     let server = FakeServer::start();
-    // What most servers say to a handshake that they don't understand.
+    // Most http servers answer a TLS handshake like this.
     let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
     let base_url = format!("https://{}", listener.local_addr().expect("an address"));
     let answering = thread::spawn(move || {
         let (mut connection, _) = listener.accept().expect("a connection");
         connection.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n").expect("answer");
-        // Until the other side has read that, and closes.
+        // Waits until the client has read the answer and closes the connection.
         let _ = connection.read_to_end(&mut Vec::new());
     });
     let settings = format!("[server]\nbase_url = '{base_url}'");

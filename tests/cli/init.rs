@@ -1,11 +1,11 @@
-//! `init`: the template, and never over a file.
+//! `init` writes the template and never overwrites a file.
 
 use crate::folder::names_in;
 use crate::support::agent::Agent;
 use crate::support::server::FakeServer;
 use std::fs;
 
-/// What the program writes.
+/// The file that the program writes.
 const TEMPLATE: &str = include_str!("../../src/config/template.toml");
 
 fn empty_folder() -> Agent {

@@ -1,14 +1,14 @@
-//! `ledger`: the lines that are asked for, as a table or as they are stored, whatever lies there.
+//! `ledger` shows the selected lines as a table or as stored JSON, also with damaged or missing files.
 
 use crate::folder::names_in;
 use crate::support::agent::{Agent, Finished};
 use crate::support::server::FakeServer;
 use serde_json::{Value, json};
 
-/// Of another time, so that a local day isn't one of UTC. POSIX writes a zone east of Greenwich with a minus.
+/// A zone in which a local day differs from a UTC day. POSIX writes a zone east of Greenwich with a minus.
 const ZONE: &str = "<+0530>-5:30";
 
-/// An agent in whose data folder these lines lie.
+/// An agent with these lines in its ledger.
 fn agent_with(lines: &[Value]) -> (FakeServer, Agent) {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().unregistered().env("TZ", ZONE).build();
@@ -28,7 +28,7 @@ fn show(agent: &Agent, arguments: &[&str]) -> Finished {
     shown
 }
 
-/// What is printed with `--json` and these arguments.
+/// The lines that `--json` prints with these arguments.
 fn lines(agent: &Agent, arguments: &[&str]) -> Vec<Value> {
     let shown = show(agent, &[&["--json"], arguments].concat());
     shown.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON lines")).collect()
@@ -63,7 +63,7 @@ TIME                       TASK                           OUTCOME           BYTE
 
 #[test]
 fn since_accepts_a_local_day_or_a_time() {
-    // Midnight here is half past six in the evening there.
+    // Midnight in the test's zone is 18:30 in UTC.
     let times = ["2026-10-31T18:29:59.999Z", "2026-10-31T18:30:00.000Z", "2026-11-01T12:00:00.000Z"];
     let (_server, agent) = agent_with(&times.map(|time| sent(time, "t", "f")));
     let from = |since: &str| lines(&agent, &["--since", since]).len();
@@ -116,7 +116,7 @@ fn a_missing_ledger_is_reported() {
         done.expect_code(0).expect_stderr("There is no ledger in");
         assert_eq!(done.stdout, "");
     }
-    assert_eq!(names_in(agent.dir()), ["config.toml"], "reading makes nothing");
+    assert_eq!(names_in(agent.dir()), ["config.toml"], "reading creates no file");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! One agent on one data_dir, and pidfiles that lie.
+//! Only one agent runs on a data_dir, and stale pidfiles are recognised.
 
 use crate::support::agent::{Agent, Running};
 use crate::support::docker::wait_until;
@@ -25,7 +25,7 @@ fn a_second_run_ends_and_names_the_first_ones_pid() {
     assert_eq!(second.stderr.lines().count(), 1, "{}", second.stderr);
     assert!(first.is_running());
     let polls = server.requests_to("poll").len();
-    server.wait_until("the first to go on", secs(10), |server| server.requests_to("poll").len() > polls);
+    server.wait_until("the first agent to go on polling", secs(10), |server| server.requests_to("poll").len() > polls);
     agent.run(&["status"]).expect_code(0).expect_stdout(&format!("Running: yes, pid {}", first.pid()));
 }
 
@@ -78,15 +78,16 @@ fn an_agent_removes_its_pidfile_when_it_ends() {
     assert!(!agent.data_dir().join("agent.pid").exists());
 }
 
-/// A process that has nothing to do with any agent. It ends with its scope.
+/// A process that is no agent. It is killed when the value is dropped.
 struct Bystander(Child);
 
 impl Bystander {
     fn start() -> Self {
-        // It waits for its input, which ends with us at the latest.
+        // It waits for its input, which ends at the latest with the test process.
         let child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
         let bystander = Self(child.expect("start `cat`"));
-        // Start times are told apart by hundredths of a second. A pid comes back much later.
+        // Start times have a resolution of 10 ms, and the bystander must differ from the agent. In practice the system
+        // reuses a pid much later.
         let since = Instant::now();
         wait_until("the clock to go on", secs(1), || since.elapsed() > Duration::from_millis(30));
         bystander
@@ -104,14 +105,14 @@ impl Drop for Bystander {
     }
 }
 
-/// An agent that was killed long ago, and whose pid another process has got since.
+/// A killed agent whose pidfile holds the pid of another process.
 fn with_stale_pid(server: &FakeServer, bystander: &Bystander) -> Agent {
     let agent = Agent::builder(server).without_engine().build();
     started(&agent, server).kill9();
     let own = fs::read_to_string(agent.data_dir().join("agent.pid")).expect("the agent's pid");
     for name in ["agent.pid", "agent.lock"] {
         let path = agent.data_dir().join(name);
-        let text = fs::read_to_string(&path).expect("what a killed agent leaves");
+        let text = fs::read_to_string(&path).expect("the file of the killed agent");
         assert!(text.starts_with(own.trim()), "{text:?}");
         fs::write(path, text.replacen(own.trim(), &bystander.0.id().to_string(), 1)).expect("write a stale pid");
     }
@@ -135,7 +136,7 @@ fn stop_removes_a_stale_pidfile_and_signals_no_process() {
     assert!(!agent.data_dir().join("agent.pid").exists());
 }
 
-/// Between its lock and its first word an agent's lock file still holds what the one before it wrote.
+/// For a moment after an agent has taken the lock, the lock file still holds the text of the previous agent.
 #[cfg(unix)]
 #[test]
 fn stop_does_not_signal_a_stale_pid_while_the_lock_is_held() {
@@ -170,7 +171,7 @@ fn an_agent_ends_when_its_lock_file_was_removed() {
     assert!(first.log().contains("`agent.lock` was removed or replaced"), "{}", first.log());
     agent.run(&["status"]).expect_code(0).expect_stdout(&format!("Running: yes, pid {}", second.pid()));
     let pid = fs::read_to_string(agent.data_dir().join("agent.pid")).unwrap();
-    assert_eq!(pid.trim(), second.pid().to_string(), "the second one's pidfile stays");
+    assert_eq!(pid.trim(), second.pid().to_string(), "the second agent's pidfile stays");
 }
 
 #[test]

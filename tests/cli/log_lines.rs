@@ -28,7 +28,7 @@ fn every_line_has_a_time_with_its_zone_and_a_level() {
         let (time, level, text) = parts(line);
         assert!(time.ends_with("+05:30"), "{line}");
         let at: Timestamp = time.parse().unwrap_or_else(|error| panic!("{error} in {line:?}"));
-        // Milliseconds are cut off.
+        // The log's time is cut to milliseconds.
         assert!((before.as_millisecond()..=Timestamp::now().as_millisecond()).contains(&at.as_millisecond()), "{line}");
         assert!(["INFO", "WARN", "ERROR"].contains(&level), "{line}");
         assert!(!text.is_empty(), "{line}");
@@ -69,7 +69,7 @@ fn no_log_level_shows_the_api_key() {
     }
 }
 
-/// What comes from outside can't forge a line or colour a terminal.
+/// Text from the Server can't add a log line or change a terminal's colour.
 #[test]
 fn an_event_is_logged_on_one_line() {
     let server = FakeServer::start();
@@ -98,7 +98,7 @@ fn json_format_also_applies_to_the_final_error() {
     assert!(line["message"].as_str().is_some_and(|text| text.starts_with("not registered")), "{line}");
 }
 
-/// A zone's file, eight hours east of Greenwich (RFC 9636).
+/// A time zone file for eight hours east of Greenwich (RFC 9636).
 fn zone_file() -> Vec<u8> {
     let mut block = b"TZif2".to_vec();
     block.extend([0; 15]);

@@ -1,6 +1,6 @@
-//! The program's command line, its configuration file and its talk with the Server, seen from outside.
+//! The program's command line, its configuration file and its calls to the Server, tested from outside.
 //!
-//! None of these tests needs a Docker engine: their agents reach none, and so accept no task.
+//! These tests need no Docker engine: their agents reach none and accept no task.
 //!
 //! Signals and shell scripts are Unix: on Windows this target is empty.
 

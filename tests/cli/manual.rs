@@ -98,7 +98,7 @@ fn an_unknown_topic_is_an_error_that_lists_all_topics() {
     }
 }
 
-/// Runs `man config` on a terminal, with these programs in PATH and this pager, and returns what the terminal shows.
+/// Runs `man config` on a terminal, with these programs in PATH and this pager, and returns the terminal's text.
 fn on_a_terminal(programs: &[(&str, &str)], pager: Option<&str>) -> String {
     let agent = agent();
     for (name, text) in programs {

@@ -1,4 +1,4 @@
-//! A Server that goes away and comes back, or answers nonsense for a while.
+//! A Server that stops answering and returns, or answers something else than JSON for a while.
 
 use crate::support::agent::Agent;
 use crate::support::secs;
@@ -19,7 +19,7 @@ fn heartbeats_are_retried_every_5_seconds_and_polls_resume() {
     let fault = server.fault(Match::any(), Fault::Reset);
     let agent = Agent::builder(&server).without_engine().build();
     let mut running = agent.start();
-    // The first two come together: one at the start, one when the engine's state is known.
+    // The first two heartbeats come at the start and when the engine's state is known.
     server.wait_until("heartbeats", secs(30), |server| server.fault_hits(fault) >= 3);
     let tries = server.requests();
     assert!(tries.iter().all(|request| request.is("heartbeat")), "{tries:#?}");
@@ -34,7 +34,7 @@ fn heartbeats_are_retried_every_5_seconds_and_polls_resume() {
     assert!(resumed < secs(2), "polled {resumed:?} after the heartbeat");
     let log = running.log();
     let said = log.lines().filter(|line| line.contains("; trying again")).count();
-    assert_eq!(said, 1, "one line for as long as it stays the same:\n{log}");
+    assert_eq!(said, 1, "a repeated error is logged once:\n{log}");
 }
 
 #[test]
@@ -49,9 +49,9 @@ fn polls_resume_soon_after_refused_connections() {
     server.resume();
     let back = Instant::now();
     server.wait_until("a poll", secs(20), |server| server.requests().iter().skip(before).any(|one| one.is("poll")));
-    let away = back.elapsed();
-    assert!(away < secs(6), "polls resumed {away:?} after the Server was back");
-    // The heartbeat has found it, and the next outage begins with short pauses again.
+    let resumed = back.elapsed();
+    assert!(resumed < secs(6), "polls resumed {resumed:?} after the Server was back");
+    // The heartbeat reached the Server, and the next outage starts with short pauses again.
     running.wait_log("the Server answers again", secs(1));
 }
 
@@ -85,7 +85,7 @@ fn an_html_page_does_not_acknowledge_a_heartbeat() {
     let mut running = agent.start();
     running.wait_log("HTML instead of JSON", secs(10));
     server.wait_until("heartbeats", secs(10), |server| server.fault_hits(fault) >= 2);
-    // A poll would have come between the two: the one at the start, and the one when the engine's state is known.
+    // After an acknowledged heartbeat the agent would have polled before the second heartbeat.
     assert_eq!(server.requests_to("poll").len(), 0);
     assert!(running.is_running());
 }

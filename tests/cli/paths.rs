@@ -1,4 +1,4 @@
-//! Paths in the configuration begin at the file's folder, and mounts show nothing that they must not.
+//! Paths in the configuration start at the file's folder, and mounts must not expose the agent's own files.
 
 use crate::folder::names_in;
 use crate::support::agent::Agent;
@@ -15,11 +15,11 @@ fn mount_as_written(host: &str) -> String {
     format!("[[paths.mounts]]\nhost = '{host}'\ncontainer = '/shared'")
 }
 
-/// Runs from another folder with `--config` as given: everything lands beside the configuration file.
+/// Runs the agent from another folder with `--config`; its files must lie beside the configuration file.
 fn assert_beside_the_file(config: impl Fn(&Agent) -> String) {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().config(&mount_as_written("./share/in")).build();
-    // Folder of the cwd, and the file's folder seen from there: `../agent/config.toml`.
+    // Seen from this folder, the configuration file is `../agent/config.toml`.
     let cwd = agent.home();
     let config = config(&agent);
     let running = agent.invoke(&["--config", &config, "run"]).cwd(&cwd).start();
@@ -30,7 +30,7 @@ fn assert_beside_the_file(config: impl Fn(&Agent) -> String) {
     assert_eq!(names_in(&cwd), [""; 0]);
     let status = agent.invoke(&["--config", &config, "status"]).cwd(&cwd).run();
     status.expect_code(0);
-    // Neither `..` nor `.` in it, whatever was typed, as far as that can be said without following links.
+    // The shown path has neither `..` nor `.` in it, unless a link stands before it.
     let shown = status.stdout.lines().find_map(|line| line.strip_prefix("Data directory: ")).expect("a line for it");
     assert!(Path::new(shown).is_absolute(), "{shown}");
     assert_eq!(fs::canonicalize(shown).expect("find it"), agent.data_dir());
@@ -77,7 +77,7 @@ fn a_tilde_in_a_mount_means_the_home_folder() {
 fn a_tilde_without_a_home_is_an_error() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().config("[paths]\ndata_dir = '~/x'").build();
-    // A relative HOME is none: it would mean another folder from every cwd.
+    // A relative HOME is not usable: it would mean a different folder for each working directory.
     let done = agent.invoke(&["run"]).env("HOME", "relative").run();
     done.expect_code(2).expect_stderr("`paths.data_dir` begins with `~`");
 }
@@ -121,7 +121,7 @@ fn a_missing_absolute_mount_host_is_an_error() {
     assert_eq!(server.requests().len(), 0);
 }
 
-/// `run` refuses the mount and names both sides of the trouble, before it says a word to the Server.
+/// `run` refuses the mount, names the mount and the exposed files, and makes no call to the Server.
 fn assert_refused(make: impl Fn(&Agent) -> String, exposed: &str) {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();

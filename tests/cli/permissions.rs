@@ -1,4 +1,4 @@
-//! What must stay between the agent and the Server is closed to other users of the machine.
+//! Files with secrets are made unreadable for other users of the machine.
 
 use crate::folder::{mode, set_mode};
 use crate::support::agent::{Agent, Running};
@@ -41,7 +41,7 @@ fn an_open_data_dir_is_closed_and_logged_once() {
     set_mode(&agent.config_path(), 0o600);
     let mut running = up(&server, &agent);
     assert_eq!(mode(&agent.data_dir()), 0o700);
-    assert!(!running.log().contains("open to other users"), "a new one never was open");
+    assert!(!running.log().contains("open to other users"), "a new data_dir is private from the start");
     assert!(running.terminate(secs(10)).success());
     set_mode(&agent.data_dir(), 0o755);
     let mut running = up(&server, &agent);
@@ -65,7 +65,7 @@ fn a_shared_folder_is_refused_as_data_dir() {
         assert_eq!(mode(&agent.data_dir()), 0o1777);
     }
     agent.run(&["check"]).expect_code(1).expect_stdout("✗ data_dir_rights");
-    // Closed by its owner, it may hold what it likes.
+    // A folder that its owner has closed may hold other files.
     set_mode(&agent.data_dir(), 0o700);
     let _running = up(&server, &agent);
 }

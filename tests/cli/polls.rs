@@ -1,4 +1,4 @@
-//! Polls: how often, and what they say.
+//! Polls: their interval and their body.
 
 use crate::support::agent::Agent;
 use crate::support::secs;
@@ -6,7 +6,7 @@ use crate::support::server::{EmptyPoll, FakeServer, Options, Request};
 use serde_json::json;
 use std::time::Duration;
 
-/// The first `count` polls after the engine's state was known, when the agent polls out of turn.
+/// At least `count` polls after the engine's state was known; the poll at that moment is out of turn.
 fn regular_polls(server: &FakeServer, count: usize) -> Vec<Request> {
     let mut polls = Vec::new();
     server.wait_until("polls", secs(30), |server| {
@@ -22,7 +22,7 @@ fn assert_interval(polls: &[Request], interval: Duration) {
     for pair in polls.windows(2) {
         let gap = pair[1].at - pair[0].at;
         let due = interval - Duration::from_millis(20)..interval + Duration::from_millis(1800);
-        assert!(due.contains(&gap), "{gap:?} between polls, and it should be {interval:?}");
+        assert!(due.contains(&gap), "{gap:?} between polls; the interval is {interval:?}");
     }
 }
 

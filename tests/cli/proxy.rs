@@ -1,4 +1,4 @@
-//! `use_system_proxy`: false means no proxy whatever the environment says, true means what it says.
+//! `use_system_proxy`: `false` ignores the proxy variables of the environment, `true` uses them.
 
 use crate::relay::Relay;
 use crate::support::agent::{Agent, Builder};
@@ -60,7 +60,7 @@ fn register_ignores_proxies_in_the_environment() {
     agent.run(&["register", "--token", "rt_good"]).expect_code(0);
 }
 
-/// Calls go through the proxy that this variable names, to the Server and nowhere else.
+/// Fails the test unless all calls go through the proxy that this variable names, and only to the Server.
 fn assert_used(server: &FakeServer, variable: &str) {
     let proxy = Relay::proxy();
     let mut builder = agent(server, &[variable], &proxy.url()).config(USE_PROXY);
@@ -124,7 +124,7 @@ fn no_proxy_for_another_host_has_no_effect() {
     assert!(!proxy.notes().is_empty());
 }
 
-/// The library would go straight without a word.
+/// The HTTP library would connect directly and report nothing.
 #[test]
 fn an_unsupported_proxy_type_is_reported() {
     let server = FakeServer::start();

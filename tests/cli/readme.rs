@@ -1,4 +1,4 @@
-//! What README and the manual show of the configuration is accepted by the program.
+//! The program accepts the configuration examples in README and the manual.
 
 use crate::support::agent::Agent;
 use crate::support::server::FakeServer;

@@ -1,4 +1,4 @@
-//! A Server that sends us elsewhere: the key goes to the configured address only.
+//! A Server that answers with a redirect: the key is sent to the configured address only.
 
 use crate::support::agent::Agent;
 use crate::support::secs;
@@ -23,7 +23,7 @@ fn a_redirect_of_302_is_not_followed() {
     assert_not_followed(302);
 }
 
-/// This one would take method, body and headers along.
+/// A client that follows a 307 repeats method, body and headers.
 #[test]
 fn a_redirect_of_307_is_not_followed() {
     assert_not_followed(307);

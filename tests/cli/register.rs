@@ -1,4 +1,4 @@
-//! `register`: one call, and what it brings stands in the file. Failures are in [`crate::register_fails`].
+//! `register` makes one call and writes the credentials to the file. Failures are in [`crate::register_fails`].
 
 use crate::folder::names_in;
 use crate::support::agent::Agent;
@@ -6,7 +6,7 @@ use crate::support::secs;
 use crate::support::server::{FakeServer, Options};
 use serde_json::json;
 
-/// A file as a person keeps it: comments, blank lines, own order, single quotes, a key that we don't know.
+/// A configuration file edited by hand: comments, blank lines, another order, single quotes.
 fn kept_by_hand(base_url: &str, agent: &str) -> String {
     format!(
         "# The lab's agent, see wiki/42\n\n[executor]   # first, since it changes most\nimage   =  'lab/x:1'\n\
@@ -22,7 +22,7 @@ fn agent_with(server: &FakeServer, text: &str) -> Agent {
 /// The service that the registration made.
 fn registered(server: &FakeServer) -> (String, String) {
     let service = server.services().pop().expect("a service");
-    assert_ne!(service.id, server.service().0, "nobody registered");
+    assert_ne!(service.id, server.service().0, "no service was registered");
     (service.id, service.api_key)
 }
 
@@ -121,7 +121,7 @@ fn the_file_becomes_private_and_no_temporary_file_stays() {
     assert_eq!(names_in(agent.dir()), ["config.toml"]);
 }
 
-/// Whoever has the old file open goes on reading the old text: the new one is a file of its own that took its place.
+/// The new text is in a new file that replaces the old one, so an open handle still reads the old text.
 #[cfg(unix)]
 #[test]
 fn the_file_is_replaced_in_one_step() {

@@ -1,4 +1,4 @@
-//! `register` when it doesn't work: a token is spent once, and nobody is left in doubt about it.
+//! Failures of `register`: the message tells whether the token was used.
 
 use crate::folder::names_in;
 use crate::support::agent::{Agent, Finished};
@@ -13,7 +13,7 @@ fn unregistered(server: &FakeServer) -> Agent {
     Agent::builder(server).without_engine().unregistered().build()
 }
 
-/// Registers under a fault: exit status 1, one request, and the file as it was.
+/// Registers under a fault; expects exit status 1, one request and an unchanged file.
 fn register_under(fault: Fault) -> Finished {
     let server = FakeServer::start();
     let agent = unregistered(&server);
@@ -110,7 +110,7 @@ fn a_refused_connection_leaves_the_token_unused() {
 #[test]
 fn an_unknown_host_leaves_the_token_unused() {
     let server = FakeServer::start();
-    // No name has an empty part, so nobody is asked for it.
+    // A name with an empty part is invalid, so no name server is asked.
     let agent = Agent::builder(&server).without_engine().config("[server]\nbase_url = \"http://no..such\"").build();
     let done = agent.run(&REGISTER);
     done.expect_code(1).expect_stderr("can't be reached: `no..such` has no address").expect_stderr(STILL_GOOD);
@@ -127,7 +127,7 @@ fn an_invalid_token_is_not_sent() {
     assert_eq!(server.requests().len(), 0);
 }
 
-/// The name is so long that no file beside it can be made. That stops root too, which a mode doesn't.
+/// The name is so long that no temporary file can be made beside it. Unlike a file mode, that stops root, too.
 #[test]
 fn no_token_is_sent_when_the_file_can_not_be_replaced() {
     let server = FakeServer::start();
@@ -140,7 +140,7 @@ fn no_token_is_sent_when_the_file_can_not_be_replaced() {
     assert_eq!(fs::read_to_string(path).unwrap(), agent.config_text());
 }
 
-/// Root may write everywhere, so it is run without that right.
+/// Root may write everywhere, so the program runs without that capability.
 #[cfg(target_os = "linux")]
 #[test]
 fn no_token_is_sent_when_the_folder_is_read_only() {
@@ -160,7 +160,7 @@ fn no_token_is_sent_when_the_folder_is_read_only() {
     assert_eq!(agent.config_text(), before);
 }
 
-/// Registers while something happens to the file between the call and its answer: the key must not be lost.
+/// Registers while the file is spoiled between the call and its answer; the key must not be lost.
 fn register_while(spoil: impl Fn(&std::path::Path) + Send + Sync + 'static) {
     let server = FakeServer::start();
     let agent = unregistered(&server);

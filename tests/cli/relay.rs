@@ -1,4 +1,4 @@
-//! A port in the middle: it notes who comes and passes the bytes on.
+//! A relay between agent and Server: it records the connections and copies the bytes.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-/// Where the bytes go.
+/// The target of the bytes.
 #[derive(Clone, Copy)]
 enum Kind {
-    /// Where a `CONNECT` says: an HTTP proxy.
+    /// The target that `CONNECT` names: the relay is an HTTP proxy.
     Proxy,
-    /// Always there.
+    /// This address.
     To(SocketAddr),
 }
 
-/// A listening relay. It ends with its scope, and each connection when one of its sides does.
+/// A listening relay. It stops when it is dropped. A connection is closed when one of its sides closes.
 pub struct Relay {
     address: SocketAddr,
     notes: Arc<Mutex<Vec<String>>>,
@@ -24,12 +24,12 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// An HTTP proxy. Its notes are the first lines of the requests to it.
+    /// An HTTP proxy. It records the first line of each request.
     pub fn proxy() -> Self {
         Self::start(Kind::Proxy)
     }
 
-    /// Passes every connection on to the port of this address. Its notes are one for each connection.
+    /// Connects every client to this address. It records one note per connection.
     pub fn to(url: &str) -> Self {
         let authority = url.split('/').nth(2).expect("a URL has an authority");
         Self::start(Kind::To(authority.parse().expect("the authority is an address and a port")))
@@ -46,7 +46,7 @@ impl Relay {
                     break;
                 }
                 let noted = Arc::clone(&noted);
-                // A connection that breaks is the business of its two ends.
+                // Errors of a connection are handled by its two ends.
                 thread::spawn(move || drop(pass_on(client, kind, &noted)));
             }
         });
@@ -58,12 +58,12 @@ impl Relay {
         self.address.to_string()
     }
 
-    /// As a proxy variable has it.
+    /// The URL for a proxy variable.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// What came so far.
+    /// The notes so far.
     pub fn notes(&self) -> Vec<String> {
         self.notes.lock().expect("no thread panics with this lock").clone()
     }
@@ -72,7 +72,7 @@ impl Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         self.ending.store(true, Ordering::SeqCst);
-        // The thread looks at the flag after each connection, so it gets one more.
+        // The thread checks the flag after each connection, so one more connection wakes it.
         let _ = TcpStream::connect(self.address);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

@@ -15,7 +15,7 @@ fn bash_completes_commands_and_options() {
     let script = agent.run(&["completions", "bash"]);
     script.expect_code(0);
     let file = agent.write("completions", &script.stdout);
-    // What bash does when somebody presses Tab behind these words.
+    // The code that bash runs for Tab behind these words.
     let complete = |words: &[&str]| {
         let code = r#"
             source "$1"; shift

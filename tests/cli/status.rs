@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use std::fs;
 
-/// The configuration's lines for this agent, and those of the running agent below them.
+/// The configuration's lines for this agent, followed by those of the running agent.
 fn lines(agent: &Agent, server: &FakeServer, registration: [&str; 2], running: &str) -> String {
     let [registered, service_id] = registration;
     format!(

@@ -1,4 +1,4 @@
-//! `try` where it ends before there is a container.
+//! `try` when it ends before a container exists.
 
 use crate::support::agent::Agent;
 use crate::support::server::FakeServer;

@@ -1,4 +1,4 @@
-//! The first run: who is asked what, and who isn't.
+//! The first run: which questions `run` asks, and when it asks none.
 
 use crate::folder::names_in;
 use crate::support::agent::{Agent, Finished};
@@ -7,7 +7,7 @@ use crate::support::server::{Control, FakeServer, Options};
 
 const TEMPLATE: &str = include_str!("../../src/config/template.toml");
 
-/// In the order in which they are asked.
+/// The questions in their order.
 const QUESTIONS: [&str; 6] =
     ["Server address", "Data directory", "Executor image", "Tasks at once", "Registration token", "Agent name"];
 
@@ -122,7 +122,7 @@ fn only_the_registration_is_asked_when_a_file_exists() {
     agent.run(&["status"]).expect_code(0).expect_stdout("Agent name: test-agent\n");
 }
 
-/// Answers and then the end of the input: the program ends, and hasn't asked anything twice.
+/// Runs with input that ends after these answers. The program must end, and must ask no question twice.
 fn run_dry(agent: &Agent, answers: &str) -> Finished {
     let done = agent.invoke(&["run", "--interactive"]).stdin(answers).run();
     done.expect_code(1).expect_stderr("the input ended before this was answered");

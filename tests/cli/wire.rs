@@ -4,7 +4,7 @@ use crate::support::agent::Agent;
 use crate::support::secs;
 use crate::support::server::{FakeServer, KeyHeaders, Options, Request};
 
-/// Everything that an agent says in its first seconds, the last heartbeat included.
+/// All calls of an agent that runs for a few seconds, with the last heartbeat.
 fn calls_of(server: &FakeServer, fragment: &str) -> Vec<Request> {
     let agent = Agent::builder(server).without_engine().config(fragment).build();
     let mut running = agent.start();
@@ -19,7 +19,7 @@ fn calls_of(server: &FakeServer, fragment: &str) -> Vec<Request> {
 
 #[test]
 fn every_call_carries_all_three_headers() {
-    // Not left to the fake Server's own check: it takes any of them here.
+    // The fake Server accepts any one of the headers here, so the test checks all three itself.
     let server = FakeServer::start_with(Options { key_headers: KeyHeaders::Either, ..Options::default() });
     let (service_id, api_key) = server.service();
     for call in calls_of(&server, "") {

@@ -1,6 +1,6 @@
-//! What a case is made of: the task, what happens to it and to the agent, and how it has to end.
+//! A case of the matrix: the task, the steps, and the expected end.
 
-use crate::expected::Due;
+use crate::expected::Expected;
 use crate::point::Point;
 use std::fmt;
 
@@ -8,10 +8,10 @@ use std::fmt;
 #[derive(Clone, Debug)]
 pub struct Case {
     pub kind: Kind,
-    /// Whether the container waits, once it has begun, until [`Act::Release`].
+    /// Whether the container waits for [`Act::Release`] after its start.
     pub held: bool,
     pub acts: Vec<Act>,
-    pub due: Due,
+    pub expected: Expected,
 }
 
 /// The kind of task.
@@ -19,9 +19,9 @@ pub struct Case {
 pub enum Kind {
     /// Two inputs, two outputs, exit status 0.
     Success,
-    /// The same, with exit status 3.
+    /// As [`Kind::Success`], with exit status 3.
     Failure,
-    /// Cancelled by the person who submitted it.
+    /// Cancelled on the Server.
     Cancel,
     /// Stopped after its minute.
     Timeout,
@@ -29,32 +29,32 @@ pub enum Kind {
     Guarded,
 }
 
-/// What happens, one after the other.
+/// One step of a case.
 #[derive(Clone, Copy, Debug)]
 pub enum Act {
-    /// The agent is started, and killed at this point.
+    /// Start the agent, and kill it at this point.
     Kill(Point),
-    /// The same; the task is cancelled as soon as its container has begun.
+    /// The same; cancel the task as soon as its container has started.
     KillCancelled(Point),
-    /// The same; the container is released as soon as the agent follows it.
+    /// The same; release the container as soon as the agent follows it.
     KillReleased(Point),
-    /// The held container may go on.
+    /// Let the waiting container continue.
     Release,
-    /// The container has ended.
+    /// Wait until the container has exited.
     Ended,
-    /// The container is removed behind the agent's back, as `docker container prune` would.
+    /// Remove the container while no agent runs, as `docker container prune` does.
     Prune,
-    /// The task is cancelled.
+    /// Cancel the task.
     Cancel,
-    /// The input files are no longer on the Server.
+    /// Make the downloads of the inputs fail.
     NoInputs,
-    /// The input files come to a standstill in the middle.
+    /// Make the downloads of the inputs stall.
     SlowInputs,
-    /// Of the record, the first writing of which a crash has cut off, there is a part.
+    /// Leave a part of a record, as a crash during its first write does.
     HalfRecord,
-    /// The agent is started, and not killed any more.
-    Revive,
-    /// The agent follows the running container.
+    /// Start the agent, and don't kill it again.
+    Restart,
+    /// Wait until the agent follows the running container.
     Followed,
 }
 
@@ -66,7 +66,7 @@ impl fmt::Display for Case {
                 Act::Kill(point) => write!(f, " kill at {point},")?,
                 Act::KillCancelled(point) => write!(f, " cancel, kill at {point},")?,
                 Act::KillReleased(point) => write!(f, " follow, release, kill at {point},")?,
-                Act::Revive => write!(f, " revive")?,
+                Act::Restart => write!(f, " restart")?,
                 Act::Followed => write!(f, ", followed")?,
                 Act::Release if matches!(self.acts.last(), Some(Act::Release)) => write!(f, ", release")?,
                 other => write!(f, " {},", format!("{other:?}").to_lowercase())?,

@@ -1,12 +1,10 @@
-//! The matrix: every point at which the agent can be killed, crossed with the kinds of task and with what may happen
-//! while the agent is away.
+//! The matrix: the points at which the agent can be killed, with the kinds of task and with events while no agent runs.
 //!
-//! Where the container is known to be gone, or was never there, there is nothing to remove behind the agent's back, so
-//! those points have no such variant. A cancellation while the agent is away is tried at every point before the
-//! container's end, with a container that would wait for ever.
+//! The removal of the container has no variant at points where no container exists. A cancellation while no agent runs
+//! is tried at every point before the container's end, with a container that would wait for ever.
 
 use crate::case::{Act, Case, Kind};
-use crate::expected::{Due, Message};
+use crate::expected::{Expected, Message};
 use crate::point::Call::{
     Accept, AcceptAfterRefusal, CancellingPoll, Complete, Download, Heartbeat, List, Poll, Upload,
 };
@@ -21,14 +19,14 @@ pub fn all() -> Vec<Case> {
         cases.extend(before_the_container(kind));
         cases.extend(with_the_container(kind));
         cases.extend(after_the_outcome(kind));
-        cases.extend(in_a_second_life(kind));
+        cases.extend(after_a_restart(kind));
         cases.extend(in_doubt_twice(kind));
         cases.extend(replaced(kind));
     }
     cases.extend(fetched());
     cases.extend(half_done());
     cases.extend(cancelled_while_running());
-    cases.extend(cancelled_while_away());
+    cases.extend(cancelled_without_an_agent());
     cases
 }
 
@@ -40,26 +38,26 @@ fn docker(verb: Verb, number: usize, how: &[How]) -> Vec<Point> {
     how.iter().map(|how| Point::Docker(verb, number, *how)).collect()
 }
 
-/// A question to docker: dying with it or leaving it running makes no difference.
+/// For a docker call that only reads: whether the client is killed with the agent makes no difference.
 const ASKED: [How; 2] = [How::Before, How::After];
-/// An order to docker.
+/// For a docker call that changes something.
 const ORDERED: [How; 3] = [How::Instead, How::Before, How::After];
 const TAKES_EFFECT: [When; 3] = [Before, Unanswered, After];
 
-fn due(kind: Kind) -> Due {
+fn expected(kind: Kind) -> Expected {
     match kind {
-        Kind::Success | Kind::Guarded => Due::success(),
-        Kind::Failure => Due::failure(),
-        Kind::Cancel => Due::cancelled(),
-        Kind::Timeout => Due::timed_out(),
+        Kind::Success | Kind::Guarded => Expected::success(),
+        Kind::Failure => Expected::failure(),
+        Kind::Cancel => Expected::cancelled(),
+        Kind::Timeout => Expected::timed_out(),
     }
 }
 
-/// The `inspect` of a life that finds the exit status, after the one that looks whether the container is there.
+/// The number of the `inspect` that finds the exit status, after the one that checks whether the container exists.
 const OUTCOME: usize = 2;
-/// The one that looks whose container it is before removing it.
+/// The number of the `inspect` that checks the container's owner before its removal.
 const REMOVAL: usize = 3;
-/// As [`REMOVAL`], where results were fetched before: that takes a look of its own, after the outcome's.
+/// As [`REMOVAL`], when results were copied before: that needs one more `inspect`.
 const REMOVAL_AFTER_FETCH: usize = 4;
 const FETCH: usize = 3;
 
@@ -85,7 +83,7 @@ fn points_of_the_offer() -> Vec<Point> {
 }
 
 fn before_the_container(kind: Kind) -> Vec<Case> {
-    let case = |point| Case { kind, held: false, acts: vec![Act::Kill(point), Act::Revive], due: due(kind) };
+    let case = |point| Case { kind, held: false, acts: vec![Act::Kill(point), Act::Restart], expected: expected(kind) };
     points_before_the_container().into_iter().map(case).collect()
 }
 
@@ -94,27 +92,27 @@ fn with_the_container(kind: Kind) -> Vec<Case> {
     let how = [How::Before, How::Created, How::CreatedOn, How::Started, How::StartedOn, How::After];
     let mut points = docker(Verb::Run, 1, &how);
     points.extend(docker(Verb::Inspect, OUTCOME, &ASKED));
-    // Whether somebody else has ended it.
+    // The call that finds out what stopped the container.
     points.extend(docker(Verb::Events, 1, &ASKED));
     if kind != Kind::Success {
-        // A client that failed may have left words of its own with the container's.
+        // A failed client may have added its own message to the container's output.
         points.extend(docker(Verb::Logs, 1, &ORDERED));
     }
     for point in points {
         let runs = matches!(point, Point::Docker(_, _, How::Started | How::StartedOn));
         let never_runs = matches!(point, Point::Docker(_, _, How::Created));
-        let mut acts = vec![Act::Kill(point), Act::Revive];
+        let mut acts = vec![Act::Kill(point), Act::Restart];
         if runs {
             acts.extend([Act::Followed, Act::Release]);
         }
-        cases.push(Case { kind, held: runs, acts, due: due(kind) });
+        cases.push(Case { kind, held: runs, acts, expected: expected(kind) });
         if never_runs {
-            let acts = vec![Act::Kill(point), Act::Prune, Act::Revive];
-            let due = Due { begun: 0..=0, files: Some(&[]), ..Due::lost() };
-            cases.push(Case { kind, held: false, acts, due });
+            let acts = vec![Act::Kill(point), Act::Prune, Act::Restart];
+            let expected = Expected { begun: 0..=0, files: Some(&[]), ..Expected::lost() };
+            cases.push(Case { kind, held: false, acts, expected });
         } else {
-            let acts = vec![Act::Kill(point), Act::Release, Act::Ended, Act::Prune, Act::Revive];
-            cases.push(Case { kind, held: runs, acts, due: Due::lost() });
+            let acts = vec![Act::Kill(point), Act::Release, Act::Ended, Act::Prune, Act::Restart];
+            cases.push(Case { kind, held: runs, acts, expected: Expected::lost() });
         }
     }
     cases
@@ -131,47 +129,46 @@ fn after_the_outcome(kind: Kind) -> Vec<Case> {
     }
     points.extend(request(Complete, &TAKES_EFFECT));
     for point in points {
-        cases.push(Case { kind, held: false, acts: vec![Act::Kill(point), Act::Revive], due: due(kind) });
+        cases.push(Case { kind, held: false, acts: vec![Act::Kill(point), Act::Restart], expected: expected(kind) });
     }
     cases
 }
 
-/// The removal of a container whose outcome is recorded.
+/// The points during the removal of a container whose outcome is recorded.
 fn removal(inspection: usize) -> Vec<Point> {
     let mut points = docker(Verb::Inspect, inspection, &ASKED);
     points.extend(docker(Verb::Rm, 1, &ORDERED));
     points
 }
 
-/// After these acts the outcome is recorded: whether the container is still there makes no difference.
+/// After these steps the outcome is recorded, so it makes no difference whether the container still exists.
 fn known(kind: Kind, acts: Vec<Act>, held: bool) -> Vec<Case> {
-    let is_gone = acts.last().is_some_and(removes);
-    let with = |more: &[Act]| Case { kind, held, acts: [&acts, more].concat(), due: due(kind) };
-    let mut cases = vec![with(&[Act::Revive])];
-    if !is_gone {
-        cases.push(with(&[Act::Prune, Act::Revive]));
+    let with = |more: &[Act]| Case { kind, held, acts: [&acts, more].concat(), expected: expected(kind) };
+    let mut cases = vec![with(&[Act::Restart])];
+    if !acts.last().is_some_and(removes) {
+        cases.push(with(&[Act::Prune, Act::Restart]));
     }
     cases
 }
 
-/// Whether the agent is killed while its client removes the container all the same.
+/// Whether the client removes the container although the agent is killed.
 fn removes(act: &Act) -> bool {
     let (Act::Kill(point) | Act::KillCancelled(point) | Act::KillReleased(point)) = act else { return false };
     matches!(point, Point::Docker(Verb::Rm, _, How::Before | How::After))
 }
 
-/// The agent is killed, finds the container again, running or ended, and is killed again.
-fn in_a_second_life(kind: Kind) -> Vec<Case> {
+/// The agent is killed, finds the running or exited container after its restart, and is killed again.
+fn after_a_restart(kind: Kind) -> Vec<Case> {
     let mut cases = Vec::new();
     let started = Act::Kill(Point::Docker(Verb::Run, 1, How::StartedOn));
     let mut points = docker(Verb::Inspect, 1, &ASKED);
     points.extend(docker(Verb::Follow, 1, &[How::Instead, How::Before, How::Midway]));
     for point in points {
         let again = Act::Kill(point);
-        let acts = vec![started, again, Act::Revive, Act::Followed, Act::Release];
-        cases.push(Case { kind, held: true, acts, due: due(kind) });
-        let acts = vec![started, again, Act::Release, Act::Ended, Act::Prune, Act::Revive];
-        cases.push(Case { kind, held: true, acts, due: Due::lost() });
+        let acts = vec![started, again, Act::Restart, Act::Followed, Act::Release];
+        cases.push(Case { kind, held: true, acts, expected: expected(kind) });
+        let acts = vec![started, again, Act::Release, Act::Ended, Act::Prune, Act::Restart];
+        cases.push(Case { kind, held: true, acts, expected: Expected::lost() });
     }
     let mut points = docker(Verb::Follow, 1, &[How::After]);
     points.extend(docker(Verb::Inspect, OUTCOME, &ASKED));
@@ -197,13 +194,13 @@ fn in_a_second_life(kind: Kind) -> Vec<Case> {
     cases
 }
 
-/// After these acts the container has ended and its outcome isn't recorded.
+/// After these steps the container has exited and its outcome isn't recorded.
 fn unknown(kind: Kind, acts: Vec<Act>, held: bool) -> Vec<Case> {
-    let with = |more: &[Act], due| Case { kind, held, acts: [&acts, more].concat(), due };
-    vec![with(&[Act::Revive], due(kind)), with(&[Act::Ended, Act::Prune, Act::Revive], Due::lost())]
+    let with = |more: &[Act], expected| Case { kind, held, acts: [&acts, more].concat(), expected };
+    vec![with(&[Act::Restart], expected(kind)), with(&[Act::Ended, Act::Prune, Act::Restart], Expected::lost())]
 }
 
-/// A second kill while the agent finds out what became of a request whose answer it never got.
+/// A second kill while the agent finds out whether an unanswered request took effect.
 fn in_doubt_twice(kind: Kind) -> Vec<Case> {
     let mut pairs = Vec::new();
     for first in [Before, Unanswered] {
@@ -212,20 +209,20 @@ fn in_doubt_twice(kind: Kind) -> Vec<Case> {
             pairs.push((first, second));
         }
     }
-    // The report is refused, and `accept` tells why.
+    // The report is refused, and the agent uses `accept` to find out why.
     let first = Point::Request(Complete, Unanswered);
     for second in request(Complete, &TAKES_EFFECT).into_iter().chain(request(AcceptAfterRefusal, &TAKES_EFFECT)) {
         pairs.push((first, second));
     }
-    // The offer may or may not be ours.
+    // The first `accept` may or may not have taken effect.
     for first in [Before, Unanswered] {
         for second in request(Accept(1), &TAKES_EFFECT) {
             pairs.push((Point::Request(Accept(1), first), second));
         }
     }
     let case = |(first, second)| {
-        let acts = vec![Act::Kill(first), Act::Kill(second), Act::Revive];
-        Case { kind, held: false, acts, due: due(kind) }
+        let acts = vec![Act::Kill(first), Act::Kill(second), Act::Restart];
+        Case { kind, held: false, acts, expected: expected(kind) }
     };
     pairs.into_iter().map(case).collect()
 }
@@ -237,19 +234,19 @@ fn replaced(kind: Kind) -> Vec<Case> {
     points.extend(docker(Verb::Rm, 1, &ORDERED));
     points.extend(docker(Verb::Rm, 1, &[How::Late]));
     let case = |point| {
-        let acts = vec![created, Act::Kill(point), Act::Revive];
-        Case { kind, held: false, acts, due: due(kind) }
+        let acts = vec![created, Act::Kill(point), Act::Restart];
+        Case { kind, held: false, acts, expected: expected(kind) }
     };
     let mut cases: Vec<Case> = points.into_iter().map(case).collect();
-    // Somebody has started it after all, between the look and the removal.
+    // The container is started between the `inspect` and the removal.
     for how in [How::Raced, How::RacedOn] {
         let raced = Act::Kill(Point::Docker(Verb::Rm, 1, how));
-        let acts = vec![created, raced, Act::Revive, Act::Followed, Act::Release];
-        cases.push(Case { kind, held: true, acts, due: due(kind) });
+        let acts = vec![created, raced, Act::Restart, Act::Followed, Act::Release];
+        cases.push(Case { kind, held: true, acts, expected: expected(kind) });
     }
     let raced_on = Act::Kill(Point::Docker(Verb::Rm, 1, How::RacedOn));
-    let acts = vec![created, raced_on, Act::Release, Act::Ended, Act::Prune, Act::Revive];
-    cases.push(Case { kind, held: true, acts, due: Due::lost() });
+    let acts = vec![created, raced_on, Act::Release, Act::Ended, Act::Prune, Act::Restart];
+    cases.push(Case { kind, held: true, acts, expected: Expected::lost() });
     let raced = Act::Kill(Point::Docker(Verb::Rm, 1, How::Raced));
     for point in docker(Verb::Logs, 1, &ORDERED) {
         let acts = vec![created, raced, Act::Release, Act::Ended, Act::Kill(point)];
@@ -258,10 +255,10 @@ fn replaced(kind: Kind) -> Vec<Case> {
     cases
 }
 
-/// The outputs can't be read where they lie, and are fetched from the stopped container, one after the other.
+/// The agent can't read the outputs in the workspace, and copies them from the stopped container.
 fn fetched() -> Vec<Case> {
     let kind = Kind::Guarded;
-    let with = |acts: Vec<Act>, due| Case { kind, held: false, acts, due };
+    let with = |acts: Vec<Act>, expected| Case { kind, held: false, acts, expected };
     let mut points = docker(Verb::Inspect, FETCH, &ASKED);
     for number in [1, 2] {
         points.extend(docker(Verb::Cp, number, &ORDERED));
@@ -269,10 +266,10 @@ fn fetched() -> Vec<Case> {
     let mut cases = Vec::new();
     for point in points {
         let killed = Act::Kill(point);
-        cases.push(with(vec![killed, Act::Revive], due(kind)));
-        cases.push(with(vec![killed, Act::Prune, Act::Revive], Due::unfetched()));
+        cases.push(with(vec![killed, Act::Restart], expected(kind)));
+        cases.push(with(vec![killed, Act::Prune, Act::Restart], Expected::unfetched()));
         for again in docker(Verb::Cp, 2, &ORDERED) {
-            cases.push(with(vec![killed, Act::Kill(again), Act::Revive], due(kind)));
+            cases.push(with(vec![killed, Act::Kill(again), Act::Restart], expected(kind)));
         }
     }
     for point in removal(REMOVAL_AFTER_FETCH) {
@@ -280,47 +277,52 @@ fn fetched() -> Vec<Case> {
     }
     let uploads = [1, 2].into_iter().flat_map(|number| request(Upload(number), &[Sending, Before, Unanswered, After]));
     for point in uploads.chain(request(Complete, &TAKES_EFFECT)) {
-        cases.push(with(vec![Act::Kill(point), Act::Revive], due(kind)));
+        cases.push(with(vec![Act::Kill(point), Act::Restart], expected(kind)));
     }
     cases
 }
 
-/// What a kill has left half done is not needed any more.
+/// A kill leaves an unfinished step, and afterwards that step is not needed or can't succeed.
 fn half_done() -> Vec<Case> {
     let half_an_input = Act::Kill(Point::Request(Download(2), Receiving));
-    let never_begun = |due: Due| Due { begun: 0..=0, files: Some(&[]), printed: false, ..due };
-    let not_fetched = Due { message: Message::Contains("`data.bin` can't be fetched"), ..never_begun(Due::failure()) };
+    let never_begun = |expected: Expected| Expected { begun: 0..=0, files: Some(&[]), printed: false, ..expected };
+    let not_fetched =
+        Expected { message: Message::Contains("`data.bin` can't be fetched"), ..never_begun(Expected::failure()) };
     let no_offer = Act::Kill(Point::Request(Poll, After));
     let rows = [
-        (Kind::Failure, vec![half_an_input, Act::NoInputs, Act::Revive], not_fetched),
-        (Kind::Cancel, vec![half_an_input, Act::SlowInputs, Act::Cancel, Act::Revive], never_begun(Due::cancelled())),
-        (Kind::Success, vec![no_offer, Act::HalfRecord, Act::Revive], Due::success()),
+        (Kind::Failure, vec![half_an_input, Act::NoInputs, Act::Restart], not_fetched),
         (
             Kind::Cancel,
-            vec![no_offer, Act::HalfRecord, Act::Cancel, Act::Revive],
-            Due { reports: 0, ..never_begun(Due::cancelled()) },
+            vec![half_an_input, Act::SlowInputs, Act::Cancel, Act::Restart],
+            never_begun(Expected::cancelled()),
+        ),
+        (Kind::Success, vec![no_offer, Act::HalfRecord, Act::Restart], Expected::success()),
+        (
+            Kind::Cancel,
+            vec![no_offer, Act::HalfRecord, Act::Cancel, Act::Restart],
+            Expected { reports: 0, ..never_begun(Expected::cancelled()) },
         ),
     ];
-    rows.map(|(kind, acts, due)| Case { kind, held: false, acts, due }).into()
+    rows.map(|(kind, acts, expected)| Case { kind, held: false, acts, expected }).into()
 }
 
-/// A task that is cancelled while it runs, and an agent that is killed on the way to saying so.
+/// The task is cancelled while it runs, and the agent is killed before it has reported that.
 fn cancelled_while_running() -> Vec<Case> {
     let kind = Kind::Cancel;
     let mut cases = Vec::new();
     for adopted in [false, true] {
         let started = Point::Docker(Verb::Run, 1, How::StartedOn);
         let before = if adopted { vec![Act::Kill(started)] } else { Vec::new() };
-        let with = |more: &[Act]| Case { kind, held: true, acts: [&before, more].concat(), due: due(kind) };
+        let with = |more: &[Act]| Case { kind, held: true, acts: [&before, more].concat(), expected: expected(kind) };
         for point in request(CancellingPoll, &[Before, After]).into_iter().chain(request(Complete, &TAKES_EFFECT)) {
-            cases.push(with(&[Act::KillCancelled(point), Act::Revive]));
+            cases.push(with(&[Act::KillCancelled(point), Act::Restart]));
         }
         for point in docker(Verb::Stop, 1, &ORDERED) {
             let killed = Act::KillCancelled(point);
-            cases.push(with(&[killed, Act::Revive]));
-            // Whether it was stopped or ended by itself, it had been cancelled.
-            cases.push(with(&[killed, Act::Release, Act::Ended, Act::Revive]));
-            cases.push(with(&[killed, Act::Release, Act::Ended, Act::Prune, Act::Revive]));
+            cases.push(with(&[killed, Act::Restart]));
+            // The task is cancelled, whether the container was stopped or exited by itself.
+            cases.push(with(&[killed, Act::Release, Act::Ended, Act::Restart]));
+            cases.push(with(&[killed, Act::Release, Act::Ended, Act::Prune, Act::Restart]));
         }
         let mut points = docker(Verb::Inspect, OUTCOME, &ASKED);
         if !adopted {
@@ -329,36 +331,36 @@ fn cancelled_while_running() -> Vec<Case> {
         points.extend(removal(REMOVAL));
         for point in points {
             let killed = Act::KillCancelled(point);
-            cases.push(with(&[killed, Act::Revive]));
+            cases.push(with(&[killed, Act::Restart]));
             if !removes(&killed) {
-                cases.push(with(&[killed, Act::Ended, Act::Prune, Act::Revive]));
+                cases.push(with(&[killed, Act::Ended, Act::Prune, Act::Restart]));
             }
         }
     }
     cases
 }
 
-/// A task that is cancelled while the agent is away.
-fn cancelled_while_away() -> Vec<Case> {
+/// The task is cancelled while no agent runs.
+fn cancelled_without_an_agent() -> Vec<Case> {
     let kind = Kind::Cancel;
-    let away = |before: &[Act], point: Point, due: Due| {
-        let acts = [before, &[Act::Kill(point), Act::Cancel, Act::Revive]].concat();
-        Case { kind, held: true, acts, due }
+    let alone = |before: &[Act], point: Point, expected: Expected| {
+        let acts = [before, &[Act::Kill(point), Act::Cancel, Act::Restart]].concat();
+        Case { kind, held: true, acts, expected }
     };
     let mut cases = Vec::new();
     for point in points_of_the_offer() {
         match point {
-            // Nobody has accepted it, so it ends at once and nobody is told.
+            // No agent has accepted the task, so it ends at once and no agent reports it.
             Point::Request(Poll, _) => {
-                let due = Due { begun: 0..=0, reports: 0, ..due(kind) };
-                cases.push(away(&[], point, due));
+                let expected = Expected { begun: 0..=0, reports: 0, ..expected(kind) };
+                cases.push(alone(&[], point, expected));
             }
-            // The same, but the agent can't tell whether it had got the task (PROTOCOL 1), so it works in vain.
+            // The same, but the agent can't know whether its `accept` took effect (PROTOCOL 1), and runs the task.
             Point::Request(Accept(_), Before) => {
-                let due = Due { begun: 0..=1, reports: 0, files: None, ..due(kind) };
-                cases.push(Case { held: false, ..away(&[], point, due) });
+                let expected = Expected { begun: 0..=1, reports: 0, files: None, ..expected(kind) };
+                cases.push(Case { held: false, ..alone(&[], point, expected) });
             }
-            _ => cases.push(away(&[], point, Due { begun: 0..=1, ..due(kind) })),
+            _ => cases.push(alone(&[], point, Expected { begun: 0..=1, ..expected(kind) })),
         }
     }
     let how = [How::Instead, How::Before, How::Created, How::CreatedOn, How::Started, How::StartedOn];
@@ -366,33 +368,33 @@ fn cancelled_while_away() -> Vec<Case> {
     points.extend(docker(Verb::Absent, 1, &ASKED));
     points.extend(docker(Verb::Run, 1, &how));
     for point in points {
-        cases.push(away(&[], point, Due { begun: 0..=1, ..due(kind) }));
+        cases.push(alone(&[], point, Expected { begun: 0..=1, ..expected(kind) }));
     }
     let mut points = docker(Verb::Inspect, 1, &ASKED);
     points.extend(docker(Verb::Follow, 1, &[How::Instead, How::Before, How::Midway]));
     for point in points {
         let started = Act::Kill(Point::Docker(Verb::Run, 1, How::StartedOn));
-        cases.push(away(&[started], point, Due { begun: 0..=1, ..due(kind) }));
+        cases.push(alone(&[started], point, Expected { begun: 0..=1, ..expected(kind) }));
     }
     cases
 }
 
-/// The container's minute is over, and the agent is killed while it stops it.
+/// The time limit is reached, and the agent is killed while it stops the container.
 fn timeouts() -> Vec<Case> {
     let kind = Kind::Timeout;
     let mut cases = Vec::new();
     for point in docker(Verb::Stop, 1, &ORDERED) {
         let killed = Act::Kill(point);
-        cases.push(Case { kind, held: true, acts: vec![killed, Act::Revive], due: due(kind) });
-        // Whether it was stopped or ended by itself, and whether or not it is still there, its minute was over.
-        let acts = vec![killed, Act::Release, Act::Ended, Act::Prune, Act::Revive];
+        cases.push(Case { kind, held: true, acts: vec![killed, Act::Restart], expected: expected(kind) });
+        // The task has timed out, whether the container was stopped or exited by itself, and whether it still exists.
+        let acts = vec![killed, Act::Release, Act::Ended, Act::Prune, Act::Restart];
         let files = match point {
-            Point::Docker(_, _, How::Instead) => due(Kind::Success).files,
-            Point::Docker(_, _, How::After) => due(kind).files,
-            // Its end and its second result come at the same time.
+            Point::Docker(_, _, How::Instead) => expected(Kind::Success).files,
+            Point::Docker(_, _, How::After) => expected(kind).files,
+            // The container may be stopped before or after it writes the second result.
             _ => None,
         };
-        cases.push(Case { kind, held: true, acts, due: Due { files, ..due(kind) } });
+        cases.push(Case { kind, held: true, acts, expected: Expected { files, ..expected(kind) } });
     }
     cases
 }

@@ -1,4 +1,4 @@
-//! How a case has to end, and whether it has.
+//! The expected end of a case, and the checks for it.
 
 use crate::scene::{DATA, Scene, TEXT};
 use crate::support::docker;
@@ -10,24 +10,24 @@ use std::fs;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-/// The end that is due.
+/// The expected end of a case.
 #[derive(Clone, Debug)]
-pub struct Due {
+pub struct Expected {
     pub status: Status,
-    /// How often the container may have begun.
+    /// How often the container may have started.
     pub begun: RangeInclusive<usize>,
     pub message: Message,
-    /// The names of the results that have to be on the Server; `None` where it doesn't care any more.
+    /// The names of the expected results on the Server; `None` if any are allowed.
     pub files: Option<&'static [&'static str]>,
-    /// Whether the agent knows all that the container printed.
+    /// Whether the report must contain the container's whole output.
     pub printed: bool,
-    /// How many results have to be named as left out.
+    /// How many results the report must name as left out.
     pub left_out: usize,
-    /// How many reports may have taken effect: none where the task ended without the agent.
+    /// How many reports take effect; 0 if the task ends without the agent.
     pub reports: usize,
 }
 
-/// What `error_message` has to be.
+/// The expected `error_message`.
 #[derive(Clone, Copy, Debug)]
 pub enum Message {
     None,
@@ -36,12 +36,12 @@ pub enum Message {
     Contains(&'static str),
 }
 
-/// What the failing task prints on its standard error.
+/// The standard error of the failing task.
 pub const BROKEN: &str = "it broke";
 const REMOVED: &str = "removed behind the agent's back";
 const BOTH: &[&str] = &["output/copy.bin", "output/text.txt"];
 
-impl Due {
+impl Expected {
     pub fn success() -> Self {
         Self {
             status: Status::Completed,
@@ -72,58 +72,58 @@ impl Due {
         }
     }
 
-    /// The container was removed before what only it could read was fetched.
+    /// The container was removed before the agent copied the results from it.
     pub fn unfetched() -> Self {
         Self { files: Some(&[]), left_out: 2, ..Self::success() }
     }
 
-    /// The container was removed before its outcome was known. What it had written is delivered.
+    /// The container was removed before its outcome was known. Its files are delivered.
     pub fn lost() -> Self {
         Self { status: Status::Failed, message: Message::Contains(REMOVED), printed: false, ..Self::success() }
     }
 }
 
-/// Fails unless all is as it has to be. The agent has come to its end, and was asked to leave.
-pub fn check(scene: &Scene, due: &Due) {
+/// Fails the test unless the case ended as expected. The agent must have ended.
+pub fn check(scene: &Scene, expected: &Expected) {
     let server = &scene.server;
     let task = server.task(&scene.task);
-    assert_eq!(task.status, due.status, "the task's status");
+    assert_eq!(task.status, expected.status, "the task's status");
     let finals = task.history.iter().filter(|(_, status)| status.is_final()).count();
     assert_eq!(finals, 1, "final statuses in {:?}", task.history);
-    assert_eq!(task.completed_count as usize, due.reports, "reports that took effect");
-    // An agent can't know that a task was cancelled before its `accept` came.
-    for report in server.requests_to("complete").iter().filter(|_| due.reports > 0) {
-        assert_eq!(report.body["status"], due.status.as_str(), "every report says the same: {report}");
+    assert_eq!(task.completed_count as usize, expected.reports, "reports that took effect");
+    // An agent can't know that a task was cancelled before its `accept` arrived.
+    for report in server.requests_to("complete").iter().filter(|_| expected.reports > 0) {
+        assert_eq!(report.body["status"], expected.status.as_str(), "every report says the same: {report}");
     }
     let begun = scene.begun();
-    assert!(due.begun.contains(&begun), "the container has begun {begun} times, due is {:?}", due.begun);
-    if due.reports > 0 {
-        check_report(&task, due);
+    assert!(expected.begun.contains(&begun), "the container started {begun} times, expected {:?}", expected.begun);
+    if expected.reports > 0 {
+        check_report(&task, expected);
     }
-    if let Some(names) = due.files {
-        check_files(scene, &task, names, due);
+    if let Some(names) = expected.files {
+        check_files(scene, &task, names, expected);
     }
-    check_ledger(scene, due);
+    check_ledger(scene, expected);
     check_remains(scene);
 }
 
-fn check_report(task: &Task, due: &Due) {
+fn check_report(task: &Task, expected: &Expected) {
     let message = task.error_message.as_deref();
-    let fits = match due.message {
+    let fits = match expected.message {
         Message::None => message.is_none(),
         Message::Exactly(text) => message == Some(text),
         Message::Begins(text) => message.is_some_and(|message| message.starts_with(text)),
         Message::Contains(text) => message.is_some_and(|message| message.contains(text)),
     };
-    assert!(fits, "the error message is {message:?}, due is {:?}", due.message);
-    if due.printed {
-        assert_eq!(task.stdout(), "begun\nended\n", "what the container printed, once");
-        let code = i32::from(due.status == Status::Failed) * 3;
+    assert!(fits, "the error message is {message:?}, expected {:?}", expected.message);
+    if expected.printed {
+        assert_eq!(task.stdout(), "begun\nended\n", "the container's output, once");
+        let code = i32::from(expected.status == Status::Failed) * 3;
         assert_eq!(task.output["exit_code"], code, "the exit status");
     }
 }
 
-fn check_files(scene: &Scene, task: &Task, names: &[&str], due: &Due) {
+fn check_files(scene: &Scene, task: &Task, names: &[&str], expected: &Expected) {
     let files = scene.server.outputs(&scene.task);
     let found: Vec<&str> = files.iter().map(|file| file.filename.as_str()).collect();
     assert_eq!(found, names, "the results on the Server");
@@ -131,7 +131,7 @@ fn check_files(scene: &Scene, task: &Task, names: &[&str], due: &Due) {
         let expected = if file.filename.ends_with(".bin") { DATA } else { TEXT };
         assert!(file.bytes == expected, "the bytes of {file:?}");
     }
-    if due.reports > 0 {
+    if expected.reports > 0 {
         let mut ids: Vec<String> = files.iter().map(|file| file.id.clone()).collect();
         let mut named = task.file_ids.clone();
         ids.sort();
@@ -141,13 +141,13 @@ fn check_files(scene: &Scene, task: &Task, names: &[&str], due: &Due) {
         told.sort_by_key(Value::to_string);
         assert_eq!(json!(told), json!(names), "the names in the output");
         let left_out = task.output["left_out"].as_array().map_or(0, Vec::len);
-        assert_eq!(left_out, due.left_out, "left out: {}", task.output);
+        assert_eq!(left_out, expected.left_out, "left out: {}", task.output);
     }
 }
 
-/// The ledger tells of the inputs, of every file on the Server, of every upload and report that was begun, and of the
-/// task's end.
-fn check_ledger(scene: &Scene, due: &Due) {
+/// The ledger must have the inputs, every file on the Server, every upload and report that was started, and the task's
+/// end.
+fn check_ledger(scene: &Scene, expected: &Expected) {
     let data_dir = scene.agent.data_dir();
     ledger::expect_what_left(&data_dir, &scene.server, &scene.task);
     if scene.begun() > 0 {
@@ -157,13 +157,13 @@ fn check_ledger(scene: &Scene, due: &Due) {
         let ends = ledger::lines(&data_dir).into_iter().filter(|line| line["kind"] == "task");
         let ends: Vec<Value> = ends.map(|line| line["status"].clone()).collect();
         assert!(!ends.is_empty(), "the ledger has no end of the task");
-        // What happened to a task before its `accept` came is not known here: what the container did is written down.
-        let known = due.reports == 0 || ends.iter().all(|end| *end == due.status.as_str());
+        // The agent doesn't know of a cancellation before its `accept` arrived; it records the container's outcome.
+        let known = expected.reports == 0 || ends.iter().all(|end| *end == expected.status.as_str());
         assert!(known, "ends of the task: {ends:?}");
     }
 }
 
-/// Neither a container nor a process nor a half-written file is left, and the record is closed.
+/// No container, process or half-written file may be left, and the record must be settled.
 fn check_remains(scene: &Scene) {
     docker::assert_no_containers(&scene.task);
     let agent = &scene.agent;
@@ -172,8 +172,7 @@ fn check_remains(scene: &Scene) {
     check_data_dir(&agent.data_dir(), &[&scene.task]);
 }
 
-/// The `data_dir` of an agent that knows these tasks and no others holds their closed records, and nothing but whole
-/// files.
+/// Fails the test unless the `data_dir` has settled records of these tasks only, and no half-written file.
 pub fn check_data_dir(data_dir: &Path, tasks: &[&str]) {
     for entry in walkdir::WalkDir::new(data_dir).into_iter().flatten() {
         let name = entry.file_name().to_string_lossy();
@@ -182,7 +181,7 @@ pub fn check_data_dir(data_dir: &Path, tasks: &[&str]) {
     }
     for entry in fs::read_dir(data_dir.join("tasks")).expect("list the records").flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        assert!(tasks.contains(&name.as_str()), "a record of a task that nobody knows: {name}");
+        assert!(tasks.contains(&name.as_str()), "a record of an unknown task: {name}");
         let parts = fs::read_dir(entry.path()).expect("list a record's files").flatten();
         let parts: Vec<String> = parts.map(|part| part.file_name().to_string_lossy().into_owned()).collect();
         let known = ["record.json", "uploads.jsonl", "stdout.log", "stderr.log", "command.sh", "cid"];

@@ -1,7 +1,7 @@
-//! The agent killed with SIGKILL: at every outside step, and at random (P1 and P2).
+//! The agent is killed with SIGKILL at every call to the Server or docker, and at random (P1 and P2).
 //!
-//! There is no switch for this in the program. The fake Server kills the agent when a chosen request is at a chosen
-//! point; for docker's part `executor.docker` names a script that logs each call and kills the agent at the chosen one.
+//! The program has no switch for this. The fake Server kills the agent at a chosen point of a chosen request;
+//! `executor.docker` names a script that logs each docker call and kills the agent at the chosen one.
 #![cfg(unix)]
 
 mod case;

@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-/// So many cases are played at the same time; they wait more than they work.
+/// The number of cases that run at the same time. They mostly wait.
 const AT_ONCE: usize = 8;
 
-/// Plays only the cases whose name contains this text.
+/// This variable selects the cases whose name contains its text.
 const ONLY: &str = "AGENT_CORE_CRASH_CASES";
 
 #[test]
@@ -24,7 +24,7 @@ fn every_step_survives_sigkill() {
     docker::test_image();
     let cases = chosen();
     let total = cases.len();
-    // Cases that wait for a timeout do nothing else, so each has a thread of its own.
+    // A case that waits for a timeout has its own thread.
     let (slow, quick): (Vec<Case>, Vec<Case>) = cases.into_iter().partition(|case| case.kind == Kind::Timeout);
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
@@ -63,7 +63,7 @@ fn chosen() -> Vec<Case> {
 
 fn play(case: &Case, failures: &Mutex<Vec<String>>) {
     let began = Instant::now();
-    // What a failing case knows is printed by its Server and its agent when they go.
+    // A failing case prints the reports of its Server and its agent when they are dropped.
     let played = catch_unwind(AssertUnwindSafe(|| scene::play(case)));
     let took = began.elapsed().as_secs_f64();
     match played {
@@ -78,5 +78,5 @@ fn play(case: &Case, failures: &Mutex<Vec<String>>) {
 
 fn text(panic: &(dyn Any + Send)) -> &str {
     let owned = panic.downcast_ref::<String>().map(String::as_str);
-    owned.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked")
+    owned.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no panic message")
 }

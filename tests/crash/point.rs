@@ -14,17 +14,17 @@ pub enum Point {
     Docker(Verb, usize, How),
 }
 
-/// Which request.
+/// A request, by its kind and number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     Heartbeat,
-    /// The poll whose answer is an offer that is taken.
+    /// The poll whose answer is the offer that is accepted.
     Poll,
-    /// The poll whose answer asks for the task's end.
+    /// The poll whose answer requests the cancellation.
     CancellingPoll,
-    /// The so-manyth.
+    /// The `accept` with this number.
     Accept(usize),
-    /// The one that finds out why a report was refused.
+    /// The `accept` that finds out why a report was refused.
     AcceptAfterRefusal,
     Download(usize),
     List,
@@ -32,22 +32,22 @@ pub enum Call {
     Complete,
 }
 
-/// When, in the life of a request.
+/// The moment of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// It never takes effect.
+    /// Before the request takes effect; it never does.
     Before,
-    /// A part of its body is on the way.
+    /// A part of the request's body has arrived.
     Sending,
-    /// It has taken effect, and nothing is answered.
+    /// The request has taken effect and is not answered.
     Unanswered,
-    /// A half of the answer has come.
+    /// A part of the answer has been sent.
     Receiving,
-    /// The answer has been written.
+    /// The answer has been sent.
     After,
 }
 
-/// What happens to a docker client whose agent is killed; the script explains each.
+/// What happens to the docker client when its agent is killed. The script explains each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
     Instead,
@@ -64,7 +64,7 @@ pub enum How {
 }
 
 impl How {
-    /// The script's word for it.
+    /// The name in the script.
     pub fn word(self) -> &'static str {
         match self {
             Self::Instead => "instead",
@@ -82,7 +82,7 @@ impl How {
     }
 }
 
-/// Bytes of a request's body that come before the agent is killed, and of an answer's.
+/// The bytes of a body that are transferred before the agent is killed.
 pub const PART: u16 = 1000;
 
 impl Call {
@@ -113,7 +113,7 @@ impl Call {
     }
 }
 
-/// Has the Server call `kill` at that request.
+/// Makes the Server call `kill` at this moment of this request.
 pub fn script(server: &Control, task: &str, (call, when): (Call, When), kill: Arc<dyn Fn() + Send + Sync>) {
     let requests = call.requests(server, task);
     let (moment, besides) = match when {

@@ -1,8 +1,7 @@
-//! Chance that can be repeated: the same seed, the same throws.
+//! Random numbers that depend on the seed only (SplitMix64).
 
 use std::time::Duration;
 
-/// See the module. The numbers are SplitMix64's.
 pub struct Dice {
     state: u64,
 }
@@ -25,7 +24,7 @@ impl Dice {
         low + self.next() % (high - low + 1)
     }
 
-    /// So many milliseconds.
+    /// A number of milliseconds from `low` to `high`.
     pub fn millis(&mut self, low: u64, high: u64) -> Duration {
         Duration::from_millis(self.number(low, high))
     }

@@ -1,4 +1,4 @@
-//! One case, played: a fake Server, an agent, the script in docker's place, and a task.
+//! Runs one case: a fake Server, an agent, the script in place of docker, and a task.
 
 use crate::case::{Act, Case, Kind};
 use crate::expected::{BROKEN, check, phase};
@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The task's second input, which it hands in again, and the text that it hands in besides.
+/// The two results of the task: a copy of its second input, and a text.
 pub const DATA: &[u8] = &[b'd'; 5000];
 pub const TEXT: &[u8] = &[b't'; 3000];
 
@@ -27,47 +27,47 @@ pub struct Scene {
     pub server: FakeServer,
     pub agent: Agent,
     pub task: String,
-    /// Who runs the agent, where that isn't whoever runs the tests.
+    /// The user of the agent, if it isn't the user of the tests.
     user: Option<OrdinaryUser>,
     stand_in: StandIn,
-    executioner: Arc<Executioner>,
+    killer: Arc<Killer>,
 }
 
-/// Kills the agent that lives at the moment.
+/// Kills the running agent.
 #[derive(Default)]
-struct Executioner {
+struct Killer {
     process: AtomicI32,
 }
 
-impl Executioner {
+impl Killer {
     fn aim(&self, process: u32) {
         self.process.store(i32::try_from(process).expect("a process id"), Ordering::SeqCst);
     }
 
     fn kill(&self) {
-        // A request may be here before the test knows the process that made it.
+        // A request may arrive before the test knows the agent's process id.
         let mut process = 0;
         wait_until("the process to be killed", secs(10), || {
             process = self.process.load(Ordering::SeqCst);
             process != 0
         });
-        // It may have ended otherwise, which whoever waits for it sees.
+        // If the agent has ended by itself, the check of its exit status fails the test.
         let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
     }
 }
 
-/// Plays a case and fails unless it ends as it has to.
+/// Runs a case and fails unless it ends as expected.
 pub fn play(case: &Case) {
     let scene = Scene::set(case);
-    let mut life = None;
+    let mut running = None;
     for act in &case.acts {
-        scene.act(*act, &mut life);
+        scene.act(*act, &mut running);
     }
-    let mut life = life.expect("a case ends with the agent alive");
+    let mut running = running.expect("a case ends with a running agent");
     scene.wait_until_settled(case);
-    let status = life.terminate(secs(10));
-    assert!(status.success(), "asked to leave, the agent ended with {status}");
-    check(&scene, &case.due);
+    let status = running.terminate(secs(10));
+    assert!(status.success(), "after SIGTERM the agent ended with {status}");
+    check(&scene, &case.expected);
 }
 
 impl Scene {
@@ -94,14 +94,14 @@ impl Scene {
             user.own_everything();
         }
         let task = server.submit(TaskSpec::script(task_script(case.kind)).input("data.bin", DATA));
-        let scene = Self { server, agent, task, user, stand_in, executioner: Arc::default() };
+        let scene = Self { server, agent, task, user, stand_in, killer: Arc::default() };
         if !case.held {
             scene.release();
         }
         scene
     }
 
-    fn act(&self, act: Act, life: &mut Option<Running>) {
+    fn act(&self, act: Act, running: &mut Option<Running>) {
         let name = container_name(&self.task);
         match act {
             Act::Kill(point) => self.kill(point, &mut |_| {}),
@@ -114,8 +114,8 @@ impl Scene {
                     }
                 });
             }
-            Act::KillReleased(point) => self.kill(point, &mut |life| {
-                if life.log().contains(FOLLOWS) {
+            Act::KillReleased(point) => self.kill(point, &mut |running| {
+                if running.log().contains(FOLLOWS) {
                     self.release();
                 }
             }),
@@ -135,10 +135,10 @@ impl Scene {
                 fs::create_dir(&folder).expect("make the folder of a record");
                 fs::write(folder.join("record.json.tmp"), "{\"task\": {\"id\":").expect("write half a record");
             }
-            Act::Revive => *life = Some(self.start()),
+            Act::Restart => *running = Some(self.start()),
             Act::Followed => {
-                let life = life.as_mut().expect("an agent that lives");
-                life.wait_log(FOLLOWS, secs(30));
+                let running = running.as_mut().expect("a running agent");
+                running.wait_log(FOLLOWS, secs(30));
             }
         }
     }
@@ -148,22 +148,22 @@ impl Scene {
         match point {
             Point::Docker(verb, number, how) => self.stand_in.arm(verb, number, how),
             Point::Request(call, when) => {
-                self.executioner.aim(0);
-                let executioner = Arc::clone(&self.executioner);
-                let kill = Arc::new(move || executioner.kill());
+                self.killer.aim(0);
+                let killer = Arc::clone(&self.killer);
+                let kill = Arc::new(move || killer.kill());
                 point::script(&self.server, &self.task, (call, when), kill);
             }
         }
-        let mut life = self.start();
-        self.executioner.aim(life.pid());
-        self.stand_in.aim(life.pid());
+        let mut running = self.start();
+        self.killer.aim(running.pid());
+        self.stand_in.aim(running.pid());
         let until = Instant::now() + if self.may_time_out() { secs(100) } else { secs(30) };
-        while life.is_running() {
-            assert!(Instant::now() < until, "the agent never came to this point: {point}\n{}", self.stand_in.calls());
-            meanwhile(&life);
+        while running.is_running() {
+            assert!(Instant::now() < until, "the agent did not reach this point: {point}\n{}", self.stand_in.calls());
+            meanwhile(&running);
             thread::sleep(Duration::from_millis(5));
         }
-        let status = life.wait_exit(secs(1));
+        let status = running.wait_exit(secs(1));
         assert_eq!(status.signal(), Some(9), "the agent ended by itself before this point: {point}");
         self.server.clear_faults();
         self.stand_in.disarm();
@@ -181,9 +181,9 @@ impl Scene {
         let polls =
             |server: &FakeServer| server.requests_to("poll").iter().filter(|poll| poll.status.is_some()).count();
         let before = polls(&self.server);
-        self.server.wait_for(&self.task, case.due.status, if self.may_time_out() { secs(100) } else { secs(60) });
-        let what = "the record to be closed";
-        // Polls begin when it is clear what is ours.
+        self.server.wait_for(&self.task, case.expected.status, if self.may_time_out() { secs(100) } else { secs(60) });
+        let what = "the record to be settled";
+        // The agent polls after it has reclaimed its tasks.
         wait_until(what, secs(30), || {
             let phase = phase(&self.agent.data_dir(), &self.task);
             polls(&self.server) > before && phase.is_none_or(|phase| phase == "settled")
@@ -194,14 +194,14 @@ impl Scene {
         self.agent.write("shared/released", "");
     }
 
-    /// How often the container has begun.
+    /// How often the container has started.
     pub fn begun(&self) -> usize {
-        let text = fs::read_to_string(self.agent.path("shared/begun")).expect("read what the containers noted");
+        let text = fs::read_to_string(self.agent.path("shared/begun")).expect("read the containers' notes");
         text.lines().count()
     }
 }
 
-/// What the agent logs when it finds its running container.
+/// The log line of an agent that finds its running container.
 const FOLLOWS: &str = "following the running container";
 
 fn task_script(kind: Kind) -> String {

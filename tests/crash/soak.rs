@@ -1,7 +1,7 @@
-//! Kills and a Server's faults at random, while many tasks run.
+//! Random kills and faults of the Server while many tasks run.
 //!
-//! The seed is printed and the same each time, unless `AGENT_CORE_SOAK_SEED` names another; the times at which things
-//! happen to meet differ all the same. `AGENT_CORE_SOAK_SECS` makes it last longer, with more tasks.
+//! The seed is always the same, unless `AGENT_CORE_SOAK_SEED` sets another; the exact timing differs between runs.
+//! `AGENT_CORE_SOAK_SECS` sets a longer duration, with more tasks.
 
 use crate::expected::{BROKEN, check_data_dir, phase};
 use crate::random::Dice;
@@ -15,19 +15,19 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long there is trouble, and with how many tasks.
+/// The duration of the faults in seconds, and the number of tasks.
 const SECS: u64 = 70;
 const TASKS: u64 = 30;
 const SEED: u64 = 20_260_301;
 
-/// What becomes of a task that nobody cancels.
+/// The outcome of a task that is not cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Success,
     Failure,
 }
 
-/// A task, and what is due of it.
+/// A task and its expected results.
 struct Planned {
     id: Option<String>,
     kind: Kind,
@@ -54,7 +54,7 @@ fn random_kills_and_faults_lose_nothing_and_run_nothing_twice() {
         .build();
     agent.write("shared/begun", "");
 
-    let mut life = agent.start();
+    let mut running = agent.start();
     let began = Instant::now();
     let (mut kills, mut faults, mut outages) = (0, 0, 0);
     let mut next_trouble = dice.millis(300, 2000);
@@ -63,17 +63,17 @@ fn random_kills_and_faults_lose_nothing_and_run_nothing_twice() {
         if began.elapsed() >= next_trouble {
             match dice.number(0, 9) {
                 0..4 => {
-                    life.kill9();
+                    running.kill9();
                     thread::sleep(dice.millis(0, 500));
-                    life = agent.start();
+                    running = agent.start();
                     kills += 1;
                 }
                 4 => {
                     server.stop_listening();
-                    // Some agents die while the Server is away, and some are born then.
+                    // Sometimes the agent is killed and restarted during the outage.
                     if dice.number(0, 2) == 0 {
-                        life.kill9();
-                        life = agent.start();
+                        running.kill9();
+                        running = agent.start();
                         kills += 1;
                     }
                     thread::sleep(Duration::from_secs(1));
@@ -87,14 +87,14 @@ fn random_kills_and_faults_lose_nothing_and_run_nothing_twice() {
             }
             next_trouble = began.elapsed() + dice.millis(300, 2000);
         }
-        assert!(life.is_running(), "the agent ended by itself");
+        assert!(running.is_running(), "the agent ended by itself");
         thread::sleep(Duration::from_millis(20));
     }
     println!("{kills} kills, {faults} faults, {outages} outages, {} tasks", plan.len());
     server.clear_faults();
-    let mut peace = Peace { plan, server: &server, agent: &agent, life };
-    peace.wait_until_settled();
-    peace.check();
+    let mut aftermath = Aftermath { plan, server: &server, agent: &agent, running };
+    aftermath.wait_until_settled();
+    aftermath.check();
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -127,7 +127,7 @@ fn plan(dice: &mut Dice, lasts: u64) -> Vec<Planned> {
     plan
 }
 
-/// Submits and cancels what is due.
+/// Submits and cancels what is expected.
 fn go_on_with(plan: &mut [Planned], server: &FakeServer, now: Duration) {
     for task in plan {
         if task.id.is_none() && task.submit_at <= now {
@@ -168,7 +168,7 @@ fn script_a_fault(dice: &mut Dice, server: &FakeServer) {
         1 => Fault::AnswerLost,
         2 => Fault::Truncated,
         3 => Fault::status(dice.pick(&[500, 502, 503])),
-        // An upload that takes effect long after its sender has died can't be told from one that never does.
+        // For a restarted agent a very late upload looks like one that never took effect.
         _ if any || call == "upload" => Fault::Late(late),
         _ => Fault::Delay(late),
     };
@@ -176,31 +176,31 @@ fn script_a_fault(dice: &mut Dice, server: &FakeServer) {
     server.fault(requests.times(1), fault);
 }
 
-/// All trouble is over.
-struct Peace<'t> {
+/// The state after the last fault, with the final checks.
+struct Aftermath<'t> {
     plan: Vec<Planned>,
     server: &'t FakeServer,
     agent: &'t Agent,
-    life: Running,
+    running: Running,
 }
 
-impl Peace<'_> {
+impl Aftermath<'_> {
     fn wait_until_settled(&mut self) {
         let data_dir = self.agent.data_dir();
-        wait_until("all tasks and records to be closed", secs(180), || {
-            assert!(self.life.is_running(), "the agent ended by itself");
+        wait_until("all tasks and records to be settled", secs(180), || {
+            assert!(self.running.is_running(), "the agent ended by itself");
             let closed = |task: &Task| {
                 let phase = phase(&data_dir, &task.id);
                 task.status.is_final() && phase.is_none_or(|phase| phase == "settled")
             };
             self.server.tasks().iter().all(closed)
         });
-        // One that was started a moment ago may have had nothing left to do; it can't leave before it has come.
+        // An agent that was just started may not handle signals yet; after its first poll it does.
         let polls = |server: &Control| server.requests_to("poll").len();
         let before = polls(self.server);
         self.server.wait_until("a poll", secs(30), |server| polls(server) > before);
-        let status = self.life.terminate(secs(10));
-        assert!(status.success(), "asked to leave, the agent ended with {status}");
+        let status = self.running.terminate(secs(10));
+        assert!(status.success(), "after SIGTERM the agent ended with {status}");
     }
 
     fn check(&self) {
@@ -210,8 +210,8 @@ impl Peace<'_> {
             let id = planned.id.as_deref().expect("all tasks were submitted");
             let task = self.server.task(id);
             let times = begun.get(id).copied().unwrap_or(0);
-            let due = self.due(planned, &task, times);
-            if let Err(why) = due {
+            let expected = self.expected(planned, &task, times);
+            if let Err(why) = expected {
                 wrong.push(format!("{id}, {:?}, cancelled {:?}: {why}", planned.kind, planned.cancel_at));
             }
         }
@@ -223,7 +223,7 @@ impl Peace<'_> {
         check_data_dir(&self.agent.data_dir(), &ids);
     }
 
-    fn due(&self, planned: &Planned, task: &Task, begun: usize) -> Result<(), String> {
+    fn expected(&self, planned: &Planned, task: &Task, begun: usize) -> Result<(), String> {
         let finals = task.history.iter().filter(|(_, status)| status.is_final()).count();
         if finals != 1 || task.completed_count > 1 {
             return Err(format!("{finals} ends, {} reports, {:?}", task.completed_count, task.history));
@@ -249,9 +249,9 @@ impl Peace<'_> {
         if task.stdout() != "begun\nended\n" {
             return Err(format!("it printed {:?}", task.stdout()));
         }
-        let due: Vec<&str> = planned.results.iter().map(|(name, _)| name.as_str()).collect();
-        if names != due {
-            return Err(format!("the files {names:?} instead of {due:?}"));
+        let expected: Vec<&str> = planned.results.iter().map(|(name, _)| name.as_str()).collect();
+        if names != expected {
+            return Err(format!("the files {names:?} instead of {expected:?}"));
         }
         let same = files.iter().zip(&planned.results).all(|(file, (_, bytes))| file.bytes == *bytes);
         let named = files.iter().all(|file| task.file_ids.contains(&file.id)) && task.file_ids.len() == files.len();
@@ -261,9 +261,9 @@ impl Peace<'_> {
         Ok(())
     }
 
-    /// How often the container of each task has begun.
+    /// How often the container of each task has started.
     fn begun(&self) -> HashMap<String, usize> {
-        let text = fs::read_to_string(self.agent.path("shared/begun")).expect("read what the containers noted");
+        let text = fs::read_to_string(self.agent.path("shared/begun")).expect("read the containers' notes");
         let mut begun = HashMap::new();
         for id in text.lines() {
             *begun.entry(id.to_owned()).or_insert(0) += 1;

@@ -1,4 +1,4 @@
-//! The script that stands in for docker, and its folder.
+//! The script that replaces docker, and its folder.
 
 use crate::point::How;
 use crate::support::agent::Agent;
@@ -10,21 +10,21 @@ use std::path::PathBuf;
 
 const SCRIPT: &str = include_str!("docker-stand-in.sh");
 
-/// The words by which the script tells docker's commands apart.
+/// The kinds of docker calls that the script distinguishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     Version,
     /// The listing of all containers of this agent.
     Sweep,
     Inspect,
-    /// The listing that proves that a container isn't there.
+    /// The listing that proves that a container doesn't exist.
     Absent,
     Run,
     Stop,
     Logs,
     Follow,
     Cp,
-    /// What the engine remembers of a container's end.
+    /// The engine's events about a container's end.
     Events,
     Rm,
 }
@@ -59,7 +59,7 @@ impl StandIn {
         let script = SCRIPT.replace("@HERE@", &folder.to_string_lossy());
         let script = agent.write_script("stand-in/docker", &script);
         agent.change_config(&format!("[executor]\ndocker = {:?}", script.to_string_lossy()));
-        // The agent may be another user's.
+        // The agent may run as another user.
         open_to_all(&folder);
         let stand_in = Self { folder };
         stand_in.disarm();
@@ -69,32 +69,33 @@ impl StandIn {
     /// Kills the agent at this call, counted from now on.
     pub fn arm(&self, verb: Verb, number: usize, how: How) {
         self.disarm();
-        fs::write(self.folder.join("armed"), format!("{} {number} {}\n", verb.word(), how.word())).expect("arm it");
+        fs::write(self.folder.join("armed"), format!("{} {number} {}\n", verb.word(), how.word()))
+            .expect("write the chosen call");
     }
 
-    /// Forgets what was armed, what was counted and whom to kill.
+    /// Resets the chosen call, the counts and the process to kill.
     pub fn disarm(&self) {
-        // One that isn't there needs no removing.
+        // The file may not exist.
         let _ = fs::remove_file(self.folder.join("pid"));
-        // Out of the way in one step: a client that outlived its agent may still be counting itself there.
+        // The rename is one step: a client that outlived its agent may still add itself to the count.
         let seen = self.folder.join("seen");
         let old = self.folder.join("seen.old");
         if seen.exists() {
-            wait_until("the old count to be out of the way", secs(10), || {
+            wait_until("the old count to be removed", secs(10), || {
                 (!old.exists() || fs::remove_dir_all(&old).is_ok()) && fs::rename(&seen, &old).is_ok()
             });
         }
         fs::create_dir(self.folder.join("seen")).expect("make a folder to count in");
         open_to_all(&self.folder.join("seen"));
-        fs::write(self.folder.join("armed"), "nothing 0 never\n").expect("disarm it");
+        fs::write(self.folder.join("armed"), "nothing 0 never\n").expect("write no chosen call");
     }
 
     /// Names the process to be killed.
     pub fn aim(&self, process: u32) {
-        // In one step, or the script might read half a number.
+        // The rename is one step, so the script never reads half a number.
         let half = self.folder.join("pid.tmp");
-        fs::write(&half, process.to_string()).expect("write down whom to kill");
-        fs::rename(&half, self.folder.join("pid")).expect("write down whom to kill");
+        fs::write(&half, process.to_string()).expect("write the pid");
+        fs::rename(&half, self.folder.join("pid")).expect("write the pid");
     }
 
     /// Every call so far, in one line each.

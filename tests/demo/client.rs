@@ -1,4 +1,4 @@
-//! The person's side of the demo: submit, wait, look at the results. No other program is needed.
+//! The demo's client: submits tasks, waits for them and shows the results.
 
 use crate::Submit;
 use base64::Engine as _;
@@ -11,12 +11,12 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A larger result file is named, not shown.
+/// Larger result files are only named.
 const SHOWN_BYTES: usize = 4096;
 
 type Done = Result<ExitCode, Box<dyn Error>>;
 
-/// Submits a task and, where asked to, waits for it. Success means that the task was completed.
+/// Submits a task and, with `--wait`, waits for it. Succeeds if the task was completed.
 pub fn submit(submit: &Submit) -> Done {
     let server = Connection::to(&submit.at.server);
     let mut inputs = Vec::new();
@@ -53,7 +53,7 @@ pub fn tasks(url: &str) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Cancels a task and says what it is now.
+/// Cancels a task and prints its status.
 pub fn cancel(url: &str, id: &str) -> Done {
     let task = Connection::to(url).post(&format!("cancel/{id}"), &json!({}))?;
     println!("{} {}", word(&task["id"]), word(&task["status"]));

@@ -6,7 +6,7 @@
 //! cargo run --example demo-server -- submit --server http://127.0.0.1:8080 --prompt "Count" --input a.csv --wait 60
 //! ```
 //!
-//! It keeps everything in memory and knows no passwords, so it listens on 127.0.0.1 only.
+//! It keeps everything in memory and checks no passwords, so it listens on 127.0.0.1 only.
 
 mod client;
 mod person;
@@ -72,7 +72,7 @@ struct Submit {
     /// An input file; may be given more than once
     #[arg(long = "input", value_name = "FILE")]
     inputs: Vec<PathBuf>,
-    /// Wait for the end for so long, and show the results; without it, only the task's id is shown
+    /// Wait this long for the end, and show the results; without it, only the task's id is shown
     #[arg(long, value_name = "SECONDS")]
     wait: Option<u64>,
     /// Write the result files into this folder
@@ -111,7 +111,7 @@ fn run_server(serve: &Serve) -> Result<ExitCode, Box<dyn Error>> {
         extra_routes: Some(Arc::new(person::answer)),
         ..Options::default()
     });
-    // The token gives the service that submitted tasks go to.
+    // The token registers the service that gets the submitted tasks.
     let (service_id, _) = server.service();
     server.add_token_for(&serve.token, &service_id);
     println!("listening on {}", server.url());

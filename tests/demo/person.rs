@@ -1,4 +1,4 @@
-//! What a person does on the demo Server: the calls under `/demo`.
+//! The calls under `/demo`, for people who use the demo Server.
 
 use crate::server::{Control, Request, Response, StoredFile, Task, TaskSpec};
 use base64::Engine as _;

@@ -1,4 +1,4 @@
-//! A new start of the agent goes on with what an earlier one has left, wherever that one was stopped.
+//! A new start of the agent continues the tasks that an earlier one left, at any point.
 
 use crate::support::agent::{Agent, Running};
 use crate::support::docker;
@@ -8,7 +8,7 @@ use crate::support::tally;
 
 const REMOVED: &str = "the container was removed behind the agent's back; its result is lost";
 
-/// A task whose container has begun, and the agent that runs it.
+/// An agent with a task whose container has started.
 fn begun(server: &FakeServer, task: TaskSpec) -> (Agent, Running, String) {
     let agent = tally::agent(server).build();
     let running = agent.start();
@@ -17,7 +17,7 @@ fn begun(server: &FakeServer, task: TaskSpec) -> (Agent, Running, String) {
     (agent, running, id)
 }
 
-/// Starts the agent anew, waits until it follows the container, and lets that end.
+/// Starts the agent again, waits until it follows the container, and releases the container.
 fn follow_to_the_end(server: &FakeServer, agent: &Agent, id: &str) {
     let mut running = agent.start();
     running.wait_log(&format!("following the running container `{}`", docker::container_name(id)), secs(20));
@@ -64,7 +64,7 @@ fn the_docker_client_of_a_killed_agent_is_ended() {
     let (agent, mut running, id) = begun(&server, tally::waiting_task(""));
     running.wait_log("tasks are accepted", secs(20));
     running.kill9();
-    // It could still make or start a container.
+    // The client could still create or start a container.
     docker::wait_until("only the docker client to be left", secs(5), || agent.processes().len() == 1);
     let [client] = agent.processes()[..] else { panic!("one client: {:?}", agent.processes()) };
     let mut running = agent.start();
@@ -123,7 +123,7 @@ fn a_container_removed_while_it_is_followed_fails_its_task() {
     expect_failed_as_removed(&server, &agent, &id);
 }
 
-/// Another task shows that the agent is past the failed one and hasn't run it again.
+/// Runs another task afterwards, which proves that the failed one is not run again.
 fn expect_failed_as_removed(server: &FakeServer, agent: &Agent, id: &str) {
     let task = server.wait_for(id, Status::Failed, secs(30));
     assert_eq!(task.error_message.as_deref(), Some(REMOVED));
@@ -153,7 +153,7 @@ fn containers_over_a_lowered_capacity_are_followed_in_parallel() {
     for id in &ids {
         running.wait_log(&format!("following the running container `{}`", docker::container_name(id)), secs(20));
     }
-    // Each is delivered while all those before it still run.
+    // Each result is delivered while the containers before it still run.
     for (index, id) in ids.iter().enumerate().rev() {
         assert_eq!(server.task(&waiting).status, Status::Pending, "{} tasks are on one slot", index + 1);
         tally::release(&agent, id);

@@ -1,7 +1,7 @@
-//! Cancellations, at every phase of a task.
+//! Cancellations at every phase of a task.
 //!
-//! Whenever it comes: the task is reported as cancelled once, nothing is left of its container, and the agent goes on
-//! with the next task.
+//! In every phase the task is reported as cancelled once, its container is removed, and the agent continues with the
+//! next task.
 
 use crate::support::agent::{Agent, Running};
 use crate::support::docker::{assert_no_containers, wait_container_state, wait_until};
@@ -9,10 +9,10 @@ use crate::support::secs;
 use crate::support::server::{FakeServer, Fault, Match, Moment, Status, Task, TaskSpec};
 use std::time::{Duration, Instant};
 
-/// Far longer than any test takes.
+/// Runs much longer than any test.
 const FOREVER: &str = "echo began; sleep 1000";
 
-/// Waits for the end of a task that was cancelled, and then for a task behind it.
+/// Waits for the end of the cancelled task, and then runs a task behind it.
 fn wait_cancelled(server: &FakeServer, id: &str) -> Task {
     let task = server.wait_for(id, Status::Cancelled, secs(60));
     assert_no_containers(id);
@@ -20,7 +20,7 @@ fn wait_cancelled(server: &FakeServer, id: &str) -> Task {
     assert_eq!(server.wait_for(&next, Status::Completed, secs(60)).stdout(), "next\n");
     let reports = server.requests_to("complete");
     let reports: Vec<_> = reports.iter().filter(|report| report.about(id)).collect();
-    assert_eq!(reports.len(), 1, "it is reported once: {reports:#?}");
+    assert_eq!(reports.len(), 1, "the task is reported once: {reports:#?}");
     assert_eq!((&reports[0].body["status"], reports[0].status), (&"cancelled".into(), Some(200)));
     assert_eq!(task.error_message, None);
     assert_eq!((server.task(id).status, task.accepted_count), (Status::Cancelled, 1));
@@ -28,7 +28,7 @@ fn wait_cancelled(server: &FakeServer, id: &str) -> Task {
 }
 
 fn took(task: &Task) -> Duration {
-    let since = |status| task.since(status).expect("it was cancelled while it ran");
+    let since = |status| task.since(status).expect("a status of the cancellation");
     since(Status::Cancelled) - since(Status::Cancelling)
 }
 
@@ -48,10 +48,10 @@ fn a_task_cancelled_on_the_server_is_never_accepted() {
     let task = server.task(&second);
     let history: Vec<_> = task.history.iter().map(|(_, status)| *status).collect();
     assert_eq!(history, [Status::Pending, Status::Cancelled]);
-    assert!(!server.requests().iter().any(|request| request.about(&second)), "nobody asked for it");
+    assert!(!server.requests().iter().any(|request| request.about(&second)), "the agent made no call about the task");
 }
 
-/// A task whose second input file takes as long as this fault makes it; it is cancelled during that.
+/// Cancels a task while this fault delays the download of its second input file.
 fn cancel_while_downloading(fault: Fault) {
     let server = FakeServer::start();
     server.fault(Match::path("download").file("large.bin"), fault);
@@ -92,9 +92,9 @@ fn a_cancelled_container_may_end_by_itself_after_sigterm() {
     wait_until("the script", secs(60), || partial.exists());
     server.cancel(&id);
     let task = wait_cancelled(&server, &id);
-    assert!(agent.workspace(&id).join("output/asked").exists(), "it had its chance to put things in order");
+    assert!(agent.workspace(&id).join("output/asked").exists(), "the container received SIGTERM");
     assert!(took(&task) < secs(8), "{:?}", took(&task));
-    assert_eq!(server.outputs(&id).len(), 0, "nobody waits for its files any more");
+    assert_eq!(server.outputs(&id).len(), 0, "the files of a cancelled task are not sent");
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_cancelled_container_that_ignores_sigterm_is_killed() {
     server.wait_for(&id, Status::Cancelled, secs(60));
     assert_no_containers(&id);
     let took = since.elapsed();
-    assert!(took > secs(9) && took < secs(18), "ten seconds of grace, and no more: {took:?}");
+    assert!(took > secs(9) && took < secs(18), "the grace period is ten seconds: {took:?}");
     assert!(agent.workspace(&id).join("output/asked").exists());
     wait_cancelled(&server, &id);
 }
@@ -131,7 +131,7 @@ fn a_task_is_cancelled_at_the_moment_of_its_accept() {
     assert!(took(&task) < secs(8), "{:?}", took(&task));
 }
 
-/// An agent for which every `docker run` waits for the file `go` before it begins, and makes the file `held`.
+/// An agent whose `docker run` creates the file `held` and waits for the file `go` before it starts.
 fn agent_with_slow_docker_run(server: &FakeServer) -> Agent {
     let agent = Agent::builder(server).with_engine().build();
     agent.write_script(
@@ -161,7 +161,7 @@ fn a_task_is_cancelled_before_its_container_exists() {
     let mut running = start_with_slow_docker_run(&agent);
     wait_until("`docker run`", secs(60), || agent.path("held").exists());
     server.cancel(&id);
-    // There is nothing to stop yet: that was tried.
+    // The agent has tried to stop a container that doesn't exist yet.
     running.wait_log(&format!("task {id}: stop: "), secs(30));
     agent.write("go", "");
     let task = wait_cancelled(&server, &id);

@@ -1,4 +1,4 @@
-//! How many tasks run at once, and how soon a free slot is used.
+//! How many tasks run at the same time, and how soon a free slot is used.
 
 use crate::support::agent::Agent;
 use crate::support::secs;
@@ -7,7 +7,7 @@ use crate::support::tally;
 use std::fs;
 use std::time::Duration;
 
-/// So long that nothing in these tests can have waited for it.
+/// A poll interval that is longer than these tests.
 const NEVER_IN_TIME: &str = "[server]\npoll_interval_secs = 60";
 
 #[test]
@@ -29,7 +29,7 @@ note end
 
     let loads: Vec<i64> = reports(&server).iter().map(|request| number(request, "current_load")).collect();
     assert_eq!(loads.iter().max(), Some(&4), "reported loads: {loads:?}");
-    // What eight tasks need that take as long as these did, when every slot is always taken.
+    // The ideal time is the sum of all tasks' times divided by four slots.
     let tasks: Vec<_> = ids.iter().map(|id| server.task(id)).collect();
     let begins = tasks.iter().map(|task| task.since(Status::Running).expect("accepted"));
     let ends = tasks.iter().map(|task| task.since(Status::Completed).expect("completed"));
@@ -38,7 +38,7 @@ note end
     assert!(makespan <= work.mul_f64(1.3 / 4.0), "makespan {makespan:?} for {work:?} of work on four slots");
 }
 
-/// The largest number of containers that had begun and not ended.
+/// The largest number of containers that ran at the same time.
 fn most_at_once(agent: &Agent) -> i32 {
     let text = fs::read_to_string(agent.path("tally/times")).expect("the containers' notes");
     let mut notes: Vec<(f64, i32)> = text
@@ -49,7 +49,7 @@ fn most_at_once(agent: &Agent) -> i32 {
         })
         .collect();
     assert_eq!(notes.len(), 16, "{text}");
-    // An end comes before a begin of the same hundredth of a second.
+    // At the same time stamp an end sorts before a begin.
     notes.sort_by(|a, b| a.partial_cmp(b).expect("times"));
     let mut now = 0;
     let counts = notes.iter().map(|(_, change)| {
@@ -72,7 +72,7 @@ fn heartbeats_report_busy_at_capacity_and_online_below() {
     );
     let id = server.submit(tally::waiting_task(""));
     tally::wait_begun(&agent, &id);
-    // A start is followed by heartbeats at once, and the others are 20 s apart.
+    // After a start the agent sends heartbeats at once; later ones are 20 s apart.
     running.kill9();
     let before = server.heartbeats().len();
     let mut running = agent.start();
@@ -106,7 +106,7 @@ fn polling_continues_at_capacity_without_accepting() {
         assert_eq!(poll.body, serde_json::json!({"current_load": 1, "available_capacity": 0}));
     }
     let took = polls[3].at - polls[0].at;
-    assert!(took >= Duration::from_millis(2500), "one poll a second, and not four in {took:?}");
+    assert!(took >= Duration::from_millis(2500), "polls are one second apart: four took {took:?}");
     assert_eq!(server.requests_to("accept").len(), 1);
     assert_eq!(server.task(&second).status, Status::Pending);
     for id in [&first, &second] {
@@ -127,7 +127,7 @@ fn a_free_slot_is_used_at_once() {
     let free = server.wait_for(&first, Status::Completed, secs(30)).since(Status::Completed);
     let taken = server.wait_for(&second, Status::Running, secs(30)).since(Status::Running);
     let waited = taken.expect("accepted") - free.expect("completed");
-    assert!(waited < secs(5), "the free slot stood idle for {waited:?}");
+    assert!(waited < secs(5), "the slot was free for {waited:?}");
     tally::release(&agent, &second);
     tally::wait_done_once(&server, &agent, &second);
 }
@@ -143,7 +143,7 @@ fn waiting_tasks_are_accepted_without_a_pause() {
     }
     let accepts = server.requests_to("accept");
     let order: Vec<&str> = accepts.iter().filter_map(|request| request.task_id.as_deref()).collect();
-    assert_eq!(order, ids.each_ref().map(String::as_str), "the oldest first");
+    assert_eq!(order, ids.each_ref().map(String::as_str), "the oldest task is accepted first");
     let took = accepts[3].at - accepts[0].at;
     assert!(took < secs(10), "four tasks were taken within {took:?}");
     for id in &ids {
@@ -155,7 +155,7 @@ fn waiting_tasks_are_accepted_without_a_pause() {
     }
 }
 
-/// Every heartbeat and poll that has been answered: the calls that say how many tasks there are.
+/// Every answered heartbeat and poll: the calls that report the load.
 fn reports(server: &FakeServer) -> Vec<Request> {
     let mut requests = server.requests();
     requests.retain(|request| request.status.is_some() && (request.is("heartbeat") || request.is("poll")));

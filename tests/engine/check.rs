@@ -1,4 +1,4 @@
-//! `check` with a real engine: whether containers would see what we see, tried without running anything.
+//! `check` with a real engine: whether containers would see this machine's files. No container is started.
 
 use crate::support::agent::{Agent, Builder, Finished};
 use crate::support::docker::{containers_with_label, docker, remove_containers, wait_until};
@@ -33,11 +33,11 @@ fn expect_failed(checks: &[Value], name: &str, words: &str) {
     assert!(one["detail"].to_string().contains(words), "{words:?}: {one:#}");
 }
 
-/// The docker calls of an agent's checks. Containers that they have left go with the value.
+/// The docker calls of an agent's checks. Dropping the value removes the containers that they left.
 struct Calls(Agent);
 
 impl Calls {
-    /// Names a script as the docker client that notes each call and does `body` before the real one.
+    /// Installs a docker client that records each call and runs `body` before the real client.
     fn note(agent: &Agent, body: &str) -> Self {
         let calls = agent.path("calls");
         let script = format!("#!/bin/sh\necho \"$*\" >> '{}'\n{body}\nexec docker \"$@\"\n", calls.display());
@@ -51,14 +51,14 @@ impl Calls {
         fs::read_to_string(self.0.path("calls")).unwrap_or_default()
     }
 
-    /// The labels of the containers that were asked for.
+    /// The labels of the containers that the calls created.
     fn labels(&self) -> BTreeSet<String> {
         let text = self.text();
         let words = text.split_ascii_whitespace().filter(|word| word.starts_with("open-aaas.check="));
         words.map(str::to_owned).collect()
     }
 
-    /// The containers that are there.
+    /// The containers that still exist.
     fn left(&self) -> Vec<String> {
         let labels = self.labels();
         assert!(!labels.is_empty(), "no container was made");
@@ -72,7 +72,7 @@ impl Drop for Calls {
     }
 }
 
-/// An image that holds one file and names no program, removed with the value.
+/// An image with one file and no program. It is removed when the value is dropped.
 struct BareImage(String);
 
 impl BareImage {
@@ -111,7 +111,7 @@ fn all_checks_pass_and_leave_no_container() {
     }
     assert_eq!(all(&checks, "engine_mounts").iter().filter(|check| check["status"] == "passed").count(), 2);
     assert_eq!(calls.left(), [""; 0]);
-    assert!(!agent.data_dir().exists(), "what had to be made for it is gone");
+    assert!(!agent.data_dir().exists(), "the temporary data_dir is removed");
     let text = calls.text();
     assert!(text.lines().all(|call| !call.starts_with("run") && !call.starts_with("start")), "{text}");
     agent.run(&["check"]).expect_code(0).expect_stdout(" 0 failed, ");
@@ -137,7 +137,7 @@ fn an_engine_that_sees_other_folders_is_detected() {
     let mounts = "[[paths.mounts]]\nhost = './share'\ncontainer = '/s'";
     let agent = tidy(Agent::builder(&server).with_engine().config(mounts));
     agent.write("share/x", "x");
-    // As with a remote engine: the same path is looked for on another machine.
+    // This imitates a remote engine, which looks for the path on another machine.
     let elsewhere = agent.path("elsewhere");
     let moved = |make: &str| {
         format!(
@@ -190,7 +190,7 @@ fn a_script_is_searched_in_the_image() {
 fn a_container_created_after_the_timeout_is_removed() {
     let server = FakeServer::start();
     let agent = tidy(Agent::builder(&server).with_engine());
-    // The client hangs, and what it had asked for is done behind its back, a second after it was given up.
+    // The client hangs, and the container is created one second after the call has timed out.
     let hang = "if [ \"$1\" = create ]; then setsid sh -c 'sleep 31; exec docker \"$@\"' sh \"$@\" >/dev/null 2>&1 & exec sleep 1000; fi";
     let calls = Calls::note(&agent, hang);
     let mut running = agent.invoke(&["check"]).start();
@@ -214,7 +214,7 @@ fn ctrl_c_leaves_no_container_and_no_folder() {
     let calls = Calls::note(&agent, &wait);
     let mut running = agent.invoke(&["check"]).own_group().start();
     wait_until("a container to be looked into", secs(60), || reached.exists());
-    assert_eq!(calls.left().len(), 1, "there is one to be left behind");
+    assert_eq!(calls.left().len(), 1, "the check has created a container");
     running.signal_group(Signal::SIGINT);
     fs::write(go, "").unwrap();
     assert_eq!(running.wait_exit(secs(60)).code(), Some(130));

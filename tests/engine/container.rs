@@ -1,4 +1,4 @@
-//! The container itself: how it can be found while it runs, and that nothing of it is left.
+//! The container: its properties while it runs, and its removal.
 
 use crate::support::agent::Agent;
 use crate::support::docker::{container_name, containers_with_label, docker, wait_container_state};
@@ -12,7 +12,7 @@ const UNTIL_GO: &str = "until [ -e /workspace/go ]; do sleep 0.1; done";
 #[test]
 fn a_container_has_its_name_labels_mounts_and_log_limits() {
     let server = FakeServer::start();
-    // A blank and a comma, which docker's own syntax for mounts gives a meaning.
+    // Commas and quotes have a meaning in docker's syntax for mounts.
     let mounts = "[[paths.mounts]]\nhost = './shared, \"data\"'\ncontainer = '/shared'\nreadonly = true";
     let agent = Agent::builder(&server).with_engine().folder_name("an agent's").config(mounts).build();
     let id = server.submit(TaskSpec::script(UNTIL_GO));
@@ -41,7 +41,7 @@ fn a_container_has_its_name_labels_mounts_and_log_limits() {
 
     let host = &container["HostConfig"];
     assert_eq!(host["LogConfig"], json!({"Type": "json-file", "Config": {"max-size": "5m", "max-file": "2"}}));
-    // The stopped container is the evidence until its outcome is written down.
+    // The stopped container must exist until its outcome is recorded.
     assert_eq!((&host["AutoRemove"], &host["RestartPolicy"]["Name"]), (&json!(false), &json!("no")));
     assert_eq!((&host["Privileged"], &host["Memory"]), (&json!(false), &json!(0)));
     let config = &container["Config"];
@@ -51,7 +51,7 @@ fn a_container_has_its_name_labels_mounts_and_log_limits() {
         assert!(env.contains(&json!(variable)), "{variable} is not in {env:?}");
     }
     let (_, api_key) = server.service();
-    assert!(!inspected.to_string().contains(&api_key), "the key is nobody's business in there");
+    assert!(!inspected.to_string().contains(&api_key), "the container doesn't contain the api_key");
 
     fs::write(agent.workspace(&id).join("go"), "").unwrap();
     server.wait_for(&id, Status::Completed, secs(60));
@@ -73,7 +73,7 @@ fn a_container_is_removed_before_its_task_is_settled() {
         fs::write(agent.workspace(id).join("go"), "").unwrap();
         server.wait_for(id, status, secs(60));
         running.wait_log(&format!("task {id}: settled as {status}"), secs(20));
-        // It went before the Server was told.
+        // The container is removed before the task's end is reported.
         assert!(!containers_with_label(&label).contains(&container_name(id)));
     }
     assert_eq!(containers_with_label(&label), Vec::<String>::new());

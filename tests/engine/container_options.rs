@@ -1,4 +1,4 @@
-//! The keys of `[executor]` that say what a container may use, seen from within it and by the engine.
+//! The keys of `[executor]` that limit a container, checked inside the container and at the engine.
 
 use crate::support::agent::Agent;
 use crate::support::docker::{container_name, docker, docker_output, wait_container_state};
@@ -7,7 +7,7 @@ use crate::support::server::{FakeServer, Status, TaskSpec};
 use serde_json::{Value, json};
 use std::fs;
 
-/// Holds a container that first runs `script`, and returns its output and what the engine's `HostConfig` says.
+/// Runs `script` in a container, and returns its output and the engine's `HostConfig`.
 fn seen(config: &str, script: &str) -> (String, Value) {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().config(&format!("[executor]\n{config}")).build();
@@ -16,7 +16,7 @@ fn seen(config: &str, script: &str) -> (String, Value) {
     let _running = agent.start();
     wait_container_state(&id, "running", secs(60));
     let inspected = docker(&["inspect", "--format", "{{json .HostConfig}}", &container_name(&id)]);
-    fs::write(agent.workspace(&id).join("go"), "").expect("let it go on");
+    fs::write(agent.workspace(&id).join("go"), "").expect("release the container");
     let task = server.wait_for(&id, Status::Completed, secs(60));
     (task.stdout().to_owned(), serde_json::from_str(&inspected).expect("JSON"))
 }

@@ -1,4 +1,4 @@
-//! What the image may rely on (PROTOCOL, "The container contract"), as a container sees it.
+//! The container contract (PROTOCOL, "The container contract"), seen from a container.
 
 use crate::support::agent::Agent;
 use crate::support::secs;
@@ -32,14 +32,14 @@ fn task_json_contains_the_whole_offer() {
     });
     let seen: Value = serde_json::from_slice(&server.output(&id, "output/seen.json").bytes).unwrap();
     assert_eq!(seen, expected);
-    assert_eq!(server.outputs(&id).len(), 1, "task.json and the inputs themselves are no results");
+    assert_eq!(server.outputs(&id).len(), 1, "task.json and the inputs are no results");
 }
 
 #[test]
 fn task_json_omits_fields_that_the_offer_lacks() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
-    // One offer has the optional fields as null, the other doesn't have them.
+    // In one offer the optional fields are null, in the other they are absent.
     let ids = ["a", "b"].map(|_| server.submit(TaskSpec::new("x")));
     let _running = agent.start();
     for id in ids {
@@ -110,7 +110,7 @@ fn another_user_can_read_and_write_the_whole_workspace() {
     assert_eq!(task.stdout(), "65534\n");
     assert_eq!(task.output["files"], json!(["output/made/data.csv", "output/seen.json", "top"]));
     assert_eq!(server.output(&id, "output/made/data.csv").text(), "1\nmore\n");
-    // Everybody may write there, so it is the folder around it that keeps other users of this machine out.
+    // Every user may write to the workspace; the private data_dir around it keeps other users out.
     let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(agent.workspace(&id)), mode(agent.data_dir())), (0o777, 0o700));
 }

@@ -1,4 +1,4 @@
-//! A crash (SIGKILL) at the worst moments of a task: its container runs once, its results arrive once.
+//! A crash (SIGKILL) at the critical moments of a task: its container runs once, its results arrive once.
 
 use crate::support::agent::{Agent, Running};
 use crate::support::docker;
@@ -16,7 +16,7 @@ fn kill_at(server: &Control, running: &Running, which: Match, moment: Moment) {
     server.fault(which.times(1), Fault::call(moment, strike));
 }
 
-/// Runs a task with two results whose agent is killed so, starts the agent anew, and expects everything once.
+/// Runs a task with two results, kills the agent at this moment, starts it again, and expects everything once.
 fn crash_and_go_on(which: Match, moment: Moment, besides: Option<Fault>) {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
@@ -44,7 +44,7 @@ fn expect_both_results_once(server: &FakeServer, id: &str) {
     assert_eq!(outputs, [("output/a.txt", "A\n", a.as_str()), ("output/b.txt", "B\n", b.as_str())]);
 }
 
-/// Kills the agent once more when it is done, and starts it: the task isn't touched again.
+/// Stops the agent and starts it once more; it must make no further call about the task.
 fn expect_nothing_left_to_do(server: &FakeServer, agent: &Agent, id: &str) {
     tally::wait_phase(agent, id, "settled");
     agent.run(&["stop"]).expect_code(0);
@@ -53,7 +53,7 @@ fn expect_nothing_left_to_do(server: &FakeServer, agent: &Agent, id: &str) {
     let polled = |server: &Control| server.requests()[before..].iter().filter(|request| request.is("poll")).count();
     server.wait_until("two polls", secs(20), |server| polled(server) >= 2);
     let about = |request: &Request| request.about(id);
-    assert!(!server.requests()[before..].iter().any(about), "the settled task is asked about again");
+    assert!(!server.requests()[before..].iter().any(about), "a call is about the settled task");
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn a_kill_while_containers_start_runs_each_task_once() {
     let agent = tally::agent(&server).capacity(4).build();
     let mut running = agent.start();
     let ids = [(); 4].map(|()| server.submit(tally::waiting_task("")));
-    // The others are on their way: made, about to be made, or about to be asked for.
+    // The other containers may be created, about to be created, or not requested yet.
     docker::wait_until("a container to begin", secs(30), || ids.iter().any(|id| tally::times_begun(&agent, id) > 0));
     running.kill9();
     let _running = agent.start();

@@ -1,11 +1,11 @@
-//! What goes into a container and what comes out of it arrives byte for byte, under its own name.
+//! Inputs and results keep their bytes and their names.
 
 use crate::support::agent::Agent;
 use crate::support::secs;
 use crate::support::server::{FakeServer, Status, TaskSpec};
 use serde_json::json;
 
-/// Bytes of every value in no order, the same in each run (xorshift).
+/// Pseudo-random bytes, the same in each run (xorshift).
 fn noise(count: usize) -> Vec<u8> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut next = || {
@@ -50,7 +50,7 @@ fn inputs_and_outputs_keep_their_bytes_and_names() {
         assert!(*bytes == expected, "`{name}` has other bytes: {} in place of {}", bytes.len(), expected.len());
     }
     assert_eq!(server.requests_to("upload").len(), 5, "each file is sent once");
-    // The report names the same files, by name and by id; those under `output/` go first.
+    // The report has the same files, by name and by id; those under `output/` come first.
     let mut sent = expected.map(|(name, _)| name);
     sent.rotate_left(1);
     assert_eq!(task.output["files"], json!(sent));

@@ -1,7 +1,7 @@
 //! `run-detached`, `status` and `stop`: the agent in the background.
 //!
-//! Commands run in `/` with next to no environment, as from cron. An agent that a failing test leaves
-//! behind ends with the test's folder.
+//! Commands run in `/` with a minimal environment, as from cron. Dropping the test's folder ends an agent that a
+//! failing test leaves behind.
 
 use crate::support::agent::{Agent, Finished};
 use crate::support::docker;
@@ -32,15 +32,15 @@ fn pid_in(agent: &Agent) -> Pid {
     Pid::from_raw(text.trim().parse().expect("a process id"))
 }
 
-/// Whether a process lives; one that has ended and that nobody has asked for yet doesn't.
+/// Whether a process runs. A zombie doesn't.
 fn is_alive(process: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    // proc(5): the state stands behind the name, which is in brackets.
+    // proc(5): the state follows the name, which is in brackets.
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 fn wait_gone(process: Pid) {
-    docker::wait_until("the agent to be gone", secs(5), || !is_alive(process));
+    docker::wait_until("the agent to end", secs(5), || !is_alive(process));
 }
 
 fn wait_log(agent: &Agent, text: &str) {
@@ -53,7 +53,7 @@ fn run_detached_returns_when_the_agent_is_up() {
     let agent = tally::agent(&server).build();
     let begun = Instant::now();
     let process = detach(&agent);
-    assert!(begun.elapsed() < secs(10), "it took {:?}", begun.elapsed());
+    assert!(begun.elapsed() < secs(10), "elapsed: {:?}", begun.elapsed());
     assert!(is_alive(process));
     wait_log(&agent, "tasks are accepted");
     assert!(agent.agent_log().contains(&format!("for service {} at {}", server.service().0, server.url())));
@@ -68,7 +68,7 @@ fn a_detached_agent_has_its_own_session_and_log() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     let process = detach(&agent);
-    assert_eq!(getsid(Some(process)), Ok(process), "it leads a session of its own");
+    assert_eq!(getsid(Some(process)), Ok(process), "the agent leads its own session");
     let stream = |number: u32| fs::read_link(format!("/proc/{process}/fd/{number}")).expect("a stream");
     let log = agent.data_dir().join("agent.log");
     assert_eq!([0, 1, 2].map(stream), ["/dev/null".into(), log.clone(), log]);
@@ -109,7 +109,7 @@ fn stop_ends_the_agent() {
     wait_log(&agent, "tasks are accepted");
     let begun = Instant::now();
     run_from_root(&agent, "stop").expect_code(0).expect_stdout(&format!("Stopped (pid {process})."));
-    assert!(begun.elapsed() < secs(6), "it took {:?}", begun.elapsed());
+    assert!(begun.elapsed() < secs(6), "elapsed: {:?}", begun.elapsed());
     wait_gone(process);
     assert!(!agent.data_dir().join("agent.pid").exists());
     assert_eq!(server.heartbeats().last().expect("heartbeats").body["status"], "offline");
@@ -120,10 +120,10 @@ fn stop_succeeds_when_no_agent_runs() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     run_from_root(&agent, "stop").expect_code(0).expect_stdout("The agent is not running.");
-    // Nor is it deceived by what a crash left behind.
+    // `stop` also succeeds with the pidfile of a crashed agent.
     let process = detach(&agent);
     kill(process, Signal::SIGKILL).expect("kill the agent");
-    // The data folder is held until the last of its threads is gone.
+    // The kernel releases the lock when the last thread has ended.
     let status = || run_from_root(&agent, "status").status.code();
     docker::wait_until("the status of no agent", secs(5), || status() == Some(3));
     assert_eq!(pid_in(&agent), process, "a crash leaves the pidfile");
@@ -136,11 +136,11 @@ fn stop_kills_an_agent_that_does_not_end() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     let process = detach(&agent);
-    // A stopped process takes no signal but this one's opposite and SIGKILL.
+    // A stopped process reacts only to SIGCONT and SIGKILL.
     kill(process, Signal::SIGSTOP).expect("stop the process");
     let begun = Instant::now();
     run_from_root(&agent, "stop").expect_code(0).expect_stdout(&format!("Killed after 5 seconds (pid {process})."));
-    assert!(begun.elapsed() < secs(7), "it took {:?}", begun.elapsed());
+    assert!(begun.elapsed() < secs(7), "elapsed: {:?}", begun.elapsed());
     wait_gone(process);
     assert!(!agent.data_dir().join("agent.pid").exists());
     detach(&agent);
@@ -159,7 +159,7 @@ fn a_container_outlives_stop_and_the_next_start_adopts_it() {
     assert_eq!(docker::container_state(&docker::container_name(&id)).as_deref(), Some("running"));
     assert_eq!(server.task(&id).status, Status::Running);
     wait_gone(process);
-    docker::wait_until("the docker clients to be gone", secs(2), || agent.processes().is_empty());
+    docker::wait_until("the docker clients to end", secs(2), || agent.processes().is_empty());
 
     detach(&agent);
     wait_log(&agent, "following the running container");
@@ -172,7 +172,7 @@ fn run_detached_reports_why_the_agent_does_not_start() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).unregistered().build();
     run_from_root(&agent, "run-detached").expect_code(1).expect_stderr("not registered; run `agent-core --config");
-    // What the parent can't see is quoted from the log.
+    // `run-detached` quotes the log for errors after the start.
     let agent = tally::agent(&server).build();
     fs::create_dir_all(agent.data_dir().join("instance_id")).expect("a folder in the way");
     let refused = run_from_root(&agent, "run-detached");
@@ -197,7 +197,7 @@ fn a_missing_mount_does_not_block_a_delivery() {
     server.wait_for(&id, Status::Completed, secs(30));
     run_from_root(&agent, "stop").expect_code(0);
     wait_gone(process);
-    // Without any work, a start that could do none is refused, with the reason alone.
+    // Without undelivered results the agent refuses to start with a missing mount, and shows only that reason.
     tally::wait_phase(&agent, &id, "settled");
     let refused = run_from_root(&agent, "run-detached");
     refused.expect_code(1).expect_stderr("the mount's host path `/nonexistent/nas`");

@@ -1,4 +1,4 @@
-//! `[executor.env]`: what it holds arrives in the container, and is seen nowhere else.
+//! `[executor.env]`: its values reach the container and no other place.
 
 use crate::support::agent::Agent;
 use crate::support::docker::{container_name, container_state, docker, wait_until};
@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
-/// The configuration's fragment with these variables.
+/// A configuration fragment with these variables.
 fn fragment(variables: &[(&str, &str)]) -> String {
     let mut table = toml_edit::Table::new();
     for (name, value) in variables {
@@ -84,7 +84,7 @@ fn a_variables_value_is_in_no_command_line_log_or_record() {
     let mut running = agent.start();
     let mut in_command_lines = Vec::new();
     let name = container_name(&id);
-    // From before the client starts until it watches.
+    // This covers the time before and during `docker run`.
     wait_until("the container", secs(60), || {
         in_command_lines.extend(command_lines_with(SECRET));
         container_state(&name).as_deref() == Some("running")
@@ -104,9 +104,9 @@ fn a_variables_value_is_in_no_command_line_log_or_record() {
     assert!(running.terminate(secs(10)).success());
     assert_eq!(in_command_lines, Vec::<String>::new());
     let env_file = agent.task_file(&id, "env");
-    // What the runs have printed lies beside the agent's own folder.
+    // The output of the runs lies beside the agent's folder.
     let everything = agent.dir().parent().unwrap();
-    assert!(files_with(everything, "VISIBLE_NAME").contains(&env_file), "the search finds what is there");
+    assert!(files_with(everything, "VISIBLE_NAME").contains(&env_file), "the search works");
     assert_eq!(files_with(everything, SECRET), [agent.config_path(), env_file.clone()]);
     assert!(running.log().contains("--env-file") && running.log().contains(" DEBUG "), "{}", running.log());
     let mode = fs::metadata(&env_file).unwrap().permissions().mode() & 0o777;

@@ -1,4 +1,4 @@
-//! What runs in the container: the four executor types and the settings beside them.
+//! The program in the container: the four executor types and their settings.
 
 use crate::support::agent::Agent;
 use crate::support::docker::{container_name, docker, wait_container_state};
@@ -6,10 +6,10 @@ use crate::support::secs;
 use crate::support::server::{FakeServer, Status, Task, TaskSpec};
 use serde_json::json;
 
-/// Says which interpreter ran it, under which path, and where.
+/// Prints the interpreter, the script's path and the working directory.
 const JOB: &str = "echo \"$RUN_BY $0 $# $PWD\"\n";
 
-/// A task without a script of its own, done by an agent with this configuration and `job` beside it.
+/// Runs a task without a script, with this configuration and the file `job` beside it.
 fn run_job(config: &str, job: &str) -> Task {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().config(config).build();
@@ -26,7 +26,7 @@ fn standard_runs_the_images_own_entrypoint() {
     let id = server.submit(TaskSpec::new("x").input("data.csv", "1,2"));
     let _running = agent.start();
     let task = server.wait_for(&id, Status::Completed, secs(60));
-    // What the test image does by itself.
+    // The entrypoint of the test image copies the inputs.
     assert_eq!(task.output["files"], json!(["output/data.csv", "output/result.txt"]));
     assert_eq!(task.stdout(), "copied 1 inputs\n");
 }

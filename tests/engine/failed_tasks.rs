@@ -1,4 +1,4 @@
-//! Tasks whose container ran and failed: what is said of it, and that all it wrote is delivered.
+//! Tasks whose container failed: the reported reason, and the delivery of the files.
 
 use crate::support::agent::Agent;
 use crate::support::docker::{assert_no_containers, container_name, docker};
@@ -50,7 +50,7 @@ fn a_failed_task_without_output_reports_its_exit_status() {
     assert_eq!((&task.output["exit_code"], &task.output["files"]), (&json!(42), &json!([])));
 }
 
-/// 125, 126 and 127 are also what the docker client says when it could not start a container.
+/// The docker client exits with 125, 126 or 127 when it could not start a container; a container may do the same.
 #[test]
 fn containers_may_exit_with_dockers_own_error_statuses() {
     let server = FakeServer::start();
@@ -86,7 +86,7 @@ fn an_out_of_memory_kill_is_reported() {
     assert_eq!(task.output["files"], json!(["output/before"]));
 }
 
-/// A program that handles TERM well exits with 0 when it is stopped, and hasn't done its work.
+/// A program that handles SIGTERM may exit with 0 without having finished its work.
 #[test]
 fn a_container_stopped_from_outside_fails_even_with_status_0() {
     let server = FakeServer::start();

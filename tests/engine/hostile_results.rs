@@ -1,4 +1,4 @@
-//! What a container leaves in its workspace is an attacker's: whatever it is, the results arrive, and nothing else.
+//! The agent doesn't trust the files that a container leaves: only regular result files are delivered.
 
 use crate::support::agent::Agent;
 use crate::support::docker;
@@ -7,7 +7,7 @@ use crate::support::server::{FakeServer, Status, Task, TaskSpec};
 use serde_json::json;
 use std::collections::BTreeMap;
 
-/// Runs a script whose container ends well, with these keys in the configuration.
+/// Runs a script that succeeds, with these keys in the configuration.
 fn run(server: &FakeServer, config: &str, script: &str) -> (Agent, Task) {
     let agent = Agent::builder(server).with_engine().config(config).build();
     let id = server.submit(TaskSpec::script(script));
@@ -24,7 +24,7 @@ fn reasons(task: &Task) -> BTreeMap<String, String> {
     left_out.map(|left| (text(&left["file"]), text(&left["reason"]))).collect()
 }
 
-/// Undoes the spelling of a name.
+/// Decodes a name that was encoded for the header.
 fn unspelled(name: &str) -> Vec<u8> {
     let (bytes, mut out, mut at) = (name.as_bytes(), Vec::new(), 0);
     while at < bytes.len() {
@@ -37,7 +37,7 @@ fn unspelled(name: &str) -> Vec<u8> {
     out
 }
 
-/// Names that break what doesn't expect them.
+/// File names that break careless code.
 const NAMES: [&[u8]; 14] = [
     b"a\"b",
     b"cr\r\nContent-Type: text",
@@ -77,7 +77,7 @@ fn hostile_file_names_arrive_in_a_reversible_encoding() {
     expected.insert(format!("output/{long}").into_bytes(), b"long".to_vec());
     assert_eq!(arrived, expected);
     assert!(sent.iter().all(|file| !file.filename.contains(['"', '\\', '\r', '\n', '\x1b', '\x07'])));
-    // Each was sent once, and each request was whole.
+    // Each file was sent once, in a complete request.
     assert_eq!((server.requests_to("upload").len(), server.spoiled_uploads()), (expected.len(), 0));
     assert_eq!(task.file_ids.len(), expected.len());
 }
@@ -105,7 +105,7 @@ fn deep_folders_are_scanned_and_too_deep_ones_reported() {
     assert_eq!(task.output["files"], json!([deep, "output/top"]));
     assert_eq!(server.output(&task.id, &deep).bytes, b"deep\n");
     let reasons = reasons(&task);
-    assert_eq!(reasons.len(), 1, "the folder at which it ended is named once");
+    assert_eq!(reasons.len(), 1, "only the folder at which the scan stopped is named");
     let (name, reason) = reasons.first_key_value().expect("one");
     assert!(name.starts_with("output/abyss/d/d/") && reason.contains("too long"), "{reason}");
 }
@@ -117,7 +117,7 @@ fn files_over_the_limit_are_counted_and_not_delivered() {
     let (agent, task) = run(&server, "[outputs]\nmax_files = 3", script);
     assert_eq!(task.output["files"], json!(["output/r", "f0", "f1"]));
     assert_eq!((reasons(&task).len(), &task.output["left_out_count"]), (100, &json!(19_998)));
-    assert_eq!(agent.record(&task.id)["kept_back"], true, "somebody may want to fetch them here");
+    assert_eq!(agent.record(&task.id)["kept_back"], true, "the record says that files remain in the workspace");
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn excluded_files_are_left_out_with_their_pattern() {
     let (_agent, task) = run(&server, config, script);
     assert_eq!(task.output["files"], json!(["output/keep.md", "output/logs/kept.log"]));
     let uploads = server.requests_to("upload");
-    assert_eq!(uploads.len(), 2, "nothing else was sent");
+    assert_eq!(uploads.len(), 2, "no other file was sent");
     let expected = [
         ("output/logs/run.log", "excluded by `output/logs/*` (`outputs.exclude`)"),
         ("output/notes.tmp", "excluded by `*.tmp` (`outputs.exclude`)"),

@@ -1,5 +1,5 @@
-//! What a Server sends is not trusted: hostile ids, names, texts and answers stay in the task's own folders, reach no
-//! command line and break no log line, and the agent goes on.
+//! The agent doesn't trust the Server: hostile ids, names, texts and answers stay in the task's own folders, reach no
+//! command line and break no log line, and the agent continues.
 
 use crate::support::agent::{Agent, Running};
 use crate::support::docker;
@@ -13,23 +13,23 @@ fn agent(server: &FakeServer) -> Agent {
     Agent::builder(server).with_engine().capacity(4).build()
 }
 
-/// The agent still does what it is there for.
+/// Fails the test unless the agent still completes a task.
 fn expect_work(server: &FakeServer, running: &mut Running) {
     let id = server.submit(TaskSpec::script("echo fine > output/fine"));
-    // A transfer may have to wait until the calls before it have left the window of a minute.
+    // The request budget may delay a transfer by up to a minute.
     server.wait_for(&id, Status::Completed, secs(150));
     assert_eq!(server.output(&id, "output/fine").bytes, b"fine\n");
     assert!(running.is_running());
 }
 
-/// Waits for so many more polls.
+/// Waits for this number of further polls.
 fn wait_polls(server: &FakeServer, count: usize) {
     let polls = |server: &Control| server.requests_to("poll").len();
     let before = polls(server);
     server.wait_until("polls", secs(40), |server| polls(server) >= before + count);
 }
 
-/// Every line is one that the agent has written: it begins with a time, and nothing in it moves a terminal's cursor.
+/// Fails the test unless every line starts with a time and contains no control character.
 fn expect_plain_lines(log: &str) {
     for line in log.lines() {
         assert!(line.starts_with("20") && line.get(10..11) == Some("T"), "a line without a time: {line:?}");
@@ -38,7 +38,7 @@ fn expect_plain_lines(log: &str) {
     }
 }
 
-/// The names of what lies in a folder.
+/// The names in a folder.
 fn names(dir: impl AsRef<std::path::Path>) -> BTreeSet<String> {
     let entries = fs::read_dir(dir).expect("list a folder");
     entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a plain name")).collect()
@@ -75,7 +75,7 @@ fn hostile_task_ids_stay_in_their_own_folders() {
         let task = server.wait_for(id, Status::Completed, secs(60));
         assert_eq!(task.output["files"], json!(["output/r"]), "{id:?}");
     }
-    assert_eq!(names(agent.dir()), before, "nothing lies beside the data_dir");
+    assert_eq!(names(agent.dir()), before, "no file was made beside the data_dir");
     let keys = names(agent.data_dir().join("tasks"));
     assert_eq!((keys.len(), &names(agent.data_dir().join("workspaces"))), (ids.len(), &keys));
     for key in &keys {
@@ -96,7 +96,7 @@ fn an_invalid_id_is_logged_once_and_blocks_only_while_offered() {
         wait_polls(&server, 2);
         let said = running.log().matches("can't be one").count();
         wait_polls(&server, 2);
-        assert_eq!(running.log().matches("can't be one").count(), said, "it is said once");
+        assert_eq!(running.log().matches("can't be one").count(), said, "the id is logged once");
         server.cancel(&id);
     }
     assert_eq!(server.requests_to("accept").len(), 0);
@@ -149,12 +149,12 @@ fn invalid_and_oversized_answers_fail_only_their_call() {
     for body in garbage.into_iter().chain([long.clone()]) {
         let fault = server.fault(Match::path("poll").times(1), json(body));
         server.wait_until("such an answer", secs(40), |server| server.fault_hits(fault) == 1);
-        // One that is well answered ends the growing of the pauses.
+        // A successful poll resets the pauses between retries.
         wait_polls(&server, 1);
     }
     let fault = server.fault(Match::path("heartbeat").times(1), json(long));
     server.wait_until("a heartbeat", secs(40), |server| server.fault_hits(fault) == 1);
-    assert!(peak_mib(&running) < 40, "an answer isn't held without a bound");
+    assert!(peak_mib(&running) < 40, "the agent buffers a bounded part of an answer");
     expect_plain_lines(&running.log());
     expect_work(&server, &mut running);
 }
@@ -193,7 +193,7 @@ fn hostile_input_names_stay_in_the_input_folder() {
         .fold(TaskSpec::script(script), |spec, (number, name)| spec.input(name, format!("<{number}>")));
     let id = server.submit(spec);
     let task = server.wait_for(&id, Status::Completed, secs(60));
-    // And the script.
+    // `run.sh` is an input, too.
     let count = all.count() + 1;
     assert_eq!(server.output(&id, "output/count").text().trim(), count.to_string());
     let text = server.output(&id, "output/all").text().to_owned();
@@ -201,7 +201,7 @@ fn hostile_input_names_stay_in_the_input_folder() {
     let told: Value = serde_json::from_slice(&server.output(&id, "output/told").bytes).expect("task.json");
     let paths: BTreeSet<&str> =
         told["input_files"].as_array().expect("files").iter().filter_map(|file| file["local_path"].as_str()).collect();
-    assert_eq!(paths.len(), count, "each has a path of its own");
+    assert_eq!(paths.len(), count, "each input has its own path");
     assert!(paths.iter().all(|path| path.starts_with("input/") && path.matches('/').count() == 1), "{paths:?}");
     assert_eq!(names(agent.dir()), before);
     assert_eq!(task.output["files"].as_array().map(Vec::len), Some(3));
@@ -217,7 +217,7 @@ fn hostile_texts_reach_task_json_and_no_command_line() {
     let hostile = "$(touch /workspace/pwned)`id`'\"\\\n--privileged\r\n\u{1b}[31m\0\u{202e}";
     let prompt = format!("{hostile}{}", "p".repeat(1_000_000));
     let id = "texts";
-    // The script comes as an input, so it has to be on the Server before the offer is.
+    // The script is an input file, so it must be on the Server before the offer.
     let spec = TaskSpec::script("cp task.json output/told").id("template");
     server.pause_offering(true);
     let template = server.submit(spec);
@@ -255,7 +255,7 @@ fn a_task_with_ten_thousand_inputs_can_be_cancelled() {
     server.wait_until("some downloads", secs(60), |server| server.requests_to("download").len() > 30);
     server.cancel(&id);
     server.wait_for(&id, Status::Cancelled, secs(30));
-    assert!(peak_mib(&running) < 64, "an offer isn't held many times");
+    assert!(peak_mib(&running) < 64, "the agent keeps few copies of an offer");
     docker::assert_no_containers(&id);
     expect_work(&server, &mut running);
 }
@@ -275,7 +275,7 @@ fn an_input_of_another_size_than_announced_fails_the_task() {
     }
 }
 
-/// The most memory that the agent has had so far, in MiB.
+/// The agent's peak memory so far, in MiB.
 fn peak_mib(running: &Running) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", running.pid())).expect("read the process's status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line VmHWM");

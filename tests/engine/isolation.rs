@@ -1,5 +1,5 @@
-//! What each level of `executor.isolation` stops. Each attack is also seen to come through where nothing stops it: an
-//! attack that never works would be stopped by every level.
+//! What each level of `executor.isolation` stops. Each attack must succeed at a level that allows it, which proves
+//! that the attack works.
 
 use crate::support::agent::Agent;
 use crate::support::docker::{container_name, docker, docker_if_there, test_image, wait_container_state};
@@ -8,7 +8,7 @@ use crate::support::server::{FakeServer, Status, Task, TaskSpec};
 use serde_json::json;
 use std::fs;
 
-/// A task that an agent with this configuration has done to its end.
+/// Runs a task with this configuration to its completion.
 fn done(config: &str, script: &str) -> (FakeServer, Task) {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().config(&format!("[executor]\n{config}")).build();
@@ -18,7 +18,7 @@ fn done(config: &str, script: &str) -> (FakeServer, Task) {
     (server, task)
 }
 
-/// Whether a command of the container comes through: what it prints and `through`, or `stopped`.
+/// Runs a command in a container and returns its output and `through` if it succeeds, else `stopped`.
 fn attempt(config: &str, command: &str) -> String {
     let script = format!("if ({command}) 2>/dev/null; then echo through; else echo stopped; fi");
     done(config, &script).1.stdout().trim().replace('\n', " ")
@@ -26,7 +26,7 @@ fn attempt(config: &str, command: &str) -> String {
 
 const LEVELS: [&str; 3] = ["standard", "strict", "none"];
 
-/// What comes of an attack at each level, in the order of [`LEVELS`].
+/// The results of an attack at each level, in the order of [`LEVELS`].
 fn attempts(command: &str, also: &str) -> [String; 3] {
     LEVELS.map(|level| attempt(&format!("isolation = '{level}'\n{also}"), command))
 }
@@ -41,7 +41,7 @@ fn the_level_is_standard_without_the_key() {
     let format = "{{json .HostConfig.SecurityOpt}} {{json .HostConfig.CapDrop}} {{.HostConfig.PidsLimit}} \
                   {{.HostConfig.ReadonlyRootfs}}";
     let seen = docker(&["inspect", "--format", format, &container_name(&id)]);
-    // Engines differ in how they spell a capability.
+    // Some engines write a capability with the prefix `CAP_`.
     let words: Vec<_> = seen.split(['"', '[', ']', ',', ' ']).filter(|word| !word.is_empty()).collect();
     let words: Vec<_> = words.iter().map(|word| word.trim_start_matches("CAP_")).collect();
     assert_eq!(words.join(" "), "no-new-privileges MKNOD NET_RAW 4096 false");
@@ -68,7 +68,7 @@ fn strict_makes_the_images_files_read_only() {
     assert_eq!(attempts("echo x > /new", ""), ["through", "stopped", "through"]);
 }
 
-/// An image with a setuid program that makes its caller root without a question.
+/// An image with a setuid `su` that asks for no password.
 struct SetuidImage(String);
 
 impl SetuidImage {
@@ -105,7 +105,7 @@ fn a_fork_bomb_ends_at_the_limit() {
     let bomb = |processes| format!("i=0; while [ $i -lt {processes} ]; do sleep 60 & i=$((i + 1)); done");
     assert_eq!(attempt("isolation = 'strict'", &bomb(600)), "stopped");
     assert_eq!(attempt("isolation = 'none'", &bomb(600)), "through");
-    // The key counts, whatever the level says.
+    // `pids_limit` overrides the level.
     assert_eq!(attempt("pids_limit = 50", &bomb(60)), "stopped");
     assert_eq!(attempt("isolation = 'none'\npids_limit = 50", &bomb(60)), "stopped");
     assert_eq!(attempt("isolation = 'strict'\npids_limit = 0", &bomb(600)), "through");

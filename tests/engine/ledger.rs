@@ -1,4 +1,4 @@
-//! The ledger alone tells what came to this machine and what left it, over crashes and whatever the Server does.
+//! The ledger lists every transfer to and from this machine, despite crashes and faults of the Server.
 
 use crate::support::agent::Agent;
 use crate::support::docker::wait_until;
@@ -12,7 +12,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::slice;
 
-/// Some keys of lines.
+/// The values of these keys, line by line.
 fn only(lines: &[Value], keys: &[&str]) -> Vec<Value> {
     lines.iter().map(|line| keys.iter().map(|key| line[key].clone()).collect()).collect()
 }
@@ -47,7 +47,7 @@ fn the_ledger_lists_all_transfers_reports_and_left_out_files() {
     assert_eq!(only(&files(&data_dir, &id, "in", "received"), &facts), came);
     assert_eq!(only(&files(&data_dir, &id, "out", "sent"), &facts), went);
 
-    // What was refused has left this machine all the same.
+    // The bytes of a refused file have left this machine.
     let [refused] = &files(&data_dir, &id, "out", "refused")[..] else { panic!("one refused file") };
     assert_eq!((&refused["file"], &refused["attempt"]), (&json!("output/too-large"), &json!(1)));
     let bytes = refused["bytes"].as_u64().unwrap();
@@ -76,7 +76,7 @@ fn the_ledger_lists_all_transfers_reports_and_left_out_files() {
     let ledger = data_dir.join("ledger.jsonl");
     assert_eq!(fs::metadata(&ledger).unwrap().permissions().mode() & 0o7777, 0o600);
 
-    // While the agent runs, the command shows the same.
+    // The command shows the same while the agent runs.
     let shown = agent.run(&["ledger", "--json", "--task", &id]);
     shown.expect_code(0);
     assert_eq!((shown.stdout, shown.stderr), (fs::read_to_string(&ledger).unwrap(), String::new()));
@@ -102,7 +102,7 @@ fn the_ledger_hides_an_api_key_that_the_server_repeats() {
     expect_what_left(&agent.data_dir(), &server, &id);
 }
 
-/// Runs a task with one result while the Server makes this trouble for its uploads, and returns the lines about it.
+/// Runs a task with one result under this fault, and returns the ledger's lines about it.
 fn with_trouble(which: Match, fault: Fault) -> Vec<Value> {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
@@ -123,12 +123,12 @@ fn the_ledger_lists_each_upload_attempt() {
     let sent = |attempt: u64| json!(["file", "sent", attempt, 300_000]);
     let told = with_trouble(Match::path("upload").nth(1), Fault::status(503));
     assert_eq!(only(&told, &facts)[..2], [json!(["file", "refused", 1, 300_000]), sent(2)]);
-    // It didn't arrive, and some of it left.
+    // A part of the file was sent, and the upload failed.
     let told = with_trouble(Match::path("upload").nth(1), Fault::CutBody(1000));
     assert_eq!(only(&told, &facts)[1..2], [sent(2)]);
     assert_eq!((&told[0]["outcome"], &told[0]["attempt"]), (&json!("failed"), &json!(1)));
     assert!((1..=300_000).contains(&told[0]["bytes"].as_u64().unwrap()), "{}", told[0]);
-    // It did arrive.
+    // The file arrived, and only the answer was lost.
     let told = with_trouble(Match::path("upload").nth(1), Fault::AnswerLost);
     assert_eq!(only(&told, &facts)[..1], [sent(1)]);
     assert_eq!(told[0]["reason"], "it had arrived although its answer was lost");
@@ -140,7 +140,7 @@ fn the_ledger_lists_each_report() {
     let facts = ["kind", "outcome", "status"];
     let report = |outcome: &str| json!(["report", outcome, "completed"]);
     let end = json!(["task", null, "completed"]);
-    // The second and the third one find out what became of the first.
+    // With the second and the third report the agent finds out whether the first took effect.
     assert_eq!(only(&told[1..], &facts), [report("unknown"), report("refused"), report("refused"), end.clone()]);
     assert_eq!(told[4]["reason"], "had ended on the Server already, by a report whose answer was lost");
     let told = with_trouble(Match::path("complete").nth(1), Fault::too_large_for_the_proxy());
@@ -180,7 +180,7 @@ fn the_ledger_is_complete_after_a_cancel_during_delivery() {
     let data_dir = agent.data_dir();
     expect_what_left(&data_dir, &server, &id);
     assert_eq!(only(&files(&data_dir, &id, "out", "sent"), &["file"]), [json!(["output/1"])]);
-    let [unknown] = &files(&data_dir, &id, "out", "unknown")[..] else { panic!("one of which nobody knows") };
+    let [unknown] = &files(&data_dir, &id, "out", "unknown")[..] else { panic!("one file of unknown outcome") };
     let bytes = unknown["bytes"].as_u64().unwrap();
     assert!(unknown["file"] == "output/2" && (100_000..30_000_000).contains(&bytes), "{unknown}");
     let stayed = files(&data_dir, &id, "out", "left_out");
@@ -188,7 +188,7 @@ fn the_ledger_is_complete_after_a_cancel_during_delivery() {
     assert_eq!(only(&stayed, &["file", "reason"]), expected);
 }
 
-/// Kills the agent at this moment of the upload of one of two files, starts it again, and returns the lines about that
+/// Kills the agent at this moment of the second of two uploads, starts it again, and returns the lines about that
 /// file.
 fn killed_at(moment: Moment, besides: Option<Fault>) -> Vec<Value> {
     let server = FakeServer::start();
@@ -277,13 +277,13 @@ fn a_full_ledger_file_is_numbered_and_all_files_are_shown() {
 fn no_task_is_settled_while_the_ledger_can_not_be_written() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
-    // Nothing can be added to a folder.
+    // A folder in place of the ledger makes writing fail.
     fs::create_dir_all(agent.path("data/ledger.jsonl")).unwrap();
     let id = server.submit(TaskSpec::new("no input").id(format!("{}-1", server.task_prefix())));
     let mut running = agent.start();
     running.wait_log("the ledger can't be written", secs(60));
     assert_eq!((server.task(&id).status, agent.record(&id)["phase"].as_str()), (Status::Running, Some("exited")));
-    assert_eq!(server.outputs(&id).len(), 1, "only one file is sent before its line is written");
+    assert_eq!(server.outputs(&id).len(), 1, "the agent sends no second file while a line is missing");
     fs::remove_dir(agent.path("data/ledger.jsonl")).unwrap();
     server.wait_for(&id, Status::Completed, secs(120));
     wait_until("the task's line", secs(10), || of_kind(&agent.data_dir(), &id, "task").len() == 1);

@@ -1,11 +1,11 @@
-//! What stays on this machine is named, with the reason, and changes nothing about the task's end.
+//! Files that are not delivered are named with the reason, and don't change the task's outcome.
 
 use crate::support::agent::Agent;
 use crate::support::secs;
 use crate::support::server::{FakeServer, Options, Status, Task, TaskSpec};
 use serde_json::json;
 
-/// Names and reasons, as the person sees them.
+/// Names and reasons in the report.
 fn left_out(task: &Task) -> Vec<(&str, &str)> {
     let entries = task.output["left_out"].as_array().expect("something is left out").iter();
     entries.map(|entry| ["file", "reason"].map(|key| entry[key].as_str().expect("a text"))).map(Into::into).collect()
@@ -14,7 +14,7 @@ fn left_out(task: &Task) -> Vec<(&str, &str)> {
 #[test]
 fn links_pipes_and_devices_are_not_sent() {
     let server = FakeServer::start();
-    // Only there a container can make a device.
+    // A container can create a device only without isolation.
     let agent = Agent::builder(&server).with_engine().config("[executor]\nisolation = 'none'").build();
     let script = "set -e
         cd /workspace/output
@@ -73,7 +73,7 @@ fn only_the_file_over_the_servers_limit_is_left_out() {
     assert_eq!(task.output["files"], json!(["output/just-right", "output/small"]));
     assert_eq!(server.output(&id, "output/just-right").bytes.len(), 100_000);
     let [(name, reason)] = left_out(&task)[..] else { panic!("not exactly one file is left out") };
-    // Both the code and the words of the Server are shown.
+    // The reason contains the status and the message of the Server.
     assert_eq!(name, "output/large");
     assert!(reason.contains("400") && reason.contains("文件过大"), "{reason}");
     assert!(task.error_message.is_none());
@@ -103,7 +103,7 @@ fn only_the_first_hundred_left_out_files_are_named() {
     let named = left_out(&task);
     assert_eq!((named.len(), named[99]), (100, ("output/199", "a symbolic link")));
     assert_eq!(task.output["left_out_count"], json!(150));
-    // The ledger beside the record names them all.
+    // `uploads.jsonl` beside the record names all files.
     let ledger = std::fs::read_to_string(agent.task_file(&id, "uploads.jsonl")).unwrap();
     assert!(ledger.contains("output/249") && ledger.lines().count() == 150, "{ledger}");
 }

@@ -1,4 +1,4 @@
-//! What the log tells of a task at the usual level.
+//! The log lines about a task at the default level.
 
 use crate::support::agent::Agent;
 use crate::support::secs;
@@ -39,7 +39,7 @@ fn a_task_is_logged_in_six_lines() {
 fn a_long_transfer_logs_its_progress() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
-    // 26 pieces with half a second after each.
+    // The answer comes in 26 pieces with half a second after each.
     let slowly = Fault::DripAnswer { piece: 1000, pause: Duration::from_millis(500) };
     let id = server.submit(TaskSpec::script("true").input("data", vec![b'x'; 26_000]));
     server.fault(Match::path("download"), slowly);

@@ -1,4 +1,4 @@
-//! The logged command can be pasted into a shell, at any time and as often as one likes, and does the same again.
+//! The logged command can be pasted into a shell repeatedly and at any time, and has the same result (P6).
 
 use crate::support::agent::{Agent, Running};
 use crate::support::docker::{docker, wait_container_state, wait_until};
@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// The command that the log shows for a task, as a person would mark it with the mouse: in one line.
+/// The command that the log shows for a task, in one line.
 fn logged_command(running: &Running, id: &str) -> String {
     let log = running.log();
     let mark = format!(" task {id}: ");
@@ -21,7 +21,7 @@ fn logged_command(running: &Running, id: &str) -> String {
     command.to_owned()
 }
 
-/// Runs a shell with these words, from a folder where nothing is, and returns what it printed.
+/// Runs a shell with these arguments in `/` and returns its standard output.
 fn shell(words: &[&str]) -> String {
     let output = Command::new("sh").args(words).current_dir("/").output().expect("run a shell");
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -29,7 +29,7 @@ fn shell(words: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// What lies in a workspace's `output/`, by name.
+/// The files in a workspace's `output/`, by name.
 fn outputs(workspace: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(workspace.join("output")).expect("read the outputs").flatten();
     let content = |entry: &fs::DirEntry| fs::read(entry.path()).expect("read an output");
@@ -41,12 +41,12 @@ fn delivered(server: &Control, id: &str) -> BTreeMap<String, Vec<u8>> {
     outputs.map(|file| (file.filename.trim_start_matches("output/").to_owned(), file.bytes)).collect()
 }
 
-/// The containers, running or not, that see this workspace: a pasted one has neither name nor label.
+/// The containers, running or not, that mount this workspace. A pasted one has neither name nor label.
 fn containers_of(workspace: &Path) -> String {
     docker(&["ps", "--all", "--quiet", "--filter", &format!("volume={}", workspace.display())])
 }
 
-/// Runs the logged line twice and `command.sh` once, each of them on an emptied `output/`.
+/// Runs the logged line twice and `command.sh` once, each time with an empty `output/`.
 fn assert_pasting_repeats(server: &FakeServer, agent: &Agent, running: &Running, id: &str) {
     let task = server.task(id);
     let expected = delivered(server, id);
@@ -62,7 +62,7 @@ fn assert_pasting_repeats(server: &FakeServer, agent: &Agent, running: &Running,
         assert_eq!(outputs(&workspace), expected);
         assert_eq!(containers_of(&workspace), "", "a container is left of {line}");
     }
-    // Nobody but the person at the shell has noticed.
+    // The pasted runs cause no calls to the Server.
     assert_eq!((server.task(id).completed_count, server.requests_to("complete").len()), (1, 1));
 }
 
@@ -75,7 +75,7 @@ fn the_logged_command_can_be_pasted_repeatedly() {
         Agent::builder(&server).with_engine().folder_name("an agent's, 数 \u{200f}right").config(&config).build();
     agent.write("it is \"shared\", $HOME/data", "shared");
     let script = "cd output; cat /shared/data ../input/data.csv ../task.json > all; env | sort > env; echo done";
-    // Where it runs differs from container to container.
+    // The host name differs between containers.
     let script = format!("unset HOSTNAME; {script}");
     let id = server.submit(TaskSpec::script(script).input("data.csv", "1,2"));
     let running = agent.start();
@@ -118,7 +118,7 @@ fn a_custom_command_with_special_characters_can_be_pasted() {
 fn the_logged_command_can_be_pasted_while_its_task_runs() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
-    // The first waits for the second.
+    // The first run waits for the second.
     let script = "cd output
         if mkdir first 2>/dev/null; then until [ -e second ]; do sleep 0.1; done; else echo me > second; fi";
     let id = server.submit(TaskSpec::script(script));

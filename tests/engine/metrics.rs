@@ -52,10 +52,13 @@ fn metrics_count_tasks_bytes_and_phases() {
     check_with_promtool(&written);
     running.terminate(secs(10));
     let (_, api_key) = server.service();
-    assert!(!text(&agent).contains(&api_key) && !text(&agent).contains(&good), "nothing about single tasks");
+    assert!(
+        !text(&agent).contains(&api_key) && !text(&agent).contains(&good),
+        "the metrics have no task ids and no key"
+    );
 }
 
-/// Where Prometheus' own tool is installed, it has the last word.
+/// Checks the text with Prometheus' own tool where it is installed.
 fn check_with_promtool(text: &str) {
     let tool = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let Ok(mut tool) = tool else { return };
@@ -73,7 +76,7 @@ fn time_in_a_phase_includes_the_time_before_a_restart() {
     tally::wait_begun(&agent, &id);
     running.terminate(secs(10));
     assert_eq!(value(&parse(&text(&agent)), "accepting"), 0.0);
-    // As if it had been running for longer.
+    // The record says that the phase began 50 s earlier.
     let mut record = agent.record(&id);
     let since: Timestamp = record["phase_since"].as_str().and_then(|at| at.parse().ok()).expect("a time");
     record["phase_since"] = json!((since - SignedDuration::from_secs(50)).to_string());

@@ -1,4 +1,4 @@
-//! Folders of this machine that containers see beside their workspace, and those that aren't there.
+//! Mounts beside the workspace, existing and missing ones.
 
 use crate::support::agent::Agent;
 use crate::support::docker::wait_until;
@@ -49,14 +49,14 @@ fn a_relative_mount_host_is_created_beside_the_configuration() {
     let mounts = "[[paths.mounts]]\nhost = './share/new folder'\ncontainer = '/shared'";
     let agent = Agent::builder(&server).with_engine().config(mounts).build();
     let id = server.submit(TaskSpec::script("echo 1 > /shared/written"));
-    // As cron does it, from somewhere else.
+    // The agent is started from another folder, as cron does.
     let config = agent.config_path();
     let run = ["--config", config.to_str().unwrap(), "run"];
     let elsewhere = agent.home();
     let _running = agent.invoke(&run).cwd(&elsewhere).start();
     server.wait_for(&id, Status::Completed, secs(60));
     assert_eq!(fs::read_to_string(agent.path("share/new folder/written")).unwrap(), "1\n");
-    assert_eq!(fs::read_dir(elsewhere).unwrap().count(), 0, "nothing is made where it was started");
+    assert_eq!(fs::read_dir(elsewhere).unwrap().count(), 0, "no file is made in the working directory");
 }
 
 #[test]
@@ -68,16 +68,16 @@ fn a_missing_mount_host_fails_one_task_and_stops_accepting() {
     let mount = format!("[[paths.mounts]]\nhost = '{}'\ncontainer = '/nas'", host.display());
     let agent = agent.config(&mount).build();
     fs::create_dir(&host).unwrap();
-    // The drive goes after the task was accepted and before its container starts.
-    let gone = host.clone();
-    let unmount = Fault::call(Moment::Effected, move |_| fs::remove_dir(&gone).expect("unmount the drive"));
+    // The drive is unmounted after the task was accepted and before its container starts.
+    let drive = host.clone();
+    let unmount = Fault::call(Moment::Effected, move |_| fs::remove_dir(&drive).expect("unmount the drive"));
     server.fault(Match::path("accept").times(1), unmount);
     let first = server.submit(TaskSpec::script("ls /nas"));
     let _running = agent.start();
     let task = server.wait_for(&first, Status::Failed, secs(60));
     let message = task.error_message.unwrap();
     assert!(message.contains(&format!("`{}`", host.display())) && message.contains("doesn't exist"), "{message}");
-    assert!(!host.exists(), "an empty folder must not be taken for the drive");
+    assert!(!host.exists(), "the agent doesn't create a folder in place of the drive");
     let (service, _) = server.service();
     let shown = || server.service_state(&service).status;
     wait_until("the Server to show that no task is taken", secs(30), || shown() == "busy");
@@ -89,14 +89,14 @@ fn a_missing_mount_host_fails_one_task_and_stops_accepting() {
         let answered = polls.filter(|poll| poll.at > submitted && poll.status.is_some());
         answered.map(|poll| poll.body["available_capacity"].clone()).collect::<Vec<_>>()
     };
-    // It is offered again and again.
-    wait_until("polls after the drive was gone", secs(30), || room_in_polls().len() >= 4);
+    // The Server offers the task in every poll.
+    wait_until("polls without the drive", secs(30), || room_in_polls().len() >= 4);
     assert_eq!(server.task(&second).accepted_count, 0);
     assert!(room_in_polls().iter().all(|room| *room == 0), "{:?}", room_in_polls());
     assert_eq!(shown(), "busy");
 
-    // It comes back with all that is on it.
-    let drive = nas.path().join("away");
+    // The drive is mounted again with its files.
+    let drive = nas.path().join("unmounted");
     fs::create_dir(&drive).unwrap();
     fs::write(drive.join("data"), "back").unwrap();
     fs::rename(&drive, &host).unwrap();

@@ -1,4 +1,4 @@
-//! Containers that can't be started: the task is told why, and the agent lives on.
+//! Containers that can't be started: the task fails with the reason, and the agent continues.
 
 use crate::support::agent::Agent;
 use crate::support::docker::{assert_no_containers, docker, docker_if_there, test_image, wait_until};
@@ -7,7 +7,7 @@ use crate::support::server::{FakeServer, Request, Status, TaskSpec};
 use serde_json::json;
 use std::time::Instant;
 
-/// A name for the test image that nobody else has. It goes with the test.
+/// A unique name for the test image. Dropping the value removes it.
 struct Tag(String);
 
 impl Drop for Tag {
@@ -19,7 +19,7 @@ impl Drop for Tag {
 #[test]
 fn a_missing_image_fails_one_task_and_stops_accepting() {
     let server = FakeServer::start();
-    // Nobody listens at that registry, so docker has its answer at once.
+    // No registry listens at that address, so docker fails at once.
     let image = Tag(format!("localhost:1/agent-core-{}:1", server.task_prefix()));
     let agent = Agent::builder(&server).with_engine().config(&format!("[executor]\nimage = '{}'", image.0)).build();
     let first = server.submit(TaskSpec::script("echo hi"));
@@ -57,7 +57,7 @@ fn a_missing_entrypoint_fails_the_task_with_dockers_message() {
     let config = "[executor]\nexecutor_type = 'custom'\ncustom_entrypoint = ['/no/such/program', 'x']";
     let agent = Agent::builder(&server).with_engine().config(config).build();
     let _running = agent.start();
-    // The machine is all right, so the next one has its turn.
+    // The failure is the task's own, so the next task is accepted.
     for _ in 0..2 {
         let id = server.submit(TaskSpec::new("x"));
         let task = server.wait_for(&id, Status::Failed, secs(60));

@@ -1,4 +1,4 @@
-//! Much output: it is bounded on the disk, and takes no memory.
+//! Large output: bounded on the disk and in memory.
 
 use crate::support::agent::{Agent, Running};
 use crate::support::docker::assert_no_containers;
@@ -7,10 +7,10 @@ use crate::support::server::{FakeServer, Status, TaskSpec};
 use std::fs;
 
 const MIB: u64 = 1 << 20;
-/// What the container prints.
+/// The number of bytes that the container prints.
 const VOLUME: u64 = 300 * MIB;
 
-/// The most memory that the program has had so far, in KiB.
+/// The program's peak memory so far, in KiB.
 fn peak_memory(running: &Running) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", running.pid())).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the program runs");
@@ -26,7 +26,7 @@ fn output_of_300_mb_is_cut_in_the_middle_with_little_memory() {
     server.wait_for(&small, Status::Completed, secs(60));
     let before = peak_memory(&running);
 
-    // Long lines, since the engine takes its time for each; the first and the last are known.
+    // The engine is slow with many short lines. The first and the last line are checked below.
     let line = "line of output ".repeat(200);
     let script = format!("echo first; yes '{line}' | head -c {}; echo last", VOLUME - 6 - 5);
     let id = server.submit(TaskSpec::script(script));
@@ -38,7 +38,7 @@ fn output_of_300_mb_is_cut_in_the_middle_with_little_memory() {
     let size = log.len() as u64;
     assert!((5 * MIB..=10 * MIB + 100).contains(&size), "{size}");
     assert!(log.starts_with(b"first\nline of output ") && log.ends_with(b"last\n"));
-    // Between its two ends it says how much isn't there, to the byte.
+    // The note between the two ends has the exact number of missing bytes.
     let middle = String::from_utf8_lossy(&log[MIB as usize..][..100]).into_owned();
     let note = middle.lines().find(|line| line.starts_with('[')).unwrap_or_else(|| panic!("no note in {middle:?}"));
     let cut: u64 = note.split(' ').find_map(|word| word.parse().ok()).unwrap_or_else(|| panic!("no number in {note}"));
@@ -50,5 +50,5 @@ fn output_of_300_mb_is_cut_in_the_middle_with_little_memory() {
     let beside = fs::read_dir(agent.task_file(&id, "")).unwrap().flatten().map(|entry| entry.file_name());
     let mut beside: Vec<_> = beside.map(|name| name.to_string_lossy().into_owned()).collect();
     beside.sort_unstable();
-    assert_eq!(beside, ["cid", "command.sh", "record.json", "stderr.log", "stdout.log"], "nothing else is left");
+    assert_eq!(beside, ["cid", "command.sh", "record.json", "stderr.log", "stdout.log"], "no other file is left");
 }

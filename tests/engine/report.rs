@@ -1,11 +1,11 @@
-//! What the person who submitted a task is told beside its files.
+//! The report of a task's end.
 
 use crate::support::agent::Agent;
 use crate::support::secs;
 use crate::support::server::{FakeServer, Fault, Match, Options, Request, Status, TaskSpec};
 use serde_json::{Value, json};
 
-/// What `seq 1 20000` prints: more than the Server gets of an output.
+/// The output of `seq 1 20000`, which is more than a report contains.
 fn long_output() -> String {
     let output: String = (1..=20_000).map(|number| format!("{number}\n")).collect();
     assert!(output.len() > 100_000);
@@ -57,7 +57,7 @@ fn output_is_reported_when_there_are_no_files() {
 fn a_task_that_empties_its_workspace_is_completed() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
-    // Not even the folders that were there.
+    // The script also removes the folders that the agent made.
     let id = server.submit(TaskSpec::script("rm -r /workspace/*"));
     let _running = agent.start();
     let task = server.wait_for(&id, Status::Completed, secs(60));
@@ -76,7 +76,7 @@ fn the_report_has_the_last_64_kib_of_a_long_output() {
     let task = server.wait_for(&id, Status::Completed, secs(60));
     let whole = long_output();
     assert!(task.stdout() == last_64_kib(&whole), "stdout has {} bytes", task.stdout().len());
-    assert!(task.output["stderr"] == last_64_kib(&whole), "stderr is another");
+    assert!(task.output["stderr"] == last_64_kib(&whole), "stderr differs");
     for log in ["stdout.log", "stderr.log"] {
         assert!(std::fs::read_to_string(agent.task_file(&id, log)).unwrap() == whole, "{log}");
     }
@@ -90,7 +90,7 @@ fn a_report_too_large_for_a_proxy_is_shortened() {
     let id = server.submit(TaskSpec::script("seq 1 20000; echo 1 > /workspace/output/x"));
     let _running = agent.start();
     let task = server.wait_for(&id, Status::Completed, secs(60));
-    // What counts arrives all the same.
+    // The files and the exit status are in the shortened report.
     assert_eq!(task.output["files"], json!(["output/x"]));
     assert_eq!(task.file_ids, [server.output(&id, "output/x").id]);
     assert_eq!(task.output["exit_code"], json!(0));
@@ -112,7 +112,7 @@ fn each_413_is_answered_with_a_smaller_report() {
     let sizes: Vec<u64> = reports(&server).iter().map(|report| report.size).collect();
     assert_eq!(sizes.len(), 3, "{sizes:?}");
     assert!(sizes.windows(2).all(|pair| pair[0] > pair[1]), "{sizes:?}");
-    // The reason for the failure is not what is spared.
+    // The shortened report still has the error message.
     let message = task.error_message.unwrap();
     assert!(message.ends_with("19999\n20000"), "{message}");
     assert_eq!(task.output["exit_code"], json!(3));

@@ -1,5 +1,4 @@
-//! How long records and workspaces stay: until `paths.retention_hours` after the delivery, and as long as it takes
-//! before that.
+//! Records and workspaces stay until the delivery, and `paths.retention_hours` after it.
 
 use crate::support::agent::Agent;
 use crate::support::docker;
@@ -22,7 +21,7 @@ fn deliver(server: &FakeServer, agent: &Agent) -> String {
     id
 }
 
-/// Makes the record say that the task was delivered so long ago.
+/// Changes the record so that the task was delivered `hours` ago.
 fn make_delivered(agent: &Agent, id: &str, hours: i64) {
     let mut record = agent.record(id);
     record["settled_at"] = json!(hours_ago(hours));
@@ -43,7 +42,7 @@ fn only_tasks_past_the_retention_time_are_removed_at_start() {
     let agent = tally::agent(&server).build();
     let mut running = agent.start();
     let [oldest, old, young] = [(); 3].map(|()| deliver(&server, &agent));
-    // A result that waits for its Server, for longer than anything is kept.
+    // A result that has waited for the Server longer than the retention time.
     let waiting = server.submit(tally::waiting_task("echo result > output/r.txt"));
     tally::wait_begun(&agent, &waiting);
     server.stop_listening();
@@ -58,7 +57,7 @@ fn only_tasks_past_the_retention_time_are_removed_at_start() {
     }
 
     let mut running = agent.start();
-    // The oldest goes first, so nothing is looked at after these two but the young one.
+    // The agent starts with the oldest; after these two only the youngest is left to check.
     for id in [&oldest, &old] {
         running.wait_log(&format!("task {id}: removed, 168 h after its delivery"), secs(30));
         assert!(is_gone(&agent, id));
@@ -81,14 +80,14 @@ fn every_task_is_kept_without_a_retention_limit() {
     let id = deliver(&server, &agent);
     running.kill9();
     make_delivered(&agent, &id, 9000);
-    // It is removed just before records would be looked at.
+    // The agent removes leftover containers just before it checks the records.
     let leftover = docker::container_name(&format!("{}-left", server.task_prefix()));
     let label = format!("open-aaas.instance={}", agent.instance().expect("an id"));
     docker::docker(&["create", "--name", &leftover, "--label", &label, docker::test_image()]);
 
     let mut running = agent.start();
     running.wait_log(&format!("removing the container `{leftover}`"), secs(30));
-    docker::wait_until("the container to be gone", secs(30), || !docker::container_exists(&leftover));
+    docker::wait_until("the container to be removed", secs(30), || !docker::container_exists(&leftover));
     let polls = server.requests_to("poll").len();
     let polled = |server: &Control| server.requests_to("poll").len() >= polls + 3;
     server.wait_until("three polls", secs(30), polled);

@@ -1,4 +1,4 @@
-//! The key goes to the Server in headers, and nowhere else.
+//! The api_key is sent to the Server in headers, and appears in no other place.
 
 use crate::support::agent::Agent;
 use crate::support::docker;
@@ -8,14 +8,14 @@ use crate::support::tally;
 use serde_json::json;
 use std::fs;
 
-/// Everything that processes were started with at this moment.
+/// The command lines of all processes.
 fn command_lines() -> String {
     let processes = fs::read_dir("/proc").expect("list processes").flatten();
     let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
     lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " ") + "\n").collect()
 }
 
-/// The files below a folder that have this text in them.
+/// The files below the agent's folder that contain this text.
 fn files_with(agent: &Agent, text: &str) -> Vec<String> {
     let files = walkdir::WalkDir::new(agent.dir()).into_iter().flatten().filter(|entry| entry.file_type().is_file());
     let with = files.filter(|file| {
@@ -31,7 +31,7 @@ fn the_api_key_is_only_in_its_file_and_in_headers() {
     let key = server.service().1;
     let agent = tally::agent(&server).env("RUST_LOG", "trace").build();
     let mut running = agent.start();
-    // A Server that shows in its errors what it was sent.
+    // The Server repeats the key in its error messages.
     for call in ["poll", "heartbeat", "accept", "download", "list", "upload", "complete"] {
         let shown = json!({"error": "Trouble", "message": format!("Bearer {key} is in trouble")});
         server.fault(Match::path(call).times(1), Fault::Answer(Response::json(500, &shown)));

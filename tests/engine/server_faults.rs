@@ -1,5 +1,5 @@
-//! The Server is away, loses answers, gives tasks back to the queue, or says no: a task runs once all the
-//! same, and its result arrives once.
+//! The Server is down, loses answers, requeues tasks or refuses calls: each task still runs once, and its result
+//! arrives once.
 
 use crate::support::agent::{Agent, Running};
 use crate::support::docker;
@@ -14,7 +14,7 @@ use std::thread;
 
 const RESULT: &str = "echo result > output/result.txt";
 
-/// An agent with a container that has begun.
+/// An agent with a running container.
 fn begun(server: &FakeServer) -> (Agent, Running, String) {
     let agent = tally::agent(server).build();
     let running = agent.start();
@@ -23,7 +23,7 @@ fn begun(server: &FakeServer) -> (Agent, Running, String) {
     (agent, running, id)
 }
 
-/// An agent whose next task meets this trouble and needs no release.
+/// An agent with this fault scripted, and a task that needs no release.
 fn with_trouble(server: &FakeServer, which: Match, fault: Fault) -> (Agent, Running, String) {
     let agent = tally::agent(server).build();
     let running = agent.start();
@@ -85,7 +85,11 @@ fn a_task_runs_once_after_a_lost_answer_to_accept() {
     let (agent, _running, id) = with_trouble(&server, Match::path("accept").nth(1), Fault::AnswerLost);
     expect_result_once(&server, &agent, &id);
     assert_eq!(server.task(&id).accepted_count, 1);
-    assert_eq!(server.requests_to("accept").len(), 2, "the second one is refused, which tells that the first worked");
+    assert_eq!(
+        server.requests_to("accept").len(),
+        2,
+        "the second accept is refused, which proves that the first took effect"
+    );
 }
 
 #[test]
@@ -101,7 +105,7 @@ fn an_upload_with_a_lost_answer_is_not_repeated() {
     let server = FakeServer::start();
     let (agent, _running, id) = with_trouble(&server, Match::path("upload").nth(1), Fault::AnswerLost);
     expect_result_once(&server, &agent, &id);
-    assert_eq!(server.requests_to("upload").len(), 1, "it isn't sent again");
+    assert_eq!(server.requests_to("upload").len(), 1, "the file isn't sent again");
 }
 
 #[test]
@@ -119,8 +123,8 @@ fn a_report_with_a_lost_answer_counts_once() {
     running.wait_log("had ended on the Server already", secs(30));
     expect_result_once(&server, &agent, &id);
     let statuses: Vec<_> = server.requests_to("complete").iter().map(|request| request.status).collect();
-    // After a refused report and a refused accept, the report is tried once more: the accept may have come too late
-    // for having been made by ourselves already.
+    // After a refused report and a refused accept the agent reports once more: the accept may have been refused
+    // because an earlier accept of this agent took effect.
     assert_eq!(statuses, [None, Some(400), Some(400)]);
     expect_quiet(&server, &id, 3);
 }
@@ -164,7 +168,7 @@ fn a_task_requeued_while_no_agent_runs_is_reclaimed() {
     expect_result_once(&server, &agent, &id);
 }
 
-/// Hands the settled task's result in once more. Nothing runs and no file is sent a second time.
+/// Makes the Server offer the settled task again. The agent must report it again, and run and send nothing.
 fn expect_handed_in_again(server: &FakeServer, agent: &Agent, id: &str, running: &mut Running) {
     let (before, first) = (server.requests().len(), server.task(id));
     server.forget_end(id);
@@ -199,7 +203,7 @@ fn a_settled_task_without_its_workspace_is_reported_again() {
     expect_result_once(&server, &agent, &id);
     tally::wait_phase(&agent, &id, "settled");
     assert_eq!(running.terminate(secs(10)).code(), Some(0));
-    // As it goes when the disk is nearly full.
+    // The agent removes delivered workspaces when the disk is nearly full.
     fs::remove_dir_all(agent.workspace(&id)).expect("remove the workspace");
     let mut running = agent.start();
     expect_handed_in_again(&server, &agent, &id, &mut running);
@@ -212,7 +216,7 @@ fn retry_after_delays_the_next_poll() {
     let refusal = Fault::status_with_header(429, "Retry-After", "4");
     let refused = server.fault(Match::path("poll").times(1), refusal);
     server.wait_until("a refused poll", secs(20), |server| server.fault_hits(refused) == 1);
-    // A slot that becomes free is no reason to come back early.
+    // A free slot must not shorten the pause.
     tally::release(&agent, &id);
     expect_result_once(&server, &agent, &id);
     let is_refused = |request: &Request| request.status == Some(429);
@@ -234,20 +238,20 @@ fn a_revoked_key_is_logged_once_and_loses_no_result() {
     let before = server.requests().len();
     server.revoke_key(&service);
     running.wait_log("register again with `agent-core --config", secs(10));
-    // The work goes on meanwhile, and its delivery is tried now and then.
+    // The container continues, and the agent retries the delivery.
     tally::release(&agent, &id);
     let refused = |server: &Control, call: &str| {
         let requests = server.requests().split_off(before);
         requests.iter().filter(|request| request.is(call) && request.status == Some(401)).count()
     };
     server.wait_until("three tries to deliver", secs(30), |server| refused(server, "list") >= 3);
-    assert_eq!(refused(&server, "poll"), 1, "nobody asks for tasks every second with a bad key");
+    assert_eq!(refused(&server, "poll"), 1, "the agent stops polling with a bad key");
     let log = running.log();
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("register")).collect();
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains("401") && lines[0].contains(" register --token rt_…`"), "{}", lines[0]);
 
-    // Doing what the line says is the remedy.
+    // The command in the line repairs the registration.
     assert_eq!(running.terminate(secs(10)).code(), Some(0));
     server.add_token_for("rt_again", &service);
     agent.run(&["register", "--token", "rt_again"]).expect_code(0);
@@ -272,14 +276,14 @@ fn a_result_undelivered_for_a_day_is_logged_as_an_error() {
     let mut running = agent.start();
     running.wait_log("1 result(s) have been waiting for delivery for over a day", secs(30));
     let log = running.log();
-    let line = log.lines().find(|line| line.contains("over a day")).expect("it was said");
+    let line = log.lines().find(|line| line.contains("over a day")).expect("a line about the delay");
     assert!(line.contains("ERROR") && line.contains(&format!("that of task {id}, for 30 h: ")), "{line}");
     assert!(line.contains("the Server can't be reached"), "{line}");
     server.resume();
     expect_result_once(&server, &agent, &id);
 }
 
-/// A task whose every call of this kind meets these answers first, one after the other.
+/// Runs a task while the first calls of this kind get these faults, one after the other.
 fn survives(call: &str, faults: Vec<Fault>) {
     let server = FakeServer::start();
     let hits: Vec<_> = faults.into_iter().map(|fault| server.fault(Match::path(call).times(1), fault)).collect();
@@ -288,7 +292,7 @@ fn survives(call: &str, faults: Vec<Fault>) {
     let id = server.submit(tally::waiting_task(RESULT).input("in.txt", b"input"));
     tally::release(&agent, &id);
     server.wait_for(&id, Status::Completed, secs(90));
-    assert!(hits.iter().all(|hit| server.fault_hits(*hit) == 1), "{call}: not every answer was met");
+    assert!(hits.iter().all(|hit| server.fault_hits(*hit) == 1), "{call}: not every fault was used");
     expect_result_once(&server, &agent, &id);
 }
 

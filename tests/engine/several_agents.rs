@@ -1,4 +1,4 @@
-//! Agents beside each other: two on one engine that share a service, and two on one data folder.
+//! Several agents: two on one engine that share a service, and two on one data_dir.
 
 use crate::support::agent::Agent;
 use crate::support::docker;
@@ -25,7 +25,7 @@ fn two_agents_on_one_engine_do_not_touch_each_others_tasks() {
     assert_eq!(instance_of(&containers[1]), two.instance().expect("an id"));
     assert_ne!(one.instance(), two.instance());
 
-    // A new start looks through the engine for what it has to go on with, and removes what nobody needs.
+    // At its start an agent follows its own containers and removes its leftover ones.
     two_running.kill9();
     let mut two_running = two.start();
     two_running.wait_log("following the running container", secs(20));
@@ -49,23 +49,24 @@ fn leftover_containers_are_removed_only_by_their_own_agent() {
         running.wait_log("tasks are accepted", secs(20));
         running.kill9();
     }
-    // As a crash leaves them between a task's last record and the removal.
+    // A crash between a task's last record and the removal leaves such containers.
     let leave = |agent: &Agent, end: &str| {
         let name = docker::container_name(&format!("{}-{end}", server.task_prefix()));
         let label = format!("open-aaas.instance={}", agent.instance().expect("an id"));
         docker::docker(&["create", "--name", &name, "--label", &label, docker::test_image()]);
         name
     };
-    // The engine lists them by age, so whoever has removed its first and its last has met the one between.
+    // The engine lists containers by age. After the agent has removed the first and the last, it has seen the one
+    // between them.
     let [first, between, last] = [leave(&two, "first"), leave(&one, "between"), leave(&two, "last")];
     let mut running = two.start();
     for name in [&first, &last] {
         running.wait_log(&format!("removing the container `{name}`"), secs(20));
-        docker::wait_until("the container to be gone", secs(20), || !docker::container_exists(name));
+        docker::wait_until("the container to be removed", secs(20), || !docker::container_exists(name));
     }
-    assert_eq!(docker::container_state(&between).as_deref(), Some("created"), "the other agent's");
+    assert_eq!(docker::container_state(&between).as_deref(), Some("created"), "it belongs to the other agent");
     let _running = one.start();
-    docker::wait_until("the container to be gone", secs(20), || !docker::container_exists(&between));
+    docker::wait_until("the container to be removed", secs(20), || !docker::container_exists(&between));
 }
 
 #[test]
@@ -101,7 +102,7 @@ fn tasks_of_two_servers_with_equal_ids_run_in_turn() {
     let mut two_running = two.start();
     let held = format!("is held by another agent's container (instance {})", one.instance().expect("an id"));
     two_running.wait_log(&held, secs(20));
-    // Its own task is cancelled, and the container of that name is the other's.
+    // The second agent's task is cancelled; the container with that name belongs to the first agent.
     servers[1].cancel(&id);
     servers[1].wait_for(&id, Status::Cancelled, secs(30));
     let still = docker::docker(&["inspect", "--format", "{{.Id}} {{.State.Status}}", &container]);
@@ -138,7 +139,7 @@ fn a_data_dir_is_free_again_after_a_crash() {
     let mut running = agent.start();
     running.wait_log("tasks are accepted", secs(20));
     running.kill9();
-    assert!(agent.data_dir().join("agent.pid").exists(), "a crash leaves it behind");
+    assert!(agent.data_dir().join("agent.pid").exists(), "a crash leaves the pidfile");
     let mut running = agent.start();
     running.wait_log("tasks are accepted", secs(20));
 }

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: the agent leaves in time and says what it leaves, and containers don't notice.
+//! SIGINT and SIGTERM: the agent ends in time, logs the tasks that remain, and does not disturb containers.
 
 use crate::support::agent::{Agent, Running};
 use crate::support::docker;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const IN_TIME: Duration = Duration::from_secs(5);
 const GOES_ON: &str = "1 running container(s) go on; the next start follows them to their end";
 
-/// An agent with a container that has begun.
+/// An agent with a running container.
 fn begun(server: &FakeServer) -> (Agent, Running, String) {
     let agent = tally::agent(server).build();
     let running = agent.start();
@@ -29,14 +29,14 @@ fn expect_to_leave(running: &mut Running, signal: Signal) {
     running.signal(signal);
     let status = running.wait_exit(secs(20));
     assert_eq!(status.code(), Some(0), "{status}");
-    assert!(sent.elapsed() < IN_TIME, "it took {:?}", sent.elapsed());
+    assert!(sent.elapsed() < IN_TIME, "elapsed: {:?}", sent.elapsed());
 }
 
 fn expect_running(id: &str) {
     assert_eq!(docker::container_state(&docker::container_name(id)).as_deref(), Some("running"));
 }
 
-/// A later start and the container's own end: nobody has disturbed it.
+/// Starts the agent again and expects that the container ran undisturbed to its end.
 fn expect_undisturbed(server: &FakeServer, agent: &Agent, id: &str) {
     expect_running(id);
     tally::release(agent, id);
@@ -75,8 +75,8 @@ fn an_idle_agent_ends_within_a_second() {
     running.wait_log("tasks are accepted", secs(20));
     let sent = Instant::now();
     expect_to_leave(&mut running, Signal::SIGTERM);
-    assert!(sent.elapsed() < secs(1), "it took {:?}", sent.elapsed());
-    assert!(!running.log().contains("go on"), "it leaves nothing: {}", running.log());
+    assert!(sent.elapsed() < secs(1), "elapsed: {:?}", sent.elapsed());
+    assert!(!running.log().contains("go on"), "no task remains: {}", running.log());
     assert_eq!(server.heartbeats().last().expect("heartbeats").body["status"], "offline");
 }
 
@@ -99,7 +99,7 @@ fn docker_clients_end_with_the_agent() {
     assert!(agent.processes().len() > 1, "the agent and a docker client");
     expect_to_leave(&mut running, Signal::SIGTERM);
     expect_no_process(&agent);
-    // The same for the client with which a container is followed.
+    // The same holds for the client that follows a container.
     let mut running = agent.start();
     running.wait_log("following the running container", secs(20));
     expect_to_leave(&mut running, Signal::SIGTERM);
@@ -107,9 +107,9 @@ fn docker_clients_end_with_the_agent() {
     expect_undisturbed(&server, &agent, &id);
 }
 
-/// A short question to the engine may be on its way to its end; a client that stays with the container isn't.
+/// A short docker call may end a moment later; a client that follows a container must be killed.
 fn expect_no_process(agent: &Agent) {
-    docker::wait_until("the docker clients to be gone", secs(2), || agent.processes().is_empty());
+    docker::wait_until("the docker clients to end", secs(2), || agent.processes().is_empty());
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn an_unanswered_heartbeat_does_not_delay_the_end() {
     let server = FakeServer::start();
     let (agent, mut running, id) = begun(&server);
     running.kill9();
-    // A new start begins with a heartbeat.
+    // The first call of a new start is a heartbeat.
     server.fault(Match::path("heartbeat"), Fault::NeverAnswer);
     let mut running = agent.start();
     running.wait_log("following the running container", secs(20));
@@ -163,7 +163,7 @@ fn a_second_signal_ends_the_agent_at_once() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     let mut running = agent.start();
-    // A delivery in progress is what the first signal waits for.
+    // After the first signal the agent waits for the running delivery.
     server.fault(Match::path("upload"), Fault::NeverAnswer);
     let id = server.submit(tally::waiting_task("echo result > output/result.txt"));
     tally::release(&agent, &id);
@@ -173,7 +173,7 @@ fn a_second_signal_ends_the_agent_at_once() {
     let second = Instant::now();
     running.signal(Signal::SIGTERM);
     assert_eq!(running.wait_exit(secs(20)).code(), Some(130));
-    assert!(second.elapsed() < secs(1), "it took {:?}", second.elapsed());
+    assert!(second.elapsed() < secs(1), "elapsed: {:?}", second.elapsed());
     server.clear_faults();
     let _running = agent.start();
     tally::wait_done_once(&server, &agent, &id);
@@ -189,10 +189,10 @@ fn the_agent_waits_for_a_container_that_is_about_to_end() {
     let asked = Instant::now();
     tally::release(&agent, &id);
     assert_eq!(running.wait_exit(secs(5)).code(), Some(0));
-    // On a very busy machine the engine may take longer than there is patience; but that was used up then.
+    // On a busy machine the engine may need longer than the agent waits.
     let waited = asked.elapsed();
     let is_reported = server.task(&id).status == Status::Completed;
-    assert!(is_reported || waited > secs(3), "it left after {waited:?}, without the report");
+    assert!(is_reported || waited > secs(3), "the agent ended after {waited:?} without the report");
     assert_eq!(running.log().contains("go on") || running.log().contains("not delivered"), !is_reported);
     let _running = (!is_reported).then(|| agent.start());
     tally::wait_done_once(&server, &agent, &id);
@@ -205,7 +205,7 @@ fn a_delivery_in_progress_is_finished_before_the_end() {
     let mut running = agent.start();
     let (go_on, word) = mpsc::channel();
     let word = Mutex::new(word);
-    // The upload takes effect when the agent is about to leave, or when the test has failed.
+    // The upload takes effect while the agent is ending, or when the test has failed.
     let wait = move |_: &Request| word.lock().expect("one upload").recv().unwrap_or_default();
     server.fault(Match::path("upload"), Fault::call(Moment::Arrived, wait));
     let id = server.submit(tally::waiting_task("echo result > output/result.txt"));

@@ -7,7 +7,7 @@ use crate::support::server::{FakeServer, Status};
 use crate::support::tally;
 use nix::sys::signal::Signal;
 
-/// The agent with a task that waits in its container.
+/// An agent with a task whose container waits.
 fn at_work(server: &FakeServer) -> (Agent, Running, String) {
     let agent = tally::agent(server).capacity(2).build();
     let running = agent.start();
@@ -26,7 +26,7 @@ fn a_drain_ends_the_agent_after_all_deliveries() {
     let polls = server.requests_to("poll").len();
     server
         .wait_until("polls that show the late task", secs(20), |server| server.requests_to("poll").len() >= polls + 3);
-    assert_eq!(server.task(&late).status, Status::Pending, "nothing new is accepted");
+    assert_eq!(server.task(&late).status, Status::Pending, "no new task is accepted");
     assert_eq!(server.heartbeats().last().expect("heartbeats").body["status"], "busy");
     agent.run(&["status"]).expect_code(0).expect_stdout("Accepting tasks: no: it is draining");
     assert!(drain.is_running() && running.is_running());
@@ -41,7 +41,7 @@ fn a_drain_ends_the_agent_after_all_deliveries() {
     assert_eq!(server.heartbeats().last().expect("heartbeats").body["status"], "offline");
     assert!(!agent.data_dir().join("drain").exists());
 
-    // The next agent serves again.
+    // The next start accepts tasks again.
     let _running = agent.start();
     tally::wait_begun(&agent, &late);
     tally::release(&agent, &late);
@@ -54,7 +54,7 @@ fn a_drain_continues_when_its_command_is_interrupted() {
     let (agent, mut running, id) = at_work(&server);
     let mut drain = agent.invoke(&["stop", "--drain"]).start();
     running.wait_log("draining", secs(10));
-    // A shell in the background may have its children ignore Ctrl+C.
+    // SIGTERM, since children of a background shell may ignore SIGINT.
     drain.signal(Signal::SIGTERM);
     drain.wait_exit(secs(5));
     assert!(running.is_running());
@@ -73,7 +73,7 @@ fn a_drain_fails_when_the_agent_is_killed() {
     assert_eq!(drain.wait_exit(secs(10)).code(), Some(1));
     let words = "ended before all was delivered: 1 task(s) in progress, 0 result(s) to deliver; start it again";
     assert!(drain.log().contains(words), "{}", drain.log());
-    // What the dead one was asked for doesn't concern the next.
+    // The drain request of the killed agent doesn't apply to the next start.
     let mut running = agent.start();
     running.wait_log("following the running container", secs(20));
     let next = server.submit(tally::waiting_task(""));
@@ -132,11 +132,11 @@ fn an_abort_without_a_report_is_reported_by_the_next_start() {
     server.stop_listening();
     let mut abort = agent.invoke(&["stop", "--abort"]).start();
     running.wait_exit(secs(10));
-    docker::wait_until("the container to be gone", secs(40), || {
+    docker::wait_until("the container to be removed", secs(40), || {
         !docker::container_exists(&docker::container_name(&id))
     });
     tally::wait_phase(&agent, &id, "uploaded");
-    // As if the minute were over.
+    // The signal shortens the minute that `stop` waits.
     abort.signal(Signal::SIGINT);
     assert_eq!(abort.wait_exit(secs(10)).code(), Some(1));
     let words = "not all could be ended and reported: 0 task(s) in progress, 1 result(s) to deliver; the next start goes \
@@ -173,7 +173,8 @@ fn an_abort_does_not_stop_another_agents_container() {
     let server = FakeServer::start();
     let (agent, mut running, id) = at_work(&server);
     running.kill9();
-    // Another data_dir's record of the same task, as after a copy of the whole folder: its containers aren't ours.
+    // Another data_dir has a record of the same task, as after a copy of the folder. The container belongs to the first
+    // agent.
     let twin = tally::agent(&server).build();
     let (service, key) = server.add_service();
     twin.change_config(&format!("[agent]\nservice_id = '{service}'\napi_key = '{key}'"));

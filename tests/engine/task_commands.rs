@@ -1,4 +1,4 @@
-//! `status`, `tasks`, `logs` and `discard` with tasks that run and results that wait.
+//! `status`, `tasks`, `logs` and `discard` with running tasks and undelivered results.
 
 use crate::support::agent::{Agent, Running};
 use crate::support::docker::{self, container_name};
@@ -50,7 +50,7 @@ fn a_running_task_is_shown_with_its_container_and_its_output() {
     assert_eq!(agent.run(&["logs", &id]).stdout, "begun\n");
     let mut follower = agent.invoke(&["logs", "-f", &id]).start();
     docker::wait_until("the first line", secs(10), || follower.stdout() == "begun\n");
-    // Also where no agent runs.
+    // Following continues while no agent runs.
     running.kill9();
     tally::release(&agent, &id);
     assert!(follower.wait_exit(secs(20)).success());
@@ -76,7 +76,7 @@ fn a_running_task_is_shown_with_its_container_and_its_output() {
     agent.run(&["logs", "nothing"]).expect_code(1).expect_stderr("no task `nothing` is kept");
 }
 
-/// An agent with a result that the Server doesn't take.
+/// An agent with a result that the Server refuses.
 fn undelivered(server: &FakeServer) -> (Agent, Running, String) {
     let agent = tally::agent(server).build();
     server.fault(Match::path("upload"), Fault::status(503));
@@ -90,7 +90,7 @@ fn undelivered(server: &FakeServer) -> (Agent, Running, String) {
     (agent, running, id)
 }
 
-/// The same when the agent has been stopped and the Server is well again.
+/// The same with a stopped agent and a working Server.
 fn left_undelivered(server: &FakeServer) -> (Agent, String) {
     let (agent, mut running, id) = undelivered(server);
     running.terminate(secs(10));
@@ -98,12 +98,12 @@ fn left_undelivered(server: &FakeServer) -> (Agent, String) {
     (agent, id)
 }
 
-/// What the Server and the ledger know of a discarded task.
+/// Checks the Server and the ledger after a discard.
 fn assert_discarded(server: &FakeServer, agent: &Agent, id: &str) {
     let task = server.task(id);
     assert_eq!((task.status, task.completed_count), (Status::Failed, 1));
     assert_eq!(task.error_message.as_deref(), Some("the result was discarded by the operator"));
-    assert_eq!(task.stdout(), "", "what the container printed is part of the result");
+    assert_eq!(task.stdout(), "", "the output is part of the discarded result");
     assert!(server.outputs(id).is_empty());
     assert!(agent.workspace(id).join("output/result").exists());
     let ledger = agent.run(&["ledger", "--task", id]).stdout;
@@ -123,7 +123,7 @@ fn a_running_agent_discards_a_result_on_request() {
     let discarded = agent.run(&["discard", &id, "--yes"]);
     discarded.expect_code(0).expect_stdout(&format!("the Server knows that task {id} failed"));
     assert_discarded(&server, &agent, &id);
-    docker::wait_until("the note to go", secs(10), || notes(&agent) == 0);
+    docker::wait_until("the discard request to be removed", secs(10), || notes(&agent) == 0);
     server.clear_faults();
     let next = server.submit(tally::waiting_task(""));
     tally::release(&agent, &next);
@@ -146,7 +146,7 @@ fn a_discard_interrupts_a_running_upload() {
     });
     let begun = Instant::now();
     agent.run(&["discard", &id, "--yes"]).expect_code(0).expect_stdout("the Server knows");
-    assert!(begun.elapsed() < secs(30), "it waited for the upload: {:?}", begun.elapsed());
+    assert!(begun.elapsed() < secs(30), "the command waited for the upload: {:?}", begun.elapsed());
     let ledger = agent.run(&["ledger", "--json", "--task", &id]).stdout;
     assert!(ledger.contains("the result was discarded before it was known"), "{ledger}");
     assert_eq!(server.task(&id).completed_count, 1);
@@ -156,14 +156,14 @@ fn a_discard_interrupts_a_running_upload() {
 fn a_leftover_discard_request_is_served_by_the_next_start() {
     let server = FakeServer::start();
     let (agent, id) = left_undelivered(&server);
-    // As one leaves it that was asked for and whose agent was killed.
+    // The agent was killed before it served the request.
     agent.write(&format!("data/discard/{id}"), "");
     agent.write("data/discard/nothing", "");
     let _running = agent.start();
     server.wait_for(&id, Status::Failed, secs(30));
     tally::wait_phase(&agent, &id, "settled");
     assert_discarded(&server, &agent, &id);
-    docker::wait_until("the notes to go", secs(10), || notes(&agent) == 0);
+    docker::wait_until("the discard requests to be removed", secs(10), || notes(&agent) == 0);
 }
 
 #[test]
@@ -188,13 +188,13 @@ fn a_discarded_result_is_reported_as_failed_and_never_sent() {
     asked.expect_code(2).expect_stderr("--yes");
     let discarded = agent.run(&["discard", &id, "--yes"]);
     discarded.expect_code(0).expect_stdout(&format!("the Server knows that task {id} failed"));
-    // The container is gone when an agent has swept.
+    // The next start removes the container.
     let mut running = agent.start();
     running.wait_log("tasks are accepted", secs(20));
     assert_discarded(&server, &agent, &id);
     running.terminate(secs(10));
     agent.run(&["discard", &id, "--yes"]).expect_code(1).expect_stderr("is settled");
-    // Nor by the next agent.
+    // A further start doesn't send the result either.
     let mut running = agent.start();
     running.wait_log("tasks are accepted", secs(20));
     let next = server.submit(tally::waiting_task(""));
@@ -227,7 +227,7 @@ fn following_logs_ends_when_no_agent_runs() {
     docker::docker(&["rm", "--force", &container_name(&id)]);
     let logs = agent.run(&["logs", "--follow", &id]);
     logs.expect_code(0).expect_stderr("no agent is running that would go on with the task");
-    assert_eq!(logs.stdout, "begun\n", "what was kept is shown");
+    assert_eq!(logs.stdout, "begun\n", "the stored output is shown");
 }
 
 #[test]

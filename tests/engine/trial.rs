@@ -1,4 +1,4 @@
-//! `try`: one task without a Server, by the steps of a real one, and nothing left behind.
+//! `try`: one task without a Server, with the steps of a real one.
 
 use crate::support::agent::{Agent, Builder, Finished, Running};
 use crate::support::docker::{containers_with_prefix, docker, wait_container_state, wait_until};
@@ -13,15 +13,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
-/// What a container does until the test lets it go on.
+/// A script that waits until the test releases it.
 const UNTIL_GO: &str = "echo begun; while [ ! -e go ]; do sleep 0.05; done";
 
-/// An agent that nobody has registered.
+/// An unregistered agent.
 fn unregistered(server: &FakeServer) -> Builder {
     Agent::builder(server).with_engine().unregistered()
 }
 
-/// Tries the test image out with this script.
+/// Runs `try` with this script.
 fn try_script(agent: &Agent, script: &str, more: &[&str]) -> Finished {
     agent.invoke(&with_script(agent, script, more)).run()
 }
@@ -47,20 +47,20 @@ fn folders(agent: &Agent) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).collect()
 }
 
-/// The one trial's workspace.
+/// The workspace of the only trial.
 fn workspace(agent: &Agent) -> PathBuf {
     let [folder] = &folders(agent)[..] else { panic!("not exactly one trial: {:?}", folders(agent)) };
     let entry = fs::read_dir(folder.join("workspaces")).expect("read the folder").next();
     entry.expect("a workspace").expect("read the folder").path()
 }
 
-/// The containers of this agent's trials: each is named after its folder.
+/// The containers of this agent's trials. Each is named after its folder.
 fn containers(folders: &[PathBuf]) -> Vec<String> {
     let name = |folder: &PathBuf| folder.file_name().expect("a name").to_string_lossy().into_owned();
     folders.iter().flat_map(|folder| containers_with_prefix(&format!("open-aaas-try-{}", name(folder)))).collect()
 }
 
-/// Every file below a folder, with its content and when it was changed.
+/// Every file below a folder, with its content and modification time.
 fn snapshot(root: &Path) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
     let mut found = BTreeMap::new();
     let mut open = vec![root.to_owned()];
@@ -89,7 +89,7 @@ fn try_passes_on_output_streams_and_exit_status() {
     assert_eq!(done.stdout, "one\n1,2\n");
     done.expect_stderr("\ntwo\n").expect_stderr("docker run --rm ").expect_stderr("failed with exit status 7");
     assert_eq!(server.requests().len(), 0);
-    assert!(!agent.data_dir().exists(), "what had to be made for it is gone");
+    assert!(!agent.data_dir().exists(), "the temporary data_dir is removed");
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn a_trial_and_an_agent_on_one_data_dir_do_not_interfere() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
     let mut running = started(&agent, UNTIL_GO, &[]);
-    // It looks at its start for containers that nobody needs.
+    // At its start the agent looks for leftover containers.
     let id = server.submit(TaskSpec::script("while [ ! -e go ]; do sleep 0.05; done; echo done"));
     let mut serving = agent.start();
     wait_container_state(&id, "running", secs(60));
@@ -254,7 +254,7 @@ fn a_trial_and_an_agent_on_one_data_dir_do_not_interfere() {
     assert_eq!(containers(&folders(&agent)).len(), 1);
     fs::write(workspace(&agent).join("go"), "").unwrap();
     assert!(running.wait_exit(secs(60)).success(), "{}", running.log());
-    assert_eq!(server.tasks().len(), 2, "the Server never heard of the trial");
+    assert_eq!(server.tasks().len(), 2, "the trial made no task on the Server");
     let ledger = fs::read_to_string(agent.data_dir().join("ledger.jsonl")).unwrap();
     assert!(!ledger.contains("try-"), "{ledger}");
 }
@@ -269,7 +269,7 @@ fn keep_allows_running_the_logged_command_again() {
     assert!(Command::new("sh").args(["-c", line]).current_dir("/").status().expect("run a shell").success());
     assert_eq!(fs::read_to_string(workspace(&agent).join("output/lines")).unwrap(), "again\nagain\n");
     try_script(&agent, "true", &[]).expect_code(0);
-    assert_eq!(folders(&agent).len(), 1, "the next trial leaves it alone");
+    assert_eq!(folders(&agent).len(), 1, "the next trial doesn't remove the kept folder");
 }
 
 #[test]
@@ -280,19 +280,23 @@ fn a_replay_repeats_a_kept_task_and_leaves_it_unchanged() {
     let id = server.submit(TaskSpec::script(script).input("data.csv", "1,2\n"));
     let _running = agent.start();
     server.wait_for(&id, Status::Failed, secs(60));
-    // The last thing that the agent does with it.
-    wait_until("the record to be closed", secs(60), || agent.record(&id)["phase"] == "settled");
+    // The agent's last step with the task.
+    wait_until("the record to be settled", secs(60), || agent.record(&id)["phase"] == "settled");
     let kept = || (snapshot(&agent.data_dir().join("tasks")), snapshot(&agent.data_dir().join("workspaces")));
     let before = kept();
     let asked = server.requests_to("accept").len();
     let done = agent.run(&["try", "--replay", &id, "--out", "results"]);
     done.expect_code(3).expect_stderr("  output/copy  4 bytes\n");
     assert_eq!(done.stdout, format!("{id}\n"));
-    assert_eq!(fs::read_to_string(agent.path("results/output/lines")).unwrap(), "worked\n", "in a fresh workspace");
-    assert!(kept() == before, "the kept task isn't what it was");
+    assert_eq!(
+        fs::read_to_string(agent.path("results/output/lines")).unwrap(),
+        "worked\n",
+        "the replay uses a fresh workspace"
+    );
+    assert!(kept() == before, "the kept task was changed");
     assert_eq!(server.requests_to("accept").len(), asked);
 
-    // What a container has made of its inputs is no input any more.
+    // A replay refuses inputs that were changed.
     let input = agent.workspace(&id).join("input/data.csv");
     fs::write(&input, "1,2,3\n").unwrap();
     agent.run(&["try", "--replay", &id]).expect_code(1).expect_stderr("has 6 bytes and not the 4 that came");

@@ -1,4 +1,4 @@
-//! An agent made of markdown: what lies in `executor-example/agent` is what the image's agent knows and can do.
+//! The agent folder `executor-example/agent`: its files define the instructions and skills of the image's agent.
 
 use crate::image::{image_of, last_error, repository};
 use crate::model::{Model, Say, Style, bash, messages_of, say, system_of};

@@ -1,4 +1,4 @@
-//! What counts as an answer, where it is put, and its form.
+//! The model's answer: which answers are accepted, where they are written, and their format.
 
 use crate::model::{Model, Say, Style, bash, messages_of, say};
 use crate::scene::{Setup, by_hand, reason};
@@ -13,7 +13,7 @@ fn a_response_that_the_model_wrote_itself_is_kept() {
     let scene = Setup::new(turns).start();
     let task = scene.completed(TaskSpec::new("Write.").output_prompt("as a poem"));
     assert_eq!(scene.output(&task, "output/response.md"), "# Mine\n");
-    assert_eq!(scene.model.asked().len(), 2, "what the model wrote itself isn't formatted again");
+    assert_eq!(scene.model.asked().len(), 2, "a response that the model wrote isn't formatted again");
 }
 
 #[test]
@@ -23,7 +23,7 @@ fn a_truncated_answer_fails_the_task() {
         let scene = Setup::with_model(Model::start(style, turns, None)).start();
         let task = scene.failed(TaskSpec::new("Add."));
         assert!(reason(&task).contains("cut off at its limit of output tokens"), "{}", reason(&task));
-        assert_eq!(task.output["files"], json!(["output/partial"]), "what was written is delivered all the same");
+        assert_eq!(task.output["files"], json!(["output/partial"]), "written files are delivered");
     }
 }
 
@@ -109,7 +109,7 @@ fn the_models_key_is_never_printed() {
     assert!(task.stdout().contains("It is ***."), "{}", task.stdout());
     assert!(!task.output.to_string().contains(crate::model::KEY), "{}", task.output);
 
-    // An endpoint that repeats the key in its refusal.
+    // The endpoint repeats the key in its error message.
     let scene = Setup::new(vec![]).start();
     let message = json!({"error": {"message": format!("no such key: {}", crate::model::KEY)}});
     scene.model.fault(Match::any(), Fault::Answer(crate::support::server::Response::json(403, &message)));
@@ -124,7 +124,7 @@ fn files_named_like_the_first_answer_are_kept() {
     let scene = Setup::with_model(model).start();
     let task = scene.completed(TaskSpec::new("Add.").output_prompt("a number"));
     let files = ["output/response.md", "output/response.original-2.md", "output/response.original-3.md"];
-    assert_eq!(task.output["files"], json!(files), "and no part of another");
+    assert_eq!(task.output["files"], json!(files), "the existing files are kept");
     assert_eq!(scene.output(&task, "output/response.md"), "42\n");
     assert_eq!(scene.output(&task, "output/response.original-2.md"), "mine\n");
     assert_eq!(scene.output(&task, "output/response.original-3.md"), "I found 42.\n");

@@ -1,4 +1,4 @@
-//! Configuration that is missing or wrong: said in a plain line, before pi is started.
+//! Missing or wrong configuration is reported in one line before pi starts.
 
 use crate::model::{KEY, Model, Style, bash, messages_of, say};
 use crate::scene::{Setup, by_hand, reason};
@@ -8,7 +8,7 @@ use crate::support::server::{FakeServer, Status, TaskSpec};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 
-/// The reason of a task that had no chance, since this was done to the agent's folder.
+/// Changes the agent's folder with `spoil`, runs a task, and returns the reason of its failure.
 fn refused(spoil: impl FnOnce(&Agent)) -> String {
     let server = FakeServer::start();
     let (agent, model) = Setup::new(vec![say("Never.")]).build(&server);
@@ -79,7 +79,7 @@ fn the_copied_configuration_is_private_and_removed() {
     let seen = messages_of(&model.asked()[1], "tool").concat();
     assert!(seen.contains("700 /tmp/executor-\n"), "{seen}");
     let left: Vec<_> = fs::read_dir(tmp).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left, ["nothing"], "a folder of the machine must not keep keys");
+    assert_eq!(left, ["nothing"], "no copy of the key is left");
     assert!(!String::from_utf8_lossy(&output.stdout).contains(KEY));
 }
 

@@ -1,4 +1,4 @@
-//! The entry point without agent-core: tasks that can't be understood, and the tests of its parts.
+//! The entry point without agent-core: invalid tasks, and its unit tests.
 
 use crate::image::{ByHand, executor_image, last_error, repository};
 use crate::scene::{Setup, reason};

@@ -1,11 +1,11 @@
-//! A model's endpoint in trouble: the task fails, in time, with a line that says what was wrong.
+//! Faults of the model's endpoint: the task fails in time, with a line about the reason.
 
 use crate::model::{Model, say};
 use crate::scene::{Scene, Setup, reason};
 use crate::support::server::{FakeServer, Fault, Match, TaskSpec};
 use std::fs;
 
-/// A task that the endpoint's trouble has ended, and its reason.
+/// Runs a task that fails because of the endpoint, and returns the reason.
 fn failed(trouble: impl FnOnce(&Scene)) -> String {
     let scene = Setup::new(vec![say("Never.")]).start();
     trouble(&scene);
@@ -29,7 +29,7 @@ fn an_endpoint_that_rejects_the_key_fails_the_task() {
     let task = scene.failed(TaskSpec::new("Ask."));
     assert!(reason(&task).contains("failed: 401"), "{}", reason(&task));
     assert!(reason(&task).contains("Incorrect API key provided: ***"), "{}", reason(&task));
-    assert_eq!(scene.model.asked().len(), 1, "asking again would not help");
+    assert_eq!(scene.model.asked().len(), 1, "a rejected key isn't retried");
 }
 
 #[test]

@@ -16,15 +16,15 @@ pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// The image's name; it is built first where the engine doesn't have it. A build that has failed isn't tried again by
-/// the next test.
+/// The image's name. The image is built if the engine doesn't have it. After a failed build the other tests don't try
+/// again.
 pub fn executor_image() -> &'static str {
     static MADE: OnceLock<Result<String, String>> = OnceLock::new();
     let made = MADE.get_or_init(|| image_of(&repository("executor-example")));
     made.as_ref().unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The name of the image of a folder like `executor-example`, which is built where the engine doesn't have it.
+/// The name of the image of a folder like `executor-example`. The image is built if the engine doesn't have it.
 pub fn image_of(folder: &Path) -> Result<String, String> {
     require_engine();
     let output = Command::new(repository("scripts/executor-image")).arg(folder).stdin(Stdio::null()).output();
@@ -35,7 +35,7 @@ pub fn image_of(folder: &Path) -> Result<String, String> {
     }
 }
 
-/// A workspace and a configuration as agent-core would mount them, for a container without agent-core.
+/// A container without agent-core, with a workspace and a configuration as agent-core mounts them.
 pub struct ByHand {
     image: &'static str,
     folder: TempDir,
@@ -48,7 +48,7 @@ impl ByHand {
     pub fn new(task: Option<&str>) -> Self {
         let image = executor_image();
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("make a folder");
-        // Its parent is open to everybody, as for agent-core's own.
+        // The container's user must be able to enter the folder.
         for (path, mode) in [("", 0o755), ("workspace", 0o777), ("workspace/input", 0o777), ("workspace/output", 0o777)]
         {
             let path = folder.path().join(path);
@@ -70,7 +70,7 @@ impl ByHand {
         self
     }
 
-    /// Mounts the folder `pi-agent` of this one, which [`Self::file`] fills, where the image looks for it.
+    /// Mounts the folder `pi-agent`, which [`Self::file`] fills, at the place that the image reads.
     pub fn configured(mut self) -> Self {
         let source = self.path("pi-agent");
         let mount = format!("type=bind,source={},target=/etc/pi-agent,readonly", source.display());
@@ -96,7 +96,7 @@ impl ByHand {
         command
     }
 
-    /// Runs a container to its end, which has to come within two minutes.
+    /// Runs a container to its end, with a limit of two minutes.
     pub fn run(&self) -> Output {
         wait_output(self.start(), Duration::from_secs(120))
     }
@@ -115,7 +115,7 @@ impl ByHand {
 impl Drop for ByHand {
     fn drop(&mut self) {
         docker_if_there(&["rm", "--force", &self.name]);
-        // Where this isn't root, the container's user has left files that only root can remove.
+        // The container's user may have left files that only root can remove.
         let rest = format!("type=bind,source={},target=/rest", self.folder.path().display());
         let container = ["run", "--rm", "--user", "0", "--network", "none", "--mount", &rest, "--entrypoint", "rm"];
         let remove = [self.image, "-rf", "/rest/workspace", "/rest/pi-agent"];
@@ -123,7 +123,7 @@ impl Drop for ByHand {
     }
 }
 
-/// Waits for the end of a started container and reads its output meanwhile; fails the test at the deadline.
+/// Waits for the end of a started container and reads its output; fails the test at the deadline.
 pub fn wait_output(mut child: Child, deadline: Duration) -> Output {
     let until = Instant::now() + deadline;
     let (stdout, stderr) = (read_all(child.stdout.take()), read_all(child.stderr.take()));

@@ -1,11 +1,11 @@
-//! Each level of `executor.isolation`, and users that the image has never heard of.
+//! The image at each level of `executor.isolation`, and with users that it doesn't know.
 
 use crate::model::{bash, messages_of, say};
 use crate::scene::Setup;
 use crate::support::server::TaskSpec;
 use serde_json::json;
 
-/// A task that uses all tools of the image, under these keys of `[executor]`; what its shell said about itself.
+/// Runs a task that uses all tools of the image with these keys of `[executor]`, and returns the shell's output.
 fn done(config: &str) -> String {
     let command =
         "set -e; id -u; id -g; grep -E 'CapEff|NoNewPrivs' /proc/self/status; cat input/data.csv > output/copy

@@ -1,5 +1,5 @@
-//! The image of `executor-example` on its whole way: fake Server → the real program → a real container → pi → a model
-//! endpoint on 127.0.0.1 that says what the test wants → tool calls → results on the Server.
+//! The image of `executor-example` from end to end: fake Server → the real program → a real container → pi → a scripted
+//! model endpoint on 127.0.0.1 → tool calls → results on the Server.
 //!
 //! A missing engine, or an image that can't be built, fails these tests.
 

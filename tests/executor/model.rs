@@ -1,13 +1,13 @@
-//! A model's endpoint that says what the test wants, in both styles that pi speaks here.
+//! A scripted model endpoint in both API styles that the image uses.
 //!
-//! It is a fake Server's listener with other routes, so the same faults can strike it.
+//! It is a fake Server with other routes, so the same faults can be scripted.
 
 use crate::support::server::{Control, FakeServer, Options, Request, Response};
 use serde_json::{Value, json};
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// The key that it wants.
+/// The key that the endpoint accepts.
 pub const KEY: &str = "sk-test-0123456789abcdef";
 
 /// One message of the model.
@@ -16,7 +16,7 @@ pub enum Say {
     Text(String),
     /// Calls of a tool, by name and arguments, after some words.
     Tool(&'static str, Value),
-    /// Words that end at the limit of output tokens.
+    /// A text that is cut at the limit of output tokens.
     CutOff(&'static str),
     Empty,
 }
@@ -31,7 +31,7 @@ pub fn bash(command: impl Into<String>) -> Say {
     Say::Tool("bash", json!({"command": command.into()}))
 }
 
-/// How pi is to speak to it.
+/// The API style.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     OpenAi,
@@ -45,12 +45,12 @@ pub struct Model {
 }
 
 impl Model {
-    /// Says these messages, one after the other; `formatted` to a request without tools.
+    /// Answers with these messages in order, and with `formatted` to a request without tools.
     pub fn start(style: Style, turns: Vec<Say>, formatted: Option<Say>) -> Self {
         Self::start_with(style, turns, formatted, Options::default())
     }
 
-    /// The same over https, with an authority that nobody knows.
+    /// The same over https, with a private authority.
     pub fn start_https(turns: Vec<Say>) -> Self {
         Self::start_with(Style::OpenAi, turns, None, Options { https: true, ..Options::default() })
     }

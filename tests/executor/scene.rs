@@ -1,4 +1,4 @@
-//! The whole chain for one test: a Server, an agent with the image, and a model.
+//! The setup of a test: a Server, an agent with the image, and a model.
 
 use crate::image::{ByHand, executor_image};
 use crate::model::{KEY, Model, Say, Style};
@@ -6,11 +6,11 @@ use crate::support::agent::{Agent, Running};
 use crate::support::secs;
 use crate::support::server::{FakeServer, Status, Task, TaskSpec};
 
-/// No retries, and no long waits for a model that is silent.
+/// Settings without retries and with a short timeout for a silent model.
 const SETTINGS: &str = r#"{"defaultProvider": "scripted", "defaultModel": "m", "retry": {"enabled": false},
     "httpIdleTimeoutMs": 2000}"#;
 
-/// What can be different from test to test.
+/// The settings of a test.
 pub struct Setup {
     pub model: Model,
     config: String,
@@ -18,7 +18,7 @@ pub struct Setup {
     key: String,
 }
 
-/// Everything that runs, and the agent's program.
+/// The running parts of a test.
 pub struct Scene {
     pub server: FakeServer,
     pub model: Model,
@@ -27,7 +27,7 @@ pub struct Scene {
 }
 
 impl Setup {
-    /// An agent whose model says this, in the style of OpenAI.
+    /// An agent whose model answers with `turns`, in the style of OpenAI.
     pub fn new(turns: Vec<Say>) -> Self {
         Self::with_model(Model::start(Style::OpenAi, turns, None))
     }
@@ -36,7 +36,7 @@ impl Setup {
         Self { model, config: String::new(), settings: SETTINGS.to_owned(), key: KEY.to_owned() }
     }
 
-    /// Lays a TOML fragment over the agent's configuration.
+    /// Merges a TOML fragment into the agent's configuration.
     pub fn config(self, fragment: &str) -> Self {
         Self { config: fragment.to_owned(), ..self }
     }
@@ -51,7 +51,7 @@ impl Setup {
         Self { key: key.to_owned(), ..self }
     }
 
-    /// The agent in its folder; nothing runs.
+    /// Creates the agent without starting it.
     pub fn build(self, server: &FakeServer) -> (Agent, Model) {
         let usual = format!(
             "[executor]\nimage = '{}'\nnetwork = 'host'\n[executor.env]\nLLM_API_KEY = '{}'\n\
@@ -65,7 +65,7 @@ impl Setup {
         (agent, self.model)
     }
 
-    /// The agent at work.
+    /// Starts the agent.
     pub fn start(self) -> Scene {
         let server = FakeServer::start();
         let (agent, model) = self.build(&server);
@@ -93,12 +93,12 @@ impl Scene {
     }
 }
 
-/// Why a task has failed, as the person reads it.
+/// The error message of a task.
 pub fn reason(task: &Task) -> &str {
     task.error_message.as_deref().unwrap_or_default()
 }
 
-/// A container without agent-core, for what agent-core doesn't do: times under a minute, odd workspaces.
+/// A container without agent-core, for short time limits and unusual workspaces.
 pub fn by_hand(model: &Model) -> ByHand {
     let by_hand = ByHand::new(Some(r#"{"task_id": "t", "task_prompt": "Work."}"#));
     let key = format!("LLM_API_KEY={KEY}");

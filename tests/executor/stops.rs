@@ -1,4 +1,4 @@
-//! Tasks that are stopped: by the image's own deadline, by a cancellation, by `docker stop`.
+//! Tasks that are stopped by the image's own deadline, by a cancellation or by `docker stop`.
 
 use crate::image::{last_error, wait_output};
 use crate::model::{Model, Style, bash, say};
@@ -46,7 +46,7 @@ fn the_deadline_in_the_second_turn_keeps_the_answer() {
 
 #[test]
 fn docker_stop_ends_processes_that_ignore_sigterm() {
-    // pi is stopped, and its tool ignores the signal: both end by KILL only.
+    // pi is stopped (SIGSTOP) and its tool ignores SIGTERM, so only SIGKILL ends them.
     let deaf = "trap '' TERM; kill -STOP $PPID; echo began > output/began; while :; do sleep 1; done";
     let model = Model::start(Style::OpenAi, vec![bash(deaf)], None);
     let container = by_hand(&model);
@@ -56,7 +56,7 @@ fn docker_stop_ends_processes_that_ignore_sigterm() {
     let asked = Instant::now();
     container.stop();
     let took = asked.elapsed();
-    assert!(took > secs(4) && took < secs(9), "after a grace, and before docker kills: {took:?}");
+    assert!(took > secs(4) && took < secs(9), "after the grace period and before docker's SIGKILL: {took:?}");
     let output = wait_output(child, secs(20));
     assert_eq!((output.status.code(), last_error(&output).as_str()), (Some(143), STOPPED));
 }
@@ -69,7 +69,7 @@ fn a_cancellation_ends_a_running_tool() {
     let id = scene.server.submit(TaskSpec::new("Work."));
     let began = scene.agent.workspace(&id).join("output/began");
     wait_until("the tool", secs(60), || began.exists());
-    // Its progress can be followed.
+    // `logs` shows the progress.
     scene.agent.run(&["logs", &id]).expect_code(0).expect_stdout("> bash touch output/began; sleep 1000\n");
     let asked = Instant::now();
     scene.server.cancel(&id);

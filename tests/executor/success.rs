@@ -1,4 +1,4 @@
-//! Tasks that are done: inputs are read, files are written, an answer is there, and nothing else.
+//! Tasks that succeed: inputs are read, and only results and the answer are written.
 
 use crate::model::{Model, Style, bash, messages_of, say, system_of};
 use crate::scene::{Scene, Setup, by_hand};
@@ -7,7 +7,7 @@ use serde_json::json;
 use std::fs;
 use walkdir::WalkDir;
 
-/// A task that reads a table and leaves a file, and what comes of it.
+/// Runs a task that reads a table and writes a file.
 fn table_task(style: Style) -> (Scene, Task) {
     let command = "test \"$(pwd)\" = /workspace && awk -F, 'NR > 1 {s += $2} END {print s}' input/data.csv \
                    > output/total.txt && cat output/total.txt";
@@ -26,7 +26,7 @@ fn an_input_is_read_and_two_outputs_arrive() {
         let response = "The total is **42**; it is in `output/total.txt`.\n";
         assert_eq!(scene.output(&task, "output/response.md"), response);
         let asked = scene.model.asked();
-        assert_eq!(asked.len(), 2, "one request a message: {asked:#?}");
+        assert_eq!(asked.len(), 2, "there is one request for each message: {asked:#?}");
         let prompt = messages_of(&asked[0], "user").concat();
         assert!(prompt.starts_with("# Task\n\nAdd the column up.\n"), "{prompt}");
         assert!(prompt.contains("\n- \"input/data.csv\" (\"application/octet-stream\", 16 bytes)\n"), "{prompt}");
@@ -78,7 +78,7 @@ fn a_prompt_of_400_kb_reaches_the_model_unchanged() {
     assert_eq!(scene.output(&task, "output/response.md"), "Read.\n");
     let asked = scene.model.asked();
     assert_eq!(asked.len(), 1);
-    assert!(messages_of(&asked[0], "user").concat().contains(&prompt), "it isn't there as it was sent");
+    assert!(messages_of(&asked[0], "user").concat().contains(&prompt), "the prompt was changed");
 }
 
 #[test]

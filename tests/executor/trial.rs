@@ -1,4 +1,4 @@
-//! `agent-core try` with the image: how an executor is developed.
+//! `agent-core try` with the image, as in the development of an executor.
 
 use crate::model::{bash, say};
 use crate::scene::Setup;

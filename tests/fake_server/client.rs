@@ -1,4 +1,4 @@
-//! A small agent by hand: the calls of PROTOCOL, one function each.
+//! A small agent client with one function for each call of PROTOCOL.
 
 use crate::server::{Control, FakeServer, Status, TaskSpec};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// No answer takes longer in these tests.
+/// The time limit of a call in these tests.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
 /// An answer that arrived whole.
@@ -62,7 +62,7 @@ impl Client {
         .to_vec()
     }
 
-    /// Any request, with these headers and no others of ours.
+    /// Sends a request with exactly these headers.
     pub fn request(
         &self,
         method: &str,
@@ -158,7 +158,7 @@ impl Client {
         id
     }
 
-    /// The head of an upload with a body of this length, for a connection by hand.
+    /// The head of an upload with a body of this length, for a raw connection.
     pub fn upload_head(&self, length: usize) -> String {
         let mut head = format!("POST {} HTTP/1.1\r\nhost: x\r\n", self.upload_path());
         for (name, value) in self.headers() {
@@ -197,7 +197,7 @@ pub fn form(parts: &[(&str, Option<&str>, &[u8])]) -> Vec<u8> {
     body
 }
 
-/// A connection by hand, for what no client library would do.
+/// A raw connection, for requests that no client library sends.
 pub fn connect(server: &FakeServer) -> TcpStream {
     let address = server.url().replace("http://", "");
     let connection = TcpStream::connect(address).expect("connect");
@@ -205,7 +205,7 @@ pub fn connect(server: &FakeServer) -> TcpStream {
     connection
 }
 
-/// Sends bytes on a connection by hand and reads until its end.
+/// Sends bytes on a raw connection and reads until its end.
 pub fn exchange(connection: &mut TcpStream, request: &[u8]) -> std::io::Result<String> {
     connection.write_all(request)?;
     let mut answer = Vec::new();

@@ -1,4 +1,4 @@
-//! Every fault that can be scripted, seen from the client's side.
+//! Every fault of the fake Server, from the client's side.
 
 use crate::client::{Client, DEADLINE, completion, connect, form};
 use crate::server::{FakeServer, Fault, Match, Moment, Options, Request, Response, Status, TaskSpec};
@@ -15,7 +15,7 @@ fn server_and_client() -> (FakeServer, Client) {
     (server, client)
 }
 
-/// A client that gives up soon.
+/// A client with a short timeout.
 fn hasty(client: &Client) -> Client {
     let config = ureq::Agent::config_builder()
         .proxy(None)
@@ -35,7 +35,7 @@ fn a_fault_can_replace_the_answer() {
         assert_eq!((reply.status, reply.header("retry-after")), (503, Some("7")));
     }
     assert_eq!(server.fault_hits(fault), 2);
-    assert_eq!(server.task(&id).status, Status::Pending, "it had no effect");
+    assert_eq!(server.task(&id).status, Status::Pending, "the accept had no effect");
     assert_eq!(client.accept(&id).status, 200, "the fault is over");
     let odd = Response::new(200, "application/json", "[]");
     server.fault(Match::path("poll"), Fault::Answer(odd));
@@ -239,7 +239,7 @@ fn callbacks_run_at_their_moment_beside_other_faults() {
     );
     server.fault(Match::path("accept"), Fault::Reset);
     assert!(client.try_post("accept", &json!({"task_id": id})).is_err());
-    assert_eq!(seen.lock().expect("the list").len(), 4, "it arrived, and nothing else");
+    assert_eq!(seen.lock().expect("the list").len(), 4, "only the first callback ran");
 }
 
 #[test]
@@ -265,10 +265,10 @@ fn an_outage_keeps_port_and_state() {
     for _ in 0..3 {
         server.stop_listening();
         let address = url.replace("http://", "");
-        let error = TcpStream::connect(address).expect_err("nobody listens");
+        let error = TcpStream::connect(address).expect_err("the port is closed");
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
         server.resume();
-        // A pooled connection of before may fail once.
+        // A pooled connection from before the outage may fail once.
         let _ = client.try_poll();
         assert_eq!(client.heartbeat("online").status, 200);
         assert_eq!(server.url(), url);
@@ -286,7 +286,7 @@ fn an_outage_ends_open_requests() {
     let waiting = thread::spawn(move || waiting.try_poll().is_err());
     server.wait_until("the poll", DEADLINE, |server| server.requests().len() == 1);
     let body = json!({"status": "online", "current_load": 0, "capacity": 2, "available_capacity": 2});
-    assert!(client.try_post("heartbeat", &body).is_err(), "it caused the outage itself");
+    assert!(client.try_post("heartbeat", &body).is_err(), "the outage also closes this connection");
     assert!(waiting.join().expect("the waiting client"));
 }
 

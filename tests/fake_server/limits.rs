@@ -22,10 +22,10 @@ fn point_6_the_window_slides_and_refused_calls_do_not_count() {
     let beats = server.requests_to("heartbeat");
     let passed: Vec<Instant> = server.heartbeats().iter().map(|beat| beat.at).collect();
     assert!(beats.iter().any(|beat| beat.status == Some(429)));
-    // Were refused calls counted, the window would never empty again.
+    // If refused calls counted, the window would never become empty.
     assert!(passed.len() >= 6, "{} passed", passed.len());
     for four in passed.windows(4) {
-        // A request's time is taken when its head has come, a little before it is counted.
+        // A request's time is taken when its head arrives, a little before it is counted.
         let span = four[3] - four[0];
         assert!(span >= window - millis(100), "four calls within {span:?}");
     }
@@ -91,7 +91,7 @@ fn point_7_an_upload_deletes_unfinished_ones_of_its_task() {
     slow.write_all(client.upload_head(body.len()).as_bytes()).expect("send the head");
     slow.write_all(&body[..1000]).expect("send a part");
     server.wait_until("the task's id to be read", DEADLINE, |server| server.unfinished_uploads() == 1);
-    assert_eq!(client.upload(&other, "other", b"1").status, 200, "another task's does no harm");
+    assert_eq!(client.upload(&other, "other", b"1").status, 200, "an upload of another task has no effect");
     assert_eq!(server.spoiled_uploads(), 0);
     assert_eq!(client.upload(&id, "fast", b"2").status, 200);
     assert_eq!(server.spoiled_uploads(), 1);

@@ -1,6 +1,6 @@
-//! The tests' own Server, tested: PROTOCOL's nine points, and every fault that can be scripted.
+//! Tests of the fake Server itself: PROTOCOL's nine points, and every fault that can be scripted.
 //!
-//! Neither the program nor Docker takes part.
+//! They need neither the program nor Docker.
 
 mod client;
 mod faults;

@@ -1,4 +1,4 @@
-//! Points 1 to 5 of PROTOCOL: the queue, cancellations, and who is online.
+//! Points 1 to 5 of PROTOCOL: the queue, cancellations and the state of services.
 
 use crate::client::{Client, DEADLINE, completion, millis};
 use crate::server::{Control, FakeServer, Fault, Match, Moment, Options, Request, Status, TaskSpec};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Silence counts after 100 ms here.
+/// A Server that takes a service for offline after 100 ms.
 fn impatient() -> FakeServer {
     FakeServer::start_with(Options { heartbeat_timeout: millis(100), check_interval: millis(5), ..Options::default() })
 }
@@ -158,7 +158,7 @@ fn point_4_offline_alone_requeues_no_task() {
     assert_eq!(client.heartbeat("offline").status, 200);
     assert_eq!(server.service_state(&client.sid).status, "offline");
     thread::sleep(millis(200));
-    assert_eq!(server.task(&id).status, Status::Running, "it was said, not silent");
+    assert_eq!(server.task(&id).status, Status::Running, "the service reported offline itself");
     assert_eq!(other.heartbeat("online").status, 200);
     wait_offline(&server, &other.sid);
     assert_eq!(server.task(&id).status, Status::Pending);
@@ -186,7 +186,7 @@ fn point_5_complete_takes_running_and_cancelling_tasks_only() {
     client.accept(&id);
     server.time_out(&client.sid);
     assert_eq!(client.complete(&id, "completed").status, 400, "requeued");
-    assert_eq!(client.accept(&id).status, 200, "it is ours again");
+    assert_eq!(client.accept(&id).status, 200, "the task is accepted again");
     assert_eq!(client.complete(&id, "completed").status, 200);
     assert_eq!(client.complete(&id, "failed").status, 400, "ended");
     assert_eq!(client.accept(&id).status, 400, "ended");

@@ -1,4 +1,4 @@
-//! Framing and addresses: what the wire looks like in detail.
+//! Details of the wire: framing, addresses and fields.
 
 use crate::client::{Client, DEADLINE, FORM, connect, exchange, form};
 use crate::server::{EmptyPoll, FakeServer, Options, TaskSpec};

@@ -14,12 +14,12 @@ fn limited_server() -> FakeServer {
     FakeServer::start_with(Options { rate_limit: Some(RateLimit::real()), ..Options::default() })
 }
 
-/// An agent that polls as often as one does by default.
+/// An agent with the default poll interval.
 fn agent(server: &FakeServer, more: &str) -> Agent {
     tally::agent(server).config(&format!("[server]\npoll_interval_secs = 5\n{more}")).build()
 }
 
-/// Submits a task with so many results, for this agent to take.
+/// Submits a task with this number of results and waits until this agent has started it.
 fn begin(server: &FakeServer, agent: &Agent, files: usize) -> String {
     let script = format!("for number in $(seq {files}); do echo \"$TASK_ID $number\" > output/$number; done");
     let id = server.submit(tally::waiting_task(&script));
@@ -27,13 +27,13 @@ fn begin(server: &FakeServer, agent: &Agent, files: usize) -> String {
     id
 }
 
-/// Waits until everything has arrived, once, and returns the task.
+/// Waits until every file has arrived once, and returns the task.
 fn wait_delivered(server: &FakeServer, agent: &Agent, id: &str, files: usize) -> Task {
     let task = server.wait_for(id, Status::Completed, secs(900));
     assert_eq!((tally::times_begun(agent, id), task.completed_count), (1, 1));
     let outputs = server.outputs(id);
     let names: BTreeSet<String> = outputs.iter().map(|file| file.filename.clone()).collect();
-    assert_eq!((outputs.len(), names.len()), (files, files), "every file once");
+    assert_eq!((outputs.len(), names.len()), (files, files), "every file arrives once");
     for file in &outputs {
         let number = file.filename.strip_prefix("output/").expect("a result");
         assert_eq!(file.text(), format!("{id} {number}\n"));
@@ -43,7 +43,7 @@ fn wait_delivered(server: &FakeServer, agent: &Agent, id: &str, files: usize) ->
     task
 }
 
-/// Calls within the minute that had most of them.
+/// The largest number of calls within a minute.
 fn busiest_minute(requests: &[Request]) -> usize {
     let within = |at: Instant| requests.iter().filter(|request| request.at >= at && request.at < at + MINUTE).count();
     requests.iter().map(|request| within(request.at)).max().unwrap_or_default()

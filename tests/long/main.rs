@@ -1,9 +1,8 @@
-//! Proofs that take minutes: that nothing grows in a long day, that a Server's limit on requests is kept,
-//! that very many results are looked through in little time and memory, and that an upload which nobody reads comes
-//! to an end.
+//! Measurements that take minutes: memory and files over many tasks, the Server's limit on requests, a scan of very
+//! many results, and an upload that the Server doesn't read.
 //!
-//! They are left out unless they are asked for: `scripts/test --test long -- --ignored --nocapture`. Each prints a
-//! table of what it has measured. What they measure stands in /proc.
+//! They run only on request: `scripts/test --test long -- --ignored --nocapture`. Each prints a table of its
+//! measurements, which come from /proc.
 
 #![cfg(target_os = "linux")]
 

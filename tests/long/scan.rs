@@ -1,4 +1,4 @@
-//! A container that leaves a hundred thousand files: how long the agent looks through them, and what it holds meanwhile.
+//! A container that leaves a hundred thousand files: the time and memory that the agent needs to scan them.
 
 use crate::support::agent::{Agent, Running};
 use crate::support::secs;
@@ -9,11 +9,11 @@ use std::fs;
 use std::time::Duration;
 
 const FILES: usize = 100_000;
-/// What the scan may take.
+/// The limits of the scan.
 const LIMIT: Duration = Duration::from_secs(10);
 const LIMIT_KIB: u64 = 16 * 1024;
 
-/// In one folder and, for every tenth, in a folder of its own.
+/// Creates the files in one folder; every tenth file is in its own folder.
 fn script() -> String {
     format!(
         "i=0; while [ $i -lt {FILES} ]; do
@@ -38,7 +38,7 @@ fn a_scan_of_100000_files_takes_little_time_and_memory() {
     let record = agent.record(&id);
     let ended: jiff::Timestamp = record["ending"]["at"].as_str().and_then(|at| at.parse().ok()).expect("a time");
     let settled: jiff::Timestamp = record["settled_at"].as_str().and_then(|at| at.parse().ok()).expect("a time");
-    // With the delivery of one file and the report.
+    // This includes the delivery of one file and the report.
     let took = Duration::try_from(settled.duration_since(ended)).expect("a duration");
     let grown = peak_kib(&running) - before;
     println!("{FILES} files: {took:.2?} from the container's end to the end of the task, {grown} KiB more at the peak");
@@ -47,7 +47,7 @@ fn a_scan_of_100000_files_takes_little_time_and_memory() {
     assert!(took < LIMIT && grown < LIMIT_KIB, "{took:?}, {grown} KiB");
 }
 
-/// The most memory that the agent has had so far.
+/// The agent's peak memory so far.
 fn peak_kib(running: &Running) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", running.pid())).expect("read the process's status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line VmHWM");

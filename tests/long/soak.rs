@@ -1,6 +1,6 @@
-//! Hundreds of tasks through one agent, whose memory, files, threads and folder may not grow with their number.
+//! Hundreds of tasks on one agent: its memory, files, threads and folder must not grow with their number.
 //!
-//! `AGENT_CORE_SOAK_TASKS` changes how many.
+//! `AGENT_CORE_SOAK_TASKS` sets the number of tasks.
 
 use crate::support::agent::{Agent, Running};
 use crate::support::docker;
@@ -14,13 +14,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 const TASKS: usize = 500;
-/// A look is taken after each so many. What it sees after the first may not grow: by then every kind of thing has
-/// happened.
+/// The test measures after this number of tasks. The values must not grow after the first measurement.
 const LOOK_EVERY: usize = 100;
-/// So many tasks wait on the Server at any time.
+/// The number of tasks that wait on the Server.
 const QUEUE: usize = 8;
 
-/// What the script hands in: the input, and its own line.
+/// The script's results are the input and a line with the task id.
 const SCRIPT: &str = "echo \"$TASK_ID\" >> /tally/begun\ncp input/data output/copy\necho \"$TASK_ID\" > output/id\n";
 
 #[test]
@@ -29,7 +28,7 @@ fn resources_do_not_grow_with_the_number_of_tasks() {
     let total = env::var("AGENT_CORE_SOAK_TASKS").map_or(TASKS, |text| text.parse().expect("a number of tasks"));
     assert!(total > LOOK_EVERY, "AGENT_CORE_SOAK_TASKS must be more than {LOOK_EVERY}, where the first look is taken");
     let server = FakeServer::start();
-    // Within the usual budget of requests this would take an hour.
+    // With the default request budget this would take an hour.
     let agent = tally::agent(&server).capacity(4).config("[server]\nmax_requests_per_minute = 0").build();
     let mut running = agent.start();
     let mut tasks = Vec::new();
@@ -54,7 +53,7 @@ fn resources_do_not_grow_with_the_number_of_tasks() {
         assert_eq!(server.output(id, "output/copy").bytes, input(number));
         assert_eq!(server.output(id, "output/id").text(), format!("{id}\n"));
     }
-    let begun = fs::read_to_string(agent.path("tally/begun")).expect("what the containers wrote down");
+    let begun = fs::read_to_string(agent.path("tally/begun")).expect("read the containers' notes");
     let mut begun: Vec<&str> = begun.lines().collect();
     begun.sort_unstable();
     let mut ids: Vec<&str> = tasks.iter().map(String::as_str).collect();
@@ -70,7 +69,7 @@ fn input(number: usize) -> Vec<u8> {
     format!("the input of task {number}\n").into_bytes()
 }
 
-/// Submits tasks as they are worked off, up to this number in all, and waits until nothing is left to do.
+/// Submits tasks as others complete, up to `until` in all, and waits until all are completed.
 fn work_off(server: &FakeServer, tasks: &mut Vec<String>, until: usize) {
     let mut done = tasks.len();
     let mut last = Instant::now();
@@ -79,32 +78,32 @@ fn work_off(server: &FakeServer, tasks: &mut Vec<String>, until: usize) {
             let spec = TaskSpec::script(SCRIPT).input("data", input(tasks.len()));
             tasks.push(server.submit(spec));
         }
-        // In the order of their ids, near enough: only the oldest unfinished one is looked at.
+        // Tasks complete nearly in the order of their ids, so only the oldest unfinished one is checked.
         let next = server.task(&tasks[done]);
         assert!(!next.status.is_final() || next.status == Status::Completed, "{next:#?}");
         if next.status == Status::Completed {
             done += 1;
             last = Instant::now();
         } else {
-            assert!(last.elapsed() < secs(120), "nothing has ended for two minutes");
+            assert!(last.elapsed() < secs(120), "no task has completed for two minutes");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 }
 
-/// What the agent takes up at a moment when it has nothing to do.
+/// The resources of an idle agent.
 struct Look {
     tasks: usize,
-    /// Memory in all (RSS), as `ps` shows it.
+    /// Resident memory (RSS), as `ps` shows it.
     kib: u64,
-    /// What of it is its own, not that of mapped files: what a leak adds to.
+    /// The anonymous part of it, without mapped files. A leak adds to it.
     own_kib: u64,
     open_files: usize,
     threads: usize,
-    /// In data_dir, without what is kept of settled tasks.
+    /// Files in the data_dir, without those of settled tasks.
     other_files: usize,
     other_bytes: u64,
-    /// What is kept of settled tasks.
+    /// Files of settled tasks.
     kept_files: usize,
     kept_bytes: u64,
 }
@@ -114,8 +113,8 @@ impl Look {
         "tasks  memory KiB  own KiB  open files  threads  other files  other bytes  kept files  kept bytes/task";
 
     fn at(server: &FakeServer, agent: &Agent, running: &Running, tasks: usize) -> Self {
-        // The last report is followed by the record's last phase; idle polls show that this is over, and what the
-        // agent opens for a moment, such as a docker client's pipes, is not open every time.
+        // After the last report the agent still writes the record; several polls later it is idle. Files that are open
+        // only for a moment, such as a docker client's pipes, are excluded by taking the minimum.
         let data_dir = agent.data_dir();
         let settled = || fs::read_dir(data_dir.join("tasks")).is_ok_and(|all| all.count() == tasks);
         docker::wait_until("all records", secs(20), settled);
@@ -155,19 +154,19 @@ impl Look {
         let twentieth = |number: u64| number + number / 20;
         let (were, are) = (before.kib, self.kib);
         assert!(are <= twentieth(were), "memory grew from {were} KiB to {are} KiB");
-        // 5 % of its own part is a handful of pages that the allocator may or may not give back; what leaks a little
-        // with every task leaks more than 256 KiB with hundreds.
+        // 5 % of the anonymous memory is only a few pages, which the allocator may keep. A leak in every task would
+        // exceed 256 KiB after hundreds of tasks.
         let (were, are) = (before.own_kib, self.own_kib);
         assert!(are <= twentieth(were).max(were + 256), "the agent's own memory grew from {were} KiB to {are} KiB");
-        // 5 % of these is less than one.
+        // 5 % of the threads is less than one.
         assert!(self.threads <= before.threads, "threads grew from {} to {}", before.threads, self.threads);
-        // A connection to the Server is kept or isn't.
+        // Connections to the Server may be kept open.
         let (were, are) = (before.open_files, self.open_files);
         assert!(are <= were + 2, "open files grew from {were} to {are}");
         let (were, are) = (before.other_files, self.other_files);
         assert!(are <= were, "the files in data_dir beside records and workspaces grew from {were} to {are}");
         let (were, are) = (before.kept_bytes / before.tasks as u64, self.kept_bytes / self.tasks as u64);
-        assert!(are <= twentieth(were), "what is kept of a task grew from {were} to {are} bytes");
+        assert!(are <= twentieth(were), "the kept bytes of a task grew from {were} to {are} bytes");
     }
 }
 

@@ -1,4 +1,4 @@
-//! A small disk under an agent's data folder, which a test can fill to the last byte.
+//! A small disk for an agent's data folder, which a test can fill completely.
 
 use crate::support::agent::Agent;
 use crate::support::docker;
@@ -13,15 +13,15 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-/// A tmpfs on the agent's data folder. It goes with its scope, and with it whatever uses it: the agent and its
-/// containers.
+/// A tmpfs on the agent's data folder. Dropping the value kills the agent, removes its containers and unmounts the
+/// disk.
 pub struct SmallDisk {
     agent: Agent,
     place: PathBuf,
 }
 
 impl SmallDisk {
-    /// Puts a disk of so many MiB under the data folder of an agent that hasn't run yet.
+    /// Mounts a disk of `mib` MiB as the data folder of an agent that hasn't run yet.
     pub fn mount(agent: &Agent, mib: u64) -> Self {
         crate::require_root();
         let place = agent.data_dir();
@@ -33,13 +33,13 @@ impl SmallDisk {
         Self { agent: agent.clone(), place }
     }
 
-    /// How many bytes are left.
+    /// The free space in bytes.
     pub fn free(&self) -> u64 {
         let disk = statvfs(&self.place).expect("ask the disk for its room");
         disk.blocks_available() * disk.fragment_size()
     }
 
-    /// Writes a file beside the agent's that leaves so many bytes.
+    /// Fills the disk until `bytes` bytes are free.
     pub fn leave(&self, bytes: u64) {
         let ballast = Ballast::of(&self.place);
         ballast.remove();
@@ -47,7 +47,7 @@ impl SmallDisk {
         ballast.add(&vec![b'x'; usize::try_from(size).expect("a small disk")]);
     }
 
-    /// What fills the disk to its last byte; a fault may do it.
+    /// A function that fills the disk completely, for use in a fault.
     pub fn filler(&self) -> impl Fn() + Send + Sync + 'static {
         let ballast = Ballast::of(&self.place);
         move || {
@@ -57,7 +57,7 @@ impl SmallDisk {
         }
     }
 
-    /// Removes what [`SmallDisk::leave`] and [`SmallDisk::filler`] have written.
+    /// Removes the file that [`SmallDisk::leave`] and [`SmallDisk::filler`] write.
     pub fn clear(&self) {
         Ballast::of(&self.place).remove();
     }
@@ -68,7 +68,7 @@ impl Drop for SmallDisk {
         if thread::panicking() {
             eprintln!("{}", self.agent.report());
         }
-        // The folder's own cleaning up finds containers by a file on this disk, so it comes too late for them.
+        // The cleanup of the agent's folder finds containers by a file on this disk, so the containers go first.
         for process in self.agent.processes() {
             let pid = i32::try_from(process).map(Pid::from_raw).expect("a process id");
             match kill(pid, Signal::SIGKILL) {
@@ -83,7 +83,7 @@ impl Drop for SmallDisk {
             let output = Command::new("umount").args(words).arg(&self.place).output();
             output.is_ok_and(|output| output.status.success())
         };
-        // What was killed may still be on its way out.
+        // A killed process may need a moment to end.
         for _ in 0..50 {
             if unmount(&[]) {
                 return;
@@ -94,7 +94,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// The file that takes the room.
+/// The file that fills the disk.
 struct Ballast(PathBuf);
 
 impl Ballast {
@@ -102,7 +102,7 @@ impl Ballast {
         Self(disk.join("ballast"))
     }
 
-    /// Returns whether there was room for these bytes.
+    /// Appends bytes; returns false when the disk is full.
     fn add(&self, bytes: &[u8]) -> bool {
         let file = File::options().create(true).append(true).open(&self.0);
         match file.and_then(|mut file| file.write_all(bytes)) {

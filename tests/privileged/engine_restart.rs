@@ -1,5 +1,5 @@
-//! The engine is stopped, killed and started again under running containers: those that go on are followed to their
-//! end, those that it ended fail with a message that says so, and nothing runs twice.
+//! The engine is stopped, killed and started again while containers run. Containers that survive are followed to their
+//! end, containers that the engine ended fail with a message, and no task runs twice.
 
 use crate::own_engine::{OwnEngine, Socket, WithoutEngine};
 use crate::support::agent::{Agent, Running};
@@ -10,13 +10,13 @@ use crate::support::tally;
 use std::time::Instant;
 
 const WENT_AWAY: &str = "the Docker engine went away while the container ran, which ended it with status";
-/// How such a wait begins; later lines of it say how long it has taken.
+/// The first line of a wait. Later lines contain its duration.
 const WAITING: &str = "waiting for the engine: ";
 const FOLLOWING: &str = "following the running container";
 const CLOSED: &str = "no new task is accepted";
 const OPEN: &str = "tasks are accepted";
 
-/// An agent with an engine of its own, in the order in which they go.
+/// An agent with its own engine. The fields are dropped in this order.
 struct Scene {
     running: Running,
     agent: Agent,
@@ -41,7 +41,7 @@ impl Scene {
         id
     }
 
-    /// The scene goes on: another task is taken and done.
+    /// Runs another task.
     fn expect_another_done(&self) {
         let id = self.server.submit(tally::waiting_task(""));
         tally::release(&self.agent, &id);
@@ -54,7 +54,7 @@ impl Scene {
         self.engine.assert_no_containers();
     }
 
-    /// Waits until tasks are accepted after they weren't for a time; they were at the start.
+    /// Waits until tasks are accepted again; the first time was at the start.
     fn wait_open_again(&self) {
         wait_until("tasks to be accepted again", secs(30), || self.times_logged(OPEN) == 2);
     }
@@ -64,7 +64,7 @@ impl Scene {
     }
 }
 
-/// Acknowledged heartbeats that said `busy`, and came after `since`.
+/// The number of acknowledged heartbeats after `since` with status `busy`.
 fn busy_heartbeats(server: &Control, since: Instant) -> usize {
     let heartbeats = server.heartbeats();
     heartbeats.iter().filter(|beat| beat.at > since && beat.body["status"] == "busy").count()
@@ -74,7 +74,7 @@ fn polls(server: &Control, since: Instant) -> usize {
     server.requests_to("poll").iter().filter(|poll| poll.at > since).count()
 }
 
-/// A task that has something to say while the engine is away, and needs its word for nothing.
+/// A task that prints a line while the engine is down.
 fn task_that_goes_on_speaking() -> TaskSpec {
     TaskSpec::script(
         r#"
@@ -91,8 +91,8 @@ echo result > output/result.txt
     )
 }
 
-/// Takes the engine away from a running container that goes on without it, for as long as it takes until the Server
-/// has heard `busy` so often.
+/// Ends the engine under a container that continues without it, until the Server has received this number of `busy`
+/// heartbeats.
 fn follow_again(socket: Socket, end: fn(&mut OwnEngine), heartbeats: usize) {
     let mut scene = Scene::start(WithoutEngine::GoOn, socket);
     let id = scene.begin(task_that_goes_on_speaking());
@@ -102,7 +102,7 @@ fn follow_again(socket: Socket, end: fn(&mut OwnEngine), heartbeats: usize) {
     let spoken = scene.agent.path("tally/spoken");
     wait_until("the container to go on without the engine", secs(10), || spoken.exists());
     scene.server.wait_until("busy heartbeats", secs(60), |server| busy_heartbeats(server, gone) >= heartbeats);
-    assert_eq!(scene.server.task(&id).status, Status::Running, "nothing has failed");
+    assert_eq!(scene.server.task(&id).status, Status::Running, "the task hasn't failed");
 
     scene.engine.start_again();
     scene.running.wait_log(FOLLOWING, secs(40));
@@ -114,9 +114,9 @@ fn follow_again(socket: Socket, end: fn(&mut OwnEngine), heartbeats: usize) {
     scene.expect_run_once(&task);
     assert!(scene.server.longest_heartbeat_gap() < secs(25), "{:?}", scene.server.longest_heartbeat_gap());
     let said = [WAITING, FOLLOWING, CLOSED, OPEN].map(|text| scene.times_logged(text));
-    // Calls to a held socket wait, and may wait until the engine is there again.
+    // Calls to a held socket wait, possibly until the engine runs again.
     let waiting = if socket == Socket::Held { said[0].min(1) } else { 1 };
-    assert_eq!(said, [waiting, 1, 1, 2], "each is said once, the last at the start, too");
+    assert_eq!(said, [waiting, 1, 1, 2], "each line is logged once, the last one also at the start");
 }
 
 #[test]
@@ -143,13 +143,13 @@ fn live_restore_container_completes_while_the_engine_is_down() {
     wait_until("the container to end without the engine", secs(10), || !scene.engine.has_container_processes());
     scene.engine.start_again();
     let task = scene.server.wait_for(&id, Status::Completed, secs(30));
-    // What it printed without the engine was lost with it; its files are not.
+    // The output without the engine is lost; the files are not.
     assert!(task.stdout().starts_with("begun\n"), "{:?}", task.stdout());
     assert_eq!(scene.server.output(&id, "output/result.txt").text(), "result\n");
     scene.expect_run_once(&task);
 }
 
-/// A task that has left half a result and waits for ever, with this answer to TERM.
+/// A task that writes one result and waits for ever, with this handler for SIGTERM.
 fn endless_task(on_term: &str) -> TaskSpec {
     TaskSpec::script(format!(
         r#"
@@ -162,7 +162,7 @@ while true; do sleep 0.05; done
     ))
 }
 
-/// Takes the engine away from a running container that it ends, and expects the task to have failed for that.
+/// Ends the engine together with a running container, and expects that the task fails with that reason.
 fn fail_with_the_engine(socket: Socket, end: fn(&mut OwnEngine), on_term: &str, code: i32) {
     let mut scene = Scene::start(WithoutEngine::End, socket);
     let id = scene.begin(endless_task(on_term));
@@ -221,7 +221,7 @@ fn a_crash_of_engine_and_container_fails_the_task() {
 fn a_container_whose_start_the_engine_lost_is_not_run_again() {
     let mut scene = Scene::start(WithoutEngine::End, Socket::Engines);
     let id = scene.server.submit(endless_task(""));
-    // Its first word comes before the engine has written down that it runs, more often than not.
+    // The container's first output usually comes before the engine has recorded the start.
     tally::wait_begun(&scene.agent, &id);
     scene.engine.kill();
     scene.engine.start_again();
@@ -276,9 +276,9 @@ fn an_offered_task_waits_on_the_server_without_an_engine() {
     let accepted = scene.server.requests_to("accept").len();
     let id = scene.server.submit(tally::waiting_task(""));
     tally::release(&scene.agent, &id);
-    // The engine is looked at every 10 s: twice more until the heartbeat after the next.
+    // The agent checks the engine every 10 s: twice more until the second heartbeat.
     scene.server.wait_until("a busy heartbeat", secs(40), |server| busy_heartbeats(server, gone) >= 2);
-    assert!(polls(&scene.server, gone) >= 3, "it goes on polling, for cancellations");
+    assert!(polls(&scene.server, gone) >= 3, "the agent polls for cancellations");
     assert_eq!(scene.server.requests_to("accept").len(), accepted);
     assert_eq!(scene.server.task(&id).status, Status::Pending);
 
@@ -287,7 +287,7 @@ fn an_offered_task_waits_on_the_server_without_an_engine() {
     let task = tally::wait_done_once(&scene.server, &scene.agent, &id);
     scene.expect_run_once(&task);
     let said = [CLOSED, OPEN].map(|text| scene.times_logged(text));
-    assert_eq!(said, [1, 2], "each is said once, the second at the start, too");
+    assert_eq!(said, [1, 2], "each line is logged once, the second one also at the start");
 }
 
 #[test]
@@ -306,7 +306,7 @@ fn an_accepted_task_waits_for_the_engine_and_then_runs() {
     scene.running.wait_log(WAITING, secs(20));
     let gone = Instant::now();
     scene.server.wait_until("three polls", secs(30), |server| polls(server, gone) >= 3);
-    assert_eq!(scene.server.task(&id).status, Status::Running, "it hasn't failed");
+    assert_eq!(scene.server.task(&id).status, Status::Running, "the task hasn't failed");
     assert_eq!(tally::times_begun(&scene.agent, &id), 0);
 
     scene.engine.start_again();

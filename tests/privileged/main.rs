@@ -1,7 +1,6 @@
-//! What only root can set up: an engine of the test's own that may be restarted, a small disk that may be filled, and
-//! an agent that runs as an ordinary user.
+//! Tests that need root: they start their own engine, fill a small disk, and run the agent as an ordinary user.
 //!
-//! `scripts/test` leaves this target out where it isn't run as root, and says so. Run otherwise it fails.
+//! Without root `scripts/test` leaves this target out and reports that; `cargo test` fails.
 
 #![cfg(target_os = "linux")]
 
@@ -13,7 +12,7 @@ mod small_disk;
 #[path = "../support/mod.rs"]
 mod support;
 
-/// Fails the test, with the remedy, where it isn't root's.
+/// Fails the test when it doesn't run as root.
 fn require_root() {
     assert!(
         nix::unistd::geteuid().is_root(),

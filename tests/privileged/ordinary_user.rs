@@ -1,4 +1,4 @@
-//! The agent as an ordinary user who may talk to the engine, with containers that run as root.
+//! The agent as an ordinary user with access to the engine, and containers that run as root.
 
 use crate::support::agent::{Agent, Running};
 use crate::support::docker::{self, assert_no_containers, wait_until};
@@ -11,7 +11,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// An agent of that user, and what the tests do with it.
+/// An agent of the ordinary user.
 struct User(OrdinaryUser);
 
 impl User {
@@ -24,16 +24,16 @@ impl User {
         self.0.start()
     }
 
-    /// Runs a task and returns its id when its record is closed.
+    /// Runs a task and returns its id when its record is settled.
     fn complete(&self, server: &FakeServer, spec: TaskSpec) -> String {
         let id = server.submit(spec);
         server.wait_for(&id, Status::Completed, secs(90));
-        wait_until("the record to be closed", secs(90), || self.0.agent.record(&id)["phase"] == "settled");
+        wait_until("the record to be settled", secs(90), || self.0.agent.record(&id)["phase"] == "settled");
         assert_no_containers(&id);
         id
     }
 
-    /// Makes the record say that the task was delivered longer ago than anything is kept.
+    /// Changes the record so that the retention time is over.
     fn make_old(&self, id: &str) {
         let mut record = self.0.agent.record(id);
         record["settled_at"] = json!(jiff::Timestamp::now() - jiff::SignedDuration::from_hours(200));
@@ -45,12 +45,12 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).permissions().mode() & 0o7777
 }
 
-/// Leaves folders and files that nobody but root can look into or remove.
+/// A task that leaves folders and files that only root can read or remove.
 fn closed_leftovers() -> TaskSpec {
     TaskSpec::script("umask 077; mkdir -p output/deep/er; echo 1 > output/deep/er/file; echo 2 > beside; mkdir empty")
 }
 
-/// An image with no program at all.
+/// An image without any file.
 struct EmptyImage(String);
 
 impl EmptyImage {
@@ -78,7 +78,7 @@ fn an_ordinary_users_agent_completes_a_task() {
     let _running = user.start();
     let id = user.complete(&server, TaskSpec::new("copy").input("data.csv", "1,2\n"));
     assert_eq!(server.output(&id, "output/data.csv").text(), "1,2\n");
-    // The image puts `task.json` behind a line of its own.
+    // The test image writes `task.json` after a line of its own.
     let result = server.output(&id, "output/result.txt");
     let (_, told) = result.text().split_once('\n').expect("two lines");
     let told: Value = serde_json::from_str(told).expect("task.json");
@@ -98,7 +98,7 @@ fn an_ordinary_users_agent_completes_a_task() {
     assert_eq!(fs::metadata(agent.workspace(&id).join("output/data.csv")).expect("look at a result").uid(), 0);
 }
 
-/// Starts the agent, which refuses to work, and returns what it said.
+/// Starts the agent, which must refuse to run, and returns its log.
 fn refused(user: &User, server: &FakeServer) -> String {
     let mut running = user.start();
     assert_eq!(running.wait_exit(secs(10)).code(), Some(1), "{}", running.log());
@@ -129,7 +129,7 @@ fn open_files_of_root_are_refused_with_a_command_to_close_them() {
     let shown = data_dir.display();
     assert!(said.contains(&format!("run `sudo chown {USER} {shown} && sudo chmod go= {shown}`")), "{said}");
 
-    // The remedy is one.
+    // The agent starts after the command from the message.
     user.0.own_everything();
     fs::set_permissions(&data_dir, fs::Permissions::from_mode(0o700)).expect("close the folder");
     let _running = user.start();
@@ -142,7 +142,7 @@ fn results_that_only_root_can_read_are_delivered() {
     let server = FakeServer::start();
     let user = User::new(&server);
     let _running = user.start();
-    // A closed file, a closed folder with all kinds of things in it, and something open.
+    // A private file, a private folder with files of all kinds, and a readable file.
     let script = "umask 077
         mkdir -p output/closed/er '/workspace/odd \"name\"'
         echo 1 > output/closed/er/file
@@ -170,7 +170,7 @@ fn results_that_only_root_can_read_are_delivered() {
     let named: Vec<&str> =
         left_out.as_array().expect("a list").iter().filter_map(|left| left["file"].as_str()).collect();
     assert_eq!(named, ["output/closed/link", "output/closed/pipe"]);
-    assert!(!user.0.agent.task_file(&id, "fetched").exists(), "what was delivered needn't be kept twice");
+    assert!(!user.0.agent.task_file(&id, "fetched").exists(), "the copies are removed after the delivery");
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn results_in_a_workspace_closed_by_root_are_delivered() {
     let script = "echo 1 > output/file; echo 2 > beside; chown 0:0 /workspace; chmod 700 /workspace";
     let id = user.complete(&server, TaskSpec::script(script).input("data.csv", "1,2\n"));
     let outputs: Vec<String> = server.outputs(&id).into_iter().map(|file| file.filename).collect();
-    assert_eq!(outputs, ["beside", "output/file"], "what we put there ourselves is no result");
+    assert_eq!(outputs, ["beside", "output/file"], "the inputs are no results");
     assert_eq!(server.output(&id, "output/file").bytes, b"1\n");
     assert_eq!(server.task(&id).output.get("left_out"), None);
 }
@@ -193,16 +193,18 @@ fn leftovers_of_root_are_removed_after_the_retention_time() {
     let mut running = user.start();
     let id = user.complete(&server, closed_leftovers());
     let left = user.0.agent.workspace(&id).join("output/deep");
-    assert_eq!((fs::metadata(&left).expect("look at what was left").uid(), mode(&left)), (0, 0o700));
+    assert_eq!((fs::metadata(&left).expect("look at the leftovers").uid(), mode(&left)), (0, 0o700));
     running.kill9();
     user.make_old(&id);
     let mut running = user.start();
     running.wait_log(&format!("task {id}: removed"), secs(60));
     assert!(!user.0.agent.workspace(&id).exists() && !user.0.agent.task_file(&id, "").exists());
     assert!(!running.log().contains("can't be removed"), "{}", running.log());
-    // The container that removed it is gone too; it carries no label, so it is known by its mount.
+    // The container that removed the files is removed, too. It has no label, so the test finds it by its mount.
     let mount = format!("volume={}", user.0.agent.data_dir().join("workspaces").display());
-    wait_until("its container to go", secs(20), || docker::docker(&["ps", "-aq", "--filter", &mount]).is_empty());
+    wait_until("its container to be removed", secs(20), || {
+        docker::docker(&["ps", "-aq", "--filter", &mount]).is_empty()
+    });
 }
 
 #[test]
@@ -232,8 +234,8 @@ fn an_unremovable_workspace_is_logged_once_with_a_command() {
     running.kill9();
     user.make_old(&id);
 
-    // A mount that comes and goes makes the agent look again for what may be removed.
-    let (share, away) = (user.0.agent.path("share"), user.0.agent.path("away"));
+    // A mount that disappears and returns makes the agent try the removal again.
+    let (share, moved) = (user.0.agent.path("share"), user.0.agent.path("moved"));
     fs::create_dir(&share).expect("make the mount's folder");
     user.0.agent.change_config(&format!(
         "[executor]\nimage = '{}'\n[[paths.mounts]]\nhost = '{}'\ncontainer = '/share'",
@@ -243,18 +245,18 @@ fn an_unremovable_workspace_is_logged_once_with_a_command() {
     let mut running = user.start();
     let said = format!("task {id}: its workspace can't be removed");
     running.wait_log(&said, secs(60));
-    fs::rename(&share, &away).expect("take the mount's folder away");
+    fs::rename(&share, &moved).expect("move the mount's folder");
     running.wait_log("no new task is accepted: the mount's host path", secs(40));
-    fs::rename(&away, &share).expect("put the mount's folder back");
+    fs::rename(&moved, &share).expect("move the mount's folder back");
     let in_order = |running: &Running| running.log().matches("tasks are accepted").count();
     wait_until("the mount to be found", secs(40), || in_order(&running) == 2);
     let polls = server.requests_to("poll").len();
     server.wait_until("five polls", secs(40), |server| server.requests_to("poll").len() >= polls + 5);
     let log = running.log();
     assert_eq!(log.matches(&said).count(), 1, "{log}");
-    assert_eq!(user.0.agent.record(&id)["phase"], "settled", "the record stays, or nobody would know of the workspace");
+    assert_eq!(user.0.agent.record(&id)["phase"], "settled", "the record stays as long as its workspace");
 
-    // The command is for pasting. Whoever runs the tests is root, and may not have `sudo`.
+    // The command can be pasted. The tests run as root, possibly without `sudo`.
     let (_, rest) = log.split_once("; run `sudo ").unwrap_or_else(|| panic!("no command in {log}"));
     let (command, _) = rest.split_once('`').expect("the end of the command");
     let done = Command::new("sh").args(["-c", command]).stdin(Stdio::null()).status().expect("run the command");
@@ -309,7 +311,7 @@ fn root_does_not_take_over_files_of_an_ordinary_users_agent() {
         refused.expect_code(1).expect_stderr(&format!("belongs to user {USER}")).expect_stderr("sudo -u");
     }
     assert!(running.is_running());
-    // Looking and ending need no writing.
+    // `status` and `stop` write no file.
     agent.run(&["status"]).expect_code(0);
     agent.run(&["stop"]).expect_code(0).expect_stdout("Stopped");
     for arguments in [&["run"][..], &["run-detached"], &["stop", "--abort"]] {
@@ -322,7 +324,7 @@ fn root_does_not_take_over_files_of_an_ordinary_users_agent() {
     assert_eq!((file.uid(), mode(&agent.config_path())), (USER, 0o600));
     for entry in walkdir::WalkDir::new(agent.data_dir()).into_iter().flatten() {
         let is_roots = entry.metadata().is_ok_and(|metadata| metadata.uid() == 0);
-        // Its container ran as root.
+        // The task's container ran as root.
         let is_results = entry.path().starts_with(agent.workspace(&id));
         assert!(!is_roots || is_results, "{} became root's", entry.path().display());
     }

@@ -1,8 +1,8 @@
-//! A Docker engine of the test's own, which may be stopped, killed and started again.
+//! A separate Docker engine, which a test can stop, kill and start again.
 //!
-//! It lives in a network namespace of its own, since a second engine would otherwise take the first one's bridge away.
-//! Its containers have no network. Everything of it lies in one folder and in one control group, and goes with its
-//! handle, in whatever state the test leaves it.
+//! It runs in its own network namespace, since a second engine would otherwise replace the first one's bridge. Its
+//! containers have no network. All its files and processes are in one folder and one control group; dropping the value
+//! removes them in any state.
 
 use crate::support::docker::{TEST_IMAGE, container_name, test_image, wait_until};
 use crate::support::secs;
@@ -17,25 +17,24 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// What becomes of the containers while the engine is away.
+/// What happens to the containers when the engine ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WithoutEngine {
-    /// They are ended with it: docker's default.
+    /// They end with it: docker's default.
     End,
-    /// They go on: docker's `live-restore`.
+    /// They continue: docker's `live-restore`.
     GoOn,
 }
 
-/// Who holds the engine's socket.
+/// The owner of the engine's socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Socket {
-    /// The engine: while it is away, calls are refused.
+    /// The engine: calls are refused while it is down.
     Engines,
-    /// Somebody else, as systemd does on Debian and Ubuntu: while the engine is away, calls wait for it.
+    /// Another process, as systemd on Debian and Ubuntu: calls wait while the engine is down.
     Held,
 }
 
-/// See the module.
 pub struct OwnEngine {
     folder: TempDir,
     /// The name of the control group above those of its containers.
@@ -45,11 +44,11 @@ pub struct OwnEngine {
     dockerd: Option<Child>,
 }
 
-/// How long the engine may take to start or to stop.
+/// The time limit for the engine's start and stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl OwnEngine {
-    /// A running engine that has the test image.
+    /// Starts an engine that has the test image.
     pub fn start(without: WithoutEngine, socket: Socket) -> Self {
         super::require_root();
         let folder = tempfile::Builder::new().prefix("dockerd-").tempdir().expect("make the engine's folder");
@@ -75,7 +74,7 @@ impl OwnEngine {
         assert!(self.dockerd.is_none(), "the engine runs already");
         let log = File::options().create(true).append(true).open(self.log()).expect("open the engine's log");
         let path = |name: &str| self.folder.path().join(name).to_string_lossy().into_owned();
-        // A socket that somebody holds is the engine's third file.
+        // A held socket is passed as file descriptor 3.
         let script = "if [ -S /dev/stdin ]; then exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; fi\n\
                       exec dockerd \"$@\"";
         let mut command = Command::new("unshare");
@@ -94,7 +93,7 @@ impl OwnEngine {
         if self.without == WithoutEngine::GoOn {
             command.arg("--live-restore");
         }
-        // A containerd that is told to end in a hurry leaves its stacks there.
+        // A containerd that is killed may write its stacks to TMPDIR.
         command.env("TMPDIR", self.folder.path());
         command.stdout(log.try_clone().expect("share the engine's log")).stderr(log);
         self.dockerd = Some(command.spawn().expect("start `unshare --net dockerd`"));
@@ -107,17 +106,17 @@ impl OwnEngine {
         }
     }
 
-    /// Ends the engine as a service manager does, with SIGTERM, and waits until it is gone.
+    /// Ends the engine with SIGTERM, as a service manager does, and waits for its end.
     pub fn stop(&mut self) {
         self.end(Signal::SIGTERM);
     }
 
-    /// Ends the engine as a crash does, with SIGKILL, and waits until it is gone.
+    /// Ends the engine with SIGKILL, as a crash does, and waits for its end.
     pub fn kill(&mut self) {
         self.end(Signal::SIGKILL);
     }
 
-    /// Ends the engine and all that runs in its containers at once, as a power cut does.
+    /// Ends the engine and all processes in its containers, as a power cut does.
     pub fn crash_with_containers(&mut self) {
         self.kill();
         self.kill_processes();
@@ -131,7 +130,7 @@ impl OwnEngine {
             self.dockerd = Some(dockerd);
             panic!("the engine doesn't end:\n{}", self.end_of_log());
         }
-        // Its containerd dies with it. The next engine takes a pid that isn't reaped yet for a running containerd.
+        // Its containerd ends with it. The next engine would take the pid of a zombie for a running containerd.
         let file = self.folder.path().join("exec/containerd/containerd.pid");
         if let Some(containerd) = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok()) {
             wait_until("the engine's containerd to end", secs(20), || !runs(containerd));
@@ -153,7 +152,8 @@ impl OwnEngine {
         list.lines().map(str::to_owned).collect()
     }
 
-    /// Waits until it has written down that the container of this task runs; the container may be a moment ahead.
+    /// Waits until the engine has recorded that the container of this task runs; the container may start a moment
+    /// earlier.
     pub fn wait_running(&self, task_id: &str) {
         let state = ["inspect", "--format", "{{.State.Status}}", &container_name(task_id)];
         wait_until("the engine to know that the container runs", secs(10), || {
@@ -161,19 +161,19 @@ impl OwnEngine {
         });
     }
 
-    /// Fails the test unless all its containers are gone within a few seconds.
+    /// Fails the test unless all its containers are removed within a few seconds.
     pub fn assert_no_containers(&self) {
         wait_until("the containers to be removed", secs(20), || self.containers().is_empty());
     }
 
     fn output(&self, arguments: &[&str]) -> Output {
-        // A held socket lets a client wait for an engine that never comes.
+        // With a held socket a client may wait for ever.
         let mut command = Command::new("timeout");
         command.args(["20", "docker", "--host", &self.host()]).args(arguments).stdin(Stdio::null());
         command.output().expect("run `docker`")
     }
 
-    /// Brings the test image over from the usual engine.
+    /// Copies the test image from the usual engine.
     fn load_image(&self) {
         let image = Command::new("docker").args(["save", test_image()]).output().expect("run `docker save`");
         assert!(image.status.success(), "docker save {TEST_IMAGE}: {}", String::from_utf8_lossy(&image.stderr));
@@ -198,7 +198,7 @@ impl OwnEngine {
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
 
-    /// Whether anything runs in its containers; it need not run itself.
+    /// Whether a process runs in its containers. The engine itself may be down.
     pub fn has_container_processes(&self) -> bool {
         processes().any(|process| self.has_in_a_container(process))
     }
@@ -207,7 +207,8 @@ impl OwnEngine {
         proc_file(process, "cgroup").contains(&format!("/{}/", self.group)) && runs(process)
     }
 
-    /// Whether a process is its own: dockerd, containerd and its shims name their folder.
+    /// Whether a process belongs to the engine: dockerd, containerd and its shims have the folder in their command
+    /// line.
     fn has_as_its_own(&self, process: u32) -> bool {
         let command = proc_file(process, "cmdline");
         let program = command.split('\0').next().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
@@ -215,7 +216,7 @@ impl OwnEngine {
         is_engines && command.contains(&format!("{}/", self.folder.path().display())) && runs(process)
     }
 
-    /// The engine's own processes and those in its containers, as far as they live.
+    /// The running processes of the engine and its containers.
     fn processes(&self) -> Vec<u32> {
         processes().filter(|process| self.has_in_a_container(*process) || self.has_as_its_own(*process)).collect()
     }
@@ -234,7 +235,7 @@ impl OwnEngine {
         }
     }
 
-    /// What dead shims and containers leave outside of the engine's folder.
+    /// Removes what shims and containers leave outside of the engine's folder.
     fn remove_traces(&self) {
         let shims = self.folder.path().join("exec/containerd/daemon/io.containerd.runtime.v2.task/moby");
         for shim in fs::read_dir(shims).into_iter().flatten().flatten() {
@@ -267,7 +268,7 @@ impl Drop for OwnEngine {
             eprintln!("=== the test's own engine ===\n{}", self.end_of_log());
         }
         if let Some(mut dockerd) = self.dockerd.take() {
-            // While it answers, it cleans up best itself.
+            // A running engine can remove its containers itself.
             let list = self.output(&["ps", "--all", "--quiet"]);
             for id in String::from_utf8_lossy(&list.stdout).lines() {
                 self.output(&["rm", "--force", "--volumes", id]);
@@ -296,12 +297,12 @@ fn processes() -> impl Iterator<Item = u32> {
     entries.filter_map(|process| process.file_name().to_str()?.parse().ok())
 }
 
-/// A text of a process, empty where that has gone.
+/// A file of a process in /proc; empty if the process has ended.
 fn proc_file(process: u32, name: &str) -> String {
     String::from_utf8_lossy(&fs::read(format!("/proc/{process}/{name}")).unwrap_or_default()).into_owned()
 }
 
-/// Whether a process is there that hasn't ended; one that only waits to be reaped has.
+/// Whether a process runs. A zombie doesn't.
 fn runs(process: u32) -> bool {
     let status = proc_file(process, "status");
     status.lines().any(|line| line.starts_with("State:") && !line.contains('Z') && !line.contains('X'))

@@ -1,5 +1,5 @@
-//! A data folder on a disk that is full: what is written down stays readable, what has run is delivered, and the rest
-//! waits for room.
+//! A data folder on a full disk: records stay readable, results of finished containers are delivered, and other work
+//! waits for free space.
 
 use crate::disk::SmallDisk;
 use crate::support::agent::{Agent, Running};
@@ -12,13 +12,13 @@ use serde_json::Value;
 use std::fs;
 use std::time::Duration;
 
-/// How long a busy engine may take for a task, and the agent between two tries.
+/// The time limit for a task on a busy engine, with the agent's pauses between two tries.
 const PATIENCE: Duration = Duration::from_secs(120);
 const MIB: u64 = 1 << 20;
-/// What the system says, wherever it is passed on.
+/// The system's error message.
 const NO_SPACE: &str = "No space left on device";
 
-/// An agent on a disk of so many MiB, of which it wants one left.
+/// An agent on a disk of `mib` MiB, with `min_free_disk_mb = 1`.
 fn agent_on_disk(server: &FakeServer, mib: u64) -> (Agent, SmallDisk) {
     let agent = tally::agent(server).config("[paths]\nmin_free_disk_mb = 1").build();
     let disk = SmallDisk::mount(&agent, mib);
@@ -40,7 +40,7 @@ fn expect_whole_records(agent: &Agent) {
     }
 }
 
-/// Runs a small task, to show that all is in order again.
+/// Runs a small task, which proves that the agent works normally again.
 fn expect_next_task_works(server: &FakeServer, agent: &Agent) {
     let id = server.submit(TaskSpec::script("echo next > output/next.txt"));
     server.wait_for(&id, Status::Completed, PATIENCE);
@@ -49,9 +49,9 @@ fn expect_next_task_works(server: &FakeServer, agent: &Agent) {
     expect_whole_records(agent);
 }
 
-/// Waits until the agent says that something can't be written for lack of room, and sees to it that nothing is lost.
+/// Waits until the agent logs that it can't write to the full disk, and checks that all records are readable.
 fn wait_for_trouble(running: &mut Running, agent: &Agent) {
-    wait_until("the full disk to be said", secs(30), || {
+    wait_until("a log line about the full disk", secs(30), || {
         let log = running.log();
         log.lines().any(|line| line.contains("can't be written") && line.contains(NO_SPACE))
     });
@@ -64,9 +64,9 @@ fn expect_done_once(server: &FakeServer, agent: &Agent, id: &str) -> Task {
     let task = tally::wait_done_once(server, agent, id);
     assert_eq!(server.output(id, "output/r.txt").text(), "result\n");
     assert_eq!(task.accepted_count, 1);
-    wait_until("the record to be closed", PATIENCE, || agent.record(id)["phase"] == "settled");
+    wait_until("the record to be settled", PATIENCE, || agent.record(id)["phase"] == "settled");
     ledger::expect_what_left(&agent.data_dir(), server, id);
-    // A record that couldn't be closed is closed again, and told again.
+    // The agent may have settled the record twice, so the ledger may have two lines.
     assert!(!ledger::of_kind(&agent.data_dir(), id, "task").is_empty());
     expect_whole_records(agent);
     task
@@ -92,7 +92,7 @@ fn results_of_a_container_that_fills_the_disk_are_delivered() {
     assert_no_containers(&failing);
     expect_whole_records(&agent);
 
-    // What was delivered goes when the disk is looked at next, so that there is room again without anybody's help.
+    // At the next check of the disk the agent removes the delivered workspace and has free space again.
     let content = server.submit(TaskSpec::script(format!("{fill}; true")));
     let task = server.wait_for(&content, Status::Completed, PATIENCE);
     assert!(server.output(&content, "output/big").bytes.len() as u64 > 20 * MIB);
@@ -110,7 +110,7 @@ fn an_input_too_large_for_the_disk_fails_its_task() {
     let task = server.wait_for(&id, Status::Failed, PATIENCE);
     let message = task.error_message.expect("a message");
     assert!(message.contains("`huge.bin`") && message.contains(NO_SPACE), "{message}");
-    assert!(disk.free() > 20 * MIB, "what had come of it is gone: {} bytes are left", disk.free());
+    assert!(disk.free() > 20 * MIB, "the part that was downloaded is removed: {} bytes are free", disk.free());
     expect_next_task_works(&server, &agent);
 }
 
@@ -120,8 +120,8 @@ fn a_workspace_too_large_for_the_disk_fails_its_task() {
     let (agent, disk) = agent_on_disk(&server, 16);
     let mut running = agent.start();
     running.wait_log("tasks are accepted", secs(20));
-    // The task has no inputs, so `task.json` is what doesn't fit. With this prompt it is larger than what the record
-    // leaves of the room that is kept.
+    // The task has no inputs, so `task.json` is the file that doesn't fit. With this prompt it is larger than the rest
+    // of the reserve.
     let fill = disk.filler();
     server.fault(Match::path("accept").times(1), Fault::call(Moment::Arrived, move |_| fill()));
     let id = server.submit(TaskSpec::new("x".repeat(100_000)));
@@ -139,7 +139,7 @@ fn a_finished_task_is_settled_from_the_reserve_on_a_full_disk() {
     let running = agent.start();
     let id = server.submit(result_task());
     tally::wait_begun(&agent, &id);
-    // The result needs room too; its page is there before the disk is full.
+    // The result needs space, too, so the file gets its page before the disk is full.
     fs::write(agent.workspace(&id).join("output/r.txt"), "-").expect("write into the workspace");
     disk.filler()();
     tally::release(&agent, &id);
@@ -149,8 +149,8 @@ fn a_finished_task_is_settled_from_the_reserve_on_a_full_disk() {
     expect_next_task_works(&server, &agent);
 }
 
-/// Fills the disk when this request of the task arrives, with nothing kept for its record; waits until the agent says
-/// what it can't write; makes room, and expects that the task has lost nothing and done nothing twice.
+/// Removes the reserve and fills the disk when this request arrives, waits until the agent logs that it can't write,
+/// frees the space, and expects that the task is done once.
 fn full_when(call: &str) {
     let server = FakeServer::start();
     let (agent, disk) = agent_on_disk(&server, 16);
@@ -158,7 +158,7 @@ fn full_when(call: &str) {
     let id = server.submit(result_task());
     let (kept, fill) = (agent.task_file(&id, "reserve"), disk.filler());
     let strike = move |_: &_| {
-        fs::remove_file(&kept).expect("the room that is kept for the record");
+        fs::remove_file(&kept).expect("remove the reserve");
         fill();
     };
     server.fault(Match::path(call).task(&id).times(1), Fault::call(Moment::Arrived, strike));
@@ -197,14 +197,14 @@ fn a_disk_full_at_the_containers_end_loses_nothing() {
     let id = server.submit(result_task());
     tally::wait_begun(&agent, &id);
     fs::write(agent.workspace(&id).join("output/r.txt"), "-").expect("write into the workspace");
-    fs::remove_file(agent.task_file(&id, "reserve")).expect("the room that is kept for the record");
+    fs::remove_file(agent.task_file(&id, "reserve")).expect("remove the reserve");
     disk.filler()();
     tally::release(&agent, &id);
     wait_for_trouble(&mut running, &agent);
     let beats = server.heartbeats().len();
     server.wait_until("two more heartbeats", PATIENCE, |server| server.heartbeats().len() >= beats + 2);
     assert_eq!((server.task(&id).status, server.task(&id).completed_count), (Status::Running, 0));
-    assert_eq!(agent.record(&id)["phase"], "prepared", "the record is what it was");
+    assert_eq!(agent.record(&id)["phase"], "prepared", "the record is unchanged");
     disk.clear();
     expect_done_once(&server, &agent, &id);
     assert!(server.longest_heartbeat_gap() < secs(25), "{:?}", server.longest_heartbeat_gap());
@@ -227,7 +227,7 @@ fn a_cancelled_task_is_stopped_on_a_full_disk() {
     expect_whole_records(&agent);
 }
 
-/// Ends the agent as a crash does when a result waits here and the Server is away, and fills the disk.
+/// Kills the agent while a result waits for the Server, and fills the disk.
 fn crash_with_a_result(server: &FakeServer, agent: &Agent, disk: &SmallDisk) -> String {
     let mut running = agent.start();
     let id = server.submit(result_task());
@@ -260,7 +260,7 @@ fn an_agent_without_a_reserve_delivers_when_there_is_space() {
     let server = FakeServer::start();
     let (agent, disk) = agent_on_disk(&server, 16);
     let id = crash_with_a_result(&server, &agent, &disk);
-    fs::remove_file(agent.task_file(&id, "reserve")).expect("the room that is kept for the record");
+    fs::remove_file(agent.task_file(&id, "reserve")).expect("remove the reserve");
     disk.filler()();
     server.resume();
     let mut running = agent.start();
@@ -293,15 +293,15 @@ fn old_delivered_workspaces_are_removed_when_space_is_low() {
         tally::wait_phase(&agent, &id, "settled");
         id
     });
-    // Who runs now isn't delivered and has to keep its workspace.
+    // The third task runs, so its workspace must stay.
     let third = server.submit(tally::waiting_task("echo result > output/r.txt"));
     tally::wait_begun(&agent, &third);
 
     disk.leave(14 * MIB);
     let is_there = |id: &str| agent.workspace(id).exists();
-    wait_until("the oldest workspace to go", secs(30), || !is_there(&first));
+    wait_until("the oldest workspace to be removed", secs(30), || !is_there(&first));
     running.wait_log(&format!("task {first}: its delivered workspace was removed"), secs(10));
-    // One is enough, and the disk is looked at again before more would go.
+    // Removing one workspace is enough; the agent checks the disk again before it removes another.
     let beats = server.heartbeats().len();
     server.wait_until("a heartbeat", secs(40), |server| server.heartbeats().len() > beats);
     assert!(is_there(&second) && is_there(&third), "{}", running.log());
@@ -332,7 +332,7 @@ fn a_container_that_prints_to_a_full_disk_is_not_blocked() {
     let server = FakeServer::start();
     let (agent, disk) = agent_on_disk(&server, 16);
     let mut running = agent.start();
-    // A pipe holds 64 KiB, so a container that nobody reads would stop long before its end.
+    // A pipe holds 64 KiB, so a container whose output is not read would block long before its end.
     let line = "line of output ".repeat(200);
     let id = server.submit(tally::waiting_task(&format!("yes '{line}' | head -c 30000000; : > /tally/printed")));
     tally::wait_begun(&agent, &id);

@@ -1,5 +1,5 @@
-//! One file that fails while all other calls succeed: the agent tries it five times, then reports the task's end without
-//! it. A file that the Server refuses for good isn't tried again.
+//! One file that fails while all other calls succeed: the agent tries it five times, then reports the task's end
+//! without it. A file that the Server refuses for good isn't tried again.
 //!
 //! The pauses between five tries take more than a minute in all.
 
@@ -17,7 +17,7 @@ fn an_output_is_left_out_after_five_failed_uploads() {
     let bad = server.fault(Match::path("upload").file("output/b"), Fault::Reset);
     let id = server.submit(TaskSpec::script("for name in a b c; do echo $name > output/$name; done"));
     let mut running = agent.start();
-    // While it waits between two tries, its slots are free for others.
+    // Between two tries the task takes no slot.
     server.wait_until("two tries", secs(30), |server| server.fault_hits(bad) >= 2);
     let other = server.submit(TaskSpec::script("echo 1 > output/other"));
     server.wait_for(&other, Status::Completed, secs(30));
@@ -30,8 +30,8 @@ fn an_output_is_left_out_after_five_failed_uploads() {
     assert_eq!(left_out["file"], "output/b");
     assert!(left_out["reason"].as_str().is_some_and(|why| why.contains("could not be sent in 5 tries")), "{left_out}");
     running.wait_log("`output/b` is not delivered", secs(5));
-    // It can be fetched by hand.
-    assert_eq!(fs::read(agent.workspace(&id).join("output/b")).expect("it is still here"), b"b\n");
+    // The operator can fetch the file from the workspace.
+    assert_eq!(fs::read(agent.workspace(&id).join("output/b")).expect("read the file in the workspace"), b"b\n");
     assert_no_containers(&id);
 }
 
@@ -43,9 +43,9 @@ fn five_failed_downloads_of_an_input_fail_the_task() {
     let id = server.submit(TaskSpec::script("echo ran").input("good.csv", b"1").input("bad.csv", [b'x'; 1000]));
     let _running = agent.start();
     let task = server.wait_for(&id, Status::Failed, secs(90));
-    let message = task.error_message.clone().expect("a failed task says why");
+    let message = task.error_message.clone().expect("a failed task has a message");
     assert!(message.contains("input file `bad.csv` can't be fetched: 5 tries failed"), "{message}");
-    // In the first pause, of a second, there may have been no other call to compare with.
+    // A try counts only if another call succeeded since; in the first pause, of one second, there may be none.
     assert!((5..=6).contains(&server.fault_hits(bad)), "{} tries", server.fault_hits(bad));
     assert_eq!(task.stdout(), "");
     assert_no_containers(&id);
@@ -59,7 +59,8 @@ fn an_input_missing_on_the_server_fails_the_task_at_once() {
         let bad = server.fault(Match::path("download").file("x"), Fault::status(status));
         let id = server.submit(TaskSpec::script("echo ran").input("x", b"1"));
         let _running = agent.start();
-        let message = server.wait_for(&id, Status::Failed, secs(30)).error_message.expect("a failed task says why");
+        let message =
+            server.wait_for(&id, Status::Failed, secs(30)).error_message.expect("a failed task has a message");
         assert!(message.contains("`x` can't be fetched") && message.contains(&status.to_string()), "{message}");
         assert_eq!(server.fault_hits(bad), 1);
     }
@@ -73,7 +74,7 @@ fn a_refused_output_is_not_sent_again() {
         let bad = server.fault(Match::path("upload").file("output/b"), Fault::status(status));
         let id = server.submit(TaskSpec::script("for name in a b c; do echo $name > output/$name; done; exit 3"));
         let _running = agent.start();
-        // The refusal changes nothing about how the task ended.
+        // The refusal doesn't change the task's outcome.
         let task = server.wait_for(&id, Status::Failed, secs(30));
         assert_eq!((&task.output["exit_code"], server.fault_hits(bad)), (&json!(3), 1));
         assert_eq!(task.output["files"], json!(["output/a", "output/c"]));

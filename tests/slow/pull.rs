@@ -1,6 +1,6 @@
-//! `executor.pull`: who fetches the image, and what the agent does after a registry's outage.
+//! `executor.pull`: when the agent pulls the image, and what it does after a registry's outage.
 //!
-//! There is no registry: a script stands in for the client and lets an image appear where docker would have fetched it.
+//! There is no registry: a script replaces the docker client and tags the test image instead of pulling.
 
 use crate::support::agent::{Agent, Running};
 use crate::support::docker::{docker, docker_if_there, test_image, wait_until};
@@ -8,7 +8,7 @@ use crate::support::secs;
 use crate::support::server::{FakeServer, Status, TaskSpec};
 use std::fs;
 
-/// A name for the test image that nobody else has, at a registry where nobody listens. It goes with the test.
+/// A unique name for the test image, at a registry that doesn't exist. Dropping the value removes it.
 struct Tag(String);
 
 impl Tag {
@@ -23,8 +23,8 @@ impl Drop for Tag {
     }
 }
 
-/// A docker client that writes down its verbs, and pulls as `pull` says; it can use `$here`, a folder of its own.
-/// Where the file `up` lies there, the registry has nothing new for `docker run`.
+/// An agent with a docker client that records its verbs and runs `pull` for `docker pull`. `$here` is its folder.
+/// With the file `up` in it, `docker run --pull always` works without a registry.
 fn agent_with(server: &FakeServer, image: &Tag, key: &str, pull: &str) -> Agent {
     let config = format!("[executor]\nimage = '{}'\n{key}", image.0);
     let agent = Agent::builder(server).with_engine().config(&config).build();
@@ -44,25 +44,25 @@ fi
 exec docker "$@""#
     );
     let script = agent.path("stand-in/docker");
-    let here = script.parent().expect("it lies in a folder").display();
+    let here = script.parent().expect("the script has a folder").display();
     agent.write_script("stand-in/docker", &format!("#!/bin/sh\nhere='{here}'\n{body}\n"));
     agent.change_config(&format!("[executor]\ndocker = {:?}", script.to_string_lossy()));
     agent
 }
 
-/// How often the client was asked for this.
+/// How often the client was called with this verb.
 fn times(agent: &Agent, verb: &str) -> usize {
     let verbs = fs::read_to_string(agent.path("stand-in/verbs")).unwrap_or_default();
     verbs.lines().filter(|line| *line == verb).count()
 }
 
-/// Starts the agent when a task is waiting, and returns the two.
+/// Submits a task, starts the agent, and returns both.
 fn start_with_a_task(server: &FakeServer, agent: &Agent) -> (Running, String) {
     let first = server.submit(TaskSpec::script("echo hi"));
     (agent.start(), first)
 }
 
-/// Waits until the engine was looked at twice more.
+/// Waits until the agent has checked the engine twice more.
 fn wait_two_looks(agent: &Agent) {
     let before = times(agent, "version");
     wait_until("two looks at the engine", secs(40), || times(agent, "version") >= before + 2);
@@ -76,11 +76,15 @@ fn pull_never_contacts_no_registry() {
     let (mut running, first) = start_with_a_task(&server, &agent);
     running.wait_log("isn't on this machine", secs(20));
     wait_two_looks(&agent);
-    assert_eq!((server.task(&first).accepted_count, times(&agent, "pull")), (0, 0), "no task is spent on that");
+    assert_eq!(
+        (server.task(&first).accepted_count, times(&agent, "pull")),
+        (0, 0),
+        "no task is accepted without the image"
+    );
     docker(&["tag", test_image(), &image.0]);
     server.wait_for(&first, Status::Completed, secs(60));
 
-    // One that goes later costs the next task.
+    // If the image is removed later, the next task fails.
     docker(&["image", "rm", &image.0]);
     let id = server.submit(TaskSpec::script("echo hi"));
     let message = server.wait_for(&id, Status::Failed, secs(60)).error_message.unwrap();
@@ -99,7 +103,7 @@ fn the_agent_pulls_nothing_without_the_key() {
     let image = Tag::of(&server);
     let agent = agent_with(&server, &image, "", "exit 1");
     let (_running, first) = start_with_a_task(&server, &agent);
-    // Docker tries, and fails.
+    // `docker run` tries to pull, and fails.
     let message = server.wait_for(&first, Status::Failed, secs(60)).error_message.unwrap_or_default();
     assert!(message.contains("connection refused"), "{message}");
     wait_two_looks(&agent);
@@ -110,7 +114,7 @@ fn the_agent_pulls_nothing_without_the_key() {
 fn a_missing_image_is_pulled_in_the_background() {
     let server = FakeServer::start();
     let image = Tag::of(&server);
-    // A pull that takes its time.
+    // A slow pull.
     let pull =
         format!("until [ -e \"$here/go\" ]; do sleep 0.1; done; docker tag {} {}; exit $?", test_image(), image.0);
     let key = "pull = 'missing'\ndocker_args = ['--platform=linux/amd64']";
@@ -122,7 +126,7 @@ fn a_missing_image_is_pulled_in_the_background() {
     let words = fs::read_to_string(agent.path("stand-in/pulled")).unwrap();
     assert_eq!(words, format!("pull --quiet --platform linux/amd64 {}\n", image.0));
     agent.write("stand-in/go", "");
-    // The end of the pull is noticed at once, not at the next look.
+    // The agent notices the end of the pull at once, not at the next check.
     running.wait_log("tasks are accepted", secs(8));
     assert_eq!(server.wait_for(&task, Status::Completed, secs(60)).stdout(), "hi\n");
     assert_eq!(times(&agent, "pull"), 1);
@@ -139,7 +143,7 @@ fn a_failed_pull_is_logged_once_and_retried_after_a_pause() {
     wait_two_looks(&agent);
     assert_eq!((server.task(&task).accepted_count, times(&agent, "pull")), (0, 1));
     assert_eq!(running.log().matches("no such registry").count(), 1);
-    // Whoever brings the image by hand needn't wait for the next pull.
+    // An image that the operator adds is used before the next pull.
     docker(&["tag", test_image(), &image.0]);
     server.wait_for(&task, Status::Completed, secs(60));
 }
@@ -154,7 +158,7 @@ fn pull_always_accepts_no_task_before_a_successful_pull() {
     let (_running, task) = start_with_a_task(&server, &agent);
     wait_until("the pull", secs(20), || times(&agent, "pull") == 1);
     wait_two_looks(&agent);
-    assert_eq!(server.task(&task).accepted_count, 0, "the image is here, but `docker run` would fail");
+    assert_eq!(server.task(&task).accepted_count, 0, "the image exists, but `docker run` would fail");
     agent.write("stand-in/up", "");
     server.wait_for(&task, Status::Completed, secs(60));
     assert_eq!(times(&agent, "pull"), 1);

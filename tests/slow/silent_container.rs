@@ -35,13 +35,13 @@ fn only_the_silent_container_is_stopped() {
     assert_eq!(task.output["files"], json!(["output/asked", "output/part"]));
     assert_eq!(server.output(&silent, "output/part").text(), "part\n");
     let duration = task.output["duration_secs"].as_f64().unwrap();
-    assert!((62.5..78.0).contains(&duration), "a minute after its last word, and not before: {duration}");
+    assert!((62.5..78.0).contains(&duration), "the container is stopped one minute after its last output: {duration}");
     assert_eq!(task.completed_count, 1);
     assert_eq!(agent.record(&silent)["stop"], json!({"idle": {"minutes": 1}}));
 
     let task = server.wait_for(&printing, Status::Completed, secs(60));
     let duration = task.output["duration_secs"].as_f64().unwrap();
-    assert!(duration > 65.0, "it ran for longer than the limit: {duration}");
+    assert!(duration > 65.0, "the container ran for longer than the limit: {duration}");
     assert_eq!(task.stdout(), "step 4\n");
     assert_eq!(server.output(&printing, "output/whole").text(), "whole\n");
     assert_no_containers(server.task_prefix());

@@ -10,10 +10,10 @@ use crate::support::tally;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// After so long without an acknowledged heartbeat an agent asks for its tasks before it takes new ones.
+/// After this time without an acknowledged heartbeat an agent reclaims its tasks before it accepts new ones.
 const GAP: Duration = Duration::from_secs(50);
 
-/// Two agents of one service that both have room for more, and each one's task.
+/// Two agents of one service with free slots, and the task of each.
 struct Site {
     server: FakeServer,
     agents: [Agent; 2],
@@ -32,7 +32,7 @@ impl Site {
         let first = agents[0].start();
         let ones = server.submit(tally::waiting_task("echo one > output/result"));
         tally::wait_begun(&agents[0], &ones);
-        // Whoever has a task already, which its free places tell, is offered no other.
+        // An agent with three free slots has a task; it gets no other.
         let none = json!({"has_task": false, "should_cancel": false});
         let busy = Match::path("poll").when(|poll| poll.body["available_capacity"] == 3);
         let kept = server.fault(busy, Fault::Answer(Response::json(200, &none)));
@@ -43,24 +43,24 @@ impl Site {
         Self { server, agents, running: [first, second], tasks: [ones, twos] }
     }
 
-    /// Waits until both tasks are given up, and both agents have heard nothing for long enough to know it.
+    /// Waits until the Server has requeued both tasks, and both agents have had no answer for [`GAP`].
     fn wait_until_given_up(&self) {
         let is_lost = |server: &Control| {
             let last = server.heartbeats().last().expect("heartbeats").at;
             let pending = self.tasks.iter().all(|id| server.task(id).status == Status::Pending);
             pending && last.elapsed() > GAP + secs(2)
         };
-        self.server.wait_until("the tasks to be given up for lost", secs(90), is_lost);
+        self.server.wait_until("the tasks to be requeued", secs(90), is_lost);
     }
 
     fn expect_each_goes_on_with_its_own(&self) {
         let back = Instant::now();
         self.server.resume();
-        self.server.wait_until("the tasks to be taken again", secs(15), |server| {
+        self.server.wait_until("the tasks to be accepted again", secs(15), |server| {
             self.tasks.iter().all(|id| server.task(id).status == Status::Running)
         });
-        println!("both were taken again {:.1?} after the Server was back", back.elapsed());
-        // Each takes what is its own, whatever else there is to take.
+        println!("both were accepted again {:.1?} after the Server was back", back.elapsed());
+        // Each agent reclaims its own task, although it could accept the other one.
         for (agent, id) in self.agents.iter().zip(&self.tasks) {
             tally::release(agent, id);
         }
@@ -68,12 +68,12 @@ impl Site {
             let task = tally::wait_done_once(&self.server, agent, id);
             assert_eq!((task.accepted_count, task.retry_count), (2, 1));
             let other = &self.agents[1 - number];
-            assert_eq!(tally::times_begun(other, id), 0, "it ran on the other agent too");
-            assert!(!other.data_dir().join("tasks").join(id).exists(), "the other agent has taken it");
+            assert_eq!(tally::times_begun(other, id), 0, "the task ran on the other agent, too");
+            assert!(!other.data_dir().join("tasks").join(id).exists(), "the other agent accepted the task");
             let word = if number == 0 { "one\n" } else { "two\n" };
             assert_eq!(self.server.output(id, "output/result").text(), word);
         }
-        // They are as good as before.
+        // Both agents accept new tasks again.
         let next = self.server.submit(tally::waiting_task(""));
         for agent in &self.agents {
             tally::release(agent, &next);

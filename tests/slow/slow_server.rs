@@ -6,7 +6,7 @@ use crate::support::server::{Control, FakeServer, Fault, Match, Request, Status,
 use crate::support::tally;
 use std::time::Duration;
 
-/// The time between two requests of a call about this file.
+/// The time between the two requests of this call for this file.
 fn pause(server: &Control, call: &str, filename: &str) -> Duration {
     let mut requests = server.requests_to(call);
     requests.retain(|request| request.filename.as_deref() == Some(filename));
@@ -20,7 +20,7 @@ fn expect_heartbeats_apart(server: &Control, limit: Duration) {
     assert!(gap < limit, "the longest time between two heartbeats was {gap:?}");
 }
 
-/// Lines of the log about a file that couldn't be sent or fetched.
+/// The warnings about this file.
 fn lines_about(running: &Running, filename: &str) -> Vec<String> {
     let log = running.log();
     log.lines().filter(|line| line.contains(filename) && line.contains(" WARN ")).map(str::to_owned).collect()
@@ -37,15 +37,15 @@ fn a_task_completes_when_every_response_is_8_seconds_late() {
     let task = server.wait_for(&id, Status::Completed, secs(110));
     expect_heartbeats_apart(&server, secs(45));
     assert_eq!((tally::times_begun(&agent, &id), task.accepted_count, task.completed_count), (1, 1, 1));
-    assert_eq!(task.retry_count, 0, "the Server never took the agent for dead");
+    assert_eq!(task.retry_count, 0, "the Server requeued the task");
     let script = server.files(&id).remove(0);
     assert_eq!(server.output(&id, "output/copy").bytes, script.bytes);
-    // Nothing was called twice for being late.
+    // No call was repeated because of the delay.
     for call in ["accept", "download", "list", "upload", "complete"] {
         assert_eq!(server.requests_to(call).len(), 1, "{call}");
     }
     let late = |request: &Request| request.answered.is_some_and(|at| at - request.at < secs(8));
-    assert!(!server.requests().iter().any(late), "every response was late");
+    assert!(!server.requests().iter().any(late), "a response came early");
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn an_unanswered_upload_is_retried_after_45_seconds() {
     let id = server.submit(tally::waiting_task("echo result > output/result"));
     tally::release(&agent, &id);
     let running = agent.start();
-    // What else there is to do goes on meanwhile.
+    // Another task runs meanwhile.
     server.wait_until("the upload", secs(60), |server| server.fault_hits(fault) == 1);
     let other = server.submit(TaskSpec::new("copy the inputs"));
     server.wait_for(&other, Status::Completed, secs(40));

@@ -8,15 +8,15 @@ use crate::support::tally;
 use std::fs;
 use std::time::Instant;
 
-/// Names a script as the docker client. It can use `$here`, a folder of its own.
+/// Installs a script as the docker client. `$here` is its folder.
 fn install(agent: &Agent, body: &str) {
     let script = agent.path("stand-in/docker");
-    let here = script.parent().expect("it lies in a folder");
+    let here = script.parent().expect("the script has a folder");
     agent.write_script("stand-in/docker", &format!("#!/bin/sh\nhere='{}'\n{body}\n", here.display()));
     agent.change_config(&format!("[executor]\ndocker = {:?}", script.to_string_lossy()));
 }
 
-/// An agent whose docker client hangs at its first call of this kind, and a task for it.
+/// An agent with a task whose docker client hangs at the first call of this kind.
 fn with_hanging(server: &FakeServer, verb: &str) -> (Agent, Running, String) {
     let agent = tally::agent(server).build();
     let hang = format!("if [ \"$1\" = {verb} ] && mkdir \"$here/hung\" 2>/dev/null; then exec sleep 1000; fi");
@@ -27,13 +27,13 @@ fn with_hanging(server: &FakeServer, verb: &str) -> (Agent, Running, String) {
     (agent, running, id)
 }
 
-/// Waits until the task is completed with everything once, and nothing of the client that hung is left.
+/// Waits until the task is completed once and the hanging client has ended.
 fn expect_completed_once(server: &FakeServer, agent: &Agent, running: &mut Running, id: &str) {
     let task = server.wait_for(id, Status::Completed, secs(60));
     assert_eq!((tally::times_begun(agent, id), task.completed_count), (1, 1));
     assert_eq!(task.stdout(), "begun\nreleased\n");
     assert_eq!(server.output(id, "output/result").text(), "result\n");
-    let what = "the agent to be the only process that is left";
+    let what = "the agent to be the only process";
     docker::wait_until(what, secs(20), || agent.processes() == [running.pid()]);
     assert!(running.is_running());
     let gap = server.longest_heartbeat_gap();
@@ -46,7 +46,7 @@ fn a_hanging_version_call_is_ended() {
     let (agent, mut running, id) = with_hanging(&server, "version");
     let began = Instant::now();
     running.wait_log("version` gave no answer within 10 s", secs(20));
-    assert!(began.elapsed() < secs(14), "said after {:?}", began.elapsed());
+    assert!(began.elapsed() < secs(14), "logged after {:?}", began.elapsed());
     assert!(running.log().contains("no new task is accepted: the Docker engine can't be reached"), "{}", running.log());
     assert_eq!(server.task(&id).accepted_count, 0);
     expect_completed_once(&server, &agent, &mut running, &id);
@@ -70,7 +70,7 @@ fn a_hanging_rm_call_is_ended() {
     running.wait_log("can't be removed yet", secs(60));
     assert!(running.log().contains("rm` gave no answer within 30 s"), "{}", running.log());
     expect_completed_once(&server, &agent, &mut running, &id);
-    // The container is looked for again every ten minutes, and at the start.
+    // The agent tries again every ten minutes and at its start.
     assert_eq!(running.terminate(secs(10)).code(), Some(0));
     let _running = agent.start();
     docker::assert_no_containers(&id);
@@ -80,7 +80,7 @@ fn a_hanging_rm_call_is_ended() {
 fn a_process_that_holds_the_clients_output_delays_nothing() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
-    // One in the client's process group, and one that has left it.
+    // One process stays in the client's process group, the other leaves it.
     install(
         &agent,
         "if [ \"$1\" != run ]; then exec docker \"$@\"; fi
@@ -104,13 +104,13 @@ fn a_process_that_holds_the_clients_output_delays_nothing() {
     assert_eq!(server.output(&id, "output/result").text(), "result\n");
 
     let left: u32 = fs::read_to_string(agent.path("stand-in/left")).unwrap().trim().parse().unwrap();
-    let what = "the agent and the process out of its reach to be left";
+    let what = "only the agent and the process outside of the group to run";
     docker::wait_until(what, secs(20), || {
         let mut processes = agent.processes();
         processes.retain(|process| *process != running.pid());
         processes == [left]
     });
-    // Another task is as good as the first, and when those processes end, nothing here is left of them either.
+    // A second task works the same way. When the processes end, the agent's threads for them end, too.
     let next = server.submit(tally::waiting_task(""));
     tally::release(&agent, &next);
     tally::wait_done_once(&server, &agent, &next);
@@ -128,7 +128,7 @@ fn a_process_that_holds_the_clients_output_delays_nothing() {
 /// The names of the program's threads, cut to 15 characters by the system.
 fn threads(running: &Running) -> Vec<String> {
     let tasks = fs::read_dir(format!("/proc/{}/task", running.pid())).expect("list the threads");
-    // One that has ended meanwhile has no name any more.
+    // A thread that has ended meanwhile has no name.
     tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("comm")).ok()).collect()
 }
 

@@ -25,7 +25,7 @@ fn a_task_over_its_time_limit_is_stopped_and_delivered() {
     assert_eq!(task.output["files"], json!(["output/asked", "output/timeout"]));
     assert_eq!(server.output(&id, "output/timeout").text(), "60\n");
     let duration = task.output["duration_secs"].as_f64().unwrap();
-    // The limit counts from the container's making, and a busy engine takes seconds to start it then.
+    // The limit counts from the container's creation, and a busy engine may start it seconds later.
     assert!((45.0..75.0).contains(&duration), "{duration}");
     assert_eq!(task.completed_count, 1);
     assert_eq!(agent.record(&id)["stop"], json!({"timeout": {"minutes": 1}}));

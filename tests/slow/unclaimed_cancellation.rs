@@ -10,7 +10,7 @@ use crate::support::server::{Control, FakeServer, Fault, FaultId, Match, Status,
 use crate::support::twin::Twin;
 use std::time::{Duration, Instant};
 
-/// A task that a twin has accepted and that is to be cancelled, and the agent that hears of it.
+/// A task that a twin has accepted and that is then cancelled; the agent learns of it in a poll.
 fn cancelled_task_of(twin: &Twin, server: &FakeServer) -> String {
     server.wait_until("a poll", secs(10), |server| !server.requests_to("poll").is_empty());
     let id = server.submit(TaskSpec::new("the twin's"));
@@ -19,9 +19,9 @@ fn cancelled_task_of(twin: &Twin, server: &FakeServer) -> String {
     id
 }
 
-/// How long the Server has been asking for the task's end.
+/// The time since the task was cancelled.
 fn asked_for(server: &Control, id: &str) -> Duration {
-    server.task(id).since(Status::Cancelling).expect("it was cancelled").elapsed()
+    server.task(id).since(Status::Cancelling).expect("the task was cancelled").elapsed()
 }
 
 #[test]
@@ -31,8 +31,8 @@ fn an_unclaimed_cancellation_is_reported_after_a_minute() {
     let mut running = agent.start();
     let id = cancelled_task_of(&Twin::new(&server), &server);
     let task = server.wait_for(&id, Status::Cancelled, secs(75));
-    let asked = task.since(Status::Cancelling).expect("it was cancelled");
-    let took = task.since(Status::Cancelled).expect("it has ended") - asked;
+    let asked = task.since(Status::Cancelling).expect("the task was cancelled");
+    let took = task.since(Status::Cancelled).expect("the task has ended") - asked;
     assert!((secs(58)..secs(75)).contains(&took), "reported after {took:?}");
     assert_eq!((task.accepted_count, task.completed_count), (1, 1));
     assert_eq!(task.file_ids.len(), 0);
@@ -69,7 +69,7 @@ fn the_minute_starts_again_after_a_failed_poll() {
     server.wait_until("a poll that fails", secs(10), |server| server.fault_hits(unheard) == 1);
     let failed = Instant::now();
     let task = server.wait_for(&id, Status::Cancelled, secs(80));
-    let took = task.since(Status::Cancelled).expect("it has ended") - failed;
+    let took = task.since(Status::Cancelled).expect("the task has ended") - failed;
     assert!((secs(58)..secs(70)).contains(&took), "reported {took:?} after the failure");
     assert_eq!(task.completed_count, 1);
 }

@@ -37,9 +37,9 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
 }
 "#;
 
-/// What is wrong with the clock of an agent.
+/// A wall clock that is wrong by a number of seconds.
 struct Clock {
-    // Removed with everything in it.
+    // Removed with its content when the value is dropped.
     _dir: tempfile::TempDir,
     shim: PathBuf,
     wrong_by: PathBuf,
@@ -64,10 +64,10 @@ impl Clock {
         agent.env("WALL_CLOCK_IS_WRONG_BY", path(&self.wrong_by))
     }
 
-    /// Sets the clock, and waits until the agent tells the new time.
+    /// Sets the clock, and waits until the agent uses the new time.
     fn jump(&self, days: i64, agent: &Agent, server: &FakeServer) {
         let seconds = days * 24 * 3600;
-        // In one step: a file that is cut short first would set it right for a moment.
+        // The rename replaces the file in one step: an empty file would mean the right time for a moment.
         let next = self.wrong_by.with_extension("next");
         fs::write(&next, seconds.to_string()).expect("write what is wrong");
         fs::rename(&next, &self.wrong_by).expect("set the clock");
@@ -105,7 +105,7 @@ fn a_clock_change_does_not_end_a_task() {
     let task = tally::wait_done_once(&server, &agent, &id);
     assert_eq!(server.output(&id, "output/r").bytes, b"result\n");
     let duration = task.output["duration_secs"].as_f64().expect("a number");
-    assert!((1.0..600.0).contains(&duration), "a jump is no time that the task took: {duration}");
+    assert!((1.0..600.0).contains(&duration), "the duration doesn't include the jump: {duration}");
     assert!(running.is_running());
     assert!(server.longest_heartbeat_gap() < secs(25));
 }

@@ -1,7 +1,7 @@
-//! The real program in a folder of its own: its configuration, its runs, and its end.
+//! The real program in its own folder: its configuration, its runs, and its end.
 //!
-//! Everything that a run leaves behind, containers included, goes when the last handle goes. When the
-//! test has failed, all that is known of the runs is printed before.
+//! Dropping the last handle removes everything that a run left, also containers. If the test has failed, a report of
+//! the runs is printed first.
 
 mod config;
 mod folder;
@@ -29,7 +29,7 @@ pub struct Builder {
 }
 
 enum Config {
-    /// A registered agent's, with TOML fragments laid over it.
+    /// The configuration of a registered agent, with TOML fragments merged into it.
     Usual {
         credentials: Option<(String, String)>,
         fragments: Vec<String>,
@@ -38,7 +38,7 @@ enum Config {
     Absent,
 }
 
-/// An agent's folder, in which its program can be run as often as one likes.
+/// An agent's folder, in which its program can be run several times.
 #[derive(Clone)]
 pub struct Agent {
     folder: Arc<Folder>,
@@ -86,7 +86,7 @@ impl Agent {
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
-    /// Lays a TOML fragment over the configuration file, for the next start.
+    /// Merges a TOML fragment into the configuration file, for the next start.
     pub fn change_config(&self, fragment: &str) {
         let text = config::laid_over(&self.config_text(), fragment);
         fs::write(self.config_path(), text).expect("write config.toml");
@@ -125,7 +125,7 @@ impl Agent {
         self.invoke(&["run"]).start()
     }
 
-    /// The log of a detached agent, `agent.log` in the data folder; empty where there is none.
+    /// The log of a detached agent, `agent.log` in the data folder; empty without that file.
     pub fn agent_log(&self) -> String {
         let bytes = fs::read(self.data_dir().join("agent.log")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
@@ -153,7 +153,7 @@ impl Agent {
         self.folder.instance()
     }
 
-    /// The ids of the processes that the runs of this agent have started, and of those runs, as far as they live.
+    /// The ids of the running processes of this agent: its runs, and the processes that they started.
     #[cfg(unix)]
     pub fn processes(&self) -> Vec<u32> {
         self.folder.processes()
@@ -166,20 +166,20 @@ impl Agent {
 }
 
 impl Builder {
-    /// For tests that start containers: makes the test image, and fails loudly without an engine.
+    /// For tests that start containers: makes the test image, and fails without an engine.
     #[must_use]
     pub fn with_engine(self) -> Self {
         docker::test_image();
         self
     }
 
-    /// For tests of what needs no engine: this agent reaches none, wherever the tests run.
+    /// For tests without an engine: this agent reaches none.
     #[must_use]
     pub fn without_engine(self) -> Self {
         self.env("DOCKER_HOST", "unix:///nonexistent.sock")
     }
 
-    /// Lays a TOML fragment over the configuration: its keys replace those of the same name.
+    /// Merges a TOML fragment into the configuration; its keys replace those of the same name.
     #[must_use]
     pub fn config(mut self, fragment: &str) -> Self {
         match &mut self.config {
@@ -194,7 +194,7 @@ impl Builder {
         self.config(&format!("[executor]\ncapacity = {capacity}"))
     }
 
-    /// Another service than the server's first.
+    /// Uses this service instead of the server's first.
     #[must_use]
     pub fn service(mut self, service_id: &str, api_key: &str) -> Self {
         if let Config::Usual { credentials, .. } = &mut self.config {
@@ -212,35 +212,35 @@ impl Builder {
         self
     }
 
-    /// This text as the configuration file.
+    /// Uses this text as the configuration file.
     #[must_use]
     pub fn config_verbatim(mut self, text: &str) -> Self {
         self.config = Config::Verbatim(text.to_owned());
         self
     }
 
-    /// No configuration file.
+    /// Writes no configuration file.
     #[must_use]
     pub fn without_config(mut self) -> Self {
         self.config = Config::Absent;
         self
     }
 
-    /// Another name of the folder, such as one with a blank.
+    /// Sets the name of the folder, such as one with a blank.
     #[must_use]
     pub fn folder_name(mut self, name: &str) -> Self {
         self.folder_name = name.to_owned();
         self
     }
 
-    /// Another place for the folder, such as one that another user can get to.
+    /// Sets the parent of the folder, such as one that another user can enter.
     #[must_use]
     pub fn folder_in(mut self, parent: &Path) -> Self {
         self.parent = parent.to_owned();
         self
     }
 
-    /// Sets a variable for every run. Nothing else is inherited but what the program and docker need.
+    /// Sets a variable for every run. Only variables that the program and docker need are inherited.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.insert(name.to_owned(), value.into());

@@ -1,7 +1,7 @@
-//! The Docker engine for tests: the test image, and questions about containers.
+//! The Docker engine for tests: the test image, and queries about containers.
 //!
-//! The image needs no registry. It is the host's static busybox with an entrypoint that runs the script
-//! a task brings (`input/run.sh`), or copies inputs to outputs where it brings none.
+//! The image needs no registry. It is the host's static busybox with an entrypoint that runs the task's script
+//! (`input/run.sh`), or copies inputs to outputs if there is none.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs::{self, File};
@@ -32,7 +32,7 @@ done
 exit "$code"
 "#;
 
-/// What a task without a script does.
+/// The program of a task without a script.
 const COPY_INPUTS: &str = r#"#!/bin/sh
 set -e
 cd /workspace
@@ -59,15 +59,14 @@ pub fn docker(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// Runs `docker` for a report or a cleaning up: what it wrote, nothing where there is no docker. A
-/// test that is failing must not fail over that.
+/// Runs `docker` for a report or a cleanup and returns its output; empty without docker. It never fails the test.
 pub fn docker_if_there(arguments: &[&str]) -> String {
     let output = Command::new("docker").args(arguments).output();
     let output = output.map(|output| output.stdout).unwrap_or_default();
     String::from_utf8_lossy(&output).trim().to_owned()
 }
 
-/// Runs `docker`, whatever comes of it.
+/// Runs `docker` and returns its output without checking the exit status.
 pub fn docker_output(arguments: &[&str]) -> Output {
     let output = Command::new("docker").args(arguments).output();
     output.unwrap_or_else(|error| panic!("cannot run `docker`: {error}\n{REMEDY}"))
@@ -76,7 +75,7 @@ pub fn docker_output(arguments: &[&str]) -> Output {
 const REMEDY: &str = "These tests need a Docker engine that this user may talk to: \
     run `scripts/ensure-docker`, or start yours and see that `docker version` names a server.";
 
-/// Fails the test, with the remedy, when there is no engine. Tests that need one are never skipped.
+/// Fails the test when there is no engine. Tests that need one are never skipped.
 pub fn require_engine() {
     let output = docker_output(&["version", "--format", "{{.Server.Version}}"]);
     assert!(
@@ -86,7 +85,7 @@ pub fn require_engine() {
     );
 }
 
-/// The name of the test image, which is made first where the engine doesn't have it.
+/// The name of the test image. The image is made if the engine doesn't have it.
 pub fn test_image() -> &'static str {
     static MADE: OnceLock<()> = OnceLock::new();
     MADE.get_or_init(|| {
@@ -125,7 +124,7 @@ fn make_test_image() {
     ]);
 }
 
-/// Changes when the image's content would; an engine may hold an image of an older version of this file.
+/// A version that changes with the image's content, since an engine may have an older image.
 fn image_version(busybox: &Path) -> String {
     let mut hasher = DefaultHasher::new();
     (ENTRY, COPY_INPUTS, wrapper("bash"), applets(busybox)).hash(&mut hasher);
@@ -175,7 +174,7 @@ fn image_tar(busybox: &Path, folder: &Path) -> PathBuf {
     tar
 }
 
-/// Stands in for `bash` and `python`: runs the script with `sh` and lets it know which was called.
+/// Replaces `bash` and `python`: runs the script with `sh` and sets `RUN_BY`.
 fn wrapper(name: &str) -> String {
     format!("#!/bin/sh\nexport RUN_BY={name}\nexec /bin/sh \"$@\"\n")
 }
@@ -192,7 +191,7 @@ fn static_busybox() -> PathBuf {
     let places = ["/bin/busybox", "/usr/bin/busybox", "/bin/busybox.static"];
     let found = places.iter().map(Path::new).find(|path| {
         fs::read(path).is_ok_and(|bytes| {
-            // A dynamically linked program names its loader, which the image doesn't have.
+            // A dynamically linked program needs a loader, which the image doesn't have.
             let loader = b"/ld-";
             !bytes[..bytes.len().min(8192)].windows(loader.len()).any(|part| part == loader)
         })
@@ -235,7 +234,7 @@ fn lock_exclusively(file: File) -> File {
     file
 }
 
-/// The name that a task's container has.
+/// The name of a task's container.
 pub fn container_name(task_id: &str) -> String {
     format!("open-aaas-task-{task_id}")
 }
@@ -252,7 +251,7 @@ pub fn container_state(name: &str) -> Option<String> {
     (output.status.success() && !state.is_empty()).then_some(state)
 }
 
-/// The names of all containers whose name begins so, running or not.
+/// The names of all containers with this prefix, running or not.
 pub fn containers_with_prefix(prefix: &str) -> Vec<String> {
     names(&format!("name=^/?{prefix}"))
 }
@@ -267,7 +266,7 @@ fn names(filter: &str) -> Vec<String> {
     list.lines().map(str::to_owned).collect()
 }
 
-/// Removes the containers that a filter of `docker ps` finds, in whatever state they are.
+/// Removes the containers that a filter of `docker ps` finds, in any state.
 pub fn remove_containers(filter: &str) {
     let ids = docker_if_there(&["ps", "--all", "--quiet", "--filter", filter]);
     for id in ids.lines() {
@@ -275,7 +274,7 @@ pub fn remove_containers(filter: &str) {
     }
 }
 
-/// Fails the test unless every container whose task id begins so is gone within a few seconds.
+/// Fails the test unless every container of a task id with this prefix is removed within a few seconds.
 pub fn assert_no_containers(task_prefix: &str) {
     let prefix = container_name(task_prefix);
     let until = Instant::now() + Duration::from_secs(20);

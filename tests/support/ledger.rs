@@ -1,4 +1,4 @@
-//! The agent's ledger as it lies on the disk, beside what the Server knows.
+//! The agent's ledger on the disk, compared with the Server's state.
 
 use super::server::{Control, Request};
 use serde_json::Value;
@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Every line of all files, the oldest first. Fails the test where one can't be read that isn't just being written.
+/// All lines of all files, the oldest first. Fails the test if a line is damaged, except one that is being written.
 pub fn lines(data_dir: &Path) -> Vec<Value> {
     let numbered = (1..=20).rev().map(|number| format!("ledger.jsonl.{number}"));
     let files =
@@ -23,15 +23,15 @@ pub fn of_kind(data_dir: &Path, task: &str, kind: &str) -> Vec<Value> {
     lines
 }
 
-/// The lines about files of a task that came, or that left or stayed, with such an end.
+/// The lines about files of a task with this direction and outcome.
 pub fn files(data_dir: &Path, task: &str, direction: &str, outcome: &str) -> Vec<Value> {
     let mut lines = of_kind(data_dir, task, "file");
     lines.retain(|line| line["direction"] == direction && line["outcome"] == outcome);
     lines
 }
 
-/// Fails the test unless the ledger tells of all that the Server got of a task: each file under its name, length and
-/// id, and at least one line for every upload and every report that was begun, whatever became of it.
+/// Fails the test unless the ledger has every file that the Server received of a task, with name, length and id, and at
+/// least one line for every upload and every report that was started.
 pub fn expect_what_left(data_dir: &Path, server: &Control, task: &str) {
     let told = lines(data_dir);
     for line in &told {
@@ -47,7 +47,7 @@ pub fn expect_what_left(data_dir: &Path, server: &Control, task: &str) {
     let attempts: BTreeSet<(String, u64)> =
         attempts.filter_map(|line| Some((line["file"].as_str()?.to_owned(), line["attempt"].as_u64()?))).collect();
     let all = |call: &str| server.requests_to(call);
-    // What was cut off early doesn't say of which task it was.
+    // A request that was cut early doesn't contain its task.
     let uploads = all("upload").into_iter().filter(|request| request.task_id.as_deref().is_none_or(|id| id == task));
     let uploads: Vec<Request> = uploads.collect();
     assert!(attempts.len() >= uploads.len(), "{} uploads were begun, told are {told:#?}", uploads.len());
@@ -59,7 +59,7 @@ pub fn expect_what_left(data_dir: &Path, server: &Control, task: &str) {
     assert!(may_have >= arrived as usize, "{arrived} reports arrived, told are {told:#?}");
 }
 
-/// Fails the test unless the ledger tells of every file that the person gave to a task.
+/// Fails the test unless the ledger has every input file of a task.
 pub fn expect_what_came(data_dir: &Path, server: &Control, task: &str) {
     let received = files(data_dir, task, "in", "received");
     for file in server.files(task).into_iter().filter(|file| file.created_by == "client") {

@@ -1,4 +1,4 @@
-//! What tests stand on: a fake Server, the real program in a folder of its own, the real engine.
+//! Helpers for all test targets: a fake Server, the real program in its own folder, the real engine.
 
 // Each test target compiles all of this and uses the part that it needs.
 #![allow(dead_code, unused_imports)]

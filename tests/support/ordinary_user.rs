@@ -1,4 +1,4 @@
-//! The agent as an ordinary user who may talk to the engine, with containers that run as root.
+//! The agent as an ordinary user with access to the engine, and containers that run as root.
 
 use super::agent::{Agent, Builder, Invocation, Running};
 use std::env;
@@ -7,13 +7,13 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// `nobody`, who owns nothing else here.
+/// The user `nobody`, who owns no other files here.
 pub const USER: u32 = 65534;
 
-/// An agent whose folder belongs to that user, and a program that the user may start: whoever runs the tests may have
-/// their own under a home that is closed to others.
+/// An agent whose folder belongs to that user, with a copy of the program, since the original may lie below a private
+/// home.
 ///
-/// Where the tests themselves run as an ordinary user, the agent runs as that one.
+/// If the tests run as an ordinary user, the agent runs as that user.
 pub struct OrdinaryUser {
     pub agent: Agent,
     program: Option<PathBuf>,
@@ -26,8 +26,8 @@ impl OrdinaryUser {
         }
         let agent = builder.folder_in(&env::temp_dir()).build();
         let program = agent.path("agent-core");
-        // By another process: a file that this one has open for writing may be open in a child of another thread's at
-        // the moment, and then can't be executed.
+        // Another process makes the copy: a file that this process has open for writing may be inherited by a child of
+        // another thread, and then can't be executed.
         let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_agent-core")).arg(&program).status();
         assert!(copied.is_ok_and(|status| status.success()), "copy the program");
         let user = Self { agent, program: Some(program) };
@@ -35,7 +35,7 @@ impl OrdinaryUser {
         user
     }
 
-    /// Gives the user everything that the test has put into the agent's folder since.
+    /// Gives all files in the agent's folder to the user.
     pub fn own_everything(&self) {
         let root = self.agent.dir().parent().expect("the agent's folder has one around it").to_owned();
         for entry in walkdir::WalkDir::new(root).into_iter().flatten() {
@@ -49,12 +49,12 @@ impl OrdinaryUser {
         self.invoke(&["run"]).start()
     }
 
-    /// The program with these arguments, to be started as that user.
+    /// The program with these arguments, to be started as the ordinary user.
     pub fn invoke(&self, arguments: &[&str]) -> Invocation {
         let Some(program) = &self.program else { return self.agent.invoke(arguments) };
         let group = fs::metadata(socket()).expect("look at the engine's socket").gid().to_string();
         let (user, program) = (USER.to_string(), program.to_string_lossy().into_owned());
-        // The last word but the arguments is the program that the tests usually run.
+        // The last word before the arguments is the program's usual path.
         let other = ["sh", "-c", r#"own=$1; shift 2; exec "$own" "$@""#, "sh", &program];
         let become_user = ["setpriv", "--reuid", &user, "--regid", &group, "--clear-groups", "--no-new-privs"];
         let words = [become_user.as_slice(), other.as_slice()].concat();
@@ -68,7 +68,7 @@ fn socket() -> PathBuf {
     PathBuf::from(host.strip_prefix("unix://").unwrap_or("/var/run/docker.sock"))
 }
 
-/// Lets everybody write into a folder.
+/// Makes a folder writable for every user.
 pub fn open_to_all(folder: &Path) {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).expect("open the folder");
 }

@@ -1,4 +1,4 @@
-//! A strict reader of Prometheus' text format, after its description
+//! A strict parser of Prometheus' text format
 //! (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
 
 use std::collections::BTreeMap;
@@ -57,7 +57,7 @@ fn check_labels(labels: &str, line: &str) {
     }
 }
 
-/// Buckets grow, and the last is the count.
+/// Checks that buckets don't decrease and that the last equals the count.
 fn check_histogram(name: &str, samples: &Samples) {
     let counts = samples
         .iter()

@@ -1,8 +1,7 @@
-//! A folder that the containers of an agent share with the test: they write down there that they have
-//! begun, and wait for the test's word to go on.
+//! A folder that an agent's containers share with the test. A container records its start there and waits until the
+//! test releases it.
 //!
-//! So a test holds a container where it wants it, without guessing times, and counts how often a task has
-//! run.
+//! With it a test stops a container at a known point, without guessing times, and counts how often a task has run.
 
 use crate::support::agent::{Agent, Builder};
 use crate::support::docker;
@@ -17,8 +16,8 @@ pub fn agent(server: &FakeServer) -> Builder {
     Agent::builder(server).with_engine().config(mount)
 }
 
-/// A task that prints `begun`, waits to be released, prints `released`, and goes on with `rest`. A signal
-/// that reaches it makes it print `signalled` and fail.
+/// A task that prints `begun`, waits for [`release`], prints `released`, and runs `rest`. If a signal reaches it, it
+/// prints `signalled` and fails.
 pub fn waiting_task(rest: &str) -> TaskSpec {
     TaskSpec::script(format!(
         r#"
@@ -32,21 +31,21 @@ echo released
     ))
 }
 
-/// What a task prints whose `rest` prints nothing, whoever watched it.
+/// The output of a task whose `rest` prints nothing.
 const WHOLE_OUTPUT: &str = "begun\nreleased\n";
 
-/// Lets a waiting task go on.
+/// Releases a waiting task.
 pub fn release(agent: &Agent, task_id: &str) {
     agent.write(&format!("tally/release-{task_id}"), "");
 }
 
-/// How often a container of this task has begun its script.
+/// How often a container of this task has started its script.
 pub fn times_begun(agent: &Agent, task_id: &str) -> usize {
     let begun = fs::read_to_string(agent.path("tally/begun")).unwrap_or_default();
     begun.lines().filter(|line| *line == task_id).count()
 }
 
-/// Waits until the task waits to be released and the agent has kept the first line of its output.
+/// Waits until the task waits for its release and the agent has stored the first line of its output.
 pub fn wait_begun(agent: &Agent, task_id: &str) {
     let output = agent.data_dir().join("tasks").join(task_id).join("stdout.log");
     docker::wait_until(&format!("`{task_id}` to begin"), secs(30), || {
@@ -54,7 +53,7 @@ pub fn wait_begun(agent: &Agent, task_id: &str) {
     });
 }
 
-/// Waits until the agent has written down that a task is as far as this.
+/// Waits until the task's record has this phase.
 pub fn wait_phase(agent: &Agent, task_id: &str, phase: &str) {
     let path = agent.data_dir().join("tasks").join(task_id).join("record.json");
     docker::wait_until(&format!("the record of `{task_id}` to be {phase}"), secs(30), || {
@@ -63,8 +62,8 @@ pub fn wait_phase(agent: &Agent, task_id: &str, phase: &str) {
     });
 }
 
-/// Waits until a waiting task has completed, and fails the test unless its container has run once, its
-/// output is there once, its end was reported once, and its container is gone.
+/// Waits until a released task has completed, and fails the test unless its container ran once, its output is there
+/// once, its end was reported once, and its container is removed.
 pub fn wait_done_once(server: &FakeServer, agent: &Agent, task_id: &str) -> Task {
     let task = server.wait_for(task_id, Status::Completed, secs(30));
     assert_eq!(times_begun(agent, task_id), 1, "how often `{task_id}` has run");

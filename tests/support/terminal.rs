@@ -1,4 +1,4 @@
-//! A pseudo-terminal with somebody at it who reads and types.
+//! A pseudo-terminal, with the side of the person at it.
 
 use super::docker::wait_until;
 use super::secs;
@@ -22,7 +22,7 @@ impl Terminal {
     pub fn open() -> (Self, File) {
         let ends = openpty(None, None).expect("open a pseudo-terminal");
         for end in [ends.master.as_fd(), ends.slave.as_fd()] {
-            // Programs that other tests start at this moment must not keep it open.
+            // Programs that other tests start at this moment must not inherit it.
             fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("set a flag of the terminal");
         }
         let keyboard = File::from(ends.master);
@@ -38,18 +38,18 @@ impl Terminal {
         (Self { keyboard, screen, reader }, File::from(ends.slave))
     }
 
-    /// Everything shown so far, with what was typed.
+    /// The text shown so far, with the typed text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.screen.lock().expect("no thread panics with this lock")).into_owned()
     }
 
-    /// Everything shown, when the last program has left the terminal.
+    /// The whole text, after the last program has closed the terminal.
     pub fn whole_text(&self) -> String {
         wait_until("everybody to leave the terminal", secs(10), || self.reader.is_finished());
         self.text()
     }
 
-    /// Waits until the last thing shown is this question, and answers it.
+    /// Waits until the shown text ends with this question, and answers it.
     pub fn answer(&mut self, question: &str, typed: &str) {
         let what = format!("the question {question:?}");
         wait_until(&what, secs(10), || self.text().ends_with(question));

@@ -1,13 +1,13 @@
-//! Another agent with the same credentials, played by the test: calls of PROTOCOL by hand.
+//! Another agent with the same credentials, whose calls the test makes.
 
 use super::server::Control;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// No answer takes longer, unless a fault makes it.
+/// The time limit of a call.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// See the module. It sends no heartbeats.
+/// An agent that sends no heartbeats.
 pub struct Twin {
     agent: ureq::Agent,
     url: String,
@@ -37,7 +37,7 @@ impl Twin {
         self.post("complete", &json!({"task_id": task_id, "status": status, "output": {}, "file_ids": []}))
     }
 
-    /// Polls for nothing in particular and returns the answer's status.
+    /// Polls and returns the answer's status.
     pub fn poll(&self) -> u16 {
         self.post("poll", &json!({"current_load": 0, "available_capacity": 0}))
     }

@@ -19,12 +19,12 @@ pub fn usual(base_url: &str, credentials: Option<&(String, String)>) -> String {
     document["executor"]["image"] = value(TEST_IMAGE);
     document["paths"] = Item::Table(Table::new());
     document["paths"]["data_dir"] = value("./data");
-    // The machine that runs the tests may have little room left.
+    // The test machine may have little free space.
     document["paths"]["min_free_disk_mb"] = value(16);
     document.to_string()
 }
 
-/// The file with the fragment's keys in place of its own; arrays are replaced whole.
+/// Merges the fragment's keys into the file. Arrays are replaced.
 pub fn laid_over(text: &str, fragment: &str) -> String {
     let mut document: DocumentMut = text.parse().expect("the configuration is TOML");
     let fragment: DocumentMut = fragment.parse().expect("the fragment is TOML");

@@ -1,4 +1,4 @@
-//! An agent's folder, what was run in it, and the cleaning up.
+//! An agent's folder: the runs in it, and the cleanup.
 
 use super::processes;
 use crate::support::docker;
@@ -23,8 +23,8 @@ pub struct RunRecord {
     pub status: Option<String>,
 }
 
-/// The folder of one agent: `agent/` or whatever the test called it, `home/`, `tmp/`, and `runs/` with
-/// what the program wrote to its standard streams.
+/// The folder of one agent: `agent/` or the test's own name for it, `home/`, `tmp/`, and `runs/` with the program's
+/// output.
 pub struct Folder {
     pub dir: PathBuf,
     pub environment: BTreeMap<String, String>,
@@ -38,7 +38,7 @@ impl Folder {
     pub fn new(server: Control, parent: &Path, name: &str, extra: BTreeMap<String, String>) -> Self {
         fs::create_dir_all(parent).expect("make the folder for temporary files");
         let root = tempfile::Builder::new().prefix("agent-").tempdir_in(parent).expect("make a folder for an agent");
-        // The program says paths as the system knows them; comparing needs the same form.
+        // The program prints canonical paths; comparisons need the same form.
         let root_path = fs::canonicalize(root.path()).expect("find the agent's folder");
         for part in [name, "home", "tmp", "runs"] {
             fs::create_dir_all(root_path.join(part)).expect("make a part of the agent's folder");
@@ -64,7 +64,7 @@ impl Folder {
         self.root_path.join("home")
     }
 
-    /// Notes a start and returns its number and the files for its standard streams.
+    /// Records a start and returns its number and the files for its standard streams.
     pub fn add_run(&self, command: String, cwd: &Path) -> (usize, PathBuf, PathBuf) {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         let number = runs.len();
@@ -124,8 +124,8 @@ impl Folder {
         text
     }
 
-    /// Ends what still runs and removes the containers. A docker client outlives a killed agent and may
-    /// create its container only now, so processes go first.
+    /// Kills running processes and removes the containers. A docker client outlives a killed agent and may still create
+    /// its container, so the processes are killed first.
     fn clean_up(&self, last_user: bool) {
         let killed = processes::kill_all_with_variable("TMPDIR", &self.environment["TMPDIR"]);
         // Trials have containers without a label, named after their folders.
@@ -135,7 +135,7 @@ impl Folder {
         let Some(instance) = self.instance() else {
             return;
         };
-        // The engine finishes what a client asked for just before it was killed.
+        // The engine finishes the request of a client that was just killed.
         let rounds = if killed > 0 { 3 } else { 1 };
         for round in 0..rounds {
             if round > 0 {
@@ -153,7 +153,7 @@ impl Folder {
         let Some(root) = self.root.take() else {
             return;
         };
-        // A process that was just killed may still be on its way out of the folder.
+        // A process that was just killed may still use the folder.
         for _ in 0..20 {
             if fs::remove_dir_all(&self.root_path).is_ok() || !self.root_path.exists() {
                 break;
@@ -161,7 +161,7 @@ impl Folder {
             thread::sleep(Duration::from_millis(50));
         }
         if self.root_path.exists() && self.instance().is_some() {
-            // Containers of other users leave files that this user can't remove.
+            // Containers may leave files that this user can't remove.
             let mount = format!("{}:/rest", self.root_path.display());
             let remove = "rm -rf /rest/* /rest/.[!.]*";
             let arguments = ["run", "--rm", "--volume", &mount, "--entrypoint", "/bin/sh"];
@@ -183,7 +183,7 @@ impl Drop for Folder {
     }
 }
 
-/// What docker and the system's own parts need from this process; proxies and the like stay behind.
+/// The variables that docker and the system need. Others, such as proxies, are not inherited.
 fn inherited() -> BTreeMap<String, String> {
     let names = [
         "PATH",
@@ -202,7 +202,7 @@ fn inherited() -> BTreeMap<String, String> {
             environment.insert(name.to_owned(), value);
         }
     }
-    // The program gets a home of its own, but docker's contexts lie in the user's.
+    // The program has its own home, but docker's contexts are in the user's.
     if let (false, Ok(home)) = (environment.contains_key("DOCKER_CONFIG"), env::var("HOME")) {
         let path = Path::new(&home).join(".docker");
         if path.is_dir() {

@@ -54,29 +54,28 @@ impl Invocation {
         self
     }
 
-    /// Types this text in; without it standard input is empty.
+    /// Sets the text of standard input, which is empty otherwise.
     #[must_use]
     pub fn stdin(mut self, text: &str) -> Self {
         self.stdin = Some(text.to_owned());
         self
     }
 
-    /// Runs on this terminal: all three standard streams are it, and [`Running::log`] is empty.
+    /// Uses this terminal for all three standard streams; [`Running::log`] is empty then.
     #[must_use]
     pub fn terminal(mut self, terminal: File) -> Self {
         self.terminal = Some(terminal);
         self
     }
 
-    /// Runs the program through another one, such as `setpriv`, that becomes it in the end.
+    /// Runs the program through another one, such as `setpriv`, that executes it.
     #[must_use]
     pub fn through(mut self, wrapper: &[&str]) -> Self {
         self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
-    /// Runs in a process group of its own, as a shell does it, so that
-    /// [`Running::signal_group`] can be a Ctrl+C.
+    /// Runs in its own process group, as in a shell, so that [`Running::signal_group`] can imitate Ctrl+C.
     #[must_use]
     pub fn own_group(mut self) -> Self {
         self.own_group = true;
@@ -111,7 +110,7 @@ impl Invocation {
         }
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", words[0]));
         if let (Some(text), Some(mut stdin)) = (self.stdin, child.stdin.take()) {
-            // A program that doesn't read its input closes the pipe; its answer tells the rest.
+            // A program that doesn't read its input closes the pipe; the test checks its output.
             let _ = stdin.write_all(text.as_bytes());
         }
         Running { folder: self.folder, child, number, stdout, stderr, ended: None }
@@ -126,7 +125,7 @@ impl Invocation {
     }
 }
 
-/// A run that has ended.
+/// A finished run.
 #[derive(Debug)]
 pub struct Finished {
     pub command: String,
@@ -164,7 +163,7 @@ impl Finished {
     }
 }
 
-/// A program that runs. It is killed with its scope.
+/// A running program. It is killed when the value is dropped.
 pub struct Running {
     folder: Arc<Folder>,
     child: Child,
@@ -179,7 +178,7 @@ impl Running {
         self.child.id()
     }
 
-    /// What this run has written to both its standard streams.
+    /// The output of this run on both standard streams.
     pub fn log(&self) -> String {
         read(&self.stderr) + &read(&self.stdout)
     }
@@ -223,7 +222,7 @@ impl Running {
         super::processes::send_to_group(self.pid(), signal);
     }
 
-    /// Code for [`Fault::call`](crate::support::server::Fault::call) that ends this run as a crash does, at that moment.
+    /// A callback for [`Fault::call`](crate::support::server::Fault::call) that kills this run.
     #[cfg(unix)]
     pub fn killer(&self) -> impl Fn(&Request) + Send + Sync + 'static {
         let process = self.pid();
@@ -239,7 +238,7 @@ impl Running {
         self.wait_exit(deadline)
     }
 
-    /// Ends the program as a crash does (SIGKILL) and waits until it is gone.
+    /// Kills the program with SIGKILL, as a crash does, and waits for its end.
     pub fn kill9(&mut self) {
         if self.is_running() {
             let _ = self.child.kill();

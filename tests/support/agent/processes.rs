@@ -1,4 +1,4 @@
-//! Signals to processes, and finding those that a test has left behind.
+//! Signals to processes, and the search for processes that a test has left.
 
 #[cfg(unix)]
 pub use unix::{kill_all_with_variable, send, send_to_group, with_variable};
@@ -20,7 +20,7 @@ mod unix {
     }
 
     pub fn send(process: u32, signal: Signal) {
-        // It may have ended by itself; whoever waits for the end sees that.
+        // The process may have ended by itself.
         let _ = kill(pid(process), signal);
     }
 
@@ -28,12 +28,12 @@ mod unix {
         let _ = kill(Pid::from_raw(-pid(leader).as_raw()), signal);
     }
 
-    /// Kills every process that was started with this variable and value: a detached agent, and docker
-    /// clients that outlived theirs. The value must be one that nobody else has. Returns their number.
+    /// Kills every process that was started with this variable and value: a detached agent, and docker clients that
+    /// outlived their agent. The value must be unique. Returns the number of processes.
     pub fn kill_all_with_variable(name: &str, value: &str) -> usize {
         let entry = format!("{name}={value}").into_bytes();
         let mut killed = HashSet::new();
-        // A process that is about to start another one may be a step ahead.
+        // A process may start another one between the search and the kill.
         for _ in 0..100 {
             let found = with_entry(&entry);
             if found.is_empty() {
@@ -67,7 +67,7 @@ mod unix {
 
 #[cfg(not(unix))]
 mod other {
-    /// Nothing: where there is no `/proc`, a test ends its processes itself.
+    /// Finds none: without `/proc` a test ends its processes itself.
     pub fn kill_all_with_variable(_name: &str, _value: &str) -> usize {
         0
     }

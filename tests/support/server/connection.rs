@@ -1,4 +1,4 @@
-//! One connection: requests one after the other, each with the faults that were scripted for it.
+//! One connection: handles its requests in order and applies the scripted faults.
 
 use super::faults::{Fault, Moment, Phase};
 use super::http::{self, Body, Head, Response};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// Bodies go out in pieces of this size.
 const PIECE: usize = 16 * 1024;
 
-/// What becomes of the connection after a request.
+/// What happens to the connection after a request.
 #[derive(PartialEq, Eq)]
 enum Next {
     KeepAlive,
@@ -40,7 +40,7 @@ pub fn serve(control: &Control, connection: &mut BufReader<Stream>, epoch: u64) 
     }
 }
 
-/// One request on its way to an answer.
+/// A request that is being handled.
 struct Exchange<'a> {
     control: &'a Control,
     inner: &'a Inner,
@@ -136,7 +136,7 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Plays the faults that strike while the body is still on its way.
+    /// Applies the faults that happen before the body has arrived.
     fn run_early(&mut self, connection: &mut BufReader<Stream>, head: &Head, fault: &Fault) -> io::Result<Next> {
         let after = match fault {
             Fault::AnswerEarly(response) => return self.answer_early(connection, response),
@@ -155,8 +155,8 @@ impl<'a> Exchange<'a> {
         Ok(Next::Close)
     }
 
-    /// Answers without having read the body, and closes as nginx does: it goes on reading for a while,
-    /// since a close with unread data would reset the connection and take the answer along.
+    /// Answers without reading the body, and closes as nginx does: it keeps reading for a while, since a close with
+    /// unread data would reset the connection before the client has the answer.
     fn answer_early(&mut self, connection: &mut BufReader<Stream>, response: &Response) -> io::Result<Next> {
         let stream = connection.get_mut();
         let response = response.clone().header("connection", "close");
@@ -178,7 +178,7 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Noted before the first byte goes out: whoever has the answer finds its status in the log.
+    /// Records the status before the first byte is sent, so that the log has it when the client has the answer.
     fn answering(&mut self, status: u16) {
         self.request.status = Some(status);
         self.note();
@@ -199,7 +199,7 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// The request is here: effect and answer, with whatever trouble was scripted.
+    /// Handles the complete request: effect and answer, with the scripted faults.
     fn act(&mut self, stream: &mut Stream, content: Content) -> io::Result<Next> {
         let faults = self.pick(Phase::Whole);
         self.call(&faults, Moment::Arrived);
@@ -261,7 +261,7 @@ impl<'a> Exchange<'a> {
         routes::answer(self.inner, route.as_ref(), &self.request, content)
     }
 
-    /// Writes the answer in the way the fault wants it; false when it was not written whole.
+    /// Writes the answer as the fault requires; returns false if it was not written completely.
     fn send(&self, stream: &mut Stream, response: &Response, fault: Option<&Fault>) -> io::Result<bool> {
         let gate = &self.inner.gate;
         let stop_at = |end: usize, done: usize| match end.saturating_sub(done) {
@@ -297,8 +297,8 @@ impl<'a> Exchange<'a> {
     }
 }
 
-/// Writes an answer piece by piece. `next_piece` gets the bytes sent so far and says how many more may
-/// go, or ends it with an error.
+/// Writes an answer in pieces. `next_piece` gets the number of bytes sent so far and returns the size of the next
+/// piece, or an error to stop.
 fn send(
     stream: &mut Stream,
     response: &Response,

@@ -1,4 +1,4 @@
-//! What a test asks of the fake Server and does to it, and what a person does on a real one.
+//! The handle with which a test controls the fake Server and reads its state.
 
 use super::Inner;
 use super::faults::{Fault, FaultId, Match};
@@ -14,14 +14,14 @@ use std::sync::{Arc, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A handle to a [`FakeServer`]: everything that a test asks of it and does to it.
+/// A handle to a [`FakeServer`].
 #[derive(Clone)]
 pub struct Control {
     pub(super) inner: Arc<Inner>,
 }
 
 impl Control {
-    // Where it is, and who may call.
+    // Address and credentials.
 
     /// The `base_url` for an agent.
     pub fn url(&self) -> String {
@@ -51,7 +51,7 @@ impl Control {
         (service.id, service.api_key)
     }
 
-    /// What the Server knows of a service.
+    /// The Server's state of a service.
     pub fn service_state(&self, service_id: &str) -> Service {
         let services = self.services();
         let service = services.into_iter().find(|one| one.id == service_id);
@@ -80,7 +80,7 @@ impl Control {
         }
     }
 
-    /// Deletes a service and makes it anew under its id: 500 until an agent registers for it.
+    /// Deletes a service and creates it again under its id: calls are 500 until an agent registers for it.
     pub fn recreate_service(&self, service_id: &str) {
         if let Ok(service) = self.inner.state().service_mut(service_id) {
             service.hollow = true;
@@ -99,7 +99,7 @@ impl Control {
         self.inner.state().submit(spec)
     }
 
-    /// Queues a task whose offer is this JSON, whatever it says, and returns `id`.
+    /// Queues a task with this JSON as its offer, and returns `id`.
     pub fn submit_raw(&self, id: &str, offer: Value) -> String {
         self.inner.state().submit_raw(id, offer, None)
     }
@@ -116,22 +116,22 @@ impl Control {
         self.inner.state().cancel(id);
     }
 
-    /// Puts a task that has ended back into the queue, as an operator does who restores a backup.
+    /// Puts a task that has ended back into the queue, as after the restore of a backup.
     pub fn forget_end(&self, id: &str) {
         self.inner.state().forget_end(id);
     }
 
-    /// Declares a service offline now, as if it had been silent for a minute: its tasks go back.
+    /// Declares a service offline now, as after a minute without heartbeats. Its tasks are requeued.
     pub fn time_out(&self, service_id: &str) {
         self.inner.state().time_out(service_id);
     }
 
-    /// Holds all offers back, or goes on offering.
+    /// Pauses or resumes all offers.
     pub fn pause_offering(&self, paused: bool) {
         self.inner.state().offering = !paused;
     }
 
-    /// The task as it stands; fails the test when there is none of that id.
+    /// The task's current state; fails the test if there is no such task.
     pub fn task(&self, id: &str) -> Task {
         let tasks = self.tasks();
         let task = tasks.into_iter().find(|task| task.id == id);
@@ -173,12 +173,12 @@ impl Control {
         files.find(|file| file.id == file_id).cloned()
     }
 
-    /// How many uploads have begun and are not whole yet.
+    /// The number of uploads that have started and not finished.
     pub fn unfinished_uploads(&self) -> usize {
         self.inner.state().unfinished_uploads()
     }
 
-    /// How many uploads were lost because two of one task ran at the same time.
+    /// The number of uploads that were deleted because two of one task ran at the same time.
     pub fn spoiled_uploads(&self) -> usize {
         self.inner.state().spoiled_uploads
     }
@@ -208,7 +208,7 @@ impl Control {
         }
     }
 
-    // What agents said.
+    // Requests of agents.
 
     /// Every request so far, also those still under way.
     pub fn requests(&self) -> Vec<Request> {
@@ -237,7 +237,7 @@ impl Control {
         gaps.max().unwrap_or_default()
     }
 
-    /// Every request in one line each, and every task, for the eyes of whoever reads a failure.
+    /// All requests and tasks, one line each, for the report of a failed test.
     pub fn report(&self) -> String {
         let mut text = format!("=== fake Server {} ===\n", self.url());
         for request in self.requests() {
@@ -255,9 +255,9 @@ impl Control {
         text
     }
 
-    // Trouble.
+    // Faults and outages.
 
-    /// Scripts trouble for the requests that match. Of several that match only the first strikes.
+    /// Scripts a fault for matching requests. If several match, only the first is applied.
     pub fn fault(&self, which: Match, fault: Fault) -> FaultId {
         self.inner.faults.add(which, fault)
     }
@@ -270,12 +270,12 @@ impl Control {
         self.inner.faults.clear();
     }
 
-    /// How many requests the fault has struck.
+    /// The number of requests to which the fault was applied.
     pub fn fault_hits(&self, id: FaultId) -> usize {
         self.inner.faults.hits(id)
     }
 
-    /// An outage: connections are closed and new ones refused. Nothing is forgotten.
+    /// Starts an outage: connections are closed and new ones refused. The state is kept.
     pub fn stop_listening(&self) {
         let listening = self.listening().take();
         if let Some(listening) = listening {
@@ -283,7 +283,7 @@ impl Control {
         }
     }
 
-    /// The end of an outage, on the same port.
+    /// Ends an outage. The port stays the same.
     pub fn resume(&self) {
         let mut listening = self.listening();
         if listening.is_none() {
@@ -296,14 +296,14 @@ impl Control {
         listening.expect("no thread panics with this lock")
     }
 
-    // Who uses it.
+    // Users of this Server.
 
     /// Counts a user of this Server, such as an agent in a test.
     pub fn enter(&self) {
         self.inner.users.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Takes a user off; true when it was the last one.
+    /// Removes a user; returns true for the last one.
     pub fn leave(&self) -> bool {
         self.inner.users.fetch_sub(1, Ordering::SeqCst) == 1
     }

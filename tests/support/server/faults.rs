@@ -1,4 +1,4 @@
-//! Scripted trouble: which requests it meets, what happens to them, and how often.
+//! Scripted faults: which requests they apply to, what they do, and how often.
 
 use super::http::Response;
 use super::record::Request;
@@ -10,7 +10,7 @@ use std::time::Duration;
 type Predicate = Arc<dyn Fn(&Request) -> bool + Send + Sync>;
 type Callback = Arc<dyn Fn(&Request) + Send + Sync>;
 
-/// Which requests a fault is for. Every condition must hold; the count begins after that.
+/// The requests to which a fault applies. All conditions must hold; only matching requests are counted.
 #[derive(Clone)]
 pub struct Match {
     call: Option<String>,
@@ -33,7 +33,7 @@ impl Match {
         Self { call: Some(call.to_owned()), ..Self::any() }
     }
 
-    /// Requests about this task. Downloads count to the task of their file; polls have none.
+    /// Requests about this task. A download belongs to the task of its file; polls have no task.
     #[must_use]
     pub fn task(mut self, id: &str) -> Self {
         self.task = Some(id.to_owned());
@@ -61,7 +61,7 @@ impl Match {
         self
     }
 
-    /// Ends after so many requests; without it the fault stays until it is removed.
+    /// Ends the fault after this number of requests; without it the fault stays until it is removed.
     #[must_use]
     pub fn times(mut self, count: usize) -> Self {
         self.times = count;
@@ -82,52 +82,52 @@ impl Match {
     }
 }
 
-/// The moments of a request at which a test can step in.
+/// The moments of a request at which a test's callback can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// Its head is here, its body may still be on the way. Matches by path only.
+    /// The head has arrived, the body perhaps not. Matches by path only.
     Begun,
-    /// The request is here whole and has had no effect.
+    /// The request has arrived completely and has had no effect.
     Arrived,
-    /// It has taken effect; nothing has been answered.
+    /// The request has taken effect and is not answered.
     Effected,
     /// The answer has been written.
     Answered,
 }
 
-/// What happens to a request instead of, or besides, the normal.
+/// What happens to a request instead of, or in addition to, the normal handling.
 #[derive(Clone)]
 pub enum Fault {
-    /// This answer, and no effect.
+    /// The request has no effect and gets this answer.
     Answer(Response),
-    /// This answer before the body is read, then the connection is closed: a proxy's 413. Matches by
+    /// This answer is sent before the body is read, then the connection is closed, as with a proxy's 413. Matches by
     /// path only.
     AnswerEarly(Response),
-    /// Effect and answer come later.
+    /// Effect and answer are delayed.
     Delay(Duration),
-    /// The effect comes at once, the answer later.
+    /// Only the answer is delayed.
     Late(Duration),
-    /// No effect; the connection is reset.
+    /// The request has no effect; the connection is reset.
     Reset,
-    /// The effect, and the connection is closed without an answer.
+    /// The request takes effect; the connection is closed without an answer.
     AnswerLost,
-    /// The effect, and the connection is closed in the middle of the answer.
+    /// The request takes effect; the connection is closed in the middle of the answer.
     Truncated,
-    /// No effect, no answer: the connection stays open until the server stops.
+    /// The request has no effect and no answer; the connection stays open until the server stops.
     NeverAnswer,
-    /// The connection is reset after so many bytes of the request's body. Matches by path only.
+    /// The connection is reset after this number of bytes of the request's body. Matches by path only.
     CutBody(u64),
-    /// After so many bytes of the request's body nothing more is read. Matches by path only.
+    /// The server stops reading after this number of bytes of the request's body. Matches by path only.
     StallBody(u64),
-    /// After so many bytes of the answer's body nothing more comes.
+    /// The server stops sending after this number of bytes of the answer's body.
     StallAnswer(usize),
-    /// After so many bytes of the answer's body the connection is closed.
+    /// The connection is closed after this number of bytes of the answer's body.
     CutAnswer(usize),
-    /// The answer's body comes in pieces with a pause after each.
+    /// The answer's body is sent in pieces with a pause after each.
     DripAnswer { piece: usize, pause: Duration },
-    /// The answer's body is longer by so many bytes, or shorter, and ends properly.
+    /// The answer's body is longer by this number of bytes, or shorter, and ends properly.
     WrongLength(i64),
-    /// The test's own code, besides what else happens. See [`Fault::call`].
+    /// The test's callback, in addition to the normal handling. See [`Fault::call`].
     Call(Moment, Callback),
 }
 
@@ -147,13 +147,13 @@ impl Fault {
         Self::Answer(Response::html(status))
     }
 
-    /// nginx's 413: sent as soon as the head is there.
+    /// nginx's 413, which is sent as soon as the head has arrived.
     pub fn too_large_for_the_proxy() -> Self {
         Self::AnswerEarly(Response::html(413))
     }
 
-    /// Runs `action` at that moment of every matching request. It keeps other faults from nothing: a
-    /// request can kill the agent and be reset.
+    /// Runs `action` at that moment of every matching request. Another fault can apply to the same request: it can kill
+    /// the agent and be reset.
     pub fn call(moment: Moment, action: impl Fn(&Request) + Send + Sync + 'static) -> Self {
         Self::Call(moment, Arc::new(action))
     }
@@ -163,7 +163,7 @@ impl Fault {
         early_call || matches!(self, Self::AnswerEarly(_) | Self::CutBody(_) | Self::StallBody(_))
     }
 
-    /// A word for the request log.
+    /// The name in the request log.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Answer(_) => "answer",
@@ -196,7 +196,7 @@ fn error(status: u16) -> Response {
     Response::json(status, &body)
 }
 
-/// Names a scripted fault, to remove it or to ask how often it struck.
+/// Identifies a scripted fault, to remove it or to count its requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FaultId(usize);
 
@@ -208,7 +208,7 @@ struct Rule {
     removed: bool,
 }
 
-/// At which point of reading a request the book is asked.
+/// The stage of a request at which faults are looked up.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     Head,
@@ -230,7 +230,7 @@ impl FaultBook {
         self.0.lock().expect("no thread panics with this lock")[id.0].removed = true;
     }
 
-    /// Removes all, and lets go of what their closures hold.
+    /// Removes all faults and drops their closures.
     pub fn clear(&self) {
         let mut rules = self.0.lock().expect("no thread panics with this lock");
         for rule in rules.iter_mut() {
@@ -244,7 +244,7 @@ impl FaultBook {
         self.0.lock().expect("no thread panics with this lock")[id.0].hits
     }
 
-    /// The faults that this request meets now: every call, and the first of all others.
+    /// The faults that apply to this request now: all callbacks, and the first of the others.
     pub fn pick(&self, phase: Phase, request: &Request) -> Vec<Fault> {
         let mut rules = self.0.lock().expect("no thread panics with this lock");
         let mut picked = Vec::new();

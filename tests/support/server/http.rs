@@ -1,21 +1,21 @@
 //! HTTP/1.1 as far as an agent needs it: request heads, bodies with a length or in chunks, answers.
 //!
-//! Written by hand over `std::net`, because the faults need what a finished server hides: to stop in
-//! the middle of an answer, to never send one, to reset the connection.
+//! It is written over `std::net`, because the faults need control that a library hides: to stop in the middle of an
+//! answer, to send none, to reset the connection.
 
 use super::stream::Stream;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
-/// No head of an agent comes near this.
+/// The limit of a request head; an agent's are much shorter.
 const MAX_HEAD: u64 = 64 * 1024;
 
-/// The headers of a message, in the order in which they came.
+/// The headers of a message in their order.
 #[derive(Clone, Debug, Default)]
 pub struct Headers(pub Vec<(String, String)>);
 
 impl Headers {
-    /// The first header of that name, whatever its case.
+    /// The first header of that name, ignoring case.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
@@ -95,7 +95,7 @@ impl<'a> Body<'a> {
         Ok(Self { connection, left, deadline, owes_continue, size: 0 })
     }
 
-    /// Reads and forgets what is left, so that the connection can carry another request.
+    /// Reads and drops the rest, so that the connection can be used for another request.
     pub fn drain(&mut self) -> io::Result<()> {
         let mut scrap = [0; 16 * 1024];
         while self.read(&mut scrap)? > 0 {}
@@ -172,7 +172,7 @@ impl Read for Body<'_> {
     }
 }
 
-/// An answer. A streamed one has no `Content-Length` and goes out in chunks.
+/// An answer. A streamed one has no `Content-Length` and is sent in chunks.
 #[derive(Clone, Debug)]
 pub struct Response {
     pub status: u16,
@@ -242,7 +242,7 @@ impl Response {
         out.flush()
     }
 
-    /// Writes what follows the last piece.
+    /// Ends the body.
     pub fn write_end(&self, out: &mut impl Write) -> io::Result<()> {
         if self.streamed {
             out.write_all(b"0\r\n\r\n")?;

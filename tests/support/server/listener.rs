@@ -1,4 +1,4 @@
-//! The port: listening, outages, and an end that leaves no thread behind.
+//! The port: listening, outages, and the end of all threads.
 
 use super::connection::serve;
 use super::stream::Stream;
@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Ends waits of connections when their listening period is over.
+/// Ends the waits of connections when their listening period ends.
 #[derive(Default)]
 pub struct Gate {
     epoch: Mutex<u64>,
@@ -50,8 +50,8 @@ impl Gate {
     }
 }
 
-/// Holds a port from the first moment to the last, also while nobody listens on it: a socket that is
-/// bound and never listens keeps other programs off, and connections to it are refused.
+/// Reserves a port also during an outage: a second socket that is bound and never listens keeps other programs from
+/// using the port, and connections to it are refused.
 pub struct Port {
     _reservation: Socket,
     pub address: SocketAddr,
@@ -131,7 +131,7 @@ impl Listening {
     pub fn stop(self, inner: &Inner) {
         self.ending.store(true, Ordering::SeqCst);
         inner.gate.next();
-        // The accepting thread looks at the flag after each connection, so it gets one more.
+        // The accepting thread checks the flag after each connection, so one more connection wakes it.
         let _ = TcpStream::connect(inner.port.address);
         let _ = self.thread.join();
     }
@@ -150,7 +150,7 @@ fn accept_connections(control: &Control, listener: &TcpListener, ending: &Atomic
 
 fn start_connection(control: &Control, socket: TcpStream, epoch: u64) -> JoinHandle<()> {
     let control = control.clone();
-    // Listed before the thread runs, so that no connection slips past an outage.
+    // Listed before the thread runs, so that an outage closes every connection.
     let number = control.inner.connections.add(&socket);
     thread::spawn(move || {
         let tls = control.inner.tls.as_ref().map(|tls| &tls.config);
@@ -164,7 +164,7 @@ fn start_connection(control: &Control, socket: TcpStream, epoch: u64) -> JoinHan
     })
 }
 
-/// Takes the connection off the list when its thread ends, in a panic too.
+/// Removes the connection from the list when its thread ends, also in a panic.
 struct Listed<'a> {
     connections: &'a Connections,
     number: u64,
@@ -176,7 +176,7 @@ impl Drop for Listed<'_> {
     }
 }
 
-/// The threads of all connections, to be waited for in the end.
+/// The threads of all connections, which are joined at the end.
 #[derive(Default)]
 pub struct Threads(Mutex<Vec<JoinHandle<()>>>);
 

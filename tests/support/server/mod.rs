@@ -1,9 +1,7 @@
-//! A fake OpenAaaS Server: real HTTP on 127.0.0.1, the behaviour that PROTOCOL describes, and trouble on
-//! request.
+//! A fake OpenAaaS Server: real HTTP on 127.0.0.1, the behaviour that PROTOCOL describes, and faults on request.
 //!
-//! It speaks raw JSON and knows none of the program's types, so that a change of the wire format by
-//! mistake fails a test. [`FakeServer`] is the running server, [`Control`] a handle to it that closures
-//! can keep.
+//! It uses raw JSON and none of the program's types, so that an accidental change of the wire format fails a test.
+//! [`FakeServer`] is the running server, [`Control`] a handle to it that closures can keep.
 
 // Each target that includes this uses the part that it needs.
 #![allow(dead_code, unused_imports)]
@@ -60,7 +58,7 @@ struct Inner {
     log: RequestLog,
     faults: FaultBook,
     gate: Gate,
-    /// Open while the server lives; it wakes the watch over silent services for its end.
+    /// Dropped at the end of the server, which wakes the thread that checks for silent services.
     life: Gate,
     connections: Connections,
     threads: Threads,
@@ -79,7 +77,7 @@ impl Inner {
     }
 }
 
-/// A running fake Server. It ends with its scope; when the test has failed, it prints every request.
+/// A running fake Server. It stops when it is dropped; if the test has failed, it prints every request.
 pub struct FakeServer {
     control: Control,
     watch: Option<JoinHandle<()>>,
@@ -156,7 +154,7 @@ impl Drop for FakeServer {
     }
 }
 
-/// Seven characters that no other server has, now or in a run before.
+/// Seven characters that are unique to this server.
 fn random_prefix() -> String {
     let random = RandomState::new().build_hasher().finish();
     format!("t{:06x}", random & 0xff_ffff)

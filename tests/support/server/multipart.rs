@@ -18,7 +18,7 @@ pub struct Parts<R> {
 }
 
 impl<R: Read> Parts<R> {
-    /// Starts on a body whose `Content-Type` is given; fails where that is no multipart form.
+    /// Starts to read a body with this `Content-Type`; fails if that is no multipart form.
     pub fn new(body: R, content_type: &str) -> io::Result<Self> {
         let (kind, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
         if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
@@ -31,13 +31,13 @@ impl<R: Read> Parts<R> {
             delimiter: format!("--{boundary}").into_bytes(),
             ended: false,
         };
-        // What stands before the first delimiter is a comment to be skipped.
+        // The text before the first delimiter is a comment and is skipped.
         parts.content(u64::MAX)?;
         Ok(parts)
     }
 
-    /// The next part, or `None` after the last. A part of more than `limit` bytes is read to its end,
-    /// and comes back cut to nothing with `Err(FileTooLarge)`.
+    /// The next part, or `None` after the last. A part of more than `limit` bytes is read to its end and returned as
+    /// `Err(FileTooLarge)`.
     pub fn next(&mut self, limit: u64) -> io::Result<Option<Part>> {
         if self.ended {
             return Ok(None);
@@ -66,8 +66,7 @@ impl<R: Read> Parts<R> {
         Ok(Some(part))
     }
 
-    /// Reads up to the next delimiter, which stands at the start of a line. The line's end before it
-    /// belongs to the delimiter, not to the content.
+    /// Reads up to the next delimiter at the start of a line. The line end before it belongs to the delimiter.
     fn content(&mut self, limit: u64) -> io::Result<Vec<u8>> {
         let mut content: Vec<u8> = Vec::new();
         let mut too_large = false;
@@ -152,7 +151,7 @@ fn extended(text: &str) -> Option<String> {
     Some(percent_decoded(encoded))
 }
 
-/// Undoes `%41`; anything that is not two hexadecimal digits stays as it is.
+/// Decodes `%41`; a `%` without two hexadecimal digits is kept.
 pub fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

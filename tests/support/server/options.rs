@@ -1,4 +1,4 @@
-//! How a fake Server behaves where real Servers differ, and its times, which tests shorten.
+//! Options of a fake Server: differences between real Servers, and time limits that tests shorten.
 
 use super::Control;
 use super::http::Response;
@@ -9,7 +9,7 @@ use std::time::Duration;
 /// Which of the key headers a Server reads (PROTOCOL, "Addresses and headers").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyHeaders {
-    /// Refuses calls that don't carry all three headers: what an agent has to send.
+    /// Requires all three headers, which an agent has to send.
     All,
     /// `X-Service-ID` and one of the two.
     Either,
@@ -19,7 +19,7 @@ pub enum KeyHeaders {
     OnlyBearer,
 }
 
-/// How a poll says that there is nothing to do.
+/// The answer to a poll without a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EmptyPoll {
     Json,
@@ -31,7 +31,7 @@ pub enum EmptyPoll {
 pub struct RateLimit {
     pub calls: usize,
     pub window: Duration,
-    /// What `Retry-After` says.
+    /// The value of `Retry-After`.
     pub retry_after_secs: u64,
 }
 
@@ -53,8 +53,7 @@ pub struct Options {
     /// A path before `/api`, such as `/aaas`.
     pub path_prefix: String,
     pub https: bool,
-    /// The beginning of every task id made here; random unless set, so that what a test leaves in a
-    /// Docker engine can be told from everything else.
+    /// The prefix of every task id. It is random unless set, so that the test's containers can be identified.
     pub task_prefix: Option<String>,
     pub key_headers: KeyHeaders,
     pub empty_poll: EmptyPoll,
@@ -62,11 +61,11 @@ pub struct Options {
     pub accept_refusal: u16,
     pub register_status: u16,
     pub upload_status: u16,
-    /// Without a heartbeat for so long a service is offline (PROTOCOL 3).
+    /// After this time without a heartbeat a service is offline (PROTOCOL 3).
     pub heartbeat_timeout: Duration,
-    /// How often that is looked at.
+    /// The interval of that check.
     pub check_interval: Duration,
-    /// A task that comes back more often than this fails.
+    /// A task that is requeued more often than this fails.
     pub max_retries: u32,
     pub rate_limit: Option<RateLimit>,
     /// A request's body must have arrived within this time, else 408 (PROTOCOL 7).
@@ -74,9 +73,9 @@ pub struct Options {
     pub max_upload_bytes: u64,
     /// The body limit of an nginx in front: 413 with HTML before the body is read.
     pub proxy_body_limit: Option<u64>,
-    /// A kept-alive connection is closed after so long without a request.
+    /// An idle connection is closed after this time.
     pub idle_timeout: Duration,
-    /// So many of the last requests are remembered.
+    /// The number of requests that the log keeps.
     pub keep_requests: usize,
     pub extra_routes: Option<ExtraRoutes>,
 }

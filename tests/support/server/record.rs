@@ -1,4 +1,4 @@
-//! Every request that arrived, for tests that look at what an agent said and when.
+//! A log of all requests, for tests that check an agent's calls and their times.
 
 use super::http::{Head, Headers};
 use super::multipart::percent_decoded;
@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Mutex;
 use std::time::Instant;
 
-/// A request and what became of it.
+/// A request and its answer.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// When its head had arrived.
@@ -19,17 +19,17 @@ pub struct Request {
     pub headers: Headers,
     /// A JSON body; `null` for everything else.
     pub body: Value,
-    /// The bytes of the body, whatever it was.
+    /// The number of bytes of the body.
     pub size: u64,
     /// The task that the body, the form, the path or the file in the path names.
     pub task_id: Option<String>,
     /// The name under which a file is uploaded, or was stored that is downloaded.
     pub filename: Option<String>,
-    /// The status of the answer, noted just before it is written; `None` where there is none (yet).
+    /// The status of the answer, recorded just before it is written; `None` without an answer.
     pub status: Option<u16>,
-    /// When the answer had been written whole. The client may have it a moment earlier.
+    /// When the answer was written completely. The client may have it a moment earlier.
     pub answered: Option<Instant>,
-    /// The faults that were played.
+    /// The faults that were applied.
     pub faults: Vec<&'static str>,
 }
 
@@ -101,11 +101,11 @@ impl fmt::Display for Request {
 
 struct Kept {
     requests: VecDeque<Request>,
-    /// So many were forgotten at the front.
+    /// The number of dropped requests.
     forgotten: usize,
 }
 
-/// The requests in the order of their arrival; the oldest go when there are too many.
+/// The requests in the order of their arrival. The oldest are dropped when there are too many.
 pub struct RequestLog {
     kept: Mutex<Kept>,
     limit: usize,
@@ -128,7 +128,7 @@ impl RequestLog {
         kept.forgotten + kept.requests.len() - 1
     }
 
-    /// Writes down what is known of the request by now.
+    /// Replaces the record of a request.
     pub fn update(&self, number: usize, request: &Request) {
         let mut kept = self.kept.lock().expect("no thread panics with this lock");
         let place = number.checked_sub(kept.forgotten);

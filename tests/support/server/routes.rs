@@ -1,4 +1,4 @@
-//! From a request to its answer: which call it is, whether the caller may, and the state machine.
+//! Routes a request: identifies the call, checks the credentials and asks the state machine.
 
 use super::Inner;
 use super::http::{Headers, Response};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::io::{self, ErrorKind, Read};
 use std::time::Instant;
 
-/// An agent's call with what its path says.
+/// An agent's call with the values in its path.
 pub enum Call {
     Register,
     Heartbeat,
@@ -28,7 +28,7 @@ pub struct Route {
     pub service_id: String,
 }
 
-/// The route of a request; `None` where there is no such path.
+/// The route of a request; `None` for an unknown path.
 pub fn find(request: &Request, path_prefix: &str) -> Option<Route> {
     let segments = request.segments();
     let prefix: Vec<&str> = path_prefix.split('/').filter(|s| !s.is_empty()).collect();
@@ -55,12 +55,12 @@ pub fn find(request: &Request, path_prefix: &str) -> Option<Route> {
     Some(Route { call, service_id })
 }
 
-/// What the body of a request was.
+/// The body of a request.
 pub enum Content {
-    /// Nothing, or JSON that stands in the request's record.
+    /// No body, or JSON, which is in the request's record.
     Plain,
     Upload(Upload),
-    /// Not what the call takes.
+    /// A body that the call doesn't accept.
     Bad(Refusal),
 }
 
@@ -87,8 +87,8 @@ pub fn read_json(body: &mut impl Read, request: &mut Request) -> io::Result<Cont
     Ok(Content::Plain)
 }
 
-/// Reads an upload: the field `task_id`, then the field `file`. As soon as the task is known, its
-/// other unfinished uploads are gone (PROTOCOL 7).
+/// Reads an upload: the field `task_id`, then the field `file`. As soon as the task is known, its other unfinished
+/// uploads are deleted (PROTOCOL 7).
 pub fn read_upload(inner: &Inner, body: impl Read, route: &Route, request: &mut Request) -> io::Result<Content> {
     let content_type = request.headers.get("content-type").unwrap_or_default();
     let bad = |message: &str| Ok(Content::Bad(Refusal::new(400, "BadRequest", message)));
@@ -123,7 +123,7 @@ pub fn read_upload(inner: &Inner, body: impl Read, route: &Route, request: &mut 
     Ok(Content::Upload(Upload { serial, task_id, filename, mime_type: part.content_type, bytes: part.bytes }))
 }
 
-/// Does what the request asks for and says what came of it.
+/// Performs the call and returns its answer.
 pub fn answer(inner: &Inner, route: Option<&Route>, request: &Request, content: Content) -> Response {
     let Some(route) = route else {
         return refused(&Refusal::new(404, "NotFound", "路径不存在"));

@@ -1,7 +1,6 @@
 //! The Server's state machine: services, tasks and files, and what each agent call does to them.
 //!
-//! No HTTP here: a call takes JSON and gives JSON or a [`Refusal`]. PROTOCOL's nine points are quoted by
-//! their number where they are kept.
+//! No HTTP here: a call takes JSON and returns JSON or a [`Refusal`]. Comments cite PROTOCOL's nine points by number.
 
 mod lease;
 mod person;
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::time::Instant;
 
-/// A call that was turned down.
+/// The refusal of a call.
 #[derive(Debug)]
 pub struct Refusal {
     pub status: u16,
@@ -41,7 +40,7 @@ pub struct Service {
     pub last_heartbeat: Option<Instant>,
     /// The last heartbeat's body.
     pub reported: Value,
-    /// Deleted and made anew: every call is 500 until an agent registers (point 8).
+    /// Deleted and created again: every call is 500 until an agent registers (point 8).
     pub hollow: bool,
 }
 
@@ -50,22 +49,22 @@ struct Token {
     service_id: Option<String>,
 }
 
-/// An upload whose body has not arrived whole.
+/// An upload whose body has not arrived completely.
 struct Unfinished {
     serial: u64,
     task_id: String,
 }
 
-/// Everything the Server knows.
+/// The state of the Server.
 pub struct State {
     pub services: Vec<Service>,
     pub tasks: Vec<Task>,
     pub files: Vec<StoredFile>,
-    /// False while a test holds the queue back.
+    /// False while a test pauses the offers.
     pub offering: bool,
     /// Uploads that were deleted because another one of the same task began (point 7).
     pub spoiled_uploads: usize,
-    /// Where tasks go that name no service.
+    /// The service of tasks that name none.
     first_service: String,
     tokens: HashMap<String, Token>,
     unfinished: Vec<Unfinished>,
@@ -103,7 +102,7 @@ impl State {
         if number(body, "capacity")? < 1 {
             return Err(Refusal::new(400, "BadRequest", "容量必须大于 0"));
         }
-        // Point 9: the token is gone once it has worked.
+        // Point 9: a token works once.
         let Some(token) = self.tokens.remove(token) else {
             return Err(Refusal::new(404, "NotFound", "注册令牌无效或已被使用"));
         };
@@ -130,7 +129,7 @@ impl State {
             return Err(Refusal::new(400, "BadRequest", "负载不能超过容量"));
         }
         let service = self.service_mut(sid)?;
-        // Point 4: `offline` takes hold at once and touches no task.
+        // Point 4: `offline` takes effect at once and changes no task.
         service.status = status;
         service.last_heartbeat = Some(Instant::now());
         service.reported = body.clone();
@@ -151,7 +150,7 @@ impl State {
                 "cancel_task_id": task.id,
             }));
         }
-        // Point 1: the oldest, again and again, until somebody accepts it.
+        // Point 1: the oldest task, in every poll, until an agent accepts it.
         let task = own.find(|task| task.status == Status::Pending && self.offering);
         Ok(json!({
             "has_task": task.is_some(),
@@ -242,7 +241,7 @@ impl State {
         self.unfinished.len()
     }
 
-    /// An upload's body has arrived; `name` is its filename. Any state of the task will do.
+    /// An upload's body has arrived; `name` is its filename. The task may have any state.
     pub fn finish_upload(&mut self, sid: &str, upload: Upload) -> Answer {
         self.own_task(sid, &upload.task_id)?;
         let mut unfinished = self.unfinished.iter();
@@ -263,7 +262,7 @@ impl State {
         }))
     }
 
-    /// Whose task it is: 404 for nobody's, 403 for another service's (point 8).
+    /// Checks the task's owner: 404 for an unknown task, 403 for one of another service (point 8).
     fn own_task(&self, sid: &str, task_id: &str) -> Result<(), Refusal> {
         match self.tasks.iter().find(|task| task.id == task_id) {
             None => Err(Refusal::new(404, "NotFound", "任务不存在")),
@@ -288,7 +287,7 @@ pub struct Upload {
     pub bytes: Vec<u8>,
 }
 
-/// The time of day as the Server writes it.
+/// The time in the Server's format.
 fn now() -> String {
     jiff::Timestamp::now().to_string()
 }

@@ -1,4 +1,4 @@
-//! One connection, plain or TLS. TLS stops here: everything above reads and writes bytes.
+//! One connection, plain or TLS. The other modules read and write plain bytes.
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use socket2::SockRef;
@@ -16,7 +16,7 @@ pub enum Stream {
 impl Stream {
     /// Wraps an accepted socket; the TLS handshake happens with the first read.
     pub fn new(socket: TcpStream, tls: Option<&Arc<ServerConfig>>) -> io::Result<Self> {
-        // Answers are small and come in several writes; without this each would wait for an ACK.
+        // Answers are small and sent in several writes; without this each would wait for an ACK.
         socket.set_nodelay(true)?;
         match tls {
             None => Ok(Self::Plain(socket)),
@@ -27,7 +27,7 @@ impl Stream {
         }
     }
 
-    /// The socket underneath, for deadlines and for closing it.
+    /// The socket, for timeouts and for closing it.
     pub fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(socket) => socket,
@@ -35,7 +35,7 @@ impl Stream {
         }
     }
 
-    /// Makes the coming close a reset (RST): what the client sees when a peer dies.
+    /// Makes the next close a reset (RST), as when the peer crashes.
     pub fn reset_on_close(&self) {
         let _ = SockRef::from(self.socket()).set_linger(Some(Duration::ZERO));
     }

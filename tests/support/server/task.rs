@@ -1,10 +1,10 @@
-//! What the Server keeps of a task and of a file, and how a test describes a new task.
+//! The Server's tasks and files, and the description of a new task.
 
 use serde_json::{Value, json};
 use std::fmt;
 use std::time::Instant;
 
-/// Where a task stands. `Cancelling` means that the person asked and no agent has confirmed yet.
+/// The status of a task. `Cancelling` means that no agent has confirmed the cancellation yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     Pending,
@@ -16,7 +16,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// The word on the wire.
+    /// The name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -28,7 +28,7 @@ impl Status {
         }
     }
 
-    /// True when the task can change no more.
+    /// True if the status can't change any more.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }
@@ -40,7 +40,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// A task as the Server sees it at one moment.
+/// A snapshot of a task on the Server.
 #[derive(Clone, Debug)]
 pub struct Task {
     pub id: String,
@@ -48,7 +48,7 @@ pub struct Task {
     pub status: Status,
     /// The `task` object of a poll's answer.
     pub offer: Value,
-    /// What `complete` brought, with the Server's `file_ids`; `null` until then.
+    /// The `output` of the report, with the Server's `file_ids`; `null` before the report.
     pub output: Value,
     pub error_message: Option<String>,
     /// The ids that `complete` named.
@@ -56,20 +56,20 @@ pub struct Task {
     pub retry_count: u32,
     /// How often `accept` took effect.
     pub accepted_count: u32,
-    /// How often `complete` took effect: more than once means that it was requeued in between.
+    /// How often `complete` took effect; more than once if the task was requeued in between.
     pub completed_count: u32,
-    /// Every status it has had, with the time since which it had it.
+    /// All statuses with the time at which each began.
     pub history: Vec<(Instant, Status)>,
 }
 
 impl Task {
-    /// Puts the task into a status and notes when.
+    /// Sets the status and records the time.
     pub fn become_(&mut self, status: Status) {
         self.status = status;
         self.history.push((Instant::now(), status));
     }
 
-    /// The `stdout` that the agent sent along, empty where it sent none.
+    /// The `stdout` in the report; empty if it has none.
     pub fn stdout(&self) -> &str {
         self.output["stdout"].as_str().unwrap_or_default()
     }
@@ -95,7 +95,7 @@ pub struct StoredFile {
 }
 
 impl StoredFile {
-    /// The bytes as text; fails the test where they are none.
+    /// The bytes as text; fails the test if they are not UTF-8.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.bytes).unwrap_or_else(|_| panic!("`{}` is not UTF-8", self.filename))
     }
@@ -127,7 +127,7 @@ impl fmt::Debug for StoredFile {
 pub struct Input {
     pub filename: String,
     pub bytes: Vec<u8>,
-    /// What the offer says; the bytes' number unless a test lies.
+    /// The size in the offer: the number of bytes unless a test sets another.
     pub size_bytes: u64,
 }
 
@@ -160,7 +160,7 @@ impl TaskSpec {
         self
     }
 
-    /// Submits to another service than the first.
+    /// Submits the task to this service instead of the first.
     #[must_use]
     pub fn service(mut self, service_id: impl Into<String>) -> Self {
         self.service_id = Some(service_id.into());

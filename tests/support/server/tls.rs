@@ -1,4 +1,4 @@
-//! A private certificate authority, as a laboratory has one, and a server certificate signed by it.
+//! A private certificate authority and a server certificate signed by it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tempfile::TempDir;
 
-/// What an https server holds. The folder with the authority's certificate goes with it.
+/// The certificates of an https server. Dropping the value removes the folder with the authority's certificate.
 pub struct Tls {
     pub config: Arc<ServerConfig>,
     folder: TempDir,
@@ -49,7 +49,7 @@ impl Tls {
         Self { config: Arc::new(config), folder }
     }
 
-    /// The authority's certificate, to be named in the client's `SSL_CERT_FILE`.
+    /// The authority's certificate, for the client's `SSL_CERT_FILE`.
     pub fn ca_pem(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }

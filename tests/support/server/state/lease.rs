@@ -1,12 +1,12 @@
-//! The Server's watch over silent services (PROTOCOL 3 and 4).
+//! The Server's check for silent services (PROTOCOL 3 and 4).
 
 use super::super::task::Status;
 use super::State;
 use std::time::{Duration, Instant};
 
 impl State {
-    /// Looks for services that have been silent for `timeout`. If there is one, the tasks of *every*
-    /// offline service go back, those too that said `offline` themselves.
+    /// Looks for services without a heartbeat for `timeout`. If there is one, the tasks of *every* offline service are
+    /// requeued, also of those that reported `offline` themselves.
     pub fn check_heartbeats(&mut self, now: Instant, timeout: Duration) {
         let silent = |since: Option<Instant>| since.is_some_and(|at| now.saturating_duration_since(at) > timeout);
         let mut found = false;
@@ -21,7 +21,7 @@ impl State {
         }
     }
 
-    /// Declares one service offline, as if it had been silent for too long.
+    /// Declares one service offline, as after a missing heartbeat.
     pub fn time_out(&mut self, sid: &str) {
         if let Ok(service) = self.service_mut(sid) {
             service.status = "offline".to_owned();

@@ -1,4 +1,4 @@
-//! What people do on the Server: services, tokens, tasks and their files.
+//! The actions of people on the Server: services, tokens, tasks and their files.
 
 use super::super::task::{Status, StoredFile, Task, TaskSpec};
 use super::{Service, State, Token, now};
@@ -25,7 +25,7 @@ impl State {
         service
     }
 
-    /// Makes a token good for one registration: of a new service, or of one that exists anew.
+    /// Makes a token for one registration, of a new or of an existing service.
     pub fn add_token(&mut self, token: &str, service_id: Option<&str>) {
         let service_id = service_id.map(str::to_owned);
         self.tokens.insert(token.to_owned(), Token { service_id });
@@ -55,7 +55,7 @@ impl State {
             "priority": 5,
             "created_at": now(),
         });
-        // A nullable field may be null or absent: every other task has it one way.
+        // A nullable field is null in every other task, and absent in the rest.
         for (key, value) in [("output_prompt", spec.output_prompt), ("session_id", spec.session_id)] {
             match value {
                 None if serial % 2 == 0 => {}
@@ -65,7 +65,7 @@ impl State {
         self.submit_raw(&id, offer, spec.service_id)
     }
 
-    /// Queues an offer as it is, whatever it says.
+    /// Queues an offer with this content.
     pub fn submit_raw(&mut self, id: &str, offer: Value, service_id: Option<String>) -> String {
         let service_id = service_id.unwrap_or_else(|| self.first_service.clone());
         let mut task = Task {
