@@ -15,6 +15,8 @@ mod executor;
 mod gpu;
 mod keys;
 mod problem;
+#[cfg(test)]
+mod properties;
 mod reader;
 mod script;
 mod sections;

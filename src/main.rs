@@ -23,6 +23,8 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod agent;
+#[cfg(test)]
+mod arbitrary;
 mod cli;
 mod command;
 mod config;

@@ -1,8 +1,4 @@
-//! What must hold for everything that is read from outside, whatever it is: names, ids, answers, the configuration,
-//! and what docker prints.
-//!
-//! Each property is tried on some hundred inputs, which are others each time; `PROPTEST_CASES=1000000 cargo test
-//! properties` tries more. An input that breaks one is kept in `proptest-regressions/` and tried first from then on.
+//! What must hold for all ids, names and answers that are read from outside. [`crate::arbitrary`] makes the inputs.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -10,15 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
-use jiff::Timestamp;
-use proptest::collection::vec;
-use proptest::prelude::*;
-use proptest::sample::Index;
-use serde_json::Value;
-
-use crate::config::edit::TEMPLATE;
-use crate::config::{Config, ConfigError, Exclude, OutputsConfig};
-use crate::docker::{exit_events, parse_inspect};
+use crate::arbitrary::{json, text};
+use crate::config::{Exclude, OutputsConfig};
 use crate::os::platform;
 use crate::server::protocol::{ErrorBody, FileList, InputFile, PollAnswer, Registration, Task, Uploaded};
 use crate::shell::shell_line;
@@ -27,44 +16,9 @@ use crate::task::outputs::{ReservedPaths, wire_name};
 use crate::task::record::TaskKey;
 use crate::task::workspace::input_names;
 use crate::text::is_shown;
-
-/// Text that people write, and text that nobody would.
-fn text() -> impl Strategy<Value = String> {
-    prop_oneof![any::<String>(), "[a-zA-Z0-9._/ %\\\\:*-]{0,40}", "(CON|nul|Com1|LPT9|\\.\\.|~|-)[. a-z]{0,5}"]
-}
-
-/// JSON of any shape, with keys that the Server uses.
-fn json() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_map(Value::from),
-        text().prop_map(Value::from),
-    ];
-    let key = prop_oneof![
-        "(id|filename|size_bytes|task_prompt|input_files|has_task|task|should_cancel|cancel_task_id|files|error)",
-        "(Id|State|Status|Running|ExitCode|OOMKilled|StartedAt|FinishedAt|Labels|Error|message|file_id)",
-        any::<String>(),
-    ];
-    leaf.prop_recursive(4, 40, 6, move |inner| {
-        prop_oneof![
-            vec(inner.clone(), 0..5).prop_map(Value::from),
-            vec((key.clone(), inner), 0..6).prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
-        ]
-    })
-}
-
-/// A text with a piece of it replaced by another.
-fn changed(base: &'static str) -> impl Strategy<Value = String> {
-    (any::<Index>(), any::<Index>(), text()).prop_map(move |(from, to, piece)| {
-        let places: Vec<usize> = base.char_indices().map(|(at, _)| at).collect();
-        let (from, to) = (*from.get(&places), *to.get(&places));
-        let (from, to) = (from.min(to), from.max(to).min(from.min(to) + 60));
-        let to = (to..=base.len()).find(|at| base.is_char_boundary(*at)).unwrap_or(base.len());
-        format!("{}{piece}{}", &base[..from], &base[to..])
-    })
-}
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
 
 fn is_safe_key(key: &str) -> bool {
     !key.is_empty()
@@ -73,10 +27,6 @@ fn is_safe_key(key: &str) -> bool {
         && !key.ends_with('.')
         && key.len() < 255
 }
-
-const INSPECTED: &str = r#"{"Id":"c1","State":{"Status":"exited","Running":false,"Paused":false,"Restarting":false,
-    "OOMKilled":true,"Dead":false,"Pid":0,"ExitCode":137,"Error":"","StartedAt":"2026-01-02T03:04:05.5Z",
-    "FinishedAt":"2026-01-02T03:04:07.750Z"},"Labels":{"open-aaas.instance":"i1","x":"y"}}"#;
 
 proptest! {
     #[test]
@@ -136,33 +86,6 @@ proptest! {
             let _: Result<ErrorBody, _> = serde_json::from_slice(&text);
             let _: Result<Registration, _> = serde_json::from_slice(&text);
             let _: Result<Uploaded, _> = serde_json::from_slice(&text);
-        }
-    }
-
-    #[test]
-    fn configurations_of_any_text_load_or_report_places(text in prop_oneof![any::<String>(), changed(TEMPLATE)]) {
-        match Config::parse(Path::new("/etc/agent/config.toml"), &text) {
-            Ok(config) => {
-                prop_assert!(config.executor.capacity >= 1 && config.paths.data_dir.is_absolute());
-                prop_assert!(config.server.base_url.starts_with("http"));
-            }
-            Err(ConfigError::Wrong(problems)) => {
-                prop_assert!(!problems.is_empty());
-                for problem in problems {
-                    prop_assert!(problem.to_string().starts_with("/etc/agent/config.toml"), "{problem}");
-                }
-            }
-            Err(other) => prop_assert!(false, "{other}"),
-        }
-    }
-
-    #[test]
-    fn inspect_output_of_any_text_parses_or_fails(text in prop_oneof![any::<String>(), changed(INSPECTED)], value in json()) {
-        for text in [text, value.to_string()] {
-            if let Ok(container) = parse_inspect(&text) {
-                container.ran_for(Timestamp::now());
-            }
-            exit_events(&text, "c1");
         }
     }
 
@@ -249,8 +172,6 @@ fn unspelled(name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn the_unchanged_base_texts_are_valid() {
-    assert!(parse_inspect(INSPECTED).is_ok());
-    assert!(Config::parse(Path::new("/etc/agent/config.toml"), TEMPLATE).is_ok());
+fn a_plain_result_name_stays() {
     assert_eq!(wire_name(Path::new(""), Path::new(OsStr::new("a"))), "a");
 }

@@ -14,7 +14,7 @@ use crate::cli::LogsArgs;
 use crate::config::Config;
 use crate::data_dir::holder::find_holder;
 use crate::data_dir::instance;
-use crate::docker::Docker;
+use crate::docker::{Docker, LogRange};
 use crate::task::record::Phase;
 
 /// How often it is looked whether the container of a followed task is there.
@@ -38,7 +38,8 @@ pub fn logs(file: &Path, args: &LogsArgs) -> CommandResult {
         });
         let is_ours = instance::read_id(&config.paths.data_dir).ok().flatten();
         if container.is_some_and(|container| container.instance.is_some() && container.instance == is_ours) {
-            let shown = docker.logs_command(&name, args.follow).status();
+            let range = if args.follow { LogRange::UntilExit } else { LogRange::UntilNow };
+            let shown = docker.logs_command(&name, range).status();
             return match shown {
                 Ok(status) if status.success() => Ok(ExitCode::SUCCESS),
                 Ok(status) => Err(Failure::new(format!("`docker logs {name}` ended with {status}"))),

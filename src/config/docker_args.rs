@@ -13,7 +13,7 @@ use super::{WORKSPACE, csv};
 use crate::text::escape;
 
 /// The flags that docker reads as on or off, apart from refused ones.
-const SWITCHES: [&str; 9] = [
+pub(super) const SWITCHES: [&str; 9] = [
     "disable-content-trust",
     "init",
     "no-healthcheck",

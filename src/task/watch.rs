@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::execute::{ENGINE_PAUSE, HEAD, Progress, TAIL, has_cid};
 use super::{StepError, TaskRunner};
-use crate::docker::{Container, DockerError};
+use crate::docker::{Container, DockerError, LogRange};
 use crate::os::platform;
 use crate::os::process::{BoundedLog, LoggedChild};
 use crate::task::record::{Process, StopReason};
@@ -54,7 +54,7 @@ impl TaskRunner<'_> {
     ) -> Result<(), StepError> {
         let stdout = BoundedLog::replay(self.files.stdout(), HEAD, TAIL);
         let stderr = BoundedLog::replay(self.files.stderr(), HEAD, TAIL);
-        let follower = LoggedChild::spawn(self.context.docker.logs_command(name, true), stdout, stderr)
+        let follower = LoggedChild::spawn(self.context.docker.logs_command(name, LogRange::UntilExit), stdout, stderr)
             .map_err(|error| StepError::retry(format!("the container can't be followed: {error}")))?;
         // A crash of ours would leave it behind until the container prints or ends.
         self.record.client = Some(Process { id: follower.id(), started: platform::start_time(follower.id()) });
@@ -89,7 +89,7 @@ impl TaskRunner<'_> {
             }
         };
         let (stdout, stderr) = (log(self.files.stdout()), log(self.files.stderr()));
-        match LoggedChild::spawn(self.context.docker.logs_command(name, false), stdout, stderr) {
+        match LoggedChild::spawn(self.context.docker.logs_command(name, LogRange::UntilNow), stdout, stderr) {
             Ok(reader) => {
                 if reader.finish(Duration::from_secs(60)).is_none() {
                     log::warn!(task:% = self.key(); "`docker logs` didn't end within 60 s; its output may be incomplete");

@@ -11,7 +11,7 @@ use super::report::{Check, Report};
 use crate::command::check_script::check_script;
 use crate::config::container_options::Pull;
 use crate::config::{Config, Program, ScriptSource};
-use crate::docker::probe::{ClientTrouble, PLACE, ProbeSpec, Seen};
+use crate::docker::probe::{ClientTrouble, MOUNT_POINT, PathInfo, ProbeSpec};
 use crate::docker::{Docker, DockerError};
 use crate::os::random::random_u64;
 use crate::os::timeout::{timeout_message, with_timeout};
@@ -177,9 +177,9 @@ impl Through<'_> {
             }
         };
         self.program(Some(&name), report);
-        let seen = self.docker.look_at(&name, &Path::new(PLACE).join(ProbeFolder::file()));
+        let seen = self.docker.inspect_path(&name, &Path::new(MOUNT_POINT).join(ProbeFolder::file()));
         let why = match seen {
-            Ok(Seen { content, .. }) if content == folder.content.as_bytes() => {
+            Ok(PathInfo { content, .. }) if content == folder.content.as_bytes() => {
                 report.pass(Check::EngineDataDir, format!("containers would see `{shown}`"));
                 return;
             }
@@ -239,7 +239,7 @@ impl Through<'_> {
             }
             (_, Some(ScriptSource::Image(path))) => match container {
                 None => report.skip(Check::Program, "there is no container to look into"),
-                Some(container) => match self.docker.look_at(container, Path::new(&path)) {
+                Some(container) => match self.docker.inspect_path(container, Path::new(&path)) {
                     Ok(seen) if !seen.is_dir => report.pass(Check::Program, format!("the image has `{path}`")),
                     Ok(_) => report.fail(
                         Check::Program,
@@ -274,7 +274,7 @@ impl Through<'_> {
             }
         };
         for place in places {
-            match self.docker.look_at(container, &place) {
+            match self.docker.inspect_path(container, &place) {
                 Ok(_) => return Ok(true),
                 Err(DockerError::Refused(_)) => {}
                 Err(error) => return Err(error),
@@ -296,7 +296,7 @@ impl Through<'_> {
         };
         let before = ours()?;
         let name = self.create(host).map_err(|error| error.to_string())?;
-        let seen = self.docker.look_at(&name, Path::new(PLACE)).map_err(|error| error.to_string())?;
+        let seen = self.docker.inspect_path(&name, Path::new(MOUNT_POINT)).map_err(|error| error.to_string())?;
         // Whoever uses the folder may change it meanwhile.
         let is_same = is_same(&before, &seen) || is_same(&ours()?, &seen);
         if is_same { Ok(()) } else { Err("there is something else at that path".to_owned()) }
@@ -329,7 +329,7 @@ impl Drop for Through<'_> {
     }
 }
 
-fn is_same(ours: &Metadata, seen: &Seen) -> bool {
+fn is_same(ours: &Metadata, seen: &PathInfo) -> bool {
     let changed = ours.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     // The archive has whole seconds, cut or rounded.
     let is_near = changed.is_none_or(|changed| changed.as_secs().abs_diff(seen.changed) <= 1);

@@ -8,7 +8,7 @@ use super::report::{Check, Report};
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::data_dir::permissions;
-use crate::docker::probe::OLD;
+use crate::docker::probe::MAX_AGE;
 use crate::os::platform;
 use crate::os::random::random_u64;
 use crate::os::timeout::{timeout_message, with_timeout};
@@ -99,7 +99,7 @@ fn remove_old(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let is_probe = DataDir::is_probe_name(&entry.file_name().to_string_lossy());
         let made = entry.metadata().and_then(|metadata| metadata.modified());
-        if is_probe && made.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > OLD)) {
+        if is_probe && made.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > MAX_AGE)) {
             if let Err(error) = platform::remove_tree(&entry.path()) {
                 log::warn!("`{}` can't be removed: {error}", entry.path().display());
             }

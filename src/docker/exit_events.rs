@@ -1,0 +1,92 @@
+//! The end of a container in the engine's events, read from what `docker events` prints. Pure functions.
+//!
+//! The exit status alone doesn't distinguish a program that was done from one that received a signal and exited with 0.
+//! The events do: each stop through the engine, by a person or by the engine itself, is recorded as a `kill`. The engine
+//! keeps the last 256 events of all containers in memory and forgets them when it stops.
+
+/// The `--format` that [`parse_exit_events`] reads: the container's id, the action, and for a `kill` the signal's number.
+pub const FORMAT: &str = r#"[{{json .Actor.ID}},{{json .Action}},{{json (index .Actor.Attributes "signal")}}]"#;
+
+/// From this number of events on, the engine may have dropped older ones; it keeps 256.
+const MAYBE_FULL: usize = 250;
+/// The signals that end a program: INT, QUIT, KILL and TERM.
+const ENDING_SIGNALS: [&str; 4] = ["2", "3", "9", "15"];
+
+/// The engine's events of a container that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitEvents {
+    /// It exited, and no ending signal was sent through the engine before.
+    EndedByItself,
+    /// An ending signal was sent through the engine.
+    Signalled,
+    /// There are none: the engine was started after the container's end.
+    Nothing,
+    /// They may be incomplete, or have another form.
+    Unknown,
+}
+
+/// Reads the engine's events, one a line in [`FORMAT`], for the container with this id.
+pub(super) fn parse_exit_events(events: &str, id: &str) -> ExitEvents {
+    let mut count = 0;
+    let (mut ended, mut signalled) = (false, false);
+    for line in events.lines().filter(|line| !line.trim().is_empty()) {
+        // An engine with another form of events may also keep others than docker does.
+        let Ok((event_id, action, signal)) = serde_json::from_str::<(String, String, String)>(line) else {
+            return ExitEvents::Unknown;
+        };
+        count += 1;
+        if event_id == id {
+            ended |= action == "die";
+            signalled |= action == "kill" && ENDING_SIGNALS.contains(&signal.as_str());
+        }
+    }
+    match (signalled, ended) {
+        (true, _) => ExitEvents::Signalled,
+        (false, true) => ExitEvents::EndedByItself,
+        (false, false) if count < MAYBE_FULL => ExitEvents::Nothing,
+        (false, false) => ExitEvents::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ExitEvents, MAYBE_FULL, parse_exit_events};
+
+    fn event(id: &str, action: &str) -> String {
+        format!("[\"{id}\",\"{action}\",\"\"]\n")
+    }
+
+    fn signal(id: &str, number: u32) -> String {
+        format!("[\"{id}\",\"kill\",\"{number}\"]\n")
+    }
+
+    #[test]
+    fn an_exit_without_a_signal_is_the_containers_own() {
+        let events = event("c1", "start") + &event("c1", "exec_create: sh -c \\\"a\\nb\\\"") + &event("c1", "die");
+        assert_eq!(parse_exit_events(&events, "c1"), ExitEvents::EndedByItself);
+    }
+
+    #[test]
+    fn only_a_terminating_signal_counts_as_signalled() {
+        let die = event("c1", "die");
+        assert_eq!(parse_exit_events(&(signal("c1", 15) + &die), "c1"), ExitEvents::Signalled);
+        assert_eq!(parse_exit_events(&(signal("c1", 10) + &die), "c1"), ExitEvents::EndedByItself);
+        assert_eq!(parse_exit_events(&(signal("c2", 15) + &die), "c1"), ExitEvents::EndedByItself);
+    }
+
+    #[test]
+    fn missing_events_count_as_unknown_when_some_may_be_dropped() {
+        assert_eq!(parse_exit_events("", "c1"), ExitEvents::Nothing);
+        assert_eq!(parse_exit_events(&event("c2", "die"), "c1"), ExitEvents::Nothing);
+        assert_eq!(parse_exit_events(&event("c2", "die").repeat(MAYBE_FULL), "c1"), ExitEvents::Unknown);
+    }
+
+    #[test]
+    fn events_of_another_form_count_as_unknown() {
+        assert_eq!(
+            parse_exit_events("{\"Name\":\"x\",\"Status\":\"died\",\"Type\":\"container\"}\n", "c1"),
+            ExitEvents::Unknown
+        );
+        assert_eq!(parse_exit_events("2026-01-02 container die c1\n", "c1"), ExitEvents::Unknown);
+    }
+}
