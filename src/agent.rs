@@ -1,378 +1,212 @@
-//! The main thread: heartbeats, polls, signals, and the table of what runs where.
+//! The running agent: a main thread that polls and heartbeats, and an intake thread for everything that may have to wait.
 //!
-//! Nothing here waits for anything but one bounded call at a time; pauses are due times, and the loop sleeps until the
-//! next of them or until a channel has something. What happens to single tasks stands in [`intake`] and [`task_table`].
+//! The main thread, [`Scheduler`], makes calls to the Server and nothing else: it touches no disk, writes no log and
+//! takes no lock that a disk write can hold, so that no slow disk, no slow `accept` and no task delays a heartbeat (P5).
+//! What the Server says goes over a channel to the intake thread, [`Intake`]: it accepts and reclaims tasks, passes
+//! cancellations on, keeps the table of what runs where, and writes records, status and metrics. Accepted tasks go
+//! over another channel to the workers ([`crate::task`]).
 
+mod accept;
+mod admission;
+mod cancel;
 pub mod health;
 mod heartbeat;
-mod host_health;
 mod intake;
+mod messages;
 mod operator;
+mod poller;
+mod reclaim;
 mod recovery;
 mod serve;
 mod shutdown;
 mod status;
 pub mod status_file;
 mod task_table;
+mod workers;
 
-use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use jiff::Timestamp;
 
-use crate::agent::health::{HostHealth, Monitor, RecheckRequest};
-use crate::agent::status_file::{EngineState, ServerTrouble, State, StatusFile};
-use crate::data_dir::instance::LockWatch;
-use crate::metrics::Metrics;
-use crate::os::platform;
-use crate::server::Client;
-use crate::server::budget::Purpose;
-use crate::server::protocol::Load;
-use crate::server::retry::Backoff;
-use crate::task::record::{Phase, Record, Store, TaskKey};
-use crate::task::{self, Context, Job, TaskResult, WorkerEvent, WorkerMessage};
-use intake::Orphan;
+pub use admission::Mode;
+use heartbeat::{Failure, Heartbeat};
+use intake::{Intake, Parts};
+use messages::{IntakeRequest, ServerEvent, Stopped};
+use poller::Poller;
 pub use serve::{ServeError, serve};
-use shutdown::guard_exit;
-use task_table::Table;
+use status_file::ServerTrouble;
 
-/// How often a Server is asked that doesn't know our key, and a record read that can't be.
-const UNAUTHORIZED: Duration = Duration::from_secs(30);
-/// How often results are looked for that have waited for long (after a start, soon).
-const OVERDUE_LOOK: Duration = Duration::from_secs(600);
-const FIRST_OVERDUE_LOOK: Duration = Duration::from_secs(10);
-/// How long no new task is taken after a container that couldn't be started; it doubles with each in a row.
-const AFTER_FAILED_START: Duration = Duration::from_secs(10);
-const LONGEST_AFTER_FAILED_STARTS: Duration = Duration::from_secs(300);
-/// How often numbers for monitoring are written: node_exporter is asked about as often.
-const METRICS: Duration = Duration::from_secs(15);
-/// How often it is looked what the operator's commands want.
-const WISHES: Duration = Duration::from_secs(1);
+use crate::server::protocol::{AgentStatus, Load};
+use crate::server::{Client, ClientError, REQUEST_TIMEOUT};
+use crate::shell::register_command;
 
-/// What the scheduler is made of.
-struct Parts {
-    /// What workers need, but for the channel to us.
-    pub context: Context,
-    /// What they say.
-    pub messages: Receiver<WorkerMessage>,
-    /// Our own connections to the Server, which a signal may abort.
-    pub client: Client,
-    /// The records.
-    pub store: Store,
-    /// SIGINT and SIGTERM.
-    pub signals: Receiver<()>,
-    /// What to work for.
-    pub mode: Mode,
-    /// Tells whether the data_dir is still ours.
-    pub lock: LockWatch,
-}
-
-/// What the agent works for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Whatever the Server has, until a signal comes or somebody asks for a [`Mode::Drain`].
-    Serve,
-    /// Nothing new: it ends when all that is here is delivered, or at this time.
-    Drain(Option<Instant>),
-}
-
-/// See the module.
+/// The main thread.
 struct Scheduler {
-    context: Arc<Context>,
     client: Client,
-    store: Store,
-    table: Table,
-    jobs: Sender<Job>,
-    deliveries: Sender<Job>,
-    messages: Receiver<WorkerMessage>,
-    machines: Receiver<HostHealth>,
-    recheck_requests: Sender<RecheckRequest>,
+    heartbeat: Heartbeat,
+    poller: Poller,
+    /// The load that the intake thread reported last.
+    load: Load,
+    events: Sender<ServerEvent>,
+    requests: Receiver<IntakeRequest>,
     signals: Receiver<()>,
-    state: State,
-    /// What the file holds.
-    published: Option<State>,
-    state_file: StatusFile,
-    /// Why no new task is accepted, if so.
-    closed: Option<String>,
-    heartbeat_due: Instant,
-    acknowledged: Option<Instant>,
-    server_trouble: Option<ServerTrouble>,
-    /// When results that wait for long are looked for.
-    overdue_due: Instant,
-    poll_due: Instant,
-    polled: Instant,
-    /// Before this the Server doesn't want to be polled, whatever happens here.
-    poll_not_before: Instant,
-    poll_backoff: Backoff,
-    reclaim: VecDeque<TaskKey>,
-    reclaim_due: Instant,
-    reclaim_backoff: Backoff,
-    hold_until: Option<Instant>,
-    orphan: Option<Orphan>,
-    lost_race: Option<String>,
-    refused_offer: Option<String>,
-    /// What kept a result last from being discarded.
-    undiscarded: Option<(TaskKey, String)>,
-    mode: Mode,
-    lock: LockWatch,
-    metrics: Metrics,
-    metrics_due: Instant,
-    /// When it is looked again what the operator's commands want.
-    wishes_due: Instant,
-    /// How many containers in a row could not be started, and until when that keeps new tasks away.
-    start_failures: u32,
-    /// When the monitor last said anything.
-    health_at: Instant,
-    closed_until: Option<Instant>,
+    /// The command that registers the agent again, for the log and `status`.
+    register_command: String,
+    /// A client whose calls the end of the agent doesn't abort, for the last heartbeat.
+    last_client: Client,
 }
 
 impl Scheduler {
-    /// Starts workers and monitor, and takes up what an earlier run has left.
-    pub fn start(parts: Parts) -> io::Result<Self> {
-        let Parts { context, messages, client, store, signals, mode, lock } = parts;
-        let context = Arc::new(context);
-        let config = Arc::clone(&context.config);
-        let (jobs, job_queue) = unbounded();
-        let (deliveries, delivery_queue) = unbounded();
-        let (machine_reports, machines) = unbounded();
-        let (recheck_requests, recheck_queue) = unbounded();
-        let state_file = StatusFile::new(&config.paths.data_dir);
-        let last_heartbeat_at = state_file.load().and_then(|state| state.last_heartbeat_at);
+    /// Takes up the tasks of an earlier run, then starts the intake thread, the health thread and the workers.
+    ///
+    /// # Errors
+    /// The records can't be read, or a thread can't be started.
+    pub fn start(parts: Parts, client: Client, signals: Receiver<()>) -> io::Result<Self> {
         let now = Instant::now();
-        let mut scheduler = Self {
+        let config = parts.context.config.clone();
+        let last_client = parts.context.client.clone();
+        let (events, event_queue) = unbounded();
+        let (request_sender, requests) = unbounded();
+        let intake = Intake::start(parts, event_queue, request_sender)?;
+        let scheduler = Self {
             client,
-            table: Table::new(config.executor.capacity),
-            jobs,
-            deliveries,
-            messages,
-            machines,
-            recheck_requests,
+            heartbeat: Heartbeat::new(intake.last_heartbeat_at(), now),
+            poller: Poller::new(config.server.poll_interval, intake.is_reclaiming(), now),
+            load: intake.load(now),
+            events,
+            requests,
             signals,
-            state: State {
-                pid: std::process::id(),
-                started_at: Timestamp::now(),
-                last_heartbeat_at,
-                server_tried: false,
-                server_trouble: None,
-                last_error: None,
-                engine: EngineState::Unknown,
-                not_accepting: None,
-                deferred: BTreeMap::new(),
-            },
-            published: None,
-            state_file,
-            closed: Some("engine, mounts and disk haven't been looked at yet".to_owned()),
-            heartbeat_due: now,
-            acknowledged: None,
-            server_trouble: None,
-            overdue_due: now + FIRST_OVERDUE_LOOK,
-            poll_due: now,
-            polled: now,
-            poll_not_before: now,
-            poll_backoff: Backoff::default(),
-            reclaim: VecDeque::new(),
-            reclaim_due: now,
-            reclaim_backoff: Backoff::default(),
-            hold_until: None,
-            orphan: None,
-            lost_race: None,
-            refused_offer: None,
-            undiscarded: None,
-            mode,
-            lock,
-            metrics: Metrics::new(Arc::clone(&context.counters)),
-            metrics_due: now,
-            wishes_due: now,
-            start_failures: 0,
-            health_at: now,
-            closed_until: None,
-            store: store.clone(),
-            context: Arc::clone(&context),
+            register_command: register_command(&config.file),
+            last_client,
         };
-        let unfinished = scheduler.recover()?;
-        // Tasks that were taken under a larger capacity have to go on all the same.
-        for number in 1..=config.executor.capacity.max(unfinished) {
-            task::spawn(&format!("worker-{number}"), &context, &job_queue)?;
-        }
-        // Results whose delivery was interrupted don't wait for a slot.
-        task::spawn("courier", &context, &delivery_queue)?;
-        let monitor =
-            Monitor { config, docker: context.docker.clone(), instance_id: context.instance_id.clone(), store };
-        monitor.spawn(machine_reports, recheck_queue)?;
+        thread::Builder::new().name("intake".to_owned()).spawn(move || intake.run())?;
         Ok(scheduler)
     }
 
-    /// Works until a signal comes, or until all is drained; then leaves. Running containers go on running.
+    /// Works until a signal comes, or until every task is settled in a drain. Running containers go on running.
     ///
     /// # Errors
-    /// `agent.lock` was removed or replaced, so that another agent may work on the data_dir: this one has to end at once.
+    /// The agent has to end at once: its data_dir may be another agent's now, or can't be used.
     pub fn run(mut self) -> Result<(), String> {
         loop {
-            self.take_messages();
-            if self.signals.try_recv().is_ok() || self.is_drained() {
-                break;
+            while let Ok(request) = self.requests.try_recv() {
+                if let Some(stopped) = self.handle(request) {
+                    return self.finish(stopped);
+                }
             }
-            self.publish();
+            if self.signals.try_recv().is_ok() {
+                return self.shut_down();
+            }
             let now = Instant::now();
-            if self.metrics_due <= now {
-                self.metrics_due = now + METRICS;
-                self.write_metrics();
-            } else if self.wishes_due <= now {
-                self.wishes_due = now + WISHES;
-                if self.lock.is_lost() {
-                    let why = "`agent.lock` was removed or replaced, so that another agent may have been started on this \
-                               data_dir; this one ends, and its containers go on";
-                    return Err(why.to_owned());
-                }
-                self.look_at_wishes();
-            } else if self.heartbeat_due <= now {
-                self.heartbeat();
-            } else if self.overdue_due <= now {
-                self.overdue_due = now + OVERDUE_LOOK;
-                self.say_overdue();
-            } else if self.may_reclaim() && self.reclaim_due <= now {
-                match self.client.try_acquire(Purpose::Intake) {
-                    Ok(()) => self.reclaim_next(),
-                    Err(time) => self.reclaim_due = now + time,
-                }
-            } else if self.may_poll() && self.poll_due <= now {
-                let is_regular = now.duration_since(self.polled) >= self.context.config.server.poll_interval;
-                let purpose = if is_regular { Purpose::Poll } else { Purpose::Intake };
-                match self.client.try_acquire(purpose) {
-                    Ok(()) => {
-                        self.polled = now;
-                        self.poll();
-                    }
-                    Err(time) => self.poll_due = now + time,
-                }
-            } else if self.dispatch_due() {
-                // Something was handed over; look again.
-            } else if self.wait() {
-                break;
+            let is_poll_due = self.heartbeat.is_acknowledged() && self.poller.due().is_some_and(|due| due <= now);
+            if self.heartbeat.due() <= now || (is_poll_due && self.heartbeat.precedes_calls(now)) {
+                self.send_heartbeat();
+            } else if is_poll_due {
+                self.poll();
+            } else if let Some(end) = self.wait() {
+                return end;
             }
         }
-        self.leave();
-        Ok(())
     }
 
-    /// Sleeps until something is due or comes. Returns whether it was a signal.
-    fn wait(&mut self) -> bool {
-        let mut next = self.heartbeat_due.min(self.overdue_due).min(self.wishes_due).min(self.metrics_due);
-        if self.may_reclaim() {
-            next = next.min(self.reclaim_due);
-        }
-        if self.may_poll() {
-            next = next.min(self.poll_due);
-        }
-        if let Some(due) = self.table.next_due() {
-            next = next.min(due);
-        }
+    /// Sleeps until a call is due or a message comes. Returns how the agent ended, if it did.
+    fn wait(&mut self) -> Option<Result<(), String>> {
+        let poll_due = self.poller.due().filter(|_| self.heartbeat.is_acknowledged());
+        let due = poll_due.into_iter().fold(self.heartbeat.due(), Instant::min);
         select! {
-            recv(self.signals) -> _ => return true,
-            recv(self.messages) -> messages => if let Ok(messages) = messages { self.hear(messages) },
-            recv(self.machines) -> machine => if let Ok(machine) = machine { self.note_machine(machine) },
-            default(next.saturating_duration_since(Instant::now())) => {}
-        }
-        false
-    }
-
-    fn take_messages(&mut self) {
-        while let Ok(machine) = self.machines.try_recv() {
-            self.note_machine(machine);
-        }
-        while let Ok(messages) = self.messages.try_recv() {
-            self.hear(messages);
+            recv(self.signals) -> _ => Some(self.shut_down()),
+            recv(self.requests) -> request => match request {
+                Ok(request) => self.handle(request).map(|stopped| self.finish(stopped)),
+                Err(_) => Some(Err("the intake thread ended without a word".to_owned())),
+            },
+            default(due.saturating_duration_since(Instant::now())) => None,
         }
     }
 
-    fn hear(&mut self, WorkerMessage { key, event }: WorkerMessage) {
-        match event {
-            WorkerEvent::PhaseReached(phase) => {
-                if let Some((before, time)) = self.table.set_phase(&key, phase) {
-                    self.metrics.observe(before.as_str(), time);
-                }
-            }
-            WorkerEvent::StartFailed => {
-                self.closed.get_or_insert_with(|| {
-                    "a container couldn't be started; image and mounts are looked at".to_owned()
-                });
-                // The monitor is gone only when we are.
-                let _ = self.recheck_requests.send(RecheckRequest);
-                // Where image and mounts are in order, something else is not, and it would eat the whole queue.
-                let pause = AFTER_FAILED_START.saturating_mul(2u32.saturating_pow(self.start_failures));
-                self.start_failures = self.start_failures.saturating_add(1);
-                self.closed_until = Some(Instant::now() + pause.min(LONGEST_AFTER_FAILED_STARTS));
-            }
-            WorkerEvent::ContainerExited => {
-                self.start_failures = 0;
-                self.closed_until = None;
-            }
-            WorkerEvent::Requeued => self.reclaim_all(),
-            WorkerEvent::Finished(TaskResult::Settled) => {
-                self.table.remove(&key);
-                // What can't be read isn't counted.
-                let record = self.store.task(&key).load().ok().flatten();
-                if let Some(ending) = record.and_then(|record| record.ending) {
-                    self.metrics.count_task(ending.status.as_str());
-                }
-                self.metrics_due = Instant::now();
-                platform::trim_heap();
-                self.poll_soon();
-            }
-            WorkerEvent::Finished(TaskResult::Interrupted) => self.table.release(&key),
-            WorkerEvent::Finished(TaskResult::Deferred { phase, why, retry_after }) => {
-                if phase >= Phase::Exited {
-                    self.poll_soon();
-                }
-                self.table.defer(&key, phase, &why, retry_after);
-            }
+    /// Does what the intake thread asks for. Returns how it ended, if it did.
+    fn handle(&mut self, request: IntakeRequest) -> Option<Stopped> {
+        let now = Instant::now();
+        match request {
+            IntakeRequest::Load(load) => self.load = load,
+            IntakeRequest::Poll(next) => self.poller.note_handled(next, now),
+            IntakeRequest::PollSoon => self.poller.hurry(now),
+            IntakeRequest::HeartbeatNow => self.heartbeat.hurry(now),
+            IntakeRequest::Reclaiming(is_reclaiming) => self.poller.set_reclaiming(is_reclaiming),
+            IntakeRequest::Stopped(stopped) => return Some(stopped),
+        }
+        None
+    }
+
+    fn send_heartbeat(&mut self) {
+        let now = Instant::now();
+        let load = self.load(now);
+        let status = if load.available == 0 { AgentStatus::Busy } else { AgentStatus::Online };
+        self.heartbeat.note_sent(now);
+        match self.client.heartbeat(status, load, None) {
+            Ok(()) => self.note_acknowledged(),
+            Err(error) => self.note_trouble(&error),
         }
     }
 
-    /// Hands tasks over whose pause is over. Returns whether there was one.
-    fn dispatch_due(&mut self) -> bool {
-        let Some(key) = self.table.due(Instant::now()) else { return false };
-        match self.store.task(&key).load() {
-            Ok(Some(record)) => self.hand_over(&key, record),
-            Ok(None) => {
-                log::error!(task:% = key; "its record has disappeared; it is given up");
-                self.table.remove(&key);
+    fn note_acknowledged(&mut self) {
+        let (now, at) = (Instant::now(), Timestamp::now());
+        let acknowledged = self.heartbeat.note_acknowledged(now, at);
+        let was_interrupted = acknowledged.was_interrupted;
+        if was_interrupted {
+            // Before any poll: the intake thread says when the reclaims are done.
+            self.poller.set_reclaiming(true);
+        }
+        if acknowledged.ends_trouble {
+            self.poller.reset(now);
+        }
+        self.send(ServerEvent::HeartbeatAcknowledged { at, was_interrupted });
+    }
+
+    fn poll(&mut self) {
+        let now = Instant::now();
+        if let Err(time) = self.client.try_acquire(self.poller.purpose(now)) {
+            self.poller.defer(time, now);
+            return;
+        }
+        self.poller.note_sent(now);
+        let answer = self.client.poll(self.load(now), self.heartbeat.call_limit(REQUEST_TIMEOUT, now));
+        let now = Instant::now();
+        match answer {
+            Ok(answer) => {
+                self.poller.note_answered(now);
+                self.send(ServerEvent::PollAnswered(answer));
             }
+            // No other call would fare better, and the pauses between polls would outgrow a short outage.
+            Err(error) if error.is_unauthorized() || error.is_unreachable() => self.note_trouble(&error),
             Err(error) => {
-                let why = format!("its record can't be read: {error}");
-                self.table.defer(&key, self.table.phase(&key), &why, Some(UNAUTHORIZED));
+                let pause = self.poller.note_failed(error.retry_after(), now);
+                self.send(ServerEvent::PollFailed(error, pause.as_secs()));
             }
         }
-        true
     }
 
-    fn hand_over(&mut self, key: &TaskKey, record: Record) {
-        let files = self.store.task(key);
-        let queue = if record.phase >= Phase::Exited { &self.deliveries } else { &self.jobs };
-        let commands = self.table.start_work(key, record.phase);
-        if queue.send(Job { files, record, commands }).is_err() {
-            log::error!(task:% = key; "no worker is left to take it");
-        }
+    /// The load for the Server. While the intake thread is stuck, no task can be accepted.
+    fn load(&self, now: Instant) -> Load {
+        let available = if self.poller.is_intake_stuck(now) { 0 } else { self.load.available };
+        Load { available, ..self.load }
     }
 
-    fn load(&self) -> Load {
-        let current = self.table.slots_taken();
-        let capacity = self.table.capacity();
-        let is_closed = self.mode != Mode::Serve
-            || self.closed.is_some()
-            || self.monitor_is_silent()
-            || self.closed_until.is_some_and(|until| Instant::now() < until);
-        // After a failed start one task at a time is tried.
-        let at_most = if self.start_failures > 0 { 1 } else { capacity };
-        let available = if is_closed { 0 } else { at_most.saturating_sub(current) };
-        Load { current, capacity, available }
+    fn note_trouble(&mut self, error: &ClientError) {
+        let unauthorized = error.is_unauthorized();
+        let failure = if unauthorized { Failure::Unauthorized } else { Failure::Other };
+        self.heartbeat.note_trouble(failure, Instant::now());
+        let message = match error.remedy(&self.register_command) {
+            Some(remedy) => format!("{error}; {remedy}"),
+            None => error.to_string(),
+        };
+        self.send(ServerEvent::Trouble(ServerTrouble { unauthorized, message }));
     }
 
-    /// There may be something to accept, or room for it. A pause after a failed poll is kept all the same.
-    fn poll_soon(&mut self) {
-        self.poll_due = self.poll_not_before.max(Instant::now());
+    fn send(&self, event: ServerEvent) {
+        // An error means that the intake thread has ended; its last request says why.
+        let _ = self.events.send(event);
     }
 }

@@ -12,5 +12,6 @@ pub mod retry;
 mod upload;
 
 pub use client::{Client, register};
+pub use connection::REQUEST_TIMEOUT;
 pub use error::{ClientError, Step};
 pub use upload::Upload;

@@ -1,6 +1,7 @@
-//! Watches what tasks need of this machine: the engine, mounts, room on the disk, and after a failed start the image.
+//! The health of the host: whether the engine answers, mounts are there, the disk has space, and after a failed start
+//! whether the image is there.
 //!
-//! Runs in a thread of its own, since the engine may take long to answer and heartbeats may not wait for it (P5).
+//! A thread of its own checks that, since the engine may take long to answer (P5).
 
 pub mod housekeeping;
 mod pull;
@@ -11,23 +12,23 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, select};
+use housekeeping::Housekeeping;
 use pull::Puller;
 
-use crate::agent::health::housekeeping::Housekeeping;
 use crate::config::Config;
 use crate::docker::{Docker, DockerError};
 use crate::task::mounts::MountWatch;
 use crate::task::record::{Phase, Store, TaskKey};
 
-/// How often the engine is looked at.
+/// How often the host is checked.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// How often containers and workspaces are looked for that nobody needs any more.
+/// How often leftover containers and expired workspaces are removed.
 const CLEANING: Duration = Duration::from_secs(600);
 
-/// What tasks can expect of this machine now.
+/// Whether containers can be started on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostHealth {
-    /// Containers can be started.
+    /// They can.
     Ready,
     /// They can't, for this reason.
     NotReady(String),
@@ -37,100 +38,117 @@ pub enum HostHealth {
     Unchanged,
 }
 
-/// A container could not be started for a reason that isn't the task's: look closer until image and mounts are there.
+/// A container couldn't be started for a reason of the host's: check the image, too, until the host is ready.
 pub struct RecheckRequest;
 
-/// See the module.
-pub struct Monitor {
+/// The thread that checks the host.
+pub struct HealthMonitor {
     /// The configuration.
     pub config: Arc<Config>,
     /// The engine.
     pub docker: Docker,
-    /// Our name on the engine.
+    /// The id by which the containers of this agent are labelled.
     pub instance_id: String,
     /// The records, to tell containers that are still needed.
     pub store: Store,
 }
 
-impl Monitor {
-    /// Starts the thread. It reports what it finds every ten seconds or so, and ends when nobody listens any more.
-    pub fn spawn(self, reports: Sender<HostHealth>, recheck_requests: Receiver<RecheckRequest>) -> io::Result<()> {
-        thread::Builder::new()
-            .name("monitor".to_owned())
-            .spawn(move || self.watch(&reports, &recheck_requests))
-            .map(drop)
+/// What the thread remembers from one check to the next.
+struct Checks {
+    mounts: MountWatch,
+    housekeeping: Housekeeping,
+    puller: Puller,
+    /// Whether the image is checked, too.
+    check_image: bool,
+    /// The last report.
+    reported: Option<HostHealth>,
+    was_image_looked_for: bool,
+    cleaning_due: Instant,
+}
+
+impl HealthMonitor {
+    /// Starts the thread. It reports every ten seconds or so, and ends when the receiver of its reports does.
+    pub fn spawn(self, reports: Sender<HostHealth>, rechecks: Receiver<RecheckRequest>) -> io::Result<()> {
+        thread::Builder::new().name("health".to_owned()).spawn(move || self.run(&reports, &rechecks)).map(drop)
     }
 
-    fn watch(&self, reports: &Sender<HostHealth>, recheck_requests: &Receiver<RecheckRequest>) {
-        let mut reported = None;
-        // Where it is said what is to be done about a missing image, that is done before a task is taken and not with it.
-        let mut suspect = self.config.executor.options.pull.is_some();
-        let mut housekeeping = Housekeeping::default();
-        let mut mounts = MountWatch::default();
-        let mut is_image_looked_for = false;
-        let mut puller = Puller::new(self.docker.clone(), &self.config.executor);
-        let mut next_cleaning = Instant::now();
+    fn run(&self, reports: &Sender<HostHealth>, rechecks: &Receiver<RecheckRequest>) {
+        let mut checks = Checks {
+            mounts: MountWatch::default(),
+            housekeeping: Housekeeping::default(),
+            puller: Puller::new(self.docker.clone(), &self.config.executor),
+            // If `executor.pull` is set, the image is checked before the first task is accepted.
+            check_image: self.config.executor.options.pull.is_some(),
+            reported: None,
+            was_image_looked_for: false,
+            cleaning_due: Instant::now(),
+        };
         loop {
-            let state = self.look(suspect.then_some(&mut puller), &mut mounts, &mut housekeeping);
-            // Also where nothing has changed: silence means that this thread is held up.
-            let report = if reported.as_ref() == Some(&state) { HostHealth::Unchanged } else { state.clone() };
+            let health = self.check(&mut checks);
+            // Also where nothing has changed: a missing report means that this thread hangs.
+            let is_unchanged = checks.reported.as_ref() == Some(&health);
+            let report = if is_unchanged { HostHealth::Unchanged } else { health.clone() };
             if reports.send(report).is_err() {
                 return;
             }
-            reported = Some(state.clone());
-            if state == HostHealth::Ready && !is_image_looked_for {
-                is_image_looked_for = true;
-                self.look_for_image();
-            }
-            if state != HostHealth::Ready {
-                // What couldn't be removed meanwhile is looked for as soon as things are in order again.
-                next_cleaning = Instant::now();
-            } else {
-                suspect = false;
-                if Instant::now() >= next_cleaning {
-                    self.sweep();
-                    housekeeping.remove_expired(&self.config, &self.docker, &self.store);
-                    next_cleaning = Instant::now() + CLEANING;
-                }
-            }
+            self.clean(&mut checks, &health);
+            checks.reported = Some(health);
             select! {
-                recv(recheck_requests) -> suspicion => match suspicion {
-                    // Whatever was reported before doesn't hold any more.
-                    Ok(RecheckRequest) => (suspect, reported) = (true, None),
+                recv(rechecks) -> request => match request {
+                    // The last report may not be true any more.
+                    Ok(RecheckRequest) => (checks.check_image, checks.reported) = (true, None),
                     Err(_) => return,
                 },
-                recv(puller.ends()) -> end => {
+                recv(checks.puller.ends()) -> end => {
                     let broken = |_| Err(DockerError::Unreachable("the pull broke off".to_owned()));
-                    puller.note_end(end.unwrap_or_else(broken));
+                    checks.puller.note_end(end.unwrap_or_else(broken));
                 }
                 default(INTERVAL) => {}
             }
         }
     }
 
-    /// With a puller, also looks for the image.
-    fn look(
-        &self,
-        puller: Option<&mut Puller>,
-        mounts: &mut MountWatch,
-        housekeeping: &mut Housekeeping,
-    ) -> HostHealth {
+    fn check(&self, checks: &mut Checks) -> HostHealth {
         if let Err(error) = self.docker.engine_version() {
             return HostHealth::EngineDown(error.to_string());
         }
-        if let Some(Err(why)) = puller.map(Puller::check) {
-            return HostHealth::NotReady(why);
+        if checks.check_image {
+            if let Err(why) = checks.puller.check() {
+                return HostHealth::NotReady(why);
+            }
         }
-        let room =
-            mounts.check(&self.config).and_then(|()| housekeeping.make_room(&self.config, &self.docker, &self.store));
-        match room {
+        let housekeeping = &mut checks.housekeeping;
+        let space = checks
+            .mounts
+            .check(&self.config)
+            .and_then(|()| housekeeping.make_room(&self.config, &self.docker, &self.store));
+        match space {
             Ok(()) => HostHealth::Ready,
             Err(why) => HostHealth::NotReady(why),
         }
     }
 
-    /// Without a word about it in the configuration, docker fetches a missing image with the first task, if it can. That
-    /// is said before it costs somebody that task.
+    /// On a ready host, removes what no task needs any more.
+    fn clean(&self, checks: &mut Checks, health: &HostHealth) {
+        if *health != HostHealth::Ready {
+            // Containers that couldn't be removed meanwhile are looked for as soon as the host is ready again.
+            checks.cleaning_due = Instant::now();
+            return;
+        }
+        checks.check_image = false;
+        if !checks.was_image_looked_for {
+            checks.was_image_looked_for = true;
+            self.look_for_image();
+        }
+        if Instant::now() >= checks.cleaning_due {
+            self.remove_leftover_containers();
+            checks.housekeeping.remove_expired(&self.config, &self.docker, &self.store);
+            checks.cleaning_due = Instant::now() + CLEANING;
+        }
+    }
+
+    /// Without `executor.pull`, docker pulls a missing image with the first task, if it can. A warning comes before that
+    /// task.
     fn look_for_image(&self) {
         let image = &self.config.executor.image;
         if let Ok(false) = self.docker.has_image(image) {
@@ -141,13 +159,13 @@ impl Monitor {
         }
     }
 
-    /// Removes containers of ours that no unfinished task needs: a crash between an outcome's record and the removal,
-    /// or an engine that was away then, leaves them behind.
-    fn sweep(&self) {
+    /// Removes containers of this agent that no unfinished task needs: a crash between the record of an outcome and the
+    /// removal, or an engine that didn't answer then, leaves them behind.
+    fn remove_leftover_containers(&self) {
         let names = match self.docker.names_of_instance(&self.instance_id) {
             Ok(names) => names,
             Err(error) => {
-                log::warn!("containers left behind can't be looked for: {error}");
+                log::warn!("can't list leftover containers: {error}");
                 return;
             }
         };

@@ -1,92 +1,182 @@
-//! Whether the Server hears of us, and what follows when it hasn't.
+//! Heartbeats: when the next one is due, and whether the Server has missed some. Pure: the time is an argument.
 
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::{Scheduler, UNAUTHORIZED};
-use crate::agent::status_file::{LastError, ServerTrouble};
-use crate::server::ClientError;
-use crate::server::protocol::AgentStatus;
-use crate::server::retry::Backoff;
-use crate::shell::register_command;
+/// The Server declares a service offline after 60 s without a heartbeat (PROTOCOL 3).
+const INTERVAL: Duration = Duration::from_secs(20);
+/// How soon a heartbeat that failed is sent again.
+const RETRY: Duration = Duration::from_secs(5);
+/// How often a heartbeat is sent to a Server that refuses the key.
+const UNAUTHORIZED_RETRY: Duration = Duration::from_secs(30);
+/// After so long without an acknowledged heartbeat, the Server may have requeued this agent's tasks.
+const INTERRUPTION: Duration = Duration::from_secs(50);
+/// While calls succeed, a heartbeat is sent at the latest so long after the one before (P5). One second less than 30 s
+/// is left for the way.
+const LATEST: Duration = Duration::from_secs(29);
+/// So long before a heartbeat is due, no other call begins: with its whole time limit it could end too late.
+const EARLY: Duration = Duration::from_secs(1);
 
-/// The Server takes a service for dead after 60 s without a heartbeat (PROTOCOL 3).
-const HEARTBEAT: Duration = Duration::from_secs(20);
-/// How soon a heartbeat that failed is tried again.
-const HEARTBEAT_RETRY: Duration = Duration::from_secs(5);
-/// After so long without an acknowledged heartbeat, the Server may have requeued our tasks.
-const GAP: Duration = Duration::from_secs(50);
-/// How long tasks that are new to us are left alone after such a gap, so that twins get theirs back.
-const HOLD: Duration = Duration::from_secs(15);
+/// What a heartbeat that wasn't acknowledged means for the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The Server refuses the key: a person has to register the agent again.
+    Unauthorized,
+    /// Anything else, which may pass.
+    Other,
+}
 
-impl Scheduler {
-    pub(super) fn heartbeat(&mut self) {
-        let load = self.load();
-        let status = if load.available == 0 { AgentStatus::Busy } else { AgentStatus::Online };
-        let sent = Instant::now();
-        match self.client.heartbeat(status, load, None) {
-            Ok(()) => self.note_heartbeat(sent),
-            Err(error) => self.note_server_trouble(&error),
+/// The heartbeats of one agent.
+#[derive(Debug)]
+pub struct Heartbeat {
+    due: Instant,
+    sent_at: Option<Instant>,
+    acknowledged_at: Option<Instant>,
+    /// By the wall clock, and over restarts.
+    last_acknowledged: Option<Timestamp>,
+    in_trouble: bool,
+}
+
+impl Heartbeat {
+    /// The first heartbeat is due now. An earlier run of the agent may have had one acknowledged.
+    pub fn new(last_acknowledged: Option<Timestamp>, now: Instant) -> Self {
+        Self { due: now, sent_at: None, acknowledged_at: None, last_acknowledged, in_trouble: false }
+    }
+
+    /// When the next heartbeat is to be sent.
+    pub fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// Whether a heartbeat has to be sent before a call that starts now: it is due, or so nearly that the call could
+    /// delay it too long.
+    pub fn precedes_calls(&self, now: Instant) -> bool {
+        self.due <= now + EARLY
+    }
+
+    /// How long another call that starts now may take.
+    pub fn call_limit(&self, longest: Duration, now: Instant) -> Duration {
+        let latest = self.sent_at.unwrap_or(now) + LATEST;
+        latest.saturating_duration_since(now).min(longest)
+    }
+
+    /// Whether the Server has acknowledged the last heartbeat, and no call since then found trouble.
+    pub fn is_acknowledged(&self) -> bool {
+        self.acknowledged_at.is_some() && !self.in_trouble
+    }
+
+    /// Whether any heartbeat of this run was acknowledged.
+    pub fn was_ever_acknowledged(&self) -> bool {
+        self.acknowledged_at.is_some()
+    }
+
+    /// Sends the next heartbeat now.
+    pub fn hurry(&mut self, now: Instant) {
+        self.due = now;
+    }
+
+    /// A heartbeat leaves now.
+    pub fn note_sent(&mut self, now: Instant) {
+        self.sent_at = Some(now);
+    }
+
+    /// The heartbeat was acknowledged. Returns whether heartbeats were interrupted for so long that the Server may have
+    /// requeued this agent's tasks, and whether that ends a trouble.
+    pub fn note_acknowledged(&mut self, now: Instant, at: Timestamp) -> Acknowledged {
+        // However late the answer came, the Server may count from the heartbeat's arrival.
+        self.due = self.sent_at.unwrap_or(now) + INTERVAL;
+        // The monotonic clock stands still while a machine sleeps, and the wall clock can be set: the longer gap counts.
+        let monotonic = self.acknowledged_at.map(|before| now.saturating_duration_since(before));
+        let by_wall = self.last_acknowledged.and_then(|before| Duration::try_from(at.duration_since(before)).ok());
+        let was_interrupted = monotonic.max(by_wall).is_some_and(|gap| gap >= INTERRUPTION);
+        self.acknowledged_at = Some(now);
+        self.last_acknowledged = Some(at);
+        Acknowledged { was_interrupted, ends_trouble: std::mem::take(&mut self.in_trouble) }
+    }
+
+    /// A call failed in a way that no other call would survive: from now on only heartbeats are sent, until one is
+    /// acknowledged.
+    pub fn note_trouble(&mut self, failure: Failure, now: Instant) {
+        self.in_trouble = true;
+        self.due = now
+            + match failure {
+                Failure::Unauthorized => UNAUTHORIZED_RETRY,
+                Failure::Other => RETRY,
+            };
+    }
+}
+
+/// What an acknowledged heartbeat means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// The Server may have requeued this agent's tasks.
+    pub was_interrupted: bool,
+    /// The calls before it failed.
+    pub ends_trouble: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Acknowledged, Failure, Heartbeat};
+    use jiff::{SignedDuration, Timestamp};
+    use std::time::{Duration, Instant};
+
+    const LONGEST: Duration = Duration::from_secs(10);
+
+    fn secs(number: u64) -> Duration {
+        Duration::from_secs(number)
+    }
+
+    #[test]
+    fn the_next_heartbeat_is_due_20_s_after_the_last_was_sent() {
+        let start = Instant::now();
+        let mut heartbeat = Heartbeat::new(None, start);
+        assert!(heartbeat.precedes_calls(start) && !heartbeat.is_acknowledged());
+        heartbeat.note_sent(start);
+        let answer = heartbeat.note_acknowledged(start + secs(9), Timestamp::now());
+        assert_eq!(answer, Acknowledged { was_interrupted: false, ends_trouble: false });
+        assert_eq!(heartbeat.due(), start + secs(20));
+        assert!(heartbeat.is_acknowledged() && !heartbeat.precedes_calls(start + secs(18)));
+        assert!(heartbeat.precedes_calls(start + secs(19)), "a call of ten seconds would end too late");
+    }
+
+    #[test]
+    fn every_call_ends_in_time_for_a_heartbeat_within_30_s() {
+        let start = Instant::now();
+        let mut heartbeat = Heartbeat::new(None, start);
+        heartbeat.note_sent(start);
+        heartbeat.note_acknowledged(start, Timestamp::now());
+        for tenth in 0..300 {
+            let now = start + Duration::from_millis(100 * tenth);
+            let limit = heartbeat.call_limit(LONGEST, now);
+            assert!(now + limit < start + secs(30), "a call at {tenth} tenths of a second");
+            assert!(heartbeat.precedes_calls(now) || limit == LONGEST, "cut short at {tenth} tenths of a second");
         }
-        self.state.server_tried = true;
     }
 
-    pub(super) fn note_heartbeat(&mut self, sent: Instant) {
-        let (now, wall) = (Instant::now(), Timestamp::now());
-        // However late its answer came, the Server may count from its arrival.
-        self.heartbeat_due = sent + HEARTBEAT;
-        // The clock that stands still while a machine sleeps, and the one that somebody may set: the longer gap counts.
-        let monotonic = self.acknowledged.map(|at| now.duration_since(at));
-        let by_wall = self.state.last_heartbeat_at.and_then(|at| Duration::try_from(wall.duration_since(at)).ok());
-        if monotonic.max(by_wall).is_some_and(|gap| gap >= GAP) {
-            log::info!(
-                "the Server had not heard from us for a while; asking for our own tasks first, and taking new ones in {} s",
-                HOLD.as_secs()
-            );
-            self.reclaim_all();
-        }
-        self.acknowledged = Some(now);
-        self.state.last_heartbeat_at = Some(wall);
-        if self.server_trouble.take().is_some() {
-            log::info!("the Server answers again");
-            self.table.wake_waiting();
-            self.poll_backoff = Backoff::default();
-            self.poll_not_before = now;
-            self.poll_due = now;
-        }
+    #[test]
+    fn an_interruption_is_seen_by_either_clock_and_over_restarts() {
+        let (start, wall) = (Instant::now(), Timestamp::now());
+        let mut restarted = Heartbeat::new(Some(wall - SignedDuration::from_secs(50)), start);
+        assert!(restarted.note_acknowledged(start, wall).was_interrupted);
+        assert!(!restarted.note_acknowledged(start + secs(49), wall).was_interrupted);
+        assert!(restarted.note_acknowledged(start + secs(99), wall).was_interrupted, "the wall clock was set back");
+        let asleep = wall + SignedDuration::from_secs(3600);
+        assert!(restarted.note_acknowledged(start + secs(100), asleep).was_interrupted, "the machine slept");
     }
 
-    /// The Server may have given up all our tasks for lost: asks for each before anything new is taken, and leaves
-    /// what is new to us to twins for a while, who ask for theirs now.
-    pub(super) fn reclaim_all(&mut self) {
-        self.hold_until = Some(Instant::now() + HOLD);
-        self.reclaim = self.table.keys().into();
-    }
-
-    /// From here on the Server is only asked to take a heartbeat, until it does. Says what is wrong, once for as long
-    /// as it stays the same.
-    pub(super) fn note_server_trouble(&mut self, error: &ClientError) {
-        let pause = if error.is_unauthorized() { UNAUTHORIZED } else { HEARTBEAT_RETRY };
-        self.heartbeat_due = Instant::now() + pause;
-        let text = match error.remedy(&register_command(&self.context.config.file)) {
-            Some(remedy) => format!("{error}; {remedy}"),
-            None => error.to_string(),
-        };
-        let trouble = ServerTrouble { unauthorized: error.is_unauthorized(), message: text };
-        if self.server_trouble.as_ref() != Some(&trouble) {
-            self.state.last_error = Some(LastError { at: Timestamp::now(), message: trouble.message.clone() });
-            log::warn!("{}; trying again", trouble.message);
-            self.server_trouble = Some(trouble);
-        }
-    }
-
-    /// A Server that didn't take our last heartbeat isn't asked for more than that.
-    pub(super) fn may_poll(&self) -> bool {
-        self.acknowledged.is_some() && self.server_trouble.is_none() && self.reclaim.is_empty()
-    }
-
-    pub(super) fn may_reclaim(&self) -> bool {
-        self.acknowledged.is_some() && self.server_trouble.is_none() && !self.reclaim.is_empty()
+    #[test]
+    fn trouble_lasts_until_a_heartbeat_is_acknowledged() {
+        let start = Instant::now();
+        let mut heartbeat = Heartbeat::new(None, start);
+        heartbeat.note_acknowledged(start, Timestamp::now());
+        heartbeat.note_trouble(Failure::Other, start);
+        assert_eq!((heartbeat.is_acknowledged(), heartbeat.due()), (false, start + secs(5)));
+        heartbeat.note_trouble(Failure::Unauthorized, start);
+        assert_eq!(heartbeat.due(), start + secs(30));
+        assert!(heartbeat.was_ever_acknowledged());
+        assert!(heartbeat.note_acknowledged(start + secs(30), Timestamp::now()).ends_trouble);
+        assert!(heartbeat.is_acknowledged());
     }
 }

@@ -1,331 +1,362 @@
-//! Which tasks become ours: offers, ids that may have been requeued, and cancellations.
+//! The intake thread: everything of the agent that may have to wait for a disk, a lock or an `accept`.
+//!
+//! Its loop is the list of its parts: each has a time at which it is due, and the thread sleeps until the next of them
+//! or until a message comes.
 
+use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, unbounded};
+use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::Scheduler;
-use super::task_table::Stage;
-use crate::ledger::{Entry, Line, Outcome, Peer};
+use super::accept::Offers;
+use super::admission::{Admission, HOLD, HealthChange, Mode, NotAccepting};
+use super::cancel::Orphan;
+use super::health::{HealthMonitor, HostHealth, RecheckRequest};
+use super::messages::{IntakeRequest, NextPoll, ServerEvent, Stopped};
+use super::operator::OperatorRequests;
+use super::reclaim::ReclaimQueue;
+use super::status::StatusReporter;
+use super::status_file::EngineState;
+use super::task_table::TaskTable;
+use super::workers::Workers;
+use crate::data_dir::instance::LockWatch;
+use crate::os::platform;
+use crate::server::Client;
 use crate::server::budget::Purpose;
-use crate::server::protocol::{CompleteRequest, FinalStatus, Output, PollAnswer, Task};
-use crate::server::retry::Backoff;
-use crate::task::record::{Phase, Record, TaskKey};
-use crate::task::workspace::Workspace;
-use crate::task::{failed_report, report_entry};
-use crate::units::Bytes;
+use crate::server::protocol::{Load, PollAnswer, Task};
+use crate::task::record::{Phase, Record, Store, TaskKey};
+use crate::task::{Context, TaskResult, WorkerEvent, WorkerMessage};
 
-/// How long a cancellation is asked for that no unsettled task here answers to, before we answer in its owner's place.
-/// A twin that owns the task needs some seconds to stop it (PROTOCOL 2).
-const ORPHAN_PATIENCE: Duration = Duration::from_secs(60);
+/// How often a record that can't be read is tried again.
+const UNREADABLE_RETRY: Duration = Duration::from_secs(30);
 
-/// A cancellation of a task that isn't here.
-pub(super) struct Orphan {
-    id: String,
-    since: Instant,
+/// What an agent is made of.
+pub struct Parts {
+    /// What the workers need.
+    pub context: Context,
+    /// The messages of the workers.
+    pub messages: Receiver<WorkerMessage>,
+    /// The intake thread's own connections to the Server, which a signal may abort.
+    pub client: Client,
+    /// The records.
+    pub store: Store,
+    /// What the agent works for.
+    pub mode: Mode,
+    /// Whether `agent.lock` is still this agent's.
+    pub lock: LockWatch,
 }
 
-/// When to poll again.
-enum Next {
-    Now,
-    InTime,
+/// Where messages come from.
+pub(super) struct Inbox {
+    pub(super) events: Receiver<ServerEvent>,
+    pub(super) messages: Receiver<WorkerMessage>,
+    pub(super) health: Receiver<HostHealth>,
 }
 
-impl Scheduler {
-    pub(super) fn poll(&mut self) {
-        let answer = self.client.poll(self.load());
-        if answer.is_err() {
-            // "Without a break" can't be said of a time in which nothing was heard.
-            self.orphan = None;
-        }
-        match answer {
-            Ok(answer) => {
-                self.poll_backoff = Backoff::default();
-                let next = self.consider(answer);
-                let pause = match next {
-                    Next::Now => Duration::ZERO,
-                    Next::InTime => self.context.config.server.poll_interval,
-                };
-                self.poll_due = Instant::now() + pause;
+/// The state of the intake thread.
+pub struct Intake {
+    pub(super) context: Arc<Context>,
+    pub(super) client: Client,
+    pub(super) store: Store,
+    pub(super) table: TaskTable,
+    pub(super) workers: Workers,
+    pub(super) inbox: Inbox,
+    pub(super) admission: Admission,
+    pub(super) reclaims: ReclaimQueue,
+    pub(super) offers: Offers,
+    pub(super) orphan: Option<Orphan>,
+    pub(super) status: StatusReporter,
+    pub(super) operator: OperatorRequests,
+    requests: Sender<IntakeRequest>,
+    rechecks: Sender<RecheckRequest>,
+    /// The load that the main thread knows.
+    reported_load: Option<Load>,
+    reported_reclaiming: bool,
+}
+
+impl Intake {
+    /// Takes up the tasks of an earlier run, and starts the workers and the health thread.
+    ///
+    /// # Errors
+    /// The records can't be read, or a thread can't be started.
+    pub fn start(parts: Parts, events: Receiver<ServerEvent>, requests: Sender<IntakeRequest>) -> io::Result<Self> {
+        let Parts { context, messages, client, store, mode, lock } = parts;
+        let context = Arc::new(context);
+        let (health_reports, health) = unbounded();
+        let (rechecks, recheck_queue) = unbounded();
+        let now = Instant::now();
+        let mut intake = Self {
+            client,
+            table: TaskTable::new(context.config.executor.capacity),
+            workers: Workers::new(&context),
+            inbox: Inbox { events, messages, health },
+            admission: Admission::new(mode, now),
+            reclaims: ReclaimQueue::default(),
+            offers: Offers::default(),
+            orphan: None,
+            status: StatusReporter::new(&context, store.clone(), now),
+            operator: OperatorRequests::new(&context.config.paths.data_dir, lock, now),
+            requests,
+            rechecks,
+            reported_load: None,
+            reported_reclaiming: false,
+            store: store.clone(),
+            context: Arc::clone(&context),
+        };
+        let unfinished = intake.recover()?;
+        // Tasks that were accepted under a larger capacity need workers, too.
+        intake.workers.start(context.config.executor.capacity.max(unfinished))?;
+        let (config, docker) = (Arc::clone(&context.config), context.docker.clone());
+        let monitor = HealthMonitor { config, docker, instance_id: context.instance_id.clone(), store };
+        monitor.spawn(health_reports, recheck_queue)?;
+        intake.reported_reclaiming = !intake.reclaims.is_empty();
+        Ok(intake)
+    }
+
+    /// When the Server last acknowledged a heartbeat, in an earlier run of the agent too.
+    pub fn last_heartbeat_at(&self) -> Option<Timestamp> {
+        self.status.last_heartbeat_at()
+    }
+
+    /// Whether tasks of this agent are being reclaimed.
+    pub fn is_reclaiming(&self) -> bool {
+        !self.reclaims.is_empty()
+    }
+
+    /// Works until the agent ends, and tells the main thread why.
+    pub fn run(mut self) {
+        loop {
+            self.take_messages();
+            let now = Instant::now();
+            if self.is_drained(now) {
+                return self.shut_down();
             }
-            // No other call would fare better, and the pauses here would outgrow a short outage.
-            Err(error) if error.is_unauthorized() || error.is_unreachable() => self.note_server_trouble(&error),
-            Err(error) => {
-                let pause = self.poll_backoff.next(error.retry_after()).max(self.context.config.server.poll_interval);
-                log::warn!("poll: {error}; trying again in {} s", pause.as_secs());
-                self.poll_not_before = Instant::now() + pause;
-                self.poll_due = self.poll_not_before;
+            self.report_load(now);
+            self.report_status(now);
+            match self.inbox.events.try_recv() {
+                Ok(ServerEvent::Shutdown) | Err(TryRecvError::Disconnected) => return self.shut_down(),
+                Ok(event) => self.handle_event(event),
+                Err(TryRecvError::Empty) if self.status.metrics_due() <= now => {
+                    self.status.write_metrics(&self.table, now);
+                }
+                Err(TryRecvError::Empty) if self.operator.due() <= now => {
+                    if let Err(why) = self.check_operator_requests(now) {
+                        return self.request(IntakeRequest::Stopped(Stopped::Failed(why)));
+                    }
+                }
+                Err(TryRecvError::Empty) if self.status.overdue_due() <= now => {
+                    self.status.log_overdue(&self.table, now);
+                }
+                Err(TryRecvError::Empty) if self.reclaim_due(now).is_some_and(|due| due <= now) => {
+                    self.reclaim_next(now);
+                }
+                Err(TryRecvError::Empty) if self.dispatch_due(now) => {}
+                Err(TryRecvError::Empty) => self.wait(now),
             }
         }
     }
 
-    fn consider(&mut self, answer: PollAnswer) -> Next {
+    /// Sleeps until a part is due or a message can be received.
+    fn wait(&self, now: Instant) {
+        let dues = [
+            Some(self.status.metrics_due()),
+            Some(self.status.overdue_due()),
+            Some(self.operator.due()),
+            self.reclaim_due(now),
+            self.table.next_due(),
+            self.admission.due(now),
+        ];
+        let mut select = Select::new();
+        select.recv(&self.inbox.events);
+        select.recv(&self.inbox.messages);
+        select.recv(&self.inbox.health);
+        if let Some(due) = dues.into_iter().flatten().min() {
+            // Whether a message came or the time is over, the loop looks for both.
+            let _ = select.ready_deadline(due);
+        }
+    }
+
+    fn take_messages(&mut self) {
+        while let Ok(report) = self.inbox.health.try_recv() {
+            self.note_health(report);
+        }
+        while let Ok(message) = self.inbox.messages.try_recv() {
+            self.handle_message(message);
+        }
+    }
+
+    fn handle_event(&mut self, event: ServerEvent) {
+        match event {
+            ServerEvent::HeartbeatAcknowledged { at, was_interrupted } => self.note_heartbeat(at, was_interrupted),
+            ServerEvent::Trouble(trouble) => {
+                self.admission.note_server(true);
+                self.status.note_trouble(trouble);
+            }
+            ServerEvent::PollAnswered(answer) => {
+                let next = self.handle_answer(answer);
+                // The next poll reports what has changed by this one.
+                self.report_load(Instant::now());
+                self.request(IntakeRequest::Poll(next));
+            }
+            ServerEvent::PollFailed(error, pause) => {
+                // A cancellation counts as orphaned only after a minute of answers without a break.
+                self.orphan = None;
+                log::warn!("poll: {error}; trying again in {pause} s");
+            }
+            ServerEvent::Shutdown => {}
+        }
+    }
+
+    fn note_heartbeat(&mut self, at: Timestamp, was_interrupted: bool) {
+        if was_interrupted {
+            log::info!(
+                "heartbeats were interrupted; reclaiming this agent's tasks before accepting new ones in {} s",
+                HOLD.as_secs()
+            );
+            self.reclaim_all();
+            self.report_reclaiming();
+        }
+        self.admission.note_server(false);
+        if self.status.note_heartbeat(at) {
+            log::info!("the Server answers again");
+            self.table.wake_waiting();
+        }
+    }
+
+    /// Cancels and accepts what the answer to a poll names.
+    fn handle_answer(&mut self, answer: PollAnswer) -> NextPoll {
         match answer.cancel_task_id.filter(|_| answer.should_cancel) {
             Some(id) => self.cancel(&id),
             None => self.orphan = None,
         }
         match answer.task.filter(|_| answer.has_task).map(Task::deserialize) {
-            Some(Ok(task)) => self.consider_offer(task),
+            Some(Ok(task)) => self.handle_offer(task),
             Some(Err(error)) => {
-                self.refuse("", &format!("the Server offers a task that isn't one: {error}"));
-                Next::InTime
+                self.offers.log_unusable("", &format!("the Server offers a task that isn't one: {error}"));
+                NextPoll::AfterInterval
             }
-            None => Next::InTime,
+            None => NextPoll::AfterInterval,
         }
     }
 
-    /// Says once why an offer can't be taken, for as long as it is the one that is offered.
-    fn refuse(&mut self, id: &str, why: &str) {
-        if self.refused_offer.as_deref() != Some(why) {
-            let shown: String = id.chars().take(80).collect();
-            log::error!("{why}; what waits behind it on the Server is hidden by it `{shown}`");
-            self.refused_offer = Some(why.to_owned());
+    fn note_health(&mut self, report: HostHealth) {
+        match report {
+            HostHealth::Unchanged => {}
+            HostHealth::EngineDown(_) => self.status.note_engine(EngineState::Away),
+            HostHealth::Ready | HostHealth::NotReady(_) => self.status.note_engine(EngineState::Ready),
+        }
+        match self.admission.note_health(report, Instant::now()) {
+            HealthChange::None => return,
+            HealthChange::StillReady => {}
+            HealthChange::Recovered => {
+                let accepting = if self.admission.mode() == Mode::Serve { "; tasks are accepted" } else { "" };
+                log::info!("engine, mounts and disk are in order{accepting}");
+                // Tasks that were deferred for want of an engine or of disk space needn't wait for their time.
+                self.table.wake_waiting();
+            }
+            HealthChange::NotReady(why) => log::warn!("no new task is accepted: {why}"),
+        }
+        self.report_load(Instant::now());
+        self.request(IntakeRequest::HeartbeatNow);
+        self.request(IntakeRequest::PollSoon);
+    }
+
+    /// Takes in what a worker reports.
+    pub(super) fn handle_message(&mut self, WorkerMessage { key, event }: WorkerMessage) {
+        match event {
+            WorkerEvent::PhaseReached(phase) => {
+                if let Some((before, time)) = self.table.set_phase(&key, phase) {
+                    self.status.metrics.observe(before.as_str(), time);
+                }
+            }
+            WorkerEvent::StartFailed => {
+                self.admission.note_failed_start(Instant::now());
+                // The health thread ends only with the agent.
+                let _ = self.rechecks.send(RecheckRequest);
+            }
+            WorkerEvent::ContainerExited => self.admission.note_container_exit(),
+            WorkerEvent::Requeued => self.reclaim_all(),
+            WorkerEvent::Finished(TaskResult::Settled) => {
+                self.table.remove(&key);
+                self.status.count_settled(&key);
+                platform::trim_heap();
+                self.request(IntakeRequest::PollSoon);
+            }
+            WorkerEvent::Finished(TaskResult::Interrupted) => self.table.release(&key),
+            WorkerEvent::Finished(TaskResult::Deferred { phase, why, retry_after }) => {
+                self.table.defer(&key, phase, &why, retry_after);
+                if phase >= Phase::Exited {
+                    self.request(IntakeRequest::PollSoon);
+                }
+            }
         }
     }
 
-    fn consider_offer(&mut self, task: Task) -> Next {
-        let Some(key) = TaskKey::from_id(&task.id) else {
-            let length = task.id.len();
-            self.refuse(&task.id, &format!("the Server offers a task whose id, {length} bytes long, can't be one"));
-            return Next::InTime;
-        };
-        if self.table.id(&key).is_some() {
-            // The Server has requeued it, and everything behind it is hidden until somebody takes it.
-            if self.client.try_acquire(Purpose::Intake).is_err() {
-                return Next::InTime;
-            }
-            // A Server that says otherwise than it offers is not asked in a circle.
-            return if self.reclaim(&key) { Next::Now } else { Next::InTime };
-        }
+    /// Dispatches a task whose pause is over. Returns whether there was one.
+    fn dispatch_due(&mut self, now: Instant) -> bool {
+        let Some(key) = self.table.due(now) else { return false };
         match self.store.task(&key).load() {
-            Ok(Some(record)) if record.service_id == self.client.service_id() && record.phase == Phase::Settled => {
-                return self.hand_in_again(&key, record);
-            }
-            Ok(Some(record)) => {
-                let owner = record.service_id;
-                let why = format!("task {key} is offered, but here is a task of service {owner} with this id");
-                self.refuse(&task.id, &why);
-                return Next::InTime;
-            }
-            Ok(None) => {}
-            Err(error) => {
-                self.refuse(&task.id, &format!("task {key} is offered, but its record here can't be read: {error}"));
-                return Next::InTime;
-            }
-        }
-        let is_held = self.hold_until.is_some_and(|until| Instant::now() < until);
-        if self.load().available == 0 || is_held {
-            return Next::InTime;
-        }
-        self.accept(&key, task)
-    }
-
-    /// Takes a new task. The whole offer is on the disk before `accept` is sent, so that a crash right after it
-    /// doesn't leave the Server with a task that nobody knows.
-    fn accept(&mut self, key: &TaskKey, task: Task) -> Next {
-        if self.client.try_acquire(Purpose::Intake).is_err() {
-            return Next::InTime;
-        }
-        let id = task.id.clone();
-        let mut record = Record::from_offer(task, self.client.service_id(), self.client.base_url());
-        let workspace = Workspace::new(&self.context.config.paths.data_dir, key);
-        let files = match workspace.remove().and_then(|()| self.store.create(key, &record)) {
-            Ok(files) => files,
-            Err(error) => {
-                log::error!("task {key} can't be accepted: its place on the disk can't be prepared: {error}");
-                self.forget(key);
-                return Next::InTime;
-            }
-        };
-        let error = match self.client.accept(&id) {
-            Ok(()) => {
-                say_accepted(key, &record.task);
-                self.lost_race = None;
-                self.table.insert(key, &id, Phase::Accepting, Stage::InDoubt);
-                record.set_phase(Phase::Accepted);
-                if let Err(error) = files.save(&record) {
-                    // On disk it is in doubt, and asking for it again settles that.
-                    log::error!(task:% = key; "its record can't be written: {error}; trying again");
-                    self.reclaim.push_back(key.clone());
-                    self.reclaim_due = Instant::now() + self.reclaim_backoff.next(None);
-                    return Next::InTime;
-                }
-                self.hand_over(key, record);
-                return Next::Now;
-            }
-            Err(error) => error,
-        };
-        if error.may_have_arrived() {
-            log::warn!(task:% = key; "accept: {error}; asking again");
-            self.table.insert(key, &id, Phase::Accepting, Stage::InDoubt);
-            self.reclaim.push_back(key.clone());
-            self.reclaim_due = Instant::now() + self.reclaim_backoff.next(error.retry_after());
-            return Next::InTime;
-        }
-        self.forget(key);
-        if error.is_wrong_state() {
-            log::debug!(task:% = key; "somebody else was faster ({error})");
-            let again = self.lost_race.as_ref() == Some(&id);
-            self.lost_race = Some(id);
-            // The next poll shows what is behind it; but a Server that goes on offering it is not asked in a circle.
-            return if again { Next::InTime } else { Next::Now };
-        }
-        log::warn!(task:% = key; "accept: {error}");
-        Next::InTime
-    }
-
-    /// A task that was settled is offered again: the Server has lost what it knew. The result is still here.
-    fn hand_in_again(&mut self, key: &TaskKey, mut record: Record) -> Next {
-        if self.client.try_acquire(Purpose::Intake).is_err() {
-            return Next::InTime;
-        }
-        // On the disk before it is accepted: whoever loses the answer, the result is handed in.
-        record.set_phase(Phase::Uploaded);
-        record.settled_at = None;
-        if let Err(error) = self.store.task(key).save(&record) {
-            log::error!(task:% = key; "offered again although it was settled, but its record can't be written: {error}");
-            return Next::InTime;
-        }
-        let accepted = self.client.accept(&record.task.id);
-        match &accepted {
-            Ok(()) => log::info!(task:% = key; "offered again although it was settled; handing in the stored result"),
-            Err(error) => log::warn!(task:% = key; "offered again although it was settled; accept: {error}"),
-        }
-        self.table.insert(key, &record.task.id, Phase::Uploaded, Stage::InDoubt);
-        self.hand_over(key, record);
-        if accepted.is_ok() { Next::Now } else { Next::InTime }
-    }
-
-    /// Asks for the next task of ours that may have been requeued.
-    pub(super) fn reclaim_next(&mut self) {
-        if let Some(key) = self.reclaim.pop_front() {
-            self.reclaim(&key);
-        }
-    }
-
-    /// Accepts an id of ours again: 200 means that it had been requeued, 400 that it runs here or has ended
-    /// (PROTOCOL 3 and 5). Where an earlier `accept` is in doubt, 400 means that it had arrived. Returns whether the
-    /// Server gave it to us just now.
-    fn reclaim(&mut self, key: &TaskKey) -> bool {
-        let Some(id) = self.table.id(key).map(str::to_owned) else { return false };
-        let answer = self.client.accept(&id);
-        let taken = answer.is_ok();
-        match answer {
-            Ok(()) => {
-                self.reclaim_backoff = Backoff::default();
-                if self.table.is_in_doubt(key) {
-                    self.begin(key);
-                } else {
-                    log::info!(task:% = key; "had been requeued and is ours again");
-                }
-            }
-            Err(error) if error.is_wrong_state() => {
-                self.reclaim_backoff = Backoff::default();
-                if self.table.is_in_doubt(key) {
-                    self.begin(key);
-                }
-            }
-            Err(error) if error.is_retryable() || error.is_unauthorized() => {
-                let pause = self.reclaim_backoff.next(error.retry_after());
-                log::warn!(task:% = key; "accept: {error}; asking again in {} s", pause.as_secs());
-                self.reclaim_due = Instant::now() + pause;
-                if !self.reclaim.contains(key) {
-                    self.reclaim.push_back(key.clone());
-                }
-            }
-            Err(error) if self.table.is_in_doubt(key) => {
-                log::error!(task:% = key; "accept: {error}; it isn't ours");
-                self.table.remove(key);
-                self.forget(key);
-            }
-            Err(error) => log::warn!(task:% = key; "accept: {error}"),
-        }
-        taken
-    }
-
-    /// A task in doubt turned out to be ours.
-    fn begin(&mut self, key: &TaskKey) {
-        let files = self.store.task(key);
-        let begun = files.load().and_then(|record| {
-            let mut record = record.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound))?;
-            record.set_phase(record.phase.max(Phase::Accepted));
-            files.save(&record)?;
-            Ok(record)
-        });
-        match begun {
-            Ok(record) => {
-                say_accepted(key, &record.task);
-                self.hand_over(key, record);
+            Ok(Some(record)) => self.dispatch(&key, record),
+            Ok(None) => {
+                log::error!(task:% = key; "its record has disappeared; the agent gives the task up");
+                self.table.remove(&key);
             }
             Err(error) => {
-                log::error!(task:% = key; "its record can't be written: {error}; trying again");
-                self.reclaim_due = Instant::now() + self.reclaim_backoff.next(None);
-                self.reclaim.push_back(key.clone());
+                let why = format!("its record can't be read: {error}");
+                self.table.defer(&key, self.table.phase(&key), &why, Some(UNREADABLE_RETRY));
             }
+        }
+        true
+    }
+
+    /// Hands a task to a worker.
+    pub(super) fn dispatch(&mut self, key: &TaskKey, record: Record) {
+        let commands = self.table.start_work(key, record.phase);
+        self.workers.dispatch(self.store.task(key), record, commands);
+    }
+
+    /// The load for the Server.
+    pub fn load(&self, now: Instant) -> Load {
+        let (current, capacity) = (self.table.slots_taken(), self.table.capacity());
+        Load { current, capacity, available: self.admission.announced(capacity.saturating_sub(current), now) }
+    }
+
+    /// Why no new task is accepted, if so.
+    pub(super) fn not_accepting(&self, now: Instant) -> Option<NotAccepting> {
+        self.admission.check(1, now).err()
+    }
+
+    fn report_load(&mut self, now: Instant) {
+        let load = self.load(now);
+        if self.reported_load != Some(load) {
+            self.reported_load = Some(load);
+            self.request(IntakeRequest::Load(load));
+        }
+        if self.reported_reclaiming != self.is_reclaiming() {
+            self.report_reclaiming();
         }
     }
 
-    fn cancel(&mut self, id: &str) {
-        let key = TaskKey::from_id(id);
-        if key.as_ref().is_some_and(|key| self.table.id(key) == Some(id) && self.table.cancel(key)) {
-            self.orphan = None;
-            return;
-        }
-        let since = match &self.orphan {
-            Some(orphan) if orphan.id == id => orphan.since,
-            _ => {
-                log::debug!("the Server asks for the end of a task that isn't here; perhaps another agent's");
-                let since = Instant::now();
-                self.orphan = Some(Orphan { id: id.to_owned(), since });
-                since
-            }
-        };
-        if since.elapsed() < ORPHAN_PATIENCE {
-            return;
-        }
-        if self.client.try_acquire(Purpose::Intake).is_err() {
-            return;
-        }
-        let output = Output::default();
-        let status = FinalStatus::Cancelled;
-        let report =
-            CompleteRequest { task_id: id, status, output, error_message: None, file_ids: Vec::new() }.encode();
-        let entry = match self.client.complete(&report) {
-            Ok(()) => {
-                let shown: String = id.chars().take(80).collect();
-                log::info!(task:% = shown; "nobody has stopped it for a minute, so it is reported as cancelled");
-                Some(report_entry(&report, Outcome::Sent, Some("nobody has stopped the task for a minute")))
-            }
-            Err(error) => {
-                log::warn!("a cancellation that nobody answers: {error}");
-                failed_report(&report, &error)
-            }
-        };
-        if let Some(entry) = entry {
-            self.enter(id, entry);
-        }
-        self.orphan = None;
+    fn report_reclaiming(&mut self) {
+        self.reported_reclaiming = self.is_reclaiming();
+        self.request(IntakeRequest::Reclaiming(self.reported_reclaiming));
     }
 
-    /// Adds a line about a task that isn't here to the ledger.
-    fn enter(&self, id: &str, entry: Entry) {
-        let peer = Peer { server: self.client.base_url(), service_id: self.client.service_id() };
-        if let Err(error) = self.context.ledger.append(&[Line::now(id, peer, entry)]) {
-            log::error!("a report of nothing but the id of a cancelled task isn't in the ledger: {error}");
-        }
+    fn report_status(&mut self, now: Instant) {
+        let not_accepting = self.not_accepting(now);
+        self.status.publish(not_accepting.map(|why| why.to_string()), self.table.reasons());
     }
 
-    fn forget(&self, key: &TaskKey) {
-        if let Err(error) = self.store.remove(key) {
-            log::warn!(task:% = key; "its record can't be removed: {error}");
-        }
+    pub(super) fn request(&self, request: IntakeRequest) {
+        // An error means that the main thread has ended, and the process with it.
+        let _ = self.requests.send(request);
     }
-}
 
-fn say_accepted(key: &TaskKey, task: &Task) {
-    let bytes = task.input_files.iter().map(|file| file.size_bytes).fold(0, u64::saturating_add);
-    match task.input_files.len() {
-        0 => log::info!(task:% = key; "accepted, without input files"),
-        count => log::info!(task:% = key; "accepted, with {count} input file(s), {}", Bytes(bytes)),
+    /// Takes room for a call in the request budget. Returns whether there was room.
+    pub(super) fn has_room(&self) -> bool {
+        self.client.try_acquire(Purpose::Intake).is_ok()
     }
 }

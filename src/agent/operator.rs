@@ -1,58 +1,97 @@
-//! What the operator's commands ask of a running agent. They leave it in the data_dir, since not every system has
-//! signals for it.
+//! What the operator's commands ask of a running agent. The commands leave requests in the data_dir, since not every
+//! system has signals for them.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{Mode, Scheduler};
-use crate::data_dir::instance;
+use super::admission::Mode;
+use super::intake::Intake;
+use super::messages::IntakeRequest;
+use crate::data_dir::DataDir;
+use crate::data_dir::instance::{self, LockWatch};
 use crate::task;
 use crate::task::record::{DiscardRequests, Phase, TaskKey};
 
-impl Scheduler {
-    pub(super) fn look_at_wishes(&mut self) {
-        self.look_for_drain();
-        let discards = DiscardRequests::new(&self.context.config.paths.data_dir);
-        match discards.all() {
-            Ok(keys) => keys.iter().for_each(|key| self.look_at_discard(&discards, key)),
-            Err(error) => log::debug!("the notes of `discard` can't be read: {error}"),
-        }
+/// How often requests are looked for.
+const INTERVAL: Duration = Duration::from_secs(1);
+const LOCK_LOST: &str = "`agent.lock` was removed or replaced, so that another agent may have been started on this \
+                         data_dir; this one ends, and its containers go on";
+
+/// The requests in one data_dir.
+pub struct OperatorRequests {
+    due: Instant,
+    lock: LockWatch,
+    discards: DiscardRequests,
+    /// The last request that failed, and why: it is logged once for as long as it stays the same.
+    failed: Option<(TaskKey, String)>,
+}
+
+impl OperatorRequests {
+    /// They are looked for now, and every second from then on.
+    pub fn new(data_dir: &DataDir, lock: LockWatch, now: Instant) -> Self {
+        Self { due: now, lock, discards: DiscardRequests::new(data_dir), failed: None }
     }
 
-    fn look_for_drain(&mut self) {
-        if self.mode == Mode::Serve
-            && instance::is_drain_requested(&self.context.config.paths.data_dir, std::process::id())
-        {
-            self.mode = Mode::Drain(None);
+    /// When requests are looked for again.
+    pub fn due(&self) -> Instant {
+        self.due
+    }
+
+    fn log_failed(&mut self, key: &TaskKey, why: String) {
+        let failed = (key.clone(), why);
+        if self.failed.as_ref() != Some(&failed) {
+            log::warn!(task:% = key; "can't be discarded: {}; the agent tries again every second", failed.1);
+            self.failed = Some(failed);
+        }
+    }
+}
+
+impl Intake {
+    /// Looks for requests and for a lost lock.
+    ///
+    /// # Errors
+    /// The agent has to end at once, for this reason.
+    pub(super) fn check_operator_requests(&mut self, now: Instant) -> Result<(), String> {
+        self.operator.due = now + INTERVAL;
+        if self.operator.lock.is_lost() {
+            return Err(LOCK_LOST.to_owned());
+        }
+        self.check_drain_request();
+        match self.operator.discards.all() {
+            Ok(keys) => keys.iter().for_each(|key| self.handle_discard_request(key)),
+            Err(error) => log::debug!("the requests of `discard` can't be read: {error}"),
+        }
+        Ok(())
+    }
+
+    fn check_drain_request(&mut self) {
+        let data_dir = &self.context.config.paths.data_dir;
+        if self.admission.mode() == Mode::Serve && instance::is_drain_requested(data_dir, std::process::id()) {
+            self.admission.drain();
             log::info!(
                 "draining: no new task is accepted, and the agent ends when what is here is delivered: {} task(s)",
                 self.table.keys().len()
             );
-            // The Server shows whether we take tasks.
-            self.heartbeat_due = Instant::now();
+            // The Server shows whether the agent accepts tasks.
+            self.request(IntakeRequest::HeartbeatNow);
         }
     }
 
-    fn look_at_discard(&mut self, discards: &DiscardRequests, key: &TaskKey) {
+    fn handle_discard_request(&mut self, key: &TaskKey) {
         if self.table.discard(key) {
             return;
         }
-        // It is settled, or the work of another registration, which nobody is sending.
+        // It is settled, or the task of another registration, which no worker has.
         let files = self.store.task(key);
-        let done = files.load().and_then(|record| match record {
+        let discarded = files.load().and_then(|record| match record {
             Some(mut record) if (Phase::Exited..Phase::Settled).contains(&record.phase) => {
                 task::discard(&self.context.ledger, None, &files, &mut record)?;
-                log::info!(task:% = key; "work of another registration, discarded by the operator");
+                log::info!(task:% = key; "task of another registration, discarded by the operator");
                 Ok(())
             }
             _ => Ok(()),
         });
-        if let Err(error) = done.and_then(|()| discards.remove(key)) {
-            let why = error.to_string();
-            // Once for as long as it stays the same.
-            if self.undiscarded.as_ref() != Some(&(key.clone(), why.clone())) {
-                log::warn!(task:% = key; "can't be discarded: {why}; it is tried again every second");
-                self.undiscarded = Some((key.clone(), why));
-            }
+        if let Err(error) = discarded.and_then(|()| self.operator.discards.remove(key)) {
+            self.operator.log_failed(key, error.to_string());
         }
     }
 }

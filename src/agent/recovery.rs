@@ -1,4 +1,4 @@
-//! What a start takes up: the records that an earlier run has left.
+//! What a start takes up: the records of an earlier run.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::Scheduler;
+use super::intake::Intake;
 use super::task_table::Stage;
 use crate::task;
 use crate::task::record::{Loaded, Phase, Record, TaskFiles};
 
-impl Scheduler {
-    /// Takes up what an earlier run has left and returns how many tasks of that take a worker.
+impl Intake {
+    /// Takes up every unfinished task of this agent's service. Returns how many of them need a worker with a slot.
     pub(super) fn recover(&mut self) -> io::Result<usize> {
         self.store.remove_unwritten()?;
         let if_unfinished = |files, record: Record| (record.phase < Phase::Settled).then_some((files, record));
@@ -22,18 +22,18 @@ impl Scheduler {
             log::error!("the record in `{}` can't be read and is left alone: {error}", dir.display());
         }
         let mut foreign = BTreeMap::new();
-        let mut workers = 0;
+        let mut need_slots = 0;
         for (files, mut record) in tasks {
-            // The same service at an address that is spelled otherwise is still ours.
+            // The same service at an address that is spelled otherwise is still this agent's.
             if record.service_id != self.client.service_id() {
                 if let Err(error) = task::log_abandoned(&self.context.ledger, &files, &mut record) {
-                    log::warn!(task:% = files.key(); "what was sent of it last isn't in the ledger yet: {error}");
+                    log::warn!(task:% = files.key(); "the ledger lacks its last transfers: {error}");
                 }
                 *foreign.entry((record.service_id, record.base_url)).or_insert(0) += 1;
                 continue;
             }
+            need_slots += usize::from(record.phase < Phase::Exited);
             self.take_up(&files, record);
-            workers += usize::from(self.table.phase(files.key()) < Phase::Exited);
         }
         for ((service, server), count) in foreign {
             log::warn!(
@@ -43,7 +43,7 @@ impl Scheduler {
                 self.client.base_url()
             );
         }
-        Ok(workers)
+        Ok(need_slots)
     }
 
     fn take_up(&mut self, files: &TaskFiles, record: Record) {
@@ -51,10 +51,10 @@ impl Scheduler {
         log::info!(task:% = key; "going on from `{}`", record.phase);
         let time = record.phase_since.and_then(|since| Duration::try_from(Timestamp::now().duration_since(since)).ok());
         let progress = (record.phase, time.unwrap_or_default());
-        self.table.insert_since(&key, &record.task.id, progress, Stage::InDoubt);
-        self.reclaim.push_back(key.clone());
+        self.table.insert_since(&key, &record.task.id, progress, Stage::Unassigned);
+        self.reclaims.push(&key);
         if record.phase > Phase::Accepting {
-            self.hand_over(&key, record);
+            self.dispatch(&key, record);
         }
     }
 }

@@ -7,7 +7,9 @@ use std::{io, process};
 use crossbeam_channel::{Sender, bounded, unbounded};
 use thiserror::Error;
 
-use super::{Mode, Parts, Scheduler, guard_exit};
+use super::intake::Parts;
+use super::shutdown::guard_exit;
+use super::{Mode, Scheduler};
 use crate::config::{Config, Credentials};
 use crate::data_dir::instance::Instance;
 use crate::docker::Docker;
@@ -48,8 +50,9 @@ pub fn serve(config: Config, credentials: Credentials, instance: &Instance, mode
     let ledger = Ledger::new(&data_dir, credentials.api_key.clone(), Arc::clone(&counters));
     let worker_client = Client::new(&config.server, credentials, Arc::clone(&counters));
     let client = worker_client.with_own_connections();
+    let intake_client = worker_client.with_own_connections();
     let (shutdown, signals) = bounded(1);
-    handle_signals(shutdown, client.clone())?;
+    handle_signals(shutdown, [client.clone(), intake_client.clone()])?;
     let (message_sender, messages) = unbounded();
     let context = Context {
         docker: Docker::new(&config.executor.docker),
@@ -62,12 +65,12 @@ pub fn serve(config: Config, credentials: Credentials, instance: &Instance, mode
         counters,
     };
     let lock = instance.watch().clone();
-    let parts = Parts { context, messages, client, store, signals, mode, lock };
-    Scheduler::start(parts).map_err(unusable)?.run().map_err(ServeError::Ended)
+    let parts = Parts { context, messages, client: intake_client, store, mode, lock };
+    Scheduler::start(parts, client, signals).map_err(unusable)?.run().map_err(ServeError::Ended)
 }
 
 /// The first signal starts a shutdown with a time limit; the second one ends the process at once.
-fn handle_signals(shutdown: Sender<()>, client: Client) -> Result<(), ServeError> {
+fn handle_signals(shutdown: Sender<()>, clients: [Client; 2]) -> Result<(), ServeError> {
     let mut is_shutting_down = false;
     let handler = move || {
         if is_shutting_down {
@@ -76,7 +79,7 @@ fn handle_signals(shutdown: Sender<()>, client: Client) -> Result<(), ServeError
         is_shutting_down = true;
         // The channel holds one message, and one is enough.
         let _ = shutdown.try_send(());
-        if let Err(error) = guard_exit(&client) {
+        if let Err(error) = guard_exit(&clients) {
             log::error!("can't start the shutdown watchdog: {error}");
         }
     };

@@ -1,44 +1,81 @@
-//! How the agent ends: when it is drained, and on a signal in time.
+//! How the agent ends: on a signal, within five seconds, or when a drain is done.
 
 use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::intake::Intake;
+use super::messages::{IntakeRequest, ServerEvent, Stopped};
 use super::{Mode, Scheduler};
 use crate::server::Client;
 use crate::server::protocol::{AgentStatus, Load};
 use crate::task::WorkerCommand;
 use crate::task::record::Phase;
 
-/// How long a container may take to end, and a result to be delivered, when the agent has to leave.
-const ENDING_PATIENCE: Duration = Duration::from_millis(3300);
-const LEAVE_PATIENCE: Duration = Duration::from_millis(3800);
-/// How long the last heartbeat may take: all has to fit into five seconds (README, "Stop service").
-const LAST_HEARTBEAT: Duration = Duration::from_millis(800);
+/// How long containers that are about to end, and results that are being delivered, are waited for. Everything has to
+/// fit into five seconds (`agent-core stop`).
+const CONTAINER_PATIENCE: Duration = Duration::from_millis(3300);
+const DELIVERY_PATIENCE: Duration = Duration::from_millis(3800);
+/// How long the main thread waits for the intake thread, whose disk may hang.
+const INTAKE_PATIENCE: Duration = Duration::from_millis(3950);
+/// How long the last heartbeat may take.
+const LAST_HEARTBEAT: Duration = Duration::from_millis(700);
+/// After a signal, calls in progress go on for so long, and the process ends at the latest so long after that.
+const CALL_PATIENCE: Duration = Duration::from_millis(400);
+const EXIT_PATIENCE: Duration = Duration::from_millis(4250);
+const WARNING_PATIENCE: Duration = Duration::from_millis(50);
 
 impl Scheduler {
-    /// Whether a drain has come to its end.
-    pub(super) fn is_drained(&self) -> bool {
-        match self.mode {
-            Mode::Serve => false,
-            Mode::Drain(deadline) => {
-                self.table.is_empty() || deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    /// A signal came: has the intake thread stop the workers, and says goodbye to the Server.
+    pub(super) fn shut_down(&mut self) -> Result<(), String> {
+        let deadline = Instant::now() + INTAKE_PATIENCE;
+        self.send(ServerEvent::Shutdown);
+        while let Ok(request) = self.requests.recv_deadline(deadline) {
+            if let Some(stopped) = self.handle(request) {
+                return self.finish(stopped);
             }
+        }
+        self.finish(Stopped::Finished(Load { available: 0, ..self.load }))
+    }
+
+    /// Reports to the Server that the agent is offline, unless the data_dir may be another agent's.
+    pub(super) fn finish(&mut self, stopped: Stopped) -> Result<(), String> {
+        let load = match stopped {
+            Stopped::Finished(load) => load,
+            Stopped::Failed(why) => return Err(why),
+        };
+        if self.heartbeat.was_ever_acknowledged() {
+            if let Err(error) = self.last_client.heartbeat(AgentStatus::Offline, load, Some(LAST_HEARTBEAT)) {
+                log::debug!("the last heartbeat failed: {error}");
+            }
+        }
+        log::info!("stopped");
+        Ok(())
+    }
+}
+
+impl Intake {
+    /// Whether a drain is done.
+    pub(super) fn is_drained(&self, now: Instant) -> bool {
+        match self.admission.mode() {
+            Mode::Serve => false,
+            Mode::Drain(deadline) => self.table.is_empty() || deadline.is_some_and(|deadline| now >= deadline),
         }
     }
 
-    pub(super) fn leave(mut self) {
-        log::info!("leaving");
-        let begun = Instant::now();
-        // Containers that are about to end may do so, and results that are being delivered may arrive.
-        for (phase, patience) in [(Phase::Prepared, ENDING_PATIENCE), (Phase::Exited, LEAVE_PATIENCE)] {
-            for order in self.table.commands_before(phase) {
-                // A worker that doesn't listen has put its task down already.
-                let _ = order.send(WorkerCommand::Shutdown);
+    /// Stops the workers: containers that are about to end may do so, and results that are being delivered may arrive.
+    /// Other containers run on.
+    pub(super) fn shut_down(mut self) {
+        log::info!("shutting down");
+        let start = Instant::now();
+        for (phase, patience) in [(Phase::Prepared, CONTAINER_PATIENCE), (Phase::Exited, DELIVERY_PATIENCE)] {
+            for commands in self.table.commands_before(phase) {
+                // An error means that the worker has finished with its task already.
+                let _ = commands.send(WorkerCommand::Shutdown);
             }
             while self.table.is_working() {
-                let Ok(messages) = self.messages.recv_deadline(begun + patience) else { break };
-                self.hear(messages);
+                let Ok(message) = self.inbox.messages.recv_deadline(start + patience) else { break };
+                self.handle_message(message);
             }
         }
         let running = self.table.count(Phase::Prepared..Phase::Exited, |key| self.store.task(key).cid().exists());
@@ -49,30 +86,25 @@ impl Scheduler {
         if undelivered > 0 {
             log::info!("{undelivered} result(s) are not delivered yet; the next start delivers them");
         }
+        self.status.write_final_metrics(&self.table);
         let load = Load { current: running, capacity: self.table.capacity(), available: 0 };
-        if self.acknowledged.is_some() {
-            // The desk's connections may have been aborted, so the workers' are used.
-            if let Err(error) = self.context.client.heartbeat(AgentStatus::Offline, load, Some(LAST_HEARTBEAT)) {
-                log::debug!("the last heartbeat: {error}");
-            }
-        }
-        self.state.not_accepting = Some("the agent isn't running".to_owned());
-        self.write_metrics();
-        log::info!("stopped");
+        self.request(IntakeRequest::Stopped(Stopped::Finished(load)));
     }
 }
 
-/// Ends the process in time after a signal, whatever the main thread is held up by.
+/// Ends the process in time after a signal, whatever holds a thread up: the records are always consistent.
 ///
-/// After a second, calls of the scheduler in progress are aborted, so that it can say what it leaves behind; a little
-/// before five seconds are over the process ends, since the records are always consistent (README, "Stop service").
-pub fn guard_exit(client: &Client) -> io::Result<()> {
-    let client = client.clone();
+/// Calls in progress of these clients are aborted first, so that the agent can report what it leaves behind.
+pub fn guard_exit(clients: &[Client]) -> io::Result<()> {
+    let clients = clients.to_vec();
     let guard = move || {
-        thread::sleep(Duration::from_millis(400));
-        client.abort();
-        thread::sleep(Duration::from_millis(4300));
-        log::warn!("not everything could be put down in time; the next start goes on from the records");
+        thread::sleep(CALL_PATIENCE);
+        clients.iter().for_each(Client::abort);
+        thread::sleep(EXIT_PATIENCE);
+        // The log's disk may be what hangs, so the process doesn't wait for the line.
+        let warn = || log::warn!("shutdown timed out; the next start resumes from the task records");
+        let _ = thread::Builder::new().name("exit-warning".to_owned()).spawn(warn);
+        thread::sleep(WARNING_PATIENCE);
         std::process::exit(0);
     };
     thread::Builder::new().name("exit-guard".to_owned()).spawn(guard).map(drop)

@@ -1,56 +1,144 @@
-//! What the agent tells of itself: `status.json`, `metrics.prom`, and a loud word about results that wait for long.
+//! What the agent reports of itself: `status.json`, `metrics.prom`, and an error about results that wait for long.
 
-use std::time::Instant;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Mode, Scheduler};
-use crate::metrics::Gauges;
-use crate::task::record::{Phase, TaskKey};
+use super::status_file::{EngineState, LastError, ServerTrouble, State, StatusFile};
+use super::task_table::TaskTable;
+use crate::metrics::{Gauges, Metrics};
+use crate::task::Context;
+use crate::task::record::{Phase, Store, TaskKey};
 
-/// A result that has waited for so long is said loudly.
+/// How often the metrics are written: Prometheus scrapes about as often.
+const METRICS_INTERVAL: Duration = Duration::from_secs(15);
+/// How often results are looked for that have waited for long, and how soon after a start.
+const OVERDUE_INTERVAL: Duration = Duration::from_secs(600);
+const FIRST_OVERDUE: Duration = Duration::from_secs(10);
+/// A result that has waited for so long is overdue.
 const OVERDUE: SignedDuration = SignedDuration::from_hours(24);
 
-impl Scheduler {
-    /// Brings `status.json` up to date.
-    pub(super) fn publish(&mut self) {
-        self.state.server_trouble.clone_from(&self.server_trouble);
-        self.state.deferred = self.table.reasons();
-        let waits_after_failure = self.closed_until.is_some_and(|until| Instant::now() < until);
-        self.state.not_accepting = if self.mode == Mode::Serve {
-            let silent = self.monitor_is_silent().then(|| {
-                "it hasn't been found out for three minutes whether engine, mounts and disk are in order; one of them may \
-                 give no answer"
-                    .to_owned()
-            });
-            let trouble =
-                self.server_trouble.as_ref().map(|_| "the Server doesn't take this agent's heartbeats".to_owned());
-            let held = self.hold_until.is_some_and(|until| Instant::now() < until).then(|| {
-                "the Server had not heard from this agent for a while; for a few seconds it takes back only its own tasks"
-                    .to_owned()
-            });
-            self.closed.clone().or(silent).or(trouble).or(held).or_else(|| {
-                waits_after_failure
-                    .then(|| "a container couldn't be started a moment ago; soon one task is tried".to_owned())
-            })
-        } else {
-            Some("it is draining, and ends when what is here is delivered".to_owned())
+/// The reporter of one agent.
+pub struct StatusReporter {
+    state: State,
+    /// What the file holds.
+    published: Option<State>,
+    file: StatusFile,
+    /// Whether a heartbeat of this run was acknowledged.
+    is_acknowledged: bool,
+    /// What has happened since the start.
+    pub metrics: Metrics,
+    metrics_due: Instant,
+    overdue_due: Instant,
+    context: Arc<Context>,
+    store: Store,
+}
+
+impl StatusReporter {
+    /// A reporter of an agent that starts now. The time of the last heartbeat is that of the earlier run.
+    pub fn new(context: &Arc<Context>, store: Store, now: Instant) -> Self {
+        let file = StatusFile::new(&context.config.paths.data_dir);
+        let last_heartbeat_at = file.load().and_then(|state| state.last_heartbeat_at);
+        let state = State {
+            pid: std::process::id(),
+            started_at: Timestamp::now(),
+            last_heartbeat_at,
+            server_tried: false,
+            server_trouble: None,
+            last_error: None,
+            engine: EngineState::Unknown,
+            not_accepting: None,
+            deferred: BTreeMap::new(),
         };
+        Self {
+            state,
+            published: None,
+            file,
+            is_acknowledged: false,
+            metrics: Metrics::new(Arc::clone(&context.counters)),
+            metrics_due: now,
+            overdue_due: now + FIRST_OVERDUE,
+            context: Arc::clone(context),
+            store,
+        }
+    }
+
+    /// When the metrics are to be written.
+    pub fn metrics_due(&self) -> Instant {
+        self.metrics_due
+    }
+
+    /// When overdue results are to be looked for.
+    pub fn overdue_due(&self) -> Instant {
+        self.overdue_due
+    }
+
+    /// When the Server last acknowledged a heartbeat, in an earlier run too.
+    pub fn last_heartbeat_at(&self) -> Option<Timestamp> {
+        self.state.last_heartbeat_at
+    }
+
+    /// Whether the Server has acknowledged the last heartbeat.
+    pub fn is_server_reached(&self) -> bool {
+        self.is_acknowledged && self.state.server_trouble.is_none()
+    }
+
+    /// A heartbeat was acknowledged. Returns whether that ends a trouble.
+    pub fn note_heartbeat(&mut self, at: Timestamp) -> bool {
+        self.is_acknowledged = true;
+        self.state.server_tried = true;
+        self.state.last_heartbeat_at = Some(at);
+        self.state.server_trouble.take().is_some()
+    }
+
+    /// A call to the Server failed. That is logged once for as long as it stays the same.
+    pub fn note_trouble(&mut self, trouble: ServerTrouble) {
+        self.state.server_tried = true;
+        if self.state.server_trouble.as_ref() != Some(&trouble) {
+            log::warn!("{}; trying again", trouble.message);
+            self.state.last_error = Some(LastError { at: Timestamp::now(), message: trouble.message.clone() });
+            self.state.server_trouble = Some(trouble);
+        }
+    }
+
+    /// Whether the Docker engine answers.
+    pub fn note_engine(&mut self, engine: EngineState) {
+        self.state.engine = engine;
+    }
+
+    /// Counts a settled task and has the metrics written soon.
+    pub fn count_settled(&mut self, key: &TaskKey) {
+        // A record that can't be read isn't counted.
+        let record = self.store.task(key).load().ok().flatten();
+        if let Some(ending) = record.and_then(|record| record.ending) {
+            self.metrics.count_task(ending.status.as_str());
+        }
+        self.metrics_due = Instant::now();
+    }
+
+    /// Brings `status.json` up to date.
+    pub fn publish(&mut self, not_accepting: Option<String>, deferred: BTreeMap<String, String>) {
+        self.state.not_accepting = not_accepting;
+        self.state.deferred = deferred;
         if self.published.as_ref() == Some(&self.state) {
             return;
         }
-        // What can't be written is tried again with the next change: on a full disk every round would fail.
+        // A failed write is tried again with the next change: on a full disk every round of the loop would fail.
         self.published = Some(self.state.clone());
-        if let Err(error) = self.state_file.save(&self.state) {
+        if let Err(error) = self.file.save(&self.state) {
             log::debug!("status.json can't be written: {error}");
         }
     }
 
-    pub(super) fn write_metrics(&self) {
+    /// Writes `metrics.prom`.
+    pub fn write_metrics(&mut self, table: &TaskTable, now: Instant) {
+        self.metrics_due = now + METRICS_INTERVAL;
         let gauges = Gauges {
-            running: self.table.slots_taken(),
-            capacity: self.table.capacity(),
-            undelivered: self.table.count(Phase::Exited..Phase::Settled, |_| true),
+            running: table.slots_taken(),
+            capacity: table.capacity(),
+            undelivered: table.count(Phase::Exited..Phase::Settled, |_| true),
             accepting: self.state.not_accepting.is_none(),
             last_heartbeat_at: self.state.last_heartbeat_at,
             started_at: self.state.started_at,
@@ -60,23 +148,95 @@ impl Scheduler {
         }
     }
 
-    /// A result is kept for as long as it takes, but somebody should look why it takes so long.
-    pub(super) fn say_overdue(&self) {
+    /// Writes the metrics of an agent that ends.
+    pub fn write_final_metrics(&mut self, table: &TaskTable) {
+        self.state.not_accepting = Some("the agent isn't running".to_owned());
+        self.write_metrics(table, Instant::now());
+    }
+
+    /// Logs results that have waited for over a day: each is kept for as long as it takes, but a person should look why
+    /// it takes so long.
+    pub fn log_overdue(&mut self, table: &TaskTable, now: Instant) {
+        self.overdue_due = now + OVERDUE_INTERVAL;
         let now = Timestamp::now();
-        let waiting = self.table.keys().into_iter().filter(|key| self.table.phase(key) >= Phase::Exited);
-        let ends = waiting.filter_map(|key| {
-            // What can't be read is said where it is taken up.
+        let waiting = table.keys().into_iter().filter(|key| table.phase(key) >= Phase::Exited);
+        let overdue = waiting.filter_map(|key| {
+            // Unreadable records are logged when the task is dispatched.
             let ended = self.store.task(&key).load().ok()??.ending?.at;
             (now.duration_since(ended) >= OVERDUE).then_some((ended, key))
         });
-        let overdue: Vec<(Timestamp, TaskKey)> = ends.collect();
+        let overdue: Vec<(Timestamp, TaskKey)> = overdue.collect();
         if let Some((ended, key)) = overdue.iter().min() {
             log::error!(
                 "{} result(s) have been waiting for delivery for over a day; the oldest is that of task {key}, for {} h{}",
                 overdue.len(),
                 now.duration_since(*ended).as_hours(),
-                self.table.reason(key).map(|why| format!(": {why}")).unwrap_or_default()
+                table.reason(key).map(|why| format!(": {why}")).unwrap_or_default()
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::StatusReporter;
+    use crate::agent::status_file::{ServerTrouble, StatusFile};
+    use crate::config::{Config, Credentials, Secret};
+    use crate::docker::Docker;
+    use crate::ledger::Ledger;
+    use crate::server::Client;
+    use crate::task::record::Store;
+    use crate::task::{Context, RunMode};
+    use jiff::Timestamp;
+    use std::collections::BTreeMap;
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    fn reporter(dir: &Path) -> StatusReporter {
+        let config = Config::parse(&dir.join("config.toml"), "[server]\nbase_url='http://h'\n").unwrap();
+        let credentials = Credentials { service_id: "s".to_owned(), api_key: Secret::new("k") };
+        let store = Store::open(&config.paths.data_dir).unwrap();
+        let context = Context {
+            client: Client::new(&config.server, credentials, Arc::default()),
+            docker: Docker::new("docker"),
+            ledger: Ledger::new(&config.paths.data_dir, Secret::new(""), Arc::default()),
+            instance_id: String::new(),
+            messages: crossbeam_channel::unbounded().0,
+            mode: RunMode::Server,
+            counters: Arc::default(),
+            config: Arc::new(config),
+        };
+        StatusReporter::new(&Arc::new(context), store, Instant::now())
+    }
+
+    #[test]
+    fn the_server_is_reached_between_an_acknowledged_heartbeat_and_the_next_trouble() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut status = reporter(dir.path());
+        assert!(!status.is_server_reached());
+        assert!(!status.note_heartbeat(Timestamp::now()) && status.is_server_reached());
+        status.note_trouble(ServerTrouble { unauthorized: false, message: "503".to_owned() });
+        assert!(!status.is_server_reached());
+        assert!(status.note_heartbeat(Timestamp::now()), "it ends the trouble");
+        assert!(status.is_server_reached());
+    }
+
+    #[test]
+    fn status_json_is_written_when_something_in_it_changes_and_outlives_the_agent() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut status = reporter(dir.path());
+        let file = StatusFile::new(&status.context.config.paths.data_dir);
+        let at = Timestamp::now();
+        status.note_heartbeat(at);
+        status.publish(Some("full".to_owned()), BTreeMap::new());
+        let written = file.load().unwrap();
+        assert_eq!((written.last_heartbeat_at, written.not_accepting.as_deref()), (Some(at), Some("full")));
+        std::fs::remove_file(status.context.config.paths.data_dir.status_file()).unwrap();
+        status.publish(Some("full".to_owned()), BTreeMap::new());
+        assert!(file.load().is_none(), "nothing has changed");
+        status.publish(None, BTreeMap::from([("t".to_owned(), "503".to_owned())]));
+        assert_eq!(file.load().unwrap().deferred["t"], "503");
+        assert_eq!(reporter(dir.path()).last_heartbeat_at(), Some(at));
     }
 }

@@ -1,4 +1,4 @@
-//! The table of unfinished tasks: how far each is, who has it, and when it is due.
+//! The table of unfinished tasks: the phase of each, its worker, and when it is due.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -10,15 +10,15 @@ use crate::server::retry::Backoff;
 use crate::task::WorkerCommand;
 use crate::task::record::{Phase, TaskKey};
 
-/// Who has a task.
+/// Whether a worker has a task.
 pub enum Stage {
-    /// Nobody: it isn't known yet whether it is ours, or the agent is leaving.
-    InDoubt,
-    /// A worker, who listens here.
+    /// No worker has it: its `accept` is unconfirmed, or the agent is shutting down.
+    Unassigned,
+    /// A worker has it, and receives its commands here.
     Working(Sender<WorkerCommand>),
-    /// Nobody until then.
+    /// It is dispatched again at a later time.
     Waiting {
-        /// When it is to be taken up again.
+        /// When it is to be dispatched.
         until: Instant,
         /// Whether the end of a trouble, of the Server or of this machine, makes it due at once.
         may_be_woken: bool,
@@ -28,41 +28,41 @@ pub enum Stage {
 struct Entry {
     id: String,
     phase: Phase,
-    /// Since when it has been that far, as we know.
+    /// Since when it has been in this phase, as far as is known.
     since: Instant,
     stage: Stage,
     holds_slot: bool,
     cancelled: bool,
-    /// Whether the worker that has it has been told to give its result up.
+    /// Whether its worker has the command to discard its result.
     discard_sent: bool,
     backoff: Backoff,
-    said: String,
+    /// Why it was deferred last in this phase; empty if it wasn't.
+    last_reason: String,
 }
 
-/// See the module.
-pub struct Table {
+/// The table of one agent.
+pub struct TaskTable {
     entries: BTreeMap<TaskKey, Entry>,
     capacity: usize,
 }
 
-impl Table {
-    /// An empty table of an agent with so many slots.
+impl TaskTable {
+    /// An empty table of an agent with this capacity.
     pub fn new(capacity: usize) -> Self {
         Self { entries: BTreeMap::new(), capacity }
     }
 
-    /// Slots in all.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// How many slots are taken: by tasks on their way to a container's end, and by those whose worker goes on to
-    /// deliver them. A task that waits between two deliveries takes none.
+    /// How many slots are taken: by tasks whose container hasn't ended, and by those whose worker goes on to deliver them.
+    /// A task that waits between two deliveries takes the_image_works_under_none.
     pub fn slots_taken(&self) -> usize {
         self.entries.values().filter(|entry| entry.holds_slot).count()
     }
 
-    /// Adds a task that has been as far as this for this long.
+    /// Adds a task that has been in this phase for this long.
     pub fn insert_since(&mut self, key: &TaskKey, id: &str, (phase, time): (Phase, Duration), stage: Stage) {
         self.insert(key, id, phase, stage);
         if let Some(entry) = self.entries.get_mut(key) {
@@ -71,7 +71,6 @@ impl Table {
         }
     }
 
-    /// Adds a task.
     pub fn insert(&mut self, key: &TaskKey, id: &str, phase: Phase, stage: Stage) {
         let entry = Entry {
             id: id.to_owned(),
@@ -82,17 +81,15 @@ impl Table {
             cancelled: false,
             discard_sent: false,
             backoff: Backoff::default(),
-            said: String::new(),
+            last_reason: String::new(),
         };
         self.entries.insert(key.clone(), entry);
     }
 
-    /// Forgets a task.
     pub fn remove(&mut self, key: &TaskKey) {
         self.entries.remove(key);
     }
 
-    /// Every unfinished task.
     pub fn keys(&self) -> Vec<TaskKey> {
         self.entries.keys().cloned().collect()
     }
@@ -107,27 +104,26 @@ impl Table {
         self.entries.get(key).map(|entry| entry.id.as_str())
     }
 
-    /// Whether nobody knows yet whether a task is ours.
-    pub fn is_in_doubt(&self, key: &TaskKey) -> bool {
+    /// Whether the `accept` of a task is unconfirmed.
+    pub fn is_unconfirmed(&self, key: &TaskKey) -> bool {
         self.entries.get(key).is_some_and(|entry| entry.phase == Phase::Accepting)
     }
 
-    /// How far a task is; a task that isn't here is settled.
+    /// The phase of a task; a task that isn't here is settled.
     pub fn phase(&self, key: &TaskKey) -> Phase {
         self.entries.get(key).map_or(Phase::Settled, |entry| entry.phase)
     }
 
-    /// Notes how far a task is. Returns how far it was before, and for how long.
+    /// Notes the phase of a task. Returns the phase before, and how long it lasted.
     pub fn set_phase(&mut self, key: &TaskKey, phase: Phase) -> Option<(Phase, Duration)> {
         let entry = self.entries.get_mut(key)?;
         let before = (entry.phase, entry.since.elapsed());
         (entry.phase, entry.since) = (phase, Instant::now());
-        // Whatever held it up is over.
-        entry.said.clear();
+        entry.last_reason.clear();
         Some(before)
     }
 
-    /// Notes that a worker takes a task, and returns where that worker listens.
+    /// Notes that a task is dispatched to a worker, and returns the commands for that worker.
     pub fn start_work(&mut self, key: &TaskKey, phase: Phase) -> Receiver<WorkerCommand> {
         let (commands, listener) = unbounded();
         if let Some(entry) = self.entries.get_mut(key) {
@@ -148,60 +144,60 @@ impl Table {
         if !entry.cancelled {
             entry.cancelled = true;
             match &mut entry.stage {
-                // A worker that doesn't listen has put the task down, and its message is on the way.
+                // A worker that doesn't receive it has finished with the task, and its message is on the way.
                 Stage::Working(commands) => drop(commands.send(WorkerCommand::Cancel)),
                 Stage::Waiting { until, .. } => *until = Instant::now(),
-                Stage::InDoubt => {}
+                Stage::Unassigned => {}
             }
         }
         true
     }
 
-    /// Has a result given up that waits for its delivery, as often as it is asked for until it is done. Returns false
-    /// if the task isn't here.
+    /// Has a result discarded that waits for its delivery. It may be called again until that is done. Returns false if
+    /// the task isn't here.
     pub fn discard(&mut self, key: &TaskKey) -> bool {
         let Some(entry) = self.entries.get_mut(key) else { return false };
         match &mut entry.stage {
             _ if entry.phase < Phase::Exited => {}
-            // One that doesn't listen has put the task down; then it is due the next time.
+            // A worker that doesn't receive it has finished with the task; the next call finds that waiting.
             Stage::Working(commands) if !entry.discard_sent => {
                 entry.discard_sent = true;
                 let _ = commands.send(WorkerCommand::Discard);
             }
             Stage::Waiting { until, .. } => *until = Instant::now(),
-            Stage::Working(_) | Stage::InDoubt => {}
+            Stage::Working(_) | Stage::Unassigned => {}
         }
         true
     }
 
-    /// Notes that a worker has put a task down that is to be taken up again, and frees its slot if the container has
-    /// ended. The reason is logged when it is a new one.
+    /// Notes that a worker has deferred a task, and frees its slot if the container has ended. The reason is logged when it
+    /// is a new one.
     pub fn defer(&mut self, key: &TaskKey, phase: Phase, why: &str, retry_after: Option<Duration>) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let pause = entry.backoff.next(retry_after);
-        if entry.said == why {
+        if entry.last_reason == why {
             log::debug!(task:% = key; "{why}; going on in {} s", pause.as_secs());
         } else {
             log::warn!(task:% = key; "{why}; going on in {} s", pause.as_secs());
-            entry.said = why.to_owned();
+            entry.last_reason = why.to_owned();
         }
         entry.phase = phase;
         entry.holds_slot = phase < Phase::Exited;
         entry.stage = Stage::Waiting { until: Instant::now() + pause, may_be_woken: retry_after.is_none() };
     }
 
-    /// Every task that was put off since it has come to its phase, and why.
+    /// Every task that was deferred in its phase, and why.
     pub fn reasons(&self) -> BTreeMap<String, String> {
-        let defer = self.entries.iter().filter(|(_, entry)| !entry.said.is_empty());
-        defer.map(|(key, entry)| (key.to_string(), entry.said.clone())).collect()
+        let deferred = self.entries.iter().filter(|(_, entry)| !entry.last_reason.is_empty());
+        deferred.map(|(key, entry)| (key.to_string(), entry.last_reason.clone())).collect()
     }
 
-    /// Why a task was put off last, if it was.
+    /// Why a task was deferred in its phase, if it was.
     pub fn reason(&self, key: &TaskKey) -> Option<&str> {
-        self.entries.get(key).map(|entry| entry.said.as_str()).filter(|said| !said.is_empty())
+        self.entries.get(key).map(|entry| entry.last_reason.as_str()).filter(|reason| !reason.is_empty())
     }
 
-    /// Makes everything due that waits for no time that the Server has named.
+    /// Makes every waiting task due, except where the Server has asked for a pause.
     pub fn wake_waiting(&mut self) {
         for entry in self.entries.values_mut() {
             if let Stage::Waiting { until, may_be_woken: true } = &mut entry.stage {
@@ -211,16 +207,16 @@ impl Table {
         }
     }
 
-    /// Notes that a worker has put a task down because the agent is leaving.
+    /// Notes that a worker has interrupted its work on a task because the agent is shutting down.
     pub fn release(&mut self, key: &TaskKey) {
         if let Some(entry) = self.entries.get_mut(key) {
-            entry.stage = Stage::InDoubt;
+            entry.stage = Stage::Unassigned;
         }
     }
 
-    /// How many tasks are in these phases and of this kind.
-    pub fn count(&self, phases: Range<Phase>, is_meant: impl Fn(&TaskKey) -> bool) -> usize {
-        self.entries.iter().filter(|(key, entry)| phases.contains(&entry.phase) && is_meant(key)).count()
+    /// How many tasks are in these phases and match the condition.
+    pub fn count(&self, phases: Range<Phase>, matches: impl Fn(&TaskKey) -> bool) -> usize {
+        self.entries.iter().filter(|(key, entry)| phases.contains(&entry.phase) && matches(key)).count()
     }
 
     /// A task that is due, if there is one.
@@ -243,7 +239,7 @@ impl Table {
         self.entries.values().any(|entry| matches!(entry.stage, Stage::Working(_)))
     }
 
-    /// Where the workers listen whose task isn't as far as `phase`.
+    /// The commands of the workers whose task is in an earlier phase than this.
     pub fn commands_before(&self, phase: Phase) -> Vec<Sender<WorkerCommand>> {
         let early = self.entries.values().filter(|entry| entry.phase < phase);
         early
@@ -257,7 +253,7 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use super::{Stage, Table};
+    use super::{Stage, TaskTable};
     use crate::task::WorkerCommand;
     use crate::task::record::{Phase, TaskKey};
     use std::time::{Duration, Instant};
@@ -268,8 +264,8 @@ mod tests {
 
     #[test]
     fn a_slot_is_free_while_a_delivery_waits() {
-        let mut table = Table::new(1);
-        table.insert(&key(), "t", Phase::Accepted, Stage::InDoubt);
+        let mut table = TaskTable::new(1);
+        table.insert(&key(), "t", Phase::Accepted, Stage::Unassigned);
         table.start_work(&key(), Phase::Accepted);
         table.set_phase(&key(), Phase::Exited);
         assert_eq!(table.slots_taken(), 1, "its worker is still busy with it");
@@ -281,8 +277,8 @@ mod tests {
 
     #[test]
     fn waiting_tasks_are_due_when_the_server_is_back() {
-        let mut table = Table::new(1);
-        table.insert(&key(), "t", Phase::Exited, Stage::InDoubt);
+        let mut table = TaskTable::new(1);
+        table.insert(&key(), "t", Phase::Exited, Stage::Unassigned);
         table.defer(&key(), Phase::Exited, "away", None);
         assert!(table.due(Instant::now()).is_none() && table.next_due().is_some());
         table.wake_waiting();
@@ -294,9 +290,9 @@ mod tests {
 
     #[test]
     fn a_cancellation_reaches_the_worker_exactly_once() {
-        let mut table = Table::new(1);
+        let mut table = TaskTable::new(1);
         assert!(!table.cancel(&key()));
-        table.insert(&key(), "t", Phase::Accepting, Stage::InDoubt);
+        table.insert(&key(), "t", Phase::Accepting, Stage::Unassigned);
         assert!(table.cancel(&key()) && table.cancel(&key()));
         let commands = table.start_work(&key(), Phase::Accepted);
         assert_eq!(commands.try_iter().collect::<Vec<_>>(), [WorkerCommand::Cancel]);
@@ -306,9 +302,9 @@ mod tests {
 
     #[test]
     fn a_discarded_result_is_due_at_once_and_ordered_once() {
-        let mut table = Table::new(1);
+        let mut table = TaskTable::new(1);
         assert!(!table.discard(&key()));
-        table.insert(&key(), "t", Phase::Prepared, Stage::InDoubt);
+        table.insert(&key(), "t", Phase::Prepared, Stage::Unassigned);
         let commands = table.start_work(&key(), Phase::Prepared);
         assert!(table.discard(&key()));
         assert!(commands.try_recv().is_err(), "its container has no result yet");

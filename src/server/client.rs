@@ -106,10 +106,10 @@ impl Client {
         self.post::<Value>("heartbeat", &body, limit.unwrap_or(REQUEST_TIMEOUT)).map(drop)
     }
 
-    /// Asks for a task or a cancellation.
-    pub fn poll(&self, load: Load) -> Result<PollAnswer, ClientError> {
+    /// Asks for a task or a cancellation. The call takes at most `limit`.
+    pub fn poll(&self, load: Load, limit: Duration) -> Result<PollAnswer, ClientError> {
         let body = to_json(&PollRequest { current_load: load.current, available_capacity: load.available });
-        Ok(self.post::<Option<PollAnswer>>("poll", &body, REQUEST_TIMEOUT)?.unwrap_or_default())
+        Ok(self.post::<Option<PollAnswer>>("poll", &body, limit)?.unwrap_or_default())
     }
 
     /// Accepts a task.

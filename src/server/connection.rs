@@ -20,7 +20,7 @@ use super::proxy::supported_proxy;
 use crate::config::{Credentials, ServerConfig};
 
 /// The time limit of a call that transfers no file.
-pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a transfer may make no progress. The Server answers an upload within 30 s or refuses it (PROTOCOL 7). An
 /// upload that the other side never reads ends after three times as long, since Linux twice takes a part of a write
 /// into its own buffers, which counts as progress.

@@ -169,7 +169,7 @@ fn a_second_signal_ends_the_agent_at_once() {
     tally::release(&agent, &id);
     wait_unanswered(&server, "upload");
     running.signal(Signal::SIGTERM);
-    running.wait_log("leaving", secs(2));
+    running.wait_log("shutting down", secs(2));
     let second = Instant::now();
     running.signal(Signal::SIGTERM);
     assert_eq!(running.wait_exit(secs(20)).code(), Some(130));
@@ -185,7 +185,7 @@ fn the_agent_waits_for_a_container_that_is_about_to_end() {
     let server = FakeServer::start();
     let (agent, mut running, id) = begun(&server);
     running.signal(Signal::SIGTERM);
-    running.wait_log("leaving", secs(2));
+    running.wait_log("shutting down", secs(2));
     let asked = Instant::now();
     tally::release(&agent, &id);
     assert_eq!(running.wait_exit(secs(5)).code(), Some(0));
@@ -212,7 +212,7 @@ fn a_delivery_in_progress_is_finished_before_the_end() {
     tally::release(&agent, &id);
     server.wait_until("an upload", secs(30), |server| !server.requests_to("upload").is_empty());
     running.signal(Signal::SIGTERM);
-    running.wait_log("leaving", secs(2));
+    running.wait_log("shutting down", secs(2));
     go_on.send(()).expect("the upload waits");
     assert_eq!(running.wait_exit(secs(5)).code(), Some(0));
     tally::wait_done_once(&server, &agent, &id);

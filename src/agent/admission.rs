@@ -1,0 +1,313 @@
+//! Admission: whether a new task may be accepted, and if not, why. Nothing else in the program decides that.
+//!
+//! Tasks that have a record here are not subject to it: they are always accepted again (P8).
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use super::health::HostHealth;
+
+/// The health thread reports every ten seconds and asks for no answer longer than a minute. After so long without a
+/// report, the health of the host is unknown.
+const SILENT_HEALTH: Duration = Duration::from_secs(180);
+/// How long no new task is accepted after a container that couldn't be started; it doubles with each in a row.
+const AFTER_FAILED_START: Duration = Duration::from_secs(10);
+const LONGEST_AFTER_FAILED_STARTS: Duration = Duration::from_secs(300);
+/// How long new tasks are left to other agents of the service after heartbeats were interrupted: those agents reclaim
+/// their own tasks in that time (PROTOCOL 3).
+pub const HOLD: Duration = Duration::from_secs(15);
+
+/// What the agent works for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// It accepts tasks until a signal or a drain ends it.
+    Serve,
+    /// It accepts no new task, and ends when every task here is settled, or at this time.
+    Drain(Option<Instant>),
+}
+
+/// Why no new task is accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotAccepting {
+    /// The agent is draining.
+    Draining,
+    /// The first health report hasn't come yet.
+    NotChecked,
+    /// The last health report says this.
+    Unhealthy(String),
+    /// A container couldn't be started, and image and mounts are being checked.
+    Rechecking,
+    /// No health report has come for three minutes.
+    HealthUnknown,
+    /// The Server doesn't answer heartbeats, or refuses them.
+    ServerTrouble,
+    /// Heartbeats were interrupted, and this agent's own tasks are reclaimed first.
+    Reclaiming,
+    /// A container couldn't be started a moment ago.
+    StartFailed,
+}
+
+impl NotAccepting {
+    /// Whether the Server is told that no slot is available. It isn't for the reasons that end when the Server answers,
+    /// or within seconds after that.
+    fn is_announced(&self) -> bool {
+        !matches!(self, Self::ServerTrouble | Self::Reclaiming)
+    }
+}
+
+impl fmt::Display for NotAccepting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Draining => "the agent is draining, and ends when every task here is delivered",
+            Self::NotChecked => "engine, mounts and disk haven't been checked yet",
+            Self::Unhealthy(why) => why,
+            Self::Rechecking => "a container couldn't be started; image and mounts are being checked",
+            Self::HealthUnknown => {
+                "no health report for 3 minutes: the Docker engine, a mount or the disk may be hanging"
+            }
+            Self::ServerTrouble => "the Server doesn't accept this agent's heartbeats",
+            Self::Reclaiming => {
+                "heartbeats were interrupted; this agent reclaims its own tasks first, for some seconds"
+            }
+            Self::StartFailed => "a container couldn't be started a moment ago; soon one task is tried",
+        })
+    }
+}
+
+/// The last health report, as far as it counts for new tasks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Health {
+    NotChecked,
+    Rechecking,
+    Ready,
+    NotReady(String),
+}
+
+/// Everything that decides whether a new task may be accepted. Pure: the time is an argument.
+#[derive(Debug)]
+pub struct Admission {
+    mode: Mode,
+    health: Health,
+    health_at: Instant,
+    server_trouble: bool,
+    hold_until: Option<Instant>,
+    /// Containers in a row that couldn't be started.
+    start_failures: u32,
+    retry_at: Option<Instant>,
+}
+
+/// What a health report changed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum HealthChange {
+    /// The report says that nothing changed.
+    None,
+    /// The host was ready before and still is.
+    StillReady,
+    /// The host is ready again, or for the first time.
+    Recovered,
+    /// The host isn't ready, for this reason.
+    NotReady(String),
+}
+
+impl Admission {
+    /// No health report has come yet.
+    pub fn new(mode: Mode, now: Instant) -> Self {
+        Self {
+            mode,
+            health: Health::NotChecked,
+            health_at: now,
+            server_trouble: false,
+            hold_until: None,
+            start_failures: 0,
+            retry_at: None,
+        }
+    }
+
+    /// How many of `free` slots new tasks may take now. After a failed start one task at a time is tried.
+    ///
+    /// # Errors
+    /// No new task may be accepted, for this reason.
+    pub fn check(&self, free: usize, now: Instant) -> Result<usize, NotAccepting> {
+        if self.mode != Mode::Serve {
+            return Err(NotAccepting::Draining);
+        }
+        match &self.health {
+            Health::NotChecked => return Err(NotAccepting::NotChecked),
+            Health::Rechecking => return Err(NotAccepting::Rechecking),
+            Health::NotReady(why) => return Err(NotAccepting::Unhealthy(why.clone())),
+            Health::Ready => {}
+        }
+        if now.saturating_duration_since(self.health_at) >= SILENT_HEALTH {
+            return Err(NotAccepting::HealthUnknown);
+        }
+        if self.server_trouble {
+            return Err(NotAccepting::ServerTrouble);
+        }
+        if self.hold_until.is_some_and(|until| now < until) {
+            return Err(NotAccepting::Reclaiming);
+        }
+        if self.retry_at.is_some_and(|at| now < at) {
+            return Err(NotAccepting::StartFailed);
+        }
+        Ok(self.slots(free))
+    }
+
+    /// The available capacity that heartbeats and polls report.
+    pub fn announced(&self, free: usize, now: Instant) -> usize {
+        match self.check(free, now) {
+            Ok(slots) => slots,
+            Err(why) if why.is_announced() => 0,
+            // The other reasons may hold, too, behind one that isn't announced.
+            Err(_) if self.retry_at.is_some_and(|at| now < at) => 0,
+            Err(_) => self.slots(free),
+        }
+    }
+
+    fn slots(&self, free: usize) -> usize {
+        if self.start_failures > 0 { free.min(1) } else { free }
+    }
+
+    /// When the answer changes by time alone.
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        let times = [self.hold_until, self.retry_at, Some(self.health_at + SILENT_HEALTH)];
+        times.into_iter().flatten().filter(|at| *at > now).min()
+    }
+
+    /// What the agent works for.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// From now on no new task is accepted, and the agent ends when every task is settled.
+    pub fn drain(&mut self) {
+        self.mode = Mode::Drain(None);
+    }
+
+    /// Takes in a health report.
+    pub fn note_health(&mut self, report: HostHealth, now: Instant) -> HealthChange {
+        self.health_at = now;
+        let was_ready = self.health == Health::Ready;
+        match report {
+            HostHealth::Unchanged => HealthChange::None,
+            HostHealth::Ready => {
+                self.health = Health::Ready;
+                if was_ready { HealthChange::StillReady } else { HealthChange::Recovered }
+            }
+            HostHealth::NotReady(why) | HostHealth::EngineDown(why) => {
+                self.health = Health::NotReady(why.clone());
+                HealthChange::NotReady(why)
+            }
+        }
+    }
+
+    /// A container couldn't be started, for a reason of the host's: image and mounts are checked before the next task,
+    /// and where they are in order, one task is tried after a pause. Otherwise the unknown reason would fail every task
+    /// of the queue.
+    pub fn note_failed_start(&mut self, now: Instant) {
+        if self.health == Health::Ready {
+            self.health = Health::Rechecking;
+        }
+        let pause = AFTER_FAILED_START.saturating_mul(2u32.saturating_pow(self.start_failures));
+        self.start_failures = self.start_failures.saturating_add(1);
+        self.retry_at = Some(now + pause.min(LONGEST_AFTER_FAILED_STARTS));
+    }
+
+    /// A container ran to its end, so that containers can be started.
+    pub fn note_container_exit(&mut self) {
+        self.start_failures = 0;
+        self.retry_at = None;
+    }
+
+    /// Whether the Server accepts heartbeats.
+    pub fn note_server(&mut self, trouble: bool) {
+        self.server_trouble = trouble;
+    }
+
+    /// Accepts no new task for [`HOLD`].
+    pub fn hold(&mut self, now: Instant) {
+        self.hold_until = Some(now + HOLD);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Admission, HealthChange, Mode, NotAccepting};
+    use crate::agent::health::HostHealth;
+    use std::time::{Duration, Instant};
+
+    fn ready(now: Instant) -> Admission {
+        let mut admission = Admission::new(Mode::Serve, now);
+        assert_eq!(admission.note_health(HostHealth::Ready, now), HealthChange::Recovered);
+        admission
+    }
+
+    fn secs(number: u64) -> Duration {
+        Duration::from_secs(number)
+    }
+
+    #[test]
+    fn no_task_is_accepted_before_the_first_health_report() {
+        let now = Instant::now();
+        let mut admission = Admission::new(Mode::Serve, now);
+        assert_eq!((admission.check(2, now), admission.announced(2, now)), (Err(NotAccepting::NotChecked), 0));
+        let change = admission.note_health(HostHealth::EngineDown("no socket".to_owned()), now);
+        assert_eq!(change, HealthChange::NotReady("no socket".to_owned()));
+        assert_eq!(admission.check(2, now), Err(NotAccepting::Unhealthy("no socket".to_owned())));
+        assert_eq!(admission.note_health(HostHealth::Ready, now), HealthChange::Recovered);
+        assert_eq!(admission.note_health(HostHealth::Ready, now), HealthChange::StillReady);
+        assert_eq!((admission.check(2, now), admission.announced(2, now)), (Ok(2), 2));
+    }
+
+    #[test]
+    fn health_is_unknown_after_three_minutes_without_a_report() {
+        let now = Instant::now();
+        let mut admission = ready(now);
+        assert_eq!(admission.due(now), Some(now + secs(180)));
+        assert_eq!(admission.check(1, now + secs(179)), Ok(1));
+        assert_eq!(admission.check(1, now + secs(180)), Err(NotAccepting::HealthUnknown));
+        assert_eq!(admission.announced(1, now + secs(180)), 0);
+        assert_eq!(admission.note_health(HostHealth::Unchanged, now + secs(181)), HealthChange::None);
+        assert_eq!(admission.check(1, now + secs(181)), Ok(1));
+    }
+
+    #[test]
+    fn failed_starts_pause_longer_each_time_and_then_one_task_is_tried() {
+        let now = Instant::now();
+        let mut admission = ready(now);
+        for (failures, pause) in [(1, 10), (2, 20), (3, 40), (20, 300)] {
+            while admission.start_failures < failures {
+                admission.note_failed_start(now);
+            }
+            assert_eq!(admission.check(4, now), Err(NotAccepting::Rechecking));
+            admission.note_health(HostHealth::Ready, now + secs(pause));
+            assert_eq!(admission.check(4, now + secs(pause - 1)), Err(NotAccepting::StartFailed));
+            assert_eq!((admission.check(4, now + secs(pause)), admission.check(0, now + secs(pause))), (Ok(1), Ok(0)));
+        }
+        admission.note_container_exit();
+        assert_eq!(admission.check(4, now), Ok(4));
+    }
+
+    #[test]
+    fn trouble_with_the_server_and_a_hold_are_not_announced_to_it() {
+        let now = Instant::now();
+        let mut admission = ready(now);
+        admission.note_server(true);
+        assert_eq!((admission.check(3, now), admission.announced(3, now)), (Err(NotAccepting::ServerTrouble), 3));
+        admission.note_server(false);
+        admission.hold(now);
+        assert_eq!((admission.check(3, now), admission.announced(3, now)), (Err(NotAccepting::Reclaiming), 3));
+        assert_eq!(admission.due(now), Some(now + secs(15)));
+        assert_eq!(admission.check(3, now + secs(15)), Ok(3));
+        admission.note_failed_start(now);
+        admission.note_health(HostHealth::Ready, now);
+        assert_eq!(admission.announced(3, now), 0, "the pause after a failed start counts all the same");
+    }
+
+    #[test]
+    fn a_draining_agent_accepts_nothing_whatever_its_health() {
+        let now = Instant::now();
+        let mut admission = ready(now);
+        admission.drain();
+        assert_eq!((admission.check(1, now), admission.announced(1, now)), (Err(NotAccepting::Draining), 0));
+    }
+}

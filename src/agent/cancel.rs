@@ -1,0 +1,73 @@
+//! Cancellations, also those of tasks that no agent works on any more.
+
+use std::time::{Duration, Instant};
+
+use super::accept::SHOWN_ID;
+use super::intake::Intake;
+use crate::ledger::{Entry, Line, Outcome, Peer};
+use crate::server::protocol::{CompleteRequest, FinalStatus, Output};
+use crate::task::record::TaskKey;
+use crate::task::{failed_report, report_entry};
+
+/// How long the Server asks for the cancellation of a task that isn't here before this agent reports it as cancelled: the
+/// agent that owns the task needs some seconds to stop it (PROTOCOL 2).
+const ORPHAN_PATIENCE: Duration = Duration::from_secs(60);
+/// The reason in the ledger.
+const ORPHANED: &str = "no agent has stopped the task for a minute";
+
+/// A cancellation of a task that isn't here.
+pub(super) struct Orphan {
+    id: String,
+    since: Instant,
+}
+
+impl Intake {
+    /// Passes a cancellation on to the worker of its task. Where the task isn't here, reports it as cancelled after a
+    /// minute: the Server offers no task to any agent of the service until one does.
+    pub(super) fn cancel(&mut self, id: &str) {
+        let key = TaskKey::from_id(id);
+        if key.as_ref().is_some_and(|key| self.table.id(key) == Some(id) && self.table.cancel(key)) {
+            self.orphan = None;
+            return;
+        }
+        let now = Instant::now();
+        let since = match &self.orphan {
+            Some(orphan) if orphan.id == id => orphan.since,
+            _ => {
+                log::debug!("the Server cancels a task that isn't here; it may be another agent's");
+                self.orphan = Some(Orphan { id: id.to_owned(), since: now });
+                now
+            }
+        };
+        if now.saturating_duration_since(since) >= ORPHAN_PATIENCE && self.has_room() {
+            self.report_orphan(id);
+            self.orphan = None;
+        }
+    }
+
+    fn report_orphan(&self, id: &str) {
+        let shown: String = id.chars().take(SHOWN_ID).collect();
+        let (output, status) = (Output::default(), FinalStatus::Cancelled);
+        let report =
+            CompleteRequest { task_id: id, status, output, error_message: None, file_ids: Vec::new() }.encode();
+        let entry = match self.client.complete(&report) {
+            Ok(()) => {
+                log::info!("task {shown}: {ORPHANED}, so it is reported as cancelled");
+                Some(report_entry(&report, Outcome::Sent, Some(ORPHANED)))
+            }
+            Err(error) => {
+                log::warn!("task {shown}: {ORPHANED}, and it can't be reported as cancelled: {error}");
+                failed_report(&report, &error)
+            }
+        };
+        if let Some(Err(error)) = entry.map(|entry| self.append_to_ledger(id, entry)) {
+            log::error!("task {shown}: the ledger lacks the report of its cancellation: {error}");
+        }
+    }
+
+    /// Adds a line about a task that isn't here to the ledger.
+    fn append_to_ledger(&self, id: &str, entry: Entry) -> std::io::Result<()> {
+        let peer = Peer { server: self.client.base_url(), service_id: self.client.service_id() };
+        self.context.ledger.append(&[Line::now(id, peer, entry)])
+    }
+}

@@ -1,0 +1,62 @@
+//! What the main thread and the intake thread tell each other.
+
+use jiff::Timestamp;
+
+use super::status_file::ServerTrouble;
+use crate::server::ClientError;
+use crate::server::protocol::{Load, PollAnswer};
+
+/// What the main thread hands over: what it heard from the Server.
+#[derive(Debug)]
+pub enum ServerEvent {
+    /// The Server acknowledged a heartbeat.
+    HeartbeatAcknowledged {
+        /// When the acknowledgement came.
+        at: Timestamp,
+        /// Whether it came so late after the one before that the Server may have requeued this agent's tasks.
+        was_interrupted: bool,
+    },
+    /// The Server can't be reached, or refuses the key or a heartbeat. Heartbeats alone go on until one is acknowledged.
+    Trouble(ServerTrouble),
+    /// The Server answered a poll. The intake thread replies with [`IntakeRequest::Poll`].
+    PollAnswered(PollAnswer),
+    /// A poll failed, and the next one is made after a pause of so many seconds.
+    PollFailed(ClientError, u64),
+    /// A signal came. The intake thread ends with [`IntakeRequest::Stopped`].
+    Shutdown,
+}
+
+/// When to poll again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NextPoll {
+    /// At once: the next task in the queue may be for this agent.
+    Immediately,
+    /// After `server.poll_interval_secs`.
+    AfterInterval,
+}
+
+/// What the intake thread asks of the main thread.
+#[derive(Debug)]
+pub enum IntakeRequest {
+    /// Report this load from now on.
+    Load(Load),
+    /// The reply to [`ServerEvent::PollAnswered`].
+    Poll(NextPoll),
+    /// Poll soon: there may be a task to accept, or room for one. A pause after a failed poll is kept all the same.
+    PollSoon,
+    /// Heartbeat now: whether new tasks are accepted has changed.
+    HeartbeatNow,
+    /// Whether tasks of this agent are being reclaimed. There is no poll meanwhile.
+    Reclaiming(bool),
+    /// The intake thread ends, and with it the agent.
+    Stopped(Stopped),
+}
+
+/// Why the intake thread ended.
+#[derive(Debug)]
+pub enum Stopped {
+    /// A signal came, or every task is settled in a drain; this load is left.
+    Finished(Load),
+    /// `agent.lock` is lost, or the data_dir can't be used, for this reason.
+    Failed(String),
+}

@@ -1,0 +1,156 @@
+//! Polls: when the next one is due. Pure: the time is an argument.
+
+use std::time::{Duration, Instant};
+
+use super::messages::NextPoll;
+use crate::server::budget::Purpose;
+use crate::server::retry::Backoff;
+
+/// How long the intake thread may take for an answer before the agent reports that it has no room: its disk hangs, or
+/// the Server is slow to answer `accept`.
+const INTAKE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The polls of one agent.
+#[derive(Debug)]
+pub struct Poller {
+    interval: Duration,
+    due: Instant,
+    polled_at: Option<Instant>,
+    /// Before this the Server doesn't want to be polled, whatever happens here.
+    not_before: Instant,
+    backoff: Backoff,
+    /// Since when the intake thread works on the last answer.
+    handed_over_at: Option<Instant>,
+    is_reclaiming: bool,
+}
+
+impl Poller {
+    /// The first poll is due now, unless tasks of an earlier run are reclaimed first.
+    pub fn new(interval: Duration, is_reclaiming: bool, now: Instant) -> Self {
+        Self {
+            interval,
+            due: now,
+            polled_at: None,
+            not_before: now,
+            backoff: Backoff::default(),
+            handed_over_at: None,
+            is_reclaiming,
+        }
+    }
+
+    /// When to poll next; `None` while the intake thread works on the last answer, or reclaims tasks.
+    pub fn due(&self) -> Option<Instant> {
+        (self.handed_over_at.is_none() && !self.is_reclaiming).then_some(self.due)
+    }
+
+    /// Whether the intake thread is stuck on the last answer.
+    pub fn is_intake_stuck(&self, now: Instant) -> bool {
+        self.handed_over_at.is_some_and(|at| now.saturating_duration_since(at) >= INTAKE_PATIENCE)
+    }
+
+    /// What a poll now counts as in the request budget: one in an interval is kept room for.
+    pub fn purpose(&self, now: Instant) -> Purpose {
+        let is_regular = self.polled_at.is_none_or(|at| now.saturating_duration_since(at) >= self.interval);
+        if is_regular { Purpose::Poll } else { Purpose::Intake }
+    }
+
+    /// The request budget has no room for so long.
+    pub fn defer(&mut self, time: Duration, now: Instant) {
+        self.due = now + time;
+    }
+
+    /// A poll leaves now.
+    pub fn note_sent(&mut self, now: Instant) {
+        self.polled_at = Some(now);
+    }
+
+    /// The answer goes to the intake thread, which replies with the time of the next poll.
+    pub fn note_answered(&mut self, now: Instant) {
+        self.backoff = Backoff::default();
+        self.handed_over_at = Some(now);
+    }
+
+    /// The intake thread has handled the last answer.
+    pub fn note_handled(&mut self, next: NextPoll, now: Instant) {
+        self.handed_over_at = None;
+        self.due = match next {
+            NextPoll::Immediately => now,
+            NextPoll::AfterInterval => now + self.interval,
+        };
+    }
+
+    /// A poll failed. Returns how long the pause is.
+    pub fn note_failed(&mut self, retry_after: Option<Duration>, now: Instant) -> Duration {
+        let pause = self.backoff.next(retry_after).max(self.interval);
+        self.not_before = now + pause;
+        self.due = self.not_before;
+        pause
+    }
+
+    /// There may be a task to accept, or room for one. A pause after a failed poll is kept all the same.
+    pub fn hurry(&mut self, now: Instant) {
+        self.due = self.not_before.max(now);
+    }
+
+    /// The Server answers again: no pause is left.
+    pub fn reset(&mut self, now: Instant) {
+        self.backoff = Backoff::default();
+        (self.not_before, self.due) = (now, now);
+    }
+
+    /// Whether tasks of this agent are being reclaimed.
+    pub fn set_reclaiming(&mut self, is_reclaiming: bool) {
+        self.is_reclaiming = is_reclaiming;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{INTAKE_PATIENCE, Poller};
+    use crate::agent::messages::NextPoll;
+    use crate::server::budget::Purpose;
+    use std::time::{Duration, Instant};
+
+    const INTERVAL: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn there_is_no_poll_while_an_answer_is_handled_or_tasks_are_reclaimed() {
+        let now = Instant::now();
+        let mut poller = Poller::new(INTERVAL, true, now);
+        assert_eq!(poller.due(), None);
+        poller.set_reclaiming(false);
+        assert_eq!(poller.due(), Some(now));
+        poller.note_sent(now);
+        poller.note_answered(now);
+        poller.hurry(now);
+        assert_eq!(poller.due(), None);
+        assert!(!poller.is_intake_stuck(now) && poller.is_intake_stuck(now + INTAKE_PATIENCE));
+        poller.note_handled(NextPoll::AfterInterval, now);
+        assert_eq!((poller.due(), poller.is_intake_stuck(now + INTAKE_PATIENCE)), (Some(now + INTERVAL), false));
+        poller.note_handled(NextPoll::Immediately, now);
+        assert_eq!(poller.due(), Some(now));
+    }
+
+    #[test]
+    fn a_pause_after_a_failed_poll_is_kept_until_the_server_answers_again() {
+        let now = Instant::now();
+        let mut poller = Poller::new(INTERVAL, false, now);
+        let pause = poller.note_failed(Some(Duration::from_secs(60)), now);
+        assert!(pause >= Duration::from_secs(60), "{pause:?}");
+        poller.hurry(now);
+        assert_eq!(poller.due(), Some(now + pause));
+        poller.reset(now);
+        assert_eq!(poller.due(), Some(now));
+        assert_eq!(poller.note_failed(None, now), INTERVAL);
+    }
+
+    #[test]
+    fn one_poll_in_an_interval_has_room_kept_for_it() {
+        let now = Instant::now();
+        let mut poller = Poller::new(INTERVAL, false, now);
+        assert_eq!(poller.purpose(now), Purpose::Poll);
+        poller.note_sent(now);
+        assert_eq!(poller.purpose(now), Purpose::Intake);
+        assert_eq!(poller.purpose(now + INTERVAL), Purpose::Poll);
+    }
+}

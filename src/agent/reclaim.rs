@@ -1,0 +1,214 @@
+//! Reclaims: tasks of this agent that the Server may have requeued are accepted again.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::accept::log_accepted;
+use super::intake::Intake;
+use crate::server::budget::Purpose;
+use crate::server::retry::Backoff;
+use crate::task::record::{Phase, TaskKey};
+
+/// The tasks to reclaim, each with its own pause after a failure.
+#[derive(Debug, Default)]
+pub struct ReclaimQueue {
+    waiting: VecDeque<Reclaim>,
+    /// When the request budget has room again.
+    not_before: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Reclaim {
+    key: TaskKey,
+    due: Option<Instant>,
+    backoff: Backoff,
+}
+
+impl ReclaimQueue {
+    /// Whether no task is left to reclaim.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Adds a task, unless it is here already.
+    pub fn push(&mut self, key: &TaskKey) {
+        if !self.waiting.iter().any(|reclaim| reclaim.key == *key) {
+            self.waiting.push_back(Reclaim { key: key.clone(), due: None, backoff: Backoff::default() });
+        }
+    }
+
+    /// Adds a task that is to be tried again after a pause. Returns how long that is.
+    pub fn push_failed(&mut self, key: &TaskKey, retry_after: Option<Duration>, now: Instant) -> Duration {
+        let mut reclaim =
+            self.remove(key).unwrap_or_else(|| Reclaim { key: key.clone(), due: None, backoff: Backoff::default() });
+        let pause = reclaim.backoff.next(retry_after);
+        reclaim.due = Some(now + pause);
+        self.waiting.push_back(reclaim);
+        pause
+    }
+
+    /// Replaces the queue: every task is due now.
+    pub fn replace(&mut self, keys: Vec<TaskKey>) {
+        self.waiting.clear();
+        keys.iter().for_each(|key| self.push(key));
+    }
+
+    /// Removes a task.
+    pub fn settle(&mut self, key: &TaskKey) {
+        self.remove(key);
+    }
+
+    fn remove(&mut self, key: &TaskKey) -> Option<Reclaim> {
+        let at = self.waiting.iter().position(|reclaim| reclaim.key == *key)?;
+        self.waiting.remove(at)
+    }
+
+    /// When the next reclaim is due.
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        let next = self.waiting.iter().map(|reclaim| reclaim.due.unwrap_or(now)).min()?;
+        Some(self.not_before.map_or(next, |at| next.max(at)))
+    }
+
+    /// A task that is due, which stays in the queue until it is settled.
+    pub fn next(&self, now: Instant) -> Option<TaskKey> {
+        let next = self.waiting.iter().find(|reclaim| reclaim.due.is_none_or(|due| due <= now));
+        next.map(|reclaim| reclaim.key.clone())
+    }
+
+    /// The request budget has no room until then.
+    pub fn defer(&mut self, until: Instant) {
+        self.not_before = Some(until);
+    }
+}
+
+impl Intake {
+    /// When the next reclaim is due. A Server that doesn't acknowledge heartbeats isn't asked.
+    pub(super) fn reclaim_due(&self, now: Instant) -> Option<Instant> {
+        self.reclaims.due(now).filter(|_| self.status.is_server_reached())
+    }
+
+    /// The Server may have requeued every task of this agent: each is reclaimed before a new one is accepted, and new
+    /// ones are left to other agents of the service for a while, which reclaim theirs now.
+    pub(super) fn reclaim_all(&mut self) {
+        self.admission.hold(Instant::now());
+        self.reclaims.replace(self.table.keys());
+    }
+
+    /// Reclaims the next task, if the request budget has room.
+    pub(super) fn reclaim_next(&mut self, now: Instant) {
+        match self.client.try_acquire(Purpose::Intake) {
+            Ok(()) => {
+                if let Some(key) = self.reclaims.next(now) {
+                    self.reclaim(&key, now);
+                }
+            }
+            Err(time) => self.reclaims.defer(now + time),
+        }
+    }
+
+    /// Accepts a task of this agent again: 200 means that it had been requeued, 400 that it runs here or has ended
+    /// (PROTOCOL 3 and 5). Where an earlier `accept` is unconfirmed, 400 means that it had arrived. Returns whether the
+    /// Server gave the task to this agent just now.
+    pub(super) fn reclaim(&mut self, key: &TaskKey, now: Instant) -> bool {
+        let Some(id) = self.table.id(key).map(str::to_owned) else {
+            self.reclaims.settle(key);
+            return false;
+        };
+        let is_unconfirmed = self.table.is_unconfirmed(key);
+        let answer = self.client.accept(&id);
+        let is_taken = answer.is_ok();
+        match answer {
+            Err(error) if error.is_retryable() || error.is_unauthorized() => {
+                let pause = self.reclaims.push_failed(key, error.retry_after(), now);
+                log::warn!(task:% = key; "accept: {error}; asking again in {} s", pause.as_secs());
+                return false;
+            }
+            Ok(()) if is_unconfirmed => {
+                if !self.confirm_accepted(key, now) {
+                    return is_taken;
+                }
+            }
+            Ok(()) => log::info!(task:% = key; "had been requeued and is ours again"),
+            Err(error) if error.is_wrong_state() && is_unconfirmed => {
+                log::debug!(task:% = key; "accept: {error}; the first accept had arrived");
+                if !self.confirm_accepted(key, now) {
+                    return is_taken;
+                }
+            }
+            Err(error) if error.is_wrong_state() => log::debug!(task:% = key; "accept: {error}; not requeued"),
+            Err(error) if is_unconfirmed => {
+                log::error!(task:% = key; "accept: {error}; the task isn't this agent's");
+                self.table.remove(key);
+                self.remove_record(key);
+            }
+            Err(error) => log::warn!(task:% = key; "accept: {error}"),
+        }
+        self.reclaims.settle(key);
+        is_taken
+    }
+
+    /// A task whose `accept` was unconfirmed is this agent's. Returns whether its record says so; otherwise the reclaim is
+    /// tried again.
+    fn confirm_accepted(&mut self, key: &TaskKey, now: Instant) -> bool {
+        let files = self.store.task(key);
+        let accepted = files.load().and_then(|record| {
+            let mut record = record.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+            record.set_phase(record.phase.max(Phase::Accepted));
+            files.save(&record)?;
+            Ok(record)
+        });
+        match accepted {
+            Ok(record) => {
+                log_accepted(key, &record.task);
+                self.dispatch(key, record);
+                true
+            }
+            Err(error) => {
+                log::error!(task:% = key; "its record can't be written: {error}; trying again");
+                self.reclaims.push_failed(key, None, now);
+                false
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ReclaimQueue;
+    use crate::task::record::TaskKey;
+    use std::time::{Duration, Instant};
+
+    fn key(id: &str) -> TaskKey {
+        TaskKey::from_id(id).unwrap()
+    }
+
+    #[test]
+    fn a_failed_reclaim_pauses_without_holding_up_the_others() {
+        let now = Instant::now();
+        let mut queue = ReclaimQueue::default();
+        assert_eq!((queue.due(now), queue.next(now)), (None, None));
+        queue.replace(vec![key("a"), key("b")]);
+        assert_eq!((queue.due(now), queue.next(now)), (Some(now), Some(key("a"))));
+        let pause = queue.push_failed(&key("a"), Some(Duration::from_secs(60)), now);
+        assert!(pause >= Duration::from_secs(60), "{pause:?}");
+        assert_eq!(queue.next(now), Some(key("b")));
+        queue.settle(&key("b"));
+        assert_eq!((queue.due(now), queue.next(now)), (Some(now + pause), None));
+        assert_eq!(queue.next(now + pause), Some(key("a")));
+        queue.settle(&key("a"));
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_task_is_queued_once_and_an_exhausted_budget_delays_all() {
+        let now = Instant::now();
+        let mut queue = ReclaimQueue::default();
+        queue.push(&key("a"));
+        queue.push(&key("a"));
+        queue.defer(now + Duration::from_secs(3));
+        assert_eq!(queue.due(now), Some(now + Duration::from_secs(3)));
+        queue.settle(&key("a"));
+        assert!(queue.is_empty());
+    }
+}
