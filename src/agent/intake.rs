@@ -259,8 +259,7 @@ impl Intake {
             }
             HealthChange::NotReady(why) => log::warn!("no new task is accepted: {why}"),
         }
-        self.report_load(Instant::now());
-        self.request(IntakeRequest::HeartbeatNow);
+        self.request_heartbeat();
         self.request(IntakeRequest::PollSoon);
     }
 
@@ -338,6 +337,12 @@ impl Intake {
         if self.reported_reclaiming != self.is_reclaiming() {
             self.report_reclaiming();
         }
+    }
+
+    /// Has the Server told at once whether tasks are accepted.
+    pub(super) fn request_heartbeat(&mut self) {
+        self.report_load(Instant::now());
+        self.request(IntakeRequest::HeartbeatNow);
     }
 
     fn report_reclaiming(&mut self) {

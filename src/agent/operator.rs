@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use super::admission::Mode;
 use super::intake::Intake;
-use super::messages::IntakeRequest;
 use crate::data_dir::DataDir;
 use crate::data_dir::instance::{self, LockWatch};
 use crate::task;
@@ -72,7 +71,7 @@ impl Intake {
                 self.table.keys().len()
             );
             // The Server shows whether the agent accepts tasks.
-            self.request(IntakeRequest::HeartbeatNow);
+            self.request_heartbeat();
         }
     }
 

@@ -1,6 +1,6 @@
-//! What the running agent leaves for others to read, and for its own next start: `{data_dir}/status.json`.
+//! The state of the running agent, for `status` and for the next start: `{data_dir}/status.json`.
 //!
-//! It is replaced whenever something in it changes. `status` shows it while the agent runs.
+//! The file is replaced whenever something in it changes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,21 +16,21 @@ use crate::os::files::{Durability, replace};
 /// The contents of `status.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
-    /// The agent's process id: tells its words from those of an earlier one.
+    /// The agent's process id, by which `status` tells this state from that of an earlier agent.
     #[serde(default)]
     pub pid: u32,
     /// When this agent was started.
     pub started_at: Timestamp,
-    /// When the Server last acknowledged a heartbeat: after a long gap it may have given our tasks to others
-    /// (PROTOCOL 3), over restarts too.
+    /// When the Server last acknowledged a heartbeat: after a long gap, over restarts too, it may have requeued this agent's
+    /// tasks (PROTOCOL 3).
     pub last_heartbeat_at: Option<Timestamp>,
-    /// Whether this agent has had a heartbeat's answer, or knows that there is none.
+    /// Whether a heartbeat of this agent was answered, or failed.
     #[serde(default)]
     pub server_tried: bool,
-    /// What is wrong between the Server and us, while something is.
+    /// Why heartbeats fail, while they do.
     #[serde(default)]
     pub server_trouble: Option<ServerTrouble>,
-    /// What was wrong last between the Server and this agent, also when it isn't any more.
+    /// The last failure of a call to the Server, also when calls succeed again.
     #[serde(default)]
     pub last_error: Option<LastError>,
     /// Whether the Docker engine answers.
@@ -39,22 +39,22 @@ pub struct State {
     /// Why no new task is accepted, while none is.
     #[serde(default)]
     pub not_accepting: Option<String>,
-    /// By their keys, the tasks that were put off, and why.
+    /// The deferred tasks by their keys, and why.
     #[serde(default)]
     #[serde(rename = "put_off")]
     pub deferred: BTreeMap<String, String>,
 }
 
-/// Why the Server doesn't take our heartbeats.
+/// Why heartbeats fail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerTrouble {
-    /// Whether a person has to register the agent again: nothing else helps.
+    /// Whether a person has to register the agent again.
     pub unauthorized: bool,
     /// What went wrong, and what to do about it.
     pub message: String,
 }
 
-/// A trouble that may be over.
+/// A failure that may be over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastError {
     /// When it began.
@@ -67,7 +67,7 @@ pub struct LastError {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EngineState {
-    /// Nobody has asked yet.
+    /// It hasn't been asked yet.
     #[default]
     Unknown,
     /// It does.
@@ -76,7 +76,7 @@ pub enum EngineState {
     Away,
 }
 
-/// The file.
+/// The file `status.json`.
 #[derive(Debug, Clone)]
 pub struct StatusFile {
     path: PathBuf,
@@ -88,8 +88,7 @@ impl StatusFile {
         Self { path: data_dir.status_file() }
     }
 
-    /// What the last agent wrote, or `None` if that can't be read: it is information, nothing depends on it for
-    /// correctness.
+    /// What the last agent wrote, or `None` if that can't be read: no decision depends on it for correctness.
     pub fn load(&self) -> Option<State> {
         serde_json::from_slice(&fs::read(&self.path).ok()?).ok()
     }

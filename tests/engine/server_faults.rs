@@ -172,7 +172,7 @@ fn a_task_requeued_while_no_agent_runs_is_reclaimed() {
 fn expect_handed_in_again(server: &FakeServer, agent: &Agent, id: &str, running: &mut Running) {
     let (before, first) = (server.requests().len(), server.task(id));
     server.forget_end(id);
-    running.wait_log("offered again although it was settled; handing in the stored result", secs(20));
+    running.wait_log("offered again although it was settled; reporting the stored result", secs(20));
     server.wait_for(id, Status::Completed, secs(30));
     tally::wait_phase(agent, id, "settled");
     let again = server.task(id);

@@ -28,7 +28,7 @@ fn a_drain_ends_the_agent_after_all_deliveries() {
         .wait_until("polls that show the late task", secs(20), |server| server.requests_to("poll").len() >= polls + 3);
     assert_eq!(server.task(&late).status, Status::Pending, "no new task is accepted");
     assert_eq!(server.heartbeats().last().expect("heartbeats").body["status"], "busy");
-    agent.run(&["status"]).expect_code(0).expect_stdout("Accepting tasks: no: it is draining");
+    agent.run(&["status"]).expect_code(0).expect_stdout("Accepting tasks: no: the agent is draining");
     assert!(drain.is_running() && running.is_running());
 
     tally::release(&agent, &id);

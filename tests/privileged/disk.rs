@@ -65,33 +65,38 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        if thread::panicking() {
-            eprintln!("{}", self.agent.report());
-        }
-        // The cleanup of the agent's folder finds containers by a file on this disk, so the containers go first.
-        for process in self.agent.processes() {
-            let pid = i32::try_from(process).map(Pid::from_raw).expect("a process id");
-            match kill(pid, Signal::SIGKILL) {
-                Ok(()) | Err(Errno::ESRCH) => {}
-                Err(error) => eprintln!("process {process} can't be killed: {error}"),
-            }
-        }
-        if let Some(instance) = self.agent.instance() {
-            docker::remove_containers(&format!("label=open-aaas.instance={instance}"));
-        }
-        let unmount = |words: &[&str]| {
-            let output = Command::new("umount").args(words).arg(&self.place).output();
-            output.is_ok_and(|output| output.status.success())
-        };
-        // A killed process may need a moment to end.
-        for _ in 0..50 {
-            if unmount(&[]) {
-                return;
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        unmount(&["--lazy"]);
+        unmount(&self.agent, &self.place);
     }
+}
+
+/// Ends what uses a disk under an agent's data folder, the agent and its containers, and unmounts the disk.
+pub fn unmount(agent: &Agent, place: &Path) {
+    if thread::panicking() {
+        eprintln!("{}", agent.report());
+    }
+    // The cleanup of the agent's folder finds containers by a file on this disk, so the containers go first.
+    for process in agent.processes() {
+        let pid = i32::try_from(process).map(Pid::from_raw).expect("a process id");
+        match kill(pid, Signal::SIGKILL) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(error) => eprintln!("process {process} can't be killed: {error}"),
+        }
+    }
+    if let Some(instance) = agent.instance() {
+        docker::remove_containers(&format!("label=open-aaas.instance={instance}"));
+    }
+    let unmounted = |words: &[&str]| {
+        let output = Command::new("umount").args(words).arg(place).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    // A killed process may need a moment to end.
+    for _ in 0..50 {
+        if unmounted(&[]) {
+            return;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    unmounted(&["--lazy"]);
 }
 
 /// The file that fills the disk.

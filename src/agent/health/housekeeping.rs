@@ -1,7 +1,8 @@
-//! Room on the disk: workspaces and records of settled tasks go after a while, and earlier when the disk is full.
+//! Disk space: workspaces and records of settled tasks are removed after `paths.retention_hours`, and delivered workspaces
+//! earlier when the disk is nearly full.
 //!
-//! What the Server has may go at any time; what it refused or never got is kept until its time is over. Containers may have left files that belong to root or to any other
-//! user; where ours may not remove them, a container of the executor image does.
+//! A workspace with a file that the Server refused or never got is kept for the whole time. A container may leave files
+//! that belong to root or to another user; where the agent may not remove them, a container of the executor image does.
 
 use std::collections::HashSet;
 
@@ -16,19 +17,18 @@ use crate::task::workspace::Workspace;
 
 const MIB: u64 = 1024 * 1024;
 
-/// See the module.
 #[derive(Default)]
 pub struct Housekeeping {
-    /// Workspaces that can't be removed; each is said once.
+    /// Workspaces that can't be removed; each is logged once.
     stuck: HashSet<String>,
 }
 
-/// A settled task whose things may go.
+/// A settled task whose files may be deleted.
 struct Settled {
     files: TaskFiles,
     at: Timestamp,
-    /// Whether something is here that the Server doesn't have.
-    kept_back: bool,
+    /// Whether the workspace has a file that the Server doesn't have.
+    has_undelivered: bool,
 }
 
 impl Housekeeping {
@@ -42,7 +42,7 @@ impl Housekeeping {
                 continue;
             }
             match store.remove(task.files.key()) {
-                Ok(()) if task.kept_back => {
+                Ok(()) if task.has_undelivered => {
                     log::warn!(task:% = task.files.key(); "removed after {hours} h, with files that the Server never got");
                 }
                 Ok(()) => log::info!(task:% = task.files.key(); "removed, {hours} h after its delivery"),
@@ -52,21 +52,25 @@ impl Housekeeping {
     }
 
     /// Makes sure that the data_dir's disk has `paths.min_free_disk_mb` left, if need be by removing workspaces of
-    /// settled tasks, the oldest first. The error says what is missing.
+    /// settled tasks, the oldest first.
+    ///
+    /// # Errors
+    /// The disk has less space left, or its space is unknown.
     pub fn make_room(&mut self, config: &Config, docker: &Docker, store: &Store) -> Result<(), String> {
         let data_dir = &config.paths.data_dir;
         let wanted = config.paths.min_free_disk_mb;
         let free = || {
             platform::free_disk(data_dir)
                 .map(|bytes| bytes / MIB)
-                .map_err(|error| format!("the free space of `{}` can't be found out: {error}", data_dir.display()))
+                .map_err(|error| format!("can't read the free space of `{}`: {error}", data_dir.display()))
         };
         if wanted == 0 || free()? >= wanted {
             return Ok(());
         }
         for task in settled(store, |_| true) {
             let workspace = Workspace::new(data_dir, task.files.key());
-            if task.kept_back || !workspace.dir().exists() || !self.remove_workspace(config, docker, &task.files) {
+            if task.has_undelivered || !workspace.dir().exists() || !self.remove_workspace(config, docker, &task.files)
+            {
                 continue;
             }
             log::warn!(task:% = task.files.key(); "its delivered workspace was removed, since the disk is nearly full");
@@ -78,7 +82,7 @@ impl Housekeeping {
         Err(format!("the disk of `{}` has less than {wanted} MiB left (`paths.min_free_disk_mb`)", data_dir.display()))
     }
 
-    /// Returns whether the workspace is gone.
+    /// Returns whether the workspace was removed, or wasn't there.
     fn remove_workspace(&mut self, config: &Config, docker: &Docker, files: &TaskFiles) -> bool {
         let workspace = Workspace::new(&config.paths.data_dir, files.key());
         let dir = workspace.dir();
@@ -86,7 +90,7 @@ impl Housekeeping {
             Ok(()) => return true,
             Err(error) => error,
         };
-        // What failed once would fail each time, and take its time.
+        // A removal that failed once would fail each time, and take long.
         if self.stuck.contains(files.key().as_str()) {
             return false;
         }
@@ -104,10 +108,12 @@ impl Housekeeping {
     }
 }
 
-/// Every settled task whose delivery was at such a time, the earliest first.
-fn settled(store: &Store, is_meant: impl Fn(Timestamp) -> bool) -> Vec<Settled> {
+/// Every settled task whose delivery was at a matching time, the earliest first.
+fn settled(store: &Store, matches: impl Fn(Timestamp) -> bool) -> Vec<Settled> {
     let if_settled = |files: TaskFiles, record: Record| match (record.phase, record.settled_at) {
-        (Phase::Settled, Some(at)) if is_meant(at) => Some(Settled { files, at, kept_back: record.has_undelivered }),
+        (Phase::Settled, Some(at)) if matches(at) => {
+            Some(Settled { files, at, has_undelivered: record.has_undelivered })
+        }
         _ => None,
     };
     let mut settled = match store.load_all(if_settled) {

@@ -1,7 +1,7 @@
-//! Fetches the executor image after a failed start, where the configuration leaves that to docker.
+//! Pulls the executor image at the start and after a failed start, if `executor.pull` is set.
 //!
-//! `docker run` would do it with the next task. But while the image is missing none is accepted, so after a registry's
-//! outage nobody would.
+//! `docker run` would pull it with the next task. But while the image is missing no task is accepted, so after an outage
+//! of the registry no task would bring it back.
 
 use std::time::{Duration, Instant};
 use std::{io, thread};
@@ -14,24 +14,23 @@ use crate::docker::{Docker, DockerError};
 
 /// How long one pull may take.
 const LIMIT: Duration = Duration::from_secs(600);
-/// How long after the end of a pull there is no other.
+/// The pause between two pulls.
 const PAUSE: Duration = Duration::from_secs(300);
 
-/// At most one `docker pull` at a time, in a thread of its own, so that the engine is looked at meanwhile.
+/// At most one `docker pull` at a time, in a thread of its own, so that the engine is checked meanwhile.
 pub struct Puller {
     docker: Docker,
     image: String,
     platform: Option<String>,
     policy: Option<Pull>,
-    /// What the running one will say.
+    /// The result of the running pull.
     running: Receiver<Result<(), DockerError>>,
     is_running: bool,
-    /// When the last one ended, and whether it brought the image.
+    /// When the last pull ended, and whether it succeeded.
     last: Option<(Instant, bool)>,
 }
 
 impl Puller {
-    /// A puller that has done nothing yet.
     pub fn new(docker: Docker, executor: &ExecutorConfig) -> Self {
         Self {
             docker,
@@ -64,15 +63,18 @@ impl Puller {
         self.is_running = false;
     }
 
-    /// After a failed start: whether `docker run` would find the image now, as far as the policy asks for it. Begins a
-    /// pull where that may help. The error says why tasks have to wait.
+    /// Checks that `docker run` would find the image now, as far as the policy asks for it. Starts a pull where that may
+    /// help.
+    ///
+    /// # Errors
+    /// Tasks have to wait, for this reason.
     pub fn check(&mut self) -> Result<(), String> {
         let is_here = self.docker.has_image(&self.image).map_err(|error| error.to_string())?;
         let is_recent = self.last.is_some_and(|(ended, _)| ended.elapsed() < PAUSE);
         let was_brought = is_recent && self.last.is_some_and(|(_, brought)| brought);
         let image = &self.image;
         match self.policy {
-            // The registry has to answer for each task, not only for the first.
+            // With this policy the registry has to answer for each task, not only for the first.
             Some(Pull::Always) if was_brought && is_here => return Ok(()),
             Some(Pull::Always) => {}
             _ if is_here => return Ok(()),
@@ -84,7 +86,7 @@ impl Puller {
             _ => format!("the image `{image}` isn't on this machine and has to be pulled first (`executor.pull`)"),
         };
         if !self.is_running && !is_recent {
-            self.begin().map_err(|error| format!("{why}, and that can't be begun: {error}"))?;
+            self.begin().map_err(|error| format!("{why}, and the pull can't be started: {error}"))?;
         }
         Err(why)
     }
@@ -93,7 +95,7 @@ impl Puller {
         let (end, running) = bounded(1);
         let (docker, image, platform) = (self.docker.clone(), self.image.clone(), self.platform.clone());
         let pull = move || {
-            // Nobody listens any more when the agent is leaving.
+            // An error means that the agent is shutting down.
             let _ = end.send(docker.pull(&image, platform.as_deref(), LIMIT));
         };
         thread::Builder::new().name("pull".to_owned()).spawn(pull)?;

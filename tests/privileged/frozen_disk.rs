@@ -1,0 +1,108 @@
+//! A data_dir on a disk that answers no write, as a network drive or a failing controller does: heartbeats go on.
+
+use crate::disk::unmount;
+use crate::support::agent::Agent;
+use crate::support::docker::assert_no_containers;
+use crate::support::secs;
+use crate::support::server::{FakeServer, Status, TaskSpec};
+use crate::support::tally;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A file system of its own under an agent's data_dir, which a test can freeze. It is unmounted with its scope.
+struct FrozenDisk {
+    agent: Agent,
+    place: PathBuf,
+}
+
+impl FrozenDisk {
+    /// Mounts the disk under the data_dir of an agent that hasn't run yet.
+    fn mount(agent: &Agent) -> Self {
+        crate::require_root();
+        let image = agent.path("disk.img");
+        fs::File::create(&image).and_then(|file| file.set_len(64 << 20)).expect("make the disk's image");
+        system("mkfs.ext4", &["-q"], &image);
+        let place = agent.data_dir();
+        fs::create_dir(&place).expect("make the data_dir");
+        system("mount", &["-o", "loop", &image.to_string_lossy()], &place);
+        Self { agent: agent.clone(), place }
+    }
+
+    /// Writes wait from now on, until the returned value is dropped. Processes that wait can't be killed.
+    fn freeze(&self) -> Frozen<'_> {
+        system("fsfreeze", &["--freeze"], &self.place);
+        Frozen(&self.place)
+    }
+}
+
+struct Frozen<'d>(&'d Path);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        system("fsfreeze", &["--unfreeze"], self.0);
+    }
+}
+
+impl Drop for FrozenDisk {
+    fn drop(&mut self) {
+        unmount(&self.agent, &self.place);
+    }
+}
+
+fn system(program: &str, words: &[&str], last: &Path) {
+    let output = Command::new(program).args(words).arg(last).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn heartbeats_go_on_while_the_disk_stands_still() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).build();
+    let disk = FrozenDisk::mount(&agent);
+    // A detached agent has its log on the same disk.
+    agent.run(&["run-detached"]).expect_code(0);
+    server.wait_until("a poll", secs(20), |server| !server.requests_to("poll").is_empty());
+
+    let frozen = disk.freeze();
+    let id = server.submit(TaskSpec::script("echo done > output/r.txt"));
+    let frozen_at = Instant::now();
+    while frozen_at.elapsed() < secs(75) {
+        thread::sleep(Duration::from_millis(200));
+        let gap = server.longest_heartbeat_gap();
+        assert!(gap < secs(30), "no heartbeat for {gap:?}");
+    }
+    let last = server.heartbeats().pop().expect("a heartbeat");
+    assert_eq!(last.body["status"], "busy", "an agent that can't accept reports no room: {}", last.body);
+    assert_eq!(server.task(&id).accepted_count, 0);
+
+    drop(frozen);
+    let task = server.wait_for(&id, Status::Completed, secs(60));
+    assert_eq!((task.accepted_count, task.completed_count), (1, 1));
+    assert_eq!(server.output(&id, "output/r.txt").text(), "done\n");
+    assert_no_containers(&id);
+    agent.run(&["stop"]).expect_code(0);
+}
+
+#[test]
+fn a_signal_ends_the_agent_while_the_disk_stands_still() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).build();
+    let disk = FrozenDisk::mount(&agent);
+    let mut running = agent.start();
+    server.wait_until("a poll", secs(20), |server| !server.requests_to("poll").is_empty());
+    let frozen = disk.freeze();
+    let id = server.submit(TaskSpec::script("true"));
+    let polls = server.requests_to("poll").len();
+    server.wait_until("the offer", secs(20), |server| server.requests_to("poll").len() > polls);
+    running.signal(nix::sys::signal::Signal::SIGTERM);
+    server.wait_until("the last heartbeat", secs(6), |server| {
+        server.heartbeats().last().is_some_and(|beat| beat.body["status"] == "offline")
+    });
+    drop(frozen);
+    running.wait_exit(secs(5));
+    assert_eq!(server.task(&id).accepted_count, 0);
+}
