@@ -6,16 +6,16 @@ use super::task_view::Tasks;
 use crate::data_dir::DataDir;
 use crate::task::record::{Phase, Record, Store};
 
-/// What isn't settled on a data_dir.
+/// How many tasks of a data_dir aren't settled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Backlog {
-    /// Tasks of ours whose container hasn't been begun.
+    /// Tasks of this registration whose container hasn't been started.
     pub waiting: usize,
-    /// Tasks of ours whose container hasn't ended, as far as is known.
+    /// Tasks of this registration whose container hasn't ended, as far as the record says.
     pub in_containers: usize,
-    /// Results of ours that the Server doesn't have.
+    /// Results of this registration that weren't delivered yet.
     pub undelivered: usize,
-    /// Tasks of other registrations: they are kept, and nobody works on them.
+    /// Tasks of other registrations: they are kept, and the agent doesn't work on them.
     pub foreign: usize,
     /// Records that can't be read.
     pub damaged: usize,
@@ -24,23 +24,23 @@ pub struct Backlog {
 impl Backlog {
     /// Counts the records of a data_dir, for an agent of this service.
     pub fn load(data_dir: &DataDir, service_id: Option<&str>) -> io::Result<Self> {
-        let mut left = Self::default();
+        let mut backlog = Self::default();
         if !data_dir.tasks().exists() {
-            return Ok(left);
+            return Ok(backlog);
         }
         let count = |_, record: Record| {
-            left.count(record.phase, service_id == Some(&record.service_id));
+            backlog.count(record.phase, service_id == Some(&record.service_id));
             None::<()>
         };
         let damaged = Store::open(data_dir)?.load_all(count)?.broken.len();
-        Ok(Self { damaged, ..left })
+        Ok(Self { damaged, ..backlog })
     }
 
-    /// The same of tasks that have been read already.
-    pub fn of_tasks(tasks: &Tasks, service_id: Option<&str>) -> Self {
-        let mut left = Self { damaged: tasks.damaged.len(), ..Self::default() };
-        tasks.all.iter().for_each(|task| left.count(task.order, service_id == Some(&task.service_id)));
-        left
+    /// The same for tasks that are loaded already.
+    pub fn from_tasks(tasks: &Tasks, service_id: Option<&str>) -> Self {
+        let mut backlog = Self { damaged: tasks.damaged.len(), ..Self::default() };
+        tasks.all.iter().for_each(|task| backlog.count(task.order, service_id == Some(&task.service_id)));
+        backlog
     }
 
     fn count(&mut self, phase: Phase, is_ours: bool) {
@@ -54,9 +54,14 @@ impl Backlog {
         *counter += 1;
     }
 
-    /// How many tasks have a container before them or under way.
+    /// How many tasks have a container that hasn't ended, or will get one.
     pub fn unfinished(self) -> usize {
         self.waiting + self.in_containers
+    }
+
+    /// What an agent of this service still has to do, in a line.
+    pub fn summary(self) -> String {
+        format!("{} task(s) in progress, {} result(s) to deliver", self.unfinished(), self.undelivered)
     }
 
     /// Whether an agent of this service has nothing to do here.

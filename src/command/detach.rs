@@ -23,46 +23,36 @@ use crate::logging::LogFormat;
 use crate::os::platform;
 use crate::text::escape;
 
-/// How long the agent may take until it holds its lock: a mount that gives no answer is given up after ten seconds.
+/// How long the agent may take to get its lock: the check of a mount without an answer alone takes ten seconds.
 const START: Duration = Duration::from_secs(20);
-/// How long it may take from there until it knows whether the Server answers. One that accepts a connection and says
-/// nothing takes longer; then the agent is up, and goes on waiting.
+/// How long to wait for the Server's first answer. A Server that accepts a connection and never answers takes longer;
+/// the agent is up all the same.
 const FIRST_ANSWER: Duration = Duration::from_secs(20);
-/// How long a command may have the data_dir before that is said.
+/// How long to wait for a command that holds the data_dir.
 const OTHERS: Duration = Duration::from_secs(5);
-/// How long the agent may take to find out whether the engine answers.
-const FIRST_LOOK: Duration = Duration::from_secs(12);
-/// How often it is looked how far the agent is.
+/// How long to wait for the agent's first check of the engine, mounts and disk.
+const FIRST_CHECK: Duration = Duration::from_secs(12);
 const LOOK: Duration = Duration::from_millis(50);
-/// How much of the log is shown where the agent doesn't start.
+/// How many bytes of the log are shown if the agent doesn't start.
 const SHOWN: u64 = 4000;
 
-/// Starts `run` in the background and returns when it is up, or says why it isn't.
+/// Starts `run` in the background. Returns when the agent is up, or fails with the end of its log.
 pub fn run_detached(file: &Path, log_format: LogFormat) -> CommandResult {
     let config = Config::load(file)?;
     let data_dir = &config.paths.data_dir;
-    let unusable = |error: io::Error| Failure::new(format!("`{}` can't be used: {error}", data_dir.display()));
-    if let Some(holder) = wait_for_others(data_dir).map_err(unusable)? {
-        if !holder.is_agent() {
-            return Err(Failure::new(format!("{holder}; start the agent when that has ended")));
-        }
-        let pid = holder.pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
-        let draining = if holder.pid.is_some_and(|pid| instance::is_drain_requested(data_dir, pid)) {
-            " and ends when all that is here is delivered (`stop --drain`); start it again then"
-        } else {
-            ""
-        };
-        print_line(format_args!("The agent is running already{pid}{draining}."));
-        return Ok(ExitCode::SUCCESS);
+    if let Some(holder) = wait_for_commands(data_dir).map_err(Failure::unusable(data_dir))? {
+        return report_holder(data_dir, holder);
     }
-    // What else may be wrong, `run` says; this alone needs no log.
+    // `run` reports everything else that may be wrong. This needs no log.
     if config.agent.credentials.is_none() {
         return Err(not_registered(&config));
     }
     if data_dir.exists() {
         permissions::check_folder(data_dir).and_then(|()| permissions::check_owner(data_dir)).map_err(Failure::new)?;
     } else {
-        fs::create_dir_all(data_dir).and_then(|()| platform::make_private_dir(data_dir)).map_err(unusable)?;
+        fs::create_dir_all(data_dir)
+            .and_then(|()| platform::make_private_dir(data_dir))
+            .map_err(Failure::unusable(data_dir))?;
     }
     let (mut child, log) = start(&config, log_format)?;
     let deadline = Instant::now() + START;
@@ -78,8 +68,9 @@ pub fn run_detached(file: &Path, log_format: LogFormat) -> CommandResult {
         thread::sleep(LOOK);
     }
 }
-/// Whoever has the data_dir: a command that has it for a moment is waited for.
-fn wait_for_others(data_dir: &DataDir) -> io::Result<Option<Holder>> {
+
+/// The process that holds the data_dir. A command that holds it for a moment is waited for.
+fn wait_for_commands(data_dir: &DataDir) -> io::Result<Option<Holder>> {
     let deadline = Instant::now() + OTHERS;
     loop {
         let holder = find_holder(data_dir)?;
@@ -90,13 +81,25 @@ fn wait_for_others(data_dir: &DataDir) -> io::Result<Option<Holder>> {
     }
 }
 
-/// The log as this start finds it.
+fn report_holder(data_dir: &DataDir, holder: Holder) -> CommandResult {
+    if !holder.is_agent() {
+        return Err(Failure::new(format!("{holder}; start the agent when that command has ended")));
+    }
+    let pid = holder.pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
+    let draining = if holder.pid.is_some_and(|pid| instance::is_drain_requested(data_dir, pid)) {
+        " and ends when everything is delivered (`stop --drain`); start it again then"
+    } else {
+        ""
+    };
+    print_line(format_args!("The agent is running already{pid}{draining}."));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The log as it was before this start.
 struct Log {
     path: PathBuf,
-    /// How long it was.
-    before: u64,
-    /// When that was.
-    since: Timestamp,
+    length: u64,
+    time: Timestamp,
 }
 
 fn start(config: &Config, log_format: LogFormat) -> Result<(Child, Log), Failure> {
@@ -105,50 +108,48 @@ fn start(config: &Config, log_format: LogFormat) -> Result<(Child, Log), Failure
         platform::make_private(&file)?;
         Ok((file.try_clone()?, file.metadata()?.len(), file))
     });
-    let (stdout, before, stderr) =
-        opened.map_err(|error| Failure::new(format!("`{}` can't be written: {error}", path.display())))?;
-    let program = std::env::current_exe().map_err(|error| Failure::new(format!("can't find this program: {error}")))?;
+    let (stdout, length, stderr) = opened.map_err(Failure::with_path(&path, "can't be written"))?;
+    let program = std::env::current_exe().map_err(Failure::context("can't find this program"))?;
     let mut args = vec![OsString::from("--config"), config.file.clone().into(), "run".into(), "--detached".into()];
     if log_format == LogFormat::Json {
         args.extend(["--log-format".into(), "json".into()]);
     }
-    let since = Timestamp::now();
+    let time = Timestamp::now();
     let mut command = platform::detached(&program, &args);
     let child = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn().map_err(|error| {
-        let starter = command.get_program().to_string_lossy().into_owned();
-        Failure::new(format!("the agent can't be started in the background: `{starter}`: {error}"))
+        let program = command.get_program().to_string_lossy();
+        Failure::new(format!("the agent can't be started in the background: `{program}`: {error}"))
     })?;
-    Ok((child, Log { path, before, since }))
+    Ok((child, Log { path, length, time }))
 }
 
-/// Waits until the agent has tried its Server, and says what came of it. Trouble there doesn't end the agent: it goes on
-/// trying.
+/// Waits for the Server's first answer and reports it. The agent retries whatever the answer is.
 fn report_first_answer(data_dir: &DataDir, pid: u32, log: &Log) -> CommandResult {
     let deadline = Instant::now() + FIRST_ANSWER;
-    let is_up =
+    let report_start =
         || print_line(format_args!("The agent runs in the background (pid {pid}); its log is {}.", log.path.display()));
-    // The pid alone may be an earlier agent's, whose words lie there still.
-    let has_tried = |state: &State| state.pid == pid && state.started_at >= log.since && state.server_tried;
+    // The file may be an earlier agent's that had the same pid.
+    let has_tried = |state: &State| state.pid == pid && state.started_at >= log.time && state.server_tried;
     loop {
         match StatusFile::new(data_dir).load().filter(has_tried) {
             Some(state) => {
-                is_up();
+                report_start();
                 match state.server_trouble {
-                    None => print_line("The Server knows that it is there."),
+                    None => print_line("The Server accepted the agent's heartbeat."),
                     Some(trouble) => {
                         let why = escape(&trouble.message);
-                        eprint_line(format_args!("The Server can't be used yet: {why}; trying again."));
+                        eprint_line(format_args!("The Server can't be used yet: {why}; the agent retries."));
                     }
                 }
-                report_machine(data_dir, pid);
+                report_host(data_dir, pid);
                 return Ok(ExitCode::SUCCESS);
             }
             None if !matches!(find_holder(data_dir), Ok(Some(holder)) if holder.pid == Some(pid)) => {
                 return Err(log.not_started("didn't start"));
             }
             None if Instant::now() >= deadline => {
-                is_up();
-                eprint_line("The Server hasn't answered yet; the agent goes on waiting for it.");
+                report_start();
+                eprint_line("The Server hasn't answered yet; the agent keeps waiting for its answer.");
                 return Ok(ExitCode::SUCCESS);
             }
             None => thread::sleep(LOOK),
@@ -156,9 +157,9 @@ fn report_first_answer(data_dir: &DataDir, pid: u32, log: &Log) -> CommandResult
     }
 }
 
-/// Says why no task is accepted, once the agent has looked at engine, mounts and disk. That doesn't end it, either.
-fn report_machine(data_dir: &DataDir, pid: u32) {
-    let deadline = Instant::now() + FIRST_LOOK;
+/// Waits for the agent's first check of the engine, mounts and disk, and reports why no task is accepted.
+fn report_host(data_dir: &DataDir, pid: u32) {
+    let deadline = Instant::now() + FIRST_CHECK;
     while Instant::now() < deadline {
         let Some(state) = StatusFile::new(data_dir).load().filter(|state| state.pid == pid) else { return };
         if state.engine != EngineState::Unknown {
@@ -173,18 +174,18 @@ fn report_machine(data_dir: &DataDir, pid: u32) {
 }
 
 impl Log {
-    /// What this start has logged, where there is no agent.
+    /// The failure of a start, with the lines that it has logged.
     fn not_started(&self, how: &str) -> Failure {
-        let tail = self.tail().unwrap_or_else(|error| format!("(it can't be read: {error})"));
+        let tail = self.tail().unwrap_or_else(|error| format!("(the log can't be read: {error})"));
         Failure::new(format!("the agent {how}; the end of {}:\n{tail}", self.path.display()))
     }
 
-    /// Whole lines of it.
+    /// Whole lines that were logged since the start.
     fn tail(&self) -> io::Result<String> {
         let mut file = File::open(&self.path)?;
         let length = file.metadata()?.len();
-        // It may have been rotated meanwhile.
-        let begin = if length < self.before { 0 } else { self.before };
+        // A shorter log was rotated meanwhile.
+        let begin = if length < self.length { 0 } else { self.length };
         let cut = length.saturating_sub(SHOWN) > begin;
         file.seek(SeekFrom::Start(begin.max(length.saturating_sub(SHOWN))))?;
         let mut text = Vec::new();

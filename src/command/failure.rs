@@ -1,5 +1,8 @@
 //! Why a command fails: a message for a person, and the exit status.
 
+use std::fmt::Display;
+use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use thiserror::Error;
@@ -7,6 +10,7 @@ use thiserror::Error;
 use super::output::eprint_line;
 use crate::agent::ServeError;
 use crate::config::ConfigError;
+use crate::data_dir::instance::InstanceError;
 
 /// What a command returns.
 pub type CommandResult = Result<ExitCode, Failure>;
@@ -39,6 +43,21 @@ impl Failure {
         Self { message: message.into(), code: 2 }
     }
 
+    /// Puts what can't be done before an error: for `map_err`.
+    pub fn context<E: Display>(what: impl Display) -> impl Fn(E) -> Self {
+        move |error| Self::new(format!("{what}: {error}"))
+    }
+
+    /// Puts a path and what can't be done with it ("can't be read") before an error: for `map_err`.
+    pub fn with_path<E: Display>(path: &Path, what: &str) -> impl Fn(E) -> Self {
+        Self::context(format!("`{}` {what}", path.display()))
+    }
+
+    /// The same for a folder that can't be used.
+    pub fn unusable(folder: &Path) -> impl Fn(io::Error) -> Self {
+        Self::with_path(folder, "can't be used")
+    }
+
     /// Reports the message once.
     pub fn report(&self, to: ReportTo) {
         if to == ReportTo::Log && log::log_enabled!(log::Level::Error) {
@@ -58,6 +77,12 @@ impl Failure {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self::usage(error.to_string())
+    }
+}
+
+impl From<InstanceError> for Failure {
+    fn from(error: InstanceError) -> Self {
+        Self::new(error.to_string())
     }
 }
 

@@ -1,4 +1,4 @@
-//! `init`: a configuration file to begin with.
+//! `init`: makes a configuration file with every key and its default.
 
 use std::io;
 use std::path::{Path, absolute};
@@ -9,7 +9,7 @@ use super::output::print_line;
 use crate::cli::InitArgs;
 use crate::config::edit::{TEMPLATE, create};
 
-/// Writes the template, and never over a file unless told to.
+/// Writes the template. Only `--force` replaces a file.
 pub fn init(file: &Path, args: &InitArgs) -> CommandResult {
     let shown = absolute(file).unwrap_or_else(|_| file.to_owned());
     let shown = shown.display();
@@ -21,10 +21,10 @@ pub fn init(file: &Path, args: &InitArgs) -> CommandResult {
         }
         Err(_) if file.is_dir() => Err(Failure::new(format!("`{shown}` is a folder; name a file in it"))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(Failure::new(format!("`{shown}` can't be made, since its folder isn't there; make that first")))
+            Err(Failure::new(format!("`{shown}` can't be made, since its folder isn't there; make the folder first")))
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            Err(Failure::new(format!("`{shown}` exists and was left as it is; `init --force` replaces it")))
+            Err(Failure::new(format!("`{shown}` exists already and was not changed; `init --force` replaces it")))
         }
         Err(error) => Err(Failure::new(format!("`{shown}` can't be written: {error}"))),
     }

@@ -1,4 +1,4 @@
-//! `ledger`: what came to this machine and what left it.
+//! `ledger`: the transfers to and from this machine, file by file.
 
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::Path;
@@ -9,63 +9,55 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::failure::{CommandResult, Failure};
-use super::output::eprint_line;
+use super::output::{OutputFormat, eprint_line};
 use crate::cli::LedgerArgs;
 use crate::config::Config;
 use crate::ledger::{Direction, Entry, Line, Reader, Report, Settled, Transfer, Words};
 use crate::text::escape;
 use crate::units::Local;
 
-/// Why nothing more is printed.
+/// Why printing ended early.
 enum Ended {
-    /// Whoever reads it has seen enough.
-    Unread,
+    /// The reader has closed the pipe.
+    PipeClosed,
     Failed(Failure),
 }
 
-/// Prints the lines that are asked for: as a table, or as they are stored.
+/// Prints the lines that the options select: as a table, or as they are stored.
 pub fn ledger(file: &Path, args: &LedgerArgs) -> CommandResult {
     let since = args.since.as_deref().map(parse_since).transpose().map_err(Failure::usage)?;
     let config = Config::load(file)?;
     let data_dir = &config.paths.data_dir;
-    let unreadable =
-        |error: io::Error| Failure::new(format!("the ledger in `{}` can't be read: {error}", data_dir.display()));
-    let Some(mut reader) = Reader::open(data_dir).map_err(unreadable)? else {
-        eprint_line(format_args!("There is no ledger in `{}` yet: no file has come or gone.", data_dir.display()));
+    let unreadable = Failure::context(format!("the ledger in `{}` can't be read", data_dir.display()));
+    let Some(mut reader) = Reader::open(data_dir).map_err(&unreadable)? else {
+        eprint_line(format_args!("There is no ledger in `{}` yet: no file has been transferred.", data_dir.display()));
         return Ok(ExitCode::SUCCESS);
     };
     let is_wanted =
         |line: &Line| args.task.as_ref().is_none_or(|id| line.task == *id) && since.is_none_or(|at| line.time >= at);
-    let mut printer = Printer::new(args.json);
-    let mut print_next = || -> Result<bool, Ended> {
-        let Some((text, line)) = reader.next_line().map_err(|error| Ended::Failed(unreadable(error)))? else {
-            return Ok(false);
-        };
-        if is_wanted(&line) {
-            printer.print(text, &line)?;
+    let mut printer = Printer::new(OutputFormat::from_flag(args.json));
+    let mut print_all = || -> Result<u64, Ended> {
+        while let Some((text, line)) = reader.next_line().map_err(|error| Ended::Failed(unreadable(error)))? {
+            if is_wanted(&line) {
+                printer.print(text, &line)?;
+            }
         }
-        Ok(true)
+        printer.out.flush()?;
+        Ok(printer.printed)
     };
-    let printed = loop {
-        match print_next() {
-            Ok(true) => {}
-            Ok(false) => break printer.end(),
-            Err(ended) => break Err(ended),
-        }
-    };
-    match printed {
-        Ok(0) => eprint_line("Nothing in the ledger is about that."),
+    match print_all() {
+        Ok(0) => eprint_line("No line of the ledger matches the options."),
         Ok(_) => {}
-        Err(Ended::Unread) => return Ok(ExitCode::SUCCESS),
+        Err(Ended::PipeClosed) => return Ok(ExitCode::SUCCESS),
         Err(Ended::Failed(failure)) => return Err(failure),
     }
     if reader.damaged() > 0 {
-        eprint_line(format_args!("{} damaged line(s) were passed over.", reader.damaged()));
+        eprint_line(format_args!("{} damaged line(s) were skipped.", reader.damaged()));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// A day begins at midnight where we are.
+/// A day begins at midnight, local time.
 fn parse_since(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse() {
         return Ok(time);
@@ -73,8 +65,8 @@ fn parse_since(text: &str) -> Result<Timestamp, String> {
     let midnight = Date::strptime("%Y-%m-%d", text).and_then(|day| day.to_zoned(TimeZone::system()));
     midnight.map(|midnight| midnight.timestamp()).map_err(|_| {
         format!(
-            "`--since` takes a day, such as 2026-11-01, or a time with its zone, such as 2026-11-01T12:00:00+01:00, \
-             and not `{text}`"
+            "`{text}` is no value for `--since`: give a day, such as 2026-11-01, or a time with its zone, such as \
+             2026-11-01T12:00:00+01:00"
         )
     })
 }
@@ -82,29 +74,29 @@ fn parse_since(text: &str) -> Result<Timestamp, String> {
 impl From<io::Error> for Ended {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            ErrorKind::BrokenPipe => Self::Unread,
-            _ => Self::Failed(Failure::new(format!("the ledger can't be printed: {error}"))),
+            ErrorKind::BrokenPipe => Self::PipeClosed,
+            _ => Self::Failed(Failure::context("the ledger can't be printed")(error)),
         }
     }
 }
 
-/// Writes one line after the other to standard output: however long the ledger is, only one of them is held.
+/// Writes one line after the other to standard output, and holds one at a time however long the ledger is.
 struct Printer {
     out: BufWriter<io::StdoutLock<'static>>,
-    is_json: bool,
+    format: OutputFormat,
     printed: u64,
-    /// The Server and the service under which the lines stand.
+    /// The Server and the service of the last heading.
     heading: Option<(String, String)>,
 }
 
 impl Printer {
-    fn new(is_json: bool) -> Self {
-        Self { out: BufWriter::new(io::stdout().lock()), is_json, printed: 0, heading: None }
+    fn new(format: OutputFormat) -> Self {
+        Self { out: BufWriter::new(io::stdout().lock()), format, printed: 0, heading: None }
     }
 
     fn print(&mut self, text: &str, line: &Line) -> Result<(), Ended> {
         self.printed += 1;
-        if self.is_json {
+        if self.format == OutputFormat::Json {
             return Ok(writeln!(self.out, "{text}")?);
         }
         let is_under = |(server, service): &(String, String)| (server, service) == (&line.server, &line.service_id);
@@ -115,7 +107,7 @@ impl Printer {
         }
         let time = Local(line.time).to_string();
         let task = escape(&line.task);
-        let told = match &line.entry {
+        let row = match &line.entry {
             Entry::File(transfer) => {
                 let bytes = transfer.bytes.map_or_else(|| "-".to_owned(), |bytes| bytes.to_string());
                 let way = way(transfer.direction);
@@ -128,13 +120,7 @@ impl Printer {
             }
             Entry::Task(settled) => row([&time, &task, "", settled.status.as_str(), "-", &describe_end(settled)]),
         };
-        Ok(writeln!(self.out, "{told}")?)
-    }
-
-    /// Returns how many lines were printed.
-    fn end(mut self) -> Result<u64, Ended> {
-        self.out.flush()?;
-        Ok(self.printed)
+        Ok(writeln!(self.out, "{row}")?)
     }
 }
 

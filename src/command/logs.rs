@@ -12,50 +12,45 @@ use super::find_task::find_task;
 use super::output::eprint_line;
 use crate::cli::LogsArgs;
 use crate::config::Config;
+use crate::data_dir::DataDir;
 use crate::data_dir::holder::find_holder;
 use crate::data_dir::instance;
-use crate::docker::{Docker, LogRange};
+use crate::docker::{Docker, DockerError, LogRange};
 use crate::task::record::Phase;
 
-/// How often it is looked whether the container of a followed task is there.
+/// How often `--follow` looks for a container that isn't there yet.
 const LOOK: Duration = Duration::from_millis(300);
 
-/// Prints what a task's container has printed.
+/// Prints the container's output: from the engine while there is a container, and from the task's files afterwards.
 pub fn logs(file: &Path, args: &LogsArgs) -> CommandResult {
     let config = Config::load(file)?;
-    let (files, mut record) = find_task(&config, &args.id)?;
+    let data_dir = &config.paths.data_dir;
     let docker = Docker::new(&config.executor.docker);
+    let (files, mut record) = find_task(&config, &args.id)?;
     let name = files.key().container_name();
-    let (mut said, mut waiting) = (false, false);
+    let (mut has_warned, mut is_waiting) = (false, false);
     while record.phase < Phase::Exited {
-        // The engine has all of what it keeps; our own file may lack the end while the container runs.
-        let container = docker.inspect(&name).unwrap_or_else(|error| {
-            if !said {
-                eprint_line(format_args!("the container can't be asked: {error}"));
-                said = true;
+        // While the container runs, the task's files may lack the end of its output; the engine has all of it.
+        let is_there = has_container(&docker, &name, data_dir).unwrap_or_else(|error| {
+            if !has_warned {
+                eprint_line(format_args!("can't inspect the container: {error}"));
+                has_warned = true;
             }
-            None
+            false
         });
-        let is_ours = instance::read_id(&config.paths.data_dir).ok().flatten();
-        if container.is_some_and(|container| container.instance.is_some() && container.instance == is_ours) {
-            let range = if args.follow { LogRange::UntilExit } else { LogRange::UntilNow };
-            let shown = docker.logs_command(&name, range).status();
-            return match shown {
-                Ok(status) if status.success() => Ok(ExitCode::SUCCESS),
-                Ok(status) => Err(Failure::new(format!("`docker logs {name}` ended with {status}"))),
-                Err(error) => Err(Failure::new(format!("`docker logs` can't be started: {error}"))),
-            };
+        if is_there {
+            return show_by_docker(&docker, &name, args);
         }
         if !args.follow {
             break;
         }
-        if !matches!(find_holder(&config.paths.data_dir), Ok(Some(_))) {
-            eprint_line("There is no container now, and no agent is running that would go on with the task.");
+        if !matches!(find_holder(data_dir), Ok(Some(_))) {
+            eprint_line("There is no container now, and no agent is running that would continue the task.");
             break;
         }
-        if !waiting {
+        if !is_waiting {
             eprint_line("There is no container now; waiting for one …");
-            waiting = true;
+            is_waiting = true;
         }
         thread::sleep(LOOK);
         (_, record) = find_task(&config, &args.id)?;
@@ -65,17 +60,31 @@ pub fn logs(file: &Path, args: &LogsArgs) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Whether there is a container of this name that belongs to this data_dir.
+fn has_container(docker: &Docker, name: &str, data_dir: &DataDir) -> Result<bool, DockerError> {
+    let container = docker.inspect(name)?;
+    let instance = instance::read_id(data_dir).ok().flatten();
+    Ok(container.is_some_and(|container| container.instance.is_some() && container.instance == instance))
+}
+
+fn show_by_docker(docker: &Docker, name: &str, args: &LogsArgs) -> CommandResult {
+    let range = if args.follow { LogRange::UntilExit } else { LogRange::UntilNow };
+    let status = docker.logs_command(name, range).status();
+    match status.map_err(Failure::context("`docker logs` can't be started"))? {
+        status if status.success() => Ok(ExitCode::SUCCESS),
+        status => Err(Failure::new(format!("`docker logs {name}` ended with {status}"))),
+    }
+}
+
 fn print_file(path: &Path, out: &mut impl Write) -> Result<(), Failure> {
     let copied = match File::open(path) {
         Ok(mut file) => io::copy(&mut file, out).and_then(|_| out.flush()),
-        // It never started.
+        // The container was never started.
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => Err(error),
     };
     match copied {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::new(format!("`{}` can't be shown: {error}", path.display())))
-        }
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::with_path(path, "can't be shown")(error)),
         _ => Ok(()),
     }
 }

@@ -5,6 +5,22 @@ use std::io::{self, Write};
 
 use super::failure::Failure;
 
+/// How a command prints its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputFormat {
+    /// Lines for people.
+    Text,
+    /// JSON for programs (`--json`).
+    Json,
+}
+
+impl OutputFormat {
+    /// The format that `--json` selects.
+    pub fn from_flag(json: bool) -> Self {
+        if json { Self::Json } else { Self::Text }
+    }
+}
+
 /// Prints a line about what the command does. A line that can't be printed doesn't stop the command halfway.
 pub fn print_line(line: impl Display) {
     let _ = writeln!(io::stdout(), "{line}");

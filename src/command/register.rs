@@ -1,4 +1,4 @@
-//! `register`: trades a one-time token for credentials and stores them.
+//! `register`: exchanges a one-time token for credentials and stores them.
 
 use std::io;
 use std::path::Path;
@@ -18,15 +18,13 @@ pub fn register(file: &Path, args: &RegisterArgs) -> CommandResult {
     let name = args.name.as_deref().unwrap_or(&config.agent.name);
     register_agent(&config, &token, name)?;
     if matches!(find_holder(&config.paths.data_dir), Ok(Some(holder)) if holder.is_agent()) {
-        print_line("An agent is running with the old registration; stop it and start it again.");
+        print_line("An agent is running with the old registration: stop it and start it again.");
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn read_token() -> Result<String, Failure> {
     let mut line = String::new();
-    match io::stdin().read_line(&mut line) {
-        Ok(_) => Ok(line.trim().to_owned()),
-        Err(error) => Err(Failure::new(format!("the token can't be read from standard input: {error}"))),
-    }
+    io::stdin().read_line(&mut line).map_err(Failure::context("the token can't be read from standard input"))?;
+    Ok(line.trim().to_owned())
 }

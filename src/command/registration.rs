@@ -9,18 +9,18 @@ use crate::server;
 use crate::shell::register_command;
 use crate::text::escape;
 
-/// Registers once. The file is proved writable before the token is spent, and the credentials are printed if saving
-/// them fails all the same, since the Server shows the key only this once (PROTOCOL 9).
+/// Registers the agent once. The file is checked to be writable before the token is used, and the credentials are printed
+/// where saving them fails all the same, since the Server returns the key only once (PROTOCOL 9).
 pub fn register_agent(config: &Config, token: &str, name: &str) -> Result<(), Failure> {
     let file = config.file.display();
     let token = token.trim();
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Failure::new("the registration token is empty or has characters in it that no token has"));
+        return Err(Failure::new("the registration token is empty or has characters that no token has"));
     }
     if name.trim().is_empty() {
         return Err(Failure::new("the agent's name is empty (`--name`); the token was not used and is still good"));
     }
-    let text = fs::read(&config.file).map_err(|error| Failure::new(format!("`{file}` can't be read: {error}")))?;
+    let text = fs::read(&config.file).map_err(Failure::with_path(&config.file, "can't be read"))?;
     edit::save(&config.file, &text).map_err(|error| {
         Failure::new(format!("`{file}` can't be written: {error}; the token was not used and is still good"))
     })?;
@@ -28,7 +28,7 @@ pub fn register_agent(config: &Config, token: &str, name: &str) -> Result<(), Fa
         let fate = if error.may_have_arrived() {
             "the token may have been used; if it isn't accepted again, get a new one from the Server"
         } else if error.status() == Some(404) {
-            "the Server doesn't know the token or it was used already; get a new one there"
+            "the Server doesn't know the token, or the token was used already; get a new one from the Server"
         } else {
             "the token was not used"
         };
@@ -36,8 +36,8 @@ pub fn register_agent(config: &Config, token: &str, name: &str) -> Result<(), Fa
     })?;
     if !is_service_id(&answer.service_id) || !is_api_key(&answer.api_key) {
         return Err(Failure::new(format!(
-            "{} answered with credentials that can't be any (service_id `{}`), so nothing was stored; the token is used \
-             up: see what is wrong with the Server, and get a new one there",
+            "{} answered with invalid credentials (service_id `{}`), so nothing was stored; the token is used up: see \
+             what is wrong with the Server, and get a new token from it",
             config.server.base_url,
             escape(&answer.service_id)
         )));
@@ -48,11 +48,11 @@ pub fn register_agent(config: &Config, token: &str, name: &str) -> Result<(), Fa
         ("agent", "name", name.into()),
     ];
     if let Err(error) = edit::set(&config.file, &settings) {
-        // The only place where a key is shown: it would be lost otherwise.
+        // The only place that prints a key: it would be lost otherwise.
         print_line(format_args!("service_id = {:?}\napi_key = {:?}", answer.service_id, answer.api_key));
         return Err(Failure::new(format!(
-            "registered, but `{file}` can't be written: {error}; put the two lines above into its [agent] section, \
-             they are not shown again"
+            "registered, but `{file}` can't be written: {error}; put the two lines above into its [agent] section; \
+             the Server doesn't show them again"
         )));
     }
     print_line(format_args!("Registered {name} as service {}; the key is in {file}.", answer.service_id));

@@ -8,6 +8,7 @@ use super::failure::{CommandResult, Failure};
 use super::setup::complete_config;
 use crate::agent::{Mode, serve};
 use crate::cli::RunArgs;
+use crate::config::Config;
 use crate::data_dir::holder::Role;
 use crate::data_dir::instance::Instance;
 use crate::data_dir::permissions;
@@ -21,34 +22,19 @@ use crate::task::record::{Phase, Store};
 pub fn run(file: &Path, args: &RunArgs, log_file: &LogFile) -> CommandResult {
     platform::share_one_heap();
     if args.detached {
-        platform::leave_session().map_err(|error| Failure::new(format!("can't leave the terminal: {error}")))?;
+        platform::leave_session().map_err(Failure::context("can't leave the terminal's session"))?;
     }
     let (config, credentials) = complete_config(file, args)?;
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
     permissions::restrict(&config.file, "the configuration file with the key").map_err(Failure::new)?;
-    let instance =
-        Instance::acquire(&config.paths.data_dir, Role::Agent).map_err(|error| Failure::new(error.to_string()))?;
-    let in_data_dir =
-        |error: std::io::Error| Failure::new(format!("`{}` can't be used: {error}", config.paths.data_dir.display()));
+    let data_dir = &config.paths.data_dir;
+    let instance = Instance::acquire(data_dir, Role::Agent)?;
     if args.detached {
-        log_file.open(config.paths.data_dir.agent_log()).map_err(in_data_dir)?;
+        log_file.open(data_dir.agent_log()).map_err(Failure::unusable(data_dir))?;
     }
-    let store = Store::open(&config.paths.data_dir).map_err(in_data_dir)?;
-    // A mount that is missing is no reason to leave running containers and finished results alone.
-    if let Err(why) = check_mounts(&config) {
-        let work = store.load_all(|_, task| (task.phase < Phase::Settled).then_some(())).map_err(in_data_dir)?.taken;
-        if work.is_empty() {
-            return Err(Failure::new(why));
-        }
-    }
-    if let Err(why) = check_script(&config) {
-        log::error!("{why}; every task will fail");
-    }
-    if let Some(why) = resolve_route(&config.server).problem() {
-        log::warn!("`server.use_system_proxy`: {why}");
-    }
+    check_host(&config)?;
     log::info!(
         "agent-core {} for service {} at {}, capacity {}, image {}, data in {}",
         env!("CARGO_PKG_VERSION"),
@@ -56,9 +42,29 @@ pub fn run(file: &Path, args: &RunArgs, log_file: &LogFile) -> CommandResult {
         config.server.base_url,
         config.executor.capacity,
         config.executor.image,
-        config.paths.data_dir.display()
+        data_dir.display()
     );
     serve(config, credentials, &instance, Mode::Serve)?;
-    drop(instance);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Checks mounts, script and proxy. A missing mount ends the start only where no task is left to work on: running
+/// containers and finished results don't need it.
+fn check_host(config: &Config) -> Result<(), Failure> {
+    if let Err(why) = check_mounts(config) {
+        let data_dir = &config.paths.data_dir;
+        let unsettled = Store::open(data_dir)
+            .and_then(|store| store.load_all(|_, record| (record.phase < Phase::Settled).then_some(())))
+            .map_err(Failure::unusable(data_dir))?;
+        if unsettled.taken.is_empty() {
+            return Err(Failure::new(why));
+        }
+    }
+    if let Err(why) = check_script(config) {
+        log::error!("{why}; every task will fail");
+    }
+    if let Some(why) = resolve_route(&config.server).problem() {
+        log::warn!("`server.use_system_proxy`: {why}");
+    }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! The first start at a terminal: asks for a configuration and a registration that are missing.
+//! The first `run`: asks for a configuration or a registration that is missing.
 
 use std::path::{Path, absolute};
 
@@ -10,7 +10,7 @@ use crate::cli::RunArgs;
 use crate::config::{Config, ConfigError, Credentials, clean_base_url, edit};
 use crate::data_dir::permissions;
 
-/// The configuration and registration, asked for where they are missing and somebody can be asked.
+/// Loads the configuration with its credentials. At a terminal, or with `--interactive`, it asks for what is missing.
 pub fn complete_config(file: &Path, args: &RunArgs) -> Result<(Config, Credentials), Failure> {
     let may_ask = !args.detached && (args.interactive || prompt::is_terminal());
     let mut config = match Config::load(file) {
@@ -31,16 +31,16 @@ pub fn complete_config(file: &Path, args: &RunArgs) -> Result<(Config, Credentia
 }
 
 fn ask_for_config(file: &Path) -> Result<(), Failure> {
-    let unanswered = |error: std::io::Error| Failure::new(format!("no configuration was made: {error}"));
+    let unanswered = Failure::context("no configuration was made");
     eprint_line(format_args!(
-        "There is no configuration file `{}` yet. Enter takes the value in brackets.",
+        "There is no configuration file `{}` yet. Press Enter to accept a value in brackets.",
         file.display()
     ));
     let base_url = prompt::ask("Server address", Some("http://127.0.0.1:8080"), |answer| {
         let with_scheme = if answer.contains("://") { answer.to_owned() } else { format!("https://{answer}") };
         clean_base_url(&with_scheme).map_err(|wrong| format!("It {wrong}."))
     })
-    .map_err(unanswered)?;
+    .map_err(&unanswered)?;
     let data_dir = prompt::ask("Data directory", Some("./data"), |answer| {
         let data_dir = with_setting(file, ("paths", "data_dir", answer.into()))?.paths.data_dir;
         if data_dir.exists() {
@@ -49,28 +49,28 @@ fn ask_for_config(file: &Path) -> Result<(), Failure> {
             Ok(answer.to_owned())
         }
     })
-    .map_err(unanswered)?;
+    .map_err(&unanswered)?;
     let image = prompt::ask("Executor image", Some("open-aaas-executor:latest"), |answer| {
         with_setting(file, ("executor", "image", answer.into())).map(|_| answer.to_owned())
     })
-    .map_err(unanswered)?;
+    .map_err(&unanswered)?;
     let capacity = prompt::ask("Tasks at once", Some("2"), |answer| match answer.parse::<i64>() {
         Ok(number @ 1..=1000) => Ok(number),
         _ => Err("It must be a number from 1 to 1000.".to_owned()),
     })
-    .map_err(unanswered)?;
+    .map_err(&unanswered)?;
     let settings = [
         ("server", "base_url", base_url.into()),
         ("paths", "data_dir", data_dir.into()),
         ("executor", "image", image.into()),
         ("executor", "capacity", capacity.into()),
     ];
-    // Whole or not at all: with half of the answers in it, it would be there, and nobody asked again.
+    // All answers or no file: the next start asks only where there is no file.
     let written = edit::apply(edit::TEMPLATE, &settings).and_then(|text| Ok(edit::create(file, &text, false)?));
-    written.map_err(|error| Failure::new(format!("`{}` can't be written: {error}", file.display())))
+    written.map_err(Failure::with_path(file, "can't be written"))
 }
 
-/// The template with this value in it, if it can be used.
+/// The configuration that the template becomes with this value, or why the value is wrong.
 fn with_setting(file: &Path, setting: edit::Setting<'_>) -> Result<Config, String> {
     let text = edit::apply(edit::TEMPLATE, &[setting]).map_err(|error| error.to_string())?;
     let file = absolute(file).map_err(|error| error.to_string())?;
@@ -84,8 +84,8 @@ fn ask_for_registration(config: &Config) -> Result<(), Failure> {
     eprint_line(format_args!("This agent isn't registered with {} yet.", config.server.base_url));
     let check =
         |answer: &str| if answer.is_empty() { Err("A token is needed.".to_owned()) } else { Ok(answer.to_owned()) };
-    let unanswered = |error: std::io::Error| Failure::new(format!("not registered: {error}"));
-    let token = prompt::ask("Registration token (rt_…)", None, check).map_err(unanswered)?;
-    let name = prompt::ask("Agent name", Some(&config.agent.name), check).map_err(unanswered)?;
+    let unanswered = Failure::context("not registered");
+    let token = prompt::ask("Registration token (rt_…)", None, check).map_err(&unanswered)?;
+    let name = prompt::ask("Agent name", Some(&config.agent.name), check).map_err(&unanswered)?;
     register_agent(config, &token, &name)
 }

@@ -1,4 +1,4 @@
-//! What is told of tasks to people and machines: the lines of `status` and `tasks`, and what is left to be done.
+//! Tasks as `status` and `tasks` show them.
 
 use std::io;
 use std::path::PathBuf;
@@ -15,33 +15,25 @@ use crate::task::workspace::Workspace;
 /// A task, as `--json` prints it (manual/operate.md, "Single tasks").
 #[derive(Debug, Clone, Serialize)]
 pub struct TaskView {
-    /// The Server's id.
     pub id: String,
-    /// The service that it was taken for.
     pub service_id: String,
-    /// How far it is: `accepting`, `accepted`, `prepared`, `exited`, `uploaded` or `settled`.
+    /// `accepting`, `accepted`, `prepared`, `exited`, `uploaded` or `settled`.
     pub phase: String,
-    /// Since when it has been that far; `None` in records of older versions.
+    /// The start of this phase; `None` in records of older versions.
     pub since: Option<Timestamp>,
-    /// When the Server offered it.
     pub offered_at: Timestamp,
-    /// How it ended, once it has: `completed`, `failed` or `cancelled`.
+    /// `completed`, `failed` or `cancelled`, once the task has ended.
     pub outcome: Option<&'static str>,
-    /// When it ended.
     pub ended_at: Option<Timestamp>,
-    /// The container's exit status.
     pub exit_code: Option<i32>,
-    /// Why it failed.
     pub error_message: Option<String>,
-    /// Its container, while there may be one.
+    /// The container's name, while there may be a container.
     pub container: Option<String>,
-    /// Where its files are, while they are there.
+    /// The task's folder, until it is removed.
     pub workspace: Option<PathBuf>,
-    /// How many files have been sent.
     pub files_sent: u64,
-    /// How many stay here.
     pub files_left_out: u64,
-    /// Why it doesn't get on, as far as the running agent has said.
+    /// Why the running agent has deferred the task.
     pub held_up_by: Option<String>,
     /// The phase, to compare.
     #[serde(skip)]
@@ -51,7 +43,7 @@ pub struct TaskView {
 impl TaskView {
     fn new(data_dir: &DataDir, files: &TaskFiles, record: Record) -> Self {
         let (mut files_sent, mut files_left_out) = (0, 0);
-        // What can't be read is said by the agent that needs it.
+        // The agent, which needs the file, logs an error where the file can't be read.
         for event in files.read_uploads().unwrap_or_default() {
             match event {
                 UploadEvent::Done { .. } => files_sent += 1,
@@ -83,47 +75,45 @@ impl TaskView {
         }
     }
 
-    /// Whether there is a result that the Server doesn't have.
+    /// Whether there is a result that wasn't delivered yet.
     pub fn is_undelivered(&self) -> bool {
         (Phase::Exited..Phase::Settled).contains(&self.order)
     }
 
-    /// How far it is, in words.
+    /// What is happening with the task, in words.
     pub fn describe(&self, agent: AgentState) -> &'static str {
         match (self.order, agent) {
             (Phase::Accepting, _) => "being accepted",
             (Phase::Accepted, AgentState::Running) => "fetching its input",
-            (Phase::Accepted, AgentState::Away) => "not begun",
+            (Phase::Accepted, AgentState::NotRunning) => "not begun",
             (Phase::Prepared, AgentState::Running) => "running",
-            (Phase::Prepared, AgentState::Away) => "in its container",
+            (Phase::Prepared, AgentState::NotRunning) => "in its container",
             (Phase::Exited, AgentState::Running) => "sending its results",
-            (Phase::Exited, AgentState::Away) => "results not sent",
+            (Phase::Exited, AgentState::NotRunning) => "results not sent",
             (Phase::Uploaded, AgentState::Running) => "reporting its end",
-            (Phase::Uploaded, AgentState::Away) => "end not reported",
+            (Phase::Uploaded, AgentState::NotRunning) => "end not reported",
             (Phase::Settled, _) => self.outcome.unwrap_or(FinalStatus::Failed.as_str()),
         }
     }
 }
 
-/// Whether somebody works on the tasks.
+/// Whether an agent works on the tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AgentState {
-    /// An agent does.
     Running,
-    /// Nobody, until the next start.
-    Away,
+    NotRunning,
 }
 
-/// All tasks of a data_dir in the order of their offers, and the folders of records that can't be read.
+/// The tasks of a data_dir.
 pub struct Tasks {
-    /// Those that can be read.
+    /// The readable ones, in the order of their offers.
     pub all: Vec<TaskView>,
-    /// Folders whose record can't be read, and why.
+    /// Folders whose record can't be read, each with the error.
     pub damaged: Vec<(PathBuf, io::Error)>,
 }
 
 impl Tasks {
-    /// Reads the records of these phases; a data_dir that isn't there has none.
+    /// Reads the records of the wanted phases. A data_dir that isn't there has none.
     pub fn load(data_dir: &DataDir, is_wanted: impl Fn(Phase) -> bool) -> io::Result<Self> {
         if !data_dir.tasks().exists() {
             return Ok(Self { all: Vec::new(), damaged: Vec::new() });
@@ -136,7 +126,7 @@ impl Tasks {
         Ok(Self { all, damaged: loaded.broken })
     }
 
-    /// Adds what the running agent says of them.
+    /// Adds the reasons for which the running agent has deferred tasks.
     pub fn add_reasons(&mut self, state: &State) {
         for task in &mut self.all {
             let key = TaskKey::from_id(&task.id);

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::failure::{CommandResult, Failure};
-use super::output::{eprint_line, ignore_broken_pipe};
+use super::output::{OutputFormat, eprint_line, ignore_broken_pipe};
 use super::task_view::{AgentState, Tasks};
 use crate::agent::status_file::StatusFile;
 use crate::cli::TasksArgs;
@@ -16,15 +16,17 @@ use crate::task::record::Phase;
 use crate::text::escape;
 use crate::units::Local;
 
-/// Prints what is known of the tasks that are kept here, a line each.
+/// Prints the tasks, from the oldest to the youngest.
 pub fn tasks(file: &Path, args: &TasksArgs) -> CommandResult {
     let config = Config::load(file)?;
     let data_dir = &config.paths.data_dir;
-    let mut tasks =
-        Tasks::load(data_dir, |phase| !args.undelivered || (Phase::Exited..Phase::Settled).contains(&phase))
-            .map_err(|error| Failure::new(format!("`{}` can't be read: {error}", data_dir.display())))?;
+    let is_wanted = |phase| !args.undelivered || (Phase::Exited..Phase::Settled).contains(&phase);
+    let mut tasks = Tasks::load(data_dir, is_wanted).map_err(Failure::with_path(data_dir, "can't be read"))?;
     let agent = add_reasons(data_dir, &mut tasks);
-    ignore_broken_pipe(print_tasks(&tasks, agent, args.json))?;
+    ignore_broken_pipe(match OutputFormat::from_flag(args.json) {
+        OutputFormat::Text => print_table(&tasks, agent),
+        OutputFormat::Json => print_json(&tasks),
+    })?;
     for (dir, error) in &tasks.damaged {
         eprint_line(format_args!("the record in `{}` can't be read: {error}", dir.display()));
     }
@@ -34,27 +36,31 @@ pub fn tasks(file: &Path, args: &TasksArgs) -> CommandResult {
     Ok(if tasks.damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Adds what the running agent says of them. Returns whether there is one.
+/// Adds the reasons that the running agent has published. Returns whether an agent runs.
 fn add_reasons(data_dir: &DataDir, tasks: &mut Tasks) -> AgentState {
     let agent = find_holder(data_dir).ok().flatten().filter(|holder| holder.is_agent());
-    let Some(agent) = agent else { return AgentState::Away };
+    let Some(agent) = agent else { return AgentState::NotRunning };
     if let Some(state) = StatusFile::new(data_dir).load().filter(|state| agent.pid == Some(state.pid)) {
         tasks.add_reasons(&state);
     }
     AgentState::Running
 }
 
-fn print_tasks(tasks: &Tasks, agent: AgentState, json: bool) -> io::Result<()> {
+fn print_json(tasks: &Tasks) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    if !json && !tasks.all.is_empty() {
-        print_line(&mut out, ["OFFERED", "TASK", "STATE", "SINCE", "FILES", "EXIT"])?;
+    for task in &tasks.all {
+        writeln!(out, "{}", serde_json::to_string(task)?)?;
+    }
+    out.flush()
+}
+
+fn print_table(tasks: &Tasks, agent: AgentState) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if !tasks.all.is_empty() {
+        print_row(&mut out, ["OFFERED", "TASK", "STATE", "SINCE", "FILES", "EXIT"])?;
     }
     for task in &tasks.all {
-        if json {
-            writeln!(out, "{}", serde_json::to_string(task)?)?;
-            continue;
-        }
-        print_line(
+        print_row(
             &mut out,
             [
                 &Local(task.offered_at).to_string(),
@@ -69,6 +75,6 @@ fn print_tasks(tasks: &Tasks, agent: AgentState, json: bool) -> io::Result<()> {
     out.flush()
 }
 
-fn print_line(out: &mut impl Write, [offered, task, state, since, files, exit]: [&str; 6]) -> io::Result<()> {
+fn print_row(out: &mut impl Write, [offered, task, state, since, files, exit]: [&str; 6]) -> io::Result<()> {
     writeln!(out, "{offered:<25}  {task:<30}  {state:<19}  {since:<25}  {files:>5}  {exit}")
 }

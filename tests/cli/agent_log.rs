@@ -111,7 +111,7 @@ fn json_format_writes_one_object_per_line() {
 fn run_detached_reports_the_first_heartbeats_outcome() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
-    agent.run(&["run-detached"]).expect_code(0).expect_stdout("The Server knows that it is there.");
+    agent.run(&["run-detached"]).expect_code(0).expect_stdout("The Server accepted the agent's heartbeat.");
     assert!(!server.heartbeats().is_empty(), "the heartbeat was sent before the command returned");
     agent.run(&["stop"]).expect_code(0);
     server.stop_listening();

@@ -223,5 +223,5 @@ fn stop_names_the_running_agent_when_the_file_is_wrong() {
     let done = agent.run(&["stop"]);
     done.expect_code(2)
         .expect_stderr("`executor.capacity`")
-        .expect_stderr(&format!("end it with `kill {}`", running.pid()));
+        .expect_stderr(&format!("stop the agent with `kill {}`", running.pid()));
 }

@@ -21,7 +21,7 @@ fn with_result(server: &FakeServer, service_id: &str) -> Agent {
 fn discard_asks_on_a_terminal_with_no_as_the_default() {
     let server = FakeServer::start();
     let agent = with_result(&server, &server.service().0);
-    const QUESTION: &str = "Give up the result of task t-1? The Server is told that it failed (yes/no) [no]: ";
+    const QUESTION: &str = "Discard the result of task t-1? The Server gets a report that it failed (yes/no) [no]: ";
     for (answer, code, phase) in [("\n", 1, "exited"), ("maybe\n", 1, "exited"), ("yes\n", 0, "settled")] {
         let (mut person, terminal) = Terminal::open();
         let mut running = agent.invoke(&["discard", "t-1"]).terminal(terminal).start();

@@ -46,7 +46,7 @@ fn init_leaves_an_existing_file_unchanged() {
     let agent = empty_folder();
     agent.write("config.toml", "# mine\n");
     let done = agent.run(&["init"]);
-    done.expect_code(1).expect_stderr("exists and was left as it is").expect_stderr("--force");
+    done.expect_code(1).expect_stderr("exists already and was not changed").expect_stderr("--force");
     assert_eq!(done.stdout, "");
     assert_eq!(agent.config_text(), "# mine\n");
     assert_eq!(names_in(agent.dir()), ["config.toml"]);

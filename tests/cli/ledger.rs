@@ -72,7 +72,10 @@ fn since_accepts_a_local_day_or_a_time() {
     assert_eq!(from("2026-11-01T13:00:00+01:00"), 1);
     assert_eq!(from("2026-11-01T12:00:00.001Z"), 0);
     let nothing = show(&agent, &["--since", "2026-11-02"]);
-    assert_eq!((nothing.stdout.as_str(), nothing.stderr.as_str()), ("", "Nothing in the ledger is about that.\n"));
+    assert_eq!(
+        (nothing.stdout.as_str(), nothing.stderr.as_str()),
+        ("", "No line of the ledger matches the options.\n")
+    );
 }
 
 #[test]
@@ -126,7 +129,7 @@ fn damaged_lines_are_skipped_and_counted() {
     agent.write("data/ledger.jsonl", format!("{first}\n{{\"time\":\"20\n\n\0\0\n{last}\n{{\"tim"));
     let shown = show(&agent, &["--json"]);
     assert_eq!(shown.stdout, format!("{first}\n{last}\n"));
-    assert_eq!(shown.stderr, "3 damaged line(s) were passed over.\n");
+    assert_eq!(shown.stderr, "3 damaged line(s) were skipped.\n");
 }
 
 #[test]

@@ -155,7 +155,7 @@ fn a_container_outlives_stop_and_the_next_start_adopts_it() {
     tally::wait_begun(&agent, &id);
     let stopped = run_from_root(&agent, "stop");
     stopped.expect_code(0);
-    stopped.expect_stdout("1 task(s) stay in their containers; the next start goes on with them.");
+    stopped.expect_stdout("1 task(s) stay in their containers; the next start continues them.");
     assert_eq!(docker::container_state(&docker::container_name(&id)).as_deref(), Some("running"));
     assert_eq!(server.task(&id).status, Status::Running);
     wait_gone(process);

@@ -71,7 +71,7 @@ fn a_drain_fails_when_the_agent_is_killed() {
     running.wait_log("draining", secs(10));
     running.kill9();
     assert_eq!(drain.wait_exit(secs(10)).code(), Some(1));
-    let words = "ended before all was delivered: 1 task(s) in progress, 0 result(s) to deliver; start it again";
+    let words = "ended before everything was delivered: 1 task(s) in progress, 0 result(s) to deliver; start it again";
     assert!(drain.log().contains(words), "{}", drain.log());
     // The drain request of the killed agent doesn't apply to the next start.
     let mut running = agent.start();
@@ -139,8 +139,8 @@ fn an_abort_without_a_report_is_reported_by_the_next_start() {
     // The signal shortens the minute that `stop` waits.
     abort.signal(Signal::SIGINT);
     assert_eq!(abort.wait_exit(secs(10)).code(), Some(1));
-    let words = "not all could be ended and reported: 0 task(s) in progress, 1 result(s) to deliver; the next start goes \
-                 on with it";
+    let words = "not every task could be stopped and reported: 0 task(s) in progress, 1 result(s) to deliver; the next \
+                 start continues";
     assert!(abort.log().contains(words), "{}", abort.log());
     server.resume();
     let _running = agent.start();

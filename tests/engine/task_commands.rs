@@ -226,7 +226,7 @@ fn following_logs_ends_when_no_agent_runs() {
     running.kill9();
     docker::docker(&["rm", "--force", &container_name(&id)]);
     let logs = agent.run(&["logs", "--follow", &id]);
-    logs.expect_code(0).expect_stderr("no agent is running that would go on with the task");
+    logs.expect_code(0).expect_stderr("no agent is running that would continue the task");
     assert_eq!(logs.stdout, "begun\n", "the stored output is shown");
 }
 
