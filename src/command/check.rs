@@ -1,10 +1,13 @@
-//! `check`: tries what `run` needs, one by one, and says of what is wrong how it is mended.
+//! `check`: tries what `run` needs, one by one, and names a remedy for what is wrong.
 //!
-//! It takes no lock, no task and no slot, says nothing of the agent to the Server, and leaves nothing behind: it can be
-//! run at any time, also beside a running agent. Everything that it asks has a deadline.
+//! `check` takes no lock, task or slot, sends nothing about the agent to the Server and leaves nothing behind, so that it
+//! can be used at any time, also beside a running agent. Every step has a time limit.
 
 mod engine;
 mod machine;
+mod probe;
+mod probe_folder;
+mod program;
 mod report;
 mod server;
 
@@ -14,63 +17,65 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::failure::{CommandResult, Failure};
+use super::output::OutputFormat;
 use crate::cli::CheckArgs;
 use crate::config::{Config, ConfigError};
-use report::{Check, Form, Report};
+use report::{Check, Report};
 
-/// The exit status after a Ctrl+C.
+/// The exit status after Ctrl+C.
 const INTERRUPTED: u8 = 130;
 
-/// Looks at everything. The exit status is 0 only where nothing is wrong.
+/// Makes all checks. The exit status is 0 only if none has failed.
 pub fn check(file: &Path, args: &CheckArgs) -> CommandResult {
-    let leaving = Arc::new(AtomicBool::new(false));
-    let form = if args.json { Form::Json } else { Form::Lines };
-    let mut report = Report::new(form, Arc::clone(&leaving));
-    let handler = move || {
-        // The first one waits for what has been begun, since a container may have to be removed.
-        if leaving.swap(true, Ordering::Relaxed) {
-            std::process::exit(i32::from(INTERRUPTED));
-        }
-    };
-    ctrlc::set_handler(handler).map_err(|error| Failure::new(format!("signals can't be handled: {error}")))?;
-    let config = match load(file, &mut report) {
+    let interrupted = handle_signals()?;
+    let mut report = Report::new(OutputFormat::from_flag(args.json), interrupted);
+    let config = match load_config(file, &mut report) {
         Ok(config) => config,
         Err(code) => {
             report.skip_rest("there is no usable configuration");
-            report.close();
+            report.finish();
             return Ok(ExitCode::from(code));
         }
     };
-    let parts: [&dyn Fn(&mut Report); 2] = [
-        &|report| {
-            let here = machine::check(&config, report);
-            if !report.is_left() {
-                engine::check(&config, &here, report);
-            }
-        },
-        &|report| server::check(&config, report),
-    ];
-    for part in parts {
-        if !report.is_left() {
-            part(&mut report);
+    if !report.is_interrupted() {
+        let targets = machine::check(&config, &mut report);
+        if !report.is_interrupted() {
+            engine::check(&config, &targets, &mut report);
         }
     }
-    if report.is_left() {
+    if !report.is_interrupted() {
+        server::check(&config, &mut report);
+    }
+    if report.is_interrupted() {
         report.skip_rest("interrupted");
-        report.close();
+        report.finish();
         return Ok(ExitCode::from(INTERRUPTED));
     }
-    Ok(if report.close() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.finish() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The configuration. Without one, the exit status.
-fn load(file: &Path, report: &mut Report) -> Result<Config, u8> {
+/// The first signal ends the checks after the current one, which may have a container to remove; the second one ends the
+/// process.
+fn handle_signals() -> Result<Arc<AtomicBool>, Failure> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    let handler = move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+    };
+    ctrlc::set_handler(handler).map_err(Failure::context("can't handle signals"))?;
+    Ok(interrupted)
+}
+
+/// The configuration, or the exit status where it can't be used.
+fn load_config(file: &Path, report: &mut Report) -> Result<Config, u8> {
     match Config::load(file) {
         Ok(config) => {
             if config.warnings.is_empty() {
                 report.pass(Check::Config, format!("`{}`", config.file.display()));
             }
-            // `run` starts with them. But somebody meant something by them that isn't so.
+            // `run` starts in spite of warnings, but without what the person has meant by these keys.
             config.warnings.iter().for_each(|warning| report.fail_config(warning));
             Ok(config)
         }
@@ -81,7 +86,7 @@ fn load(file: &Path, report: &mut Report) -> Result<Config, u8> {
         Err(error) => {
             let remedy = match error {
                 ConfigError::Missing(_) => "name the file with `--config`, or make one with `init`",
-                _ => "see that it is a file, and that this user may read it",
+                _ => "make sure that it is a file and that this user may read it",
             };
             report.fail(Check::Config, error.to_string(), remedy);
             Err(2)

@@ -1,108 +1,51 @@
-//! What `check` found: said line by line for a person, or at the end as JSON.
+//! The findings of `check`: printed line by line for people, or at the end as JSON.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::{Map, Value, json};
+use clap::ValueEnum;
+use serde::Serialize;
+use serde_json::{Value, json};
 
-use crate::command::output::print_line;
+use crate::command::output::{OutputFormat, print_line};
 use crate::config::Problem;
 use crate::text::escape;
 
-/// What is looked at, in the order in which it is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The checks, in the order in which they are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
 pub enum Check {
-    /// The configuration file as a whole.
     Config,
-    /// Who may read it.
     ConfigRights,
-    /// Whether the data_dir can be used.
     DataDir,
-    /// Who may look into it.
     DataDirRights,
-    /// Room on its disk.
     Disk,
-    /// The mounts' host paths.
     Mounts,
-    /// The docker client.
     Docker,
-    /// The engine.
     Engine,
-    /// The executor image.
     Image,
-    /// What runs in it.
+    /// What containers run.
     Program,
     /// Whether containers would see the data_dir.
     EngineDataDir,
-    /// Whether they would see the mounts.
+    /// Whether containers would see the mounts.
     EngineMounts,
-    /// The proxy on the way to the Server.
     Proxy,
-    /// The Server's name.
     Dns,
-    /// A connection to it.
     Tcp,
-    /// Its certificate.
     Tls,
-    /// Whether it is the Server that answers.
     Server,
-    /// Whether it takes our key.
     Credentials,
-    /// Its clock and ours.
     Clock,
 }
 
-impl Check {
-    /// All of them.
-    pub const ALL: [Self; 19] = [
-        Self::Config,
-        Self::ConfigRights,
-        Self::DataDir,
-        Self::DataDirRights,
-        Self::Disk,
-        Self::Mounts,
-        Self::Docker,
-        Self::Engine,
-        Self::Image,
-        Self::Program,
-        Self::EngineDataDir,
-        Self::EngineMounts,
-        Self::Proxy,
-        Self::Dns,
-        Self::Tcp,
-        Self::Tls,
-        Self::Server,
-        Self::Credentials,
-        Self::Clock,
-    ];
-
-    /// Its name in JSON, which stays what it is.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Config => "config",
-            Self::ConfigRights => "config_rights",
-            Self::DataDir => "data_dir",
-            Self::DataDirRights => "data_dir_rights",
-            Self::Disk => "disk",
-            Self::Mounts => "mounts",
-            Self::Docker => "docker",
-            Self::Engine => "engine",
-            Self::Image => "image",
-            Self::Program => "program",
-            Self::EngineDataDir => "engine_data_dir",
-            Self::EngineMounts => "engine_mounts",
-            Self::Proxy => "proxy",
-            Self::Dns => "dns",
-            Self::Tcp => "tcp",
-            Self::Tls => "tls",
-            Self::Server => "server",
-            Self::Credentials => "credentials",
-            Self::Clock => "clock",
-        }
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Serialize::serialize(self, f)
     }
 }
 
-/// What came of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Verdict {
     Passed,
@@ -118,108 +61,85 @@ struct Finding {
     place: Option<(usize, usize)>,
 }
 
-/// How a report is given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// Lines, each as soon as it is known.
-    Lines,
-    /// One JSON object at the end.
-    Json,
-}
-
-/// Everything that was found so far.
+/// The findings so far.
 pub struct Report {
-    form: Form,
+    format: OutputFormat,
     findings: Vec<Finding>,
-    leaving: Arc<AtomicBool>,
+    interrupted: Arc<AtomicBool>,
 }
 
 impl Report {
-    /// Nothing yet. With `leaving`, no more is begun.
-    pub fn new(form: Form, leaving: Arc<AtomicBool>) -> Self {
-        Self { form, findings: Vec::new(), leaving }
+    /// An empty report. Once `interrupted` is set, no further check is begun.
+    pub fn new(format: OutputFormat, interrupted: Arc<AtomicBool>) -> Self {
+        Self { format, findings: Vec::new(), interrupted }
     }
 
-    /// Whether somebody wants this to end.
-    pub fn is_left(&self) -> bool {
-        self.leaving.load(Ordering::Relaxed)
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
     }
 
-    /// It is as it should be.
     pub fn pass(&mut self, check: Check, detail: impl Into<String>) {
         self.add(Finding { check, verdict: Verdict::Passed, detail: detail.into(), place: None });
     }
 
-    /// It isn't, and this would mend it.
     pub fn fail(&mut self, check: Check, detail: impl Into<String>, remedy: impl Into<String>) {
         let verdict = Verdict::Failed { remedy: remedy.into() };
         self.add(Finding { check, verdict, detail: detail.into(), place: None });
     }
 
-    /// It wasn't tried, or doesn't matter here.
+    /// For a check that can't be made, or doesn't matter here.
     pub fn skip(&mut self, check: Check, why: impl Into<String>) {
         self.add(Finding { check, verdict: Verdict::Skipped, detail: why.into(), place: None });
     }
 
-    /// Something is wrong in the configuration file.
     pub fn fail_config(&mut self, problem: &Problem) {
-        let remedy = "change that in the file".to_owned();
-        let finding = Finding {
-            check: Check::Config,
-            verdict: Verdict::Failed { remedy },
-            detail: problem.to_string(),
-            place: problem.place,
-        };
-        self.add(finding);
+        let verdict = Verdict::Failed { remedy: "change that in the file".to_owned() };
+        self.add(Finding { check: Check::Config, verdict, detail: problem.to_string(), place: problem.place });
     }
 
-    /// All those of which nothing is known yet were not tried.
+    /// Skips every check that has no finding yet.
     pub fn skip_rest(&mut self, why: &str) {
-        for check in Check::ALL {
-            if !self.is_known(check) {
+        for &check in Check::value_variants() {
+            if !self.has_finding(check) {
                 self.skip(check, why);
             }
         }
     }
 
-    /// Whether something was found out about this one.
-    pub fn is_known(&self, check: Check) -> bool {
+    pub fn has_finding(&self, check: Check) -> bool {
         self.findings.iter().any(|finding| finding.check == check)
     }
 
-    /// Whether this one is known to be as it should be.
     pub fn has_passed(&self, check: Check) -> bool {
-        let mut of_it = self.findings.iter().filter(|finding| finding.check == check).peekable();
-        of_it.peek().is_some() && of_it.all(|finding| finding.verdict == Verdict::Passed)
+        let mut findings = self.findings.iter().filter(|finding| finding.check == check).peekable();
+        findings.peek().is_some() && findings.all(|finding| finding.verdict == Verdict::Passed)
     }
 
-    /// Says the sum of it. Returns whether nothing has failed.
-    pub fn close(self) -> bool {
-        let count =
-            |is_meant: fn(&Verdict) -> bool| self.findings.iter().filter(|finding| is_meant(&finding.verdict)).count();
-        let passed = count(|verdict| *verdict == Verdict::Passed);
-        let skipped = count(|verdict| *verdict == Verdict::Skipped);
+    /// Prints the totals. Returns whether no check has failed.
+    pub fn finish(self) -> bool {
+        let count = |verdict: &Verdict| self.findings.iter().filter(|finding| finding.verdict == *verdict).count();
+        let (passed, skipped) = (count(&Verdict::Passed), count(&Verdict::Skipped));
         let failed = self.findings.len() - passed - skipped;
-        match self.form {
-            Form::Lines => print_line(format_args!("{passed} passed, {failed} failed, {skipped} not tried")),
-            Form::Json => {
-                let checks: Vec<Value> = self.findings.iter().map(as_json).collect();
+        match self.format {
+            OutputFormat::Text => print_line(format_args!("{passed} passed, {failed} failed, {skipped} not tried")),
+            OutputFormat::Json => {
+                let checks: Vec<Value> = self.findings.iter().map(to_json).collect();
                 let version = env!("CARGO_PKG_VERSION");
-                let whole = json!({"ok": failed == 0, "version": version, "checks": checks});
-                print_line(format_args!("{whole:#}"));
+                let report = json!({"ok": failed == 0, "version": version, "checks": checks});
+                print_line(format_args!("{report:#}"));
             }
         }
         failed == 0
     }
 
     fn add(&mut self, finding: Finding) {
-        if self.form == Form::Lines {
+        if self.format == OutputFormat::Text {
             let mark = match finding.verdict {
                 Verdict::Passed => "✓",
                 Verdict::Failed { .. } => "✗",
                 Verdict::Skipped => "·",
             };
-            print_line(format_args!("{mark} {:<16} {}", finding.check.name(), escape(&finding.detail)));
+            print_line(format_args!("{mark} {:<16} {}", finding.check.to_string(), escape(&finding.detail)));
             if let Verdict::Failed { remedy } = &finding.verdict {
                 print_line(format_args!("  {:<16} → {}", "", escape(remedy)));
             }
@@ -228,20 +148,16 @@ impl Report {
     }
 }
 
-fn as_json(finding: &Finding) -> Value {
+fn to_json(finding: &Finding) -> Value {
     let (status, remedy) = match &finding.verdict {
         Verdict::Passed => ("passed", None),
         Verdict::Failed { remedy } => ("failed", Some(remedy)),
         Verdict::Skipped => ("skipped", None),
     };
-    let mut object = Map::new();
-    object.insert("name".to_owned(), json!(finding.check.name()));
-    object.insert("status".to_owned(), json!(status));
-    object.insert("detail".to_owned(), json!(finding.detail));
-    object.insert("remedy".to_owned(), json!(remedy));
+    let mut object = json!({"name": finding.check, "status": status, "detail": finding.detail, "remedy": remedy});
     if let Some((line, column)) = finding.place {
-        object.insert("line".to_owned(), json!(line));
-        object.insert("column".to_owned(), json!(column));
+        object["line"] = json!(line);
+        object["column"] = json!(column);
     }
-    Value::Object(object)
+    object
 }

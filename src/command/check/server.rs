@@ -1,4 +1,4 @@
-//! What `run` needs of the Server: a way there, the right one at its end, and a key that it takes.
+//! What `run` needs of the Server: a way to it, its API at the other end, and a key that it accepts.
 
 use std::net::IpAddr;
 
@@ -11,34 +11,38 @@ use crate::server::proxy::{ProxyRoute, resolve_route};
 use crate::server::{ClientError, Step};
 use crate::shell::register_command;
 
-/// How far apart the two clocks may be. Nothing that the agent does for a task rests on the Server's clock, but people
-/// lay its log and ledger beside the Server's, where a minute is what decides between online and offline (PROTOCOL 3),
-/// and an hour off makes certificates invalid. A clock that is set by the network is right to well under a second.
+/// How far apart the two clocks may be. No task depends on the Server's clock, but people compare the agent's log and
+/// ledger with the Server's, where a minute decides between online and offline (PROTOCOL 3), and an hour makes
+/// certificates invalid. A clock that is set by the network is right to well under a second.
 const CLOCKS_APART_SECS: f64 = 60.0;
 
-const ALL: [(Step, Check); 4] =
+const STEPS: [(Step, Check); 4] =
     [(Step::Name, Check::Dns), (Step::Connection, Check::Tcp), (Step::Tls, Check::Tls), (Step::Answer, Check::Server)];
 
-/// Looks at all of it.
+/// The remedy where something answers that isn't the Server's API.
+const WRONG_SERVER: &str = "correct `server.base_url`, with its path if it has one, or see what is wrong with the Server \
+                            or a proxy before it";
+
 pub fn check(config: &Config, report: &mut Report) {
     let route = resolve_route(&config.server);
-    proxy(&route, report);
+    check_proxy(&route, report);
+    let way = WayToServer::new(config, &route);
     let answered = match probe(&config.server, None) {
         Ok(answered) => {
-            steps(config, &route, None, report);
-            server(config, answered.refusal.as_ref(), report);
+            way.report_steps(None, report);
+            check_api(config, answered.refusal.as_ref(), report);
             Some(answered)
         }
         Err(unanswered) => {
-            steps(config, &route, Some(&unanswered), report);
+            way.report_steps(Some(&unanswered), report);
             None
         }
     };
-    credentials(config, report);
-    clock(answered, report);
+    check_credentials(config, report);
+    check_clock(answered, report);
 }
 
-fn proxy(route: &ProxyRoute, report: &mut Report) {
+fn check_proxy(route: &ProxyRoute, report: &mut Report) {
     match route {
         ProxyRoute::Direct { ignored } if ignored.is_empty() => report.pass(Check::Proxy, "none"),
         ProxyRoute::Direct { ignored } => report.pass(
@@ -57,83 +61,97 @@ fn proxy(route: &ProxyRoute, report: &mut Report) {
     }
 }
 
-/// The way as far as it went.
-fn steps(config: &Config, route: &ProxyRoute, unanswered: Option<&Unanswered>, report: &mut Report) {
-    let uri = config.server.base_url.parse::<Uri>().ok();
-    let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
-    let is_https = config.server.base_url.starts_with("https:");
-    let (whom, names) = match route {
-        ProxyRoute::Via { address, variable } => (format!("the proxy {address}"), format!("the proxy in {variable}")),
-        _ => (config.server.base_url.clone(), format!("`{host}`")),
-    };
-    for (step, check) in ALL {
-        if step == Step::Tls && !is_https {
-            report.skip(check, "the address is http://, without encryption");
-            continue;
-        }
-        match unanswered {
-            Some(unanswered) if unanswered.step == step => {
-                let remedy = match step {
-                    Step::Name => {
-                        format!("correct `server.base_url` or this machine's name service; {names} is asked for")
-                    }
-                    Step::Connection => {
-                        let proxies = match route {
-                            ProxyRoute::Direct { ignored } if !ignored.is_empty() => {
-                                "; if the way leads through a proxy, set `server.use_system_proxy = true`"
-                            }
-                            _ => "",
-                        };
-                        format!("see that {whom} is up and that no firewall is in between{proxies}")
-                    }
-                    Step::Tls => {
-                        "see that the Server's port speaks https and that this machine trusts its certificate \
-                                  (its authority's file can be named in SSL_CERT_FILE); is this machine's clock right?"
-                            .to_owned()
-                    }
-                    Step::Answer => format!("see what answers at {whom}; is it http:// or https://?"),
-                };
-                report.fail(check, &unanswered.why, remedy);
+/// The steps of a call to the Server, as they are reported.
+struct WayToServer<'c> {
+    base_url: &'c str,
+    host: String,
+    route: &'c ProxyRoute,
+    /// The proxy's or the Server's address, for connections.
+    peer: String,
+    /// What has to be resolved by the name service.
+    name: String,
+}
+
+impl<'c> WayToServer<'c> {
+    fn new(config: &'c Config, route: &'c ProxyRoute) -> Self {
+        let base_url = config.server.base_url.as_str();
+        let host = base_url.parse::<Uri>().ok().and_then(|uri| uri.host().map(str::to_owned)).unwrap_or_default();
+        let (peer, name) = match route {
+            ProxyRoute::Via { address, variable } => {
+                (format!("the proxy {address}"), format!("the proxy in {variable}"))
             }
-            Some(unanswered) if unanswered.step < step => report.skip(check, "not tried"),
-            _ => match step {
-                Step::Name
-                    if host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
-                        && !matches!(route, ProxyRoute::Via { .. }) =>
-                {
-                    report.pass(check, format!("{host} is an address"));
-                }
-                Step::Name => report.pass(check, format!("{names} has an address")),
-                Step::Connection => report.pass(check, format!("{whom} takes connections")),
-                Step::Tls => report.pass(check, "the certificate is trusted"),
-                // Who it is that answers is another question.
-                Step::Answer => {}
-            },
+            _ => (base_url.to_owned(), format!("`{host}`")),
+        };
+        Self { base_url, host, route, peer, name }
+    }
+
+    /// Reports each step up to the one that got no answer.
+    fn report_steps(&self, unanswered: Option<&Unanswered>, report: &mut Report) {
+        let is_https = self.base_url.starts_with("https:");
+        for (step, check) in STEPS {
+            if step == Step::Tls && !is_https {
+                report.skip(check, "the address is http://, without encryption");
+                continue;
+            }
+            match unanswered {
+                Some(unanswered) if unanswered.step == step => report.fail(check, &unanswered.why, self.remedy(step)),
+                Some(unanswered) if unanswered.step < step => report.skip(check, "not tried"),
+                _ => self.pass(step, check, report),
+            }
+        }
+    }
+
+    fn pass(&self, step: Step, check: Check, report: &mut Report) {
+        let is_address = self.host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+        match step {
+            Step::Name if is_address && !matches!(self.route, ProxyRoute::Via { .. }) => {
+                report.pass(check, format!("{} is an address", self.host));
+            }
+            Step::Name => report.pass(check, format!("{} has an address", self.name)),
+            Step::Connection => report.pass(check, format!("{} takes connections", self.peer)),
+            Step::Tls => report.pass(check, "the certificate is trusted"),
+            // `check_api` reports whether the answer is the Server's.
+            Step::Answer => {}
+        }
+    }
+
+    fn remedy(&self, step: Step) -> String {
+        let (peer, name) = (&self.peer, &self.name);
+        match step {
+            Step::Name => format!("correct `server.base_url` or this machine's name service; {name} is asked for"),
+            Step::Connection => {
+                let proxies = match self.route {
+                    ProxyRoute::Direct { ignored } if !ignored.is_empty() => {
+                        "; if the way leads through a proxy, set `server.use_system_proxy = true`"
+                    }
+                    _ => "",
+                };
+                format!("make sure that {peer} is up and that no firewall is in between{proxies}")
+            }
+            Step::Tls => {
+                "make sure that the Server's port speaks https and that this machine trusts its certificate (its \
+                          authority's file can be named in SSL_CERT_FILE); is this machine's clock right?"
+                    .to_owned()
+            }
+            Step::Answer => format!("see what answers at {peer}; is it http:// or https://?"),
         }
     }
 }
 
-/// Without a key the Server says 401 (PROTOCOL 8); whoever says something else is another one.
-fn server(config: &Config, refusal: Option<&ClientError>, report: &mut Report) {
+/// Without a key the Server answers 401 (PROTOCOL 8); any other answer is another program's.
+fn check_api(config: &Config, refusal: Option<&ClientError>, report: &mut Report) {
     let url = &config.server.base_url;
-    let remedy = "correct `server.base_url`, with its path if it has one, or see what is wrong with the Server or a \
-                  proxy before it";
-    match refusal {
+    let why = match refusal {
         Some(ClientError::Refused { status: 401 | 403, by_server: true, .. }) => {
-            report.pass(Check::Server, format!("the Server at {url} answers"));
+            return report.pass(Check::Server, format!("the Server at {url} answers"));
         }
-        Some(error) => {
-            report.fail(Check::Server, format!("at {url} it is not the Server's API that answers: {error}"), remedy);
-        }
-        None => report.fail(
-            Check::Server,
-            format!("at {url} it is not the Server's API that answers: it asks for no key"),
-            remedy,
-        ),
-    }
+        Some(error) => error.to_string(),
+        None => "it asks for no key".to_owned(),
+    };
+    report.fail(Check::Server, format!("what answers at {url} is not the Server's API: {why}"), WRONG_SERVER);
 }
 
-fn credentials(config: &Config, report: &mut Report) {
+fn check_credentials(config: &Config, report: &mut Report) {
     let register = register_command(&config.file);
     let Some(Credentials { service_id, .. }) = &config.agent.credentials else {
         report.fail(Check::Credentials, "not registered", format!("run `{register}` with a token from the Server"));
@@ -145,7 +163,7 @@ fn credentials(config: &Config, report: &mut Report) {
     }
     let error = match probe(&config.server, config.agent.credentials.as_ref()) {
         Ok(Answered { refusal: None | Some(ClientError::Refused { status: 404, by_server: true, .. }), .. }) => {
-            report.pass(Check::Credentials, format!("the Server takes the key of {service_id}"));
+            report.pass(Check::Credentials, format!("the Server accepts the key of {service_id}"));
             return;
         }
         Ok(Answered { refusal: Some(error), .. }) => error,
@@ -159,13 +177,13 @@ fn credentials(config: &Config, report: &mut Report) {
     report.fail(Check::Credentials, error.to_string(), remedy);
 }
 
-fn clock(answered: Option<Answered>, report: &mut Report) {
+fn check_clock(answered: Option<Answered>, report: &mut Report) {
     let Some(Answered { ahead_secs, .. }) = answered else {
-        report.skip(Check::Clock, "nobody answers");
+        report.skip(Check::Clock, "the Server doesn't answer");
         return;
     };
     let Some(ahead) = ahead_secs else {
-        report.skip(Check::Clock, "the Server's answer says no time (`Date`)");
+        report.skip(Check::Clock, "the Server's answer has no time (`Date`)");
         return;
     };
     let apart = ahead.abs();

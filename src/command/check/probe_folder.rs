@@ -1,0 +1,92 @@
+//! A folder where workspaces are made, with a file of random content: a container that sees the file sees the data_dir.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::data_dir::DataDir;
+use crate::docker::probe::MAX_AGE;
+use crate::os::platform;
+use crate::os::random::random_u64;
+use crate::os::timeout::{timeout_message, with_timeout};
+
+/// Dropping the value removes the folder, and the parents that had to be made for it.
+pub struct ProbeFolder {
+    dir: PathBuf,
+    /// The content of [`ProbeFolder::file`].
+    pub content: String,
+    made: Vec<PathBuf>,
+}
+
+impl ProbeFolder {
+    pub fn create(data_dir: &DataDir) -> io::Result<Self> {
+        let parent = data_dir.workspaces();
+        let missing: Vec<PathBuf> = parent.ancestors().take_while(|path| !path.exists()).map(Path::to_owned).collect();
+        remove_old(&parent);
+        let name = DataDir::probe_name(format_args!("{:016x}", random_u64()));
+        let content = format!("{name} {:016x}\n", random_u64());
+        let mut folder = Self { dir: parent.join(name), content, made: Vec::new() };
+        for path in missing.into_iter().rev() {
+            match fs::create_dir(&path) {
+                Ok(()) => {
+                    if path == **data_dir {
+                        platform::make_private_dir(&path)?;
+                    }
+                    folder.made.push(path);
+                }
+                // An agent that is starting has made it meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        fs::create_dir(&folder.dir)?;
+        platform::make_world_writable(&folder.dir)?;
+        let mut file = File::create(folder.dir.join(Self::file()))?;
+        file.write_all(folder.content.as_bytes())?;
+        file.sync_all()?;
+        Ok(folder)
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The name of the file in the folder.
+    pub fn file() -> &'static str {
+        "seen"
+    }
+
+    pub fn has_made_data_dir(&self) -> bool {
+        self.made.len() > 1
+    }
+}
+
+impl Drop for ProbeFolder {
+    fn drop(&mut self) {
+        let (dir, made) = (self.dir.clone(), std::mem::take(&mut self.made));
+        let removed = with_timeout(move || {
+            let removed = if dir.exists() { platform::remove_tree(&dir) } else { Ok(()) };
+            for path in made.iter().rev() {
+                // A parent that another process uses by now isn't empty and stays.
+                let _ = fs::remove_dir(path);
+            }
+            removed
+        });
+        if let Err(error) = removed.unwrap_or_else(|| Err(io::Error::other(timeout_message()))) {
+            log::warn!("`{}` can't be removed: {error}", self.dir.display());
+        }
+    }
+}
+
+/// Removes the folders that killed checks have left.
+fn remove_old(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let is_probe = DataDir::is_probe_name(&entry.file_name().to_string_lossy());
+        let made = entry.metadata().and_then(|metadata| metadata.modified());
+        if is_probe && made.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > MAX_AGE)) {
+            if let Err(error) = platform::remove_tree(&entry.path()) {
+                log::warn!("`{}` can't be removed: {error}", entry.path().display());
+            }
+        }
+    }
+}
