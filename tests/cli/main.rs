@@ -10,7 +10,6 @@ mod agent_log;
 mod authorization;
 mod check;
 mod check_server;
-mod citations;
 mod closed_output;
 mod config_errors;
 mod discard;

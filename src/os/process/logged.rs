@@ -55,12 +55,13 @@ impl LoggedChild {
         let (eof_sender, eof) = bounded(2);
         let has_printed = Arc::new(AtomicBool::new(false));
         let mut open_outputs = 0;
+        let pump = |log| Pump { log, eof: eof_sender.clone(), has_printed: Arc::clone(&has_printed) };
         if let Some(source) = child.0.stdout.take() {
-            pump("task-stdout", source, stdout, eof_sender.clone(), Arc::clone(&has_printed))?;
+            pump(stdout).spawn("task-stdout", source)?;
             open_outputs += 1;
         }
         if let Some(source) = child.0.stderr.take() {
-            pump("task-stderr", source, stderr, eof_sender, Arc::clone(&has_printed))?;
+            pump(stderr).spawn("task-stderr", source)?;
             open_outputs += 1;
         }
         Ok(Self { child, eof, open_outputs, has_printed })
@@ -114,30 +115,34 @@ impl LoggedChild {
     }
 }
 
-/// Copies an output into a log in a thread.
-fn pump(
-    name: &str,
-    mut source: impl Read + Send + 'static,
-    mut log: BoundedLog,
+/// Copies an output into a log.
+struct Pump {
+    log: BoundedLog,
     eof: Sender<()>,
     has_printed: Arc<AtomicBool>,
-) -> io::Result<()> {
-    let drain = move || {
+}
+
+impl Pump {
+    /// Runs the pump in a thread of this name.
+    fn spawn(self, name: &str, source: impl Read + Send + 'static) -> io::Result<()> {
+        thread::Builder::new().name(name.to_owned()).spawn(move || self.run(source)).map(drop)
+    }
+
+    fn run(mut self, mut source: impl Read) {
         let mut buffer = [0; 32 * 1024];
         loop {
             match source.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(count) => {
-                    has_printed.store(true, Ordering::Relaxed);
-                    log.write(&buffer[..count]);
+                    self.has_printed.store(true, Ordering::Relaxed);
+                    self.log.write(&buffer[..count]);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => break,
             }
         }
-        log.finish();
+        self.log.finish();
         // A send error means that the child is not watched any more; ignore it.
-        let _ = eof.send(());
-    };
-    thread::Builder::new().name(name.to_owned()).spawn(drain).map(drop)
+        let _ = self.eof.send(());
+    }
 }
