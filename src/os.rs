@@ -5,4 +5,5 @@ pub mod missing;
 pub mod platform;
 pub mod process;
 pub mod random;
+pub mod terminal;
 pub mod timeout;

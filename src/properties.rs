@@ -1,18 +1,16 @@
 //! What must hold for all ids, names and answers that are read from outside. [`crate::arbitrary`] makes the inputs.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
 use crate::arbitrary::{json, text};
 use crate::config::{Exclude, OutputsConfig};
-use crate::os::platform;
 use crate::server::protocol::{ErrorBody, FileList, InputFile, PollAnswer, Registration, Task, Uploaded};
 use crate::shell::shell_line;
-use crate::task::outputs::unpack::{Extracted, Rules, Stream};
-use crate::task::outputs::{ReservedPaths, wire_name};
+use crate::task::outputs::ReservedPaths;
+use crate::task::outputs::unpack::{ExtractOptions, Extracted, LimitedReader};
 use crate::task::record::TaskKey;
 use crate::task::workspace::input_names;
 use crate::text::is_shown;
@@ -62,18 +60,6 @@ proptest! {
     }
 
     #[test]
-    fn result_names_are_safe_in_headers_and_reversible(name in vec(any::<u8>(), 1..60)) {
-        let name: Vec<u8> = name.into_iter().filter(|byte| !b"/\0".contains(byte)).collect();
-        let Some(path) = platform::from_bytes(&name) else { return Ok(()) };
-        if name.is_empty() || name == b"." || name == b".." {
-            return Ok(());
-        }
-        let spelled = wire_name(Path::new(""), path);
-        prop_assert!(!spelled.contains(['"', '\\']) && !spelled.chars().any(char::is_control), "{spelled:?}");
-        prop_assert_eq!(unspelled(&spelled), name);
-    }
-
-    #[test]
     fn answers_of_any_shape_parse_or_fail(value in json(), bytes in vec(any::<u8>(), 0..200)) {
         for text in [value.to_string().into_bytes(), bytes] {
             // An offer that is one says the same when it is read back from the record.
@@ -110,11 +96,12 @@ proptest! {
         let archive = archive(&kinds, &changes, cut);
         let dir = tempfile::tempdir().expect("make a folder");
         let limits = OutputsConfig { max_file: 1000, max_files: 3, max_total: 1500, exclude: Exclude::default() };
-        let ours = ReservedPaths::new([]);
-        let rules = Rules { into: dir.path(), ours: &ours, limits: &limits, keep_free: 0 };
-        let mut haul = Extracted::default();
-        let stream = Stream { source: &archive[..], progress: &AtomicU64::new(0), limit: 1 << 20 };
-        let done = haul.unpack(stream, Path::new("base"), &rules);
+        let reserved = ReservedPaths::new([]);
+        let (into, base) = (dir.path(), Path::new("base"));
+        let options = ExtractOptions { into, base, reserved: &reserved, limits: &limits, keep_free: 0 };
+        let mut extracted = Extracted::default();
+        let reader = LimitedReader { source: &archive[..], bytes_read: &AtomicU64::new(0), limit: 1 << 20 };
+        let done = extracted.unpack(reader, &options);
         let mut bytes = 0;
         for entry in fs::read_dir(dir.path()).expect("list it") {
             let entry = entry.expect("an entry");
@@ -122,8 +109,8 @@ proptest! {
             prop_assert!(name.parse::<usize>().is_ok(), "{name}");
             bytes += entry.metadata().expect("look at it").len();
         }
-        prop_assert!(haul.files.len() <= 3 && bytes <= 1500 + 1000, "{done:?}");
-        for file in &haul.files {
+        prop_assert!(extracted.files.len() <= 3 && bytes <= 1500 + 1000, "{done:?}");
+        for file in &extracted.files {
             prop_assert!(file.file.starts_with("base") && !file.file.contains(['"', '\n', '\r']), "{file:?}");
         }
     }
@@ -150,28 +137,4 @@ fn archive(entries: &[(u8, String, usize)], changes: &[(Index, u8)], cut: Index)
     let kept = cut.index(bytes.len() * 2).min(bytes.len());
     bytes.truncate(kept);
     bytes
-}
-
-fn unspelled(name: &str) -> Vec<u8> {
-    let (bytes, mut out, mut at) = (name.as_bytes(), Vec::new(), 0);
-    while at < bytes.len() {
-        let code = bytes.get(at + 1..at + 3).and_then(|pair| std::str::from_utf8(pair).ok());
-        let code = code.filter(|pair| pair.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        match code.and_then(|pair| u8::from_str_radix(pair, 16).ok()).filter(|_| bytes[at] == b'%') {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    out
-}
-
-#[test]
-fn a_plain_result_name_stays() {
-    assert_eq!(wire_name(Path::new(""), Path::new(OsStr::new("a"))), "a");
 }

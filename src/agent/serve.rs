@@ -16,8 +16,8 @@ use crate::docker::Docker;
 use crate::ledger::Ledger;
 use crate::metrics::Counters;
 use crate::server::Client;
+use crate::task::Context;
 use crate::task::record::Store;
-use crate::task::{Context, RunMode};
 
 /// The exit status after a second signal, as shells report SIGINT.
 const INTERRUPTED: i32 = 130;
@@ -61,7 +61,6 @@ pub fn serve(config: Config, credentials: Credentials, instance: &Instance, mode
         ledger,
         instance_id: instance.id().to_owned(),
         messages: message_sender,
-        mode: RunMode::Server,
         counters,
     };
     let lock = instance.watch().clone();

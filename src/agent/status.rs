@@ -185,8 +185,8 @@ mod tests {
     use crate::docker::Docker;
     use crate::ledger::Ledger;
     use crate::server::Client;
+    use crate::task::Context;
     use crate::task::record::Store;
-    use crate::task::{Context, RunMode};
     use jiff::Timestamp;
     use std::collections::BTreeMap;
     use std::path::Path;
@@ -203,7 +203,6 @@ mod tests {
             ledger: Ledger::new(&config.paths.data_dir, Secret::new(""), Arc::default()),
             instance_id: String::new(),
             messages: crossbeam_channel::unbounded().0,
-            mode: RunMode::Server,
             counters: Arc::default(),
             config: Arc::new(config),
         };

@@ -18,15 +18,13 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::failure::{CommandResult, Failure};
 use super::output::eprint_line;
 use crate::cli::TryArgs;
-use crate::config::{Config, Credentials, Secret};
+use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::docker::Docker;
-use crate::ledger::Ledger;
-use crate::server::Client;
 use crate::task::mounts::check_mounts;
 use crate::task::record::{Phase, Record, Store, TaskKey};
 use crate::task::workspace::Workspace;
-use crate::task::{self, Context, Job, RunMode, Trial, WorkerCommand};
+use crate::task::{self, Job, Trial, TrialConsole, TrialSetup, WorkerCommand};
 use folder::Folder;
 use offer::Offer;
 use progress::Copying;
@@ -116,28 +114,14 @@ impl Attempt<'_> {
         record.phase = Phase::Accepted;
         let store = Store::open(&DataDir::new(self.folder.dir())).map_err(here)?;
         let files = store.create(&key, &record).map_err(here)?;
-        let context = self.context();
-        task::try_out(&context, Job { files, record, commands }).map_err(Failure::new)
-    }
-
-    /// What the steps of a task need. The folder is their data_dir, and its ledger goes with it. The client has no key:
-    /// the inputs are here, and a trial ends before anything would be sent.
-    fn context(&self) -> Context {
-        let mut config = self.config.clone();
-        config.paths.data_dir = DataDir::new(self.folder.dir());
-        let nobody = Credentials { service_id: String::new(), api_key: Secret::new("") };
-        // Nobody asks how far it is.
-        let (messages, _) = unbounded();
-        Context {
-            client: Client::new(&config.server, nobody, Arc::default()),
-            docker: self.docker.clone(),
-            ledger: Ledger::new(&DataDir::new(self.folder.dir()), Secret::new(""), Arc::default()),
-            instance_id: String::new(),
-            messages,
-            mode: RunMode::Trial { container: self.folder.container() },
-            counters: Arc::default(),
-            config: Arc::new(config),
-        }
+        let setup = TrialSetup {
+            config: self.config,
+            docker: self.docker,
+            container: self.folder.container(),
+            workspace,
+            console: &TrialConsole::new(),
+        };
+        task::try_out(setup, Job { files, record, commands }).map_err(Failure::new)
     }
 }
 

@@ -1,113 +1,110 @@
-//! Where a person who tries a task out sees what its container prints, with a line below it that shows how long it has
-//! been running: there only while the container prints nothing, and on a terminal.
+//! Where a person who tries a task out sees what its container prints. While the container prints nothing, a line below
+//! its output shows for how long it has been running.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
+use crate::os::terminal::ProgressLine;
 use crate::units::Span;
 
-/// Back to the front of the line, and away with what stands there (ECMA-48: CR, EL).
-pub const CLEAR_LINE: &str = "\r\u{1b}[K";
-/// How long nothing must have been printed, and how often the line is written anew.
+/// How long nothing must have been printed before the line is shown, and how often the line is renewed.
 const SILENCE: Duration = Duration::from_secs(2);
-const PAUSE: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_secs(1);
 
-/// See the module. When it goes, the line is gone, too.
-pub struct Screen {
-    shared: Arc<Mutex<Shared>>,
-    _end: Sender<()>,
-}
+/// The standard streams of a trial's container.
+pub struct TrialConsole(Arc<Mutex<Shared>>);
 
 struct Shared {
-    began: Instant,
+    started: Instant,
     printed: Instant,
-    /// Whether what the container printed last has ended its line: otherwise that line isn't ours to clear.
-    at_front: bool,
-    is_shown: bool,
-    is_over: bool,
+    /// Whether the container's output ends with a whole line: a part of a line must not be cleared.
+    at_line_start: bool,
+    is_running: bool,
+    line: ProgressLine,
 }
 
-impl Screen {
-    /// A screen for a container that begins now.
-    pub fn begin() -> io::Result<Self> {
+impl TrialConsole {
+    pub fn new() -> Self {
         let now = Instant::now();
-        let shared = Shared { began: now, printed: now, at_front: true, is_shown: false, is_over: false };
-        let shared = Arc::new(Mutex::new(shared));
+        let line = ProgressLine::new();
+        Self(Arc::new(Mutex::new(Shared { started: now, printed: now, at_line_start: true, is_running: false, line })))
+    }
+
+    /// Shows the line for a container that starts now, until the clock is dropped.
+    pub fn show_clock(&self) -> io::Result<Clock> {
+        let mut shared = lock(&self.0);
+        let now = Instant::now();
+        (shared.started, shared.printed, shared.is_running) = (now, now, true);
+        let is_seen = shared.line.is_terminal();
+        drop(shared);
         let (end, ended) = bounded(0);
-        if io::stderr().is_terminal() {
-            let shared = Arc::clone(&shared);
-            let show = move || {
-                while ended.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
+        let shared = Arc::clone(&self.0);
+        if is_seen {
+            let renew = move || {
+                while ended.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
                     lock(&shared).show();
                 }
             };
-            thread::Builder::new().name("trial-progress".to_owned()).spawn(show)?;
+            thread::Builder::new().name("trial-clock".to_owned()).spawn(renew)?;
         }
-        Ok(Self { shared, _end: end })
+        Ok(Clock { shared: Arc::clone(&self.0), _end: end })
     }
 
-    /// What comes from the container on one of its streams goes through here to one of ours.
-    pub fn through<W: Write>(&self, stream: W) -> Through<W> {
-        Through { shared: Arc::clone(&self.shared), stream }
-    }
-}
-
-impl Drop for Screen {
-    fn drop(&mut self) {
-        let mut shared = lock(&self.shared);
-        shared.clear();
-        shared.is_over = true;
-        // What follows is ours, and has a line of its own.
-        if !shared.at_front && io::stderr().is_terminal() {
-            to_terminal("\n");
-        }
+    /// Passes one of the container's streams on to one of this process.
+    pub fn tee<W: Write>(&self, stream: W) -> Tee<W> {
+        Tee { shared: Arc::clone(&self.0), stream }
     }
 }
 
 impl Shared {
     fn show(&mut self) {
-        if self.at_front && !self.is_over && self.printed.elapsed() >= SILENCE {
-            self.is_shown = true;
-            // Back at the front, so that a line of the log that comes now is written over it.
-            to_terminal(&format!("{CLEAR_LINE}… running for {}\r", Span(self.began.elapsed())));
+        if self.is_running && self.at_line_start && self.printed.elapsed() >= SILENCE {
+            self.line.show(format_args!("… running for {}", Span(self.started.elapsed())));
         }
     }
+}
 
-    fn begin_to_print(&mut self) {
-        self.clear();
-        self.at_front = false;
-    }
+/// The line's time on the terminal.
+pub struct Clock {
+    shared: Arc<Mutex<Shared>>,
+    _end: Sender<()>,
+}
 
-    fn has_printed(&mut self, bytes: &[u8]) {
-        (self.printed, self.at_front) = (Instant::now(), bytes.last() == Some(&b'\n'));
-    }
-
-    fn clear(&mut self) {
-        if self.is_shown {
-            self.is_shown = false;
-            to_terminal(CLEAR_LINE);
+impl Drop for Clock {
+    fn drop(&mut self) {
+        let mut shared = lock(&self.shared);
+        shared.line.clear();
+        shared.is_running = false;
+        // What this program prints next begins a line of its own.
+        if !shared.at_line_start && shared.line.is_terminal() {
+            // An error means that the terminal is closed.
+            let _ = io::stderr().write_all(b"\n");
         }
     }
 }
 
 /// One of the container's streams.
-pub struct Through<W> {
+pub struct Tee<W> {
     shared: Arc<Mutex<Shared>>,
     stream: W,
 }
 
-impl<W: Write> Write for Through<W> {
+impl<W: Write> Write for Tee<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        lock(&self.shared).begin_to_print();
-        // Whoever reads this may be slow, and nobody else has to wait for that.
+        let mut shared = lock(&self.shared);
+        shared.line.clear();
+        shared.at_line_start = false;
+        // The reader of this stream may be slow, and the other stream doesn't wait for it.
+        drop(shared);
         let written = self.stream.write(bytes)?;
-        // Standard output holds back half a line until it is flushed.
+        // Standard output holds back a part of a line until it is flushed.
         self.stream.flush()?;
-        lock(&self.shared).has_printed(&bytes[..written]);
+        let mut shared = lock(&self.shared);
+        (shared.printed, shared.at_line_start) = (Instant::now(), bytes[..written].last() == Some(&b'\n'));
         Ok(written)
     }
 
@@ -120,25 +117,20 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What nobody sees any more doesn't matter.
-fn to_terminal(text: &str) {
-    let _ = io::stderr().write_all(text.as_bytes());
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Screen, lock};
+    use super::{TrialConsole, lock};
     use std::io::Write;
 
     #[test]
-    fn the_screen_knows_whether_a_line_is_unfinished() {
-        let screen = Screen::begin().unwrap();
-        let mut out = screen.through(Vec::new());
-        assert!(lock(&screen.shared).at_front);
+    fn the_console_knows_whether_a_line_is_unfinished() {
+        let console = TrialConsole::new();
+        let mut out = console.tee(Vec::new());
+        assert!(lock(&console.0).at_line_start);
         out.write_all(b"a question: ").unwrap();
-        assert!(!lock(&screen.shared).at_front);
+        assert!(!lock(&console.0).at_line_start);
         out.write_all(b"answered\n").unwrap();
-        assert!(lock(&screen.shared).at_front);
+        assert!(lock(&console.0).at_line_start);
         assert_eq!(out.stream, b"a question: answered\n");
     }
 }

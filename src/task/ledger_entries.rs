@@ -1,70 +1,40 @@
-//! What the steps of a task tell the ledger.
-//!
-//! An upload or a report that has begun is noted in the task's own record first, so that whoever comes after a crash
-//! knows of it and writes the line that is missing.
+//! What the ledger says of a task's transfers and reports: pure functions.
 
-use std::io;
-
-use super::report::of_record;
+use super::complete_request::{build, full_output};
 use super::uploads::Uploads;
-use super::{StepError, TaskRunner};
-use crate::ledger::{Direction, Entry, Ledger, Line, Outcome, Peer, Transfer};
-use crate::task::record::{Record, TaskFiles, UploadEvent};
+use crate::ledger::{Direction, Entry, Outcome, Report, Settled, Transfer, Words};
+use crate::server::ClientError;
+use crate::server::protocol::{EncodedReport, InputFile, Output};
+use crate::task::record::{Ending, Record, TaskFiles};
 
-/// Why the end of an upload or a report isn't known.
-pub(super) const INTERRUPTED: &str = "the agent was interrupted before it knew";
+/// Why the result of an upload or a report isn't known.
+pub const INTERRUPTED: &str = "the agent was interrupted before it knew";
 
-impl TaskRunner<'_> {
-    /// Adds lines to the ledger. Nothing may go on as if they were there when they aren't.
-    pub(super) fn enter(&self, entries: Vec<Entry>) -> Result<(), StepError> {
-        if entries.is_empty() {
-            return Ok(());
-        }
-        let peer = Peer { server: self.context.client.base_url(), service_id: self.context.client.service_id() };
-        let lines: Vec<Line> = entries.into_iter().map(|entry| Line::now(&self.record.task.id, peer, entry)).collect();
-        let written = self.files.with_reserve(|| self.context.ledger.append(&lines));
-        written.map_err(|error| StepError::retry(format!("the ledger can't be written: {error}")))
-    }
-
-    /// Tells of a file that is sent, or was tried to be.
-    pub(super) fn enter_upload(&self, uploads: &Uploads, transfer: Transfer) -> Result<(), StepError> {
-        let attempt = transfer.file.as_ref().and_then(|file| uploads.attempts.get(file)).copied();
-        self.enter(vec![Entry::File(Transfer { attempt, ..transfer })])
-    }
-
-    /// Tells of an upload that may or may not have arrived, and notes that this is told.
-    pub(super) fn enter_doubt(&self, uploads: &mut Uploads, transfer: Transfer) -> Result<(), StepError> {
-        let told = transfer.file.clone().map(|file| UploadEvent::Reported { file });
-        self.enter_upload(uploads, transfer)?;
-        self.note_all(uploads, told.into_iter().collect())
-    }
-
-    /// Tells of uploads whose end nobody has seen: there was a crash, or the ledger couldn't be written.
-    pub(super) fn enter_interrupted(&self, uploads: &mut Uploads) -> Result<(), StepError> {
-        self.enter(interrupted(uploads))?;
-        self.note_all(uploads, told(uploads))
-    }
+/// An input file that is complete on this machine.
+pub fn received(file: &InputFile) -> Entry {
+    Entry::File(Transfer {
+        bytes: Some(file.size_bytes),
+        file_id: Some(file.id.clone()),
+        ..Transfer::new(Direction::In, Outcome::Received, &file.filename)
+    })
 }
 
-/// Tells of what was under way when the agent ended whose task isn't worked on any more, such as another service's.
-pub fn log_abandoned(ledger: &Ledger, files: &TaskFiles, record: &mut Record) -> io::Result<()> {
-    let uploads = Uploads::from_events(files.load_uploads()?);
-    let mut entries = interrupted(&uploads);
-    if record.report_open {
-        entries.extend(of_record(files, record, &uploads));
-    }
-    if entries.is_empty() {
-        return Ok(());
-    }
-    let peer = Peer { server: &record.base_url, service_id: &record.service_id };
-    let lines: Vec<Line> = entries.into_iter().map(|entry| Line::now(&record.task.id, peer, entry)).collect();
-    files.with_reserve(|| ledger.append(&lines))?;
-    files.append_uploads(&told(&uploads))?;
-    record.report_open = false;
-    files.save(record)
+/// An input file that can't be downloaded.
+pub fn not_received(file: &InputFile, error: &ClientError) -> Entry {
+    Entry::File(Transfer {
+        file_id: Some(file.id.clone()),
+        reason: Some(error.to_string()),
+        ..Transfer::new(Direction::In, not_arrived(error), &file.filename)
+    })
 }
 
-fn interrupted(uploads: &Uploads) -> Vec<Entry> {
+/// A file that isn't sent.
+pub fn stays_here(file: &str, reason: &str) -> Entry {
+    Entry::File(Transfer { reason: Some(reason.to_owned()), ..Transfer::new(Direction::Out, Outcome::LeftOut, file) })
+}
+
+/// Uploads whose end isn't known because the agent was interrupted, or couldn't write the ledger.
+pub fn interrupted(uploads: &Uploads) -> Vec<Entry> {
     let entry = |(file, began): (&String, &Option<_>)| {
         Entry::File(Transfer {
             bytes: uploads.in_doubt.get(file).copied(),
@@ -74,9 +44,62 @@ fn interrupted(uploads: &Uploads) -> Vec<Entry> {
             ..Transfer::new(Direction::Out, Outcome::Unknown, file)
         })
     };
-    uploads.untold.iter().map(entry).collect()
+    uploads.unlogged.iter().map(entry).collect()
 }
 
-fn told(uploads: &Uploads) -> Vec<UploadEvent> {
-    uploads.untold.keys().map(|file| UploadEvent::Reported { file: file.clone() }).collect()
+/// What became of a file that certainly didn't arrive.
+pub fn not_arrived(error: &ClientError) -> Outcome {
+    if error.status().is_some() { Outcome::Refused } else { Outcome::Failed }
+}
+
+/// A report that had begun when the agent was interrupted, or `None` for a task without an ending.
+pub fn interrupted_report(files: &TaskFiles, record: &Record, uploads: &Uploads) -> Option<Entry> {
+    let ending = record.ending.as_ref()?;
+    let report = build(&record.task.id, ending, uploads, full_output(files, ending, uploads)).encode();
+    Some(report_entry(&report, Outcome::Unknown, Some(INTERRUPTED)))
+}
+
+/// A report that the Server didn't take, or `None` if it never left this machine.
+pub fn failed_report(report: &EncodedReport<'_>, error: &ClientError) -> Option<Entry> {
+    let outcome = match error {
+        ClientError::NotSent(_) => return None,
+        _ if error.may_have_arrived() => Outcome::Unknown,
+        _ => Outcome::Refused,
+    };
+    Some(report_entry(report, outcome, Some(&error.to_string())))
+}
+
+/// A report with its outcome.
+pub fn report_entry(report: &EncodedReport<'_>, outcome: Outcome, reason: Option<&str>) -> Entry {
+    Entry::Report(Report {
+        direction: Direction::Out,
+        outcome,
+        status: report.request.status,
+        bytes: report.body.len() as u64,
+        words: words(&report.request.output, report.request.error_message),
+        reason: reason.map(str::to_owned),
+    })
+}
+
+/// How much of a report the task wrote itself.
+pub fn words(output: &Output, error_message: Option<&str>) -> Words {
+    let length = |text: Option<&str>| text.map_or(0, |text| text.len() as u64);
+    Words {
+        stdout_bytes: length(output.stdout.as_deref()),
+        stderr_bytes: length(output.stderr.as_deref()),
+        error_bytes: length(error_message),
+    }
+}
+
+/// The last line about a task. `words` are those of the report that the Server took.
+pub fn settled(ending: &Ending, uploads: &Uploads, words: Words, reason: Option<&str>) -> Entry {
+    Entry::Task(Settled {
+        status: ending.status,
+        exit_code: ending.exit_code,
+        duration_secs: ending.duration_secs,
+        files_sent: uploads.done.len() as u64,
+        files_left_out: uploads.left_out.len() as u64 + uploads.unnamed,
+        words,
+        reason: reason.map(str::to_owned),
+    })
 }

@@ -6,9 +6,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use super::transfer::Shown;
-use super::{RunMode, StepError, TaskRunner};
-use crate::ledger::{Direction, Entry, Outcome, Transfer};
+use super::error::StepError;
+use super::handle::TaskHandle;
+use super::ledger_entries::{not_received, received};
+use super::outcome::{self, ContainerOutcome};
+use super::task_client::{TaskClient, TransferProgress};
 use crate::os::files::remove_if_exists;
 use crate::os::platform;
 use crate::server::protocol::InputFile;
@@ -18,146 +20,171 @@ use crate::task::record::Phase;
 use crate::task::workspace::input_names;
 use crate::units::{Bytes, Span};
 
-/// How often a download is tried that fails while other calls succeed, before it counts as the file's fault.
+/// How many downloads of a file may fail while other calls succeed, before that counts as the file's fault.
 const TRIES: u32 = 5;
-/// How often a download of another length than announced is tried: a connection may have been cut.
+/// How many downloads may have another length than announced: a connection may have been cut.
 const WRONG_LENGTHS: u32 = 3;
 
 /// Why the workspace isn't complete.
-enum Trouble {
+enum PrepareError {
     /// The task can't be done.
     Task(String),
-    /// The worker has to stop here.
-    StepError(StepError),
-    /// The task was cancelled meanwhile.
+    Step(StepError),
+    /// The task is being stopped.
     Stopped,
 }
 
-impl From<StepError> for Trouble {
-    fn from(halt: StepError) -> Self {
-        Self::StepError(halt)
+impl From<StepError> for PrepareError {
+    fn from(error: StepError) -> Self {
+        Self::Step(error)
     }
 }
 
-impl TaskRunner<'_> {
-    pub(super) fn prepare(&mut self) -> Result<(), StepError> {
-        let filled = self.fill_workspace();
-        if matches!(filled, Err(Trouble::Task(_) | Trouble::Stopped)) {
-            self.drop_partial_download();
+/// Makes the workspace complete, or ends the task. Without a client the input files lie in it already.
+pub fn prepare(client: Option<TaskClient<'_>>, task: &mut TaskHandle) -> Result<(), StepError> {
+    let outcome = match fill_workspace(client, task) {
+        Ok(()) => return task.advance(Phase::Prepared),
+        Err(PrepareError::Step(error)) => return Err(error),
+        Err(PrepareError::Stopped) => ContainerOutcome::Stopped,
+        Err(PrepareError::Task(message)) => {
+            log::warn!(task:% = task.key(); "{message}");
+            ContainerOutcome::NotStarted(message)
         }
-        match filled {
-            Ok(()) => self.advance(Phase::Prepared),
-            Err(Trouble::Task(message)) => {
-                log::warn!(task:% = self.key(); "{message}");
-                self.end_before_start(message)
-            }
-            Err(Trouble::StepError(halt)) => Err(halt),
-            Err(Trouble::Stopped) => self.end_before_start(String::new()),
-        }
+    };
+    // A part of an input file may be large, and isn't needed any more.
+    let part = task.files.partial_download();
+    if let Err(error) = remove_if_exists(&part) {
+        log::warn!(task:% = task.key(); "`{}` can't be removed: {error}", part.display());
     }
+    outcome::record(task, outcome, None)
+}
 
-    /// What has come of an input that nobody needs any more may be large.
-    fn drop_partial_download(&self) {
-        let part = self.files.partial_download();
-        if let Err(error) = remove_if_exists(&part) {
-            log::warn!(task:% = self.key(); "`{}` can't be removed: {error}", part.display());
-        }
+fn fill_workspace(client: Option<TaskClient<'_>>, task: &mut TaskHandle) -> Result<(), PrepareError> {
+    let local = |error: io::Error| PrepareError::Task(format!("the workspace can't be made: {error}"));
+    task.workspace.create().map_err(local)?;
+    let names = input_names(&task.record.task);
+    if let Some(mut client) = client {
+        download_inputs(&mut client, task, &names)?;
     }
+    task.workspace.write_task(&task.record.task, &names).map_err(local)
+}
 
-    fn fill_workspace(&mut self) -> Result<(), Trouble> {
-        let local = |error: io::Error| Trouble::Task(format!("the workspace can't be made: {error}"));
-        self.workspace.create().map_err(local)?;
-        let names = input_names(&self.record.task);
-        let files = self.record.task.input_files.clone();
-        let began = Instant::now();
-        for (file, name) in files.iter().zip(&names) {
-            self.fetch(file, name)?;
-        }
-        // Those of a trial were there before.
-        if !files.is_empty() && self.context.mode == RunMode::Server {
-            let bytes = Bytes(files.iter().map(|file| file.size_bytes).fold(0, u64::saturating_add));
-            let time = Span(began.elapsed());
-            log::info!(task:% = self.key(); "{} input file(s) are here, {bytes} in {time}", files.len());
-        }
-        self.workspace.write_task(&self.record.task, &names).map_err(local)?;
-        Ok(())
+fn download_inputs(
+    client: &mut TaskClient<'_>,
+    task: &mut TaskHandle,
+    names: &[String],
+) -> Result<(), PrepareError> {
+    let files = task.record.task.input_files.clone();
+    let began = Instant::now();
+    for (file, name) in files.iter().zip(names) {
+        Download { client, task, file, name, failures: 0, wrong_lengths: 0 }.run()?;
     }
+    if !files.is_empty() {
+        let bytes = Bytes(files.iter().map(|file| file.size_bytes).fold(0, u64::saturating_add));
+        let time = Span(began.elapsed());
+        log::info!(task:% = task.key(); "{} input file(s) are here, {bytes} in {time}", files.len());
+    }
+    Ok(())
+}
 
-    /// Brings one input file to its place. What lies there under its name is whole: downloads arrive beside the record
-    /// and are moved when they are complete.
-    fn fetch(&mut self, file: &InputFile, name: &str) -> Result<(), Trouble> {
-        let place = self.workspace.input(name);
-        let part = self.files.partial_download();
+/// The download of one input file.
+struct Download<'d, 'c> {
+    client: &'d mut TaskClient<'c>,
+    task: &'d mut TaskHandle,
+    file: &'d InputFile,
+    /// Its name in the workspace.
+    name: &'d str,
+    /// Failures while the Server could be reached.
+    failures: u32,
+    wrong_lengths: u32,
+}
+
+impl Download<'_, '_> {
+    /// Downloads the file, unless it is in its place: a download goes to a file beside the record and is moved when it is
+    /// complete.
+    fn run(mut self) -> Result<(), PrepareError> {
+        let place = self.task.workspace.input(self.name);
         let mut backoff = Backoff::default();
-        let (mut failures, mut wrong_lengths) = (0, 0);
         loop {
-            self.check_commands()?;
-            if self.record.stop.is_some() {
-                return Err(Trouble::Stopped);
-            }
-            if fs::symlink_metadata(&place).is_ok_and(|meta| meta.is_file() && meta.len() == file.size_bytes) {
+            self.task.check_commands()?;
+            self.check_stop()?;
+            if fs::symlink_metadata(&place).is_ok_and(|meta| meta.is_file() && meta.len() == self.file.size_bytes) {
                 return Ok(());
             }
-            self.wait_for_room()?;
-            if self.record.stop.is_some() {
-                return Err(Trouble::Stopped);
-            }
-            let came = AtomicU64::new(0);
-            let shown = Shown { what: format!("fetching `{name}`"), bytes: file.size_bytes, moved: &came };
-            let error = match self.transfer(shown, |client| download(client, file, &part, &came))? {
-                Ok(()) => {
-                    // Before it has its place, or a crash in between would leave it there untold.
-                    self.enter(vec![received(file)])?;
-                    let moved = platform::make_world_writable(&part).and_then(|()| fs::rename(&part, &place));
-                    moved.map_err(|error| Trouble::Task(format!("input file `{name}` can't be written: {error}")))?;
-                    continue;
-                }
-                Err(error) => error,
-            };
-            if self.record.stop.is_some() {
-                return Err(Trouble::Stopped);
-            }
-            let says_nothing = error.is_unauthorized() || error.status() == Some(429);
-            let is_final = match error {
-                ClientError::Local(_) => true,
-                ClientError::WrongLength { .. } => {
-                    wrong_lengths += 1;
-                    wrong_lengths >= WRONG_LENGTHS
-                }
-                _ => !error.is_retryable() && !error.is_unauthorized(),
-            };
-            if is_final {
-                self.enter(vec![not_received(file, &error)])?;
-                return Err(Trouble::Task(format!("input file `{name}` can't be fetched: {error}")));
+            self.client.acquire_for_file(self.task)?;
+            self.check_stop()?;
+            let Some(error) = self.attempt(&place)? else { continue };
+            self.check_stop()?;
+            if self.is_final(&error) {
+                return Err(self.give_up(&error, String::new())?);
             }
             let pause = backoff.next(error.retry_after());
-            log::warn!(task:% = self.key(); "input file `{name}`: {error}; trying again in {} s", pause.as_secs());
-            let answered = self.context.client.success_count();
-            self.pause(pause)?;
+            log::warn!(task:% = self.task.key(); "input file `{}`: {error}; trying again in {} s", self.name, pause.as_secs());
+            let answered = self.client.client().success_count();
+            self.task.wait(pause)?;
             // A failure says something about the file only if the Server can be reached otherwise.
-            if self.context.client.success_count() > answered && !says_nothing {
-                failures += 1;
+            let says_nothing = error.is_unauthorized() || error.status() == Some(429);
+            if self.client.client().success_count() > answered && !says_nothing {
+                self.failures += 1;
             }
-            if failures >= TRIES {
-                self.enter(vec![not_received(file, &error)])?;
-                return Err(Trouble::Task(format!(
-                    "input file `{name}` can't be fetched: {TRIES} tries failed while other calls succeeded: {error}"
-                )));
+            if self.failures >= TRIES {
+                let after = format!("{TRIES} tries failed while other calls succeeded: ");
+                return Err(self.give_up(&error, after)?);
             }
         }
     }
+
+    fn check_stop(&self) -> Result<(), PrepareError> {
+        if self.task.record.stop.is_some() { Err(PrepareError::Stopped) } else { Ok(()) }
+    }
+
+    /// Makes one call, and moves the file to its place. Returns the call's error, if there was one.
+    fn attempt(&mut self, place: &Path) -> Result<Option<ClientError>, PrepareError> {
+        let part = self.task.files.partial_download();
+        let (file, received_bytes) = (self.file, AtomicU64::new(0));
+        let what = format!("fetching `{}`", self.name);
+        let progress = TransferProgress { what, bytes: file.size_bytes, moved: &received_bytes };
+        let call = |client: &Client| download(client, file, &part, &received_bytes);
+        if let Err(error) = self.client.transfer(self.task, progress, call)? {
+            return Ok(Some(error));
+        }
+        // Before the file has its place, or a crash in between would leave it there without a line in the ledger.
+        self.client.log(self.task, vec![received(file)])?;
+        let moved = platform::make_world_writable(&part).and_then(|()| fs::rename(&part, place));
+        let name = self.name;
+        moved.map_err(|error| PrepareError::Task(format!("input file `{name}` can't be written: {error}")))?;
+        Ok(None)
+    }
+
+    /// Whether another try is useless.
+    fn is_final(&mut self, error: &ClientError) -> bool {
+        match error {
+            ClientError::Local(_) => true,
+            ClientError::WrongLength { .. } => {
+                self.wrong_lengths += 1;
+                self.wrong_lengths >= WRONG_LENGTHS
+            }
+            _ => !error.is_retryable() && !error.is_unauthorized(),
+        }
+    }
+
+    /// Logs the failure, and returns the task's error. `after` says after what it was given up.
+    fn give_up(&self, error: &ClientError, after: String) -> Result<PrepareError, StepError> {
+        self.client.log(self.task, vec![not_received(self.file, error)])?;
+        Ok(PrepareError::Task(format!("input file `{}` can't be fetched: {after}{error}", self.name)))
+    }
 }
 
-/// Tells another thread how much has come.
+/// Counts the bytes that arrive, for another thread.
 struct Counted<'f> {
     sink: &'f mut File,
-    came: &'f AtomicU64,
+    received: &'f AtomicU64,
 }
 
 impl Write for Counted<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.sink.write(bytes)?;
-        self.came.fetch_add(count as u64, Ordering::Relaxed);
+        self.received.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
     }
 
@@ -166,26 +193,9 @@ impl Write for Counted<'_> {
     }
 }
 
-fn received(file: &InputFile) -> Entry {
-    Entry::File(Transfer {
-        bytes: Some(file.size_bytes),
-        file_id: Some(file.id.clone()),
-        ..Transfer::new(Direction::In, Outcome::Received, &file.filename)
-    })
-}
-
-fn not_received(file: &InputFile, error: &ClientError) -> Entry {
-    let outcome = if error.status().is_some() { Outcome::Refused } else { Outcome::Failed };
-    Entry::File(Transfer {
-        file_id: Some(file.id.clone()),
-        reason: Some(error.to_string()),
-        ..Transfer::new(Direction::In, outcome, &file.filename)
-    })
-}
-
-fn download(client: &Client, file: &InputFile, part: &Path, came: &AtomicU64) -> Result<(), ClientError> {
+fn download(client: &Client, file: &InputFile, part: &Path, received: &AtomicU64) -> Result<(), ClientError> {
     let mut sink = File::create(part).map_err(ClientError::Local)?;
-    client.download(&file.id, file.size_bytes, &mut Counted { sink: &mut sink, came })?;
+    client.download(&file.id, file.size_bytes, &mut Counted { sink: &mut sink, received })?;
     // The record will say that the input is complete, so it has to outlive a power cut as the record does.
     sink.sync_all().map_err(ClientError::Local)
 }

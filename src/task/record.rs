@@ -1,8 +1,8 @@
-//! The record of a task on disk: what was offered, how far it is, and how it ended.
+//! The record of a task on disk: its offer, its phase, and its ending.
 //!
-//! A record is replaced as a whole (temporary file, fsync, rename), so that whoever reads it after a crash meets the
-//! state before or after a step and never a mixture. Whether a worker begins a task or goes on with one after a
-//! restart, it reads the record and does what its phase says.
+//! A record is replaced as a whole (temporary file, fsync, rename), so that after a crash it holds the state before or
+//! after a step and never a mixture. A worker reads the record and does what its phase says, for a new task and after a
+//! restart.
 
 mod discards;
 mod files;
@@ -16,27 +16,28 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::server::protocol::{FinalStatus, LeftOut, Task};
+use crate::task::outputs::CopiedFile;
 
 pub use discards::DiscardRequests;
 pub use files::TaskFiles;
 pub use key::TaskKey;
 pub use store::{Loaded, Store};
 
-/// How far a task is. Each phase names what has been done and is on disk.
+/// The phase of a task. Each is named after what has been done and is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// The offer is written down, and `accept` may have been sent and may have taken effect.
+    /// The record holds the offer, and `accept` may have been sent and may have taken effect.
     Accepting,
-    /// The Server has given us the task.
+    /// The Server has given the task to this agent.
     Accepted,
     /// The workspace is complete; the container may exist.
     Prepared,
-    /// How the task ended is written down; the container isn't needed any more.
+    /// The record holds the task's ending; the container isn't needed any more.
     Exited,
     /// Every result that can be delivered is on the Server.
     Uploaded,
-    /// The Server knows the end.
+    /// The Server knows the ending.
     Settled,
 }
 
@@ -60,8 +61,8 @@ impl fmt::Display for Phase {
     }
 }
 
-/// Why a task is being stopped. Written down before the container is, so that a crash in between doesn't change
-/// what the task's end is called.
+/// Why a task is being stopped. The record holds it before the container is stopped, so that a crash in between doesn't
+/// change the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StopReason {
@@ -77,105 +78,128 @@ pub enum StopReason {
     },
     /// The Server asked for it.
     Cancel,
-    /// Somebody on this machine asked for it, with `stop --abort`.
+    /// The operator asked for it, with `stop --abort`.
     Operator,
 }
 
-/// A process that must be found again after a crash of ours.
+/// A process that must be found again after a crash of the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// Its id, which is its group's too.
     pub id: u32,
-    /// When it started, in the system's words: tells it from a later process of the same id.
+    /// When it started, as the system writes it: a later process of the same id started at another time.
     pub started: Option<String>,
 }
 
-/// How a task ended, whether or not the Server knows it yet.
+/// How a task ended. It stays the same until the Server knows it, unless the task is cancelled or discarded meanwhile.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ending {
-    /// What the Server is told.
     pub status: FinalStatus,
-    /// The container's exit status, where there was one.
+    /// The container's exit status, if it ran to its end.
     pub exit_code: Option<i32>,
-    /// Why it failed.
     pub error_message: Option<String>,
     /// Seconds between the container's start and its exit.
     pub duration_secs: f64,
-    /// When it ended.
     pub at: Timestamp,
 }
 
 /// Everything about a task that must survive a crash.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
-    /// The offer, whole.
+    /// The whole offer.
     pub task: Task,
-    /// The service for which the task was taken: after a re-registration its work is not sent to another.
+    /// The service that the task is of: after a new registration its result isn't sent to another service.
     pub service_id: String,
-    /// The Server from which it came.
+    /// The address of the Server that offered it.
     pub base_url: String,
-    /// How far it is.
     pub phase: Phase,
-    /// Since when.
     #[serde(default)]
     pub phase_since: Option<Timestamp>,
-    /// When it was offered.
     pub offered_at: Timestamp,
-    /// The client that may still be making or starting the container.
+    /// The docker client that may still be creating or starting the container.
     #[serde(default)]
     pub client: Option<Process>,
-    /// Whether a container that was made and never started is being removed, to be made again.
+    /// Whether a container that was created and never started is being removed, to be created again.
     #[serde(default)]
     pub replacing: bool,
-    /// Why it is being stopped, if it is.
     #[serde(default)]
     pub stop: Option<StopReason>,
-    /// How it ended, from [`Phase::Exited`] on.
+    /// Set from [`Phase::Exited`] on.
     #[serde(default)]
     pub ending: Option<Ending>,
-    /// Whether a report whose answer we never saw may have arrived.
-    #[serde(default)]
-    pub report_in_doubt: bool,
-    /// Whether the ledger doesn't tell yet what became of a report.
-    #[serde(default)]
-    pub report_open: bool,
-    /// Whether something is here that the task wrote for the Server and that the Server doesn't have: such a workspace
-    /// isn't removed to make room.
+    #[serde(flatten)]
+    pub report: ReportState,
+    /// Whether the task wrote a result that the Server doesn't have: such a workspace isn't removed to make room.
     #[serde(default, rename = "kept_back")]
     pub has_undelivered: bool,
-    /// That the operator has given its result up, and what came of telling the Server.
     #[serde(default)]
     pub discarded: Option<Discarded>,
-    /// What only the engine could read of the results and was brought here, once that is done.
+    /// The results that only the engine could read, once all of them are copied.
     #[serde(default)]
-    pub fetched: Option<Vec<Fetched>>,
-    /// Whether the container is known to be gone.
+    pub fetched: Option<Vec<CopiedFile>>,
+    /// Whether the engine is known to have the container no longer.
     #[serde(default)]
     pub container_removed: bool,
-    /// When the Server knew, from [`Phase::Settled`] on.
+    /// Set from [`Phase::Settled`] on.
     #[serde(default)]
     pub settled_at: Option<Timestamp>,
 }
 
-/// A result that the operator has given up.
+/// What became of the report of a task's end. Its form in the record is the two flags of older versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "ReportFlags", into = "ReportFlags")]
+pub enum ReportState {
+    /// None was sent, or none arrived.
+    NotSent,
+    /// One is being sent, and the ledger doesn't have it yet.
+    Sending,
+    /// One may have arrived, and the ledger has it.
+    MaybeArrived,
+}
+
+impl ReportState {
+    /// The ledger has the report that was being sent.
+    pub fn note_logged(&mut self) {
+        if *self == Self::Sending {
+            *self = Self::MaybeArrived;
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct ReportFlags {
+    #[serde(default, rename = "report_in_doubt")]
+    may_have_arrived: bool,
+    #[serde(default, rename = "report_open")]
+    is_unlogged: bool,
+}
+
+impl From<ReportFlags> for ReportState {
+    fn from(flags: ReportFlags) -> Self {
+        match flags {
+            ReportFlags { is_unlogged: true, .. } => Self::Sending,
+            ReportFlags { may_have_arrived: true, .. } => Self::MaybeArrived,
+            _ => Self::NotSent,
+        }
+    }
+}
+
+impl From<ReportState> for ReportFlags {
+    fn from(state: ReportState) -> Self {
+        Self { may_have_arrived: state != ReportState::NotSent, is_unlogged: state == ReportState::Sending }
+    }
+}
+
+/// A result that the operator has discarded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Discarded {
-    /// Why the Server wasn't told, if it wasn't.
+    /// Why the Server didn't take the report, if it didn't.
     #[serde(rename = "untold")]
     pub unreported: Option<String>,
 }
 
-/// A result that was fetched from the container, since our uid may not read it where it lies.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fetched {
-    /// The name on the Server.
-    pub file: String,
-    /// Its number, and its file name in [`TaskFiles::fetched_dir`].
-    pub number: usize,
-}
-
 impl Record {
-    /// A record of an offer that nobody has accepted yet.
+    /// The record of an offer before it is accepted.
     pub fn from_offer(task: Task, service_id: &str, base_url: &str) -> Self {
         Self {
             task,
@@ -188,8 +212,7 @@ impl Record {
             replacing: false,
             stop: None,
             ending: None,
-            report_in_doubt: false,
-            report_open: false,
+            report: ReportState::NotSent,
             has_undelivered: false,
             discarded: None,
             fetched: None,
@@ -198,7 +221,6 @@ impl Record {
         }
     }
 
-    /// Notes how far it is now.
     pub fn set_phase(&mut self, phase: Phase) {
         if self.phase != phase {
             self.phase = phase;
@@ -207,51 +229,90 @@ impl Record {
     }
 }
 
-/// A line of `uploads.jsonl`: what was sent, is being sent, or will not be.
+/// A line of `uploads.jsonl`: a file that was sent, is being sent, or isn't sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum UploadEvent {
-    /// The files that the Server had for this task before our first upload; none of them is ours.
-    Before {
-        /// Their ids.
-        ids: Vec<String>,
-    },
-    /// An upload begins. Without a [`UploadEvent::Done`] after it, it may or may not have arrived; without anything
-    /// after it, the ledger doesn't tell yet what became of it.
+    /// The ids of the files that the Server had for this task before the first upload.
+    Before { ids: Vec<String> },
+    /// An upload begins. Without a [`UploadEvent::Done`] after this line, the file may or may not have arrived; without any
+    /// other line about the file after it, the ledger lacks this upload.
     Begin {
         /// The name on the Server.
         file: String,
-        /// Bytes.
         size: u64,
-        /// When.
         #[serde(default)]
         at: Option<Timestamp>,
     },
-    /// The ledger tells of an attempt that may or may not have arrived.
+    /// The ledger has an upload that may or may not have arrived.
     #[serde(rename = "told")]
-    Reported {
-        /// The name on the Server.
-        file: String,
-    },
-    /// An attempt that didn't arrive although the Server could be reached.
-    Failed {
-        /// The name on the Server.
-        file: String,
-    },
-    /// A file is on the Server.
-    Done {
-        /// The name on the Server.
-        file: String,
-        /// Bytes.
-        size: u64,
-        /// The Server's id of it.
-        file_id: String,
-    },
-    /// A file stays here.
+    Logged { file: String },
+    /// An upload didn't arrive although the Server could be reached.
+    Failed { file: String },
+    /// A file is on the Server, with this id.
+    Done { file: String, size: u64, file_id: String },
+    /// A file isn't sent.
     LeftOut(LeftOut),
-    /// So many more stay here and aren't named.
-    Unnamed {
-        /// How many.
-        count: u64,
-    },
+    /// This many more files aren't sent.
+    Unnamed { count: u64 },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Record, ReportState};
+    use crate::server::protocol::Task;
+    use serde_json::{Value, json};
+
+    /// A record of agent-core 0.1.0, in the middle of a report.
+    fn old_record() -> Value {
+        json!({
+            "task": {"id": "t", "task_prompt": "do", "input_files": [{"id": "f", "filename": "a", "size_bytes": 3}]},
+            "service_id": "svc", "base_url": "http://h", "phase": "uploaded",
+            "phase_since": "2026-11-01T08:00:00Z", "offered_at": "2026-11-01T07:00:00Z",
+            "client": {"id": 17, "started": "123"}, "replacing": true, "stop": {"timeout": {"minutes": 3}},
+            "ending": {"status": "failed", "exit_code": 3, "error_message": "no", "duration_secs": 1.5,
+                       "at": "2026-11-01T08:00:00Z"},
+            "report_in_doubt": true, "report_open": true, "kept_back": true, "discarded": {"untold": "why"},
+            "fetched": [{"file": "output/a", "number": 0}], "container_removed": true,
+            "settled_at": "2026-11-01T09:00:00Z"
+        })
+    }
+
+    #[test]
+    fn a_record_of_an_older_version_is_read_and_written_unchanged() {
+        let record: Record = serde_json::from_value(old_record()).unwrap();
+        assert_eq!(record.report, ReportState::Sending);
+        assert!(record.has_undelivered && record.discarded.as_ref().unwrap().unreported.is_some());
+        assert_eq!(serde_json::to_value(&record).unwrap(), old_record());
+    }
+
+    #[test]
+    fn the_flags_of_older_versions_are_the_state_of_the_report() {
+        for (in_doubt, open, state) in [
+            (false, false, ReportState::NotSent),
+            (true, true, ReportState::Sending),
+            (true, false, ReportState::MaybeArrived),
+        ] {
+            let mut old = old_record();
+            (old["report_in_doubt"], old["report_open"]) = (json!(in_doubt), json!(open));
+            let record: Record = serde_json::from_value(old.clone()).unwrap();
+            assert_eq!(record.report, state);
+            assert_eq!(serde_json::to_value(&record).unwrap(), old);
+        }
+        // The oldest records have neither flag.
+        let mut oldest = serde_json::to_value(Record::from_offer(Task::default(), "s", "u")).unwrap();
+        let fields = oldest.as_object_mut().unwrap();
+        fields.retain(|name, _| ["task", "service_id", "base_url", "phase", "offered_at"].contains(&name.as_str()));
+        assert_eq!(serde_json::from_value::<Record>(oldest).unwrap().report, ReportState::NotSent);
+    }
+
+    #[test]
+    fn a_logged_report_may_have_arrived() {
+        let mut report = ReportState::Sending;
+        report.note_logged();
+        assert_eq!(report, ReportState::MaybeArrived);
+        report = ReportState::NotSent;
+        report.note_logged();
+        assert_eq!(report, ReportState::NotSent);
+    }
 }

@@ -1,45 +1,69 @@
-//! A task that somebody tries out: the same steps as for the Server's tasks, up to where something would be sent.
+//! A task that a person tries out: the same steps as for the Server's tasks, up to where something would be sent.
 
-use super::{Context, Job, StepError, TaskRunner};
+use super::Job;
+use super::console::TrialConsole;
+use super::container::TaskContainer;
+use super::error::StepError;
+use super::handle::{Requester, TaskHandle};
+use super::outcome;
+use super::prepare::prepare;
+use super::results::{self, Results};
+use crate::config::Config;
+use crate::docker::Docker;
 use crate::task::outputs::{OutputFile, Skipped};
 use crate::task::record::{Ending, Phase, StopReason};
+use crate::task::workspace::Workspace;
 
-/// What came of a trial.
+/// What a trial needs beside its task.
+pub struct TrialSetup<'t> {
+    pub config: &'t Config,
+    pub docker: &'t Docker,
+    /// The name of the container. It carries no label, so no agent takes it for its own.
+    pub container: String,
+    /// The workspace, with the input files in their places.
+    pub workspace: Workspace,
+    pub console: &'t TrialConsole,
+}
+
+/// The end of a trial.
 pub struct Trial {
-    /// How it ended.
     pub ending: Ending,
-    /// Why it was stopped, if it was.
     pub stop: Option<StopReason>,
     /// What would be sent, in this order.
     pub files: Vec<OutputFile>,
-    /// What would be left out, and why.
-    pub left_out: Skipped,
+    /// What wouldn't be sent, and why.
+    pub skipped: Skipped,
 }
 
-/// Does a task whose record is [`Phase::Accepted`] and whose inputs lie in its workspace. The error says why it could
-/// not be brought to an end; its container may be left then.
-pub fn try_out(context: &Context, job: Job) -> Result<Trial, String> {
-    TaskRunner::new(context, job).try_out().map_err(|halt| match halt {
+/// Does a task whose record is [`Phase::Accepted`].
+///
+/// # Errors
+/// Why the task couldn't be brought to an end. Its container may still exist then.
+pub fn try_out(setup: TrialSetup<'_>, job: Job) -> Result<Trial, String> {
+    let TrialSetup { config, docker, container: name, workspace, console } = setup;
+    let container = TaskContainer { config, docker, name, owner: None, console: Some(console) };
+    run(&container, TaskHandle::new(job, workspace, Requester::Person)).map_err(|error| match error {
         StepError::Shutdown | StepError::Discarded => "interrupted".to_owned(),
         StepError::Retry { why, .. } => why,
     })
 }
 
-impl TaskRunner<'_> {
-    fn try_out(&mut self) -> Result<Trial, StepError> {
-        while self.record.phase < Phase::Exited {
-            match self.record.phase {
-                // Inputs that lie in their place aren't fetched, so that nobody is asked for any.
-                Phase::Accepted => self.prepare()?,
-                Phase::Prepared => self.execute()?,
-                _ => return Err(StepError::retry("the task isn't accepted")),
+fn run(container: &TaskContainer<'_>, mut task: TaskHandle) -> Result<Trial, StepError> {
+    loop {
+        match task.record.phase {
+            Phase::Accepted => prepare(None, &mut task)?,
+            Phase::Prepared => {
+                let outcome = container.run(&mut task)?;
+                outcome::record(&mut task, outcome, container.config.executor.memory_limit.as_deref())?;
             }
+            Phase::Exited => break,
+            _ => return Err(StepError::retry("the task isn't accepted")),
         }
-        let (files, left_out) = if self.is_cancelled() { Default::default() } else { self.find()? };
-        self.remove_container()?;
-        let Some(ending) = self.record.ending.clone() else {
-            return Err(StepError::retry("the record names no ending"));
-        };
-        Ok(Trial { ending, stop: self.record.stop, files, left_out })
     }
+    let Results { files, skipped } = results::collect(container, &mut task)?;
+    container.remove(&mut task)?;
+    let Some(ending) = task.record.ending else {
+        return Err(StepError::retry("the record names no ending"));
+    };
+    Ok(Trial { ending, stop: task.record.stop, files, skipped })
 }

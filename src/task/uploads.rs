@@ -1,72 +1,81 @@
-//! How far the delivery of a task is, as its `uploads.jsonl` says.
+//! What has become of a task's results, read from its `uploads.jsonl`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 
+use super::error::StepError;
 use crate::server::protocol::LeftOut;
-use crate::task::record::UploadEvent;
+use crate::task::record::{TaskFiles, UploadEvent};
 
-/// What `uploads.jsonl` says.
+/// The content of `uploads.jsonl`.
 #[derive(Default)]
-pub(super) struct Uploads {
-    /// The files that were on the Server before our first upload, once that was asked.
-    pub(super) before: Option<HashSet<String>>,
-    /// Name and id of what has arrived, in order.
-    pub(super) done: Vec<(String, String)>,
-    /// How many bytes those files have.
-    pub(super) done_bytes: u64,
-    /// What stays here, by name.
-    pub(super) left_out: Vec<LeftOut>,
-    /// How many more were left out.
-    pub(super) unnamed: u64,
-    /// Names whose fate is known.
-    pub(super) decided: HashSet<String>,
-    /// Names and sizes of attempts whose end isn't known.
-    pub(super) in_doubt: HashMap<String, u64>,
-    /// How often each name was tried to be sent.
-    pub(super) attempts: HashMap<String, u64>,
-    /// Names whose last attempt the ledger doesn't tell of yet, and when that began.
-    pub(super) untold: BTreeMap<String, Option<Timestamp>>,
-    /// How often each name failed while the Server could be reached.
-    pub(super) failures: HashMap<String, u32>,
+pub struct Uploads {
+    /// Ids of files that were on the Server before the first upload; `None` until the Server was asked.
+    pub before: Option<HashSet<String>>,
+    /// Names and ids of the files on the Server, in the order of their uploads.
+    pub done: Vec<(String, String)>,
+    pub done_bytes: u64,
+    /// Files that aren't sent.
+    pub left_out: Vec<LeftOut>,
+    /// How many more files aren't sent.
+    pub unnamed: u64,
+    /// Names of files that are on the Server or aren't sent.
+    pub decided: HashSet<String>,
+    /// Names and sizes of files whose upload may or may not have arrived.
+    pub in_doubt: HashMap<String, u64>,
+    /// How many uploads of a name have begun.
+    pub attempts: HashMap<String, u64>,
+    /// Names whose last upload isn't in the ledger yet, and when that upload began.
+    pub unlogged: BTreeMap<String, Option<Timestamp>>,
+    /// How many uploads of a name have failed while the Server could be reached.
+    pub failures: HashMap<String, u32>,
 }
 
 impl Uploads {
-    /// Puts the lines together.
-    pub(super) fn from_events(events: Vec<UploadEvent>) -> Self {
+    pub fn load(files: &TaskFiles) -> Result<Self, StepError> {
+        let events = files.load_uploads().map_err(|error| StepError::retry(format!("uploads.jsonl: {error}")))?;
+        Ok(Self::from_events(events))
+    }
+
+    pub fn from_events(events: Vec<UploadEvent>) -> Self {
         let mut uploads = Self::default();
         for event in events {
-            uploads.note(event);
+            uploads.apply(event);
         }
         uploads
     }
 
-    /// Takes in one more line.
-    pub(super) fn note(&mut self, event: UploadEvent) {
+    /// The lines that note that every upload is in the ledger.
+    pub fn logged_events(&self) -> Vec<UploadEvent> {
+        self.unlogged.keys().map(|file| UploadEvent::Logged { file: file.clone() }).collect()
+    }
+
+    /// Adds a line.
+    pub fn apply(&mut self, event: UploadEvent) {
         match event {
             UploadEvent::Before { ids } => self.before = Some(ids.into_iter().collect()),
             UploadEvent::Begin { file, size, at } => {
                 *self.attempts.entry(file.clone()).or_default() += 1;
-                self.untold.insert(file.clone(), at);
+                self.unlogged.insert(file.clone(), at);
                 self.in_doubt.insert(file, size);
             }
-            UploadEvent::Reported { file } => {
-                self.untold.remove(&file);
+            UploadEvent::Logged { file } => {
+                self.unlogged.remove(&file);
             }
             UploadEvent::Failed { file } => {
-                self.untold.remove(&file);
+                self.unlogged.remove(&file);
                 *self.failures.entry(file).or_default() += 1;
             }
             UploadEvent::Done { file, file_id, size } => {
                 self.done_bytes += size;
-                self.untold.remove(&file);
+                self.unlogged.remove(&file);
                 self.in_doubt.remove(&file);
                 self.decided.insert(file.clone());
                 self.done.push((file, file_id));
             }
             UploadEvent::LeftOut(left) => {
-                self.untold.remove(&left.file);
+                self.unlogged.remove(&left.file);
                 self.in_doubt.remove(&left.file);
                 self.decided.insert(left.file.clone());
                 self.left_out.push(left);

@@ -34,7 +34,7 @@ pub fn exit_status(trial: &Trial) -> u8 {
 
 /// Says on standard error what would be sent; standard output is the container's.
 pub fn tell(trial: &Trial) {
-    let Trial { ending, files, left_out, .. } = trial;
+    let Trial { ending, files, skipped, .. } = trial;
     if ending.status == FinalStatus::Cancelled {
         eprint_line(format_args!("Interrupted: nothing would be sent but that."));
         return;
@@ -44,7 +44,7 @@ pub fn tell(trial: &Trial) {
     for file in files {
         eprint_line(format_args!("  {}  {} bytes", escape(&file.name), file.size));
     }
-    let Skipped { non_results, undelivered, unnamed } = left_out;
+    let Skipped { non_results, undelivered, unnamed } = skipped;
     let count = (non_results.len() + undelivered.len()) as u64 + unnamed;
     if count > 0 {
         eprint_line(format_args!("Would be left out: {}", counted(count)));
@@ -122,7 +122,7 @@ mod tests {
 
     fn status(status: FinalStatus, exit_code: Option<i32>, stop: Option<StopReason>) -> u8 {
         let ending = Ending { status, exit_code, error_message: None, duration_secs: 0.0, at: Timestamp::UNIX_EPOCH };
-        exit_status(&Trial { ending, stop, files: Vec::new(), left_out: Skipped::default() })
+        exit_status(&Trial { ending, stop, files: Vec::new(), skipped: Skipped::default() })
     }
 
     #[test]

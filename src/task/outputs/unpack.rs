@@ -1,46 +1,46 @@
-//! Takes results out of the archive that `docker cp` streams, under the same policy as those that are read in place.
+//! Takes results out of the archive that `docker cp` sends, under the same policy as those that are read in place.
 //!
-//! Nothing of the archive but the bytes of regular files is written, each under a number of ours, so that names, links,
-//! devices and modes in it mean nothing here.
+//! Nothing of the archive but the bytes of regular files is written, each under a number, so that names, links, devices and
+//! modes in it have no effect here.
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tar::{Archive, Entry, EntryType};
 
-use super::{NOT_REGULAR, ReservedPaths, SYMBOLIC_LINK, Skipped, excluded_by, fits, wire_name};
+use super::selection::{beyond_max_files, beyond_max_total, check_size};
+use super::{CopiedFile, NOT_REGULAR, ReservedPaths, SYMBOLIC_LINK, Skipped, excluded_by, upload_name};
 use crate::config::OutputsConfig;
 use crate::os::platform;
-use crate::task::record::Fetched;
 
-/// What was brought here.
+/// What was extracted.
 #[derive(Debug, Default)]
 pub struct Extracted {
     /// The files, each under its own number.
-    pub files: Vec<Fetched>,
-    /// What else was there, and why it isn't a result.
-    pub left_out: Skipped,
+    pub files: Vec<CopiedFile>,
+    /// What else was in the archive, and why it isn't a result.
+    pub skipped: Skipped,
     bytes: u64,
-    /// Where a file lies that has more than one name.
+    /// The number of each path, for files with more than one name.
     numbers: HashMap<PathBuf, usize>,
 }
 
-/// Where and under which rules an archive is unpacked.
-pub struct Rules<'r> {
+/// Where and by which rules an archive is extracted.
+pub struct ExtractOptions<'o> {
     /// The folder for the files.
-    pub into: &'r Path,
-    /// What isn't a result.
-    pub ours: &'r ReservedPaths,
-    /// What may be delivered.
-    pub limits: &'r OutputsConfig,
-    /// Bytes that the disk must have left.
+    pub into: &'o Path,
+    /// The path relative to the workspace of what is in the archive.
+    pub base: &'o Path,
+    pub reserved: &'o ReservedPaths,
+    pub limits: &'o OutputsConfig,
+    /// How many bytes the disk must have left.
     pub keep_free: u64,
 }
 
-/// Why an archive wasn't unpacked to its end.
+/// Why an archive wasn't extracted to its end.
 #[derive(Debug)]
 pub enum UnpackError {
     /// It broke off, or is no archive.
@@ -49,60 +49,57 @@ pub enum UnpackError {
     Local(io::Error),
 }
 
-/// An archive on its way here, which says how far it is and ends after so many bytes.
-pub struct Stream<'s, R> {
-    /// Where it comes from.
+/// Reads up to a limit, and counts the bytes for another thread.
+pub struct LimitedReader<'s, R> {
     pub source: R,
-    /// Bytes so far.
-    pub progress: &'s AtomicU64,
-    /// Where it ends.
+    pub bytes_read: &'s AtomicU64,
     pub limit: u64,
 }
 
-impl<R: Read> Read for Stream<'_, R> {
+impl<R: Read> Read for LimitedReader<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.progress.load(Ordering::Relaxed) > self.limit {
+        if self.bytes_read.load(Ordering::Relaxed) > self.limit {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         let count = self.source.read(buffer)?;
-        self.progress.fetch_add(count as u64, Ordering::Relaxed);
+        self.bytes_read.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
     }
 }
 
-/// How much of a haul there was at some time.
+/// A state of [`Extracted`] to go back to.
 #[derive(Debug, Clone, Copy)]
-pub struct Mark {
+pub struct Checkpoint {
     files: usize,
     bytes: u64,
 }
 
 impl Extracted {
-    /// Remembers what there is so far.
-    pub fn mark(&self) -> Mark {
-        Mark { files: self.files.len(), bytes: self.bytes }
+    pub fn checkpoint(&self) -> Checkpoint {
+        Checkpoint { files: self.files.len(), bytes: self.bytes }
     }
 
-    /// Forgets the files that came after this mark; the next ones take their numbers.
-    pub fn return_to(&mut self, mark: Mark) {
-        self.files.truncate(mark.files);
-        self.bytes = mark.bytes;
-        self.numbers.retain(|_, number| *number < mark.files);
+    /// Drops the files that came after a checkpoint; the next ones take their numbers.
+    pub fn rollback(&mut self, checkpoint: Checkpoint) {
+        self.files.truncate(checkpoint.files);
+        self.bytes = checkpoint.bytes;
+        self.numbers.retain(|_, number| *number < checkpoint.files);
     }
 
-    /// Takes in an archive of what lies at `base`, relative to the workspace. An archive that goes on for much longer
-    /// than what may be delivered is left where it stands: what isn't seen of it is said in one line.
-    pub fn unpack(&mut self, stream: Stream<'_, impl Read>, base: &Path, rules: &Rules<'_>) -> Result<(), UnpackError> {
-        let mut archive = Archive::new(stream);
+    /// Extracts an archive. One that goes on for much longer than what may be delivered isn't read to its end, and one
+    /// line stands for the rest.
+    pub fn unpack(
+        &mut self,
+        reader: LimitedReader<'_, impl Read>,
+        options: &ExtractOptions<'_>,
+    ) -> Result<(), UnpackError> {
+        let mut archive = Archive::new(reader);
         for entry in archive.entries().map_err(UnpackError::Archive)? {
-            let taken = entry.map_err(UnpackError::Archive).and_then(|mut entry| self.take(&mut entry, base, rules));
-            match taken {
+            let added = entry.map_err(UnpackError::Archive).and_then(|mut entry| self.add(&mut entry, options));
+            match added {
                 Err(UnpackError::Archive(error)) if error.kind() == io::ErrorKind::FileTooLarge => {
-                    let name = wire_name(Path::new(""), base);
-                    self.left_out.skip_deliverable(
-                        name,
-                        "there is far more in it than is delivered; the rest was not looked at",
-                    );
+                    let reason = "there is far more in it than is delivered; the rest was not looked at";
+                    self.skipped.skip_deliverable(upload_name(options.base), reason);
                     return Ok(());
                 }
                 other => other?,
@@ -111,86 +108,82 @@ impl Extracted {
         Ok(())
     }
 
-    fn take<R: Read>(&mut self, entry: &mut Entry<'_, R>, base: &Path, rules: &Rules<'_>) -> Result<(), UnpackError> {
-        let Some(relative) = below(base, &entry.path_bytes()) else {
+    fn add<R: Read>(&mut self, entry: &mut Entry<'_, R>, options: &ExtractOptions<'_>) -> Result<(), UnpackError> {
+        let Some(relative) = below(options.base, &entry.path_bytes()) else {
             let path = String::from_utf8_lossy(&entry.path_bytes()).escape_default().to_string();
-            self.left_out.skip(path, "its path leads elsewhere");
+            self.skipped.skip(path, "its path leads elsewhere");
             return Ok(());
         };
-        let exclude = &rules.limits.exclude;
-        if rules.ours.holds(&relative) || exclude.holds_above(&relative) {
+        let exclude = &options.limits.exclude;
+        if options.reserved.covers(&relative) || exclude.holds_above(&relative) {
             return Ok(());
         }
-        let name = wire_name(Path::new(""), &relative);
-        let is_folder = entry.header().entry_type() == EntryType::Directory;
-        if let Some(pattern) = exclude.pattern_for(&relative, is_folder) {
-            self.left_out.skip(name + if is_folder { "/" } else { "" }, excluded_by(pattern));
+        let name = upload_name(&relative);
+        let kind = entry.header().entry_type();
+        let is_dir = kind == EntryType::Directory;
+        if let Some(pattern) = exclude.pattern_for(&relative, is_dir) {
+            self.skipped.skip(name + if is_dir { "/" } else { "" }, excluded_by(pattern));
             return Ok(());
         }
-        match entry.header().entry_type() {
-            EntryType::Directory => Ok(()),
+        match kind {
+            EntryType::Directory => {}
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                self.take_file(entry, relative, name, rules)
+                let size = entry.size();
+                match self.check_room(size, options.limits) {
+                    Ok(()) => return self.write_file(entry, relative, name, options),
+                    Err(reason) => self.skipped.skip_deliverable(name, reason),
+                }
             }
             EntryType::Link => {
-                let other = entry.link_name_bytes().and_then(|path| below(base, &path));
+                let other = entry.link_name_bytes().and_then(|path| below(options.base, &path));
                 match other.and_then(|path| self.numbers.get(&path).copied()) {
-                    Some(number) if self.files.len() < rules.limits.max_files => {
-                        self.files.push(Fetched { file: name, number });
+                    Some(number) if self.files.len() < options.limits.max_files => {
+                        self.files.push(CopiedFile { file: name, number });
                     }
-                    _ => self.left_out.skip_deliverable(name, "another name of a file that isn't delivered"),
+                    _ => self.skipped.skip_deliverable(name, "another name of a file that isn't delivered"),
                 }
-                Ok(())
             }
-            EntryType::Symlink => {
-                self.left_out.skip(name, SYMBOLIC_LINK);
-                Ok(())
-            }
-            _ => {
-                self.left_out.skip(name, NOT_REGULAR);
-                Ok(())
-            }
+            EntryType::Symlink => self.skipped.skip(name, SYMBOLIC_LINK),
+            _ => self.skipped.skip(name, NOT_REGULAR),
         }
+        Ok(())
     }
 
-    fn take_file<R: Read>(
+    /// Whether a file of this size may be delivered beside those that there are.
+    fn check_room(&self, size: u64, limits: &OutputsConfig) -> Result<(), String> {
+        check_size(size, limits)?;
+        if self.files.len() >= limits.max_files {
+            return Err(beyond_max_files(limits));
+        }
+        if self.bytes + size > limits.max_total { Err(beyond_max_total(limits)) } else { Ok(()) }
+    }
+
+    fn write_file<R: Read>(
         &mut self,
         entry: &mut Entry<'_, R>,
         relative: PathBuf,
         name: String,
-        rules: &Rules<'_>,
+        options: &ExtractOptions<'_>,
     ) -> Result<(), UnpackError> {
         let size = entry.size();
-        let limits = rules.limits;
-        let room = if self.files.len() >= limits.max_files {
-            Err(format!("beyond the {} files that are delivered (`outputs.max_files`)", limits.max_files))
-        } else if self.bytes + size > limits.max_total {
-            Err(format!("beyond the {} MB that are delivered (`outputs.max_total_mb`)", limits.max_total >> 20))
-        } else {
-            Ok(())
-        };
-        if let Err(reason) = fits(size, limits).and(room) {
-            self.left_out.skip_deliverable(name, reason);
-            return Ok(());
-        }
-        if platform::free_disk(rules.into).map_err(UnpackError::Local)? < size.saturating_add(rules.keep_free) {
+        if platform::free_disk(options.into).map_err(UnpackError::Local)? < size.saturating_add(options.keep_free) {
             return Err(UnpackError::Local(io::ErrorKind::StorageFull.into()));
         }
         let number = self.files.len();
-        let mut file = File::create(rules.into.join(number.to_string())).map_err(UnpackError::Local)?;
+        let mut file = File::create(options.into.join(number.to_string())).map_err(UnpackError::Local)?;
         platform::make_private(&file).map_err(UnpackError::Local)?;
         copy(entry, &mut file, size)?;
         // The record will say that it is here, so it has to outlive a power cut as the record does.
         file.sync_all().map_err(UnpackError::Local)?;
         self.bytes += size;
         self.numbers.insert(relative, number);
-        self.files.push(Fetched { file: name, number });
+        self.files.push(CopiedFile { file: name, number });
         Ok(())
     }
 }
 
-/// Copies exactly so many bytes.
-fn copy(from: &mut impl Read, to: &mut impl io::Write, size: u64) -> Result<(), UnpackError> {
+/// Copies exactly this many bytes.
+fn copy(from: &mut impl Read, to: &mut impl Write, size: u64) -> Result<(), UnpackError> {
     let mut buffer = vec![0; 64 * 1024];
     let mut left = size;
     while left > 0 {
@@ -206,7 +199,7 @@ fn copy(from: &mut impl Read, to: &mut impl io::Write, size: u64) -> Result<(), 
     Ok(())
 }
 
-/// Where an entry lies relative to the workspace: the first part of its path is the name of what was asked for.
+/// The path of an entry relative to the workspace. The first part of the entry's path is the name of the archive's base.
 fn below(base: &Path, path: &[u8]) -> Option<PathBuf> {
     let path = platform::from_bytes(path)?;
     let mut parts = path.components().filter(|part| *part != Component::CurDir);
@@ -223,7 +216,7 @@ fn below(base: &Path, path: &[u8]) -> Option<PathBuf> {
 
 #[cfg(all(test, unix))]
 mod tests {
-    use super::{Extracted, Rules, Stream, UnpackError};
+    use super::{ExtractOptions, Extracted, LimitedReader, UnpackError};
     use crate::config::{Exclude, OutputsConfig};
     use crate::task::outputs::ReservedPaths;
     use std::fs;
@@ -235,7 +228,7 @@ mod tests {
     fn add(builder: &mut Builder<Vec<u8>>, kind: EntryType, path: &str, bytes: &[u8]) {
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
-        // What the library refuses to write somebody else could.
+        // Write the raw header: the `tar` builder rejects such paths, an attacker wouldn't.
         header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
         header.set_size(bytes.len() as u64);
         if kind == EntryType::Link || kind == EntryType::Symlink {
@@ -247,14 +240,15 @@ mod tests {
     }
 
     fn unpack(archive: impl Read, into: &Path, limit: u64) -> (Extracted, Result<(), UnpackError>) {
-        let mut haul = Extracted::default();
-        let ours = ReservedPaths::new(["/workspace/out/secret/mnt"]);
+        let mut extracted = Extracted::default();
+        let reserved = ReservedPaths::new(["/workspace/out/secret/mnt"]);
         let exclude = Exclude::new(&["*.raw".to_owned(), "scratch/".to_owned()]).expect("patterns");
         let limits = OutputsConfig { max_file: 1000, max_files: 4, max_total: 1500, exclude };
-        let rules = Rules { into, ours: &ours, limits: &limits, keep_free: 0 };
-        let stream = Stream { source: archive, progress: &AtomicU64::new(0), limit };
-        let done = haul.unpack(stream, Path::new("out/secret"), &rules);
-        (haul, done)
+        let base = Path::new("out/secret");
+        let options = ExtractOptions { into, base, reserved: &reserved, limits: &limits, keep_free: 0 };
+        let reader = LimitedReader { source: archive, bytes_read: &AtomicU64::new(0), limit };
+        let done = extracted.unpack(reader, &options);
+        (extracted, done)
     }
 
     #[test]
@@ -275,13 +269,13 @@ mod tests {
         add(&mut builder, EntryType::Regular, "secret/deep/c", &[b'c'; 1000]);
         add(&mut builder, EntryType::Regular, "secret/d", &[b'd'; 900]);
         let dir = tempfile::tempdir().unwrap();
-        let (haul, done) = unpack(&builder.into_inner().unwrap()[..], dir.path(), u64::MAX);
+        let (extracted, done) = unpack(&builder.into_inner().unwrap()[..], dir.path(), u64::MAX);
         done.unwrap();
-        let files: Vec<(&str, usize)> = haul.files.iter().map(|one| (one.file.as_str(), one.number)).collect();
+        let files: Vec<(&str, usize)> = extracted.files.iter().map(|one| (one.file.as_str(), one.number)).collect();
         assert_eq!(files, [("out/secret/a", 0), ("out/secret/b", 0), ("out/secret/deep/c", 2)]);
         assert_eq!(fs::read(dir.path().join("0")).unwrap(), b"one");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
-        let named: Vec<&str> = haul.left_out.non_results.iter().map(|left| left.file.as_str()).collect();
+        let named: Vec<&str> = extracted.skipped.non_results.iter().map(|left| left.file.as_str()).collect();
         assert_eq!(
             named,
             [
@@ -293,7 +287,7 @@ mod tests {
                 "secret/../../x"
             ]
         );
-        let kept: Vec<&str> = haul.left_out.undelivered.iter().map(|left| left.reason.as_str()).collect();
+        let kept: Vec<&str> = extracted.skipped.undelivered.iter().map(|left| left.reason.as_str()).collect();
         assert!(kept[0].contains("1001 bytes") && kept[1].contains("outputs.max_total_mb"), "{kept:?}");
     }
 
@@ -303,8 +297,8 @@ mod tests {
         add(&mut builder, EntryType::Regular, "secret/a", &[b'a'; 900]);
         let bytes = builder.into_inner().unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let (haul, done) = unpack(&bytes[..1000], dir.path(), u64::MAX);
-        assert!(matches!(done, Err(UnpackError::Archive(_))) && haul.files.is_empty(), "{done:?}");
+        let (extracted, done) = unpack(&bytes[..1000], dir.path(), u64::MAX);
+        assert!(matches!(done, Err(UnpackError::Archive(_))) && extracted.files.is_empty(), "{done:?}");
         let (_, done) = unpack(&b"no archive"[..], dir.path(), u64::MAX);
         assert!(matches!(done, Err(UnpackError::Archive(_))), "{done:?}");
     }
@@ -320,10 +314,10 @@ mod tests {
         header.set_cksum();
         let endless = io::Cursor::new(begun).chain(io::Cursor::new(header.as_bytes().to_vec())).chain(io::repeat(0));
         let dir = tempfile::tempdir().unwrap();
-        let (haul, done) = unpack(endless, dir.path(), 1 << 20);
+        let (extracted, done) = unpack(endless, dir.path(), 1 << 20);
         done.unwrap();
-        assert_eq!(haul.files.len(), 1);
-        let reasons: Vec<&str> = haul.left_out.undelivered.iter().map(|left| left.reason.as_str()).collect();
+        assert_eq!(extracted.files.len(), 1);
+        let reasons: Vec<&str> = extracted.skipped.undelivered.iter().map(|left| left.reason.as_str()).collect();
         assert!(reasons[0].contains("outputs.max_file_mb") && reasons[1].contains("far more"), "{reasons:?}");
     }
 }

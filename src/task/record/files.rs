@@ -47,6 +47,11 @@ impl TaskFiles {
         self.dir.join("cid")
     }
 
+    /// Whether docker has written the container's id: the file is created first, and filled when the container exists.
+    pub fn has_cid(&self) -> bool {
+        fs::metadata(self.cid()).is_ok_and(|meta| meta.len() > 0)
+    }
+
     /// Where an input file lies until it is whole.
     pub fn partial_download(&self) -> PathBuf {
         self.dir.join("download.part")

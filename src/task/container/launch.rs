@@ -1,0 +1,97 @@
+//! The `docker run` of a task's container: its arguments, and its start.
+
+use std::io;
+
+use super::{TaskContainer, logs};
+use crate::config::{Program, WORKSPACE};
+use crate::docker::args::{Bind, RunSpec};
+use crate::docker::{INSTANCE_LABEL, SERVICE_LABEL, TASK_LABEL};
+use crate::os::files::remove_if_exists;
+use crate::os::platform;
+use crate::os::process::LoggedChild;
+use crate::shell::shell_line;
+use crate::task::error::StepError;
+use crate::task::handle::TaskHandle;
+use crate::task::record::Process;
+
+/// Starts `docker run`. The record names the client before the client may do anything.
+pub fn start(container: &TaskContainer<'_>, task: &mut TaskHandle) -> Result<LoggedChild, StepError> {
+    let spec = spec(container, task);
+    if spec.env_file.is_some() {
+        let env = &container.config.executor.env;
+        let variables = env.iter().map(|variable| (variable.name.as_str(), variable.value.expose()));
+        task.files.save_env(variables).map_err(local)?;
+    }
+    let docker = container.docker.program();
+    let pasteable = spec.pasteable();
+    let line = shell_line([&*docker.to_string_lossy()].into_iter().chain(pasteable.iter().map(String::as_str)));
+    task.files.save_command(&line).map_err(local)?;
+    log::info!(task:% = task.key(); "{line}");
+    let [mut stdout, mut stderr] = logs::create(task);
+    if let Some(console) = container.console {
+        stdout.echo_to(console.tee(io::stdout()));
+        stderr.echo_to(console.tee(io::stderr()));
+    }
+    let args: Vec<_> = spec.executed().into_iter().map(Into::into).collect();
+    let (mut client, gate) = LoggedChild::spawn_gated(docker, &args, stdout, stderr).map_err(local)?;
+    // From here on, a crash leaves a client that the next run of the agent finds and kills before it inspects anything.
+    task.record.client = Some(process(&client));
+    task.save()?;
+    client.open(gate).map_err(local)?;
+    Ok(client)
+}
+
+/// Trouble with the machine, after which the start is tried again.
+pub fn local(error: io::Error) -> StepError {
+    StepError::retry(format!("the container can't be started: {error}"))
+}
+
+/// A client as the record names it.
+pub fn process(client: &LoggedChild) -> Process {
+    Process { id: client.id(), started: platform::start_time(client.id()) }
+}
+
+/// Removes the file of the container's id.
+pub fn remove_cid(task: &TaskHandle) -> Result<(), StepError> {
+    let cid = task.files.cid();
+    remove_if_exists(&cid).map_err(|error| StepError::retry(format!("`{}` can't be removed: {error}", cid.display())))
+}
+
+fn spec(container: &TaskContainer<'_>, task: &TaskHandle) -> RunSpec {
+    let config = container.config;
+    let executor = &config.executor;
+    let mut binds =
+        vec![Bind { source: task.workspace.dir().to_owned(), target: WORKSPACE.to_owned(), readonly: false }];
+    binds.extend(config.paths.mounts.iter().map(|mount| Bind {
+        source: mount.host.clone(),
+        target: mount.container.clone(),
+        readonly: mount.readonly,
+    }));
+    let (entrypoint, args) = match &executor.program {
+        Program::Standard => (None, Vec::new()),
+        Program::Bash(script) => (Some("bash".to_owned()), vec![script.clone()]),
+        Program::Python(script) => (Some("python".to_owned()), vec![script.clone()]),
+        Program::Custom(words) => (words.first().cloned(), words.iter().skip(1).cloned().collect()),
+    };
+    let timeout = executor.timeout().map_or(0, |limit| limit.as_secs());
+    // Of what the Server sends, only the checked key of the task's id stands in the command.
+    let key = task.key().as_str().to_owned();
+    let labels = container.owner.map(|owner| {
+        let service = task.record.service_id.clone();
+        vec![(TASK_LABEL, key.clone()), (SERVICE_LABEL, service), (INSTANCE_LABEL, owner.to_owned())]
+    });
+    RunSpec {
+        name: container.name.clone(),
+        cidfile: task.files.cid(),
+        labels: labels.unwrap_or_default(),
+        binds,
+        working_dir: executor.working_dir.clone(),
+        env: vec![("TASK_ID", key), ("TIMEOUT", timeout.to_string())],
+        env_file: (!executor.env.is_empty()).then(|| task.files.env()),
+        options: executor.options.clone(),
+        memory_limit: executor.memory_limit.clone(),
+        entrypoint,
+        image: executor.image.clone(),
+        args,
+    }
+}

@@ -1,0 +1,65 @@
+//! What the container prints: the two logs that keep the beginning and the end of each stream.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::TaskContainer;
+use crate::docker::LogRange;
+use crate::os::process::{BoundedLog, LoggedChild};
+use crate::task::error::StepError;
+use crate::task::handle::TaskHandle;
+
+/// How much of each stream is kept: its first MiB and its last nine.
+const HEAD: u64 = 1 << 20;
+const TAIL: u64 = 9 << 20;
+/// How much of a stream the engine keeps in any case, however short its lines are.
+const ALWAYS_KEPT: u64 = 64 * 1024;
+/// How long `docker logs` may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// New logs, for a container that starts.
+pub fn create(task: &TaskHandle) -> [BoundedLog; 2] {
+    [task.files.stdout(), task.files.stderr()].map(new_log)
+}
+
+/// Logs that the engine's copy of the output is written to, in place of what it repeats.
+fn replay(task: &TaskHandle) -> [BoundedLog; 2] {
+    [task.files.stdout(), task.files.stderr()].map(replayed_log)
+}
+
+/// Starts a client that follows a running container's output.
+pub fn follow(container: &TaskContainer<'_>, task: &TaskHandle) -> Result<LoggedChild, StepError> {
+    let [stdout, stderr] = replay(task);
+    LoggedChild::spawn(container.docker.logs_command(&container.name, LogRange::UntilExit), stdout, stderr)
+        .map_err(|error| StepError::retry(format!("the container can't be followed: {error}")))
+}
+
+/// Reads what an exited container printed, if no client was with it to its end.
+///
+/// What a client left in the logs may hold its own words (a pull's progress, a warning, "unexpected EOF"), which must not
+/// pass for the container's. So where a client of this run `was_launched`, the engine's copy replaces the log, unless the
+/// log is so long that the engine may not have kept all.
+pub fn collect(container: &TaskContainer<'_>, task: &TaskHandle, was_launched: bool) {
+    let log = |path: PathBuf| {
+        let is_short = fs::metadata(&path).is_ok_and(|meta| meta.len() < ALWAYS_KEPT);
+        if was_launched && is_short { new_log(path) } else { replayed_log(path) }
+    };
+    let [stdout, stderr] = [task.files.stdout(), task.files.stderr()].map(log);
+    match LoggedChild::spawn(container.docker.logs_command(&container.name, LogRange::UntilNow), stdout, stderr) {
+        Ok(reader) => {
+            if reader.finish(READ_TIMEOUT).is_none() {
+                log::warn!(task:% = task.key(); "`docker logs` didn't end within 60 s; its output may be incomplete");
+            }
+        }
+        Err(error) => log::warn!(task:% = task.key(); "its output can't be fetched: {error}"),
+    }
+}
+
+fn new_log(path: PathBuf) -> BoundedLog {
+    BoundedLog::create(path, HEAD, TAIL)
+}
+
+fn replayed_log(path: PathBuf) -> BoundedLog {
+    BoundedLog::replay(path, HEAD, TAIL)
+}

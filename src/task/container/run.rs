@@ -1,0 +1,363 @@
+//! One run of a container.
+//!
+//! Whether the container is to be started, followed or collected is decided by what the engine has under its name,
+//! inspected anew each time: so a restart of the agent or of the engine, or a client that died, makes no difference (P1).
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::watch::{ENGINE_PAUSE, Watch};
+use super::{TaskContainer, launch, logs};
+use crate::docker::{Container, ExitEvents, Status};
+use crate::logging::Reminder;
+use crate::os::platform;
+use crate::os::process::read_tail;
+use crate::task::WorkerEvent;
+use crate::task::console::TrialConsole;
+use crate::task::error::StepError;
+use crate::task::handle::TaskHandle;
+use crate::task::mounts::check_mounts;
+use crate::task::outcome::{ContainerOutcome, Exit, StopCause, last_words};
+
+/// How often a container that was created and not started is replaced before that counts as its failure.
+const LAUNCHES: u32 = 3;
+/// How often, a second apart, a container that is being removed is inspected before its removal counts as stuck, and the
+/// pause from then on.
+const REMOVAL_POLLS: u32 = 20;
+const STUCK_REMOVAL_PAUSE: Duration = Duration::from_secs(10);
+/// The pause while another agent's container has the name.
+const NAME_CONFLICT_PAUSE: Duration = Duration::from_secs(10);
+/// How long a client that was killed may take to end.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The exit status of `docker run` when the client or the engine failed; a container may exit with it, too.
+const CLIENT_FAILED: i32 = 125;
+/// The exit statuses of a container that the engine lost, or ended while it couldn't be reached.
+const ENGINE_EXIT_CODES: [i32; 3] = [137, 143, 255];
+
+/// One run of a container, and what this run of the agent has seen of it.
+pub struct ContainerRun<'t> {
+    container: &'t TaskContainer<'t>,
+    task: &'t mut TaskHandle,
+    launches: u32,
+    /// The exit status of the last `docker run`, unless the engine couldn't be reached since.
+    client_exit_code: Option<i32>,
+    /// Whether a client of this run of the agent was with the container.
+    was_watched: bool,
+    /// Whether the logs hold all that the container printed.
+    output_complete: bool,
+    name_conflict: Option<Reminder>,
+    removal_polls: u32,
+    /// When the container started, on a clock that can't be set.
+    started: Option<Instant>,
+    /// How long the container of the last `docker run` ran, as far as it was watched.
+    observed_runtime: Duration,
+    /// Whether the engine couldn't be reached, or a client lost it, while the container may have been running.
+    engine_was_down: bool,
+}
+
+/// What a step of the run comes to: the outcome, or `None` if there is more to do.
+type Progress = Result<Option<ContainerOutcome>, StepError>;
+
+impl<'t> ContainerRun<'t> {
+    pub fn new(container: &'t TaskContainer<'t>, task: &'t mut TaskHandle) -> Self {
+        Self {
+            container,
+            task,
+            launches: 0,
+            client_exit_code: None,
+            was_watched: false,
+            output_complete: false,
+            name_conflict: None,
+            removal_polls: 0,
+            started: None,
+            observed_runtime: Duration::ZERO,
+            engine_was_down: false,
+        }
+    }
+
+    pub fn run(mut self) -> Result<ContainerOutcome, StepError> {
+        self.kill_old_client()?;
+        loop {
+            if let Some(outcome) = self.step()? {
+                return Ok(outcome);
+            }
+        }
+    }
+
+    fn step(&mut self) -> Progress {
+        self.task.check_commands()?;
+        match self.inspect_when_reachable()? {
+            None => self.handle_absent(),
+            Some(container) if self.container.is_ours(&container) => self.handle_container(&container),
+            Some(other) => self.wait_for_name(&other),
+        }
+    }
+
+    /// Kills a client of an earlier run of the agent: it could still create or start the container.
+    fn kill_old_client(&mut self) -> Result<(), StepError> {
+        let Some(client) = self.task.record.client.clone() else { return Ok(()) };
+        let is_alive = || client.started.is_some() && platform::start_time(client.id) == client.started;
+        if !is_alive() {
+            return Ok(());
+        }
+        log::debug!(task:% = self.task.key(); "ending the docker client {} of an earlier run", client.id);
+        if let Err(error) = platform::kill_group(client.id) {
+            log::warn!(task:% = self.task.key(); "the docker client {} can't be ended: {error}", client.id);
+        }
+        let deadline = Instant::now() + KILL_TIMEOUT;
+        while is_alive() && Instant::now() < deadline {
+            self.task.wait(Duration::from_millis(20))?;
+        }
+        Ok(())
+    }
+
+    /// Asks the engine for the container, for as long as the engine can't be reached.
+    fn inspect_when_reachable(&mut self) -> Result<Option<Container>, StepError> {
+        let mut reminder = Reminder::begin();
+        loop {
+            match self.container.docker.inspect(&self.container.name) {
+                Ok(container) => return Ok(container),
+                // To stop what was never started takes no engine.
+                Err(_) if self.task.record.stop.is_some() && self.is_untried() => return Ok(None),
+                Err(error) => {
+                    // The client's exit status may be a result of this outage; ignore it.
+                    self.client_exit_code = None;
+                    self.output_complete = false;
+                    self.engine_was_down |= self.task.files.cid().exists();
+                    if let Some(so_far) = reminder.due() {
+                        log::warn!(task:% = self.task.key(); "waiting for the engine{so_far}: {error}");
+                    }
+                    self.task.wait(ENGINE_PAUSE)?;
+                }
+            }
+        }
+    }
+
+    fn is_untried(&self) -> bool {
+        self.task.record.client.is_none() && !self.task.files.cid().exists()
+    }
+
+    /// The engine has no container of this name.
+    fn handle_absent(&mut self) -> Progress {
+        if self.task.record.stop.is_some() {
+            return Ok(Some(ContainerOutcome::Stopped));
+        }
+        // It was removed at once, but after it had ended: the client's exit status is the best evidence that is left.
+        if self.client_exit_code == Some(0) {
+            let (ran_for, stop_cause) = (self.observed_runtime, StopCause::OwnExit);
+            return Ok(Some(ContainerOutcome::Exited(Exit { code: 0, oom_killed: false, ran_for, stop_cause })));
+        }
+        if self.task.files.has_cid() && !self.task.record.replacing {
+            let why = "the container was removed behind the agent's back; its result is lost".to_owned();
+            return Ok(Some(self.lost(why)));
+        }
+        // A client that found no engine leaves no container either, so one refusal is not believed.
+        if self.launches >= 2 * LAUNCHES || (self.launches >= 2 && self.client_exit_code.is_some()) {
+            return Ok(Some(self.not_started("")));
+        }
+        self.launch()
+    }
+
+    /// Runs `docker run` until it ends.
+    fn launch(&mut self) -> Progress {
+        if let Err(why) = check_mounts(self.container.config) {
+            self.task.send(WorkerEvent::StartFailed);
+            log::error!(task:% = self.task.key(); "{why}");
+            return Ok(Some(ContainerOutcome::NotStarted(why)));
+        }
+        launch::remove_cid(self.task)?;
+        self.task.record.replacing = false;
+        if self.launches > 0 {
+            log::info!(task:% = self.task.key(); "the container wasn't started; trying once more");
+        }
+        let clock = self.container.console.map(TrialConsole::show_clock).transpose().map_err(launch::local)?;
+        let client = launch::start(self.container, self.task)?;
+        self.launches += 1;
+        let watched = Watch::new(self.container, self.task, None).run(client)?;
+        drop(clock);
+        self.client_exit_code = watched.client_exit_code;
+        self.started = watched.started;
+        self.observed_runtime = watched.started.map_or(Duration::ZERO, |started| started.elapsed());
+        self.was_watched = true;
+        self.output_complete = watched.client_exit_code == Some(0);
+        self.engine_was_down |= watched.client_exit_code == Some(CLIENT_FAILED) && self.task.files.has_cid();
+        Ok(None)
+    }
+
+    /// Another agent's container has this name: waits until it is removed.
+    fn wait_for_name(&mut self, other: &Container) -> Progress {
+        if let Some(so_far) = self.name_conflict.get_or_insert_with(Reminder::begin).due() {
+            let name = &self.container.name;
+            let owner = other.instance.as_deref().unwrap_or("no agent");
+            log::error!(task:% = self.task.key(); "the container name `{name}` is held by another agent's container (instance {owner}); \
+                 waiting until it is gone{so_far}; `docker rm {name}` removes it once it has ended");
+        }
+        self.task.wait(NAME_CONFLICT_PAUSE)?;
+        Ok(self.task.record.stop.map(|_| ContainerOutcome::Stopped))
+    }
+
+    fn handle_container(&mut self, container: &Container) -> Progress {
+        // A `docker rm` of an earlier run shows a container that never started as dead for a moment.
+        let never_started = container.status == Status::Dead && container.started_at.is_none();
+        match container.status {
+            Status::Running | Status::Paused | Status::Restarting => self.follow(container),
+            // A dead one is half removed, and mostly disappears a moment later: then its exit status isn't its own, but
+            // the remover's. A removal that failed leaves it dead for good.
+            Status::Removing | Status::Dead if self.removal_polls < REMOVAL_POLLS => {
+                self.removal_polls += 1;
+                self.task.wait(Duration::from_secs(1))?;
+                Ok(None)
+            }
+            Status::Removing => {
+                self.task.wait(STUCK_REMOVAL_PAUSE)?;
+                Ok(None)
+            }
+            Status::Exited | Status::Dead if !never_started => self.handle_exited(container).map(Some),
+            Status::Created | Status::Exited | Status::Dead => self.handle_unstarted(container),
+        }
+    }
+
+    /// Stays with a running container that an earlier client, or an earlier run of the agent, has started.
+    fn follow(&mut self, container: &Container) -> Progress {
+        log::info!(task:% = self.task.key(); "following the running container `{}`", self.container.name);
+        self.engine_was_down = false;
+        self.note_started()?;
+        let follower = logs::follow(self.container, self.task)?;
+        // A crash would leave it behind until the container prints or ends.
+        self.task.record.client = Some(launch::process(&follower));
+        self.task.save()?;
+        // Only a container that started before this run of the agent is timed by the engine's clock, which can be set.
+        let by_engine = || Instant::now().checked_sub(container.ran_for(Timestamp::now())).unwrap_or_else(Instant::now);
+        let started = *self.started.get_or_insert_with(by_engine);
+        let watched = Watch::new(self.container, self.task, Some(started)).run(follower)?;
+        self.output_complete = watched.client_exit_code == Some(0);
+        self.client_exit_code = None;
+        self.was_watched = true;
+        self.engine_was_down |= watched.client_exit_code.is_some_and(|code| code != 0);
+        if !self.output_complete {
+            // It ended before the container did, perhaps with the engine; don't inspect at once.
+            self.task.wait(Duration::from_secs(1))?;
+        }
+        Ok(None)
+    }
+
+    fn handle_exited(&mut self, container: &Container) -> Result<ContainerOutcome, StepError> {
+        self.note_started()?;
+        if !self.output_complete {
+            logs::collect(self.container, self.task, self.launches > 0);
+        }
+        Ok(ContainerOutcome::Exited(Exit {
+            code: container.exit_code,
+            oom_killed: container.oom_killed,
+            ran_for: container.ran_for(Timestamp::now()),
+            stop_cause: self.stop_cause(container),
+        }))
+    }
+
+    /// A container that was to be replaced has started after all: from now on its absence means that it was removed.
+    fn note_started(&mut self) -> Result<(), StepError> {
+        if self.task.record.replacing {
+            self.task.record.replacing = false;
+            self.task.save()?;
+        }
+        Ok(())
+    }
+
+    /// Finds out what ended a container. What isn't known for certain doesn't speak against its program.
+    ///
+    /// An engine that is being stopped takes no more calls before it ends its containers, so the next engine answers this
+    /// question, which has seen nothing of the end. An engine that was killed ends the containers it had left running
+    /// when it starts again, and remembers that. Neither is so where containers go on without the engine.
+    fn stop_cause(&self, container: &Container) -> StopCause {
+        if self.task.record.stop.is_some() {
+            return StopCause::OwnExit;
+        }
+        let docker = self.container.docker;
+        let exit_events = docker.exit_events(container).unwrap_or_else(|error| {
+            log::warn!(task:% = self.task.key(); "whether somebody stopped the container can't be found out: {error}");
+            ExitEvents::Unknown
+        });
+        let may_be_engine = self.engine_was_down && ENGINE_EXIT_CODES.contains(&container.exit_code);
+        match exit_events {
+            ExitEvents::EndedByItself => StopCause::OwnExit,
+            ExitEvents::Signalled if self.engine_was_down => StopCause::Engine,
+            ExitEvents::Signalled => StopCause::External,
+            // For a container that wasn't watched, an engine's stop looks like a reboot long after the container's end.
+            ExitEvents::Nothing if self.was_watched && docker.has_live_restore().is_ok_and(|has| !has) => {
+                StopCause::Engine
+            }
+            ExitEvents::Nothing | ExitEvents::Unknown if may_be_engine => StopCause::Engine,
+            ExitEvents::Nothing | ExitEvents::Unknown => StopCause::OwnExit,
+        }
+    }
+
+    /// A container that was created and not started: its client died in between, or the engine refused to start it.
+    fn handle_unstarted(&mut self, container: &Container) -> Progress {
+        if container.error.is_empty() && self.has_printed() {
+            let why = "the Docker engine went away when it had just started the container, and has forgotten \
+                       that; what it started may still run, and isn't run again"
+                .to_owned();
+            return Ok(Some(self.lost(why)));
+        }
+        if !container.error.is_empty() || self.launches >= LAUNCHES {
+            return Ok(Some(self.not_started(&container.error)));
+        }
+        self.replace(container)?;
+        Ok(None)
+    }
+
+    /// Whether the container has printed something: on standard output `docker run` has no words of its own. An engine
+    /// that is killed before it has written down that the container runs calls it `created` afterwards.
+    fn has_printed(&self) -> bool {
+        fs::metadata(self.task.files.stdout()).is_ok_and(|meta| meta.len() > 0)
+    }
+
+    /// Removes a container that was never started, so that it can be created again.
+    ///
+    /// Without `-f`, docker refuses to remove a container that runs after all. The record is written first, so that a
+    /// crash in the middle isn't taken for a removal by someone else. The id is named and not the name: a `docker rm`
+    /// that comes late must not remove the container that replaces this one.
+    fn replace(&mut self, container: &Container) -> Result<(), StepError> {
+        self.task.record.replacing = true;
+        self.task.save()?;
+        match self.container.docker.remove(&container.id) {
+            Ok(()) => {
+                launch::remove_cid(self.task)?;
+                self.task.record.replacing = false;
+                self.task.save()
+            }
+            // Refused: the container runs after all, or a `docker rm` of an earlier run was faster. The next inspection
+            // tells which, and `replacing` is taken back only if the container runs.
+            Err(error) => {
+                log::debug!(task:% = self.task.key(); "the container that never started: {error}");
+                self.task.wait(Duration::from_millis(200))
+            }
+        }
+    }
+
+    fn lost(&self, why: String) -> ContainerOutcome {
+        log::error!(task:% = self.task.key(); "{why}");
+        ContainerOutcome::Lost(why)
+    }
+
+    /// An image, a mount or a runtime kept the container from starting: in the engine's words where it left some with the
+    /// container, else in those that the client printed.
+    fn not_started(&self, engine_error: &str) -> ContainerOutcome {
+        // Before the next call, which may take long: nothing new is accepted from now on (P8).
+        self.task.send(WorkerEvent::StartFailed);
+        let client_words = read_tail(&self.task.files.stderr(), 8192).unwrap_or_default();
+        let mut why = last_words("", if engine_error.is_empty() { &client_words } else { engine_error })
+            .unwrap_or_else(|| "docker gave no reason".to_owned());
+        let image = &self.container.config.executor.image;
+        if let Ok(false) = self.container.docker.has_image(image) {
+            why.push_str(&format!(
+                "\nThe image `{image}` (`executor.image`) isn't on this machine; build it, for example with \
+                 `docker build -t {image} executor-example`, or pull it."
+            ));
+        }
+        log::error!(task:% = self.task.key(); "the container can't be started: {why}");
+        ContainerOutcome::NotStarted(format!("the container can't be started: {why}"))
+    }
+}

@@ -1,0 +1,152 @@
+//! Staying with a running container until its client ends, and stopping the container when that is due.
+
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{after, select};
+
+use super::TaskContainer;
+use crate::config::ExecutorConfig;
+use crate::docker::DockerError;
+use crate::os::process::LoggedChild;
+use crate::task::error::StepError;
+use crate::task::handle::TaskHandle;
+use crate::task::record::StopReason;
+
+/// How often the clocks are checked where nothing else wakes this thread.
+const TICK: Duration = Duration::from_millis(500);
+/// How long the client may live on after a stop that succeeded, or after stops that were refused.
+const STOP_PATIENCE: Duration = Duration::from_secs(15);
+/// The pause after a stop that the engine refused, and after one that succeeded.
+const REFUSED_PAUSE: Duration = Duration::from_millis(300);
+const STOPPED_PAUSE: Duration = Duration::from_secs(1);
+/// The pause while the engine can't be reached.
+pub const ENGINE_PAUSE: Duration = Duration::from_secs(2);
+
+/// What is known of a container when its client has ended.
+pub struct Watched {
+    pub client_exit_code: Option<i32>,
+    /// When the container started, if it did.
+    pub started: Option<Instant>,
+}
+
+/// The watch over one container.
+pub struct Watch<'t> {
+    container: &'t TaskContainer<'t>,
+    task: &'t mut TaskHandle,
+    /// When the container started: when docker writes its id, for one that the client is still to start.
+    started: Option<Instant>,
+    last_output: Instant,
+    stop: Option<StopTries>,
+}
+
+/// The tries to stop the container.
+struct StopTries {
+    /// When the client's time to end began.
+    since: Instant,
+    next: Instant,
+    has_succeeded: bool,
+}
+
+impl StopTries {
+    fn new() -> Self {
+        Self { since: Instant::now(), next: Instant::now(), has_succeeded: false }
+    }
+}
+
+impl<'t> Watch<'t> {
+    pub fn new(container: &'t TaskContainer<'t>, task: &'t mut TaskHandle, started: Option<Instant>) -> Self {
+        Self { container, task, started, last_output: Instant::now(), stop: None }
+    }
+
+    /// Waits until the client ends.
+    pub fn run(mut self, mut client: LoggedChild) -> Result<Watched, StepError> {
+        loop {
+            if self.started.is_none() && self.task.files.has_cid() {
+                self.started = Some(Instant::now());
+                // The idle timer starts with the container.
+                self.last_output = Instant::now();
+            }
+            if client.has_printed() {
+                self.last_output = Instant::now();
+            }
+            self.note_limits()?;
+            if self.task.record.stop.is_some() && !self.stop_when_due() {
+                break;
+            }
+            if client.try_wait().is_ok_and(|status| status.is_some()) {
+                break;
+            }
+            let (commands, eof) = (self.task.commands(), client.eof().clone());
+            select! {
+                recv(eof) -> _ => if client.note_eof() { break },
+                recv(commands) -> command => self.task.handle(command)?,
+                recv(after(self.next_check())) -> _ => {}
+            }
+        }
+        let client_exit_code = client.finish(Duration::from_secs(5)).as_ref().and_then(ExitStatus::code);
+        Ok(Watched { client_exit_code, started: self.started })
+    }
+
+    /// Notes that the container has to be stopped because it has run or printed nothing for too long.
+    fn note_limits(&mut self) -> Result<(), StepError> {
+        let executor = self.executor();
+        if self.deadline().is_some_and(|at| Instant::now() >= at) {
+            self.task.note_stop(StopReason::Timeout { minutes: executor.timeout_minutes })?;
+        }
+        let is_idle = |limit| self.started.is_some() && self.last_output.elapsed() >= limit;
+        if executor.idle_timeout().is_some_and(is_idle) {
+            self.task.note_stop(StopReason::Idle { minutes: executor.idle_timeout_minutes })?;
+        }
+        Ok(())
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.started.zip(self.executor().timeout()).map(|(started, limit)| started + limit)
+    }
+
+    fn executor(&self) -> &'t ExecutorConfig {
+        &self.container.config.executor
+    }
+
+    fn next_check(&self) -> Duration {
+        let until_deadline = self.deadline().map_or(TICK, |at| at.saturating_duration_since(Instant::now()));
+        // Until the container has an id, it is looked for more often, so that the clock starts with the container.
+        let tick = if self.started.is_none() { TICK / 10 } else { TICK };
+        tick.min(until_deadline).max(Duration::from_millis(1))
+    }
+
+    /// Tries to stop the container. One that doesn't exist yet, or that was created and not started, is tried for again.
+    /// Returns `false` when the client has had its time to end: then it hangs.
+    fn stop_when_due(&mut self) -> bool {
+        let tries = self.stop.get_or_insert_with(StopTries::new);
+        if tries.since.elapsed() > STOP_PATIENCE {
+            log::warn!(task:% = self.task.key(); "the docker client doesn't end although the container was stopped");
+            return false;
+        }
+        if Instant::now() < tries.next {
+            return true;
+        }
+        let pause = match self.container.docker.stop(&self.container.name) {
+            Ok(()) => {
+                // A stop may take long, so the client's time begins after the first one that succeeded.
+                if !tries.has_succeeded {
+                    (tries.has_succeeded, tries.since) = (true, Instant::now());
+                }
+                STOPPED_PAUSE
+            }
+            Err(DockerError::Refused(why)) => {
+                log::debug!(task:% = self.task.key(); "stop: {why}");
+                REFUSED_PAUSE
+            }
+            Err(error) => {
+                // Without the engine nothing can be stopped, and that the client lives on means nothing.
+                tries.since = Instant::now();
+                log::warn!(task:% = self.task.key(); "can't be stopped now: {error}");
+                ENGINE_PAUSE
+            }
+        };
+        tries.next = Instant::now() + pause;
+        true
+    }
+}

@@ -1,0 +1,41 @@
+//! Finds the results of a task whose container has exited, also those that only the engine can read.
+
+mod copy_unreadable;
+
+use super::container::TaskContainer;
+use super::error::StepError;
+use super::handle::TaskHandle;
+use crate::task::outputs::{OutputFile, ReservedPaths, Selection, Skipped, scan};
+use copy_unreadable::CopyUnreadable;
+
+/// What a task wrote.
+#[derive(Debug, Default)]
+pub struct Results {
+    /// The files to send, in this order.
+    pub files: Vec<OutputFile>,
+    pub skipped: Skipped,
+}
+
+/// Finds the results. Those of a cancelled task aren't wanted.
+pub fn collect(container: &TaskContainer<'_>, task: &mut TaskHandle) -> Result<Results, StepError> {
+    if task.is_cancelled() {
+        return Ok(Results::default());
+    }
+    let config = container.config;
+    let reserved = ReservedPaths::new(config.paths.mounts.iter().map(|mount| mount.container.as_str()));
+    let found = scan(task.workspace.dir(), &reserved, &config.outputs);
+    let not_copied = CopyUnreadable { container, task, reserved: &reserved }.copy(&found.unreadable)?;
+    let mut skipped = found.skipped;
+    skipped.add(not_copied);
+    let mut selection = Selection::new(&config.outputs);
+    found.files.into_iter().for_each(|file| selection.push(file));
+    for copied in task.record.fetched.iter().flatten() {
+        let file = copied.number.to_string();
+        match OutputFile::copied(&task.files.fetched_dir(), file.as_ref(), &copied.file) {
+            Ok(file) => selection.push(file),
+            Err(error) => skipped.skip_deliverable(copied.file.clone(), format!("can't be read: {error}")),
+        }
+    }
+    let files = selection.finish(&mut skipped);
+    Ok(Results { files, skipped })
+}

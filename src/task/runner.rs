@@ -1,0 +1,94 @@
+//! The story of one task of the Server.
+
+use super::container::TaskContainer;
+use super::discard;
+use super::error::StepError;
+use super::handle::{Requester, TaskHandle};
+use super::outcome;
+use super::prepare::prepare;
+use super::report::Report;
+use super::results;
+use super::task_client::TaskClient;
+use super::upload::Upload;
+use super::{Context, Job, TaskResult};
+use crate::task::record::{DiscardRequests, Phase};
+use crate::task::workspace::Workspace;
+
+/// A worker with one task.
+pub struct TaskRunner<'c> {
+    context: &'c Context,
+    task: TaskHandle,
+}
+
+impl<'c> TaskRunner<'c> {
+    pub fn new(context: &'c Context, job: Job) -> Self {
+        let workspace = Workspace::new(&context.config.paths.data_dir, job.files.key());
+        let task = TaskHandle::new(job, workspace, Requester::Server(context.messages.clone()));
+        Self { context, task }
+    }
+
+    pub fn run(mut self) -> TaskResult {
+        loop {
+            let step = match self.task.record.phase {
+                // The agent hands a task to a worker only after it was accepted.
+                Phase::Accepting => Err(StepError::retry("the task isn't accepted yet")),
+                Phase::Accepted => prepare(Some(self.client()), &mut self.task),
+                Phase::Prepared => self.run_container(),
+                Phase::Exited | Phase::Uploaded if self.is_discarded() => self.discard(),
+                Phase::Exited => self.upload(),
+                Phase::Uploaded => Report::open(self.client(), &mut self.task).and_then(Report::send),
+                Phase::Settled => return TaskResult::Settled,
+            };
+            match step {
+                // After a command to discard the result, the next round finds the request.
+                Ok(()) | Err(StepError::Discarded) => {}
+                Err(StepError::Shutdown) => return TaskResult::Interrupted,
+                Err(StepError::Retry { why, retry_after }) => {
+                    return TaskResult::Deferred { phase: self.task.record.phase, why, retry_after };
+                }
+            }
+        }
+    }
+
+    fn run_container(&mut self) -> Result<(), StepError> {
+        let outcome = self.container().run(&mut self.task)?;
+        outcome::record(&mut self.task, outcome, self.context.config.executor.memory_limit.as_deref())
+    }
+
+    fn upload(&mut self) -> Result<(), StepError> {
+        let container = self.container();
+        let mut upload = Upload::open(self.client(), &mut self.task)?;
+        let results = results::collect(&container, upload.task())?;
+        upload.note_skipped(results.skipped)?;
+        container.remove(upload.task())?;
+        upload.send(&results.files)
+    }
+
+    fn discard(&mut self) -> Result<(), StepError> {
+        self.container().remove(&mut self.task)?;
+        let (client, requests) = (self.client(), self.discard_requests());
+        discard::settle(&client, &mut self.task, &requests)
+    }
+
+    fn is_discarded(&self) -> bool {
+        self.discard_requests().contains(self.task.key())
+    }
+
+    fn discard_requests(&self) -> DiscardRequests {
+        DiscardRequests::new(&self.context.config.paths.data_dir)
+    }
+
+    fn client(&self) -> TaskClient<'c> {
+        TaskClient::new(&self.context.client, &self.context.ledger)
+    }
+
+    fn container(&self) -> TaskContainer<'c> {
+        TaskContainer {
+            config: &self.context.config,
+            docker: &self.context.docker,
+            name: self.task.key().container_name(),
+            owner: Some(&self.context.instance_id),
+            console: None,
+        }
+    }
+}

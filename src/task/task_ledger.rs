@@ -1,0 +1,31 @@
+//! One task's lines in the ledger.
+
+use std::io;
+
+use crate::ledger::{Entry, Ledger, Line, Peer};
+use crate::task::record::{Record, TaskFiles};
+
+/// One task's lines in the ledger. Where the disk is full, they use the room that is reserved for the task.
+pub struct TaskLedger<'t> {
+    pub ledger: &'t Ledger,
+    pub files: &'t TaskFiles,
+    pub task_id: &'t str,
+    pub peer: Peer<'t>,
+}
+
+impl<'t> TaskLedger<'t> {
+    /// For a task whose lines name the Server of its record.
+    pub fn new(ledger: &'t Ledger, files: &'t TaskFiles, record: &'t Record) -> Self {
+        let peer = Peer { server: &record.base_url, service_id: &record.service_id };
+        Self { ledger, files, task_id: &record.task.id, peer }
+    }
+
+    /// Appends all of these lines, or none.
+    pub fn append(&self, entries: Vec<Entry>) -> io::Result<()> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let lines: Vec<Line> = entries.into_iter().map(|entry| Line::now(self.task_id, self.peer, entry)).collect();
+        self.files.with_reserve(|| self.ledger.append(&lines))
+    }
+}
