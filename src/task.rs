@@ -19,6 +19,7 @@ mod console;
 mod container;
 mod discard;
 mod error;
+mod file_name;
 mod handle;
 mod ledger_entries;
 pub mod mounts;

@@ -7,13 +7,13 @@ use std::io;
 
 use jiff::Timestamp;
 
+use super::WorkerEvent;
 use super::error::StepError;
 use super::handle::TaskHandle;
 use super::ledger_entries::{failed_report, interrupted, interrupted_report, report_entry, settled, words};
 use super::task_client::TaskClient;
 use super::task_ledger::TaskLedger;
 use super::uploads::Uploads;
-use super::WorkerEvent;
 use crate::ledger::{Entry, Ledger, Outcome, Words};
 use crate::server::Client;
 use crate::server::protocol::{CompleteRequest, FinalStatus, Output};
@@ -96,7 +96,7 @@ pub fn discard(
             match client.complete(&report) {
                 Ok(()) => (None, Some(report_entry(&report, Outcome::Sent, None))),
                 Err(error) if error.is_wrong_state() => (
-                    Some(format!("there, the task isn't one that this agent works on (any more): {error}")),
+                    Some(format!("there the task isn't (or no longer) this agent's: {error}")),
                     failed_report(&report, &error),
                 ),
                 Err(error) => (Some(error.to_string()), failed_report(&report, &error)),

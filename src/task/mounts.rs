@@ -1,4 +1,4 @@
-//! Host paths of mounts: whether they are there, and whether a container may see them.
+//! Host paths of mounts: whether they exist, and whether a container may see them.
 
 use std::fs;
 use std::io;
@@ -7,36 +7,37 @@ use std::path::{Path, PathBuf};
 use crate::config::{Config, Mount};
 use crate::os::timeout::{ProbeLabel, SingleFlight, timeout_message};
 
-/// Makes sure that every mount's host path is there, and shows nothing that a container must not see.
+/// Makes sure that every mount's host path exists and shows nothing that a container must not see.
 ///
-/// A relative path that doesn't exist is made as a folder. An absolute one is not: it may be a network drive that
-/// isn't mounted, and a container would take the empty folder for its data. The error names the path and the remedy.
+/// A relative path that doesn't exist is created as a folder. An absolute one isn't: it may be a network drive that isn't
+/// mounted, and a container would take the empty folder for its data.
 ///
-/// A drive that gives no answer is an error, too. Whoever looks again and again keeps a [`MountWatch`].
+/// # Errors
+/// The path and the remedy. A drive that gives no answer is an error, too. For repeated checks, keep a [`MountWatch`].
 pub fn check_mounts(config: &Config) -> Result<(), String> {
     MountWatch::default().check(config)
 }
 
-/// Looks at mounts as [`check_mounts`] does, again and again.
+/// Repeated checks of the mounts. While one check waits for a drive, the next ones don't start another.
 #[derive(Default)]
 pub struct MountWatch(SingleFlight<Result<(), String>>);
 
 impl MountWatch {
-    /// See [`check_mounts`].
+    /// As [`check_mounts`] does.
     pub fn check(&mut self, config: &Config) -> Result<(), String> {
         if config.paths.mounts.is_empty() && config.executor.options.docker_args.sources.is_empty() {
             return Ok(());
         }
         let config = config.clone();
-        self.0.run(move |about| look_at_mounts(&config, about)).unwrap_or_else(|path| {
-            Err(format!("the mount's host path `{path}` {}; a network drive may be away", timeout_message()))
+        self.0.run(move |label| check_all(&config, label)).unwrap_or_else(|path| {
+            Err(format!("the mount's host path `{path}` {}; a network drive may be disconnected", timeout_message()))
         })
     }
 }
 
-fn look_at_mounts(config: &Config, about: &ProbeLabel) -> Result<(), String> {
+fn check_all(config: &Config, label: &ProbeLabel) -> Result<(), String> {
     for mount in &config.paths.mounts {
-        about.set(mount.host.to_string_lossy());
+        label.set(mount.host.to_string_lossy());
         if check_mount(config, mount)? == HostPath::ToBeCreated {
             fs::create_dir_all(&mount.host).map_err(|error| {
                 format!("the mount's host folder `{}` can't be made: {error}", mount.host.display())
@@ -44,21 +45,20 @@ fn look_at_mounts(config: &Config, about: &ProbeLabel) -> Result<(), String> {
         }
     }
     config.executor.options.docker_args.sources.iter().try_for_each(|source| {
-        about.set(source.to_string_lossy());
+        label.set(source.to_string_lossy());
         check_raw_mount(config, source)
     })
 }
 
-/// Whether a mount's host path is there.
+/// Whether a mount's host path exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostPath {
-    /// It is.
     Exists,
-    /// It isn't, and is one that is made.
+    /// It doesn't, and is relative, so that it will be created.
     ToBeCreated,
 }
 
-/// What [`check_mounts`] makes sure of, for one mount and without making anything.
+/// As [`check_mounts`] does, for one mount and without creating anything.
 pub fn check_mount(config: &Config, mount: &Mount) -> Result<HostPath, String> {
     let host = mount.host.display();
     let on_host = match fs::metadata(&mount.host) {
@@ -76,12 +76,12 @@ pub fn check_mount(config: &Config, mount: &Mount) -> Result<HostPath, String> {
     Ok(on_host)
 }
 
-/// The same for what is mounted by `executor.docker_args`.
+/// The same for a host path of `executor.docker_args`, which may not exist.
 pub fn check_raw_mount(config: &Config, source: &Path) -> Result<(), String> {
     check_exposure(config, source)
 }
 
-/// The configuration file holds the key, and the data_dir holds other tasks' files: neither may lie in a mount, and no
+/// The configuration file holds the key, and the data_dir holds other tasks' files: neither may be in a mount, and no
 /// mount in the data_dir.
 fn check_exposure(config: &Config, mounted: &Path) -> Result<(), String> {
     let host = real(mounted);

@@ -69,11 +69,7 @@ fn fill_workspace(client: Option<TaskClient<'_>>, task: &mut TaskHandle) -> Resu
     task.workspace.write_task(&task.record.task, &names).map_err(local)
 }
 
-fn download_inputs(
-    client: &mut TaskClient<'_>,
-    task: &mut TaskHandle,
-    names: &[String],
-) -> Result<(), PrepareError> {
+fn download_inputs(client: &mut TaskClient<'_>, task: &mut TaskHandle, names: &[String]) -> Result<(), PrepareError> {
     let files = task.record.task.input_files.clone();
     let began = Instant::now();
     for (file, name) in files.iter().zip(names) {
@@ -82,7 +78,7 @@ fn download_inputs(
     if !files.is_empty() {
         let bytes = Bytes(files.iter().map(|file| file.size_bytes).fold(0, u64::saturating_add));
         let time = Span(began.elapsed());
-        log::info!(task:% = task.key(); "{} input file(s) are here, {bytes} in {time}", files.len());
+        log::info!(task:% = task.key(); "{} input file(s) downloaded, {bytes} in {time}", files.len());
     }
     Ok(())
 }

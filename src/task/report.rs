@@ -36,7 +36,7 @@ impl<'t> Report<'t> {
     pub fn open(client: TaskClient<'t>, task: &'t mut TaskHandle) -> Result<Self, StepError> {
         let uploads = Uploads::load(&task.files)?;
         let Some(ending) = task.record.ending.clone() else {
-            return Err(StepError::retry("the record names no ending"));
+            return Err(StepError::retry("the record has no ending"));
         };
         if task.record.report == ReportState::Sending {
             client.log(task, interrupted_report(&task.files, &task.record, &uploads).into_iter().collect())?;
@@ -86,8 +86,7 @@ impl<'t> Report<'t> {
         };
         self.client.log(self.task, failed_report(&report, &error).into_iter().collect())?;
         self.may_have_arrived |= error.may_have_arrived();
-        self.task.record.report =
-            if self.may_have_arrived { ReportState::MaybeArrived } else { ReportState::NotSent };
+        self.task.record.report = if self.may_have_arrived { ReportState::MaybeArrived } else { ReportState::NotSent };
         self.task.save()?;
         Ok(Some(error))
     }

@@ -79,7 +79,7 @@ impl<'c> TaskClient<'c> {
                 let is_long = time >= LONG_WAIT || !so_far.is_empty();
                 let level = if is_long { log::Level::Info } else { log::Level::Debug };
                 let time = Span(time);
-                log::log!(level, task:% = task.key(); "waiting {time} for room (`server.max_requests_per_minute`){so_far}");
+                log::log!(level, task:% = task.key(); "waiting {time} for the request budget (`server.max_requests_per_minute`){so_far}");
             }
             task.wait(time)?;
         }

@@ -63,7 +63,7 @@ fn run(container: &TaskContainer<'_>, mut task: TaskHandle) -> Result<Trial, Ste
     let Results { files, skipped } = results::collect(container, &mut task)?;
     container.remove(&mut task)?;
     let Some(ending) = task.record.ending else {
-        return Err(StepError::retry("the record names no ending"));
+        return Err(StepError::retry("the record has no ending"));
     };
     Ok(Trial { ending, stop: task.record.stop, files, skipped })
 }

@@ -20,7 +20,7 @@ fn a_task_is_logged_in_six_lines() {
     let lines: Vec<&str> = log.lines().filter_map(|line| line.split_once(&about)).map(|(_, text)| text).collect();
     let expected = [
         ("accepted, with 2 input file(s), 12.4 kB", ""),
-        ("2 input file(s) are here, 12.4 kB in ", " s"),
+        ("2 input file(s) downloaded, 12.4 kB in ", " s"),
         ("docker run ", ""),
         ("container exited with 0 after ", " s, completed"),
         ("2 result file(s) sent, 12.4 kB in ", " s"),

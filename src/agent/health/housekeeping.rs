@@ -11,9 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::Config;
 use crate::docker::Docker;
 use crate::os::platform;
-use crate::shell::shell_line;
 use crate::task::record::{Phase, Record, Store, TaskFiles};
-use crate::task::workspace::Workspace;
+use crate::task::workspace::{Workspace, remove_tree};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -85,25 +84,13 @@ impl Housekeeping {
     /// Returns whether the workspace was removed, or wasn't there.
     fn remove_workspace(&mut self, config: &Config, docker: &Docker, files: &TaskFiles) -> bool {
         let workspace = Workspace::new(&config.paths.data_dir, files.key());
-        let dir = workspace.dir();
-        let error = match workspace.remove() {
-            Ok(()) => return true,
-            Err(error) => error,
-        };
         // A removal that failed once would fail each time, and take long.
         if self.stuck.contains(files.key().as_str()) {
-            return false;
+            return workspace.remove().is_ok();
         }
-        let Some((parent, name)) = dir.parent().zip(dir.file_name().and_then(|name| name.to_str())) else {
-            return false;
-        };
-        let removed = docker.remove_tree(&config.executor.image, parent, name);
-        if removed.is_ok() && workspace.remove().is_ok() {
-            return true;
-        }
+        let Err(why) = remove_tree(docker, &config.executor.image, workspace.dir()) else { return true };
         self.stuck.insert(files.key().to_string());
-        let command = shell_line(["sudo", "rm", "-rf", &dir.to_string_lossy()]);
-        log::error!(task:% = files.key(); "its workspace can't be removed: {error}; run `{command}`");
+        log::error!(task:% = files.key(); "its workspace can't be removed: {why}");
         false
     }
 }

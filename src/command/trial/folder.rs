@@ -13,7 +13,7 @@ use crate::data_dir::permissions;
 use crate::docker::Docker;
 use crate::os::platform::{self, FileLock};
 use crate::os::random::random_u64;
-use crate::shell::shell_line;
+use crate::task::workspace::remove_tree;
 
 /// What the names of trials' containers begin with: no agent takes such a name for its own.
 const CONTAINER_PREFIX: &str = "open-aaas-try-";
@@ -122,13 +122,7 @@ fn remove(docker: &Docker, image: &str, dir: &Path, name: &str) {
         log::error!("the container `{container}` can't be removed, and `{}` stays: {error}", dir.display());
         return;
     }
-    let Err(error) = platform::remove_tree(dir) else { return };
-    // Containers may leave files that only their own user can remove, and a container can.
-    if let Some(parent) = dir.parent() {
-        if docker.remove_tree(image, parent, name).is_ok() && platform::remove_tree(dir).is_ok() {
-            return;
-        }
+    if let Err(why) = remove_tree(docker, image, dir) {
+        log::error!("`{}` can't be removed: {why}", dir.display());
     }
-    let command = shell_line(["sudo", "rm", "-rf", &dir.to_string_lossy()]);
-    log::error!("`{}` can't be removed: {error}; run `{command}`", dir.display());
 }

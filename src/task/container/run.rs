@@ -102,9 +102,9 @@ impl<'t> ContainerRun<'t> {
         if !is_alive() {
             return Ok(());
         }
-        log::debug!(task:% = self.task.key(); "ending the docker client {} of an earlier run", client.id);
+        log::debug!(task:% = self.task.key(); "killing the docker client {} of an earlier run", client.id);
         if let Err(error) = platform::kill_group(client.id) {
-            log::warn!(task:% = self.task.key(); "the docker client {} can't be ended: {error}", client.id);
+            log::warn!(task:% = self.task.key(); "the docker client {} can't be killed: {error}", client.id);
         }
         let deadline = Instant::now() + KILL_TIMEOUT;
         while is_alive() && Instant::now() < deadline {
@@ -170,7 +170,7 @@ impl<'t> ContainerRun<'t> {
         launch::remove_cid(self.task)?;
         self.task.record.replacing = false;
         if self.launches > 0 {
-            log::info!(task:% = self.task.key(); "the container wasn't started; trying once more");
+            log::info!(task:% = self.task.key(); "the container wasn't started; trying again");
         }
         let clock = self.container.console.map(TrialConsole::show_clock).transpose().map_err(launch::local)?;
         let client = launch::start(self.container, self.task)?;
@@ -192,7 +192,7 @@ impl<'t> ContainerRun<'t> {
             let name = &self.container.name;
             let owner = other.instance.as_deref().unwrap_or("no agent");
             log::error!(task:% = self.task.key(); "the container name `{name}` is held by another agent's container (instance {owner}); \
-                 waiting until it is gone{so_far}; `docker rm {name}` removes it once it has ended");
+                 waiting until it is removed{so_far}; `docker rm {name}` removes it once it has ended");
         }
         self.task.wait(NAME_CONFLICT_PAUSE)?;
         Ok(self.task.record.stop.map(|_| ContainerOutcome::Stopped))
@@ -276,7 +276,7 @@ impl<'t> ContainerRun<'t> {
         }
         let docker = self.container.docker;
         let exit_events = docker.exit_events(container).unwrap_or_else(|error| {
-            log::warn!(task:% = self.task.key(); "whether somebody stopped the container can't be found out: {error}");
+            log::warn!(task:% = self.task.key(); "can't find out what ended the container: {error}");
             ExitEvents::Unknown
         });
         let may_be_engine = self.engine_was_down && ENGINE_EXIT_CODES.contains(&container.exit_code);
@@ -331,7 +331,7 @@ impl<'t> ContainerRun<'t> {
             // Refused: the container runs after all, or a `docker rm` of an earlier run was faster. The next inspection
             // tells which, and `replacing` is taken back only if the container runs.
             Err(error) => {
-                log::debug!(task:% = self.task.key(); "the container that never started: {error}");
+                log::debug!(task:% = self.task.key(); "the container that never started can't be removed: {error}");
                 self.task.wait(Duration::from_millis(200))
             }
         }

@@ -1,7 +1,7 @@
-//! Results that the operator gives up while an agent has them: a note for each, which the agent obeys.
+//! Discard requests: one marker file per task, read by the running agent.
 //!
-//! A note is a file of the task's key in `{data_dir}/discard`. It stays until the task is settled, so that a restart in
-//! between doesn't forget it; whoever settles the task takes it away.
+//! The file is named after the task's key and is in `{data_dir}/discard`. It stays there until the task is settled, also
+//! over a restart of the agent.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,31 +12,28 @@ use crate::data_dir::DataDir;
 use crate::os::files::remove_if_exists;
 use crate::os::platform;
 
-/// See the module.
+/// The discard requests of a data_dir.
 #[derive(Debug, Clone)]
 pub struct DiscardRequests {
     dir: PathBuf,
 }
 
 impl DiscardRequests {
-    /// The notes of a data_dir, whether or not there are any.
     pub fn new(data_dir: &DataDir) -> Self {
         Self { dir: data_dir.discard_requests() }
     }
 
-    /// Leaves a note, which is on the disk when this returns.
+    /// Adds a request, which is on the disk when this returns.
     pub fn add(&self, key: &TaskKey) -> io::Result<()> {
         fs::create_dir_all(&self.dir)?;
-        File::create(self.note(key))?;
+        File::create(self.file(key))?;
         platform::sync_dir(&self.dir)
     }
 
-    /// Whether there is a note for this task.
     pub fn contains(&self, key: &TaskKey) -> bool {
-        self.note(key).exists()
+        self.file(key).exists()
     }
 
-    /// Every task for which there is a note.
     pub fn all(&self) -> io::Result<Vec<TaskKey>> {
         let entries = match fs::read_dir(&self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -49,12 +46,12 @@ impl DiscardRequests {
         Ok(keys)
     }
 
-    /// Takes the note away, if there is one.
+    /// Removes a request. A missing one is no error.
     pub fn remove(&self, key: &TaskKey) -> io::Result<()> {
-        remove_if_exists(&self.note(key))
+        remove_if_exists(&self.file(key))
     }
 
-    fn note(&self, key: &TaskKey) -> PathBuf {
+    fn file(&self, key: &TaskKey) -> PathBuf {
         self.dir.join(key.as_str())
     }
 }

@@ -1,4 +1,4 @@
-//! The files of one task beside its workspace: the record, what was sent, what the container printed.
+//! The files of one task beside its workspace: the record, the uploads, the container's output.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
@@ -9,7 +9,7 @@ use super::{Phase, Record, TaskKey, UploadEvent};
 use crate::os::files::{Durability, Replacement, ignore_missing};
 use crate::os::platform;
 
-/// The folder of one task's record and logs.
+/// The folder of one task's record and logs. Its files may or may not exist.
 #[derive(Debug, Clone)]
 pub struct TaskFiles {
     dir: PathBuf,
@@ -17,32 +17,29 @@ pub struct TaskFiles {
 }
 
 impl TaskFiles {
-    /// The files of a task in its folder, whether or not they exist.
     pub(super) fn in_dir(dir: PathBuf, key: TaskKey) -> Self {
         Self { dir, key }
     }
 
-    /// The folder.
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The task's key.
     pub fn key(&self) -> &TaskKey {
         &self.key
     }
 
-    /// What the container printed on its standard output.
+    /// The container's standard output.
     pub fn stdout(&self) -> PathBuf {
         self.dir.join("stdout.log")
     }
 
-    /// What it printed on its standard error, and docker's own words if it never started.
+    /// The container's standard error, or docker's if the container never started.
     pub fn stderr(&self) -> PathBuf {
         self.dir.join("stderr.log")
     }
 
-    /// Where docker writes the container's id.
+    /// The file that docker writes the container's id to.
     pub fn cid(&self) -> PathBuf {
         self.dir.join("cid")
     }
@@ -52,27 +49,26 @@ impl TaskFiles {
         fs::metadata(self.cid()).is_ok_and(|meta| meta.len() > 0)
     }
 
-    /// Where an input file lies until it is whole.
+    /// An input file until its download is complete.
     pub fn partial_download(&self) -> PathBuf {
         self.dir.join("download.part")
     }
 
-    /// The folder of what was fetched from the container, each file under its number.
+    /// The folder of the results that were copied from the container, each under its number.
     pub fn fetched_dir(&self) -> PathBuf {
         self.dir.join("fetched")
     }
 
-    /// Removes what was fetched from the container.
     pub fn remove_fetched(&self) -> io::Result<()> {
         ignore_missing(fs::remove_dir_all(self.fetched_dir()))
     }
 
-    /// The variables of the container's environment that stand in no command line, as docker's `--env-file` reads them.
+    /// The variables of the container's environment that must not be in a command line, for docker's `--env-file`.
     pub fn env(&self) -> PathBuf {
         self.dir.join("env")
     }
 
-    /// Writes [`TaskFiles::env`], readable by its owner only. The names and values must be such as the file can hold.
+    /// Writes [`TaskFiles::env`], readable by its owner only. Names and values must hold no line breaks.
     pub fn save_env<'v>(&self, variables: impl IntoIterator<Item = (&'v str, &'v str)>) -> io::Result<()> {
         let mut file = File::create(self.env())?;
         platform::make_private(&file)?;
@@ -80,22 +76,22 @@ impl TaskFiles {
         file.write_all(lines.collect::<String>().as_bytes())
     }
 
-    /// Writes the command that a person can run again by hand.
+    /// Writes the command that a person can run again (P6).
     pub fn save_command(&self, line: &str) -> io::Result<()> {
         let mut file = File::create(self.dir.join("command.sh"))?;
         platform::make_private(&file)?;
         writeln!(file, "#!/bin/sh\n# Runs this task's container again, in the same workspace.\n{line}")
     }
 
-    /// Replaces the record in one step. Where the disk is full, the room that was kept for it is used.
+    /// Replaces the record in one step. Where the disk is full, the reserve is used.
     pub fn save(&self, record: &Record) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(record)?;
         let path = self.dir.join("record.json");
         let replacement = self.reserve().write(|| Replacement::write(&path, &text, Durability::PowerCut))?;
-        // Before the record is replaced, so that a crash in between can't leave the reserve to a settled task.
+        // Before the record is replaced, so that a crash in between can't leave a reserve to a settled task.
         if record.phase == Phase::Settled {
             if let Err(error) = self.reserve().remove() {
-                log::warn!(task:% = self.key; "the room that was kept for its record isn't free yet: {error}");
+                log::warn!(task:% = self.key; "can't delete its disk reserve: {error}");
             }
         }
         replacement.commit()
@@ -130,15 +126,15 @@ impl TaskFiles {
             let whole = file.metadata()?.len();
             let written = file.write_all(&lines).and_then(|()| file.sync_data());
             if written.is_err() {
-                // Whoever comes next must not be glued to half a line.
+                // The next line must not be appended to a part of this one.
                 file.set_len(whole)?;
             }
             written
         })
     }
 
-    /// Writes something about the task that lies elsewhere, and where the disk is full with the room that was kept for
-    /// the task. What a failed try has written must not matter to the next.
+    /// Calls `write`, for a file elsewhere, with this task's reserve. What a failed call has written must not matter to the
+    /// next.
     pub fn with_reserve(&self, write: impl FnMut() -> io::Result<()>) -> io::Result<()> {
         self.reserve().write(write)
     }
@@ -147,23 +143,23 @@ impl TaskFiles {
         Reserve::new(&self.dir)
     }
 
-    /// All lines of `uploads.jsonl`. A last line that a crash cut off counts as not written, and is removed. For the
-    /// agent that holds the data_dir.
+    /// The lines of `uploads.jsonl`. A last line that a crash cut off counts as not written, and is removed. For the agent
+    /// that holds the data_dir.
     pub fn load_uploads(&self) -> io::Result<Vec<UploadEvent>> {
         let (events, cut) = self.parse_uploads()?;
         if let Some(whole) = cut {
-            // The next line would be glued to it.
+            // The next line would be appended to it.
             OpenOptions::new().write(true).open(self.dir.join("uploads.jsonl"))?.set_len(whole)?;
         }
         Ok(events)
     }
 
-    /// The same for somebody else, who changes nothing: a last line that isn't whole is just being written.
+    /// The same without a change to the file, for other processes: a part of a line is just being written.
     pub fn read_uploads(&self) -> io::Result<Vec<UploadEvent>> {
         self.parse_uploads().map(|(events, _)| events)
     }
 
-    /// The whole lines, and how long they are where half a line follows.
+    /// The whole lines, and their length if a part of a line follows them.
     fn parse_uploads(&self) -> io::Result<(Vec<UploadEvent>, Option<u64>)> {
         let file = match File::open(self.dir.join("uploads.jsonl")) {
             Ok(file) => file,

@@ -1,22 +1,23 @@
-//! Under which name a task stands in files and containers.
+//! The name of a task in files and containers.
 
 use std::fmt;
 
-/// A task's name in files and containers: the Server's id where that is harmless, else a safe spelling of it.
+use crate::task::file_name::is_windows_device;
+
+/// A task's name in files and containers: the Server's id where that is harmless, else an encoding of it (P4).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskKey(String);
 
-/// What the names of tasks' containers begin with.
 const CONTAINER_PREFIX: &str = "open-aaas-task-";
-/// The longest key: with a prefix it is still a file name and a container name.
+/// With a prefix, a key of this length is still a file name and a container name.
 const KEY_MAX: usize = 128;
 
 impl TaskKey {
     /// The key of an id, or `None` for an id that is empty or too long to be one.
     ///
-    /// Two ids never share a key: plain ids begin with a letter or digit, spelled-out ones with an underscore.
+    /// Two ids never share a key: plain ids begin with a letter or digit, encoded ones with an underscore.
     pub fn from_id(id: &str) -> Option<Self> {
-        let key = if is_plain(id) { id.to_owned() } else { spell_out(id) };
+        let key = if is_plain(id) { id.to_owned() } else { encode(id) };
         (!id.is_empty() && key.len() <= KEY_MAX).then_some(Self(key))
     }
 
@@ -27,7 +28,6 @@ impl TaskKey {
             .then(|| Self(text.to_owned()))
     }
 
-    /// The name of the task's container.
     pub fn container_name(&self) -> String {
         format!("{CONTAINER_PREFIX}{}", self.0)
     }
@@ -52,14 +52,11 @@ impl fmt::Display for TaskKey {
 fn is_plain(id: &str) -> bool {
     let allowed = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
     let begins_well = id.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
-    // Windows drops dots at a name's end and takes some names for devices, with any extension.
-    let stem = id.split('.').next().unwrap_or_default().to_ascii_uppercase();
-    let device = matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL")
-        || (stem.len() == 4 && (stem.starts_with("COM") || stem.starts_with("LPT")));
-    allowed && begins_well && !id.ends_with('.') && !device
+    // Windows drops dots at a name's end.
+    allowed && begins_well && !id.ends_with('.') && !is_windows_device(id)
 }
 
-fn spell_out(id: &str) -> String {
+fn encode(id: &str) -> String {
     let mut key = "_".to_owned();
     for byte in id.bytes().take(KEY_MAX + 1) {
         if byte.is_ascii_alphanumeric() || byte == b'-' {

@@ -1,7 +1,7 @@
-//! Room on the disk that is kept for the record of a task until it is settled.
+//! Disk space that is reserved for the record of a task until it is settled.
 //!
-//! A container may fill the disk. Without this, the record of its own end would not fit any more: nothing would be
-//! delivered, and what isn't delivered isn't removed, so there would never be room again.
+//! A container may fill the disk. Without a reserve, the record of the container's end would not fit any more: nothing
+//! would be delivered, and what isn't delivered isn't removed, so there would never be room again.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use crate::os::files::remove_if_exists;
 use crate::os::platform;
 
-/// How much is kept: enough for a thousand lines of `uploads.jsonl` and as many of the ledger, and the few times that a
-/// record is written.
+/// The reserve in bytes: enough for a thousand lines of `uploads.jsonl` and as many of the ledger, and for the few times
+/// that a record is written.
 const KEPT: usize = 512 * 1024;
-/// How much of it is given up at once, so that another container that goes on writing can't take all of it.
+/// How much of it is released at once, so that another container that goes on writing can't take all of it.
 const PIECE: u64 = 16 * 1024;
 
-/// See the module.
+/// The reserve of one task.
 pub struct Reserve {
     path: PathBuf,
 }
@@ -27,20 +27,19 @@ impl Reserve {
         Self { path: dir.join("reserve") }
     }
 
-    /// Takes the room.
-    pub fn make(&self) -> io::Result<()> {
+    pub fn create(&self) -> io::Result<()> {
         let mut file = File::create(&self.path)?;
         platform::make_private(&file)?;
         file.write_all(&vec![b'.'; KEPT])
     }
 
-    /// Writes something, and where the disk is full writes it again with a piece of the reserve more, until that is
-    /// used up. What a failed try has written must not matter to the next.
+    /// Calls `write`, and calls it again with another piece of the reserve released while the disk is full and there is a
+    /// reserve. What a failed call has written must not matter to the next.
     pub fn write<T>(&self, mut write: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         loop {
             match write() {
                 Err(error) if is_full(&error) => {
-                    if !self.give_piece().unwrap_or(false) {
+                    if !self.release_piece().unwrap_or(false) {
                         return Err(error);
                     }
                 }
@@ -49,13 +48,13 @@ impl Reserve {
         }
     }
 
-    /// Gives all of it up.
+    /// Releases all of it.
     pub fn remove(&self) -> io::Result<()> {
         remove_if_exists(&self.path)
     }
 
-    /// Returns whether there was something left to give.
-    fn give_piece(&self) -> io::Result<bool> {
+    /// Returns whether there was something left to release.
+    fn release_piece(&self) -> io::Result<bool> {
         let file = match OpenOptions::new().write(true).open(&self.path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
             opened => opened?,
@@ -81,7 +80,7 @@ mod tests {
     fn writes_on_a_full_disk_are_retried_while_the_reserve_lasts() {
         let dir = tempfile::tempdir().unwrap();
         let reserve = Reserve::new(dir.path());
-        reserve.make().unwrap();
+        reserve.create().unwrap();
         let mut tries = 0;
         let third = reserve.write(|| {
             tries += 1;
@@ -100,7 +99,7 @@ mod tests {
     fn other_write_errors_keep_the_reserve() {
         let dir = tempfile::tempdir().unwrap();
         let reserve = Reserve::new(dir.path());
-        reserve.make().unwrap();
+        reserve.create().unwrap();
         let refused = reserve.write::<()>(|| Err(Error::from(ErrorKind::PermissionDenied)));
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::PermissionDenied);
         assert_eq!(dir.path().join("reserve").metadata().unwrap().len(), KEPT as u64);

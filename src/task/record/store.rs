@@ -1,4 +1,4 @@
-//! All tasks of a data_dir.
+//! The records of a data_dir.
 
 use std::fs;
 use std::io;
@@ -9,14 +9,14 @@ use crate::data_dir::DataDir;
 use crate::os::files::{ignore_missing, remove_if_exists};
 use crate::os::platform;
 
-/// All tasks of a data_dir.
+/// The records of a data_dir.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
 }
 
 impl Store {
-    /// The store in `{data_dir}/tasks`, made if it isn't there.
+    /// Opens `{data_dir}/tasks`, or creates it.
     pub fn open(data_dir: &DataDir) -> io::Result<Self> {
         let root = data_dir.tasks();
         fs::create_dir_all(&root)?;
@@ -28,32 +28,32 @@ impl Store {
         TaskFiles::in_dir(self.root.join(key.as_str()), key.clone())
     }
 
-    /// Makes the folder of a task, writes its first record and takes the room that the later ones may need.
+    /// Creates the folder of a task, writes its first record and reserves the disk space that later ones may need.
     pub fn create(&self, key: &TaskKey, record: &Record) -> io::Result<TaskFiles> {
         let files = self.task(key);
         // A crash in the middle of a removal may have left parts of an earlier task of this name.
         self.remove(key)?;
         fs::create_dir_all(files.dir())?;
         files.save(record)?;
-        files.reserve().make()?;
+        files.reserve().create()?;
         platform::sync_dir(&self.root)?;
         Ok(files)
     }
 
-    /// Forgets a task altogether.
+    /// Removes the folder of a task. A missing one is no error.
     pub fn remove(&self, key: &TaskKey) -> io::Result<()> {
         ignore_missing(fs::remove_dir_all(self.root.join(key.as_str())))
     }
 
-    /// Removes what a crash has left of records that were never written whole: the offer is on the disk before the
-    /// Server is asked for the task, so nobody waits for these. For the agent that holds the data_dir.
+    /// Removes folders whose record was never written, because of a crash: the task was not accepted yet. For the agent
+    /// that holds the data_dir.
     pub fn remove_unwritten(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.root)? {
             let dir = entry?.path();
             if !dir.is_dir() || dir.join("record.json").exists() {
                 continue;
             }
-            // A folder that holds anything else stays as it is.
+            // A folder with any other file isn't removed.
             let removed = remove_if_exists(&dir.join("record.json.tmp")).and_then(|()| fs::remove_dir(&dir));
             if let Err(error) = removed {
                 log::warn!("`{}` holds no record and can't be removed: {error}", dir.display());
@@ -62,8 +62,8 @@ impl Store {
         Ok(())
     }
 
-    /// Reads every record, one after the other, and returns what `take` wants of them: settled tasks may be many, and
-    /// their offers large.
+    /// Reads one record after the other and returns what `take` keeps of them: there may be many settled tasks, with large
+    /// offers.
     pub fn load_all<T>(&self, mut take: impl FnMut(TaskFiles, Record) -> Option<T>) -> io::Result<Loaded<T>> {
         let (mut taken, mut broken) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(&self.root)? {
@@ -83,7 +83,7 @@ impl Store {
 
 /// What [`Store::load_all`] found.
 pub struct Loaded<T> {
-    /// What was taken of the records, in no order.
+    /// What `take` kept, in no order.
     pub taken: Vec<T>,
     /// Folders whose record can't be read, and why.
     pub broken: Vec<(PathBuf, io::Error)>,

@@ -63,7 +63,7 @@ impl CopyUnreadable<'_> {
         // The copies of an interrupted try are incomplete.
         self.task.files.remove_fetched().map_err(local)?;
         let Some(id) = self.container_id()? else {
-            let reason = "only the user that wrote it may read it, and the container is gone";
+            let reason = "only the user that wrote it may read it, and the container doesn't exist any more";
             unreadable.iter().for_each(|one| extracted.skipped.skip_deliverable(one.name.clone(), reason));
             self.task.record.fetched = Some(Vec::new());
             self.task.save()?;
@@ -182,7 +182,7 @@ impl CopyUnreadable<'_> {
                         if now != seen {
                             (seen, since) = (now, Instant::now());
                         } else if since.elapsed() >= STALL_TIMEOUT {
-                            log::warn!(task:% = self.task.key(); "`docker cp` stands still and is ended");
+                            log::warn!(task:% = self.task.key(); "`docker cp` has sent nothing for 60 s; killing it");
                             child.kill();
                             since = Instant::now();
                         }
