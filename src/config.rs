@@ -32,7 +32,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 pub use environment::Environment;
-pub use exclude::Exclude;
+pub use exclude::{Exclude, PathKind};
 use executor::read_executor;
 use problem::Findings;
 pub use problem::Problem;

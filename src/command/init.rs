@@ -7,13 +7,14 @@ use std::process::ExitCode;
 use super::failure::{CommandResult, Failure};
 use super::output::print_line;
 use crate::cli::InitArgs;
-use crate::config::edit::{TEMPLATE, create};
+use crate::config::edit::{TEMPLATE, create, save};
 
 /// Writes the template. Only `--force` replaces a file.
 pub fn init(file: &Path, args: &InitArgs) -> CommandResult {
     let shown = absolute(file).unwrap_or_else(|_| file.to_owned());
     let shown = shown.display();
-    match create(file, TEMPLATE, args.force) {
+    let written = if args.force { save(file, TEMPLATE.as_bytes()) } else { create(file, TEMPLATE) };
+    match written {
         Ok(()) => {
             print_line(format_args!("Made {shown}."));
             print_line("Next: set server.base_url in it, then run `agent-core register --token rt_…`.");

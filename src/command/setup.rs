@@ -66,7 +66,7 @@ fn ask_for_config(file: &Path) -> Result<(), Failure> {
         ("executor", "capacity", capacity.into()),
     ];
     // All answers or no file: the next start asks only where there is no file.
-    let written = edit::apply(edit::TEMPLATE, &settings).and_then(|text| Ok(edit::create(file, &text, false)?));
+    let written = edit::apply(edit::TEMPLATE, &settings).and_then(|text| Ok(edit::create(file, &text)?));
     written.map_err(Failure::with_path(file, "can't be written"))
 }
 

@@ -1,15 +1,16 @@
-//! Writes configuration files: the template of `init`, and single keys into a file that a person has edited.
+//! Writes configuration files: the template of `init`, and single values into a file that a person has edited.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 use toml_edit::{DocumentMut, Item, Table, TomlError, Value};
 
+use crate::os::files::ignore_missing;
 use crate::os::platform;
 
-/// What `init` writes: every key with its default and a comment.
+/// The file that `init` writes: every key with its default and a comment.
 pub const TEMPLATE: &str = include_str!("template.toml");
 
 /// A value to set: section, key, text or number.
@@ -26,61 +27,58 @@ pub enum EditError {
     NoSection(String),
 }
 
-/// Sets texts in the file, in place: comments, order and formatting stay as they are.
-/// The file is replaced in one step and is readable by its owner only afterwards, since it holds a key.
+/// Sets values in the file; comments, order and formatting stay as they are. The file is replaced as by [`save`].
 pub fn set(file: &Path, settings: &[Setting<'_>]) -> Result<(), EditError> {
     let edited = apply(&fs::read_to_string(file)?, settings)?;
     save(file, edited.as_bytes())?;
     Ok(())
 }
 
-/// Replaces a file in one step: whoever reads it meets the old or the new text, also after a power cut.
-/// A link is followed, so that the file it leads to is replaced and not the link. Its mode becomes 0600, its owner stays.
+/// Replaces a file in one step: readers see the old or the new text, also after a power cut. A link is followed, so that
+/// its target is replaced and not the link. The file's mode becomes 0600, its owner stays.
+///
+/// [`crate::os::files::replace`] is for the data_dir, which belongs to one process. A configuration file may lie in a
+/// folder where other users write, and two processes may edit it: so the temporary file has a name of its own for each
+/// process, and is only written to if this process has created it.
 pub fn save(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let target = match fs::canonicalize(file) {
         Ok(target) => target,
         Err(error) if error.kind() == io::ErrorKind::NotFound => file.to_owned(),
         Err(error) => return Err(error),
     };
-    let folder = target.parent().unwrap_or(Path::new("/"));
-    let temporary = beside(&target);
-    let written = write_new(&temporary, bytes, Some(&target)).and_then(|()| fs::rename(&temporary, &target));
+    let temporary = temporary_beside(&target);
+    let written = write_new(&temporary, bytes, |new| ignore_missing(platform::keep_owner(&target, new)))
+        .and_then(|()| fs::rename(&temporary, &target));
     if written.is_err() {
-        // What is left of it would hold the key; that it may not exist is fine.
+        // It may hold the key. It is missing where it couldn't be created.
         let _ = fs::remove_file(&temporary);
     }
     written?;
-    platform::sync_dir(folder)
+    platform::sync_dir(target.parent().unwrap_or(Path::new("/")))
 }
 
-/// Writes the template where there is no file yet. With `replace` also where there is one.
-pub fn create(file: &Path, text: &str, replace: bool) -> io::Result<()> {
-    if replace {
-        return save(file, text.as_bytes());
-    }
-    write_new(file, text.as_bytes(), None)
+/// Writes a file that doesn't exist yet.
+pub fn create(file: &Path, text: &str) -> io::Result<()> {
+    write_new(file, text.as_bytes(), |_| Ok(()))
 }
 
-fn write_new(file: &Path, bytes: &[u8], replaces: Option<&Path>) -> io::Result<()> {
-    let mut out = OpenOptions::new().write(true).create_new(true).open(file)?;
-    platform::make_private(&out)?;
-    match replaces.map_or(Ok(()), |old| platform::keep_owner(old, &out)) {
-        // There is none to be replaced.
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    out.write_all(bytes)?;
-    out.sync_all()
+/// Writes a file that doesn't exist yet, private before the first byte is in it.
+fn write_new(file: &Path, bytes: &[u8], own: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
+    let mut new = OpenOptions::new().write(true).create_new(true).open(file)?;
+    platform::make_private(&new)?;
+    own(&new)?;
+    new.write_all(bytes)?;
+    new.sync_all()
 }
 
-fn beside(target: &Path) -> PathBuf {
+fn temporary_beside(target: &Path) -> PathBuf {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     target.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
 }
 
-/// The text with these values set in place.
+/// The text with these values set; comments, order and formatting stay as they are.
 pub fn apply(text: &str, settings: &[Setting<'_>]) -> Result<String, EditError> {
-    // The editor writes plain line ends and drops the mark that some Windows programs begin a file with.
+    // The editor writes plain line ends, and drops the byte order mark with which some Windows programs begin a file.
     let (mark, text) = match text.strip_prefix('\u{feff}') {
         Some(rest) => ("\u{feff}", rest),
         None => ("", text),
@@ -99,7 +97,7 @@ fn apply_to_plain(text: &str, settings: &[Setting<'_>]) -> Result<String, EditEr
             .as_table_like_mut()
             .ok_or_else(|| EditError::NoSection((*section).to_owned()))?;
         match table.get_mut(key).and_then(Item::as_value_mut) {
-            // Only the value is exchanged: the blanks and the comment around it are kept.
+            // The blanks and the comment around the value are kept.
             Some(old) => {
                 let decor = old.decor().clone();
                 *old = new.clone();

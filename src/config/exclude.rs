@@ -1,21 +1,35 @@
 //! `outputs.exclude`: patterns of files that stay on this machine, in the manner of gitignore(5).
 //!
 //! - A pattern without a `/`, or with one at its end only, matches a name in any folder.
-//! - With a `/` at its beginning or in its middle it matches a path from the workspace on.
-//! - A `/` at its end makes it match folders only. A folder that matches stays here with all that is in it.
+//! - With a `/` at its beginning or in its middle it matches a path that begins at the workspace.
+//! - A `/` at its end makes it match folders only. A folder that matches stays here with all its content.
 //! - `*` and `?` match no `/`; `**` matches any number of folders.
-//! - The last pattern that matches decides, and one that begins with `!` takes its matches out again. What is in a
-//!   folder that stays here can't be taken out.
+//! - The last pattern that matches decides. A pattern that begins with `!` takes its matches out again, except from a
+//!   folder that stays here.
 
 use std::path::Path;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-/// See the module.
+/// The patterns of `outputs.exclude`.
 #[derive(Debug, Clone, Default)]
 pub struct Exclude {
     set: GlobSet,
     patterns: Vec<Pattern>,
+}
+
+/// What a path is: some patterns match folders only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathKind {
+    File,
+    Folder,
+}
+
+impl PathKind {
+    /// The end of a path that is shown.
+    pub fn suffix(self) -> &'static str {
+        if self == Self::Folder { "/" } else { "" }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -26,7 +40,10 @@ struct Pattern {
 }
 
 impl Exclude {
-    /// Reads the patterns. The error says which one is none, and why.
+    /// Reads the patterns.
+    ///
+    /// # Errors
+    /// The text that is no pattern, and why.
     pub fn new(written: &[String]) -> Result<Self, String> {
         let mut set = GlobSetBuilder::new();
         let mut patterns = Vec::new();
@@ -40,34 +57,28 @@ impl Exclude {
         Ok(Self { set, patterns })
     }
 
-    /// The pattern by which a path relative to the workspace stays here. Says nothing of the folders above it.
-    pub fn pattern_for(&self, relative: &Path, is_folder: bool) -> Option<&str> {
+    /// The pattern that excludes a path, which is relative to the workspace. Folders above the path don't count.
+    pub fn pattern_for(&self, relative: &Path, kind: PathKind) -> Option<&str> {
         if self.patterns.is_empty() {
             return None;
         }
-        let matching = self.set.matches(relative).into_iter().rev().filter_map(|number| self.patterns.get(number));
-        let last = matching.into_iter().find(|pattern| is_folder || !pattern.folders_only)?;
+        let mut matching = self.set.matches(relative).into_iter().rev().filter_map(|index| self.patterns.get(index));
+        let last = matching.find(|pattern| kind == PathKind::Folder || !pattern.folders_only)?;
         (!last.takes_out).then_some(last.written.as_str())
     }
 
-    /// Whether a path stays here because a folder above it does.
+    /// Whether a folder above a path is excluded.
     pub fn holds_above(&self, relative: &Path) -> bool {
-        let above = relative.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty());
-        !self.patterns.is_empty() && above.into_iter().any(|folder| self.pattern_for(folder, true).is_some())
+        let mut above = relative.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty());
+        !self.patterns.is_empty() && above.any(|folder| self.pattern_for(folder, PathKind::Folder).is_some())
     }
 }
 
 impl Pattern {
-    /// The pattern, and the glob that it is for a whole path.
+    /// The pattern, and its glob for a whole path.
     fn read(written: &str) -> Result<(Self, String), String> {
-        let (takes_out, rest) = match written.strip_prefix('!') {
-            Some(rest) => (true, rest),
-            None => (false, written),
-        };
-        let (folders_only, rest) = match rest.strip_suffix('/') {
-            Some(rest) => (true, rest),
-            None => (false, rest),
-        };
+        let (takes_out, rest) = written.strip_prefix('!').map_or((false, written), |rest| (true, rest));
+        let (folders_only, rest) = rest.strip_suffix('/').map_or((false, rest), |rest| (true, rest));
         let path = rest.strip_prefix('/').unwrap_or(rest);
         if path.is_empty() || path.starts_with('/') || path.ends_with('/') {
             return Err(format!("holds `{written}`, which matches nothing"));
@@ -79,14 +90,14 @@ impl Pattern {
 
 #[cfg(test)]
 mod tests {
-    use super::Exclude;
+    use super::{Exclude, PathKind};
     use std::path::Path;
 
     fn stays(patterns: &[&str], path: &str) -> bool {
         let patterns: Vec<String> = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
         let exclude = Exclude::new(&patterns).unwrap();
-        let (path, is_folder) = path.strip_suffix('/').map_or((path, false), |path| (path, true));
-        exclude.pattern_for(Path::new(path), is_folder).is_some() || exclude.holds_above(Path::new(path))
+        let (path, kind) = path.strip_suffix('/').map_or((path, PathKind::File), |path| (path, PathKind::Folder));
+        exclude.pattern_for(Path::new(path), kind).is_some() || exclude.holds_above(Path::new(path))
     }
 
     #[test]
@@ -122,7 +133,10 @@ mod tests {
         use std::ffi::OsStr;
         use std::os::unix::ffi::OsStrExt;
         let exclude = Exclude::new(&["*.raw".to_owned()]).unwrap();
-        assert_eq!(exclude.pattern_for(Path::new(OsStr::from_bytes(b"output/\xff.raw")), false), Some("*.raw"));
+        assert_eq!(
+            exclude.pattern_for(Path::new(OsStr::from_bytes(b"output/\xff.raw")), PathKind::File),
+            Some("*.raw")
+        );
     }
 
     #[test]

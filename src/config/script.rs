@@ -1,11 +1,11 @@
-//! Where the script of the executor types `bash` and `python` can come from.
+//! The origin of the script for the executor types `bash` and `python`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::values::{normalize, path_below};
 use super::{Config, Program, WORKSPACE};
 
-/// What brings the script into the container. Paths in the container are in their shortest spelling.
+/// What brings the script into the container. Paths in the container are normalized.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ScriptSource {
     /// The image, at this path.
@@ -16,19 +16,18 @@ pub enum ScriptSource {
     DockerArgs,
     /// The task's own input files.
     Input,
-    /// Nothing: the workspace is mounted over whatever the image has at this path.
+    /// Nothing: the workspace is mounted over this path of the image.
     Hidden(String),
 }
 
 impl Config {
-    /// Where the script comes from, or `None` for a type that has none.
+    /// The script's origin, or `None` for an executor type without a script.
     pub fn script_source(&self) -> Option<ScriptSource> {
         let (Program::Bash(script) | Program::Python(script)) = &self.executor.program else { return None };
-        let is_absolute = script.starts_with('/');
-        let path =
-            if is_absolute { normalize(script) } else { normalize(&format!("{}/{script}", self.executor.working_dir)) };
+        let base = if script.starts_with('/') { "" } else { self.executor.working_dir.as_str() };
+        let path = normalize(&format!("{base}/{script}"));
         let within = |target: &str| path_below(&path, target).is_some();
-        // The innermost mount is the one that shows.
+        // The innermost mount covers the others.
         let mounts = self.paths.mounts.iter().filter(|mount| within(&mount.container));
         let mount = mounts.max_by_key(|mount| mount.container.len());
         Some(if let Some(mount) = mount {
@@ -44,27 +43,6 @@ impl Config {
             ScriptSource::Image(path)
         })
     }
-
-    /// Why no task's script can be there, if that is so whatever the image is. The error names the key and the remedy.
-    pub fn check_script(&self) -> Result<(), String> {
-        match self.script_source() {
-            Some(ScriptSource::Hidden(path)) => Err(format!(
-                "the script `{path}` (`executor.script_path`) can't be there: the task's workspace is mounted over what \
-                 the image has in `{WORKSPACE}`; set `executor.working_dir` or `executor.script_path` to another folder \
-                 of the image, or mount the script with `[[paths.mounts]]`"
-            )),
-            Some(ScriptSource::Mount(file)) if !is_file(&file) => Err(format!(
-                "the script `{}` (`executor.script_path`), which a mount would show to the container, is no file on \
-                 this machine; put it there",
-                file.display()
-            )),
-            _ => Ok(()),
-        }
-    }
-}
-
-fn is_file(path: &Path) -> bool {
-    path.metadata().is_ok_and(|meta| meta.is_file())
 }
 
 #[cfg(test)]
@@ -118,17 +96,5 @@ mod tests {
         assert_eq!(at("/workspaces/x.sh"), Some(ScriptSource::Image("/workspaces/x.sh".to_owned())));
         let raw = "executor_type = 'bash'\nscript_path = '/raw/x.sh'\ndocker_args = ['--volume=/h:/raw']";
         assert_eq!(source(raw), Some(ScriptSource::DockerArgs));
-    }
-
-    #[test]
-    fn missing_scripts_are_reported_with_key_and_remedy() {
-        let wrong = config("executor_type = 'bash'").check_script().unwrap_err();
-        assert!(
-            wrong.contains("`/workspace/run.sh` (`executor.script_path`)") && wrong.contains("working_dir"),
-            "{wrong}"
-        );
-        let wrong = config("executor_type = 'bash'\nscript_path = '/opt/two.sh'").check_script().unwrap_err();
-        assert!(wrong.contains("`/jobs/two.sh`"), "{wrong}");
-        assert_eq!(config("executor_type = 'bash'\nscript_path = '/img/x.sh'").check_script(), Ok(()));
     }
 }

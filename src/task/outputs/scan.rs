@@ -9,7 +9,7 @@ use walkdir::{DirEntry, WalkDir};
 use super::{
     NOT_REGULAR, OutputFile, ReservedPaths, SYMBOLIC_LINK, Selection, Skipped, Unreadable, excluded_by, upload_name,
 };
-use crate::config::OutputsConfig;
+use crate::config::{OutputsConfig, PathKind};
 
 /// What is in a workspace.
 #[derive(Debug, Default)]
@@ -32,11 +32,11 @@ pub fn scan(workspace: &Path, reserved: &ReservedPaths, limits: &OutputsConfig) 
         if reserved.contains(path) {
             return false;
         }
-        let is_dir = entry.file_type().is_dir();
-        let pattern = limits.exclude.pattern_for(path, is_dir);
+        let kind = if entry.file_type().is_dir() { PathKind::Folder } else { PathKind::File };
+        let pattern = limits.exclude.pattern_for(path, kind);
         if let Some(pattern) = pattern {
             // A folder is named once for everything in it.
-            excluded.skip(upload_name(path) + if is_dir { "/" } else { "" }, excluded_by(pattern));
+            excluded.skip(upload_name(path) + kind.suffix(), excluded_by(pattern));
         }
         pattern.is_none()
     };

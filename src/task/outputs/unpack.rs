@@ -13,7 +13,7 @@ use tar::{Archive, Entry, EntryType};
 
 use super::selection::{beyond_max_files, beyond_max_total, check_size};
 use super::{CopiedFile, NOT_REGULAR, ReservedPaths, SYMBOLIC_LINK, Skipped, excluded_by, upload_name};
-use crate::config::OutputsConfig;
+use crate::config::{OutputsConfig, PathKind};
 use crate::os::platform;
 
 /// What was extracted.
@@ -120,9 +120,9 @@ impl Extracted {
         }
         let name = upload_name(&relative);
         let kind = entry.header().entry_type();
-        let is_dir = kind == EntryType::Directory;
-        if let Some(pattern) = exclude.pattern_for(&relative, is_dir) {
-            self.skipped.skip(name + if is_dir { "/" } else { "" }, excluded_by(pattern));
+        let path_kind = if kind == EntryType::Directory { PathKind::Folder } else { PathKind::File };
+        if let Some(pattern) = exclude.pattern_for(&relative, path_kind) {
+            self.skipped.skip(name + path_kind.suffix(), excluded_by(pattern));
             return Ok(());
         }
         match kind {
