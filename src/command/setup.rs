@@ -7,7 +7,7 @@ use super::output::eprint_line;
 use super::prompt;
 use super::registration::{not_registered, register_agent};
 use crate::cli::RunArgs;
-use crate::config::{Config, ConfigError, Credentials, clean_base_url, edit};
+use crate::config::{Config, ConfigError, Credentials, clean_base_url, default_of, edit};
 use crate::data_dir::permissions;
 
 /// Loads the configuration with its credentials. At a terminal, or with `--interactive`, it asks for what is missing.
@@ -41,7 +41,7 @@ fn ask_for_config(file: &Path) -> Result<(), Failure> {
         clean_base_url(&with_scheme).map_err(|wrong| format!("It {wrong}."))
     })
     .map_err(&unanswered)?;
-    let data_dir = prompt::ask("Data directory", Some("./data"), |answer| {
+    let data_dir = prompt::ask("Data directory", default_of("paths.data_dir").as_deref(), |answer| {
         let data_dir = with_setting(file, ("paths", "data_dir", answer.into()))?.paths.data_dir;
         if data_dir.exists() {
             permissions::check_folder(&data_dir).map(|()| answer.to_owned())
@@ -50,13 +50,13 @@ fn ask_for_config(file: &Path) -> Result<(), Failure> {
         }
     })
     .map_err(&unanswered)?;
-    let image = prompt::ask("Executor image", Some("open-aaas-executor:latest"), |answer| {
+    let image = prompt::ask("Executor image", default_of("executor.image").as_deref(), |answer| {
         with_setting(file, ("executor", "image", answer.into())).map(|_| answer.to_owned())
     })
     .map_err(&unanswered)?;
-    let capacity = prompt::ask("Tasks at once", Some("2"), |answer| match answer.parse::<i64>() {
-        Ok(number @ 1..=1000) => Ok(number),
-        _ => Err("It must be a number from 1 to 1000.".to_owned()),
+    let capacity = prompt::ask("Tasks at once", default_of("executor.capacity").as_deref(), |answer| {
+        let number: i64 = answer.parse().map_err(|_| "It must be a number.".to_owned())?;
+        with_setting(file, ("executor", "capacity", number.into())).map(|_| number)
     })
     .map_err(&unanswered)?;
     let settings = [

@@ -87,5 +87,15 @@ pub fn kind_of(name: &str) -> Kind {
     found.map_or_else(|| unreachable!("`{name}` is missing from the list of keys"), |(_, kind)| *kind)
 }
 
+/// The default of the key with this full name, as text.
+pub fn default_of(name: &str) -> Option<String> {
+    match kind_of(name) {
+        Text(default) => default.map(str::to_owned),
+        Boolean(default) => Some(default.to_string()),
+        Integer(_, _, default) => default.map(|number| number.to_string()),
+        Decimal | Texts | Words | Secrets => None,
+    }
+}
+
 #[cfg(test)]
 mod tests;

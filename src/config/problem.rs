@@ -1,7 +1,7 @@
 //! Mistakes in a configuration file.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One mistake in a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +11,17 @@ pub struct Problem {
     pub place: Option<(usize, usize)>,
     /// The mistake, with the key's full name and the remedy.
     pub message: String,
+}
+
+impl Problem {
+    /// A mistake at a byte of the file's text.
+    pub(super) fn at(file: &Path, text: &[u8], offset: usize, message: impl Into<String>) -> Self {
+        let before = &text[..offset.min(text.len())];
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let column = String::from_utf8_lossy(&before[line_start..]).chars().count() + 1;
+        Self { file: file.to_owned(), place: Some((line, column)), message: message.into() }
+    }
 }
 
 impl fmt::Display for Problem {

@@ -32,8 +32,10 @@ impl<'t> Reader<'t> {
     }
 
     fn problem(&self, span: Option<Range<usize>>, message: impl Into<String>) -> Problem {
-        let place = span.map(|span| line_and_column(self.text, span.start));
-        Problem { file: self.file.to_owned(), place, message: message.into() }
+        match span {
+            Some(span) => Problem::at(self.file, self.text.as_bytes(), span.start, message),
+            None => Problem { file: self.file.to_owned(), place: None, message: message.into() },
+        }
     }
 
     /// The whole file as a section, whose keys are the names of sections.
@@ -332,13 +334,6 @@ fn a(value: &DeValue<'_>) -> String {
         DeValue::Array(_) => "a list".to_owned(),
         DeValue::Table(_) => "a section".to_owned(),
     }
-}
-
-fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
-    let before = &text.as_bytes()[..offset.min(text.len())];
-    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-    let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    (line, String::from_utf8_lossy(&before[line_start..]).chars().count() + 1)
 }
 
 /// The known key that was probably meant: one that differs in at most two letters, or in a third of a long name.

@@ -103,7 +103,8 @@ fn invalid_answers_are_asked_again() {
         "It must name a host",
         "must be a folder",
         "must be the name of an image",
-        "a number from 1 to 1000",
+        "It must be a number.",
+        "must be a whole number from 1 to 1000, not 0",
     ] {
         assert!(asked.contains(why), "{why}\n{asked}");
     }

@@ -1,0 +1,102 @@
+//! Reading a configuration file.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf, absolute};
+
+use thiserror::Error;
+
+use super::executor::read_executor;
+use super::problem::{Findings, Problem};
+use super::reader::Reader;
+use super::sections::{read_agent, read_outputs, read_paths, read_server};
+use super::{AgentConfig, Config, Environment};
+use crate::data_dir::DataDir;
+use crate::shell::init_command;
+
+/// Why there is no [`Config`].
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    #[error("there is no configuration file `{}`; make one with `{}`", .0.display(), init_command(.0))]
+    Missing(PathBuf),
+    #[error("the configuration file `{}` can't be read: {}", .0.display(), .1)]
+    Unreadable(PathBuf, io::Error),
+    /// The file has one or more mistakes; one a line.
+    #[error("{}", .0.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n"))]
+    Wrong(Vec<Problem>),
+}
+
+/// How strictly `[agent]` is checked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Registration {
+    /// It must be valid, or absent.
+    AsWritten,
+    /// It is about to be replaced, so its mistakes don't matter.
+    Replaced,
+}
+
+impl Config {
+    /// Reads and checks a file. Doesn't read anything else from the disk.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        Self::load_with(file, Registration::AsWritten)
+    }
+
+    /// The same for a file whose registration is about to be replaced: mistakes in the old one don't matter.
+    pub fn load_to_register(file: &Path) -> Result<Self, ConfigError> {
+        Self::load_with(file, Registration::Replaced)
+    }
+
+    fn load_with(file: &Path, registration: Registration) -> Result<Self, ConfigError> {
+        let file = absolute(file).map_err(|error| ConfigError::Unreadable(file.to_owned(), error))?;
+        let bytes = match fs::read(&file) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ConfigError::Missing(file)),
+            Err(error) => return Err(ConfigError::Unreadable(file, error)),
+        };
+        let text = std::str::from_utf8(&bytes).map_err(|error| {
+            let message = "the file isn't UTF-8 from here on; save it as UTF-8";
+            ConfigError::Wrong(vec![Problem::at(&file, &bytes, error.valid_up_to(), message)])
+        })?;
+        let mut config = Self::parse_with(&file, text, registration)?;
+        config.server.environment = Environment::from_process();
+        Ok(config)
+    }
+
+    /// The data_dir of a file, which may be wrong in other places.
+    pub fn data_dir_of(file: &Path) -> Option<DataDir> {
+        let file = absolute(file).ok()?;
+        let text = fs::read_to_string(&file).ok()?;
+        let reader = Reader::parse(&file, &text).ok()?;
+        let mut findings = Findings::default();
+        read_paths(reader.root().section("paths"), &file, &mut findings).map(|paths| paths.data_dir)
+    }
+
+    /// Checks the text of a file whose absolute path is `file`. The environment counts as empty.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        Self::parse_with(file, text, Registration::AsWritten)
+    }
+
+    fn parse_with(file: &Path, text: &str, registration: Registration) -> Result<Self, ConfigError> {
+        let reader = Reader::parse(file, text).map_err(ConfigError::Wrong)?;
+        let mut findings = Findings::default();
+        let mut root = reader.root();
+        let server = read_server(root.section("server"), &mut findings);
+        let agent = match registration {
+            Registration::AsWritten => read_agent(root.section("agent"), &mut findings),
+            Registration::Replaced => {
+                let agent = read_agent(root.section("agent"), &mut Findings::default());
+                AgentConfig { credentials: None, ..agent }
+            }
+        };
+        let executor = read_executor(root.section("executor"), file, &mut findings);
+        let paths = read_paths(root.section("paths"), file, &mut findings);
+        let outputs = read_outputs(root.section("outputs"), &mut findings);
+        root.finish(&mut findings);
+        match (server, paths) {
+            (Some(server), Some(paths)) if findings.errors.is_empty() => {
+                Ok(Self { file: file.to_owned(), server, agent, executor, paths, outputs, warnings: findings.warnings })
+            }
+            _ => Err(ConfigError::Wrong(findings.in_order())),
+        }
+    }
+}
