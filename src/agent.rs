@@ -32,7 +32,7 @@ use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use jiff::Timestamp;
 
 pub use admission::Mode;
-use heartbeat::{Failure, Heartbeat};
+use heartbeat::Heartbeat;
 use intake::{Intake, Parts};
 use messages::{IntakeRequest, ServerEvent, Stopped};
 use poller::Poller;
@@ -73,8 +73,8 @@ impl Scheduler {
         let intake = Intake::start(parts, event_queue, request_sender)?;
         let scheduler = Self {
             client,
-            heartbeat: Heartbeat::new(intake.last_heartbeat_at(), now),
-            poller: Poller::new(config.server.poll_interval, intake.is_reclaiming(), now),
+            heartbeat: Heartbeat::new(intake.status.last_heartbeat_at(), now),
+            poller: Poller::new(config.server.poll_interval, !intake.reclaims.is_empty(), now),
             load: intake.load(now),
             events,
             requests,
@@ -153,14 +153,13 @@ impl Scheduler {
 
     fn note_acknowledged(&mut self) {
         let (now, at) = (Instant::now(), Timestamp::now());
-        let acknowledged = self.heartbeat.note_acknowledged(now, at);
-        let was_interrupted = acknowledged.was_interrupted;
+        if self.heartbeat.is_in_trouble() {
+            self.poller.reset(now);
+        }
+        let was_interrupted = self.heartbeat.note_acknowledged(now, at);
         if was_interrupted {
             // Before any poll: the intake thread says when the reclaims are done.
             self.poller.set_reclaiming(true);
-        }
-        if acknowledged.ends_trouble {
-            self.poller.reset(now);
         }
         self.send(ServerEvent::HeartbeatAcknowledged { at, was_interrupted });
     }
@@ -195,14 +194,12 @@ impl Scheduler {
     }
 
     fn note_trouble(&mut self, error: &ClientError) {
-        let unauthorized = error.is_unauthorized();
-        let failure = if unauthorized { Failure::Unauthorized } else { Failure::Other };
-        self.heartbeat.note_trouble(failure, Instant::now());
+        self.heartbeat.note_trouble(error, Instant::now());
         let message = match error.remedy(&self.register_command) {
             Some(remedy) => format!("{error}; {remedy}"),
             None => error.to_string(),
         };
-        self.send(ServerEvent::Trouble(ServerTrouble { unauthorized, message }));
+        self.send(ServerEvent::Trouble(ServerTrouble { unauthorized: error.is_unauthorized(), message }));
     }
 
     fn send(&self, event: ServerEvent) {

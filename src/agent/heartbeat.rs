@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use crate::server::ClientError;
+
 /// The Server declares a service offline after 60 s without a heartbeat (PROTOCOL 3).
 const INTERVAL: Duration = Duration::from_secs(20);
 /// How soon a heartbeat that failed is sent again.
@@ -17,15 +19,6 @@ const INTERRUPTION: Duration = Duration::from_secs(50);
 const LATEST: Duration = Duration::from_secs(29);
 /// So long before a heartbeat is due, no other call begins: with its whole time limit it could end too late.
 const EARLY: Duration = Duration::from_secs(1);
-
-/// What a heartbeat that wasn't acknowledged means for the next one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
-    /// The Server refuses the key: a person has to register the agent again.
-    Unauthorized,
-    /// Anything else, which may pass.
-    Other,
-}
 
 /// The heartbeats of one agent.
 #[derive(Debug)]
@@ -81,44 +74,35 @@ impl Heartbeat {
         self.sent_at = Some(now);
     }
 
+    /// Whether a call has failed since the last acknowledged heartbeat.
+    pub fn is_in_trouble(&self) -> bool {
+        self.in_trouble
+    }
+
     /// The heartbeat was acknowledged. Returns whether heartbeats were interrupted for so long that the Server may have
-    /// requeued this agent's tasks, and whether that ends a trouble.
-    pub fn note_acknowledged(&mut self, now: Instant, at: Timestamp) -> Acknowledged {
+    /// requeued this agent's tasks.
+    pub fn note_acknowledged(&mut self, now: Instant, at: Timestamp) -> bool {
         // However late the answer came, the Server may count from the heartbeat's arrival.
         self.due = self.sent_at.unwrap_or(now) + INTERVAL;
         // The monotonic clock stands still while a machine sleeps, and the wall clock can be set: the longer gap counts.
         let monotonic = self.acknowledged_at.map(|before| now.saturating_duration_since(before));
         let by_wall = self.last_acknowledged.and_then(|before| Duration::try_from(at.duration_since(before)).ok());
-        let was_interrupted = monotonic.max(by_wall).is_some_and(|gap| gap >= INTERRUPTION);
-        self.acknowledged_at = Some(now);
-        self.last_acknowledged = Some(at);
-        Acknowledged { was_interrupted, ends_trouble: std::mem::take(&mut self.in_trouble) }
+        (self.acknowledged_at, self.last_acknowledged, self.in_trouble) = (Some(now), Some(at), false);
+        monotonic.max(by_wall).is_some_and(|gap| gap >= INTERRUPTION)
     }
 
     /// A call failed in a way that no other call would survive: from now on only heartbeats are sent, until one is
     /// acknowledged.
-    pub fn note_trouble(&mut self, failure: Failure, now: Instant) {
+    pub fn note_trouble(&mut self, error: &ClientError, now: Instant) {
         self.in_trouble = true;
-        self.due = now
-            + match failure {
-                Failure::Unauthorized => UNAUTHORIZED_RETRY,
-                Failure::Other => RETRY,
-            };
+        self.due = now + if error.is_unauthorized() { UNAUTHORIZED_RETRY } else { RETRY };
     }
-}
-
-/// What an acknowledged heartbeat means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Acknowledged {
-    /// The Server may have requeued this agent's tasks.
-    pub was_interrupted: bool,
-    /// The calls before it failed.
-    pub ends_trouble: bool,
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Acknowledged, Failure, Heartbeat};
+    use super::Heartbeat;
+    use crate::server::ClientError;
     use jiff::{SignedDuration, Timestamp};
     use std::time::{Duration, Instant};
 
@@ -134,8 +118,7 @@ mod tests {
         let mut heartbeat = Heartbeat::new(None, start);
         assert!(heartbeat.precedes_calls(start) && !heartbeat.is_acknowledged());
         heartbeat.note_sent(start);
-        let answer = heartbeat.note_acknowledged(start + secs(9), Timestamp::now());
-        assert_eq!(answer, Acknowledged { was_interrupted: false, ends_trouble: false });
+        assert!(!heartbeat.note_acknowledged(start + secs(9), Timestamp::now()));
         assert_eq!(heartbeat.due(), start + secs(20));
         assert!(heartbeat.is_acknowledged() && !heartbeat.precedes_calls(start + secs(18)));
         assert!(heartbeat.precedes_calls(start + secs(19)), "a call of ten seconds would end too late");
@@ -159,11 +142,11 @@ mod tests {
     fn an_interruption_is_seen_by_either_clock_and_over_restarts() {
         let (start, wall) = (Instant::now(), Timestamp::now());
         let mut restarted = Heartbeat::new(Some(wall - SignedDuration::from_secs(50)), start);
-        assert!(restarted.note_acknowledged(start, wall).was_interrupted);
-        assert!(!restarted.note_acknowledged(start + secs(49), wall).was_interrupted);
-        assert!(restarted.note_acknowledged(start + secs(99), wall).was_interrupted, "the wall clock was set back");
+        assert!(restarted.note_acknowledged(start, wall));
+        assert!(!restarted.note_acknowledged(start + secs(49), wall));
+        assert!(restarted.note_acknowledged(start + secs(99), wall), "the wall clock was set back");
         let asleep = wall + SignedDuration::from_secs(3600);
-        assert!(restarted.note_acknowledged(start + secs(100), asleep).was_interrupted, "the machine slept");
+        assert!(restarted.note_acknowledged(start + secs(100), asleep), "the machine slept");
     }
 
     #[test]
@@ -171,12 +154,14 @@ mod tests {
         let start = Instant::now();
         let mut heartbeat = Heartbeat::new(None, start);
         heartbeat.note_acknowledged(start, Timestamp::now());
-        heartbeat.note_trouble(Failure::Other, start);
+        heartbeat.note_trouble(&ClientError::NotSent("no route".to_owned()), start);
         assert_eq!((heartbeat.is_acknowledged(), heartbeat.due()), (false, start + secs(5)));
-        heartbeat.note_trouble(Failure::Unauthorized, start);
+        let message = "bad key".to_owned();
+        let refused = ClientError::Refused { status: 401, message, by_server: true, retry_after: None };
+        heartbeat.note_trouble(&refused, start);
         assert_eq!(heartbeat.due(), start + secs(30));
-        assert!(heartbeat.was_ever_acknowledged());
-        assert!(heartbeat.note_acknowledged(start + secs(30), Timestamp::now()).ends_trouble);
-        assert!(heartbeat.is_acknowledged());
+        assert!(heartbeat.is_in_trouble() && heartbeat.was_ever_acknowledged());
+        heartbeat.note_acknowledged(start + secs(30), Timestamp::now());
+        assert!(heartbeat.is_acknowledged() && !heartbeat.is_in_trouble());
     }
 }

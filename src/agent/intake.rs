@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::accept::Offers;
-use super::admission::{Admission, HOLD, HealthChange, Mode, NotAccepting};
+use super::admission::{Admission, HOLD, HealthChange, Mode};
 use super::cancel::Orphan;
 use super::health::{HealthMonitor, HostHealth, RecheckRequest};
 use super::messages::{IntakeRequest, NextPoll, ServerEvent, Stopped};
@@ -116,16 +116,6 @@ impl Intake {
         Ok(intake)
     }
 
-    /// When the Server last acknowledged a heartbeat, in an earlier run of the agent too.
-    pub fn last_heartbeat_at(&self) -> Option<Timestamp> {
-        self.status.last_heartbeat_at()
-    }
-
-    /// Whether tasks of this agent are being reclaimed.
-    pub fn is_reclaiming(&self) -> bool {
-        !self.reclaims.is_empty()
-    }
-
     /// Works until the agent ends, and tells the main thread why.
     pub fn run(mut self) {
         loop {
@@ -139,16 +129,11 @@ impl Intake {
             match self.inbox.events.try_recv() {
                 Ok(ServerEvent::Shutdown) | Err(TryRecvError::Disconnected) => return self.shut_down(),
                 Ok(event) => self.handle_event(event),
-                Err(TryRecvError::Empty) if self.status.metrics_due() <= now => {
-                    self.status.write_metrics(&self.table, now);
-                }
+                Err(TryRecvError::Empty) if self.status.due() <= now => self.status.report(&self.table, now),
                 Err(TryRecvError::Empty) if self.operator.due() <= now => {
                     if let Err(why) = self.check_operator_requests(now) {
                         return self.request(IntakeRequest::Stopped(Stopped::Failed(why)));
                     }
-                }
-                Err(TryRecvError::Empty) if self.status.overdue_due() <= now => {
-                    self.status.log_overdue(&self.table, now);
                 }
                 Err(TryRecvError::Empty) if self.reclaim_due(now).is_some_and(|due| due <= now) => {
                     self.reclaim_next(now);
@@ -162,8 +147,7 @@ impl Intake {
     /// Sleeps until a part is due or a message can be received.
     fn wait(&self, now: Instant) {
         let dues = [
-            Some(self.status.metrics_due()),
-            Some(self.status.overdue_due()),
+            Some(self.status.due()),
             Some(self.operator.due()),
             self.reclaim_due(now),
             self.table.next_due(),
@@ -323,18 +307,13 @@ impl Intake {
         Load { current, capacity, available: self.admission.announced(capacity.saturating_sub(current), now) }
     }
 
-    /// Why no new task is accepted, if so.
-    pub(super) fn not_accepting(&self, now: Instant) -> Option<NotAccepting> {
-        self.admission.check(1, now).err()
-    }
-
     fn report_load(&mut self, now: Instant) {
         let load = self.load(now);
         if self.reported_load != Some(load) {
             self.reported_load = Some(load);
             self.request(IntakeRequest::Load(load));
         }
-        if self.reported_reclaiming != self.is_reclaiming() {
+        if self.reported_reclaiming == self.reclaims.is_empty() {
             self.report_reclaiming();
         }
     }
@@ -346,13 +325,13 @@ impl Intake {
     }
 
     fn report_reclaiming(&mut self) {
-        self.reported_reclaiming = self.is_reclaiming();
+        self.reported_reclaiming = !self.reclaims.is_empty();
         self.request(IntakeRequest::Reclaiming(self.reported_reclaiming));
     }
 
     fn report_status(&mut self, now: Instant) {
-        let not_accepting = self.not_accepting(now);
-        self.status.publish(not_accepting.map(|why| why.to_string()), self.table.reasons());
+        let not_accepting = self.admission.check(1, now).err().map(|why| why.to_string());
+        self.status.publish(not_accepting, self.table.reasons());
     }
 
     pub(super) fn request(&self, request: IntakeRequest) {

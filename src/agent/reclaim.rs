@@ -18,11 +18,18 @@ pub struct ReclaimQueue {
     not_before: Option<Instant>,
 }
 
+/// One task to reclaim.
 #[derive(Debug)]
-struct Reclaim {
+pub struct Reclaim {
     key: TaskKey,
     due: Option<Instant>,
     backoff: Backoff,
+}
+
+impl Reclaim {
+    fn new(key: &TaskKey) -> Self {
+        Self { key: key.clone(), due: None, backoff: Backoff::default() }
+    }
 }
 
 impl ReclaimQueue {
@@ -34,14 +41,13 @@ impl ReclaimQueue {
     /// Adds a task, unless it is here already.
     pub fn push(&mut self, key: &TaskKey) {
         if !self.waiting.iter().any(|reclaim| reclaim.key == *key) {
-            self.waiting.push_back(Reclaim { key: key.clone(), due: None, backoff: Backoff::default() });
+            self.waiting.push_back(Reclaim::new(key));
         }
     }
 
     /// Adds a task that is to be tried again after a pause. Returns how long that is.
     pub fn push_failed(&mut self, key: &TaskKey, retry_after: Option<Duration>, now: Instant) -> Duration {
-        let mut reclaim =
-            self.remove(key).unwrap_or_else(|| Reclaim { key: key.clone(), due: None, backoff: Backoff::default() });
+        let mut reclaim = self.settle(key).unwrap_or_else(|| Reclaim::new(key));
         let pause = reclaim.backoff.next(retry_after);
         reclaim.due = Some(now + pause);
         self.waiting.push_back(reclaim);
@@ -54,12 +60,8 @@ impl ReclaimQueue {
         keys.iter().for_each(|key| self.push(key));
     }
 
-    /// Removes a task.
-    pub fn settle(&mut self, key: &TaskKey) {
-        self.remove(key);
-    }
-
-    fn remove(&mut self, key: &TaskKey) -> Option<Reclaim> {
+    /// Removes a task, if it is here.
+    pub fn settle(&mut self, key: &TaskKey) -> Option<Reclaim> {
         let at = self.waiting.iter().position(|reclaim| reclaim.key == *key)?;
         self.waiting.remove(at)
     }

@@ -65,14 +65,18 @@ impl StatusReporter {
         }
     }
 
-    /// When the metrics are to be written.
-    pub fn metrics_due(&self) -> Instant {
-        self.metrics_due
+    /// When the metrics are to be written, or overdue results to be looked for.
+    pub fn due(&self) -> Instant {
+        self.metrics_due.min(self.overdue_due)
     }
 
-    /// When overdue results are to be looked for.
-    pub fn overdue_due(&self) -> Instant {
-        self.overdue_due
+    /// Does what is due.
+    pub fn report(&mut self, table: &TaskTable, now: Instant) {
+        if self.metrics_due <= now {
+            self.write_metrics(table, now);
+        } else {
+            self.log_overdue(table, now);
+        }
     }
 
     /// When the Server last acknowledged a heartbeat, in an earlier run too.
@@ -132,8 +136,7 @@ impl StatusReporter {
         }
     }
 
-    /// Writes `metrics.prom`.
-    pub fn write_metrics(&mut self, table: &TaskTable, now: Instant) {
+    fn write_metrics(&mut self, table: &TaskTable, now: Instant) {
         self.metrics_due = now + METRICS_INTERVAL;
         let gauges = Gauges {
             running: table.slots_taken(),
@@ -156,7 +159,7 @@ impl StatusReporter {
 
     /// Logs results that have waited for over a day: each is kept for as long as it takes, but a person should look why
     /// it takes so long.
-    pub fn log_overdue(&mut self, table: &TaskTable, now: Instant) {
+    fn log_overdue(&mut self, table: &TaskTable, now: Instant) {
         self.overdue_due = now + OVERDUE_INTERVAL;
         let now = Timestamp::now();
         let waiting = table.keys().into_iter().filter(|key| table.phase(key) >= Phase::Exited);
