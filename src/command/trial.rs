@@ -1,19 +1,20 @@
-//! `try`: one task without a Server, by the same steps as the agent's.
+//! `try`: one task without a Server, by the same steps as the agent's tasks.
 //!
-//! It takes no lock of the agent's and knows nothing of its tasks: workspace and record lie in a folder of their own, and
-//! the container carries none of the labels by which an agent finds its own.
+//! A trial doesn't take the agent's lock and doesn't touch the agent's tasks: workspace and record are in a folder of
+//! their own, and the container has none of the labels by which an agent finds its containers.
 
-mod folder;
+mod copier;
 mod offer;
-mod progress;
+mod out_folder;
 mod results;
+mod trial_folder;
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, unbounded};
 
 use super::failure::{CommandResult, Failure};
 use super::output::eprint_line;
@@ -22,118 +23,122 @@ use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::docker::Docker;
 use crate::task::mounts::check_mounts;
-use crate::task::record::{Phase, Record, Store, TaskKey};
+use crate::task::record::{Phase, Record, StopReason, Store, TaskKey};
 use crate::task::workspace::Workspace;
 use crate::task::{self, Job, Trial, TrialConsole, TrialSetup, WorkerCommand};
-use folder::Folder;
+use copier::Copier;
 use offer::Offer;
-use progress::Copying;
-use results::{INTERRUPTED, OutFolder, exit_status, tell};
+use out_folder::OutFolder;
+use results::{INTERRUPTED, exit_status, print_results};
+use trial_folder::{TrialFolder, remove_abandoned};
 
-/// Does one task and says what would be sent of it.
+/// What happens to the trial's folder at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FolderEnd {
+    Remove,
+    Keep,
+}
+
+/// Works on one task, and prints what would be sent.
 pub fn try_out(file: &Path, args: &TryArgs) -> CommandResult {
     let config = Config::load(file)?;
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
+    // The folder is checked before a container may run for hours.
     let out = args.out.as_deref().map(OutFolder::new).transpose()?;
     let docker = Docker::new(&config.executor.docker);
     docker.engine_version().map_err(|error| Failure::new(error.to_string()))?;
     check_mounts(&config).map_err(Failure::new)?;
-    folder::sweep(&config, &docker);
-    let leaving = Arc::new(AtomicBool::new(false));
-    let commands = handle_signals(&leaving)?;
-    let folder = Folder::make(&config)
-        .map_err(|error| Failure::new(format!("`{}` can't be used: {error}", config.paths.data_dir.display())))?;
-    let done = Attempt { config: &config, docker: &docker, folder: &folder, leaving: &leaving }.make(args, commands);
-    let interrupted = || Ok(ExitCode::from(INTERRUPTED));
-    let mut keep = args.keep;
-    let code = match done {
-        Ok(trial) => {
-            tell(&trial);
-            let status = exit_status(&trial);
-            let out = out.filter(|_| status != INTERRUPTED || trial.stop.is_none());
-            match out.map_or(Ok(()), |out| out.take(&trial.files, &Copying::new(&leaving))) {
-                Ok(()) => Ok(ExitCode::from(status)),
-                Err(_) if leaving.load(Ordering::Relaxed) => interrupted(),
-                Err(failure) => {
-                    // What a container has worked on for hours is not thrown away over a full disk.
-                    keep = true;
-                    Err(failure)
-                }
-            }
+    remove_abandoned(&config, &docker);
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let commands = handle_signals(&interrupted)?;
+    let folder = TrialFolder::create(&config).map_err(Failure::unusable(&config.paths.data_dir))?;
+    let attempt = Attempt { config: &config, docker: &docker, folder: &folder, copier: Copier::new(&interrupted) };
+    let mut folder_end = if args.keep { FolderEnd::Keep } else { FolderEnd::Remove };
+    let is_interrupted = || interrupted.load(Ordering::Relaxed);
+    let result = attempt.run(args, commands).and_then(|trial| {
+        let finished = attempt.finish(&trial, out);
+        if finished.is_err() && !is_interrupted() {
+            // A full disk at `--out` must not cost results that may have taken hours.
+            folder_end = FolderEnd::Keep;
         }
-        Err(_) if leaving.load(Ordering::Relaxed) => interrupted(),
-        Err(failure) => Err(failure),
-    };
-    close(folder, &docker, keep)?;
-    code
+        finished
+    });
+    let result = if result.is_err() && is_interrupted() { Ok(ExitCode::from(INTERRUPTED)) } else { result };
+    close(folder, &docker, folder_end)?;
+    result
 }
 
-/// The first signal stops the container; a second one ends this program at once, and the next trial tidies up.
-fn handle_signals(leaving: &Arc<AtomicBool>) -> Result<(Sender<WorkerCommand>, Receiver<WorkerCommand>), Failure> {
-    let (sender, receiver) = unbounded();
-    let (leaving, commands) = (Arc::clone(leaving), sender.clone());
+/// The first signal stops the container; the second one ends this process at once.
+fn handle_signals(interrupted: &Arc<AtomicBool>) -> Result<Receiver<WorkerCommand>, Failure> {
+    let (sender, commands) = unbounded();
+    let interrupted = Arc::clone(interrupted);
     let handler = move || {
-        if leaving.swap(true, Ordering::Relaxed) {
-            eprint_line("Left at once: the container may go on, and goes with the next `try`.");
+        if interrupted.swap(true, Ordering::Relaxed) {
+            eprint_line("Exiting now. The container may still run; the next `try` removes it.");
             std::process::exit(i32::from(INTERRUPTED));
         }
-        eprint_line(format_args!("Stopping the container, which has 10 s to end; once more leaves at once."));
-        // There is always somebody to take it, or nobody needs it any more.
-        let _ = commands.send(WorkerCommand::Cancel);
+        eprint_line("Stopping the container, which has 10 s to end. Ctrl+C again exits at once.");
+        // A send error means that the task has ended.
+        let _ = sender.send(WorkerCommand::Cancel);
     };
-    ctrlc::set_handler(handler).map_err(|error| Failure::new(format!("signals can't be handled: {error}")))?;
-    Ok((sender, receiver))
+    ctrlc::set_handler(handler).map_err(Failure::context("can't handle signals"))?;
+    Ok(commands)
 }
 
-/// Everything that a trial needs.
 struct Attempt<'a> {
     config: &'a Config,
     docker: &'a Docker,
-    folder: &'a Folder,
-    leaving: &'a AtomicBool,
+    folder: &'a TrialFolder,
+    copier: Copier<'a>,
 }
 
 impl Attempt<'_> {
-    fn make(
-        &self,
-        args: &TryArgs,
-        (_open, commands): (Sender<WorkerCommand>, Receiver<WorkerCommand>),
-    ) -> Result<Trial, Failure> {
+    /// Works on the task up to where its results would be sent.
+    fn run(&self, args: &TryArgs, commands: Receiver<WorkerCommand>) -> Result<Trial, Failure> {
         let mut offer = Offer::new(args, self.config, &format!("try-{}", self.folder.name()))?;
-        let here =
-            |error: std::io::Error| Failure::new(format!("`{}` can't be used: {error}", self.folder.dir().display()));
+        let data_dir = DataDir::new(self.folder.dir());
         let key = TaskKey::from_id(&offer.task.id).ok_or_else(|| Failure::new("the task's id can't be used"))?;
-        let workspace = Workspace::new(&DataDir::new(self.folder.dir()), &key);
-        workspace.create().map_err(here)?;
-        let until = if args.keep { "kept" } else { "removed at the end; `--keep` keeps it" };
-        eprint_line(format_args!("Workspace: {} ({until})", workspace.dir().display()));
-        offer.place(&workspace, &Copying::new(self.leaving))?;
+        let workspace = Workspace::new(&data_dir, &key);
+        workspace.create().map_err(Failure::unusable(&data_dir))?;
+        let end = if args.keep { "kept" } else { "removed at the end; `--keep` keeps it" };
+        eprint_line(format_args!("Workspace: {} ({end})", workspace.dir().display()));
+        offer.copy_inputs(&workspace, &self.copier)?;
         let mut record = Record::from_offer(offer.task, "", &self.config.server.base_url);
         record.phase = Phase::Accepted;
-        let store = Store::open(&DataDir::new(self.folder.dir())).map_err(here)?;
-        let files = store.create(&key, &record).map_err(here)?;
+        let files = Store::open(&data_dir)
+            .and_then(|store| store.create(&key, &record))
+            .map_err(Failure::unusable(&data_dir))?;
         let setup = TrialSetup {
             config: self.config,
             docker: self.docker,
-            container: self.folder.container(),
+            container: self.folder.container_name(),
             workspace,
             console: &TrialConsole::new(),
         };
         task::try_out(setup, Job { files, record, commands }).map_err(Failure::new)
     }
+
+    /// Prints the results and copies them to `--out`. Returns the exit status.
+    fn finish(&self, trial: &Trial, out: Option<OutFolder>) -> CommandResult {
+        print_results(trial);
+        if let Some(out) = out.filter(|_| trial.stop != Some(StopReason::Cancel)) {
+            out.copy(&trial.files, &self.copier)?;
+        }
+        Ok(ExitCode::from(exit_status(trial)))
+    }
 }
 
-fn close(folder: Folder, docker: &Docker, keep: bool) -> Result<(), Failure> {
-    if !keep {
+fn close(folder: TrialFolder, docker: &Docker, end: FolderEnd) -> Result<(), Failure> {
+    if end == FolderEnd::Remove {
         folder.remove(docker);
         return Ok(());
     }
-    let (container, dir) = (folder.container(), folder.dir().to_owned());
+    let (container, dir) = (folder.container_name(), folder.dir().to_owned());
     if let Err(error) = docker.remove_forced(&container) {
         log::warn!("the container `{container}` can't be removed: {error}");
     }
     eprint_line(format_args!("Kept: {}", dir.display()));
-    folder.keep().map_err(|error| Failure::new(format!("`{}` can't be marked as kept: {error}", dir.display())))
+    folder.keep().map_err(Failure::with_path(&dir, "can't be marked as kept"))
 }

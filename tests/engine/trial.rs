@@ -225,7 +225,7 @@ fn the_next_trial_removes_leftovers_of_a_killed_one() {
     let of_killed: Vec<PathBuf> = folders(&agent).into_iter().filter(|folder| !of_living.contains(folder)).collect();
     killed.kill9();
     assert_eq!((containers(&of_killed).len(), containers(&of_living).len()), (1, 1));
-    try_script(&agent, "true", &[]).expect_code(0).expect_stderr("left behind that was killed");
+    try_script(&agent, "true", &[]).expect_code(0).expect_stderr("removing what a killed trial has left");
     assert_eq!((containers(&of_killed).len(), folders(&agent)), (0, of_living.clone()));
     assert!(living.is_running());
     fs::write(workspace(&agent).join("go"), "").unwrap();
@@ -299,7 +299,10 @@ fn a_replay_repeats_a_kept_task_and_leaves_it_unchanged() {
     // A replay refuses inputs that were changed.
     let input = agent.workspace(&id).join("input/data.csv");
     fs::write(&input, "1,2,3\n").unwrap();
-    agent.run(&["try", "--replay", &id]).expect_code(1).expect_stderr("has 6 bytes and not the 4 that came");
+    agent
+        .run(&["try", "--replay", &id])
+        .expect_code(1)
+        .expect_stderr("has 6 bytes now and not the 4 that were received");
     fs::remove_file(&input).unwrap();
     let outside = agent.write("outside", "1,2\n");
     std::os::unix::fs::symlink(outside, &input).unwrap();

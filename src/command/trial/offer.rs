@@ -1,10 +1,10 @@
-//! What a trial works on: what somebody typed, or a task that is kept here.
+//! The task of a trial: from the command line, or a kept one (`--replay`).
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::progress::Copying;
+use super::copier::Copier;
 use crate::cli::TryArgs;
 use crate::command::failure::Failure;
 use crate::command::find_task::find_task;
@@ -13,30 +13,29 @@ use crate::os::platform;
 use crate::server::protocol::{InputFile, Task};
 use crate::task::workspace::{Workspace, input_names};
 
-/// A task and where its input files are.
+/// A task and the places of its input files.
 pub struct Offer {
-    /// The task, as a Server would offer it. Of files that were typed, the sizes aren't known yet.
+    /// The task, as a Server would offer it. The sizes of files from the command line are 0 until they are copied.
     pub task: Task,
     inputs: Inputs,
 }
 
 enum Inputs {
-    /// Files of this machine.
-    Typed(Vec<PathBuf>),
-    /// The workspace of a kept task.
+    CommandLine(Vec<PathBuf>),
+    /// The kept task's workspace.
     Kept(PathBuf),
 }
 
 impl Offer {
-    /// What the command line asks for; `id` is for a task that has none yet.
+    /// The task that the options name. `id` is for a new task.
     pub fn new(args: &TryArgs, config: &Config, id: &str) -> Result<Self, Failure> {
         match &args.replay {
-            Some(id) => Self::kept(config, id),
-            None => Self::typed(args, id),
+            Some(id) => Self::from_kept(config, id),
+            None => Self::from_options(args, id),
         }
     }
 
-    fn typed(args: &TryArgs, id: &str) -> Result<Self, Failure> {
+    fn from_options(args: &TryArgs, id: &str) -> Result<Self, Failure> {
         let mut input_files = Vec::new();
         for (index, path) in args.input.iter().enumerate() {
             let wrong = |why: String| Failure::new(format!("the input file `{}` {why}", path.display()));
@@ -54,35 +53,35 @@ impl Offer {
             session_id: None,
             input_files,
         };
-        Ok(Self { task, inputs: Inputs::Typed(args.input.clone()) })
+        Ok(Self { task, inputs: Inputs::CommandLine(args.input.clone()) })
     }
 
-    fn kept(config: &Config, id: &str) -> Result<Self, Failure> {
+    fn from_kept(config: &Config, id: &str) -> Result<Self, Failure> {
         let (files, record) = find_task(config, id)?;
         let workspace = Workspace::new(&config.paths.data_dir, files.key());
         Ok(Self { task: record.task, inputs: Inputs::Kept(workspace.dir().to_owned()) })
     }
 
-    /// Copies the inputs to their places in a fresh workspace.
-    pub fn place(&mut self, workspace: &Workspace, copying: &Copying<'_>) -> Result<(), Failure> {
+    /// Copies the input files into a new workspace.
+    pub fn copy_inputs(&mut self, workspace: &Workspace, copier: &Copier<'_>) -> Result<(), Failure> {
         let names = input_names(&self.task);
         for (index, (file, name)) in self.task.input_files.iter_mut().zip(&names).enumerate() {
             let (source, shown) = match &self.inputs {
-                Inputs::Typed(paths) => (File::open(&paths[index]), paths[index].clone()),
-                // Its container may have put a link there, or something that isn't a file.
+                Inputs::CommandLine(paths) => (File::open(&paths[index]), paths[index].clone()),
+                // The task's container may have replaced the file, for example by a link.
                 Inputs::Kept(root) => {
                     let relative = Path::new("input").join(name);
                     (platform::open_beneath(root, &relative), root.join(relative))
                 }
             };
             let place = workspace.input(name);
-            let copied = source.and_then(|source| copy(copying, name, source, &place));
+            let copied = source.and_then(|source| copy(copier, name, source, &place));
             let wrong = |why: String| Failure::new(format!("the input file `{}` {why}", shown.display()));
             let count = copied.map_err(|error| wrong(format!("can't be copied: {error}")))?;
             if matches!(self.inputs, Inputs::Kept(_)) && count != file.size_bytes {
                 let announced = file.size_bytes;
                 return Err(wrong(format!(
-                    "has {count} bytes and not the {announced} that came; it can't be replayed"
+                    "has {count} bytes now and not the {announced} that were received, so the task can't be replayed"
                 )));
             }
             file.size_bytes = count;
@@ -91,11 +90,11 @@ impl Offer {
     }
 }
 
-fn copy(copying: &Copying<'_>, name: &str, mut source: File, place: &Path) -> io::Result<u64> {
+fn copy(copier: &Copier<'_>, name: &str, mut source: File, place: &Path) -> io::Result<u64> {
     if !source.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-    let count = copying.copy(name, &mut source, &mut File::create_new(place)?)?;
+    let count = copier.copy(name, &mut source, &mut File::create_new(place)?)?;
     platform::make_world_writable(place)?;
     Ok(count)
 }

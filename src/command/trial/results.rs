@@ -1,42 +1,36 @@
-//! What a trial came to: told to a person, and copied to a folder of theirs.
+//! The results of a trial: the exit status, and what would be sent.
 
-use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
-
-use super::progress::Copying;
-use crate::command::failure::Failure;
 use crate::command::output::eprint_line;
 use crate::server::protocol::FinalStatus;
 use crate::task::Trial;
-use crate::task::outputs::{OutputFile, Skipped};
+use crate::task::outputs::Skipped;
 use crate::task::record::StopReason;
 use crate::text::escape;
 
-/// As `timeout` has it.
+/// As `timeout` does.
 const TIMED_OUT: u8 = 124;
-/// As `docker run` has it.
+/// As `docker run` does.
 const NOT_STARTED: u8 = 125;
-/// As shells have it.
+/// As shells do.
 pub const INTERRUPTED: u8 = 130;
 
-/// The exit status of the command: the container's, unless something else ended it.
+/// The exit status of the command: the container's, unless the container was stopped.
 pub fn exit_status(trial: &Trial) -> u8 {
     match (trial.stop, trial.ending.exit_code) {
         (Some(StopReason::Cancel), _) => INTERRUPTED,
         (Some(_), _) => TIMED_OUT,
         (None, None) => NOT_STARTED,
-        // It exited with 0 because somebody asked it to end.
+        // The container exited with 0 because another program stopped it.
         (None, Some(0)) if trial.ending.status != FinalStatus::Completed => 1,
         (None, Some(code)) => u8::try_from(code).unwrap_or(1),
     }
 }
 
-/// Says on standard error what would be sent; standard output is the container's.
-pub fn tell(trial: &Trial) {
+/// Prints on standard error what would be sent. Standard output is the container's.
+pub fn print_results(trial: &Trial) {
     let Trial { ending, files, skipped, .. } = trial;
     if ending.status == FinalStatus::Cancelled {
-        eprint_line(format_args!("Interrupted: nothing would be sent but that."));
+        eprint_line("Interrupted: only the cancellation would be reported.");
         return;
     }
     let total: u64 = files.iter().map(|file| file.size).sum();
@@ -48,8 +42,8 @@ pub fn tell(trial: &Trial) {
     let count = (non_results.len() + undelivered.len()) as u64 + unnamed;
     if count > 0 {
         eprint_line(format_args!("Would be left out: {}", counted(count)));
-        for left in undelivered.iter().chain(non_results) {
-            eprint_line(format_args!("  {}: {}", escape(&left.file), escape(&left.reason)));
+        for file in undelivered.iter().chain(non_results) {
+            eprint_line(format_args!("  {}: {}", escape(&file.file), escape(&file.reason)));
         }
         if *unnamed > 0 {
             eprint_line(format_args!("  and {unnamed} more"));
@@ -70,49 +64,6 @@ fn counted(count: u64) -> String {
     format!("{count} {}", if count == 1 { "file" } else { "files" })
 }
 
-/// A folder for the results, in which nothing is overwritten.
-pub struct OutFolder(PathBuf);
-
-impl OutFolder {
-    /// A folder that is new or empty; that is known before hours are spent on a container.
-    pub fn new(dir: &Path) -> Result<Self, Failure> {
-        let wrong = |why: &str| Failure::usage(format!("`{}` {why} (`--out`)", dir.display()));
-        match fs::read_dir(dir) {
-            Ok(mut entries) => match entries.next() {
-                Some(_) => Err(wrong("isn't empty, and nothing is overwritten; name a new folder or empty that one")),
-                None => Ok(Self(dir.to_owned())),
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self(dir.to_owned())),
-            Err(error) => Err(wrong(&format!("can't be used: {error}"))),
-        }
-    }
-
-    /// Copies what would be sent, each file under the name by which it would be.
-    pub fn take(&self, files: &[OutputFile], copying: &Copying<'_>) -> Result<(), Failure> {
-        for found in files {
-            // The name holds plain parts only, so that it leads nowhere else.
-            let place = self.0.join(&found.name);
-            let copied = found.open().and_then(|(file, _)| {
-                copy(copying, &found.name, file, &place)
-                    .map_err(|error| format!("can't be written to `{}`: {error}", place.display()))
-            });
-            copied.map_err(|why| Failure::new(format!("the result `{}` {why}", escape(&found.name))))?;
-        }
-        // Somebody waits for the folder also where there is nothing to put into it.
-        fs::create_dir_all(&self.0)
-            .map_err(|error| Failure::new(format!("`{}` can't be made: {error}", self.0.display())))?;
-        eprint_line(format_args!("Copied to: {}", self.0.display()));
-        Ok(())
-    }
-}
-
-fn copy(copying: &Copying<'_>, name: &str, mut file: File, place: &Path) -> io::Result<u64> {
-    if let Some(parent) = place.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    copying.copy(name, &mut file, &mut File::create_new(place)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Skipped, Trial, exit_status};
@@ -128,7 +79,7 @@ mod tests {
     #[test]
     fn exit_status_follows_the_container_and_the_stop_reason() {
         assert_eq!([0, 3, 125, 137].map(|code| status(Completed, Some(code), None)), [0, 3, 125, 137]);
-        assert_eq!(status(Failed, Some(0), None), 1, "somebody asked it to end");
+        assert_eq!(status(Failed, Some(0), None), 1, "another program stopped it");
         assert_eq!(status(Failed, None, None), 125);
         assert_eq!(status(Failed, Some(0), Some(StopReason::Timeout { minutes: 1 })), 124);
         assert_eq!(status(Failed, Some(143), Some(StopReason::Idle { minutes: 1 })), 124);

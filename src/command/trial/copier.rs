@@ -1,4 +1,4 @@
-//! Copies files, says on a terminal how far that is, and ends early when somebody wants to leave.
+//! Copies files with a progress line on a terminal, and ends early after a signal.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -8,37 +8,36 @@ use std::time::{Duration, Instant};
 use crate::os::terminal::ProgressLine;
 use crate::text::escape;
 
-/// How often the line is written anew. What takes less time has none.
-const PAUSE: Duration = Duration::from_millis(500);
+/// How often the line is renewed. A copy that takes less time has no line.
+const INTERVAL: Duration = Duration::from_millis(500);
 
-/// See the module.
-pub struct Copying<'l> {
-    leaving: &'l AtomicBool,
+pub struct Copier<'f> {
+    interrupted: &'f AtomicBool,
 }
 
-impl<'l> Copying<'l> {
-    /// With `leaving`, copying ends.
-    pub fn new(leaving: &'l AtomicBool) -> Self {
-        Self { leaving }
+impl<'f> Copier<'f> {
+    /// Once `interrupted` is set, copying fails.
+    pub fn new(interrupted: &'f AtomicBool) -> Self {
+        Self { interrupted }
     }
 
-    /// Copies a file to its end and returns how long it was.
+    /// Copies a file and returns its length.
     pub fn copy(&self, name: &str, from: &mut File, to: &mut File) -> io::Result<u64> {
         let total = from.metadata()?.len().max(1);
         let mut buffer = vec![0; 1 << 20];
-        let (mut count, mut said, mut line) = (0, Instant::now(), ProgressLine::new());
+        let (mut count, mut shown_at, mut line) = (0, Instant::now(), ProgressLine::new());
         loop {
             let read = from.read(&mut buffer)?;
             if read == 0 {
                 return Ok(count);
             }
-            if self.leaving.load(Ordering::Relaxed) {
+            if self.interrupted.load(Ordering::Relaxed) {
                 return Err(io::Error::other("interrupted"));
             }
             to.write_all(&buffer[..read])?;
             count += read as u64;
-            if said.elapsed() >= PAUSE {
-                said = Instant::now();
+            if shown_at.elapsed() >= INTERVAL {
+                shown_at = Instant::now();
                 line.show(format_args!("Copying {}: {} %", escape(name), (count * 100 / total).min(100)));
             }
         }

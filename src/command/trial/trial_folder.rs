@@ -1,29 +1,27 @@
-//! Where a trial has its workspace and record: a folder of its own in the data_dir, which nobody takes for a task's.
+//! The folder of a trial below the data_dir, with its workspace and record. No agent takes it for a task's.
 //!
-//! It goes with the trial. What a killed one has left behind, container and folder, the next one removes: whoever holds
-//! the lock in a folder is still at work there.
+//! The folder is removed at the end of the trial. The next trial removes what a killed one has left, container and
+//! folder: a running trial holds the lock in its folder.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
-use crate::data_dir::DataDir;
 use crate::data_dir::permissions;
 use crate::docker::Docker;
 use crate::os::platform::{self, FileLock};
 use crate::os::random::random_u64;
 use crate::task::workspace::remove_tree;
 
-/// What the names of trials' containers begin with: no agent takes such a name for its own.
+/// What the names of trials' containers begin with. No agent takes such a name for a task's.
 const CONTAINER_PREFIX: &str = "open-aaas-try-";
-/// The file whose lock is held for as long as a trial lives.
+/// The file that a running trial has locked.
 const LOCK: &str = "lock";
-/// The file that keeps a folder from being removed.
+/// The file that marks a folder that must not be removed.
 const KEPT: &str = "kept";
 
-/// See the module.
-pub struct Folder {
+pub struct TrialFolder {
     dir: PathBuf,
     name: String,
     lock: Option<FileLock>,
@@ -31,9 +29,9 @@ pub struct Folder {
     made_data_dir: bool,
 }
 
-impl Folder {
-    /// Makes a folder; the data_dir too if need be, private to its owner as the agent does it.
-    pub fn make(config: &Config) -> io::Result<Self> {
+impl TrialFolder {
+    /// Creates a folder, and the data_dir where it is missing, private to its owner as the agent's.
+    pub fn create(config: &Config) -> io::Result<Self> {
         let data_dir = &config.paths.data_dir;
         let made_data_dir = !data_dir.exists();
         if made_data_dir {
@@ -42,82 +40,76 @@ impl Folder {
         } else {
             permissions::check_owner(data_dir).map_err(io::Error::other)?;
         }
-        let all = all_trials(data_dir);
+        let trials = data_dir.trials();
         let name = format!("{:012x}", random_u64() >> 16);
-        let dir = all.join(&name);
-        // Another trial may remove the empty folder around it at this moment.
+        let dir = trials.join(&name);
+        // Another trial may remove the empty parent at this moment.
         fs::create_dir_all(&dir).or_else(|_| fs::create_dir_all(&dir))?;
-        // Whatever the data_dir's own rights are: the workspace in here is open to every user.
-        platform::make_private_dir(&all)?;
+        // The workspace is open to every user, and the data_dir may be open, too.
+        platform::make_private_dir(&trials)?;
         platform::make_private_dir(&dir)?;
-        // It gets its name when it is held, or a sweep of another trial might be faster.
+        // The lock file is renamed once it is locked, so that another trial can't lock it first and remove the folder.
         let unnamed = dir.join("lock.new");
         let lock = FileLock::try_new(File::create(&unnamed)?)?;
-        let lock = Some(lock.map_err(|_| io::Error::other("somebody else holds a lock that was just made"))?);
+        let lock = Some(lock.map_err(|_| io::Error::other("another process holds a lock that was just created"))?);
         fs::rename(&unnamed, dir.join(LOCK))?;
         Ok(Self { dir, name, lock, image: config.executor.image.clone(), made_data_dir })
     }
 
-    /// Where it lies.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Its name, unique in this data_dir.
+    /// The folder's name, unique in this data_dir.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The name of the trial's container.
-    pub fn container(&self) -> String {
-        container(&self.name)
+    pub fn container_name(&self) -> String {
+        container_name(&self.name)
     }
 
-    /// Leaves the folder where it is.
+    /// Marks the folder, so that no later trial removes it.
     pub fn keep(self) -> io::Result<()> {
         File::create(self.dir.join(KEPT)).map(drop)
     }
 
-    /// Removes it with all that is in it, and the container if it is still there. What was made around it goes, too,
-    /// unless others use it: it might belong to another user than the agent's.
+    /// Removes the folder, and the container if it is still there. Parents that were created for the folder are removed,
+    /// too: they might belong to another user than the agent's.
     pub fn remove(mut self, docker: &Docker) {
         self.lock = None;
         remove(docker, &self.image, &self.dir, &self.name);
-        let around = self.dir.ancestors().skip(1).take(if self.made_data_dir { 2 } else { 1 });
-        for dir in around {
-            // Where anything is in it, it stays.
+        let parents = self.dir.ancestors().skip(1).take(if self.made_data_dir { 2 } else { 1 });
+        for dir in parents {
+            // A folder that isn't empty stays.
             let _ = fs::remove_dir(dir);
         }
     }
 }
 
 /// Removes what killed trials have left in this data_dir.
-pub fn sweep(config: &Config, docker: &Docker) {
-    let Ok(entries) = fs::read_dir(all_trials(&config.paths.data_dir)) else { return };
+pub fn remove_abandoned(config: &Config, docker: &Docker) {
+    let Ok(entries) = fs::read_dir(config.paths.data_dir.trials()) else { return };
     for dir in entries.flatten().map(|entry| entry.path()) {
         let Some(name) = dir.file_name().and_then(|name| name.to_str()) else { continue };
-        // Without a lock file it is just being made; with the mark somebody wants to have it.
+        // A folder without a lock file is just being created.
         let Ok(lock) = File::options().write(true).open(dir.join(LOCK)) else { continue };
         if dir.join(KEPT).exists() || !matches!(FileLock::try_new(lock), Ok(Ok(_))) {
             continue;
         }
-        log::info!("removing what a trial has left behind that was killed: `{}`", dir.display());
+        log::info!("removing what a killed trial has left: `{}`", dir.display());
         remove(docker, &config.executor.image, &dir, name);
     }
 }
 
-fn all_trials(data_dir: &DataDir) -> PathBuf {
-    data_dir.trials()
-}
-
-fn container(name: &str) -> String {
+fn container_name(name: &str) -> String {
     format!("{CONTAINER_PREFIX}{name}")
 }
 
-/// The container goes first: while it runs, it may write into the folder. Where it can't be removed, the folder stays
-/// for the next sweep.
+/// Removes the container first, since it may write into the folder while it runs. If the container can't be removed, the
+/// folder stays for the next trial.
 fn remove(docker: &Docker, image: &str, dir: &Path, name: &str) {
-    let container = container(name);
+    let container = container_name(name);
     if let Err(error) = docker.remove_forced(&container) {
         log::error!("the container `{container}` can't be removed, and `{}` stays: {error}", dir.display());
         return;

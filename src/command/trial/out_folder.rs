@@ -1,0 +1,52 @@
+//! `try --out`: copies the results to a folder, and overwrites nothing.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::copier::Copier;
+use crate::command::failure::Failure;
+use crate::command::output::eprint_line;
+use crate::task::outputs::OutputFile;
+use crate::text::escape;
+
+pub struct OutFolder(PathBuf);
+
+impl OutFolder {
+    /// Fails unless the folder is new or empty.
+    pub fn new(dir: &Path) -> Result<Self, Failure> {
+        let wrong = |why: &str| Failure::usage(format!("`{}` {why} (`--out`)", dir.display()));
+        match fs::read_dir(dir) {
+            Ok(mut entries) => match entries.next() {
+                Some(_) => Err(wrong("isn't empty, and nothing is overwritten; name a new folder or empty that one")),
+                None => Ok(Self(dir.to_owned())),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self(dir.to_owned())),
+            Err(error) => Err(wrong(&format!("can't be used: {error}"))),
+        }
+    }
+
+    /// Copies the files that would be sent, each under the name that the Server would get.
+    pub fn copy(&self, files: &[OutputFile], copier: &Copier<'_>) -> Result<(), Failure> {
+        for output in files {
+            // The name has plain components only, so the path stays below the folder.
+            let place = self.0.join(&output.name);
+            let copied = output.open().and_then(|(file, _)| {
+                copy(copier, &output.name, file, &place)
+                    .map_err(|error| format!("can't be written to `{}`: {error}", place.display()))
+            });
+            copied.map_err(|why| Failure::new(format!("the result `{}` {why}", escape(&output.name))))?;
+        }
+        // There is a folder also where there is no file.
+        fs::create_dir_all(&self.0).map_err(Failure::with_path(&self.0, "can't be made"))?;
+        eprint_line(format_args!("Copied to: {}", self.0.display()));
+        Ok(())
+    }
+}
+
+fn copy(copier: &Copier<'_>, name: &str, mut file: File, place: &Path) -> io::Result<u64> {
+    if let Some(parent) = place.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    copier.copy(name, &mut file, &mut File::create_new(place)?)
+}
