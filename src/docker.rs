@@ -92,7 +92,7 @@ impl Docker {
             return Ok(version);
         }
         let program = self.program.to_string_lossy();
-        let silent = format!("`{program} version` names no server, and says no reason");
+        let silent = format!("`{program} version` names no server and gives no reason");
         Err(DockerError::Unreachable(if done.stderr.is_empty() { silent } else { done.stderr }))
     }
 
@@ -192,7 +192,7 @@ impl Docker {
         self.request(&args::remove_tree(image, parent, name), REMOVE_TREE_TIMEOUT).map(drop)
     }
 
-    /// The names of all containers of an agent, whatever their state.
+    /// The names of all containers of an agent, in any state.
     pub fn names_of_instance(&self, instance: &str) -> Result<Vec<String>, DockerError> {
         let filter = format!("label={INSTANCE_LABEL}={instance}");
         self.list(&["ps", "-a", "--filter", &filter, "--format", "{{.Names}}"])

@@ -59,6 +59,5 @@ pub struct ContainerOptions {
     pub host_access: bool,
     /// docker's `--pull`; without it, docker decides.
     pub pull: Option<Pull>,
-    /// What stands right before the image.
     pub docker_args: DockerArgs,
 }

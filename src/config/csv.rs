@@ -1,6 +1,6 @@
-//! One line of CSV (RFC 4180): that is how docker reads the values of `--mount` and `--gpus`.
+//! One line of CSV (RFC 4180), as docker reads the values of `--mount` and `--gpus`.
 
-/// The fields as one line. Those that hold a comma, a quote or a line break are quoted.
+/// The fields as one line. Fields with a comma, a quote or a line break are quoted.
 pub fn line<'f>(fields: impl IntoIterator<Item = &'f str>) -> String {
     let quoted = fields.into_iter().map(|field| {
         let is_plain = !field.contains([',', '"', '\n', '\r']) && !field.starts_with(' ');
@@ -9,8 +9,8 @@ pub fn line<'f>(fields: impl IntoIterator<Item = &'f str>) -> String {
     quoted.collect::<Vec<_>>().join(",")
 }
 
-/// The fields of a line, or `None` where docker would refuse it, or would not read it to its end: a quote that isn't
-/// closed or stands within a field without being doubled, and a line break.
+/// The fields of a line. `None` for a line that docker refuses or doesn't read to its end: one with a line break, or with
+/// a quote that isn't closed or that stands undoubled within a field.
 pub fn fields(line: &str) -> Option<Vec<String>> {
     if line.is_empty() || line.contains(['\n', '\r']) {
         return None;
@@ -39,7 +39,7 @@ pub fn fields(line: &str) -> Option<Vec<String>> {
     }
 }
 
-/// Where a quoted field ends: at the first quote that isn't one of two.
+/// The end of a quoted field: the first quote that isn't doubled.
 fn closing_quote(text: &str) -> Option<usize> {
     let mut from = 0;
     loop {

@@ -75,7 +75,7 @@ fn read_flag<'a>(arg: &'a str, next: Option<&str>) -> Result<(&'a str, &'a str),
     }
 }
 
-/// What is wrong with an argument that doesn't begin with `--`.
+/// The mistake in an argument that doesn't begin with `--`.
 fn refuse_short(arg: &str, next: Option<&str>) -> String {
     let mut letters = arg.strip_prefix('-').unwrap_or_default().chars();
     let Some(letter) = letters.next() else {
@@ -145,7 +145,7 @@ fn check(name: &str, value: &str, noted: &mut DockerArgs) -> Result<(), String> 
     }
 }
 
-/// Why a flag is refused, whatever its value is.
+/// Why a flag is refused with any value.
 fn refusal(name: &str) -> Option<&'static str> {
     Some(match name {
         "detach" => "the agent stays with a container until it ends",

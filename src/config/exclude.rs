@@ -18,7 +18,7 @@ pub struct Exclude {
     patterns: Vec<Pattern>,
 }
 
-/// What a path is: some patterns match folders only.
+/// The kind of a path: some patterns match folders only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathKind {
     File,

@@ -1,4 +1,4 @@
-//! What single values may look like: addresses, names and paths, as docker and the Server take them.
+//! Checks of single values: addresses, names and paths, as docker and the Server take them.
 
 use std::net::Ipv6Addr;
 
@@ -69,13 +69,13 @@ pub(super) fn is_image_name(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/:@+".contains(&byte))
 }
 
-/// What docker takes as an amount of memory.
+/// Whether docker takes a text as an amount of memory.
 pub(super) fn is_memory_limit(text: &str) -> bool {
     let digits = text.trim_end_matches(|c: char| "bkmgBKMG".contains(c));
     text.len() - digits.len() <= 1 && !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// docker counts processors in billionths and takes at least a hundredth.
+/// Whether docker takes a text as a number of processors: it counts billionths and takes at least a hundredth.
 pub(super) fn is_cpus(text: &str) -> bool {
     let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
@@ -83,7 +83,7 @@ pub(super) fn is_cpus(text: &str) -> bool {
     is_decimal && text.parse().is_ok_and(|number: f64| (0.01..=100_000.0).contains(&number))
 }
 
-/// docker's own kinds of network, or a name as docker gives it (`[a-zA-Z0-9][a-zA-Z0-9_.-]*`).
+/// Whether a text is one of docker's own kinds of network, or a name as docker gives it (`[a-zA-Z0-9][a-zA-Z0-9_.-]*`).
 pub(super) fn is_network(text: &str) -> bool {
     is_name(text.strip_prefix("container:").unwrap_or(text))
 }
@@ -101,7 +101,7 @@ fn is_name(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
-/// Whether a text is an absolute path of the container that stays the same whatever links the image has.
+/// Whether a text is an absolute path of the container. With `..` it would depend on links in the image.
 pub(super) fn is_container_path(text: &str) -> bool {
     text.starts_with('/') && !text.contains('\0') && !text.split('/').any(|part| part == "..")
 }

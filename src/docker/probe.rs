@@ -76,7 +76,7 @@ impl Docker {
     pub fn client_version(&self) -> Result<String, ClientTrouble> {
         match run_with_timeout(self.command(["--version"]), VERSION_TIMEOUT) {
             Ok(done) if done.success => Ok(done.stdout.trim().to_owned()),
-            Ok(done) if done.stderr.is_empty() => Err(ClientTrouble::Odd("failed without a word".to_owned())),
+            Ok(done) if done.stderr.is_empty() => Err(ClientTrouble::Odd("failed without a message".to_owned())),
             Ok(done) => Err(ClientTrouble::Odd(format!("failed: {}", done.stderr))),
             Err(CallError::Spawn(error)) => Err(ClientTrouble::NotStarted(error)),
             Err(error) => Err(ClientTrouble::Odd(error.to_string())),
