@@ -68,6 +68,15 @@ fn cited_points_of_the_protocol_exist() {
 }
 
 #[test]
+fn files_of_the_map_in_the_crate_documentation_exist() {
+    let text = comments(&read("src/main.rs"));
+    let names: Vec<&str> = text.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs")).collect();
+    assert!(names.len() >= 20, "{names:?}");
+    let missing: Vec<&&str> = names.iter().filter(|name| !root().join("src").join(name).is_file()).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
 fn cited_promises_exist() {
     let page = read("src/manual/promises.md");
     let mut count = 0;
