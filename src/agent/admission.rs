@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn failed_starts_pause_longer_each_time_and_then_one_task_is_tried() {
+    fn failed_starts_pause_longer_before_one_task_is_tried() {
         let now = Instant::now();
         let mut admission = ready(now);
         for (failures, pause) in [(1, 10), (2, 20), (3, 40), (20, 300)] {
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn trouble_with_the_server_and_a_hold_are_not_announced_to_it() {
+    fn server_trouble_and_a_hold_are_not_reported_to_the_server() {
         let now = Instant::now();
         let mut admission = ready(now);
         admission.note_server(true);
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_draining_agent_accepts_nothing_whatever_its_health() {
+    fn a_draining_agent_accepts_no_task_in_any_health() {
         let now = Instant::now();
         let mut admission = ready(now);
         admission.drain();

@@ -114,7 +114,7 @@ mod tests {
     const INTERVAL: Duration = Duration::from_secs(5);
 
     #[test]
-    fn there_is_no_poll_while_an_answer_is_handled_or_tasks_are_reclaimed() {
+    fn no_poll_is_due_during_an_answer_or_a_reclaim() {
         let now = Instant::now();
         let mut poller = Poller::new(INTERVAL, true, now);
         assert_eq!(poller.due(), None);
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_after_a_failed_poll_is_kept_until_the_server_answers_again() {
+    fn a_failed_polls_pause_lasts_until_the_server_answers() {
         let now = Instant::now();
         let mut poller = Poller::new(INTERVAL, false, now);
         let pause = poller.note_failed(Some(Duration::from_secs(60)), now);
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn one_poll_in_an_interval_has_room_kept_for_it() {
+    fn one_poll_per_interval_has_reserved_budget() {
         let now = Instant::now();
         let mut poller = Poller::new(INTERVAL, false, now);
         assert_eq!(poller.purpose(now), Purpose::Poll);

@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn the_server_is_reached_between_an_acknowledged_heartbeat_and_the_next_trouble() {
+    fn heartbeats_and_trouble_set_whether_the_server_is_reached() {
         let dir = tempfile::tempdir().unwrap();
         let mut status = reporter(dir.path());
         assert!(!status.is_server_reached());
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn status_json_is_written_when_something_in_it_changes_and_outlives_the_agent() {
+    fn status_json_is_written_only_when_it_changes() {
         let dir = tempfile::tempdir().unwrap();
         let mut status = reporter(dir.path());
         let file = StatusFile::new(&status.context.config.paths.data_dir);

@@ -58,7 +58,7 @@ fn a_forbidden_docker_argument_prevents_the_start() {
 
 /// A flag that takes a value would take `--help` for it. Each of the flags can be refused, but by its name only.
 #[test]
-fn docker_reads_no_value_behind_the_flags_that_stand_alone() {
+fn docker_reads_no_value_after_flags_without_one() {
     let flags = "--disable-content-trust --init --no-healthcheck --oom-kill-disable --privileged --publish-all --quiet \
                  --read-only --use-api-socket";
     for flag in flags.split_whitespace() {

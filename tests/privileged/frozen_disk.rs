@@ -59,7 +59,7 @@ fn system(program: &str, words: &[&str], last: &Path) {
 }
 
 #[test]
-fn heartbeats_go_on_while_the_disk_stands_still() {
+fn heartbeats_continue_while_the_disk_is_frozen() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     let disk = FrozenDisk::mount(&agent);
@@ -88,7 +88,7 @@ fn heartbeats_go_on_while_the_disk_stands_still() {
 }
 
 #[test]
-fn a_signal_ends_the_agent_while_the_disk_stands_still() {
+fn a_signal_ends_the_agent_while_the_disk_is_frozen() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     let disk = FrozenDisk::mount(&agent);

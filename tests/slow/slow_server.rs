@@ -27,7 +27,7 @@ fn lines_about(running: &Running, filename: &str) -> Vec<String> {
 }
 
 #[test]
-fn heartbeats_stay_within_30_s_when_polls_and_accepts_answer_9_s_late() {
+fn heartbeats_stay_within_30_s_when_answers_are_9_s_late() {
     let server = FakeServer::start();
     for call in ["heartbeat", "poll", "accept"] {
         server.fault(Match::path(call), Fault::Late(secs(9)));

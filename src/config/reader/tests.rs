@@ -32,7 +32,7 @@ fn a_wrong_value_is_reported_with_its_place() {
 }
 
 #[test]
-fn text_that_is_no_toml_is_reported_with_its_place() {
+fn invalid_toml_is_reported_with_its_place() {
     let problems = Reader::parse(Path::new("c.toml"), "[a]\nb = = 1\n").err().unwrap();
     assert_eq!(problems[0].place, Some((2, 5)), "{problems:?}");
 }
