@@ -38,9 +38,10 @@ mod uploads;
 pub mod workspace;
 
 pub use console::TrialConsole;
+pub use container::TaskContainer;
 pub use discard::{discard, log_abandoned};
 pub use ledger_entries::{failed_report, report_entry};
-pub use trial::{Trial, TrialSetup, try_out};
+pub use trial::{Trial, try_out};
 
 use std::io;
 use std::sync::Arc;
@@ -55,7 +56,11 @@ use crate::ledger::Ledger;
 use crate::metrics::Counters;
 use crate::server::Client;
 use crate::task::record::{Phase, Record, TaskFiles, TaskKey};
+use error::StepError;
+use handle::TaskHandle;
 use runner::TaskRunner;
+use task_client::TaskClient;
+use uploads::Uploads;
 
 /// What the workers of an agent share.
 pub struct Context {

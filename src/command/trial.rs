@@ -25,7 +25,7 @@ use crate::docker::Docker;
 use crate::task::mounts::check_mounts;
 use crate::task::record::{Phase, Record, StopReason, Store, TaskKey};
 use crate::task::workspace::Workspace;
-use crate::task::{self, Job, Trial, TrialConsole, TrialSetup, WorkerCommand};
+use crate::task::{self, Job, TaskContainer, Trial, TrialConsole, WorkerCommand};
 use copier::Copier;
 use offer::Offer;
 use out_folder::OutFolder;
@@ -110,14 +110,15 @@ impl Attempt<'_> {
         let files = Store::open(&data_dir)
             .and_then(|store| store.create(&key, &record))
             .map_err(Failure::unusable(&data_dir))?;
-        let setup = TrialSetup {
+        let container = TaskContainer {
             config: self.config,
             docker: self.docker,
-            container: self.folder.container_name(),
-            workspace,
-            console: &TrialConsole::new(),
+            name: self.folder.container_name(),
+            // Without a label, no agent takes the container for its own.
+            owner: None,
+            console: Some(&TrialConsole::new()),
         };
-        task::try_out(setup, Job { files, record, commands }).map_err(Failure::new)
+        task::try_out(&container, workspace, Job { files, record, commands }).map_err(Failure::new)
     }
 
     /// Prints the results and copies them to `--out`. Returns the exit status.

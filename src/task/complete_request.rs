@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::uploads::Uploads;
+use super::Uploads;
 use crate::os::process::read_tail;
 use crate::server::protocol::{CompleteRequest, Output};
 use crate::task::record::{Ending, TaskFiles};

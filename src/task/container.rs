@@ -8,9 +8,8 @@ mod run;
 mod watch;
 
 use super::console::TrialConsole;
-use super::error::StepError;
-use super::handle::TaskHandle;
 use super::outcome::ContainerOutcome;
+use super::{StepError, TaskHandle};
 use crate::config::Config;
 use crate::docker::{Container, Docker};
 use run::ContainerRun;

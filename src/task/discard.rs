@@ -7,16 +7,13 @@ use std::io;
 
 use jiff::Timestamp;
 
-use super::WorkerEvent;
-use super::error::StepError;
-use super::handle::TaskHandle;
+use super::complete_request::build;
 use super::ledger_entries::{failed_report, interrupted, interrupted_report, report_entry, settled, words};
-use super::task_client::TaskClient;
 use super::task_ledger::TaskLedger;
-use super::uploads::Uploads;
+use super::{StepError, TaskClient, TaskHandle, Uploads, WorkerEvent};
 use crate::ledger::{Entry, Ledger, Outcome, Words};
 use crate::server::Client;
-use crate::server::protocol::{CompleteRequest, FinalStatus, Output};
+use crate::server::protocol::{FinalStatus, Output};
 use crate::task::record::{DiscardRequests, Discarded, Ending, Phase, Record, ReportState, TaskFiles};
 use crate::text::escape;
 
@@ -26,8 +23,8 @@ const REASON: &str = "the result was discarded by the operator";
 /// Settles the task of a worker without its result.
 pub fn settle(client: &TaskClient<'_>, task: &mut TaskHandle, requests: &DiscardRequests) -> Result<(), StepError> {
     client.acquire_for_report(task)?;
-    let discarded = discard(client.ledger(), Some(client.client()), &task.files, &mut task.record)
-        .map_err(|error| StepError::retry(format!("can't be discarded: {error}")))?;
+    let discarded = discard(client.ledger, Some(client.client), &task.files, &mut task.record)
+        .map_err(StepError::because("can't be discarded"))?;
     match discarded.unreported {
         None => log::info!(task:% = task.key(); "discarded by the operator; the Server knows that it failed"),
         Some(why) => {
@@ -78,15 +75,9 @@ pub fn discard(
     record.set_phase(Phase::Uploaded);
     files.save(record)?;
     let task_id = record.task.id.clone();
-    let report = CompleteRequest {
-        task_id: &task_id,
-        status: ending.status,
-        // What the container printed is part of the result.
-        output: Output { exit_code: ending.exit_code, duration_secs: ending.duration_secs, ..Output::default() },
-        error_message: Some(REASON),
-        file_ids: uploads.done.iter().map(|(_, id)| id.clone()).collect(),
-    }
-    .encode();
+    // What the container printed is part of the result.
+    let output = Output { exit_code: ending.exit_code, duration_secs: ending.duration_secs, ..Output::default() };
+    let report = build(&task_id, &ending, &uploads, output).encode();
     let (unreported, entry) = match client {
         None => (Some("the task belongs to another registration".to_owned()), None),
         Some(client) => {

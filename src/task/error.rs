@@ -1,5 +1,6 @@
 //! Why a step of a task wasn't finished.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use crate::server::ClientError;
@@ -23,6 +24,11 @@ impl StepError {
     /// A retry after the agent's own pause.
     pub fn retry(why: impl Into<String>) -> Self {
         Self::Retry { why: why.into(), retry_after: None }
+    }
+
+    /// For `map_err`: a retry because of an error, with what failed.
+    pub fn because<E: Display>(what: impl Display) -> impl FnOnce(E) -> Self {
+        move |error| Self::retry(format!("{what}: {error}"))
     }
 }
 

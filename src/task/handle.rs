@@ -1,21 +1,20 @@
 //! A task in a worker: its record, its files, its workspace, and the commands that arrive for it.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError};
+use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError, bounded, select};
 
-use super::error::StepError;
-use super::{Job, WorkerCommand, WorkerEvent, WorkerMessage};
+use super::{Job, StepError, WorkerCommand, WorkerEvent, WorkerMessage};
 use crate::server::protocol::FinalStatus;
-use crate::task::record::{Ending, Phase, Record, StopReason, TaskFiles, TaskKey};
+use crate::task::record::{Phase, Record, StopReason, TaskFiles, TaskKey};
 use crate::task::workspace::Workspace;
 
-/// Who requested a task.
-pub enum Requester {
-    /// The Server. The agent hears of each step over this channel.
-    Server(Sender<WorkerMessage>),
-    /// A person, with `try`.
-    Person,
+/// Why [`TaskHandle::run_beside`] calls its `watch`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wake {
+    Command,
+    Interval,
 }
 
 /// A task in a worker.
@@ -24,13 +23,14 @@ pub struct TaskHandle {
     pub record: Record,
     pub workspace: Workspace,
     commands: Receiver<WorkerCommand>,
-    requester: Requester,
+    /// The channel to the agent; a trial has none.
+    messages: Option<Sender<WorkerMessage>>,
 }
 
 impl TaskHandle {
-    pub fn new(job: Job, workspace: Workspace, requester: Requester) -> Self {
+    pub fn new(job: Job, workspace: Workspace, messages: Option<Sender<WorkerMessage>>) -> Self {
         let Job { files, record, commands } = job;
-        Self { files, record, workspace, commands, requester }
+        Self { files, record, workspace, commands, messages }
     }
 
     pub fn key(&self) -> &TaskKey {
@@ -39,7 +39,7 @@ impl TaskHandle {
 
     /// Sends an event to the agent.
     pub fn send(&self, event: WorkerEvent) {
-        if let Requester::Server(messages) = &self.requester {
+        if let Some(messages) = &self.messages {
             // An error means that the agent ends, and its records say the rest.
             let _ = messages.send(WorkerMessage { key: self.key().clone(), event });
         }
@@ -47,7 +47,7 @@ impl TaskHandle {
 
     /// Writes the record. If the disk refuses, the worker returns the task, and the next try reads what is on the disk.
     pub fn save(&self) -> Result<(), StepError> {
-        self.files.save(&self.record).map_err(|error| StepError::retry(format!("the record can't be written: {error}")))
+        self.files.save(&self.record).map_err(StepError::because("the record can't be written"))
     }
 
     /// Writes the record with its next phase.
@@ -61,13 +61,6 @@ impl TaskHandle {
         log::debug!(task:% = self.key(); "{phase}");
         self.send(WorkerEvent::PhaseReached(phase));
         Ok(())
-    }
-
-    /// Writes the record with the task's ending.
-    pub fn end(&mut self, ending: Ending) -> Result<(), StepError> {
-        self.record.ending = Some(ending);
-        self.record.client = None;
-        self.advance(Phase::Exited)
     }
 
     /// Handles the commands that have arrived.
@@ -90,6 +83,36 @@ impl TaskHandle {
         }
     }
 
+    /// Runs `work` on a thread of its own, so that a command doesn't have to wait for its end, and returns its result, unless
+    /// a command ends the step. `watch` is called after each command and after each interval; it can abort the work.
+    pub fn run_beside<T: Send>(
+        &mut self,
+        name: &str,
+        interval: Duration,
+        work: impl FnOnce() -> T + Send,
+        mut watch: impl FnMut(&Self, Wake),
+    ) -> Result<T, StepError> {
+        let (commands, (sender, result)) = (self.commands(), bounded(1));
+        thread::scope(|scope| {
+            thread::Builder::new()
+                .name(name.to_owned())
+                // A send error means that the receiver has given up; ignore it.
+                .spawn_scoped(scope, || drop(sender.send(work())))
+                .map_err(StepError::because(format!("no thread for a {name}")))?;
+            loop {
+                select! {
+                    default(interval) => watch(self, Wake::Interval),
+                    recv(result) -> result => return result.map_err(StepError::because(format!("a {name} broke off"))),
+                    recv(commands) -> command => {
+                        let handled = self.handle(command);
+                        watch(self, Wake::Command);
+                        handled?;
+                    }
+                }
+            }
+        })
+    }
+
     /// The channel of commands, for a `select!` that passes what it receives to [`TaskHandle::handle`].
     pub fn commands(&self) -> Receiver<WorkerCommand> {
         self.commands.clone()
@@ -110,7 +133,7 @@ impl TaskHandle {
         }
         match reason {
             StopReason::Cancel => {
-                let by = if self.is_trial() { "interrupted" } else { "cancelled by the Server" };
+                let by = if self.messages.is_some() { "cancelled by the Server" } else { "interrupted" };
                 log::info!(task:% = self.key(); "{by}; stopping");
             }
             StopReason::Timeout { minutes } => log::info!(task:% = self.key(); "{minutes} minutes are over; stopping"),
@@ -131,9 +154,5 @@ impl TaskHandle {
     /// Whether the task's ending is a cancellation.
     pub fn is_cancelled(&self) -> bool {
         self.record.ending.as_ref().is_some_and(|ending| ending.status == FinalStatus::Cancelled)
-    }
-
-    fn is_trial(&self) -> bool {
-        matches!(self.requester, Requester::Person)
     }
 }

@@ -1,7 +1,7 @@
 //! What the ledger says of a task's transfers and reports: pure functions.
 
+use super::Uploads;
 use super::complete_request::{build, full_output};
-use super::uploads::Uploads;
 use crate::ledger::{Direction, Entry, Outcome, Report, Settled, Transfer, Words};
 use crate::server::ClientError;
 use crate::server::protocol::{EncodedReport, InputFile, Output};

@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::WorkerEvent;
-use super::error::StepError;
-use super::handle::TaskHandle;
+use super::{StepError, TaskHandle, WorkerEvent};
 use crate::os::platform;
 use crate::os::process::read_tail;
 use crate::server::protocol::FinalStatus;
-use crate::task::record::{Ending, StopReason};
+use crate::task::record::{Ending, Phase, StopReason};
 use crate::units::Span;
 
 /// How many characters of the container's output an error message holds.
@@ -56,12 +54,13 @@ pub enum StopCause {
 
 /// Writes an outcome as the task's ending. `memory_limit` is the container's.
 pub fn record(task: &mut TaskHandle, outcome: ContainerOutcome, memory_limit: Option<&str>) -> Result<(), StepError> {
-    let ending = match outcome {
+    task.record.ending = Some(match outcome {
         ContainerOutcome::Exited(exit) => exited(task, exit, memory_limit),
         ContainerOutcome::NotStarted(why) | ContainerOutcome::Lost(why) => without_exit(task, Some(why)),
         ContainerOutcome::Stopped => without_exit(task, None),
-    };
-    task.end(ending)
+    });
+    task.record.client = None;
+    task.advance(Phase::Exited)
 }
 
 fn exited(task: &TaskHandle, exit: Exit, memory_limit: Option<&str>) -> Ending {
@@ -77,7 +76,8 @@ fn exited(task: &TaskHandle, exit: Exit, memory_limit: Option<&str>) -> Ending {
         stderr: &stderr,
     });
     let duration_secs = (exit.ran_for.as_secs_f64() * 1000.0).round() / 1000.0;
-    let words = error_message.as_deref().map(|message| format!(": {}", first_line(message))).unwrap_or_default();
+    let first_line = error_message.as_deref().map(|message| message.lines().next().unwrap_or_default());
+    let words = first_line.map(|line| format!(": {line}")).unwrap_or_default();
     log::info!(task:% = task.key(); "container exited with {} after {}, {}{words}", exit.code, Span(exit.ran_for), status.as_str());
     Ending { status, exit_code: Some(exit.code), error_message, duration_secs, at: Timestamp::now() }
 }
@@ -182,10 +182,6 @@ fn explain_stop(reason: StopReason) -> String {
         StopReason::Cancel => "cancelled".to_owned(),
         StopReason::Operator => "stopped by the operator".to_owned(),
     }
-}
-
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
 }
 
 #[cfg(test)]

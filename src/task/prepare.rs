@@ -6,11 +6,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use super::error::StepError;
-use super::handle::TaskHandle;
 use super::ledger_entries::{not_received, received};
 use super::outcome::{self, ContainerOutcome};
 use super::task_client::{TaskClient, TransferProgress};
+use super::{StepError, TaskHandle};
 use crate::os::files::remove_if_exists;
 use crate::os::platform;
 use crate::server::protocol::InputFile;
@@ -116,11 +115,11 @@ impl Download<'_, '_> {
             }
             let pause = backoff.next(error.retry_after());
             log::warn!(task:% = self.task.key(); "input file `{}`: {error}; trying again in {} s", self.name, pause.as_secs());
-            let answered = self.client.client().success_count();
+            let answered = self.client.client.success_count();
             self.task.wait(pause)?;
             // A failure says something about the file only if the Server can be reached otherwise.
             let says_nothing = error.is_unauthorized() || error.status() == Some(429);
-            if self.client.client().success_count() > answered && !says_nothing {
+            if self.client.client.success_count() > answered && !says_nothing {
                 self.failures += 1;
             }
             if self.failures >= TRIES {

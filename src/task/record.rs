@@ -24,10 +24,11 @@ pub use key::TaskKey;
 pub use store::{Loaded, Store};
 
 /// The phase of a task. Each is named after what has been done and is on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// The record holds the offer, and `accept` may have been sent and may have taken effect.
+    #[default]
     Accepting,
     /// The Server has given the task to this agent.
     Accepted,
@@ -104,7 +105,7 @@ pub struct Ending {
 }
 
 /// Everything about a task that must survive a crash.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Record {
     /// The whole offer.
     pub task: Task,
@@ -113,43 +114,37 @@ pub struct Record {
     /// The address of the Server that offered it.
     pub base_url: String,
     pub phase: Phase,
-    #[serde(default)]
     pub phase_since: Option<Timestamp>,
     pub offered_at: Timestamp,
     /// The docker client that may still be creating or starting the container.
-    #[serde(default)]
     pub client: Option<Process>,
     /// Whether a container that was created and never started is being removed, to be created again.
     #[serde(default)]
     pub replacing: bool,
-    #[serde(default)]
     pub stop: Option<StopReason>,
     /// Set from [`Phase::Exited`] on.
-    #[serde(default)]
     pub ending: Option<Ending>,
     #[serde(flatten)]
     pub report: ReportState,
     /// Whether the task wrote a result that the Server doesn't have: such a workspace isn't removed to make room.
     #[serde(default, rename = "kept_back")]
     pub has_undelivered: bool,
-    #[serde(default)]
     pub discarded: Option<Discarded>,
     /// The results that only the engine could read, once all of them are copied.
-    #[serde(default)]
     pub fetched: Option<Vec<CopiedFile>>,
     /// Whether the engine is known to have the container no longer.
     #[serde(default)]
     pub container_removed: bool,
     /// Set from [`Phase::Settled`] on.
-    #[serde(default)]
     pub settled_at: Option<Timestamp>,
 }
 
 /// What became of the report of a task's end. Its form in the record is the two flags of older versions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "ReportFlags", into = "ReportFlags")]
 pub enum ReportState {
     /// None was sent, or none arrived.
+    #[default]
     NotSent,
     /// One is being sent, and the ledger doesn't have it yet.
     Sending,
@@ -205,19 +200,9 @@ impl Record {
             task,
             service_id: service_id.to_owned(),
             base_url: base_url.to_owned(),
-            phase: Phase::Accepting,
             phase_since: Some(Timestamp::now()),
             offered_at: Timestamp::now(),
-            client: None,
-            replacing: false,
-            stop: None,
-            ending: None,
-            report: ReportState::NotSent,
-            has_undelivered: false,
-            discarded: None,
-            fetched: None,
-            container_removed: false,
-            settled_at: None,
+            ..Self::default()
         }
     }
 
@@ -241,7 +226,6 @@ pub enum UploadEvent {
         /// The name on the Server.
         file: String,
         size: u64,
-        #[serde(default)]
         at: Option<Timestamp>,
     },
     /// The ledger has an upload that may or may not have arrived.

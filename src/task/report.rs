@@ -4,13 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::WorkerEvent;
 use super::complete_request::{build, full_output, shrink};
-use super::error::StepError;
-use super::handle::TaskHandle;
 use super::ledger_entries::{failed_report, interrupted_report, report_entry, settled, words};
-use super::task_client::TaskClient;
-use super::uploads::Uploads;
+use super::{StepError, TaskClient, TaskHandle, Uploads, WorkerEvent};
 use crate::ledger::{Entry, Outcome, Words};
 use crate::server::ClientError;
 use crate::server::protocol::Output;
@@ -78,7 +74,7 @@ impl<'t> Report<'t> {
         // Before the call: after a crash, the record alone says that a report may have arrived.
         self.task.record.report = ReportState::Sending;
         self.task.save()?;
-        let Err(error) = self.client.client().complete(&report) else {
+        let Err(error) = self.client.client.complete(&report) else {
             let end = settled(&self.ending, &self.uploads, self.words(), None);
             self.settle(vec![report_entry(&report, Outcome::Sent, None), end])?;
             self.log_settled();
@@ -96,7 +92,7 @@ impl<'t> Report<'t> {
     /// a moment ago for another reason. Returns whether the task seems to have ended.
     fn has_ended(&mut self) -> Result<bool, StepError> {
         self.client.acquire_for_report(self.task)?;
-        match self.client.client().accept(&self.task.record.task.id) {
+        match self.client.client.accept(&self.task.record.task.id) {
             Ok(()) => {
                 log::info!(task:% = self.task.key(); "had been requeued and is ours again");
                 self.task.send(WorkerEvent::Requeued);

@@ -2,9 +2,7 @@
 
 mod copy_unreadable;
 
-use super::container::TaskContainer;
-use super::error::StepError;
-use super::handle::TaskHandle;
+use super::{StepError, TaskContainer, TaskHandle};
 use crate::task::outputs::{OutputFile, ReservedPaths, Selection, Skipped, scan};
 use copy_unreadable::CopyUnreadable;
 

@@ -1,16 +1,10 @@
 //! The story of one task of the Server.
 
-use super::container::TaskContainer;
-use super::discard;
-use super::error::StepError;
-use super::handle::{Requester, TaskHandle};
-use super::outcome;
-use super::prepare::prepare;
 use super::report::Report;
-use super::results;
-use super::task_client::TaskClient;
 use super::upload::Upload;
-use super::{Context, Job, TaskResult};
+use super::{
+    Context, Job, StepError, TaskClient, TaskContainer, TaskHandle, TaskResult, discard, outcome, prepare, results,
+};
 use crate::task::record::{DiscardRequests, Phase};
 use crate::task::workspace::Workspace;
 
@@ -23,7 +17,7 @@ pub struct TaskRunner<'c> {
 impl<'c> TaskRunner<'c> {
     pub fn new(context: &'c Context, job: Job) -> Self {
         let workspace = Workspace::new(&context.config.paths.data_dir, job.files.key());
-        let task = TaskHandle::new(job, workspace, Requester::Server(context.messages.clone()));
+        let task = TaskHandle::new(job, workspace, Some(context.messages.clone()));
         Self { context, task }
     }
 
@@ -32,7 +26,7 @@ impl<'c> TaskRunner<'c> {
             let step = match self.task.record.phase {
                 // The agent hands a task to a worker only after it was accepted.
                 Phase::Accepting => Err(StepError::retry("the task isn't accepted yet")),
-                Phase::Accepted => prepare(Some(self.client()), &mut self.task),
+                Phase::Accepted => prepare::prepare(Some(self.client()), &mut self.task),
                 Phase::Prepared => self.run_container(),
                 Phase::Exited | Phase::Uploaded if self.is_discarded() => self.discard(),
                 Phase::Exited => self.upload(),

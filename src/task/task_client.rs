@@ -1,14 +1,11 @@
 //! The Server for one step of one task: calls within the request budget, transfers that a command aborts, and the ledger.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{bounded, select};
-
-use super::error::StepError;
-use super::handle::TaskHandle;
+use super::handle::Wake;
 use super::task_ledger::TaskLedger;
+use super::{StepError, TaskHandle};
 use crate::ledger::{Entry, Ledger, Peer};
 use crate::logging::Reminder;
 use crate::server::budget::Purpose;
@@ -22,8 +19,9 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The Server for one step of one task. A step that has it has no Docker client.
 pub struct TaskClient<'c> {
-    client: &'c Client,
-    ledger: &'c Ledger,
+    /// For calls that are short enough to be waited for.
+    pub client: &'c Client,
+    pub ledger: &'c Ledger,
     /// Connections for transfers only, so that aborting one leaves other calls alone.
     transfers: Option<Client>,
 }
@@ -41,21 +39,12 @@ impl<'c> TaskClient<'c> {
         Self { client, ledger, transfers: None }
     }
 
-    /// The client for calls that are short enough to be waited for.
-    pub fn client(&self) -> &'c Client {
-        self.client
-    }
-
-    pub fn ledger(&self) -> &'c Ledger {
-        self.ledger
-    }
-
     /// Appends lines about the task to the ledger. The step fails where that fails: a transfer without its line must not
     /// count.
     pub fn log(&self, task: &TaskHandle, entries: Vec<Entry>) -> Result<(), StepError> {
         let peer = Peer { server: self.client.base_url(), service_id: self.client.service_id() };
         let ledger = TaskLedger { ledger: self.ledger, files: &task.files, task_id: &task.record.task.id, peer };
-        ledger.append(entries).map_err(|error| StepError::retry(format!("the ledger can't be written: {error}")))
+        ledger.append(entries).map_err(StepError::because("the ledger can't be written"))
     }
 
     /// Waits until the request budget has room for a call about a file, or until the task is cancelled.
@@ -86,10 +75,9 @@ impl<'c> TaskClient<'c> {
         Ok(())
     }
 
-    /// Makes a call on a thread of its own, so that a command doesn't have to wait for its end: a file may be large and
-    /// the Server slow, and the Server offers no task to any agent while a cancellation is open (PROTOCOL 2).
-    ///
-    /// A command aborts the call. The call's result is returned all the same, unless the command ends the step.
+    /// Makes a call that a command aborts: a file may be large and the Server slow, and the Server offers no task to any
+    /// agent while a cancellation is open (PROTOCOL 2). The call's result is returned all the same, unless the command ends
+    /// the step.
     pub fn transfer<T: Send>(
         &mut self,
         task: &mut TaskHandle,
@@ -97,32 +85,15 @@ impl<'c> TaskClient<'c> {
         call: impl FnOnce(&Client) -> Result<T, ClientError> + Send,
     ) -> Result<Result<T, ClientError>, StepError> {
         let client = self.transfers.get_or_insert_with(|| self.client.with_own_connections()).clone();
-        let commands = task.commands();
-        let (sender, result) = bounded(1);
-        thread::scope(|scope| {
-            thread::Builder::new()
-                .name("transfer".to_owned())
-                // A send error means that the receiver has given up; ignore it.
-                .spawn_scoped(scope, || drop(sender.send(call(&client))))
-                .map_err(|error| StepError::retry(format!("no thread for a transfer: {error}")))?;
-            let began = Instant::now();
-            loop {
-                select! {
-                    default(PROGRESS_INTERVAL) => {
-                        let (moved, all) = (Bytes(progress.moved.load(Ordering::Relaxed)), Bytes(progress.bytes));
-                        let time = Span(began.elapsed());
-                        log::info!(task:% = task.key(); "{}: {moved} of {all} after {time}", progress.what);
-                    }
-                    recv(result) -> result => {
-                        return result.map_err(|_| StepError::retry("a transfer ended without a result"));
-                    }
-                    recv(commands) -> command => {
-                        let handled = task.handle(command);
-                        client.abort();
-                        self.transfers = None;
-                        handled?;
-                    }
-                }
+        let began = Instant::now();
+        task.run_beside("transfer", PROGRESS_INTERVAL, || call(&client), |task, wake| match wake {
+            Wake::Command => {
+                client.abort();
+                self.transfers = None;
+            }
+            Wake::Interval => {
+                let (moved, all) = (Bytes(progress.moved.load(Ordering::Relaxed)), Bytes(progress.bytes));
+                log::info!(task:% = task.key(); "{}: {moved} of {all} after {}", progress.what, Span(began.elapsed()));
             }
         })
     }

@@ -9,11 +9,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::error::StepError;
-use super::handle::TaskHandle;
 use super::ledger_entries::{INTERRUPTED, interrupted, not_arrived, stays_here};
 use super::task_client::{TaskClient, TransferProgress};
-use super::uploads::Uploads;
+use super::{StepError, TaskHandle, Uploads};
 use crate::ledger::{Direction, Entry, Outcome, Transfer};
 use crate::server::protocol::{FinalStatus, LeftOut};
 use crate::server::{self, ClientError};
@@ -143,7 +141,7 @@ impl<'t> Upload<'t> {
         if self.task.is_cancel_requested() {
             return Ok(false);
         }
-        let ids = match self.client.client().list_files(&self.task.record.task.id) {
+        let ids = match self.client.client.list_files(&self.task.record.task.id) {
             Ok(files) => files.into_iter().map(|file| file.id).collect(),
             // This Server has no lists, so a lost answer won't be looked up in one either.
             Err(error) if !error.is_retryable() && !error.is_unauthorized() => Vec::new(),
@@ -229,7 +227,7 @@ impl<'t> Upload<'t> {
         if self.task.is_cancel_requested() {
             return Ok(false);
         }
-        let listed = self.client.client().list_files(&self.task.record.task.id)?;
+        let listed = self.client.client.list_files(&self.task.record.task.id)?;
         let arrived = listed.into_iter().find(|file| {
             file.filename == name
                 && file.size_bytes == size
@@ -296,8 +294,7 @@ impl<'t> Upload<'t> {
         if events.is_empty() {
             return Ok(());
         }
-        let unwritten = |error| StepError::retry(format!("uploads.jsonl can't be written: {error}"));
-        self.task.files.append_uploads(&events).map_err(unwritten)?;
+        self.task.files.append_uploads(&events).map_err(StepError::because("uploads.jsonl can't be written"))?;
         events.into_iter().for_each(|event| self.uploads.apply(event));
         Ok(())
     }

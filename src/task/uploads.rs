@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use super::error::StepError;
+use super::StepError;
 use crate::server::protocol::LeftOut;
 use crate::task::record::{TaskFiles, UploadEvent};
 
@@ -34,8 +34,7 @@ pub struct Uploads {
 
 impl Uploads {
     pub fn load(files: &TaskFiles) -> Result<Self, StepError> {
-        let events = files.load_uploads().map_err(|error| StepError::retry(format!("uploads.jsonl: {error}")))?;
-        Ok(Self::from_events(events))
+        files.load_uploads().map(Self::from_events).map_err(StepError::because("uploads.jsonl"))
     }
 
     pub fn from_events(events: Vec<UploadEvent>) -> Self {

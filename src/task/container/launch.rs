@@ -10,9 +10,11 @@ use crate::os::files::remove_if_exists;
 use crate::os::platform;
 use crate::os::process::LoggedChild;
 use crate::shell::shell_line;
-use crate::task::error::StepError;
-use crate::task::handle::TaskHandle;
 use crate::task::record::Process;
+use crate::task::{StepError, TaskHandle};
+
+/// Why a start that failed on this machine is tried again.
+pub const FAILED: &str = "the container can't be started";
 
 /// Starts `docker run`. The record names the client before the client may do anything.
 pub fn start(container: &TaskContainer<'_>, task: &mut TaskHandle) -> Result<LoggedChild, StepError> {
@@ -20,30 +22,26 @@ pub fn start(container: &TaskContainer<'_>, task: &mut TaskHandle) -> Result<Log
     if spec.env_file.is_some() {
         let env = &container.config.executor.env;
         let variables = env.iter().map(|variable| (variable.name.as_str(), variable.value.expose()));
-        task.files.save_env(variables).map_err(local)?;
+        task.files.save_env(variables).map_err(StepError::because(FAILED))?;
     }
     let docker = container.docker.program();
     let pasteable = spec.pasteable();
     let line = shell_line([&*docker.to_string_lossy()].into_iter().chain(pasteable.iter().map(String::as_str)));
-    task.files.save_command(&line).map_err(local)?;
+    task.files.save_command(&line).map_err(StepError::because(FAILED))?;
     log::info!(task:% = task.key(); "{line}");
-    let [mut stdout, mut stderr] = logs::create(task);
+    let [mut stdout, mut stderr] = [task.files.stdout(), task.files.stderr()].map(logs::create);
     if let Some(console) = container.console {
         stdout.echo_to(console.tee(io::stdout()));
         stderr.echo_to(console.tee(io::stderr()));
     }
     let args: Vec<_> = spec.executed().into_iter().map(Into::into).collect();
-    let (mut client, gate) = LoggedChild::spawn_gated(docker, &args, stdout, stderr).map_err(local)?;
+    let (mut client, gate) =
+        LoggedChild::spawn_gated(docker, &args, stdout, stderr).map_err(StepError::because(FAILED))?;
     // From here on, a crash leaves a client that the next run of the agent finds and kills before it inspects anything.
     task.record.client = Some(process(&client));
     task.save()?;
-    client.open(gate).map_err(local)?;
+    client.open(gate).map_err(StepError::because(FAILED))?;
     Ok(client)
-}
-
-/// Trouble with the machine, after which the start is tried again.
-pub fn local(error: io::Error) -> StepError {
-    StepError::retry(format!("the container can't be started: {error}"))
 }
 
 /// A client as the record names it.
@@ -54,7 +52,7 @@ pub fn process(client: &LoggedChild) -> Process {
 /// Removes the file of the container's id.
 pub fn remove_cid(task: &TaskHandle) -> Result<(), StepError> {
     let cid = task.files.cid();
-    remove_if_exists(&cid).map_err(|error| StepError::retry(format!("`{}` can't be removed: {error}", cid.display())))
+    remove_if_exists(&cid).map_err(StepError::because(format!("`{}` can't be removed", cid.display())))
 }
 
 fn spec(container: &TaskContainer<'_>, task: &TaskHandle) -> RunSpec {

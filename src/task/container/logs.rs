@@ -7,8 +7,7 @@ use std::time::Duration;
 use super::TaskContainer;
 use crate::docker::LogRange;
 use crate::os::process::{BoundedLog, LoggedChild};
-use crate::task::error::StepError;
-use crate::task::handle::TaskHandle;
+use crate::task::{StepError, TaskHandle};
 
 /// How much of each stream is kept: its first MiB and its last nine.
 const HEAD: u64 = 1 << 20;
@@ -18,21 +17,21 @@ const ALWAYS_KEPT: u64 = 64 * 1024;
 /// How long `docker logs` may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// New logs, for a container that starts.
-pub fn create(task: &TaskHandle) -> [BoundedLog; 2] {
-    [task.files.stdout(), task.files.stderr()].map(new_log)
+/// A new log, for a container that starts.
+pub fn create(path: PathBuf) -> BoundedLog {
+    BoundedLog::create(path, HEAD, TAIL)
 }
 
-/// Logs that the engine's copy of the output is written to, in place of what it repeats.
-fn replay(task: &TaskHandle) -> [BoundedLog; 2] {
-    [task.files.stdout(), task.files.stderr()].map(replayed_log)
+/// A log that the engine's copy of the output is written to, in place of what it repeats.
+fn replay(path: PathBuf) -> BoundedLog {
+    BoundedLog::replay(path, HEAD, TAIL)
 }
 
 /// Starts a client that follows a running container's output.
 pub fn follow(container: &TaskContainer<'_>, task: &TaskHandle) -> Result<LoggedChild, StepError> {
-    let [stdout, stderr] = replay(task);
+    let [stdout, stderr] = [task.files.stdout(), task.files.stderr()].map(replay);
     LoggedChild::spawn(container.docker.logs_command(&container.name, LogRange::UntilExit), stdout, stderr)
-        .map_err(|error| StepError::retry(format!("the container can't be followed: {error}")))
+        .map_err(StepError::because("the container can't be followed"))
 }
 
 /// Reads what an exited container printed, if no client was with it to its end.
@@ -43,7 +42,7 @@ pub fn follow(container: &TaskContainer<'_>, task: &TaskHandle) -> Result<Logged
 pub fn collect(container: &TaskContainer<'_>, task: &TaskHandle, was_launched: bool) {
     let log = |path: PathBuf| {
         let is_short = fs::metadata(&path).is_ok_and(|meta| meta.len() < ALWAYS_KEPT);
-        if was_launched && is_short { new_log(path) } else { replayed_log(path) }
+        if was_launched && is_short { create(path) } else { replay(path) }
     };
     let [stdout, stderr] = [task.files.stdout(), task.files.stderr()].map(log);
     match LoggedChild::spawn(container.docker.logs_command(&container.name, LogRange::UntilNow), stdout, stderr) {
@@ -54,12 +53,4 @@ pub fn collect(container: &TaskContainer<'_>, task: &TaskHandle, was_launched: b
         }
         Err(error) => log::warn!(task:% = task.key(); "its output can't be fetched: {error}"),
     }
-}
-
-fn new_log(path: PathBuf) -> BoundedLog {
-    BoundedLog::create(path, HEAD, TAIL)
-}
-
-fn replayed_log(path: PathBuf) -> BoundedLog {
-    BoundedLog::replay(path, HEAD, TAIL)
 }

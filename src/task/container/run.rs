@@ -13,13 +13,11 @@ use super::{TaskContainer, launch, logs};
 use crate::docker::{Container, ExitEvents, Status};
 use crate::logging::Reminder;
 use crate::os::platform;
-use crate::os::process::read_tail;
-use crate::task::WorkerEvent;
+use crate::os::process::{LoggedChild, read_tail};
 use crate::task::console::TrialConsole;
-use crate::task::error::StepError;
-use crate::task::handle::TaskHandle;
 use crate::task::mounts::check_mounts;
 use crate::task::outcome::{ContainerOutcome, Exit, StopCause, last_words};
+use crate::task::{StepError, TaskHandle, WorkerEvent};
 
 /// How often a container that was created and not started is replaced before that counts as its failure.
 const LAUNCHES: u32 = 3;
@@ -36,14 +34,20 @@ const CLIENT_FAILED: i32 = 125;
 /// The exit statuses of a container that the engine lost, or ended while it couldn't be reached.
 const ENGINE_EXIT_CODES: [i32; 3] = [137, 143, 255];
 
-/// One run of a container, and what this run of the agent has seen of it.
+/// One run of a container.
 pub struct ContainerRun<'t> {
     container: &'t TaskContainer<'t>,
     task: &'t mut TaskHandle,
+    seen: Seen,
+}
+
+/// What this run of the agent has seen of the container.
+#[derive(Default)]
+struct Seen {
     launches: u32,
     /// The exit status of the last `docker run`, unless the engine couldn't be reached since.
     client_exit_code: Option<i32>,
-    /// Whether a client of this run of the agent was with the container.
+    /// Whether a client was with the container.
     was_watched: bool,
     /// Whether the logs hold all that the container printed.
     output_complete: bool,
@@ -62,19 +66,7 @@ type Progress = Result<Option<ContainerOutcome>, StepError>;
 
 impl<'t> ContainerRun<'t> {
     pub fn new(container: &'t TaskContainer<'t>, task: &'t mut TaskHandle) -> Self {
-        Self {
-            container,
-            task,
-            launches: 0,
-            client_exit_code: None,
-            was_watched: false,
-            output_complete: false,
-            name_conflict: None,
-            removal_polls: 0,
-            started: None,
-            observed_runtime: Duration::ZERO,
-            engine_was_down: false,
-        }
+        Self { container, task, seen: Seen::default() }
     }
 
     pub fn run(mut self) -> Result<ContainerOutcome, StepError> {
@@ -123,9 +115,9 @@ impl<'t> ContainerRun<'t> {
                 Err(_) if self.task.record.stop.is_some() && self.is_untried() => return Ok(None),
                 Err(error) => {
                     // The client's exit status may be a result of this outage; ignore it.
-                    self.client_exit_code = None;
-                    self.output_complete = false;
-                    self.engine_was_down |= self.task.files.cid().exists();
+                    self.seen.client_exit_code = None;
+                    self.seen.output_complete = false;
+                    self.seen.engine_was_down |= self.task.files.cid().exists();
                     if let Some(so_far) = reminder.due() {
                         log::warn!(task:% = self.task.key(); "waiting for the engine{so_far}: {error}");
                     }
@@ -145,8 +137,8 @@ impl<'t> ContainerRun<'t> {
             return Ok(Some(ContainerOutcome::Stopped));
         }
         // It was removed at once, but after it had ended: the client's exit status is the best evidence that is left.
-        if self.client_exit_code == Some(0) {
-            let (ran_for, stop_cause) = (self.observed_runtime, StopCause::OwnExit);
+        if self.seen.client_exit_code == Some(0) {
+            let (ran_for, stop_cause) = (self.seen.observed_runtime, StopCause::OwnExit);
             return Ok(Some(ContainerOutcome::Exited(Exit { code: 0, oom_killed: false, ran_for, stop_cause })));
         }
         if self.task.files.has_cid() && !self.task.record.replacing {
@@ -154,7 +146,7 @@ impl<'t> ContainerRun<'t> {
             return Ok(Some(self.lost(why)));
         }
         // A client that found no engine leaves no container either, so one refusal is not believed.
-        if self.launches >= 2 * LAUNCHES || (self.launches >= 2 && self.client_exit_code.is_some()) {
+        if self.seen.launches >= 2 * LAUNCHES || (self.seen.launches >= 2 && self.seen.client_exit_code.is_some()) {
             return Ok(Some(self.not_started("")));
         }
         self.launch()
@@ -169,26 +161,24 @@ impl<'t> ContainerRun<'t> {
         }
         launch::remove_cid(self.task)?;
         self.task.record.replacing = false;
-        if self.launches > 0 {
+        if self.seen.launches > 0 {
             log::info!(task:% = self.task.key(); "the container wasn't started; trying again");
         }
-        let clock = self.container.console.map(TrialConsole::show_clock).transpose().map_err(launch::local)?;
+        let clock = self.container.console.map(TrialConsole::show_clock).transpose();
+        let clock = clock.map_err(StepError::because(launch::FAILED))?;
         let client = launch::start(self.container, self.task)?;
-        self.launches += 1;
-        let watched = Watch::new(self.container, self.task, None).run(client)?;
+        self.seen.launches += 1;
+        let exit_code = self.watch(client, None)?;
         drop(clock);
-        self.client_exit_code = watched.client_exit_code;
-        self.started = watched.started;
-        self.observed_runtime = watched.started.map_or(Duration::ZERO, |started| started.elapsed());
-        self.was_watched = true;
-        self.output_complete = watched.client_exit_code == Some(0);
-        self.engine_was_down |= watched.client_exit_code == Some(CLIENT_FAILED) && self.task.files.has_cid();
+        self.seen.client_exit_code = exit_code;
+        self.seen.observed_runtime = self.seen.started.map_or(Duration::ZERO, |started| started.elapsed());
+        self.seen.engine_was_down |= exit_code == Some(CLIENT_FAILED) && self.task.files.has_cid();
         Ok(None)
     }
 
     /// Another agent's container has this name: waits until it is removed.
     fn wait_for_name(&mut self, other: &Container) -> Progress {
-        if let Some(so_far) = self.name_conflict.get_or_insert_with(Reminder::begin).due() {
+        if let Some(so_far) = self.seen.name_conflict.get_or_insert_with(Reminder::begin).due() {
             let name = &self.container.name;
             let owner = other.instance.as_deref().unwrap_or("no agent");
             log::error!(task:% = self.task.key(); "the container name `{name}` is held by another agent's container (instance {owner}); \
@@ -205,8 +195,8 @@ impl<'t> ContainerRun<'t> {
             Status::Running | Status::Paused | Status::Restarting => self.follow(container),
             // A dead one is half removed, and mostly disappears a moment later: then its exit status isn't its own, but
             // the remover's. A removal that failed leaves it dead for good.
-            Status::Removing | Status::Dead if self.removal_polls < REMOVAL_POLLS => {
-                self.removal_polls += 1;
+            Status::Removing | Status::Dead if self.seen.removal_polls < REMOVAL_POLLS => {
+                self.seen.removal_polls += 1;
                 self.task.wait(Duration::from_secs(1))?;
                 Ok(None)
             }
@@ -222,7 +212,7 @@ impl<'t> ContainerRun<'t> {
     /// Stays with a running container that an earlier client, or an earlier run of the agent, has started.
     fn follow(&mut self, container: &Container) -> Progress {
         log::info!(task:% = self.task.key(); "following the running container `{}`", self.container.name);
-        self.engine_was_down = false;
+        self.seen.engine_was_down = false;
         self.note_started()?;
         let follower = logs::follow(self.container, self.task)?;
         // A crash would leave it behind until the container prints or ends.
@@ -230,23 +220,30 @@ impl<'t> ContainerRun<'t> {
         self.task.save()?;
         // Only a container that started before this run of the agent is timed by the engine's clock, which can be set.
         let by_engine = || Instant::now().checked_sub(container.ran_for(Timestamp::now())).unwrap_or_else(Instant::now);
-        let started = *self.started.get_or_insert_with(by_engine);
-        let watched = Watch::new(self.container, self.task, Some(started)).run(follower)?;
-        self.output_complete = watched.client_exit_code == Some(0);
-        self.client_exit_code = None;
-        self.was_watched = true;
-        self.engine_was_down |= watched.client_exit_code.is_some_and(|code| code != 0);
-        if !self.output_complete {
+        let started = *self.seen.started.get_or_insert_with(by_engine);
+        let exit_code = self.watch(follower, Some(started))?;
+        self.seen.client_exit_code = None;
+        self.seen.engine_was_down |= exit_code.is_some_and(|code| code != 0);
+        if !self.seen.output_complete {
             // It ended before the container did, perhaps with the engine; don't inspect at once.
             self.task.wait(Duration::from_secs(1))?;
         }
         Ok(None)
     }
 
+    /// Waits until a client ends, and returns its exit status.
+    fn watch(&mut self, client: LoggedChild, started: Option<Instant>) -> Result<Option<i32>, StepError> {
+        let (exit_code, started) = Watch::new(self.container, self.task, started).run(client)?;
+        self.seen.started = started;
+        self.seen.was_watched = true;
+        self.seen.output_complete = exit_code == Some(0);
+        Ok(exit_code)
+    }
+
     fn handle_exited(&mut self, container: &Container) -> Result<ContainerOutcome, StepError> {
         self.note_started()?;
-        if !self.output_complete {
-            logs::collect(self.container, self.task, self.launches > 0);
+        if !self.seen.output_complete {
+            logs::collect(self.container, self.task, self.seen.launches > 0);
         }
         Ok(ContainerOutcome::Exited(Exit {
             code: container.exit_code,
@@ -279,13 +276,13 @@ impl<'t> ContainerRun<'t> {
             log::warn!(task:% = self.task.key(); "can't find out what ended the container: {error}");
             ExitEvents::Unknown
         });
-        let may_be_engine = self.engine_was_down && ENGINE_EXIT_CODES.contains(&container.exit_code);
+        let may_be_engine = self.seen.engine_was_down && ENGINE_EXIT_CODES.contains(&container.exit_code);
         match exit_events {
             ExitEvents::EndedByItself => StopCause::OwnExit,
-            ExitEvents::Signalled if self.engine_was_down => StopCause::Engine,
+            ExitEvents::Signalled if self.seen.engine_was_down => StopCause::Engine,
             ExitEvents::Signalled => StopCause::External,
             // For a container that wasn't watched, an engine's stop looks like a reboot long after the container's end.
-            ExitEvents::Nothing if self.was_watched && docker.has_live_restore().is_ok_and(|has| !has) => {
+            ExitEvents::Nothing if self.seen.was_watched && docker.has_live_restore().is_ok_and(|has| !has) => {
                 StopCause::Engine
             }
             ExitEvents::Nothing | ExitEvents::Unknown if may_be_engine => StopCause::Engine,
@@ -301,7 +298,7 @@ impl<'t> ContainerRun<'t> {
                 .to_owned();
             return Ok(Some(self.lost(why)));
         }
-        if !container.error.is_empty() || self.launches >= LAUNCHES {
+        if !container.error.is_empty() || self.seen.launches >= LAUNCHES {
             return Ok(Some(self.not_started(&container.error)));
         }
         self.replace(container)?;

@@ -9,9 +9,8 @@ use super::TaskContainer;
 use crate::config::ExecutorConfig;
 use crate::docker::DockerError;
 use crate::os::process::LoggedChild;
-use crate::task::error::StepError;
-use crate::task::handle::TaskHandle;
 use crate::task::record::StopReason;
+use crate::task::{StepError, TaskHandle};
 
 /// How often the clocks are checked where nothing else wakes this thread.
 const TICK: Duration = Duration::from_millis(500);
@@ -22,13 +21,6 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(300);
 const STOPPED_PAUSE: Duration = Duration::from_secs(1);
 /// The pause while the engine can't be reached.
 pub const ENGINE_PAUSE: Duration = Duration::from_secs(2);
-
-/// What is known of a container when its client has ended.
-pub struct Watched {
-    pub client_exit_code: Option<i32>,
-    /// When the container started, if it did.
-    pub started: Option<Instant>,
-}
 
 /// The watch over one container.
 pub struct Watch<'t> {
@@ -59,8 +51,8 @@ impl<'t> Watch<'t> {
         Self { container, task, started, last_output: Instant::now(), stop: None }
     }
 
-    /// Waits until the client ends.
-    pub fn run(mut self, mut client: LoggedChild) -> Result<Watched, StepError> {
+    /// Waits until the client ends. Returns its exit status, and when the container started.
+    pub fn run(mut self, mut client: LoggedChild) -> Result<(Option<i32>, Option<Instant>), StepError> {
         loop {
             if self.started.is_none() && self.task.files.has_cid() {
                 self.started = Some(Instant::now());
@@ -84,8 +76,8 @@ impl<'t> Watch<'t> {
                 recv(after(self.next_check())) -> _ => {}
             }
         }
-        let client_exit_code = client.finish(Duration::from_secs(5)).as_ref().and_then(ExitStatus::code);
-        Ok(Watched { client_exit_code, started: self.started })
+        let exit_code = client.finish(Duration::from_secs(5)).as_ref().and_then(ExitStatus::code);
+        Ok((exit_code, self.started))
     }
 
     /// Notes that the container has to be stopped because it has run or printed nothing for too long.

@@ -5,23 +5,17 @@
 //! the copying starts anew.
 
 use std::fs;
-use std::io;
 use std::path::Path;
-use std::process::ChildStdout;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
-
-use crossbeam_channel::{bounded, select};
 
 use crate::config::WORKSPACE;
 use crate::os::platform;
 use crate::os::process::PipedChild;
-use crate::task::container::TaskContainer;
-use crate::task::error::StepError;
-use crate::task::handle::TaskHandle;
+use crate::task::handle::Wake;
 use crate::task::outputs::unpack::{ExtractOptions, Extracted, LimitedReader, UnpackError};
 use crate::task::outputs::{ReservedPaths, Skipped, Unreadable};
+use crate::task::{StepError, TaskContainer, TaskHandle};
 
 /// How often one file or folder is tried while the engine answers other calls.
 const TRIES: u32 = 3;
@@ -30,18 +24,8 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How many times the bytes that may be delivered are read of one folder.
 const READ_FACTOR: u64 = 4;
 
-/// Why a copy wasn't finished.
-enum CopyError {
-    Step(StepError),
-    /// Docker's words, or what is wrong with its archive.
-    Docker(String),
-}
-
-impl From<StepError> for CopyError {
-    fn from(error: StepError) -> Self {
-        Self::Step(error)
-    }
-}
+/// Why the copying is tried again while the engine can't be reached.
+const NOT_YET: &str = "results can't be fetched yet";
 
 /// The copying for one task.
 pub struct CopyUnreadable<'t> {
@@ -58,10 +42,9 @@ impl CopyUnreadable<'_> {
             return Ok(extracted.skipped);
         }
         let into = self.task.files.fetched_dir();
-        let local =
-            |error: io::Error| StepError::retry(format!("results can't be fetched to `{}`: {error}", into.display()));
+        let failed = || StepError::because(format!("results can't be fetched to `{}`", into.display()));
         // The copies of an interrupted try are incomplete.
-        self.task.files.remove_fetched().map_err(local)?;
+        self.task.files.remove_fetched().map_err(failed())?;
         let Some(id) = self.container_id()? else {
             let reason = "only the user that wrote it may read it, and the container doesn't exist any more";
             unreadable.iter().for_each(|one| extracted.skipped.skip_deliverable(one.name.clone(), reason));
@@ -70,14 +53,14 @@ impl CopyUnreadable<'_> {
             return Ok(extracted.skipped);
         };
         log::info!(task:% = self.task.key(); "fetching what only the engine can read, in {} place(s)", unreadable.len());
-        fs::create_dir(&into).map_err(local)?;
+        fs::create_dir(&into).map_err(failed())?;
         for one in unreadable {
             self.copy_one(&id, one, &mut extracted)?;
             if self.task.is_cancel_requested() {
                 return Ok(Skipped::default());
             }
         }
-        platform::sync_dir(&into).map_err(local)?;
+        platform::sync_dir(&into).map_err(failed())?;
         self.task.record.fetched = Some(extracted.files);
         self.task.save()?;
         Ok(extracted.skipped)
@@ -85,27 +68,19 @@ impl CopyUnreadable<'_> {
 
     /// The id of the task's stopped container, if the engine has it.
     fn container_id(&self) -> Result<Option<String>, StepError> {
-        let container = self.container.docker.inspect(&self.container.name);
-        let container =
-            container.map_err(|error| StepError::retry(format!("results can't be fetched yet: {error}")))?;
+        let container = self.container.docker.inspect(&self.container.name).map_err(StepError::because(NOT_YET))?;
         Ok(container.filter(|container| self.container.is_ours(container)).map(|container| container.id))
     }
 
     fn copy_one(&mut self, id: &str, one: &Unreadable, extracted: &mut Extracted) -> Result<(), StepError> {
         for tries in 1.. {
             let checkpoint = extracted.checkpoint();
-            let why = match self.try_copy(id, &one.path, extracted) {
-                Ok(()) => return Ok(()),
-                Err(CopyError::Step(error)) => return Err(error),
-                Err(CopyError::Docker(why)) => why,
-            };
+            let Err(why) = self.try_copy(id, &one.path, extracted)? else { return Ok(()) };
             extracted.rollback(checkpoint);
             if self.task.is_cancel_requested() {
                 return Ok(());
             }
-            if let Err(error) = self.container.docker.engine_version() {
-                return Err(StepError::retry(format!("results can't be fetched yet: {error}")));
-            }
+            self.container.docker.engine_version().map_err(StepError::because(NOT_YET))?;
             log::warn!(task:% = self.task.key(); "`{}` can't be fetched: {why}", one.name);
             if tries == TRIES {
                 let reason = format!("only the engine could read it, and failed: {why}");
@@ -117,8 +92,9 @@ impl CopyUnreadable<'_> {
         Ok(())
     }
 
-    /// Runs `docker cp` and extracts what it sends.
-    fn try_copy(&mut self, id: &str, path: &Path, extracted: &mut Extracted) -> Result<(), CopyError> {
+    /// Runs `docker cp` and extracts what it sends. A command ends it, and so does a standstill. Returns what is wrong in
+    /// docker's words, or with its archive.
+    fn try_copy(&mut self, id: &str, path: &Path, extracted: &mut Extracted) -> Result<Result<(), String>, StepError> {
         let config = self.container.config;
         let into = self.task.files.fetched_dir();
         let options = ExtractOptions {
@@ -130,65 +106,37 @@ impl CopyUnreadable<'_> {
         };
         let limit = config.outputs.max_total.saturating_mul(READ_FACTOR);
         let command = self.container.docker.copy_out_command(id, &Path::new(WORKSPACE).join(path));
-        let (mut child, stdout) = PipedChild::spawn(command)
-            .map_err(|error| StepError::retry(format!("`docker cp` can't be started: {error}")))?;
+        let (mut child, stdout) =
+            PipedChild::spawn(command).map_err(StepError::because("`docker cp` can't be started"))?;
         let bytes_read = AtomicU64::new(0);
         let reader = LimitedReader { source: stdout, bytes_read: &bytes_read, limit };
-        let unpacked = self.unpack(&mut child, reader, &options, extracted)?;
+        let (mut seen, mut since) = (0, Instant::now());
+        let unpack = || extracted.unpack(reader, &options);
+        let unpacked = self.task.run_beside("docker-cp", Duration::from_secs(1), unpack, |task, wake| {
+            let now = bytes_read.load(Ordering::Relaxed);
+            if now != seen {
+                (seen, since) = (now, Instant::now());
+            }
+            let is_stalled = since.elapsed() >= STALL_TIMEOUT;
+            if is_stalled {
+                log::warn!(task:% = task.key(); "`docker cp` has sent nothing for 60 s; killing it");
+                since = Instant::now();
+            }
+            if is_stalled || wake == Wake::Command {
+                child.kill();
+            }
+        })?;
         // That the rest of the archive wasn't read isn't docker's failure.
         let is_whole = bytes_read.load(Ordering::Relaxed) <= limit;
         let ended = child.finish(if is_whole { Duration::from_secs(10) } else { Duration::ZERO });
         match (unpacked, ended) {
             (Err(UnpackError::Local(error)), _) => {
-                Err(StepError::retry(format!("results can't be fetched to `{}`: {error}", into.display())).into())
+                Err(StepError::retry(format!("results can't be fetched to `{}`: {error}", into.display())))
             }
-            (Err(UnpackError::Archive(_)), Err(words)) => Err(CopyError::Docker(words)),
-            (Err(UnpackError::Archive(error)), Ok(())) => Err(CopyError::Docker(format!("its archive: {error}"))),
-            (Ok(()), Err(words)) if is_whole => Err(CopyError::Docker(words)),
-            (Ok(()), _) => Ok(()),
+            (Err(UnpackError::Archive(_)), Err(words)) => Ok(Err(words)),
+            (Err(UnpackError::Archive(error)), Ok(())) => Ok(Err(format!("its archive: {error}"))),
+            (Ok(()), Err(words)) if is_whole => Ok(Err(words)),
+            (Ok(()), _) => Ok(Ok(())),
         }
-    }
-
-    /// Extracts on a thread of its own. A command ends `docker cp`, and so does a standstill.
-    fn unpack(
-        &mut self,
-        child: &mut PipedChild,
-        reader: LimitedReader<'_, ChildStdout>,
-        options: &ExtractOptions<'_>,
-        extracted: &mut Extracted,
-    ) -> Result<Result<(), UnpackError>, StepError> {
-        let bytes_read = reader.bytes_read;
-        let commands = self.task.commands();
-        let (sender, result) = bounded(1);
-        thread::scope(|scope| {
-            thread::Builder::new()
-                .name("docker-cp".to_owned())
-                // A send error means that the receiver has given up; ignore it.
-                .spawn_scoped(scope, || drop(sender.send(extracted.unpack(reader, options))))
-                .map_err(|error| StepError::retry(format!("no thread for `docker cp`: {error}")))?;
-            let (mut seen, mut since) = (0, Instant::now());
-            loop {
-                select! {
-                    recv(result) -> result => {
-                        return result.map_err(|_| StepError::retry("`docker cp` ended without a result"));
-                    }
-                    recv(commands) -> command => {
-                        let handled = self.task.handle(command);
-                        child.kill();
-                        handled?;
-                    }
-                    default(Duration::from_secs(1)) => {
-                        let now = bytes_read.load(Ordering::Relaxed);
-                        if now != seen {
-                            (seen, since) = (now, Instant::now());
-                        } else if since.elapsed() >= STALL_TIMEOUT {
-                            log::warn!(task:% = self.task.key(); "`docker cp` has sent nothing for 60 s; killing it");
-                            child.kill();
-                            since = Instant::now();
-                        }
-                    }
-                }
-            }
-        })
     }
 }
