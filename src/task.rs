@@ -26,6 +26,8 @@ pub mod mounts;
 mod outcome;
 pub mod outputs;
 mod prepare;
+#[cfg(test)]
+mod properties;
 pub mod record;
 mod report;
 mod results;

@@ -209,4 +209,18 @@ mod tests {
         files.append_uploads(std::slice::from_ref(&begin)).unwrap();
         assert_eq!(files.load_uploads().unwrap(), [begin.clone(), begin]);
     }
+    #[test]
+    fn upload_lines_of_older_versions_are_read() {
+        let old = [
+            (
+                r#"{"event":"begin","file":"a","size":1}"#,
+                UploadEvent::Begin { file: "a".to_owned(), size: 1, at: None },
+            ),
+            (r#"{"event":"told","file":"a"}"#, UploadEvent::Logged { file: "a".to_owned() }),
+            (r#"{"event":"unnamed","count":3}"#, UploadEvent::Unnamed { count: 3 }),
+        ];
+        for (line, event) in old {
+            assert_eq!(serde_json::from_str::<UploadEvent>(line).unwrap(), event);
+        }
+    }
 }
