@@ -28,7 +28,7 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "FILE", default_value = "config.toml", value_hint = ValueHint::FilePath)]
     pub config: PathBuf,
 
-    /// How log lines look: `human`, or `json`, an object a line
+    /// The format of log lines: `human`, or `json` for one object per line
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Human, hide_possible_values = true)]
     pub log_format: LogFormat,
 
@@ -37,52 +37,53 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make a configuration file with every key and its default
+    /// Create a configuration file with every key and its default
     Init(InitArgs),
     /// Register with the Server and store service_id and api_key in the file
-    #[command(after_help = "The token works once; a person with access to the Server gets it there.")]
+    #[command(after_help = "The token works once. A person with access to the Server gets it there.")]
     Register(RegisterArgs),
     /// Work on tasks in the foreground, until Ctrl+C or SIGTERM
-    #[command(after_help = "Containers that run when the agent leaves go on running, \
+    #[command(after_help = "Containers keep running when the agent ends, \
         and the next start follows them to their end.")]
     Run(RunArgs),
     /// Work on tasks in the background, with the log in {data_dir}/agent.log
     RunDetached,
     /// Stop the agent that runs on this configuration's data_dir
-    #[command(after_help = "Without an option containers go on running, \
+    #[command(after_help = "Without an option, containers keep running, \
         and the next start follows them to their end.")]
     Stop(StopArgs),
     /// Show the configuration, whether the agent runs, and what it is doing
     Status(StatusArgs),
-    /// Try what `run` needs, one by one, and say what is wrong and what to do
+    /// Check what `run` needs, one by one, and show what is wrong and what to do
     #[command(after_help = "It takes no task and changes nothing, so it can be used beside a \
-        running agent. Exit status: 0 nothing is wrong, 1 something is, 2 the configuration is.")]
+        running agent.\n\nExit status: 0 nothing is wrong, 1 a check has failed, 2 the configuration \
+        can't be used, 130 interrupted")]
     Check(CheckArgs),
-    /// Do one task without a Server, and show what would be sent
+    /// Run one task without a Server, and show what would be sent
     #[command(after_help = "The same workspace, container and rules as for a real task. It needs no \
         registration and can be used beside a running agent.\n\n\
         Exit status: that of the container; 124 timed out, 125 the container couldn't \
-        be started, 130 interrupted, 1 something else failed, 2 wrong usage or configuration")]
+        be started, 130 interrupted, 1 another failure, 2 wrong usage or configuration")]
     Try(TryArgs),
-    /// Show the tasks that are kept here, from the oldest to the youngest
+    /// List the tasks that are kept here, from the oldest to the youngest
     Tasks(TasksArgs),
     /// Show what a task's container has printed
     Logs(LogsArgs),
-    /// Give up a result that can't be delivered
-    #[command(after_help = "The Server is told once that the task failed; the result's files stay \
-        in the data directory until their retention is over. A running agent does it when it is asked.")]
+    /// Discard a result that can't be delivered
+    #[command(after_help = "The Server gets one report that the task failed. The result's files stay \
+        in the data directory for `paths.retention_hours`. If an agent runs, it discards the result, \
+        and this command waits for that.")]
     Discard(DiscardArgs),
-    /// Show what came to this machine and what left it, file by file
-    #[command(after_help = "The ledger is {data_dir}/ledger.jsonl and its numbered predecessors. \
-        It can be read while the agent runs.")]
+    /// Show what this machine has received and sent, file by file
+    #[command(after_help = "The ledger is {data_dir}/ledger.jsonl with its older files, ledger.jsonl.1 \
+        and so on. It can be read while the agent runs.")]
     Ledger(LedgerArgs),
     /// Print completions for a shell
     #[command(after_help = "For this session of bash:\n  \
         source <(agent-core completions bash)\n\
-        For all to come:\n  \
+        For all later ones:\n  \
         agent-core completions bash > /etc/bash_completion.d/agent-core")]
     Completions(CompletionsArgs),
     /// Show a page of the manual: of a topic, a command, or agent-core
@@ -93,7 +94,6 @@ pub enum Command {
     Help(HelpArgs),
 }
 
-/// Options of `completions`.
 #[derive(Debug, Args)]
 pub struct CompletionsArgs {
     /// Which shell: bash, zsh, fish or powershell
@@ -101,21 +101,15 @@ pub struct CompletionsArgs {
     pub shell: Shell,
 }
 
-/// Shells for which there are completions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Shell {
-    /// GNU bash.
     Bash,
-    /// The Z shell.
     Zsh,
-    /// fish.
     Fish,
-    /// PowerShell, on any system.
     #[value(name = "powershell")]
     Pwsh,
 }
 
-/// Options of `man`.
 #[derive(Debug, Args)]
 pub struct ManArgs {
     /// A topic, such as `config`, or a command, such as `run`
@@ -127,7 +121,6 @@ pub struct ManArgs {
     pub out: Option<PathBuf>,
 }
 
-/// Options of `help`.
 #[derive(Debug, Args)]
 pub struct HelpArgs {
     /// A topic, such as `config`, or a command, such as `run`
@@ -135,7 +128,6 @@ pub struct HelpArgs {
     pub page: Option<String>,
 }
 
-/// Options of `init`.
 #[derive(Debug, Args)]
 pub struct InitArgs {
     /// Replace a file that exists
@@ -143,7 +135,6 @@ pub struct InitArgs {
     pub force: bool,
 }
 
-/// Options of `register`.
 #[derive(Debug, Args)]
 pub struct RegisterArgs {
     /// The registration token, `rt_…`, or `-` to read it from standard input
@@ -155,10 +146,9 @@ pub struct RegisterArgs {
     pub name: Option<String>,
 }
 
-/// Options of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Ask for what is missing, also where standard input is no terminal
+    /// Ask for missing settings also where standard input is no terminal
     #[arg(long)]
     pub interactive: bool,
 
@@ -167,20 +157,18 @@ pub struct RunArgs {
     pub detached: bool,
 }
 
-/// Options of `stop`.
 #[derive(Debug, Args)]
 pub struct StopArgs {
-    /// Let it accept nothing new and end when all that is here is delivered,
-    /// and wait for that (before a reboot or an upgrade)
+    /// Let the agent accept no new task and end when everything is delivered,
+    /// and wait for its end (before a reboot or an upgrade)
     #[arg(long, conflicts_with = "abort")]
     pub drain: bool,
 
-    /// Also stop the containers, and report their tasks as failed
+    /// Also stop the containers and report their tasks as failed
     #[arg(long)]
     pub abort: bool,
 }
 
-/// Options of `status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// Print one JSON object instead of lines
@@ -188,7 +176,6 @@ pub struct StatusArgs {
     pub json: bool,
 }
 
-/// Options of `check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// Print one JSON object at the end instead of lines
@@ -196,15 +183,14 @@ pub struct CheckArgs {
     pub json: bool,
 }
 
-/// Options of `try`.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("what").args(["prompt", "replay"]).required(true))]
 pub struct TryArgs {
-    /// What is to be done
+    /// What the task is to do
     #[arg(long, value_name = "TEXT", value_hint = ValueHint::Other, allow_hyphen_values = true)]
     pub prompt: Option<String>,
 
-    /// How the result should look
+    /// What the result should look like
     #[arg(long, value_name = "TEXT", value_hint = ValueHint::Other, allow_hyphen_values = true)]
     pub output_prompt: Option<String>,
 
@@ -212,7 +198,7 @@ pub struct TryArgs {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub input: Vec<PathBuf>,
 
-    /// Do a task again that is kept here, with its prompts and inputs
+    /// Run a kept task again, with its prompts and input files
     #[arg(
         long,
         value_name = "TASK_ID", value_hint = ValueHint::Other,
@@ -221,64 +207,60 @@ pub struct TryArgs {
     )]
     pub replay: Option<String>,
 
-    /// Copy what would be sent to this folder, which must be new or empty
+    /// Put copies of the results into this folder, which must be new or empty
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub out: Option<PathBuf>,
 
-    /// Keep the workspace, so that the logged command can be run again
+    /// Keep the workspace, so that the logged command can be repeated
     #[arg(long)]
     pub keep: bool,
 }
 
-/// Options of `tasks`.
 #[derive(Debug, Args)]
 pub struct TasksArgs {
-    /// Only those that have ended and whose result the Server doesn't have
+    /// Only tasks that have ended and whose result isn't delivered
     #[arg(long)]
     pub undelivered: bool,
 
-    /// Print one JSON object a task
+    /// Print one JSON object per task
     #[arg(long)]
     pub json: bool,
 }
 
-/// Options of `logs`.
 #[derive(Debug, Args)]
 pub struct LogsArgs {
-    /// The task, by the id that the Server gave it
+    /// The task's id on the Server
     #[arg(allow_hyphen_values = true, value_hint = ValueHint::Other)]
     pub id: String,
 
-    /// Go on until the container has ended
+    /// Continue until the container has ended
     #[arg(short, long)]
     pub follow: bool,
 }
 
-/// Options of `discard`.
 #[derive(Debug, Args)]
 pub struct DiscardArgs {
-    /// The task, by the id that the Server gave it
+    /// The task's id on the Server
     #[arg(allow_hyphen_values = true, value_hint = ValueHint::Other)]
     pub id: String,
 
-    /// Don't ask
+    /// Don't ask for confirmation
     #[arg(long)]
     pub yes: bool,
 }
 
-/// Options of `ledger`.
 #[derive(Debug, Args)]
 pub struct LedgerArgs {
-    /// Only this task, by the id that the Server gave it
+    /// Only this task, by its id on the Server
     #[arg(long, value_name = "ID", value_hint = ValueHint::Other, allow_hyphen_values = true)]
     pub task: Option<String>,
 
-    /// Only from this time on: a day (2026-11-01), which begins at midnight
-    /// here, or a time with its zone (2026-11-01T12:00:00+01:00)
+    /// Only from this time on: a day (2026-11-01), from midnight local time,
+    /// or a time with its zone (2026-11-01T12:00:00+01:00)
     #[arg(long, value_name = "DATE", value_hint = ValueHint::Other)]
     pub since: Option<String>,
 
-    /// Print the lines as they are stored, one JSON object each
+    /// Print the lines as they are stored, one JSON object per line
     #[arg(long)]
     pub json: bool,
 }

@@ -1,4 +1,4 @@
-//! `init`: makes a configuration file with every key and its default.
+//! `init`: creates a configuration file with every key and its default.
 
 use std::io;
 use std::path::{Path, absolute};
@@ -16,7 +16,7 @@ pub fn init(file: &Path, args: &InitArgs) -> CommandResult {
     let written = if args.force { save(file, TEMPLATE.as_bytes()) } else { create(file, TEMPLATE) };
     match written {
         Ok(()) => {
-            print_line(format_args!("Made {shown}."));
+            print_line(format_args!("Created {shown}."));
             print_line("Next: set server.base_url in it, then run `agent-core register --token rt_…`.");
             Ok(ExitCode::SUCCESS)
         }

@@ -1,14 +1,16 @@
-//! Questions to a person.
+//! Questions to a person at a terminal.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-/// Whether a person can be asked.
+/// Whether standard input is a terminal, so that there is a person to ask.
 pub fn is_terminal() -> bool {
     io::stdin().is_terminal()
 }
 
-/// Asks until `check` takes the answer. An empty answer is the default, if there is one. The end of the input is an
-/// error, so that a pipe that runs dry doesn't ask for ever.
+/// Asks until `check` accepts the answer. An empty answer is the default, if there is one.
+///
+/// # Errors
+/// The input has ended; a closed pipe must not be asked for ever.
 pub fn ask<T>(question: &str, default: Option<&str>, check: impl Fn(&str) -> Result<T, String>) -> io::Result<T> {
     let mut out = io::stderr();
     loop {

@@ -5,12 +5,12 @@ use std::fs;
 use super::failure::Failure;
 use super::output::print_line;
 use crate::config::{Config, edit, is_api_key, is_service_id};
-use crate::server;
+use crate::server::protocol::Registration;
+use crate::server::{self, ClientError};
 use crate::shell::register_command;
 use crate::text::escape;
 
-/// Registers the agent once. The file is checked to be writable before the token is used, and the credentials are printed
-/// where saving them fails all the same, since the Server returns the key only once (PROTOCOL 9).
+/// Registers the agent once. The file is checked to be writable before the token is used.
 pub fn register_agent(config: &Config, token: &str, name: &str) -> Result<(), Failure> {
     let file = config.file.display();
     let token = token.trim();
@@ -24,42 +24,52 @@ pub fn register_agent(config: &Config, token: &str, name: &str) -> Result<(), Fa
     edit::save(&config.file, &text).map_err(|error| {
         Failure::new(format!("`{file}` can't be written: {error}; the token was not used and is still good"))
     })?;
-    let answer = server::register(&config.server, token, config.executor.capacity).map_err(|error| {
-        let fate = if error.may_have_arrived() {
-            "the token may have been used; if it isn't accepted again, get a new one from the Server"
-        } else if error.status() == Some(404) {
-            "the Server doesn't know the token, or the token was used already; get a new one from the Server"
-        } else {
-            "the token was not used"
-        };
-        Failure::new(format!("not registered with {}: {error}; {fate}", config.server.base_url))
-    })?;
-    if !is_service_id(&answer.service_id) || !is_api_key(&answer.api_key) {
+    let registration = server::register(&config.server, token, config.executor.capacity)
+        .map_err(|error| not_accepted(config, &error))?;
+    if !is_service_id(&registration.service_id) || !is_api_key(&registration.api_key) {
         return Err(Failure::new(format!(
             "{} answered with invalid credentials (service_id `{}`), so nothing was stored; the token is used up: see \
              what is wrong with the Server, and get a new token from it",
             config.server.base_url,
-            escape(&answer.service_id)
+            escape(&registration.service_id)
         )));
     }
-    let settings = [
-        ("agent", "service_id", answer.service_id.as_str().into()),
-        ("agent", "api_key", answer.api_key.as_str().into()),
-        ("agent", "name", name.into()),
-    ];
-    if let Err(error) = edit::set(&config.file, &settings) {
-        // The only place that prints a key: it would be lost otherwise.
-        print_line(format_args!("service_id = {:?}\napi_key = {:?}", answer.service_id, answer.api_key));
-        return Err(Failure::new(format!(
-            "registered, but `{file}` can't be written: {error}; put the two lines above into its [agent] section; \
-             the Server doesn't show them again"
-        )));
-    }
-    print_line(format_args!("Registered {name} as service {}; the key is in {file}.", answer.service_id));
-    if let Some(service_name) = answer.name {
+    store(config, &registration, name)?;
+    print_line(format_args!("Registered {name} as service {}; the key is in {file}.", registration.service_id));
+    if let Some(service_name) = registration.name {
         print_line(format_args!("The Server calls the service {}.", escape(&service_name)));
     }
     Ok(())
+}
+
+fn not_accepted(config: &Config, error: &ClientError) -> Failure {
+    let token = if error.may_have_arrived() {
+        "the token may have been used; if it isn't accepted again, get a new one from the Server"
+    } else if error.status() == Some(404) {
+        "the Server doesn't know the token, or the token was used already; get a new one from the Server"
+    } else {
+        "the token was not used"
+    };
+    Failure::new(format!("not registered with {}: {error}; {token}", config.server.base_url))
+}
+
+/// Stores the credentials. If that fails, they are printed, since the Server returns the key only once (PROTOCOL 9).
+fn store(config: &Config, registration: &Registration, name: &str) -> Result<(), Failure> {
+    let Registration { service_id, api_key, .. } = registration;
+    let settings = [
+        ("agent", "service_id", service_id.as_str().into()),
+        ("agent", "api_key", api_key.as_str().into()),
+        ("agent", "name", name.into()),
+    ];
+    edit::set(&config.file, &settings).map_err(|error| {
+        // The only place that prints a key.
+        print_line(format_args!("service_id = {service_id:?}\napi_key = {api_key:?}"));
+        Failure::new(format!(
+            "registered, but `{}` can't be written: {error}; put the two lines above into its [agent] section; the Server \
+             doesn't show them again",
+            config.file.display()
+        ))
+    })
 }
 
 /// The failure of a command that needs a registration.

@@ -38,7 +38,7 @@ struct Report<'c> {
     not_accepting: Option<String>,
     tasks: Vec<TaskView>,
     damaged_records: Vec<PathBuf>,
-    /// A command that holds the data_dir for a while. Only people are told.
+    /// A command that holds the data_dir for a while; for people only.
     #[serde(skip)]
     other: Option<Holder>,
 }
