@@ -1,8 +1,8 @@
 //! One task, from `accepted` to `settled`.
 //!
-//! A worker reads the phase in the task's record, does that phase's step, writes the record and goes on. A new task and a
-//! task of an earlier run of the agent go the same way. [`runner`] is the story; each step has a file of its own, and its
-//! types say what it may use:
+//! A worker reads the phase in the task's record, does that phase's step, writes the record and goes on. A new task and
+//! a task of an earlier run of the agent go the same way. [`runner`] is the story; each step has a file of its own, and
+//! its types say what it may use:
 //!
 //! | step | file | Server | Docker |
 //! |---|---|---|---|

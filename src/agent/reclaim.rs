@@ -131,7 +131,7 @@ impl Intake {
                     return is_taken;
                 }
             }
-            Ok(()) => log::info!(task:% = key; "had been requeued and is ours again"),
+            Ok(()) => log::info!(task:% = key; "had been requeued and is this agent's again"),
             Err(error) if error.is_wrong_state() && is_unconfirmed => {
                 log::debug!(task:% = key; "accept: {error}; the first accept had arrived");
                 if !self.confirm_accepted(key, now) {

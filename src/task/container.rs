@@ -36,8 +36,8 @@ impl TaskContainer<'_> {
         container.instance.as_deref() == self.owner
     }
 
-    /// Removes the container, once the record has all that is needed of it. If the engine can't remove it now, the health
-    /// thread does later.
+    /// Removes the container, once the record has all that is needed of it. If the engine can't remove it now, the
+    /// health thread does later.
     pub fn remove(&self, task: &mut TaskHandle) -> Result<(), StepError> {
         if task.record.container_removed {
             return Ok(());

@@ -3,8 +3,9 @@
 /// The longest file name, in bytes; file systems take 255, and a number may be added.
 const NAME_MAX: usize = 200;
 
-/// One plain file name that reads the same to a person: without separators, control characters and characters that change
-/// the direction of text, without a beginning that makes it hidden or an option, and such that Windows can store it.
+/// One plain file name that reads the same to a person: without separators, control characters and characters that
+/// change the direction of text, without a beginning that makes it hidden or an option, and such that Windows can store
+/// it.
 pub fn safe_name(written: &str) -> String {
     let mut name: String = written
         .chars()

@@ -83,8 +83,9 @@ impl TaskHandle {
         }
     }
 
-    /// Runs `work` on a thread of its own, so that a command doesn't have to wait for its end, and returns its result, unless
-    /// a command ends the step. `watch` is called after each command and after each interval; it can abort the work.
+    /// Runs `work` on a thread of its own, so that a command doesn't have to wait for its end, and returns its result,
+    /// unless a command ends the step. `watch` is called after each command and after each interval; it can abort the
+    /// work.
     pub fn run_beside<T: Send>(
         &mut self,
         name: &str,

@@ -9,8 +9,8 @@ use crate::os::timeout::{ProbeLabel, SingleFlight, timeout_message};
 
 /// Makes sure that every mount's host path exists and shows nothing that a container must not see.
 ///
-/// A relative path that doesn't exist is created as a folder. An absolute one isn't: it may be a network drive that isn't
-/// mounted, and a container would take the empty folder for its data.
+/// A relative path that doesn't exist is created as a folder. An absolute one isn't: it may be a network drive that
+/// isn't mounted, and a container would take the empty folder for its data.
 ///
 /// # Errors
 /// The path and the remedy. A drive that gives no answer is an error, too. For repeated checks, keep a [`MountWatch`].

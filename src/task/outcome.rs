@@ -151,7 +151,8 @@ fn explain_failure(evidence: &Evidence<'_>) -> Option<String> {
             Some(format!("the Docker engine went away while the container ran, which ended it with status {code}"))
         }
         (None, StopCause::External) => Some(format!(
-            "somebody else than the agent stopped the container, as `docker stop` does, which ended it with status {code}"
+            "somebody else than the agent stopped the container, as `docker stop` does, which ended it with status \
+             {code}"
         )),
         (None, StopCause::OwnExit) if code == 0 => None,
         (None, StopCause::OwnExit) if oom_killed => {

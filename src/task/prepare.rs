@@ -95,8 +95,8 @@ struct Download<'d, 'c> {
 }
 
 impl Download<'_, '_> {
-    /// Downloads the file, unless it is in its place: a download goes to a file beside the record and is moved when it is
-    /// complete.
+    /// Downloads the file, unless it is in its place: a download goes to a file beside the record and is moved when it
+    /// is complete.
     fn run(mut self) -> Result<(), PrepareError> {
         let place = self.task.workspace.input(self.name);
         let mut backoff = Backoff::default();

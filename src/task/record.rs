@@ -220,8 +220,8 @@ impl Record {
 pub enum UploadEvent {
     /// The ids of the files that the Server had for this task before the first upload.
     Before { ids: Vec<String> },
-    /// An upload begins. Without a [`UploadEvent::Done`] after this line, the file may or may not have arrived; without any
-    /// other line about the file after it, the ledger lacks this upload.
+    /// An upload begins. Without a [`UploadEvent::Done`] after this line, the file may or may not have arrived; without
+    /// any other line about the file after it, the ledger lacks this upload.
     Begin {
         /// The name on the Server.
         file: String,

@@ -87,14 +87,14 @@ impl<'t> Report<'t> {
         Ok(Some(error))
     }
 
-    /// Finds out why the task isn't running on the Server, by accepting it: it was requeued and is this agent's again, or
-    /// it has ended (PROTOCOL 5). In both cases the report is sent once more, since the agent may have accepted the task
-    /// a moment ago for another reason. Returns whether the task seems to have ended.
+    /// Finds out why the task isn't running on the Server, by accepting it: it was requeued and is this agent's again,
+    /// or it has ended (PROTOCOL 5). In both cases the report is sent once more, since the agent may have accepted the
+    /// task a moment ago for another reason. Returns whether the task seems to have ended.
     fn has_ended(&mut self) -> Result<bool, StepError> {
         self.client.acquire_for_report(self.task)?;
         match self.client.client.accept(&self.task.record.task.id) {
             Ok(()) => {
-                log::info!(task:% = self.task.key(); "had been requeued and is ours again");
+                log::info!(task:% = self.task.key(); "had been requeued and is this agent's again");
                 self.task.send(WorkerEvent::Requeued);
                 Ok(false)
             }

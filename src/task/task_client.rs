@@ -1,4 +1,5 @@
-//! The Server for one step of one task: calls within the request budget, transfers that a command aborts, and the ledger.
+//! The Server for one step of one task: calls within the request budget, transfers that a command aborts, and the
+//! ledger.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -39,8 +40,8 @@ impl<'c> TaskClient<'c> {
         Self { client, ledger, transfers: None }
     }
 
-    /// Appends lines about the task to the ledger. The step fails where that fails: a transfer without its line must not
-    /// count.
+    /// Appends lines about the task to the ledger. The step fails where that fails: a transfer without its line must
+    /// not count.
     pub fn log(&self, task: &TaskHandle, entries: Vec<Entry>) -> Result<(), StepError> {
         let peer = Peer { server: self.client.base_url(), service_id: self.client.service_id() };
         let ledger = TaskLedger { ledger: self.ledger, files: &task.files, task_id: &task.record.task.id, peer };
@@ -75,9 +76,9 @@ impl<'c> TaskClient<'c> {
         Ok(())
     }
 
-    /// Makes a call that a command aborts: a file may be large and the Server slow, and the Server offers no task to any
-    /// agent while a cancellation is open (PROTOCOL 2). The call's result is returned all the same, unless the command ends
-    /// the step.
+    /// Makes a call that a command aborts: a file may be large and the Server slow, and the Server offers no task to
+    /// any agent while a cancellation is open (PROTOCOL 2). The call's result is returned all the same, unless the
+    /// command ends the step.
     pub fn transfer<T: Send>(
         &mut self,
         task: &mut TaskHandle,

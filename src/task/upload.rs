@@ -1,7 +1,7 @@
 //! From `exited` to `uploaded`: the results.
 //!
-//! `uploads.jsonl` says what has arrived, so that a file is sent once over any number of restarts. If the Server can't be
-//! reached, the worker returns the task, which frees its slot, and the agent tries again later.
+//! `uploads.jsonl` says what has arrived, so that a file is sent once over any number of restarts. If the Server can't
+//! be reached, the worker returns the task, which frees its slot, and the agent tries again later.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -131,8 +131,8 @@ impl<'t> Upload<'t> {
         }
     }
 
-    /// Asks the Server, once a task, which files it has before the first upload. Returns `false` if the task was cancelled
-    /// meanwhile.
+    /// Asks the Server, once a task, which files it has before the first upload. Returns `false` if the task was
+    /// cancelled meanwhile.
     fn knows_what_was_before(&mut self) -> Result<bool, StepError> {
         if self.uploads.before.is_some() {
             return Ok(true);
@@ -220,8 +220,8 @@ impl<'t> Upload<'t> {
         Err(StepError::Retry { why: format!("`{name}`: {error}"), retry_after: Some(pause) })
     }
 
-    /// Whether an upload without an answer reached the Server: its file list has an agent file of this name and size that
-    /// is neither older than the first upload nor already counted.
+    /// Whether an upload without an answer reached the Server: its file list has an agent file of this name and size
+    /// that is neither older than the first upload nor already counted.
     fn has_arrived(&mut self, name: &str, size: u64) -> Result<bool, StepError> {
         self.client.acquire_for_file(self.task)?;
         if self.task.is_cancel_requested() {

@@ -30,8 +30,8 @@ impl Workspace {
         &self.dir
     }
 
-    /// Creates the folder with `input/` and `output/`, writable for any uid that a container may run as. Other users of this
-    /// machine can't get into the data_dir around it.
+    /// Creates the folder with `input/` and `output/`, writable for any uid that a container may run as. Other users of
+    /// this machine can't get into the data_dir around it.
     pub fn create(&self) -> io::Result<()> {
         for dir in [self.dir.clone(), self.dir.join("input"), self.dir.join("output")] {
             fs::create_dir_all(&dir)?;
@@ -62,8 +62,8 @@ impl Workspace {
     }
 }
 
-/// Removes a folder that containers have written to. Containers may leave files that only their own user can remove: these
-/// are removed by a container of `image`, as root.
+/// Removes a folder that containers have written to. Containers may leave files that only their own user can remove:
+/// these are removed by a container of `image`, as root.
 ///
 /// # Errors
 /// The reason, and the command that removes the folder.

@@ -134,7 +134,7 @@ fn a_task_requeued_while_its_container_runs_is_reclaimed() {
     let server = FakeServer::start();
     let (agent, mut running, id) = begun(&server);
     server.time_out(&server.service().0);
-    running.wait_log("had been requeued and is ours again", secs(20));
+    running.wait_log("had been requeued and is this agent's again", secs(20));
     let task = server.task(&id);
     assert_eq!((task.retry_count, task.accepted_count), (1, 2));
     tally::release(&agent, &id);

@@ -36,9 +36,9 @@ pub fn follow(container: &TaskContainer<'_>, task: &TaskHandle) -> Result<Logged
 
 /// Reads what an exited container printed, if no client was with it to its end.
 ///
-/// What a client left in the logs may hold its own words (a pull's progress, a warning, "unexpected EOF"), which must not
-/// pass for the container's. So where a client of this run `was_launched`, the engine's copy replaces the log, unless the
-/// log is so long that the engine may not have kept all.
+/// What a client left in the logs may hold its own words (a pull's progress, a warning, "unexpected EOF"), which must
+/// not pass for the container's. So where a client of this run `was_launched`, the engine's copy replaces the log,
+/// unless the log is so long that the engine may not have kept all.
 pub fn collect(container: &TaskContainer<'_>, task: &TaskHandle, was_launched: bool) {
     let log = |path: PathBuf| {
         let is_short = fs::metadata(&path).is_ok_and(|meta| meta.len() < ALWAYS_KEPT);

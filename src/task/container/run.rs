@@ -1,7 +1,8 @@
 //! One run of a container.
 //!
 //! Whether the container is to be started, followed or collected is decided by what the engine has under its name,
-//! inspected anew each time: so a restart of the agent or of the engine, or a client that died, makes no difference (P1).
+//! inspected anew each time: so a restart of the agent or of the engine, or a client that died, makes no difference
+//! (P1).
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -21,8 +22,8 @@ use crate::task::{StepError, TaskHandle, WorkerEvent};
 
 /// How often a container that was created and not started is replaced before that counts as its failure.
 const LAUNCHES: u32 = 3;
-/// How often, a second apart, a container that is being removed is inspected before its removal counts as stuck, and the
-/// pause from then on.
+/// How often, a second apart, a container that is being removed is inspected before its removal counts as stuck, and
+/// the pause from then on.
 const REMOVAL_POLLS: u32 = 20;
 const STUCK_REMOVAL_PAUSE: Duration = Duration::from_secs(10);
 /// The pause while another agent's container has the name.
@@ -264,9 +265,9 @@ impl<'t> ContainerRun<'t> {
 
     /// Finds out what ended a container. What isn't known for certain doesn't speak against its program.
     ///
-    /// An engine that is being stopped takes no more calls before it ends its containers, so the next engine answers this
-    /// question, which has seen nothing of the end. An engine that was killed ends the containers it had left running
-    /// when it starts again, and remembers that. Neither is so where containers go on without the engine.
+    /// An engine that is being stopped takes no more calls before it ends its containers, so the next engine answers
+    /// this question, which has seen nothing of the end. An engine that was killed ends the containers it had left
+    /// running when it starts again, and remembers that. Neither is so where containers go on without the engine.
     fn stop_cause(&self, container: &Container) -> StopCause {
         if self.task.record.stop.is_some() {
             return StopCause::OwnExit;
@@ -339,8 +340,8 @@ impl<'t> ContainerRun<'t> {
         ContainerOutcome::Lost(why)
     }
 
-    /// An image, a mount or a runtime kept the container from starting: in the engine's words where it left some with the
-    /// container, else in those that the client printed.
+    /// An image, a mount or a runtime kept the container from starting: in the engine's words where it left some with
+    /// the container, else in those that the client printed.
     fn not_started(&self, engine_error: &str) -> ContainerOutcome {
         // Before the next call, which may take long: nothing new is accepted from now on (P8).
         self.task.send(WorkerEvent::StartFailed);

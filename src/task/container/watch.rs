@@ -108,8 +108,8 @@ impl<'t> Watch<'t> {
         tick.min(until_deadline).max(Duration::from_millis(1))
     }
 
-    /// Tries to stop the container. One that doesn't exist yet, or that was created and not started, is tried for again.
-    /// Returns `false` when the client has had its time to end: then it hangs.
+    /// Tries to stop the container. One that doesn't exist yet, or that was created and not started, is tried for
+    /// again. Returns `false` when the client has had its time to end: then it hangs.
     fn stop_when_due(&mut self) -> bool {
         let tries = self.stop.get_or_insert_with(StopTries::new);
         if tries.since.elapsed() > STOP_PATIENCE {

@@ -1,7 +1,7 @@
 //! Takes results out of the archive that `docker cp` sends, under the same policy as those that are read in place.
 //!
-//! Nothing of the archive but the bytes of regular files is written, each under a number, so that names, links, devices and
-//! modes in it have no effect here.
+//! Nothing of the archive but the bytes of regular files is written, each under a number, so that names, links, devices
+//! and modes in it have no effect here.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -199,7 +199,8 @@ fn copy(from: &mut impl Read, to: &mut impl Write, size: u64) -> Result<(), Unpa
     Ok(())
 }
 
-/// The path of an entry relative to the workspace. The first part of the entry's path is the name of the archive's base.
+/// The path of an entry relative to the workspace. The first part of the entry's path is the name of the archive's
+/// base.
 fn below(base: &Path, path: &[u8]) -> Option<PathBuf> {
     let path = platform::from_bytes(path)?;
     let mut parts = path.components().filter(|part| *part != Component::CurDir);

@@ -7,8 +7,8 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode, utf8_percent_encode};
 
 use crate::os::platform;
 
-/// The name on the Server of a path relative to the workspace, with `/` between its parts, encoded so that it can stand in
-/// a multipart header.
+/// The name on the Server of a path relative to the workspace, with `/` between its parts, encoded so that it can stand
+/// in a multipart header.
 pub fn upload_name(relative: &Path) -> String {
     let parts: Vec<String> = relative
         .components()

@@ -1,7 +1,7 @@
 //! Discard requests: one marker file per task, read by the running agent.
 //!
-//! The file is named after the task's key and is in `{data_dir}/discard`. It stays there until the task is settled, also
-//! over a restart of the agent.
+//! The file is named after the task's key and is in `{data_dir}/discard`. It stays there until the task is settled,
+//! also over a restart of the agent.
 
 use std::fs::{self, File};
 use std::io;

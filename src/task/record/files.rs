@@ -133,8 +133,8 @@ impl TaskFiles {
         })
     }
 
-    /// Calls `write`, for a file elsewhere, with this task's reserve. What a failed call has written must not matter to the
-    /// next.
+    /// Calls `write`, for a file elsewhere, with this task's reserve. What a failed call has written must not matter to
+    /// the next.
     pub fn with_reserve(&self, write: impl FnMut() -> io::Result<()>) -> io::Result<()> {
         self.reserve().write(write)
     }
@@ -143,8 +143,8 @@ impl TaskFiles {
         Reserve::new(&self.dir)
     }
 
-    /// The lines of `uploads.jsonl`. A last line that a crash cut off counts as not written, and is removed. For the agent
-    /// that holds the data_dir.
+    /// The lines of `uploads.jsonl`. A last line that a crash cut off counts as not written, and is removed. For the
+    /// agent that holds the data_dir.
     pub fn load_uploads(&self) -> io::Result<Vec<UploadEvent>> {
         let (events, cut) = self.parse_uploads()?;
         if let Some(whole) = cut {

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use crate::os::files::remove_if_exists;
 use crate::os::platform;
 
-/// The reserve in bytes: enough for a thousand lines of `uploads.jsonl` and as many of the ledger, and for the few times
-/// that a record is written.
+/// The reserve in bytes: enough for a thousand lines of `uploads.jsonl` and as many of the ledger, and for the few
+/// times that a record is written.
 const KEPT: usize = 512 * 1024;
 /// How much of it is released at once, so that another container that goes on writing can't take all of it.
 const PIECE: u64 = 16 * 1024;
@@ -33,8 +33,8 @@ impl Reserve {
         file.write_all(&vec![b'.'; KEPT])
     }
 
-    /// Calls `write`, and calls it again with another piece of the reserve released while the disk is full and there is a
-    /// reserve. What a failed call has written must not matter to the next.
+    /// Calls `write`, and calls it again with another piece of the reserve released while the disk is full and there is
+    /// a reserve. What a failed call has written must not matter to the next.
     pub fn write<T>(&self, mut write: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         loop {
             match write() {

@@ -62,8 +62,8 @@ impl Store {
         Ok(())
     }
 
-    /// Reads one record after the other and returns what `take` keeps of them: there may be many settled tasks, with large
-    /// offers.
+    /// Reads one record after the other and returns what `take` keeps of them: there may be many settled tasks, with
+    /// large offers.
     pub fn load_all<T>(&self, mut take: impl FnMut(TaskFiles, Record) -> Option<T>) -> io::Result<Loaded<T>> {
         let (mut taken, mut broken) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(&self.root)? {

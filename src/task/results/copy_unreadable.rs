@@ -1,8 +1,8 @@
 //! Results that this agent's user may not read where they lie: a container that runs as root may leave files that only
 //! root can open. The engine can, so they are copied by `docker cp` from the stopped container before that is removed.
 //!
-//! The copies are complete, and their list is in the record, before the container is removed; after a crash before that,
-//! the copying starts anew.
+//! The copies are complete, and their list is in the record, before the container is removed; after a crash before
+//! that, the copying starts anew.
 
 use std::fs;
 use std::path::Path;
@@ -92,8 +92,8 @@ impl CopyUnreadable<'_> {
         Ok(())
     }
 
-    /// Runs `docker cp` and extracts what it sends. A command ends it, and so does a standstill. Returns what is wrong in
-    /// docker's words, or with its archive.
+    /// Runs `docker cp` and extracts what it sends. A command ends it, and so does a standstill. Returns what is wrong
+    /// in docker's words, or with its archive.
     fn try_copy(&mut self, id: &str, path: &Path, extracted: &mut Extracted) -> Result<Result<(), String>, StepError> {
         let config = self.container.config;
         let into = self.task.files.fetched_dir();
