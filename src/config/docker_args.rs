@@ -83,33 +83,32 @@ fn refuse_short(arg: &str, next: Option<&str>) -> String {
                 image runs is set by `executor_type`"
             .to_owned();
     };
-    let attached = letters.as_str();
-    match SHORT_FLAGS.iter().find(|(known, _)| *known == letter) {
-        None => "has a word that begins with `-` and is no flag".to_owned(),
-        Some((_, name)) if refusal(name).is_some() => {
-            format!("must not hold `--{name}`: {}", refusal(name).unwrap_or_default())
-        }
-        Some((_, name)) if SWITCHES.contains(name) => format!("has the short flag `-{letter}`; write `--{name}`"),
-        Some((_, name)) => {
-            let value = attached.strip_prefix('=').unwrap_or(attached);
-            one_word(&format!("-{letter}"), name, if value.is_empty() { next } else { Some(value) })
-        }
+    let Some((_, name)) = SHORT_FLAGS.iter().find(|(known, _)| *known == letter) else {
+        return "has a word that begins with `-` and is no flag".to_owned();
+    };
+    if let Some(why) = refusal(name) {
+        return format!("must not hold `--{name}`: {why}");
     }
+    if SWITCHES.contains(name) {
+        return format!("has the short flag `-{letter}`; write `--{name}`");
+    }
+    let attached = letters.as_str();
+    let value = attached.strip_prefix('=').unwrap_or(attached);
+    one_word(&format!("-{letter}"), name, if value.is_empty() { next } else { Some(value) })
 }
 
 /// The message for a flag without a `=`, with the form in which it is read.
 fn one_word(written: &str, name: &str, value: Option<&str>) -> String {
+    let value = value.filter(|value| !value.starts_with('-'));
     let or = match name {
         "volume" | "mount" => ", or use `[[paths.mounts]]`",
         "env" => ", or use `[executor.env]`",
         _ if value.is_none() => "; for a flag that is on or off, the value is `true` or `false`",
         _ => "",
     };
-    let value = match value.filter(|value| !value.starts_with('-') && name != "env") {
-        Some(value) => escape(value),
-        None => "…".to_owned(),
-    };
-    format!("has `{written}`; write a flag and its value in one word, `--{name}={value}`{or}")
+    // A variable may be secret.
+    let shown = value.filter(|_| name != "env").map_or("…".to_owned(), escape);
+    format!("has `{written}`; write a flag and its value in one word, `--{name}={shown}`{or}")
 }
 
 /// Refuses a flag that would break a promise, and notes mounts and platform.

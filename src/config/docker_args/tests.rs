@@ -84,7 +84,7 @@ fn the_right_form_is_shown_for_a_flag_without_equals_sign() {
             "has `--ulimit`; write a flag and its value in one word, `--ulimit=nofile=65536`",
         ),
         (&["--ulimit"], "`--ulimit=…`"),
-        (&["--ulimit", "--init"], "`--ulimit=…`"),
+        (&["--ulimit", "--init"], "`--ulimit=…`; for a flag that is on or off"),
         (&["--mount", "type=tmpfs,dst=/t"], "`--mount=type=tmpfs,dst=/t`, or use `[[paths.mounts]]`"),
         (&["--env", "A=hunter2"], "`--env=…`, or use `[executor.env]`"),
         (&["--init", "--hostname"], "`--hostname=…`"),
