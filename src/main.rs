@@ -64,8 +64,6 @@ mod ledger;
 mod logging;
 mod metrics;
 mod os;
-#[cfg(test)]
-mod properties;
 mod server;
 mod shell;
 mod task;

@@ -1,7 +1,7 @@
 //! Numbers for monitoring: `{data_dir}/metrics.prom`, in the text format of Prometheus, for node_exporter's textfile
 //! collector (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
 //!
-//! Counters begin at zero with each start of the agent, as Prometheus expects of them.
+//! Counters begin at zero with each start of the agent, as Prometheus expects.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,10 +15,10 @@ use jiff::Timestamp;
 
 use crate::os::files::{Durability, replace};
 
-/// Upper bounds of the histogram's buckets, in seconds: what takes a moment, and what takes a night.
+/// Upper bounds of the histogram's buckets, in seconds: from a tenth of a second to a day.
 const BOUNDS: [f64; 10] = [0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0, 21_600.0, 86_400.0];
 
-/// What the client of the Server and the ledger count, from every thread.
+/// Counters of the Server's client and of the ledger, shared by all threads.
 #[derive(Debug, Default)]
 pub struct Counters {
     retries: AtomicU64,
@@ -27,35 +27,32 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Counts a call to the Server that failed and that is made again.
+    /// Counts a call to the Server that failed and is repeated.
     pub fn count_retry(&self) {
         self.retries.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts bytes of an input file that arrived here.
+    /// Counts received bytes of an input file.
     pub fn count_received(&self, bytes: u64) {
         self.received.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Counts bytes of a result or report that arrived on the Server.
+    /// Counts bytes of a result or report that the Server has.
     pub fn count_sent(&self, bytes: u64) {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
-/// What the agent is doing at a moment.
+/// The current state of the agent.
 pub struct Gauges {
-    /// Tasks that hold a slot.
+    /// Tasks that use a slot.
     pub running: usize,
-    /// Slots.
     pub capacity: usize,
-    /// Results that the Server doesn't have.
+    /// Results that are not delivered.
     pub undelivered: usize,
-    /// Whether new tasks are accepted.
     pub accepting: bool,
-    /// When the Server last took a heartbeat.
+    /// When the Server last acknowledged a heartbeat.
     pub last_heartbeat_at: Option<Timestamp>,
-    /// When the agent was started.
     pub started_at: Timestamp,
 }
 
@@ -66,7 +63,7 @@ struct Histogram {
     sum: f64,
 }
 
-/// What has happened since the agent's start.
+/// All numbers since the agent's start.
 #[derive(Default)]
 pub struct Metrics {
     counters: Arc<Counters>,
@@ -77,7 +74,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Numbers of an agent whose threads count into these counters.
+    /// Numbers of an agent whose threads share these counters.
     pub fn new(counters: Arc<Counters>) -> Self {
         Self { counters, ..Self::default() }
     }
@@ -87,7 +84,7 @@ impl Metrics {
         *self.tasks.entry(outcome).or_default() += 1;
     }
 
-    /// Takes in how long a task was in a phase.
+    /// Adds the time that a task was in a phase.
     pub fn observe(&mut self, phase: &'static str, time: Duration) {
         let histogram = self.phases.entry(phase).or_default();
         let seconds = time.as_secs_f64();
@@ -98,7 +95,7 @@ impl Metrics {
         }
     }
 
-    /// Replaces the file in one step: the collector never sees a part of it.
+    /// Replaces the file in one step, so that the collector never reads a part of it.
     pub fn write(&self, path: &Path, gauges: &Gauges) -> io::Result<()> {
         replace(path, self.render(gauges).as_bytes(), Durability::Crash)
     }
@@ -149,7 +146,7 @@ impl Metrics {
     }
 }
 
-/// The text format.
+/// A text in the format of Prometheus.
 #[derive(Default)]
 struct Text(String);
 

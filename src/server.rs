@@ -6,6 +6,8 @@ mod client;
 mod connection;
 mod error;
 pub mod probe;
+#[cfg(test)]
+mod properties;
 pub mod protocol;
 pub mod proxy;
 pub mod retry;

@@ -1,5 +1,8 @@
 //! Commands as lines that can be pasted into a POSIX shell.
 
+#[cfg(test)]
+mod properties;
+
 use std::borrow::Cow;
 use std::path::Path;
 
@@ -7,17 +10,17 @@ use crate::text::is_shown;
 
 /// A command in one line that a POSIX shell reads back as the same words.
 ///
-/// Quoting leaves line breaks and other control characters where they are, and characters that change the direction of
-/// text. A line with such characters is spelled out by a `printf` and read by `eval`, since terminals would break or
-/// obey them and our log writes them in another way.
+/// Quoting keeps control characters, and characters that change the direction of text, but terminals interpret them and
+/// the log escapes them. A line with such characters is therefore written as octal numbers for `printf`, and read by
+/// `eval`.
 pub fn shell_line<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
     let quote = |(index, word): (usize, &'w str)| {
-        // The library quotes every `=`, which is needed in a first word only: there it would be an assignment.
+        // The library quotes every `=`, which only the first word needs: there it would be an assignment.
         let is_option = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_=./:,@%+".contains(&byte));
         if index > 0 && is_option && !word.is_empty() {
             return Cow::Borrowed(word);
         }
-        // Only a NUL can't be quoted, and no command line can hold one.
+        // The only character that can't be quoted is NUL, and no command line can hold one.
         shlex::try_quote(word).unwrap_or_default()
     };
     let quoted: Vec<_> = words.into_iter().enumerate().map(quote).collect();

@@ -1,6 +1,6 @@
-//! Text from outside, as it is shown on terminals and in logs.
+//! Text from outside, for terminals and logs.
 
-/// Makes control characters visible, and characters that change the direction of the text around them.
+/// Escapes control characters, and characters that change the direction of text.
 pub fn escape(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
@@ -13,7 +13,8 @@ pub fn escape(text: &str) -> String {
     shown
 }
 
-/// Whether a character stands in the log as it is. A command that is to be pasted from there must have no other.
+/// Whether [`escape`] leaves a character as it is. A command in the log must have only such characters, or it can't be
+/// pasted.
 pub fn is_shown(c: char) -> bool {
     !c.is_control() && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

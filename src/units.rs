@@ -1,4 +1,4 @@
-//! Numbers and times as people read them.
+//! Numbers and times in texts for people.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-/// A time of day here, with its zone, to the second: `2026-11-01T09:30:00+01:00`.
+/// A time in the zone of this machine, to the second: `2026-11-01T09:30:00+01:00`.
 #[derive(Debug, Clone, Copy)]
 pub struct Local(pub Timestamp);
 
@@ -28,7 +28,7 @@ impl fmt::Display for Bytes {
         }
         let mut number = self.0 as f64 / 1000.0;
         let mut unit = 0;
-        // What would be rounded to 1000 belongs to the next unit.
+        // A number that would be rounded to 1000 belongs to the next unit.
         while number >= 999.5 && unit + 1 < UNITS.len() {
             number /= 1000.0;
             unit += 1;

@@ -104,14 +104,16 @@ impl ClientError {
     pub fn remedy(&self, register: &str) -> Option<String> {
         let Self::Refused { status, by_server, retry_after, .. } = self else { return None };
         Some(match (status, by_server) {
-            (401, _) => format!("the key isn't good (any more): register again with `{register}`"),
-            (403, true) => format!("the key isn't this service's: register again with `{register}`"),
+            (401, _) => format!("the Server doesn't accept the key: register again with `{register}`"),
+            (403, true) => format!("the key belongs to another service: register again with `{register}`"),
             (429, _) => {
                 let wait = retry_after.map_or(60, |wait| wait.as_secs());
-                format!("the agents of this service make too many calls; it gets better within {wait} s")
+                format!(
+                    "the agents of this service make too many calls; the Server accepts calls again within {wait} s"
+                )
             }
             (500, true) => format!(
-                "if the service was deleted and made anew, register again with `{register}`; else see the Server's log"
+                "if the service was deleted and created again, register again with `{register}`; else see the Server's log"
             ),
             _ => return None,
         })

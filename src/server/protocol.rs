@@ -9,11 +9,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub struct RegisterRequest<'a> {
     /// The one-time token, `rt_…`.
     pub registration_token: &'a str,
-    /// How many tasks the agent works on at once.
+    /// How many tasks the agent runs at once.
     pub capacity: usize,
 }
 
-/// What `register` answers: the only time that the key is shown.
+/// Answer of `register`: the only time that the Server shows the key.
 #[derive(Deserialize)]
 pub struct Registration {
     /// The service that the agent works for from now on.
@@ -25,76 +25,70 @@ pub struct Registration {
     pub api_key: String,
 }
 
-/// What a heartbeat says of the agent.
+/// The agent's status in a heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AgentStatus {
     /// Ready for tasks.
     Online,
-    /// Alive, and takes no task now.
+    /// Alive, and accepts no task now.
     Busy,
-    /// ProbeLabel to leave.
+    /// About to end.
     Offline,
 }
 
-/// How much of the agent is taken; part of heartbeats and polls.
+/// How many slots are in use; part of heartbeats and polls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
-    /// Tasks that take a slot.
+    /// Tasks that use a slot.
     pub current: usize,
-    /// Slots in all.
+    /// All slots.
     pub capacity: usize,
-    /// Slots that a new task could take now.
+    /// Slots that a new task could use now.
     pub available: usize,
 }
 
 /// Body of `heartbeat`.
 #[derive(Debug, Serialize)]
 pub struct HeartbeatRequest {
-    /// What the Server shows for the agent.
     pub status: AgentStatus,
-    /// Tasks that take a slot.
     pub current_load: usize,
-    /// Slots in all; the Server refuses a load above it (PROTOCOL 8).
+    /// The Server refuses a load above the capacity (PROTOCOL 8).
     pub capacity: usize,
-    /// Slots that a new task could take now.
     pub available_capacity: usize,
 }
 
 /// Body of `poll`.
 #[derive(Debug, Serialize)]
 pub struct PollRequest {
-    /// Tasks that take a slot.
     pub current_load: usize,
-    /// Slots that a new task could take now.
     pub available_capacity: usize,
 }
 
-/// What `poll` answers. The fields are independent of each other on the wire.
+/// Answer of `poll`. The fields are independent of each other on the wire.
 #[derive(Debug, Default, Deserialize)]
 pub struct PollAnswer {
-    /// Whether `task` is meant.
+    /// Whether `task` counts.
     #[serde(default, deserialize_with = "or_default")]
     pub has_task: bool,
-    /// The oldest pending task; it isn't reserved for us (PROTOCOL 1).
-    ///
-    /// It is read apart from the rest: an offer of the wrong shape must not hide a cancellation beside it.
+    /// The oldest pending task, which isn't reserved for this agent (PROTOCOL 1). It is parsed later: an offer of the
+    /// wrong shape must not hide a cancellation beside it.
     #[serde(default)]
     pub task: Option<serde_json::Value>,
-    /// Whether `cancel_task_id` is meant.
+    /// Whether `cancel_task_id` counts.
     #[serde(default, deserialize_with = "or_default")]
     pub should_cancel: bool,
-    /// A task of the service, perhaps a twin's, that is to be stopped (PROTOCOL 2).
+    /// A task of the service to be stopped, perhaps another agent's (PROTOCOL 2).
     #[serde(default)]
     pub cancel_task_id: Option<String>,
 }
 
-/// A task as it is offered, and as it lies in the record.
+/// A task, in an offer and in its record.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
     /// The Server's id of the task: outside text.
     pub id: String,
-    /// What is to be done.
+    /// What the task asks for.
     #[serde(default, deserialize_with = "or_default")]
     pub task_prompt: String,
     /// How the result should look.
@@ -115,7 +109,7 @@ pub struct InputFile {
     pub id: String,
     /// The name that the submitter gave it: outside text.
     pub filename: String,
-    /// Its type, as the submitter said.
+    /// Its type, as the submitter set it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mime_type: Option<String>,
     /// Its length in bytes; a download of another length is refused.
@@ -125,21 +119,20 @@ pub struct InputFile {
 /// Body of `accept`.
 #[derive(Debug, Serialize)]
 pub struct AcceptRequest<'a> {
-    /// The task that we take.
     pub task_id: &'a str,
 }
 
-/// What an upload answers.
+/// Answer of `upload`.
 #[derive(Debug, Deserialize)]
 pub struct Uploaded {
     /// The Server's id of the new file.
     pub file_id: String,
 }
 
-/// What `list` answers.
+/// Answer of `list`.
 #[derive(Debug, Deserialize)]
 pub struct FileList {
-    /// Every finished file of the task, inputs too.
+    /// All finished files of the task, also its input files.
     #[serde(default, deserialize_with = "or_default")]
     pub files: Vec<ListedFile>,
 }
@@ -152,7 +145,6 @@ pub struct ListedFile {
     /// The name under which it was uploaded.
     #[serde(default, deserialize_with = "or_default")]
     pub filename: String,
-    /// Its length in bytes.
     #[serde(default, deserialize_with = "or_default")]
     pub size_bytes: u64,
     /// `agent` or `client`.
@@ -166,14 +158,14 @@ pub struct ListedFile {
 pub enum FinalStatus {
     /// The container exited with 0.
     Completed,
-    /// It didn't, or never started.
+    /// The container exited with another status, or never started.
     Failed,
-    /// The submitter asked for the end.
+    /// The submitter cancelled the task.
     Cancelled,
 }
 
 impl FinalStatus {
-    /// The word on the wire, for logs.
+    /// The word on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Completed => "completed",
@@ -186,13 +178,11 @@ impl FinalStatus {
 /// Body of `complete`.
 #[derive(Debug, Serialize)]
 pub struct CompleteRequest<'a> {
-    /// The task that ended.
     pub task_id: &'a str,
-    /// How.
     pub status: FinalStatus,
-    /// What the submitter sees beside the files.
+    /// What the Server shows to the submitter beside the files.
     pub output: Output,
-    /// Why it failed.
+    /// Why the task failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_message: Option<&'a str>,
     /// The ids of the uploaded files.
@@ -207,12 +197,10 @@ impl<'a> CompleteRequest<'a> {
     }
 }
 
-/// A report with its body as it is sent.
+/// A report and its body as it is sent.
 #[derive(Debug)]
 pub struct EncodedReport<'a> {
-    /// The content.
     pub request: CompleteRequest<'a>,
-    /// Its JSON.
     pub body: Vec<u8>,
 }
 
@@ -233,34 +221,34 @@ pub struct Output {
     /// The end of the container's standard error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stderr: Option<String>,
-    /// The container's exit status, where there was one.
+    /// The container's exit status, if it started.
     pub exit_code: Option<i32>,
     /// Seconds between the container's start and its exit.
     pub duration_secs: f64,
     /// Files that were not delivered, and why; the first 100 of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOut>,
-    /// How many were not delivered, where that is more than `left_out` names.
+    /// How many were not delivered, if `left_out` names fewer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub left_out_count: Option<u64>,
 }
 
-/// A file that the task wrote and that wasn't delivered.
+/// A file of the task that was not delivered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
     /// Its path relative to the workspace.
     pub file: String,
-    /// Why it stays here.
+    /// Why it was not delivered.
     pub reason: String,
 }
 
-/// What the Server says when it refuses: `{"error":"Code","message":"text"}`.
+/// The body of a refusal: `{"error":"Code","message":"text"}`.
 #[derive(Debug, Default, Deserialize)]
 pub struct ErrorBody {
     /// A short code.
     #[serde(default)]
     pub error: Option<String>,
-    /// A sentence, often in Chinese; shown, never interpreted.
+    /// A sentence, often in Chinese. It is shown, and nothing depends on it.
     #[serde(default)]
     pub message: Option<String>,
 }

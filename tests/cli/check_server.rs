@@ -28,7 +28,7 @@ fn refused_keys_are_reported_by_their_cause() {
         checked.expect_failed("credentials", "register again with `agent-core --config");
         assert!(!checked.done.stdout.contains(key), "the key is shown");
     }
-    for (status, words) in [(403, "isn't this service's"), (500, "made anew"), (429, "too many calls")] {
+    for (status, words) in [(403, "belongs to another service"), (500, "created again"), (429, "too many calls")] {
         let fault = server.fault(Match::path("list").skip(1), Fault::status(status));
         let checked = Checked::of(&tidy(builder(&server)));
         checked.expect_failed("credentials", words);

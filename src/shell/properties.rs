@@ -1,0 +1,20 @@
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::shell_line;
+use crate::arbitrary::text;
+use crate::text::is_shown;
+
+proptest! {
+    #[test]
+    fn shell_lines_of_any_words_split_into_the_same_words(words in vec(text(), 1..6)) {
+        let shown = words.iter().all(|word| word.chars().all(is_shown));
+        if shown {
+            let line = shell_line(words.iter().map(String::as_str));
+            prop_assert_eq!(shlex::split(&line), Some(words));
+        } else if !words.iter().any(|word| word.contains('\0')) {
+            let line = shell_line(words.iter().map(String::as_str));
+            prop_assert!(line.chars().all(is_shown), "{line:?}");
+        }
+    }
+}
