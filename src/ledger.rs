@@ -1,4 +1,4 @@
-//! The ledger: what came to this machine and what left it, in `{data_dir}/ledger.jsonl` (P3).
+//! The ledger: the files and reports that this machine received and sent, in `{data_dir}/ledger.jsonl` (P3).
 //!
 //! Each event is one line of JSON, which is written whole and synced before the next step of the task. A step that
 //! transfers bytes writes its line after the answer and before its own record, so that a crash in between results in the
@@ -15,7 +15,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use line::{Direction, Entry, Line, Outcome, Peer, Report, Settled, Transfer, Words};
+pub use line::{Direction, Entry, Line, Outcome, Peer, Report, Settled, TextSizes, Transfer};
 pub use reader::Reader;
 
 use crate::config::Secret;

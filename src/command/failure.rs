@@ -1,13 +1,12 @@
 //! Why a command fails: a message for a person, and the exit status.
 
 use std::fmt::Display;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use thiserror::Error;
 
-use super::output::eprint_line;
 use crate::agent::ServeError;
 use crate::config::ConfigError;
 use crate::data_dir::instance::InstanceError;
@@ -63,7 +62,8 @@ impl Failure {
         if to == ReportTo::Log && log::log_enabled!(log::Level::Error) {
             self.message.lines().for_each(|line| log::error!("{line}"));
         } else {
-            eprint_line(self);
+            // A closed standard error leaves no place for the message.
+            let _ = writeln!(io::stderr(), "{self}");
         }
     }
 

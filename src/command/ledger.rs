@@ -12,7 +12,7 @@ use super::failure::{CommandResult, Failure};
 use super::output::{OutputFormat, eprint_line};
 use crate::cli::LedgerArgs;
 use crate::config::Config;
-use crate::ledger::{Direction, Entry, Line, Reader, Report, Settled, Transfer, Words};
+use crate::ledger::{Direction, Entry, Line, Reader, Report, Settled, TextSizes, Transfer};
 use crate::text::escape;
 use crate::units::Local;
 
@@ -153,7 +153,7 @@ fn describe_file(transfer: &Transfer) -> String {
 }
 
 fn describe_report(report: &Report) -> String {
-    let Words { stdout_bytes, stderr_bytes, error_bytes } = report.words;
+    let TextSizes { stdout_bytes, stderr_bytes, error_bytes } = report.text_sizes;
     format!(
         "report that it is {}, with {stdout_bytes} bytes of standard output, {stderr_bytes} of standard error and \
          {error_bytes} of an error message{}",

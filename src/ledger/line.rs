@@ -1,4 +1,4 @@
-//! What a line of the ledger says. The keys are documented in manual/ledger.md, "The keys of a line".
+//! The content of a line of the ledger. The keys are documented in manual/ledger.md, "The keys of a line".
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
@@ -135,7 +135,7 @@ impl Transfer {
 
 /// How many bytes of a task's output and of its error message a report contains.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Words {
+pub struct TextSizes {
     pub stdout_bytes: u64,
     pub stderr_bytes: u64,
     pub error_bytes: u64,
@@ -153,7 +153,7 @@ pub struct Report {
     pub bytes: u64,
     /// The task's own text in it.
     #[serde(flatten)]
-    pub words: Words,
+    pub text_sizes: TextSizes,
     /// The cause of the outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -173,13 +173,13 @@ pub struct Settled {
     pub files_left_out: u64,
     /// The task's own text in the report that the Server accepted.
     #[serde(flatten)]
-    pub words: Words,
+    pub text_sizes: TextSizes,
     /// A remark on the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// The other side of a task's transfers.
+/// The Server and the service of a task.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer<'a> {
     /// The Server's address.
@@ -190,7 +190,7 @@ pub struct Peer<'a> {
 
 impl Line {
     /// A line with the current time.
-    pub fn now(task: &str, peer: Peer<'_>, entry: Entry) -> Self {
+    pub fn new(task: &str, peer: Peer<'_>, entry: Entry) -> Self {
         let (server, service_id) = (peer.server.to_owned(), peer.service_id.to_owned());
         Self { time: Timestamp::now(), task: task.to_owned(), entry, server, service_id }
     }
@@ -234,14 +234,14 @@ fn maybe_in_milliseconds<S: Serializer>(time: &Option<Timestamp>, serializer: S)
 
 #[cfg(test)]
 mod tests {
-    use super::{Direction, Entry, Line, Outcome, Peer, Report, Settled, Transfer, Words};
+    use super::{Direction, Entry, Line, Outcome, Peer, Report, Settled, TextSizes, Transfer};
     use crate::server::protocol::FinalStatus;
     use jiff::Timestamp;
     use serde_json::{Value, json};
 
     fn line(entry: Entry) -> Line {
         let peer = Peer { server: "http://h:1/p", service_id: "svc" };
-        Line { time: Timestamp::from_millisecond(1_793_500_000_500).unwrap(), ..Line::now("t1", peer, entry) }
+        Line { time: Timestamp::from_millisecond(1_793_500_000_500).unwrap(), ..Line::new("t1", peer, entry) }
     }
 
     fn written(line: &Line) -> Value {
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn lines_have_the_documented_keys() {
-        let words = Words { stdout_bytes: 1, stderr_bytes: 2, error_bytes: 3 };
+        let text_sizes = TextSizes { stdout_bytes: 1, stderr_bytes: 2, error_bytes: 3 };
         let began = Some(Timestamp::from_millisecond(1_793_500_000_000).unwrap());
         let file = Transfer {
             bytes: Some(7),
@@ -265,7 +265,7 @@ mod tests {
             outcome: Outcome::Unknown,
             status: FinalStatus::Failed,
             bytes: 90,
-            words,
+            text_sizes,
             reason: None,
         };
         let settled = Settled {
@@ -274,7 +274,7 @@ mod tests {
             duration_secs: 1.5,
             files_sent: 4,
             files_left_out: 5,
-            words,
+            text_sizes,
             reason: None,
         };
         let time = "2026-11-01T02:26:40.500Z";

@@ -10,7 +10,7 @@ use std::thread;
 const PEER: Peer<'static> = Peer { server: "http://h", service_id: "s" };
 
 fn line(file: &str) -> Line {
-    Line::now("t", PEER, Entry::File(Transfer::new(Direction::Out, Outcome::Sent, file)))
+    Line::new("t", PEER, Entry::File(Transfer::new(Direction::Out, Outcome::Sent, file)))
 }
 
 /// A ledger whose files are full after two of these lines.

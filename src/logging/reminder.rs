@@ -20,11 +20,11 @@ pub struct Reminder {
 
 impl Reminder {
     /// A wait that begins now.
-    pub fn begin() -> Self {
+    pub fn new() -> Self {
         Self { began: Instant::now(), next: Duration::ZERO }
     }
 
-    /// If a line is due now: the words that say how long the wait has lasted, empty for its first line.
+    /// If a line is due now: how long the wait has lasted, as the end of a sentence; empty for the first line.
     pub fn due(&mut self) -> Option<String> {
         self.due_after(self.began.elapsed())
     }
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn a_wait_is_logged_often_for_a_minute_and_then_seldom() {
-        let mut reminder = Reminder::begin();
+        let mut reminder = Reminder::new();
         let logged = (0..3600).filter_map(|second| {
             let words = reminder.due_after(Duration::from_secs(second))?;
             assert_eq!(words.is_empty(), second == 0, "{words}");

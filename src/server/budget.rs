@@ -1,4 +1,4 @@
-//! The request budget: how many calls we may make within a minute (PROTOCOL 6).
+//! The request budget: how many calls the agent may make within a minute (PROTOCOL 6).
 //!
 //! The Server refuses calls past its limit, heartbeats too, and a service without heartbeats becomes offline. So
 //! transfers leave room in the window for calls that must not wait. Nothing in this module waits: the caller does, where

@@ -34,7 +34,7 @@ pub struct Unanswered {
 pub struct Answered {
     /// The refusal; `None` if the call succeeded.
     pub refusal: Option<ClientError>,
-    /// How far the clock of the other side is ahead of ours, in seconds; `None` without a `Date` (RFC 9110, 6.6.1).
+    /// How many seconds the clock of the other side is ahead of this machine's; `None` without a `Date` (RFC 9110, 6.6.1).
     pub ahead_secs: Option<f64>,
 }
 
@@ -70,7 +70,7 @@ pub fn probe(server: &ServerConfig, credentials: Option<&Credentials>) -> Result
     Ok(Answered { refusal: connection.answer(Ok(response), accept_success).err(), ahead_secs })
 }
 
-/// How far a `Date`, which has whole seconds, is ahead of our clock if it was written between these two moments.
+/// How far a `Date`, which has whole seconds, is ahead of this clock if it was written between these two moments.
 fn ahead(date: SystemTime, before: SystemTime, after: SystemTime) -> f64 {
     let seconds = |time: SystemTime| match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => since.as_secs_f64(),

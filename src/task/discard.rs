@@ -8,10 +8,10 @@ use std::io;
 use jiff::Timestamp;
 
 use super::complete_request::build;
-use super::ledger_entries::{failed_report, interrupted, interrupted_report, report_entry, settled, words};
+use super::ledger_entries::{failed_report, interrupted, interrupted_report, report_entry, settled, text_sizes};
 use super::task_ledger::TaskLedger;
 use super::{StepError, TaskClient, TaskHandle, Uploads, WorkerEvent};
-use crate::ledger::{Entry, Ledger, Outcome, Words};
+use crate::ledger::{Entry, Ledger, Outcome, TextSizes};
 use crate::server::Client;
 use crate::server::protocol::{FinalStatus, Output};
 use crate::task::record::{DiscardRequests, Discarded, Ending, Phase, Record, ReportState, TaskFiles};
@@ -94,7 +94,8 @@ pub fn discard(
             }
         }
     };
-    let taken = if unreported.is_none() { words(&report.request.output, Some(REASON)) } else { Words::default() };
+    let taken =
+        if unreported.is_none() { text_sizes(&report.request.output, Some(REASON)) } else { TextSizes::default() };
     let entries: Vec<Entry> = entry.into_iter().chain([settled(&ending, &uploads, taken, Some(REASON))]).collect();
     TaskLedger::new(ledger, files, record).append(entries)?;
     let discarded = Discarded { unreported };

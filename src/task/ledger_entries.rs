@@ -2,7 +2,7 @@
 
 use super::Uploads;
 use super::complete_request::{build, full_output};
-use crate::ledger::{Direction, Entry, Outcome, Report, Settled, Transfer, Words};
+use crate::ledger::{Direction, Entry, Outcome, Report, Settled, TextSizes, Transfer};
 use crate::server::ClientError;
 use crate::server::protocol::{EncodedReport, InputFile, Output};
 use crate::task::record::{Ending, Record, TaskFiles};
@@ -76,30 +76,30 @@ pub fn report_entry(report: &EncodedReport<'_>, outcome: Outcome, reason: Option
         outcome,
         status: report.request.status,
         bytes: report.body.len() as u64,
-        words: words(&report.request.output, report.request.error_message),
+        text_sizes: text_sizes(&report.request.output, report.request.error_message),
         reason: reason.map(str::to_owned),
     })
 }
 
 /// How much of a report the task wrote itself.
-pub fn words(output: &Output, error_message: Option<&str>) -> Words {
+pub fn text_sizes(output: &Output, error_message: Option<&str>) -> TextSizes {
     let length = |text: Option<&str>| text.map_or(0, |text| text.len() as u64);
-    Words {
+    TextSizes {
         stdout_bytes: length(output.stdout.as_deref()),
         stderr_bytes: length(output.stderr.as_deref()),
         error_bytes: length(error_message),
     }
 }
 
-/// The last line about a task. `words` are those of the report that the Server took.
-pub fn settled(ending: &Ending, uploads: &Uploads, words: Words, reason: Option<&str>) -> Entry {
+/// The last line about a task. `text_sizes` are those of the report that the Server accepted.
+pub fn settled(ending: &Ending, uploads: &Uploads, text_sizes: TextSizes, reason: Option<&str>) -> Entry {
     Entry::Task(Settled {
         status: ending.status,
         exit_code: ending.exit_code,
         duration_secs: ending.duration_secs,
         files_sent: uploads.done.len() as u64,
         files_left_out: uploads.left_out.len() as u64 + uploads.unnamed,
-        words,
+        text_sizes,
         reason: reason.map(str::to_owned),
     })
 }

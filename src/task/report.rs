@@ -5,9 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::complete_request::{build, full_output, shrink};
-use super::ledger_entries::{failed_report, interrupted_report, report_entry, settled, words};
+use super::ledger_entries::{failed_report, interrupted_report, report_entry, settled, text_sizes};
 use super::{StepError, TaskClient, TaskHandle, Uploads, WorkerEvent};
-use crate::ledger::{Entry, Outcome, Words};
+use crate::ledger::{Entry, Outcome, TextSizes};
 use crate::server::ClientError;
 use crate::server::protocol::Output;
 use crate::task::record::{Ending, Phase, ReportState};
@@ -75,7 +75,7 @@ impl<'t> Report<'t> {
         self.task.record.report = ReportState::Sending;
         self.task.save()?;
         let Err(error) = self.client.client.complete(&report) else {
-            let end = settled(&self.ending, &self.uploads, self.words(), None);
+            let end = settled(&self.ending, &self.uploads, self.text_sizes(), None);
             self.settle(vec![report_entry(&report, Outcome::Sent, None), end])?;
             self.log_settled();
             return Ok(None);
@@ -105,17 +105,17 @@ impl<'t> Report<'t> {
 
     /// Settles a task that the Server neither takes a report for nor gives out again.
     fn settle_ended(mut self, error: &ClientError) -> Result<(), StepError> {
-        let (how, words) = if self.may_have_arrived {
+        let (how, text_sizes) = if self.may_have_arrived {
             let how = "had ended on the Server already, by a report whose answer was lost";
             log::info!(task:% = self.task.key(); "{how}");
-            (how, self.words())
+            (how, self.text_sizes())
         } else {
             let how = "had ended on the Server already, without this report";
             log::warn!(task:% = self.task.key(); "{how} ({error})");
             self.task.record.has_undelivered = true;
-            (how, Words::default())
+            (how, TextSizes::default())
         };
-        let end = settled(&self.ending, &self.uploads, words, Some(how));
+        let end = settled(&self.ending, &self.uploads, text_sizes, Some(how));
         self.settle(vec![end])
     }
 
@@ -134,8 +134,8 @@ impl<'t> Report<'t> {
         self.task.advance(Phase::Settled)
     }
 
-    fn words(&self) -> Words {
-        words(&self.output, self.ending.error_message.as_deref())
+    fn text_sizes(&self) -> TextSizes {
+        text_sizes(&self.output, self.ending.error_message.as_deref())
     }
 
     fn log_settled(&self) {

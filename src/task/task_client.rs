@@ -60,7 +60,7 @@ impl<'c> TaskClient<'c> {
     }
 
     fn acquire(&self, task: &mut TaskHandle, purpose: Purpose) -> Result<(), StepError> {
-        let mut reminder = Reminder::begin();
+        let mut reminder = Reminder::new();
         while let Err(time) = self.client.try_acquire(purpose) {
             if purpose == Purpose::Delivery && task.is_cancel_requested() {
                 return Ok(());

@@ -25,7 +25,7 @@ impl<'t> TaskLedger<'t> {
         if entries.is_empty() {
             return Ok(());
         }
-        let lines: Vec<Line> = entries.into_iter().map(|entry| Line::now(self.task_id, self.peer, entry)).collect();
+        let lines: Vec<Line> = entries.into_iter().map(|entry| Line::new(self.task_id, self.peer, entry)).collect();
         self.files.with_reserve(|| self.ledger.append(&lines))
     }
 }

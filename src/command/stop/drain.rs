@@ -22,7 +22,7 @@ pub(super) fn drain(config: &Config, pid: u32) -> CommandResult {
         "The agent (pid {pid}) accepts no new task and ends when everything is delivered. Ctrl+C ends this command only; \
          `stop` ends the agent at once."
     ));
-    let (mut printed, mut reminder, mut records_due) = (None, Reminder::begin(), Instant::now());
+    let (mut printed, mut reminder, mut records_due) = (None, Reminder::new(), Instant::now());
     loop {
         match AgentProcess::look(data_dir, pid).map_err(Failure::unusable(data_dir))? {
             AgentProcess::Running => {}

@@ -294,7 +294,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // SAFETY: the handle was opened by us and is closed once.
+        // SAFETY: the handle is open, and nothing else closes it.
         unsafe { CloseHandle(self.0) };
     }
 }

@@ -108,7 +108,7 @@ impl<'t> ContainerRun<'t> {
 
     /// Asks the engine for the container, for as long as the engine can't be reached.
     fn inspect_when_reachable(&mut self) -> Result<Option<Container>, StepError> {
-        let mut reminder = Reminder::begin();
+        let mut reminder = Reminder::new();
         loop {
             match self.container.docker.inspect(&self.container.name) {
                 Ok(container) => return Ok(container),
@@ -179,7 +179,7 @@ impl<'t> ContainerRun<'t> {
 
     /// Another agent's container has this name: waits until it is removed.
     fn wait_for_name(&mut self, other: &Container) -> Progress {
-        if let Some(so_far) = self.seen.name_conflict.get_or_insert_with(Reminder::begin).due() {
+        if let Some(so_far) = self.seen.name_conflict.get_or_insert_with(Reminder::new).due() {
             let name = &self.container.name;
             let owner = other.instance.as_deref().unwrap_or("no agent");
             log::error!(task:% = self.task.key(); "the container name `{name}` is held by another agent's container (instance {owner}); \
