@@ -3,4 +3,5 @@
 
 mod architecture;
 mod citations;
+mod limits;
 mod source;
