@@ -33,9 +33,12 @@ pub fn discard(file: &Path, args: &DiscardArgs) -> CommandResult {
         confirm(&args.id)?;
     }
     let discarded = discard_by_holder(&config, &args.id, &files)?;
+    let id = escape(&args.id);
     match discarded.unreported {
-        None => print_line(format_args!("Discarded; the Server knows that task {} failed.", escape(&args.id))),
-        Some(why) => print_line(format_args!("Discarded; the Server doesn't know: {}", escape(&why))),
+        None => print_line(format_args!("Discarded; the Server knows that task {id} failed.")),
+        Some(why) => {
+            print_line(format_args!("Discarded; the Server doesn't know that task {id} failed: {}", escape(&why)));
+        }
     }
     let workspace = config.paths.data_dir.workspaces().join(files.key().as_str());
     match config.paths.retention_hours {

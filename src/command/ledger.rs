@@ -155,8 +155,8 @@ fn describe_file(transfer: &Transfer) -> String {
 fn describe_report(report: &Report) -> String {
     let TextSizes { stdout_bytes, stderr_bytes, error_bytes } = report.text_sizes;
     format!(
-        "report that it is {}, with {stdout_bytes} bytes of standard output, {stderr_bytes} of standard error and \
-         {error_bytes} of an error message{}",
+        "report: {}, with {stdout_bytes} bytes of standard output, {stderr_bytes} of standard error and {error_bytes} of \
+         the error message{}",
         report.status.as_str(),
         because(report.reason.as_deref())
     )

@@ -31,7 +31,8 @@ pub fn tasks(file: &Path, args: &TasksArgs) -> CommandResult {
         eprint_line(format_args!("the record in `{}` can't be read: {error}", dir.display()));
     }
     if tasks.all.is_empty() && !args.json {
-        eprint_line(format_args!("No such task is kept in `{}`.", data_dir.display()));
+        let what = if args.undelivered { "undelivered result" } else { "task" };
+        eprint_line(format_args!("No {what} is kept in `{}`.", data_dir.display()));
     }
     Ok(if tasks.damaged.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -144,5 +144,5 @@ fn the_proxy_and_its_variable_are_named_without_the_password() {
     let checked = Checked::of(&tidy(socks));
     checked.expect_failed("proxy", "socks5://127.0.0.1:1, from ALL_PROXY");
     checked.expect_failed("proxy", "none is used");
-    assert_eq!(checked.one("tcp")["detail"], format!("{} takes connections", server.url()));
+    assert_eq!(checked.one("tcp")["detail"], format!("{} accepts connections", server.url()));
 }

@@ -40,7 +40,8 @@ fn discarding_another_registrations_result_makes_no_call() {
     let agent = with_result(&server, "svc-other");
     let before = server.requests().len();
     let done = agent.run(&["discard", "t-1", "--yes"]);
-    done.expect_code(0).expect_stdout("the Server doesn't know: the task belongs to another registration");
+    done.expect_code(0)
+        .expect_stdout("the Server doesn't know that task t-1 failed: the task belongs to another registration");
     assert_eq!(server.requests().len(), before);
     assert_eq!(agent.record("t-1")["phase"], "settled");
     agent.run(&["ledger"]).expect_stdout("discarded by the operator");

@@ -49,8 +49,8 @@ fn the_table_groups_lines_by_server() {
 Server http://h:1, service svc:
 TIME                       TASK                           OUTCOME           BYTES  WHAT
 2026-11-01T05:30:00+05:30  t-1                       out  sent                 12  `output/a`, id f-1
-2026-11-01T05:30:01+05:30  t-1                       out  unknown             345  report that it is failed, with 1 bytes \
-of standard output, 2 of standard error and 3 of an error message: no answer
+2026-11-01T05:30:01+05:30  t-1                       out  unknown             345  report: failed, with 1 bytes of standard \
+output, 2 of standard error and 3 of the error message: no answer
 2026-11-01T05:30:02+05:30  t-1                            failed                -  end of the task: exit status 3, 1.5 s, \
 1 file(s) sent, 7 left out
 Server https://other, service svc:

@@ -174,7 +174,7 @@ fn a_result_of_another_registration_can_be_discarded() {
     agent.change_config(&format!("[agent]\nservice_id = '{service}'\napi_key = '{key}'"));
     let _running = agent.start();
     let discarded = agent.run(&["discard", &id, "--yes"]);
-    discarded.expect_code(0).expect_stdout("the Server doesn't know: the task belongs to another registration");
+    discarded.expect_code(0).expect_stdout("failed: the task belongs to another registration");
     assert_eq!(agent.record(&id)["phase"], "settled");
     assert!(server.outputs(&id).is_empty());
     assert_eq!(notes(&agent), 0);
@@ -210,7 +210,7 @@ fn a_result_can_be_discarded_while_the_server_is_down() {
     let (agent, id) = left_undelivered(&server);
     server.stop_listening();
     let discarded = agent.run(&["discard", &id, "--yes"]);
-    discarded.expect_code(0).expect_stdout("the Server doesn't know: ");
+    discarded.expect_code(0).expect_stdout("the Server doesn't know that task ");
     assert_eq!(agent.record(&id)["phase"], "settled");
     server.resume();
     assert!(tasks(&agent, &["--undelivered"]).is_empty());

@@ -108,7 +108,7 @@ impl<'c> WayToServer<'c> {
                 report.pass(check, format!("{} is an address", self.host));
             }
             Step::Name => report.pass(check, format!("{} has an address", self.name)),
-            Step::Connection => report.pass(check, format!("{} takes connections", self.peer)),
+            Step::Connection => report.pass(check, format!("{} accepts connections", self.peer)),
             Step::Tls => report.pass(check, "the certificate is trusted"),
             // `check_api` reports whether the answer is the Server's.
             Step::Answer => {}
