@@ -2,8 +2,9 @@
 //!
 //! Tasks that have a record here are not subject to it: they are always accepted again (P8).
 
-use std::fmt;
 use std::time::{Duration, Instant};
+
+use thiserror::Error;
 
 use super::health::HostHealth;
 
@@ -27,23 +28,31 @@ pub enum Mode {
 }
 
 /// Why no new task is accepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NotAccepting {
-    /// The agent is draining.
+    /// A drain was requested.
+    #[error("the agent is draining, and ends when every task here is delivered")]
     Draining,
     /// The first health report hasn't come yet.
+    #[error("engine, mounts and disk haven't been checked yet")]
     NotChecked,
     /// The last health report says this.
+    #[error("{0}")]
     Unhealthy(String),
-    /// A container couldn't be started, and image and mounts are being checked.
+    /// The health thread checks image and mounts after a failed start.
+    #[error("a container couldn't be started; image and mounts are being checked")]
     Rechecking,
     /// No health report has come for three minutes.
+    #[error("no health report for 3 minutes: the Docker engine, a mount or the disk may be hanging")]
     HealthUnknown,
-    /// The Server doesn't answer heartbeats, or refuses them.
+    /// The last call to the Server failed.
+    #[error("the Server doesn't accept this agent's heartbeats")]
     ServerTrouble,
-    /// Heartbeats were interrupted, and this agent's own tasks are reclaimed first.
+    /// The Server may have requeued this agent's tasks.
+    #[error("heartbeats were interrupted; this agent reclaims its own tasks first, for some seconds")]
     Reclaiming,
-    /// A container couldn't be started a moment ago.
+    /// The pause after a failed start.
+    #[error("a container couldn't be started a moment ago; soon one task is tried")]
     StartFailed,
 }
 
@@ -52,25 +61,6 @@ impl NotAccepting {
     /// or within seconds after that.
     fn is_announced(&self) -> bool {
         !matches!(self, Self::ServerTrouble | Self::Reclaiming)
-    }
-}
-
-impl fmt::Display for NotAccepting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Draining => "the agent is draining, and ends when every task here is delivered",
-            Self::NotChecked => "engine, mounts and disk haven't been checked yet",
-            Self::Unhealthy(why) => why,
-            Self::Rechecking => "a container couldn't be started; image and mounts are being checked",
-            Self::HealthUnknown => {
-                "no health report for 3 minutes: the Docker engine, a mount or the disk may be hanging"
-            }
-            Self::ServerTrouble => "the Server doesn't accept this agent's heartbeats",
-            Self::Reclaiming => {
-                "heartbeats were interrupted; this agent reclaims its own tasks first, for some seconds"
-            }
-            Self::StartFailed => "a container couldn't be started a moment ago; soon one task is tried",
-        })
     }
 }
 
