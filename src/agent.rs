@@ -1,7 +1,8 @@
 //! The running agent: a main thread that polls and heartbeats, and an intake thread for everything that may have to wait.
 //!
-//! The main thread, [`Scheduler`], makes calls to the Server and nothing else: it touches no disk, writes no log and
-//! takes no lock that a disk write can hold, so that no slow disk, no slow `accept` and no task delays a heartbeat (P5).
+//! The main thread, [`Scheduler`], makes calls to the Server and nothing else: while it runs, it touches no disk, writes
+//! no log and takes no lock that a disk write can hold, so that no slow disk, no slow `accept` and no task delays a
+//! heartbeat (P5).
 //! What the Server says goes over a channel to the intake thread, [`Intake`]: it accepts and reclaims tasks, passes
 //! cancellations on, keeps the table of what runs where, and writes records, status and metrics. Accepted tasks go
 //! over another channel to the workers ([`crate::task`]).
@@ -131,7 +132,7 @@ impl Scheduler {
         let now = Instant::now();
         match request {
             IntakeRequest::Load(load) => self.load = load,
-            IntakeRequest::Poll(next) => self.poller.note_handled(next, now),
+            IntakeRequest::AnswerHandled(next) => self.poller.note_handled(next, now),
             IntakeRequest::PollSoon => self.poller.hurry(now),
             IntakeRequest::HeartbeatNow => self.heartbeat.hurry(now),
             IntakeRequest::Reclaiming(is_reclaiming) => self.poller.set_reclaiming(is_reclaiming),
@@ -178,7 +179,7 @@ impl Scheduler {
                 self.poller.note_answered(now);
                 self.send(ServerEvent::PollAnswered(answer));
             }
-            // No other call would fare better, and the pauses between polls would outgrow a short outage.
+            // Other calls would fail, too, and the pauses between polls would become longer than a short outage.
             Err(error) if error.is_unauthorized() || error.is_unreachable() => self.note_trouble(&error),
             Err(error) => {
                 let pause = self.poller.note_failed(error.retry_after(), now);

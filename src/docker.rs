@@ -1,4 +1,5 @@
-//! The docker command line client: the one place that starts it, with a method for each request.
+//! The docker command line client, with a method for each request. The long ones (`run`, `logs`, `cp`) are built here and
+//! started by the task, which watches them.
 //!
 //! This module knows containers, not tasks. Pure functions parse what docker prints, and no decision rests on the text of
 //! an error: whether a container exists is asked, not guessed.
@@ -44,7 +45,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 const REMOVE_TREE_TIMEOUT: Duration = Duration::from_secs(120);
 /// The time between TERM and KILL, in seconds.
 const STOP_GRACE: &str = "10";
-/// How long after a container's end the engine has recorded it, as a rule and at the latest: it waits up to 2 s for the
+/// How long after a container's end the engine has recorded it: as a rule, and at the latest. It waits up to 2 s for the
 /// last of the output.
 const EVENT_DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(15)];
 
@@ -134,8 +135,8 @@ impl Docker {
     pub fn exit_events(&self, container: &Container) -> Result<ExitEvents, DockerError> {
         let Some(ended) = container.finished_at else { return Ok(ExitEvents::Unknown) };
         let [soon, latest] = EVENT_DELAYS.map(|delay| ended + delay);
-        // The engine waits for events up to `--until` by its own clock. Ours may differ, so the time is kept within the
-        // engine's own times.
+        // The engine waits for events until `--until` by its own clock, which may differ from this machine's. So the time
+        // is taken from the engine's own times. `--since 1` means from the beginning.
         let mut until = Timestamp::now().clamp(ended, latest);
         loop {
             let args = ["events", "--since", "1", "--until", &until.to_string(), "--format", exit_events::FORMAT];
@@ -198,7 +199,7 @@ impl Docker {
         self.list(&["ps", "-a", "--filter", &filter, "--format", "{{.Names}}"])
     }
 
-    /// The lines of a listing. An engine that refuses it is one that doesn't answer.
+    /// The lines of a listing. A refusal counts as no answer.
     fn list(&self, args: &[&str]) -> Result<Vec<String>, DockerError> {
         let listed = self.run(args, REQUEST_TIMEOUT)?;
         if !listed.success {

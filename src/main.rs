@@ -4,30 +4,36 @@
 //! # The way of one task
 //!
 //! A task is a record on disk that moves through phases: `accepting`, `accepted`, `prepared`, `exited`, `uploaded`,
-//! `settled`. These files change it, in this order. `P1` to `P8` are the promises below.
+//! `settled`. It passes through these files in this order. `P1` to `P8` are the promises below.
 //!
-//! 1. `agent.rs`: the main thread. `Scheduler::poll` gets an offer or a cancellation; it polls and heartbeats, and does
-//!    nothing that can wait for a disk (P5). Its messages to and from the intake thread are in `agent/messages.rs`.
-//! 2. `agent/intake.rs`: the intake thread. `Intake::run` is the list of its parts. `agent/admission.rs` decides whether
-//!    a new task may be accepted, and if not, why (P8).
-//! 3. `agent/accept.rs`: `Intake::handle_offer` writes the record, then calls `accept`. A lost answer ends in
-//!    `agent/reclaim.rs`, a cancellation in `agent/cancel.rs`. The table of unfinished tasks is in
+//! 1. `agent.rs`: the main thread, `Scheduler::run`, polls and heartbeats, and does nothing that can wait for a disk
+//!    (P5). Its messages to and from the intake thread are in `agent/messages.rs`.
+//! 2. `agent/intake.rs`: the intake thread, `Intake::run`, is the list of its parts. `Admission::check` in
+//!    `agent/admission.rs` decides whether a new task may be accepted, and if not, why (P8).
+//! 3. `agent/accept.rs`: `Intake::handle_offer` looks at an offer; `Intake::accept` writes the record, then calls
+//!    `Client::accept`. Where the answer is lost, `agent/reclaim.rs` asks again. `agent/cancel.rs` hands a cancellation
+//!    to the task's worker, or reports that of a task that isn't here. The table of unfinished tasks is in
 //!    `agent/task_table.rs`, the queues to the workers in `agent/workers.rs`.
-//! 4. `task/runner.rs`: the worker. `TaskRunner::run` reads the phase and takes that phase's step; a restart after a
-//!    crash takes the same way, from `agent/recovery.rs` (P2).
+//! 4. `task/runner.rs`: the worker. `TaskRunner::run` reads the phase and takes that phase's step; after a restart
+//!    `agent/recovery.rs` sends every unfinished task the same way (P2). The record is written in `task/handle.rs`.
 //! 5. `task/prepare.rs`: the workspace (`task/workspace.rs`) with the input files and `task.json`; `task/file_name.rs`
 //!    makes their names safe (P4).
-//! 6. `task/container/run.rs`: the container, by what the engine has under the task's name: started, followed, replaced or
-//!    collected (P1). The arguments of `docker run` are made in `docker/args.rs`, and the client is watched in
-//!    `task/container/watch.rs`.
-//! 7. `task/outcome.rs`: from the container's exit to `completed`, `failed` or `cancelled`.
-//! 8. `task/results.rs`: which files are results, and which stay here (P3): found by `task/outputs/scan.rs`, chosen by
-//!    `task/outputs/selection.rs`. Then `task/container.rs` removes the container.
-//! 9. `task/upload.rs`: sends each file once, however often the agent restarts (P2). The ledger has each transfer first.
+//! 6. `task/container/run.rs`: the container. `ContainerRun::step` looks at what the engine has under the task's name:
+//!    nothing yet, then it is started; or something to follow, to replace or to collect (P1).
+//!    `task/container/launch.rs` has the values of `docker run`, `docker/args.rs` makes the arguments of them, and
+//!    `task/container/watch.rs` watches the client and stops the container when that is due.
+//! 7. `task/outcome.rs`: from the container's exit to `completed`, `failed` or `cancelled`, with the error message.
+//! 8. `task/results.rs`: which files are results, and which stay here (P3). `task/outputs/scan.rs` finds them,
+//!    `task/results/copy_unreadable.rs` copies those out of the container that only root may read, and
+//!    `task/outputs/selection.rs` applies the limits. Then `TaskRunner::upload` has `task/container.rs` remove the
+//!    container; `agent/health.rs` removes one that was left.
+//! 9. `task/upload.rs`: a file that has arrived isn't sent again, however often the agent restarts (P2). After each
+//!    answer the ledger has its line before `uploads.jsonl` does; `task/task_client.rs` writes it.
 //! 10. `task/report.rs`: `complete`, and the record is settled. `agent/health/housekeeping.rs` deletes its files later.
 //!
-//! Every call to the Server goes through `server/client.rs`, within the request budget of `server/budget.rs`; every call
-//! to Docker through `docker.rs`. Each subcommand has a file below `command/`.
+//! Calls to the Server are made by `server/client.rs`, after their caller has taken room in the request budget of
+//! `server/budget.rs`; heartbeats need none. Calls to Docker are made by `docker.rs`; the long ones are started from
+//! there and watched by the task's files. Each subcommand has a file below `command/`.
 //!
 //! # The layers
 //!

@@ -27,7 +27,7 @@ impl Offers {
     pub(super) fn log_unusable(&mut self, id: &str, why: &str) {
         if self.unusable.as_deref() != Some(why) {
             let shown: String = id.chars().take(SHOWN_ID).collect();
-            log::error!("{why}; it blocks every task queued behind it (`{shown}`)");
+            log::error!("{why}; this offer blocks every task queued behind it (`{shown}`)");
             self.unusable = Some(why.to_owned());
         }
     }
@@ -52,7 +52,7 @@ impl Intake {
         };
         if self.table.id(&key).is_some() {
             // The Server has requeued it, and it hides everything behind it until an agent accepts it.
-            let is_reclaimed = self.has_room() && self.reclaim(&key, Instant::now());
+            let is_reclaimed = self.try_acquire() && self.reclaim(&key, Instant::now());
             // A Server that refuses the task that it offers is polled in the usual interval only.
             return if is_reclaimed { NextPoll::Immediately } else { NextPoll::AfterInterval };
         }
@@ -74,7 +74,7 @@ impl Intake {
             }
         }
         let free = self.table.capacity().saturating_sub(self.table.slots_taken());
-        if matches!(self.admission.check(free, Instant::now()), Ok(1..)) && self.has_room() {
+        if matches!(self.admission.check(free, Instant::now()), Ok(1..)) && self.try_acquire() {
             self.accept(&key, task)
         } else {
             NextPoll::AfterInterval
@@ -90,7 +90,7 @@ impl Intake {
         let files = match workspace.remove().and_then(|()| self.store.create(key, &record)) {
             Ok(files) => files,
             Err(error) => {
-                log::error!(task:% = key; "can't be accepted: the agent can't create its directories: {error}");
+                log::error!(task:% = key; "can't be accepted: its directories can't be prepared: {error}");
                 self.remove_record(key);
                 return NextPoll::AfterInterval;
             }
@@ -102,7 +102,7 @@ impl Intake {
                 self.table.insert(key, &id, Phase::Accepting, Stage::Unassigned);
                 record.set_phase(Phase::Accepted);
                 if let Err(error) = files.save(&record) {
-                    // The record on the disk says `accepting`, and a reclaim settles that.
+                    // The record on the disk says `accepting`, and a reclaim confirms the task.
                     log::error!(task:% = key; "its record can't be written: {error}; trying again");
                     self.reclaims.push_failed(key, None, Instant::now());
                     return NextPoll::AfterInterval;
@@ -130,7 +130,7 @@ impl Intake {
 
     /// A task that was settled is offered again: the Server has lost its state. The result is still here.
     fn deliver_again(&mut self, key: &TaskKey, mut record: Record) -> NextPoll {
-        if !self.has_room() {
+        if !self.try_acquire() {
             return NextPoll::AfterInterval;
         }
         // On the disk before it is accepted: even if the answer is lost, the result is delivered.

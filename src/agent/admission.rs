@@ -1,6 +1,7 @@
-//! Admission: whether a new task may be accepted, and if not, why. Nothing else in the program decides that.
+//! Admission: whether this agent may accept a new task, and if not, why. Nothing else in the program decides that; an
+//! offer that can't be used at all is refused in `accept.rs`.
 //!
-//! Tasks that have a record here are not subject to it: they are always accepted again (P8).
+//! Tasks of this agent that have a record here are not subject to it: they are accepted again (P8).
 
 use std::time::{Duration, Instant};
 
@@ -8,14 +9,14 @@ use thiserror::Error;
 
 use super::health::HostHealth;
 
-/// The health thread reports every ten seconds and asks for no answer longer than a minute. After so long without a
-/// report, the health of the host is unknown.
+/// The health thread reports every ten seconds as a rule, and later when it waits for the engine or deletes workspaces.
+/// After so long without a report, the health of the host is unknown.
 const SILENT_HEALTH: Duration = Duration::from_secs(180);
 /// How long no new task is accepted after a container that couldn't be started; it doubles with each in a row.
 const AFTER_FAILED_START: Duration = Duration::from_secs(10);
 const LONGEST_AFTER_FAILED_STARTS: Duration = Duration::from_secs(300);
-/// How long new tasks are left to other agents of the service after heartbeats were interrupted: those agents reclaim
-/// their own tasks in that time (PROTOCOL 3).
+/// After an interruption of heartbeats, a queued task may be one that the Server took from another agent of the service.
+/// For so long it is left for that agent to take back (PROTOCOL 3).
 pub const HOLD: Duration = Duration::from_secs(15);
 
 /// What the agent works for.
@@ -147,7 +148,7 @@ impl Admission {
         match self.check(free, now) {
             Ok(slots) => slots,
             Err(why) if why.is_announced() => 0,
-            // The other reasons may hold, too, behind one that isn't announced.
+            // `check` stops at the first reason; the pause after a failed start may hold behind it.
             Err(_) if self.retry_at.is_some_and(|at| now < at) => 0,
             Err(_) => self.slots(free),
         }

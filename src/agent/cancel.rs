@@ -13,7 +13,7 @@ use crate::task::{failed_report, report_entry};
 /// agent that owns the task needs some seconds to stop it (PROTOCOL 2).
 const ORPHAN_PATIENCE: Duration = Duration::from_secs(60);
 /// The reason in the ledger.
-const ORPHANED: &str = "no agent has stopped the task for a minute";
+const ORPHANED: &str = "after a minute no agent had stopped the task";
 
 /// A cancellation of a task that isn't here.
 pub(super) struct Orphan {
@@ -23,7 +23,7 @@ pub(super) struct Orphan {
 
 impl Intake {
     /// Passes a cancellation on to the worker of its task. Where the task isn't here, reports it as cancelled after a
-    /// minute: the Server offers no task to any agent of the service until one does.
+    /// minute: the Server offers no task to any agent of the service until one has reported it.
     pub(super) fn cancel(&mut self, id: &str) {
         let key = TaskKey::from_id(id);
         if key.as_ref().is_some_and(|key| self.table.id(key) == Some(id) && self.table.cancel(key)) {
@@ -39,7 +39,7 @@ impl Intake {
                 now
             }
         };
-        if now.saturating_duration_since(since) >= ORPHAN_PATIENCE && self.has_room() {
+        if now.saturating_duration_since(since) >= ORPHAN_PATIENCE && self.try_acquire() {
             self.report_orphan(id);
             self.orphan = None;
         }

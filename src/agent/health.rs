@@ -118,11 +118,11 @@ impl HealthMonitor {
             }
         }
         let housekeeping = &mut checks.housekeeping;
-        let space = checks
+        let ready = checks
             .mounts
             .check(&self.config)
             .and_then(|()| housekeeping.make_room(&self.config, &self.docker, &self.store));
-        match space {
+        match ready {
             Ok(()) => HostHealth::Ready,
             Err(why) => HostHealth::NotReady(why),
         }
@@ -154,7 +154,7 @@ impl HealthMonitor {
         if let Ok(false) = self.docker.has_image(image) {
             log::warn!(
                 "the image `{image}` isn't on this machine; docker tries to pull it with the first task, which fails if it \
-                 can't (`executor.pull` says otherwise)"
+                 can't (to change that, set `executor.pull`)"
             );
         }
     }

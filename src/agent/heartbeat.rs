@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::server::ClientError;
 
-/// The Server declares a service offline after 60 s without a heartbeat (PROTOCOL 3).
+/// The time between two heartbeats. The Server declares a service offline after 60 s without one (PROTOCOL 3).
 const INTERVAL: Duration = Duration::from_secs(20);
 /// How soon a heartbeat that failed is sent again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -14,8 +14,8 @@ const RETRY: Duration = Duration::from_secs(5);
 const UNAUTHORIZED_RETRY: Duration = Duration::from_secs(30);
 /// After so long without an acknowledged heartbeat, the Server may have requeued this agent's tasks.
 const INTERRUPTION: Duration = Duration::from_secs(50);
-/// While calls succeed, a heartbeat is sent at the latest so long after the one before (P5). One second less than 30 s
-/// is left for the way.
+/// While calls succeed, a heartbeat is sent at the latest so long after the one before, so that it arrives within 30 s
+/// (P5).
 const LATEST: Duration = Duration::from_secs(29);
 /// So long before a heartbeat is due, no other call begins: with its whole time limit it could end too late.
 const EARLY: Duration = Duration::from_secs(1);
@@ -91,8 +91,8 @@ impl Heartbeat {
         monotonic.max(by_wall).is_some_and(|gap| gap >= INTERRUPTION)
     }
 
-    /// A call failed in a way that no other call would survive: from now on only heartbeats are sent, until one is
-    /// acknowledged.
+    /// A heartbeat failed, or a poll in a way in which every call would fail. From now on only heartbeats are sent, until
+    /// one is acknowledged.
     pub fn note_trouble(&mut self, error: &ClientError, now: Instant) {
         self.in_trouble = true;
         self.due = now + if error.is_unauthorized() { UNAUTHORIZED_RETRY } else { RETRY };

@@ -183,7 +183,7 @@ impl Intake {
                 let next = self.handle_answer(answer);
                 // The next poll reports what has changed by this one.
                 self.report_load(Instant::now());
-                self.request(IntakeRequest::Poll(next));
+                self.request(IntakeRequest::AnswerHandled(next));
             }
             ServerEvent::PollFailed(error, pause) => {
                 // A cancellation counts as orphaned only after a minute of answers without a break.
@@ -197,7 +197,8 @@ impl Intake {
     fn note_heartbeat(&mut self, at: Timestamp, was_interrupted: bool) {
         if was_interrupted {
             log::info!(
-                "heartbeats were interrupted; reclaiming this agent's tasks before accepting new ones in {} s",
+                "heartbeats were interrupted; reclaiming this agent's tasks; new ones are accepted after that, in {} s at the \
+                 earliest",
                 HOLD.as_secs()
             );
             self.reclaim_all();
@@ -219,7 +220,7 @@ impl Intake {
         match answer.task.filter(|_| answer.has_task).map(Task::deserialize) {
             Some(Ok(task)) => self.handle_offer(task),
             Some(Err(error)) => {
-                self.offers.log_unusable("", &format!("the Server offers a task that isn't one: {error}"));
+                self.offers.log_unusable("", &format!("the Server's offer is not a valid task: {error}"));
                 NextPoll::AfterInterval
             }
             None => NextPoll::AfterInterval,
@@ -318,7 +319,7 @@ impl Intake {
         }
     }
 
-    /// Has the Server told at once whether tasks are accepted.
+    /// Tells the Server at once whether tasks are accepted.
     pub(super) fn request_heartbeat(&mut self) {
         self.report_load(Instant::now());
         self.request(IntakeRequest::HeartbeatNow);
@@ -339,8 +340,8 @@ impl Intake {
         let _ = self.requests.send(request);
     }
 
-    /// Takes room for a call in the request budget. Returns whether there was room.
-    pub(super) fn has_room(&self) -> bool {
+    /// Takes one call from the request budget. Returns whether there was one.
+    pub(super) fn try_acquire(&self) -> bool {
         self.client.try_acquire(Purpose::Intake).is_ok()
     }
 }

@@ -16,9 +16,10 @@ pub enum ServerEvent {
         /// Whether it came so late after the one before that the Server may have requeued this agent's tasks.
         was_interrupted: bool,
     },
-    /// The Server can't be reached, or refuses the key or a heartbeat. Heartbeats alone go on until one is acknowledged.
+    /// The Server can't be reached, or refuses the key or a heartbeat. Until a heartbeat is acknowledged, only heartbeats
+    /// are sent.
     Trouble(ServerTrouble),
-    /// The Server answered a poll. The intake thread replies with [`IntakeRequest::Poll`].
+    /// The Server answered a poll. The intake thread replies with [`IntakeRequest::AnswerHandled`].
     PollAnswered(PollAnswer),
     /// A poll failed, and the next one is made after a pause of so many seconds.
     PollFailed(ClientError, u64),
@@ -41,8 +42,8 @@ pub enum IntakeRequest {
     /// Report this load from now on.
     Load(Load),
     /// The reply to [`ServerEvent::PollAnswered`].
-    Poll(NextPoll),
-    /// Poll soon: there may be a task to accept, or room for one. A pause after a failed poll is kept all the same.
+    AnswerHandled(NextPoll),
+    /// Poll soon, see [`super::poller::Poller::hurry`].
     PollSoon,
     /// Heartbeat now: whether new tasks are accepted has changed.
     HeartbeatNow,

@@ -8,7 +8,7 @@ use crate::server::retry::Backoff;
 
 /// How long the intake thread may take for an answer before the agent reports that it has no room: its disk hangs, or
 /// the Server is slow to answer `accept`.
-const INTAKE_PATIENCE: Duration = Duration::from_secs(30);
+const STUCK_INTAKE: Duration = Duration::from_secs(30);
 
 /// The polls of one agent.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub struct Poller {
     interval: Duration,
     due: Instant,
     polled_at: Option<Instant>,
-    /// Before this the Server doesn't want to be polled, whatever happens here.
+    /// The end of the pause after a failed poll.
     not_before: Instant,
     backoff: Backoff,
     /// Since when the intake thread works on the last answer.
@@ -45,10 +45,10 @@ impl Poller {
 
     /// Whether the intake thread is stuck on the last answer.
     pub fn is_intake_stuck(&self, now: Instant) -> bool {
-        self.handed_over_at.is_some_and(|at| now.saturating_duration_since(at) >= INTAKE_PATIENCE)
+        self.handed_over_at.is_some_and(|at| now.saturating_duration_since(at) >= STUCK_INTAKE)
     }
 
-    /// What a poll now counts as in the request budget: one in an interval is kept room for.
+    /// What a poll now counts as in the request budget, which keeps room for one poll an interval.
     pub fn purpose(&self, now: Instant) -> Purpose {
         let is_regular = self.polled_at.is_none_or(|at| now.saturating_duration_since(at) >= self.interval);
         if is_regular { Purpose::Poll } else { Purpose::Intake }
@@ -106,7 +106,7 @@ impl Poller {
 
 #[cfg(test)]
 mod tests {
-    use super::{INTAKE_PATIENCE, Poller};
+    use super::{Poller, STUCK_INTAKE};
     use crate::agent::messages::NextPoll;
     use crate::server::budget::Purpose;
     use std::time::{Duration, Instant};
@@ -124,9 +124,9 @@ mod tests {
         poller.note_answered(now);
         poller.hurry(now);
         assert_eq!(poller.due(), None);
-        assert!(!poller.is_intake_stuck(now) && poller.is_intake_stuck(now + INTAKE_PATIENCE));
+        assert!(!poller.is_intake_stuck(now) && poller.is_intake_stuck(now + STUCK_INTAKE));
         poller.note_handled(NextPoll::AfterInterval, now);
-        assert_eq!((poller.due(), poller.is_intake_stuck(now + INTAKE_PATIENCE)), (Some(now + INTERVAL), false));
+        assert_eq!((poller.due(), poller.is_intake_stuck(now + STUCK_INTAKE)), (Some(now + INTERVAL), false));
         poller.note_handled(NextPoll::Immediately, now);
         assert_eq!(poller.due(), Some(now));
     }

@@ -47,7 +47,7 @@ impl ReclaimQueue {
 
     /// Adds a task that is to be tried again after a pause. Returns how long that is.
     pub fn push_failed(&mut self, key: &TaskKey, retry_after: Option<Duration>, now: Instant) -> Duration {
-        let mut reclaim = self.settle(key).unwrap_or_else(|| Reclaim::new(key));
+        let mut reclaim = self.remove(key).unwrap_or_else(|| Reclaim::new(key));
         let pause = reclaim.backoff.next(retry_after);
         reclaim.due = Some(now + pause);
         self.waiting.push_back(reclaim);
@@ -61,7 +61,7 @@ impl ReclaimQueue {
     }
 
     /// Removes a task, if it is here.
-    pub fn settle(&mut self, key: &TaskKey) -> Option<Reclaim> {
+    pub fn remove(&mut self, key: &TaskKey) -> Option<Reclaim> {
         let at = self.waiting.iter().position(|reclaim| reclaim.key == *key)?;
         self.waiting.remove(at)
     }
@@ -72,7 +72,7 @@ impl ReclaimQueue {
         Some(self.not_before.map_or(next, |at| next.max(at)))
     }
 
-    /// A task that is due, which stays in the queue until it is settled.
+    /// A task that is due. It stays in the queue until it is removed.
     pub fn next(&self, now: Instant) -> Option<TaskKey> {
         let next = self.waiting.iter().find(|reclaim| reclaim.due.is_none_or(|due| due <= now));
         next.map(|reclaim| reclaim.key.clone())
@@ -90,8 +90,7 @@ impl Intake {
         self.reclaims.due(now).filter(|_| self.status.is_server_reached())
     }
 
-    /// The Server may have requeued every task of this agent: each is reclaimed before a new one is accepted, and new
-    /// ones are left to other agents of the service for a while, which reclaim theirs now.
+    /// The Server may have requeued every task of this agent: each is reclaimed before a new one is accepted.
     pub(super) fn reclaim_all(&mut self) {
         self.admission.hold(Instant::now());
         self.reclaims.replace(self.table.keys());
@@ -114,12 +113,12 @@ impl Intake {
     /// Server gave the task to this agent just now.
     pub(super) fn reclaim(&mut self, key: &TaskKey, now: Instant) -> bool {
         let Some(id) = self.table.id(key).map(str::to_owned) else {
-            self.reclaims.settle(key);
+            self.reclaims.remove(key);
             return false;
         };
         let is_unconfirmed = self.table.is_unconfirmed(key);
         let answer = self.client.accept(&id);
-        let is_taken = answer.is_ok();
+        let is_given = answer.is_ok();
         match answer {
             Err(error) if error.is_retryable() || error.is_unauthorized() => {
                 let pause = self.reclaims.push_failed(key, error.retry_after(), now);
@@ -128,14 +127,14 @@ impl Intake {
             }
             Ok(()) if is_unconfirmed => {
                 if !self.confirm_accepted(key, now) {
-                    return is_taken;
+                    return is_given;
                 }
             }
             Ok(()) => log::info!(task:% = key; "had been requeued and is this agent's again"),
             Err(error) if error.is_wrong_state() && is_unconfirmed => {
                 log::debug!(task:% = key; "accept: {error}; the first accept had arrived");
                 if !self.confirm_accepted(key, now) {
-                    return is_taken;
+                    return is_given;
                 }
             }
             Err(error) if error.is_wrong_state() => log::debug!(task:% = key; "accept: {error}; not requeued"),
@@ -146,8 +145,8 @@ impl Intake {
             }
             Err(error) => log::warn!(task:% = key; "accept: {error}"),
         }
-        self.reclaims.settle(key);
-        is_taken
+        self.reclaims.remove(key);
+        is_given
     }
 
     /// A task whose `accept` was unconfirmed is this agent's. Returns whether its record says so; otherwise the reclaim is
@@ -195,10 +194,10 @@ mod tests {
         let pause = queue.push_failed(&key("a"), Some(Duration::from_secs(60)), now);
         assert!(pause >= Duration::from_secs(60), "{pause:?}");
         assert_eq!(queue.next(now), Some(key("b")));
-        queue.settle(&key("b"));
+        queue.remove(&key("b"));
         assert_eq!((queue.due(now), queue.next(now)), (Some(now + pause), None));
         assert_eq!(queue.next(now + pause), Some(key("a")));
-        queue.settle(&key("a"));
+        queue.remove(&key("a"));
         assert!(queue.is_empty());
     }
 
@@ -210,7 +209,7 @@ mod tests {
         queue.push(&key("a"));
         queue.defer(now + Duration::from_secs(3));
         assert_eq!(queue.due(now), Some(now + Duration::from_secs(3)));
-        queue.settle(&key("a"));
+        queue.remove(&key("a"));
         assert!(queue.is_empty());
     }
 }

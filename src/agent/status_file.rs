@@ -30,7 +30,7 @@ pub struct State {
     /// Why heartbeats fail, while they do.
     #[serde(default)]
     pub server_trouble: Option<ServerTrouble>,
-    /// The last failure of a call to the Server, also when calls succeed again.
+    /// The last reason for which heartbeats failed, also when they succeed again.
     #[serde(default)]
     pub last_error: Option<LastError>,
     /// Whether the Docker engine answers.

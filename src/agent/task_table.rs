@@ -20,7 +20,7 @@ pub enum Stage {
     Waiting {
         /// When it is to be dispatched.
         until: Instant,
-        /// Whether the end of a trouble, of the Server or of this machine, makes it due at once.
+        /// Whether the task is due at once when a trouble of the Server or of this machine ends.
         may_be_woken: bool,
     },
 }
@@ -57,7 +57,7 @@ impl TaskTable {
     }
 
     /// How many slots are taken: by tasks whose container hasn't ended, and by those whose worker goes on to deliver them.
-    /// A task that waits between two deliveries takes the_image_works_under_none.
+    /// A task that waits between two deliveries takes no slot.
     pub fn slots_taken(&self) -> usize {
         self.entries.values().filter(|entry| entry.holds_slot).count()
     }
@@ -153,8 +153,8 @@ impl TaskTable {
         true
     }
 
-    /// Has a result discarded that waits for its delivery. It may be called again until that is done. Returns false if
-    /// the task isn't here.
+    /// Orders the discard of a result that waits for its delivery. It may be called again until that is done. Returns
+    /// false if the task isn't here.
     pub fn discard(&mut self, key: &TaskKey) -> bool {
         let Some(entry) = self.entries.get_mut(key) else { return false };
         match &mut entry.stage {
@@ -197,7 +197,7 @@ impl TaskTable {
         self.entries.get(key).map(|entry| entry.last_reason.as_str()).filter(|reason| !reason.is_empty())
     }
 
-    /// Makes every waiting task due, except where the Server has asked for a pause.
+    /// Makes every waiting task due, except where the pause has a length of its own, such as one of the Server's.
     pub fn wake_waiting(&mut self) {
         for entry in self.entries.values_mut() {
             if let Stage::Waiting { until, may_be_woken: true } = &mut entry.stage {

@@ -111,7 +111,7 @@ impl<'t> Upload<'t> {
         self.task.advance(Phase::Uploaded)
     }
 
-    /// Uploads one file, or finds out that it has arrived already or can't be sent.
+    /// Uploads one file, or finds out that it has arrived already or can't be sent. After [`TRIES`] failures it stays here.
     fn send_file(&mut self, file: &OutputFile) -> Result<(), StepError> {
         if !self.knows_what_was_before()? {
             return Ok(());
@@ -143,7 +143,7 @@ impl<'t> Upload<'t> {
         }
         let ids = match self.client.client.list_files(&self.task.record.task.id) {
             Ok(files) => files.into_iter().map(|file| file.id).collect(),
-            // This Server has no lists, so a lost answer won't be looked up in one either.
+            // This Server has no list of the task, so there is nothing that could be mistaken for a new upload.
             Err(error) if !error.is_retryable() && !error.is_unauthorized() => Vec::new(),
             Err(error) => return Err(error.into()),
         };
@@ -214,7 +214,7 @@ impl<'t> Upload<'t> {
             let reason = format!("could not be sent in {TRIES} tries: {error}");
             return self.skip_deliverable(vec![LeftOut { file: name.to_owned(), reason }]);
         }
-        // The pauses give a Server whose storage is in trouble some minutes, and the slot to other tasks.
+        // The pauses give a Server whose storage is in trouble a minute. Meanwhile the slot is free for other tasks.
         let pause = FIRST_PAUSE * 2u32.saturating_pow(failures.saturating_sub(1));
         let pause = error.retry_after().map_or(pause, |asked| asked.max(pause));
         Err(StepError::Retry { why: format!("`{name}`: {error}"), retry_after: Some(pause) })

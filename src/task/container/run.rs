@@ -106,7 +106,7 @@ impl<'t> ContainerRun<'t> {
         Ok(())
     }
 
-    /// Asks the engine for the container, for as long as the engine can't be reached.
+    /// Asks the engine for the container, again and again until the engine answers.
     fn inspect_when_reachable(&mut self) -> Result<Option<Container>, StepError> {
         let mut reminder = Reminder::new();
         loop {
@@ -137,7 +137,7 @@ impl<'t> ContainerRun<'t> {
         if self.task.record.stop.is_some() {
             return Ok(Some(ContainerOutcome::Stopped));
         }
-        // It was removed at once, but after it had ended: the client's exit status is the best evidence that is left.
+        // Another program removed it right after its end; only the client's exit status is left.
         if self.seen.client_exit_code == Some(0) {
             let (ran_for, stop_cause) = (self.seen.observed_runtime, StopCause::OwnExit);
             return Ok(Some(ContainerOutcome::Exited(Exit { code: 0, oom_killed: false, ran_for, stop_cause })));
@@ -146,7 +146,7 @@ impl<'t> ContainerRun<'t> {
             let why = "the container was removed behind the agent's back; its result is lost".to_owned();
             return Ok(Some(self.lost(why)));
         }
-        // A client that found no engine leaves no container either, so one refusal is not believed.
+        // The client may have found no engine, so a refusal counts only when it is repeated.
         if self.seen.launches >= 2 * LAUNCHES || (self.seen.launches >= 2 && self.seen.client_exit_code.is_some()) {
             return Ok(Some(self.not_started("")));
         }
@@ -181,8 +181,11 @@ impl<'t> ContainerRun<'t> {
     fn wait_for_name(&mut self, other: &Container) -> Progress {
         if let Some(so_far) = self.seen.name_conflict.get_or_insert_with(Reminder::new).due() {
             let name = &self.container.name;
-            let owner = other.instance.as_deref().unwrap_or("no agent");
-            log::error!(task:% = self.task.key(); "the container name `{name}` is held by another agent's container (instance {owner}); \
+            let owner = match &other.instance {
+                Some(instance) => format!("another agent's container (instance {instance})"),
+                None => "a container of no agent".to_owned(),
+            };
+            log::error!(task:% = self.task.key(); "the container name `{name}` is held by {owner}; \
                  waiting until it is removed{so_far}; `docker rm {name}` removes it once it has ended");
         }
         self.task.wait(NAME_CONFLICT_PAUSE)?;
@@ -190,12 +193,12 @@ impl<'t> ContainerRun<'t> {
     }
 
     fn handle_container(&mut self, container: &Container) -> Progress {
-        // A `docker rm` of an earlier run shows a container that never started as dead for a moment.
+        // While a `docker rm` of an earlier run works, the engine calls a container that never started `dead`.
         let never_started = container.status == Status::Dead && container.started_at.is_none();
         match container.status {
             Status::Running | Status::Paused | Status::Restarting => self.follow(container),
-            // A dead one is half removed, and mostly disappears a moment later: then its exit status isn't its own, but
-            // the remover's. A removal that failed leaves it dead for good.
+            // A dead one is half removed, and mostly disappears a moment later. Its exit status was set by the removal
+            // then. A removal that failed leaves it dead for good.
             Status::Removing | Status::Dead if self.seen.removal_polls < REMOVAL_POLLS => {
                 self.seen.removal_polls += 1;
                 self.task.wait(Duration::from_secs(1))?;
@@ -265,9 +268,9 @@ impl<'t> ContainerRun<'t> {
 
     /// Finds out what ended a container. What isn't known for certain doesn't speak against its program.
     ///
-    /// An engine that is being stopped takes no more calls before it ends its containers, so the next engine answers
-    /// this question, which has seen nothing of the end. An engine that was killed ends the containers it had left
-    /// running when it starts again, and remembers that. Neither is so where containers go on without the engine.
+    /// An engine that is being stopped answers no calls while it ends its containers, and after its restart it has no
+    /// events of that. An engine that was killed ends leftover containers at its next start, and has events of that. With
+    /// live-restore neither happens.
     fn stop_cause(&self, container: &Container) -> StopCause {
         if self.task.record.stop.is_some() {
             return StopCause::OwnExit;
@@ -282,7 +285,7 @@ impl<'t> ContainerRun<'t> {
             ExitEvents::EndedByItself => StopCause::OwnExit,
             ExitEvents::Signalled if self.seen.engine_was_down => StopCause::Engine,
             ExitEvents::Signalled => StopCause::External,
-            // For a container that wasn't watched, an engine's stop looks like a reboot long after the container's end.
+            // If no client watched the container, no events may also mean a reboot long after its own exit.
             ExitEvents::Nothing if self.seen.was_watched && docker.has_live_restore().is_ok_and(|has| !has) => {
                 StopCause::Engine
             }
