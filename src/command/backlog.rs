@@ -39,7 +39,7 @@ impl Backlog {
     /// The same for tasks that are loaded already.
     pub fn from_tasks(tasks: &Tasks, service_id: Option<&str>) -> Self {
         let mut backlog = Self { damaged: tasks.damaged.len(), ..Self::default() };
-        tasks.all.iter().for_each(|task| backlog.count(task.order, service_id == Some(&task.service_id)));
+        tasks.all.iter().for_each(|task| backlog.count(task.phase, service_id == Some(&task.service_id)));
         backlog
     }
 

@@ -14,12 +14,20 @@ use crate::data_dir::instance::InstanceError;
 /// What a command returns.
 pub type CommandResult = Result<ExitCode, Failure>;
 
-/// A message for a person, and the exit status.
 #[derive(Debug, Error)]
-#[error("agent-core: {message}")]
-pub struct Failure {
-    message: String,
-    code: u8,
+pub enum Failure {
+    /// The command can't do what it was asked for.
+    #[error("{0}")]
+    Failed(String),
+    /// The command line is wrong.
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
 }
 
 /// Where a failure is reported.
@@ -32,14 +40,12 @@ pub enum ReportTo {
 }
 
 impl Failure {
-    /// The command can't do what it was asked for (exit status 1).
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: 1 }
+        Self::Failed(message.into())
     }
 
-    /// The command line or the configuration is wrong (exit status 2).
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: 2 }
+        Self::Usage(message.into())
     }
 
     /// Puts what can't be done before an error: for `map_err`.
@@ -60,34 +66,15 @@ impl Failure {
     /// Reports the message once.
     pub fn report(&self, to: ReportTo) {
         if to == ReportTo::Log && log::log_enabled!(log::Level::Error) {
-            self.message.lines().for_each(|line| log::error!("{line}"));
+            self.to_string().lines().for_each(|line| log::error!("{line}"));
         } else {
             // A closed standard error leaves no place for the message.
-            let _ = writeln!(io::stderr(), "{self}");
+            let _ = writeln!(io::stderr(), "agent-core: {self}");
         }
     }
 
-    /// The process's exit status.
+    /// 2 where the command line or the configuration is wrong, otherwise 1.
     pub fn exit_code(&self) -> ExitCode {
-        ExitCode::from(self.code)
-    }
-}
-
-/// A configuration that can't be used is exit status 2, as wrong usage is.
-impl From<ConfigError> for Failure {
-    fn from(error: ConfigError) -> Self {
-        Self::usage(error.to_string())
-    }
-}
-
-impl From<InstanceError> for Failure {
-    fn from(error: InstanceError) -> Self {
-        Self::new(error.to_string())
-    }
-}
-
-impl From<ServeError> for Failure {
-    fn from(error: ServeError) -> Self {
-        Self::new(error.to_string())
+        ExitCode::from(if matches!(self, Self::Usage(_) | Self::Config(_)) { 2 } else { 1 })
     }
 }

@@ -1,6 +1,6 @@
 //! `ledger`: the transfers to and from this machine, file by file.
 
-use std::io::{self, BufWriter, ErrorKind, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -9,19 +9,12 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::failure::{CommandResult, Failure};
-use super::output::{OutputFormat, eprint_line};
+use super::output::{OutputFormat, eprint_line, ignore_broken_pipe};
 use crate::cli::LedgerArgs;
 use crate::config::Config;
 use crate::ledger::{Direction, Entry, Line, Reader, Report, Settled, TextSizes, Transfer};
 use crate::text::escape;
 use crate::units::Local;
-
-/// Why printing ended early.
-enum Ended {
-    /// The reader has closed the pipe.
-    PipeClosed,
-    Failed(Failure),
-}
 
 /// Prints the lines that the options select: as a table, or as they are stored.
 pub fn ledger(file: &Path, args: &LedgerArgs) -> CommandResult {
@@ -36,20 +29,20 @@ pub fn ledger(file: &Path, args: &LedgerArgs) -> CommandResult {
     let is_wanted =
         |line: &Line| args.task.as_ref().is_none_or(|id| line.task == *id) && since.is_none_or(|at| line.time >= at);
     let mut printer = Printer::new(OutputFormat::from_flag(args.json));
-    let mut print_all = || -> Result<u64, Ended> {
-        while let Some((text, line)) = reader.next_line().map_err(|error| Ended::Failed(unreadable(error)))? {
+    let mut print_all = || -> Result<io::Result<u64>, Failure> {
+        while let Some((text, line)) = reader.next_line().map_err(&unreadable)? {
             if is_wanted(&line) {
-                printer.print(text, &line)?;
+                if let Err(error) = printer.print(text, &line) {
+                    return Ok(Err(error));
+                }
             }
         }
-        printer.out.flush()?;
-        Ok(printer.printed)
+        Ok(printer.out.flush().map(|()| printer.printed))
     };
-    match print_all() {
+    match print_all()? {
         Ok(0) => eprint_line("No line of the ledger matches the options."),
         Ok(_) => {}
-        Err(Ended::PipeClosed) => return Ok(ExitCode::SUCCESS),
-        Err(Ended::Failed(failure)) => return Err(failure),
+        Err(error) => return ignore_broken_pipe(Err(error)).map(|()| ExitCode::SUCCESS),
     }
     if reader.damaged() > 0 {
         eprint_line(format_args!("{} damaged line(s) were skipped.", reader.damaged()));
@@ -71,15 +64,6 @@ fn parse_since(text: &str) -> Result<Timestamp, String> {
     })
 }
 
-impl From<io::Error> for Ended {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            ErrorKind::BrokenPipe => Self::PipeClosed,
-            _ => Self::Failed(Failure::context("the ledger can't be printed")(error)),
-        }
-    }
-}
-
 /// Writes one line after the other to standard output, and holds one at a time however long the ledger is.
 struct Printer {
     out: BufWriter<io::StdoutLock<'static>>,
@@ -94,10 +78,10 @@ impl Printer {
         Self { out: BufWriter::new(io::stdout().lock()), format, printed: 0, heading: None }
     }
 
-    fn print(&mut self, text: &str, line: &Line) -> Result<(), Ended> {
+    fn print(&mut self, text: &str, line: &Line) -> io::Result<()> {
         self.printed += 1;
         if self.format == OutputFormat::Json {
-            return Ok(writeln!(self.out, "{text}")?);
+            return writeln!(self.out, "{text}");
         }
         let is_under = |(server, service): &(String, String)| (server, service) == (&line.server, &line.service_id);
         if !self.heading.as_ref().is_some_and(is_under) {
@@ -120,7 +104,7 @@ impl Printer {
             }
             Entry::Task(settled) => row([&time, &task, "", settled.status.as_str(), "-", &describe_end(settled)]),
         };
-        Ok(writeln!(self.out, "{row}")?)
+        writeln!(self.out, "{row}")
     }
 }
 

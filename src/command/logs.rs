@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::failure::{CommandResult, Failure};
 use super::find_task::find_task;
-use super::output::eprint_line;
+use super::output::{eprint_line, ignore_broken_pipe};
 use crate::cli::LogsArgs;
 use crate::config::Config;
 use crate::data_dir::DataDir;
@@ -77,14 +77,10 @@ fn show_by_docker(docker: &Docker, name: &str, args: &LogsArgs) -> CommandResult
 }
 
 fn print_file(path: &Path, out: &mut impl Write) -> Result<(), Failure> {
-    let copied = match File::open(path) {
-        Ok(mut file) => io::copy(&mut file, out).and_then(|_| out.flush()),
+    match File::open(path) {
+        Ok(mut file) => ignore_broken_pipe(io::copy(&mut file, out).and_then(|_| out.flush())),
         // The container was never started.
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => Err(error),
-    };
-    match copied {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::with_path(path, "can't be shown")(error)),
-        _ => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Failure::with_path(path, "can't be read")(error)),
     }
 }

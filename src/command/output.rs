@@ -37,11 +37,11 @@ pub fn print_output(text: impl AsRef<[u8]>) -> Result<(), Failure> {
     ignore_broken_pipe(out.write_all(text.as_ref()).and_then(|()| out.flush()))
 }
 
-/// The result of printing: a closed pipe is none of the command's failures, a full disk is one.
+/// The result of printing. A closed pipe is no failure of the command, but a full disk is one.
 pub fn ignore_broken_pipe(result: io::Result<()>) -> Result<(), Failure> {
     match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(format!("can't be printed: {error}")))
+            Err(Failure::context("can't print the output")(error))
         }
         _ => Ok(()),
     }

@@ -29,8 +29,9 @@ struct Report<'c> {
     config: ConfigPart<'c>,
     #[serde(flatten)]
     agent: AgentPart,
-    #[serde(flatten)]
-    load: LoadPart,
+    slots_taken: usize,
+    undelivered: usize,
+    of_other_registrations: usize,
     #[serde(flatten)]
     server: ServerPart,
     engine: EngineState,
@@ -63,13 +64,6 @@ struct AgentPart {
     pid: Option<u32>,
     started_at: Option<Timestamp>,
     config_changed: Option<bool>,
-}
-
-#[derive(Serialize)]
-struct LoadPart {
-    slots_taken: usize,
-    undelivered: usize,
-    of_other_registrations: usize,
 }
 
 #[derive(Serialize)]
@@ -116,11 +110,9 @@ impl<'c> Report<'c> {
         Ok(Self {
             agent: AgentPart::new(config, agent, state),
             config: config_part,
-            load: LoadPart {
-                slots_taken: backlog.unfinished(),
-                undelivered: backlog.undelivered,
-                of_other_registrations: backlog.foreign,
-            },
+            slots_taken: backlog.unfinished(),
+            undelivered: backlog.undelivered,
+            of_other_registrations: backlog.foreign,
             server: ServerPart::new(last.as_ref(), state),
             engine: state.map_or(EngineState::Unknown, |state| state.engine),
             accepting: state.map(|_| not_accepting.is_none()),

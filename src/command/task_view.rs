@@ -17,13 +17,11 @@ use crate::task::workspace::Workspace;
 pub struct TaskView {
     pub id: String,
     pub service_id: String,
-    /// `accepting`, `accepted`, `prepared`, `exited`, `uploaded` or `settled`.
-    pub phase: String,
+    pub phase: Phase,
     /// The start of this phase; `None` in records of older versions.
     pub since: Option<Timestamp>,
     pub offered_at: Timestamp,
-    /// `completed`, `failed` or `cancelled`, once the task has ended.
-    pub outcome: Option<&'static str>,
+    pub outcome: Option<FinalStatus>,
     pub ended_at: Option<Timestamp>,
     pub exit_code: Option<i32>,
     pub error_message: Option<String>,
@@ -35,9 +33,6 @@ pub struct TaskView {
     pub files_left_out: u64,
     /// Why the running agent has deferred the task.
     pub held_up_by: Option<String>,
-    /// The phase, to compare.
-    #[serde(skip)]
-    pub order: Phase,
 }
 
 impl TaskView {
@@ -59,10 +54,10 @@ impl TaskView {
         Self {
             id: record.task.id,
             service_id: record.service_id,
-            phase: record.phase.to_string(),
+            phase: record.phase,
             since: record.phase_since.or(if record.phase == Phase::Settled { record.settled_at } else { None }),
             offered_at: record.offered_at,
-            outcome: ending.as_ref().map(|ending| ending.status.as_str()),
+            outcome: ending.as_ref().map(|ending| ending.status),
             ended_at: ending.as_ref().map(|ending| ending.at),
             exit_code: ending.as_ref().and_then(|ending| ending.exit_code),
             error_message: ending.and_then(|ending| ending.error_message),
@@ -71,18 +66,17 @@ impl TaskView {
             files_sent,
             files_left_out,
             held_up_by: None,
-            order: record.phase,
         }
     }
 
     /// Whether there is a result that wasn't delivered yet.
     pub fn is_undelivered(&self) -> bool {
-        (Phase::Exited..Phase::Settled).contains(&self.order)
+        (Phase::Exited..Phase::Settled).contains(&self.phase)
     }
 
     /// What is happening with the task, in words.
     pub fn describe(&self, agent: AgentState) -> &'static str {
-        match (self.order, agent) {
+        match (self.phase, agent) {
             (Phase::Accepting, _) => "being accepted",
             (Phase::Accepted, AgentState::Running) => "fetching its input",
             (Phase::Accepted, AgentState::NotRunning) => "not begun",
@@ -92,7 +86,7 @@ impl TaskView {
             (Phase::Exited, AgentState::NotRunning) => "results not sent",
             (Phase::Uploaded, AgentState::Running) => "reporting its end",
             (Phase::Uploaded, AgentState::NotRunning) => "end not reported",
-            (Phase::Settled, _) => self.outcome.unwrap_or(FinalStatus::Failed.as_str()),
+            (Phase::Settled, _) => self.outcome.unwrap_or(FinalStatus::Failed).as_str(),
         }
     }
 }

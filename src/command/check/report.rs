@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::ValueEnum;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::command::output::{OutputFormat, print_line};
 use crate::config::Problem;
@@ -46,19 +46,33 @@ impl fmt::Display for Check {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Verdict {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
     Passed,
-    Failed { remedy: String },
+    Failed,
     Skipped,
 }
 
+/// A finding, as `--json` prints it.
+#[derive(Serialize)]
 struct Finding {
-    check: Check,
-    verdict: Verdict,
+    name: Check,
+    status: Status,
     detail: String,
-    /// Line and column in the configuration file.
-    place: Option<(usize, usize)>,
+    /// What to do where the check has failed.
+    remedy: Option<String>,
+    /// The place in the configuration file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<usize>,
+}
+
+impl Finding {
+    fn new(name: Check, status: Status, detail: impl Into<String>) -> Self {
+        Self { name, status, detail: detail.into(), remedy: None, line: None, column: None }
+    }
 }
 
 /// The findings so far.
@@ -79,22 +93,22 @@ impl Report {
     }
 
     pub fn pass(&mut self, check: Check, detail: impl Into<String>) {
-        self.add(Finding { check, verdict: Verdict::Passed, detail: detail.into(), place: None });
+        self.add(Finding::new(check, Status::Passed, detail));
     }
 
     pub fn fail(&mut self, check: Check, detail: impl Into<String>, remedy: impl Into<String>) {
-        let verdict = Verdict::Failed { remedy: remedy.into() };
-        self.add(Finding { check, verdict, detail: detail.into(), place: None });
+        self.add(Finding { remedy: Some(remedy.into()), ..Finding::new(check, Status::Failed, detail) });
     }
 
     /// For a check that can't be made, or doesn't matter here.
     pub fn skip(&mut self, check: Check, why: impl Into<String>) {
-        self.add(Finding { check, verdict: Verdict::Skipped, detail: why.into(), place: None });
+        self.add(Finding::new(check, Status::Skipped, why));
     }
 
     pub fn fail_config(&mut self, problem: &Problem) {
-        let verdict = Verdict::Failed { remedy: "change that in the file".to_owned() };
-        self.add(Finding { check: Check::Config, verdict, detail: problem.to_string(), place: problem.place });
+        let (line, column) = problem.place.unzip();
+        let remedy = Some("change that in the file".to_owned());
+        self.add(Finding { remedy, line, column, ..Finding::new(Check::Config, Status::Failed, problem.to_string()) });
     }
 
     /// Skips every check that has no finding yet.
@@ -107,25 +121,23 @@ impl Report {
     }
 
     pub fn has_finding(&self, check: Check) -> bool {
-        self.findings.iter().any(|finding| finding.check == check)
+        self.findings.iter().any(|finding| finding.name == check)
     }
 
     pub fn has_passed(&self, check: Check) -> bool {
-        let mut findings = self.findings.iter().filter(|finding| finding.check == check).peekable();
-        findings.peek().is_some() && findings.all(|finding| finding.verdict == Verdict::Passed)
+        let mut findings = self.findings.iter().filter(|finding| finding.name == check).peekable();
+        findings.peek().is_some() && findings.all(|finding| finding.status == Status::Passed)
     }
 
     /// Prints the totals. Returns whether no check has failed.
     pub fn finish(self) -> bool {
-        let count = |verdict: &Verdict| self.findings.iter().filter(|finding| finding.verdict == *verdict).count();
-        let (passed, skipped) = (count(&Verdict::Passed), count(&Verdict::Skipped));
-        let failed = self.findings.len() - passed - skipped;
+        let count = |status| self.findings.iter().filter(|finding| finding.status == status).count();
+        let [passed, failed, skipped] = [Status::Passed, Status::Failed, Status::Skipped].map(count);
         match self.format {
             OutputFormat::Text => print_line(format_args!("{passed} passed, {failed} failed, {skipped} not tried")),
             OutputFormat::Json => {
-                let checks: Vec<Value> = self.findings.iter().map(to_json).collect();
                 let version = env!("CARGO_PKG_VERSION");
-                let report = json!({"ok": failed == 0, "version": version, "checks": checks});
+                let report = json!({"ok": failed == 0, "version": version, "checks": self.findings});
                 print_line(format_args!("{report:#}"));
             }
         }
@@ -134,30 +146,16 @@ impl Report {
 
     fn add(&mut self, finding: Finding) {
         if self.format == OutputFormat::Text {
-            let mark = match finding.verdict {
-                Verdict::Passed => "✓",
-                Verdict::Failed { .. } => "✗",
-                Verdict::Skipped => "·",
+            let mark = match finding.status {
+                Status::Passed => "✓",
+                Status::Failed => "✗",
+                Status::Skipped => "·",
             };
-            print_line(format_args!("{mark} {:<16} {}", finding.check.to_string(), escape(&finding.detail)));
-            if let Verdict::Failed { remedy } = &finding.verdict {
+            print_line(format_args!("{mark} {:<16} {}", finding.name.to_string(), escape(&finding.detail)));
+            if let Some(remedy) = &finding.remedy {
                 print_line(format_args!("  {:<16} → {}", "", escape(remedy)));
             }
         }
         self.findings.push(finding);
     }
-}
-
-fn to_json(finding: &Finding) -> Value {
-    let (status, remedy) = match &finding.verdict {
-        Verdict::Passed => ("passed", None),
-        Verdict::Failed { remedy } => ("failed", Some(remedy)),
-        Verdict::Skipped => ("skipped", None),
-    };
-    let mut object = json!({"name": finding.check, "status": status, "detail": finding.detail, "remedy": remedy});
-    if let Some((line, column)) = finding.place {
-        object["line"] = json!(line);
-        object["column"] = json!(column);
-    }
-    object
 }

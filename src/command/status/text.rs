@@ -82,9 +82,9 @@ impl Report<'_> {
             write!(
                 f,
                 "\nLoad: {} of {} slots, {} undelivered",
-                self.load.slots_taken, self.config.capacity, self.load.undelivered
+                self.slots_taken, self.config.capacity, self.undelivered
             )?;
-            match self.load.of_other_registrations {
+            match self.of_other_registrations {
                 0 => writeln!(f)?,
                 count => writeln!(f, ", {count} of another registration (kept and not worked on)")?,
             }
@@ -111,7 +111,7 @@ fn task_line(task: &TaskView, agent: AgentState, now: Timestamp) -> String {
         line += &format!(", container {container}");
     }
     if let (true, Some(outcome)) = (task.is_undelivered(), task.outcome) {
-        line += &format!(", {outcome}");
+        line += &format!(", {}", outcome.as_str());
     }
     if let Some(why) = &task.held_up_by {
         let _ = write!(line, "; held up: {}", escape(why));
