@@ -1,4 +1,4 @@
-//! A data_dir on a disk that answers no write, as a network drive or a failing controller does: heartbeats go on.
+//! A data_dir on a disk that blocks all writes, as a network drive or a failing controller may: heartbeats continue.
 
 use crate::disk::unmount;
 use crate::support::agent::Agent;
@@ -12,14 +12,14 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A file system of its own under an agent's data_dir, which a test can freeze. It is unmounted with its scope.
+/// A separate file system for an agent's data_dir, which a test can freeze. Dropping the value unmounts it.
 struct FrozenDisk {
     agent: Agent,
     place: PathBuf,
 }
 
 impl FrozenDisk {
-    /// Mounts the disk under the data_dir of an agent that hasn't run yet.
+    /// Mounts the disk as the data_dir of an agent that hasn't run yet.
     fn mount(agent: &Agent) -> Self {
         crate::require_root();
         let image = agent.path("disk.img");
@@ -31,7 +31,7 @@ impl FrozenDisk {
         Self { agent: agent.clone(), place }
     }
 
-    /// Writes wait from now on, until the returned value is dropped. Processes that wait can't be killed.
+    /// Blocks all writes until the returned value is dropped. Blocked processes can't be killed.
     fn freeze(&self) -> Frozen<'_> {
         system("fsfreeze", &["--freeze"], &self.place);
         Frozen(&self.place)
@@ -93,7 +93,8 @@ fn a_signal_ends_the_agent_while_the_disk_is_frozen() {
     let agent = tally::agent(&server).build();
     let disk = FrozenDisk::mount(&agent);
     let mut running = agent.start();
-    server.wait_until("a poll", secs(20), |server| !server.requests_to("poll").is_empty());
+    // After these polls the agent has written its files; a write before the offer would end the polls.
+    server.wait_until("regular polls", secs(20), |server| server.requests_to("poll").len() >= 4);
     let frozen = disk.freeze();
     let id = server.submit(TaskSpec::script("true"));
     let polls = server.requests_to("poll").len();
