@@ -72,17 +72,13 @@ pub enum LogRange {
 /// The docker client.
 #[derive(Debug, Clone)]
 pub struct Docker {
-    program: OsString,
+    pub program: OsString,
 }
 
 impl Docker {
     /// A client that is started as `program`: a name that is looked up in PATH, or a path.
     pub fn new(program: impl Into<OsString>) -> Self {
         Self { program: program.into() }
-    }
-
-    pub fn program(&self) -> &OsStr {
-        &self.program
     }
 
     /// Asks the engine for its version: the cheapest proof that it answers.

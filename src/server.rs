@@ -13,7 +13,9 @@ pub mod proxy;
 pub mod retry;
 mod upload;
 
+pub use budget::Purpose;
 pub use client::{Client, register};
 pub use connection::REQUEST_TIMEOUT;
 pub use error::{ClientError, Step};
+pub use retry::Backoff;
 pub use upload::Upload;

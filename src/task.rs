@@ -43,7 +43,11 @@ pub use console::TrialConsole;
 pub use container::TaskContainer;
 pub use discard::{discard, log_abandoned};
 pub use ledger_entries::{failed_report, report_entry};
+pub use record::{
+    DiscardRequests, Ending, Phase, Process, Record, ReportState, StopReason, TaskFiles, TaskKey, UploadEvent,
+};
 pub use trial::{Trial, try_out};
+pub use workspace::{Workspace, input_names};
 
 use std::io;
 use std::sync::Arc;
@@ -57,7 +61,6 @@ use crate::docker::Docker;
 use crate::ledger::Ledger;
 use crate::metrics::Counters;
 use crate::server::Client;
-use crate::task::record::{Phase, Record, TaskFiles, TaskKey};
 use error::StepError;
 use handle::TaskHandle;
 use runner::TaskRunner;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use toml_edit::{DocumentMut, Item, Table, TomlError, Value};
 
-use crate::os::files::ignore_missing;
+use crate::os::files::{if_exists, ignore_missing};
 use crate::os::platform;
 
 /// The file that `init` writes: every key with its default and a comment.
@@ -41,11 +41,7 @@ pub fn set(file: &Path, settings: &[Setting<'_>]) -> Result<(), EditError> {
 /// folder where other users write, and two processes may edit it: so the temporary file has a name of its own for each
 /// process, and is only written to if this process has created it.
 pub fn save(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    let target = match fs::canonicalize(file) {
-        Ok(target) => target,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => file.to_owned(),
-        Err(error) => return Err(error),
-    };
+    let target = if_exists(fs::canonicalize(file))?.unwrap_or_else(|| file.to_owned());
     let temporary = temporary_beside(&target);
     let written = write_new(&temporary, bytes, |new| ignore_missing(platform::keep_owner(&target, new)))
         .and_then(|()| fs::rename(&temporary, &target));

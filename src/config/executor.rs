@@ -25,28 +25,20 @@ const ENV_MAX: usize = 1024 * 1024;
 
 pub(super) fn read_executor(mut section: Section<'_>, file: &Path, findings: &mut Findings) -> ExecutorConfig {
     let working_dir = section.valid_text("working_dir", is_container_path, PATH).unwrap_or_default();
-    let program = read_program(&mut section, &working_dir);
-    let image = section.valid_text("image", is_image_name, "must be the name of an image").unwrap_or_default();
-    let capacity = section.size("capacity");
-    let timeout_minutes = section.integer("timeout_minutes");
-    let idle_timeout_minutes = section.integer("idle_timeout_minutes");
-    let memory_limit = section.valid_text("memory_limit", is_memory_limit, MEMORY);
-    let docker = read_docker(&mut section, file);
-    let options = read_options(&mut section, findings);
-    let env = read_env(&mut section);
-    section.finish(findings);
-    ExecutorConfig {
-        program,
-        image,
-        capacity,
-        timeout_minutes,
-        memory_limit,
+    let executor = ExecutorConfig {
+        program: read_program(&mut section, &working_dir),
+        image: section.valid_text("image", is_image_name, "must be the name of an image").unwrap_or_default(),
+        capacity: section.size("capacity"),
+        timeout_minutes: section.integer("timeout_minutes"),
+        idle_timeout_minutes: section.integer("idle_timeout_minutes"),
+        memory_limit: section.valid_text("memory_limit", is_memory_limit, MEMORY),
+        docker: read_docker(&mut section, file),
+        options: read_options(&mut section, findings),
+        env: read_env(&mut section),
         working_dir,
-        docker,
-        idle_timeout_minutes,
-        options,
-        env,
-    }
+    };
+    section.finish(findings);
+    executor
 }
 
 /// The docker client. A plain name is looked up in PATH; a text with a separator is a path of this machine.
@@ -134,19 +126,19 @@ fn read_env(section: &mut Section<'_>) -> Vec<Variable> {
     let mut variables: Vec<Variable> = Vec::new();
     let mut total = 0;
     for (name, value) in section.secrets("env") {
-        let length = name.value.len() + 1 + value.value.expose().len();
+        let length = name.get_ref().len() + 1 + value.get_ref().expose().len();
         total += length;
-        if let Some(wrong) = wrong_name(&name.value) {
-            section.refuse_at("env", name.span, wrong);
-        } else if ["TASK_ID", "TIMEOUT"].contains(&name.value.as_str()) {
-            section.refuse_at("env", name.span, "must leave TASK_ID and TIMEOUT to the agent");
-        } else if let Some(wrong) = wrong_value(&value.value, length) {
-            section.refuse_at("env", value.span, &format!("can't hold this value of {}: {wrong}", name.value));
+        if let Some(wrong) = wrong_name(name.get_ref()) {
+            section.refuse_at("env", name.span(), wrong);
+        } else if ["TASK_ID", "TIMEOUT"].contains(&name.get_ref().as_str()) {
+            section.refuse_at("env", name.span(), "must leave TASK_ID and TIMEOUT to the agent");
+        } else if let Some(wrong) = wrong_value(value.get_ref(), length) {
+            section.refuse_at("env", value.span(), &format!("can't hold this value of {}: {wrong}", name.get_ref()));
         } else if total > ENV_MAX {
-            section.refuse_at("env", value.span, "must hold less than 1 MiB in all, or no program would start");
+            section.refuse_at("env", value.span(), "must hold less than 1 MiB in all, or no program would start");
             break;
         } else {
-            variables.push(Variable { name: name.value, value: value.value });
+            variables.push(Variable { name: name.into_inner(), value: value.into_inner() });
         }
     }
     variables

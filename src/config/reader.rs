@@ -50,14 +50,6 @@ impl<'t> Reader<'t> {
     }
 }
 
-/// A part of the file, and where it stands.
-#[derive(Debug, Clone)]
-pub struct Located<T> {
-    pub value: T,
-    /// Its bytes in the text.
-    pub span: Range<usize>,
-}
-
 /// A table of the file, or an absent one.
 ///
 /// A getter records a wrong value as a problem and returns the key's default in its place.
@@ -238,7 +230,7 @@ impl<'r> Section<'r> {
 
     /// The texts of the table `key`, each with its name. They may be secret, so messages show no value, and no name
     /// either, since a person may have written the value in its place.
-    pub fn secrets(&mut self, key: &str) -> Vec<(Located<String>, Located<Secret>)> {
+    pub fn secrets(&mut self, key: &str) -> Vec<(Spanned<String>, Spanned<Secret>)> {
         let Some(value) = self.get(key) else { return Vec::new() };
         let DeValue::Table(entries) = value.get_ref() else {
             let name = self.full(key);
@@ -252,8 +244,8 @@ impl<'r> Section<'r> {
                 self.refuse_at(key, value.span(), message);
                 continue;
             };
-            let name = Located { value: name.get_ref().to_string(), span: name.span() };
-            secrets.push((name, Located { value: Secret::new(text.to_string()), span: value.span() }));
+            let name = Spanned::new(name.span(), name.get_ref().to_string());
+            secrets.push((name, Spanned::new(value.span(), Secret::new(text.to_string()))));
         }
         secrets
     }

@@ -49,11 +49,8 @@ impl RunSpec {
     /// `--sig-proxy=false` keeps signals that reach the client from the container. The engine's own log of the output
     /// has two files: with one, its rotation would drop nearly all of the output.
     pub fn executed(&self) -> Vec<String> {
-        let mut args = vec!["run".to_owned(), "--name".to_owned(), self.name.clone()];
-        args.extend(["--cidfile".to_owned(), text(&self.cidfile)]);
-        for (key, value) in &self.labels {
-            args.extend(["--label".to_owned(), format!("{key}={value}")]);
-        }
+        let mut args = ["run", "--name", &self.name, "--cidfile", &text(&self.cidfile)].map(str::to_owned).to_vec();
+        add(&mut args, "--label", self.labels.iter().map(|(key, value)| format!("{key}={value}")));
         self.common(args)
     }
 
@@ -67,24 +64,14 @@ impl RunSpec {
         args.push("--sig-proxy=false".to_owned());
         let log = ["--log-driver", "json-file", "--log-opt", "max-size=5m", "--log-opt", "max-file=2"];
         args.extend(log.map(str::to_owned));
-        for bind in &self.binds {
-            args.extend(["--mount".to_owned(), mount_value(bind)]);
-        }
+        add(&mut args, "--mount", self.binds.iter().map(mount_value));
         args.extend(["-w".to_owned(), self.working_dir.clone()]);
-        for (key, value) in &self.env {
-            args.extend(["-e".to_owned(), format!("{key}={value}")]);
-        }
-        if let Some(file) = &self.env_file {
-            args.extend(["--env-file".to_owned(), text(file)]);
-        }
+        add(&mut args, "-e", self.env.iter().map(|(key, value)| format!("{key}={value}")));
+        add(&mut args, "--env-file", self.env_file.as_deref().map(text));
         let targets: Vec<&str> = self.binds.iter().map(|bind| bind.target.as_str()).collect();
         args.extend(option_args(&self.options, &targets));
-        if let Some(limit) = &self.memory_limit {
-            args.extend(["-m".to_owned(), limit.clone()]);
-        }
-        if let Some(entrypoint) = &self.entrypoint {
-            args.extend(["--entrypoint".to_owned(), entrypoint.clone()]);
-        }
+        add(&mut args, "-m", self.memory_limit.clone());
+        add(&mut args, "--entrypoint", self.entrypoint.clone());
         args.extend(self.options.docker_args.args.iter().cloned());
         args.push(self.image.clone());
         args.extend(self.args.iter().cloned());
@@ -111,6 +98,11 @@ pub(super) fn mount_value(bind: &Bind) -> String {
 }
 
 /// A path as text. The configuration takes only paths in UTF-8.
+/// Adds the flag once for each value.
+pub(super) fn add(args: &mut Vec<String>, flag: &str, values: impl IntoIterator<Item = String>) {
+    args.extend(values.into_iter().flat_map(|value| [flag.to_owned(), value]));
+}
+
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }

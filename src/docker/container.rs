@@ -65,7 +65,6 @@ pub(super) fn parse_inspect(text: &str) -> Result<Container, serde_json::Error> 
     struct Inspected {
         id: String,
         state: State,
-        #[serde(default)]
         labels: Option<HashMap<String, String>>,
     }
     #[derive(Deserialize)]

@@ -1,5 +1,6 @@
 //! The options of `docker run` for what a container may do and use: pure functions, no process.
 
+use super::args::add;
 use crate::config::container_options::{ContainerOptions, Isolation, Pull};
 
 /// The options without `executor.docker_args`. `mounted` are the paths in the container where something is mounted
@@ -7,32 +8,22 @@ use crate::config::container_options::{ContainerOptions, Isolation, Pull};
 pub(super) fn option_args(options: &ContainerOptions, mounted: &[&str]) -> Vec<String> {
     let mut args: Vec<String> = isolation_args(options.isolation).iter().copied().map(str::to_owned).collect();
     let is_taken = mounted.contains(&"/tmp") || options.docker_args.targets.iter().any(|target| target == "/tmp");
-    if options.isolation == Isolation::Strict && !is_taken {
-        args.extend(["--tmpfs".to_owned(), "/tmp".to_owned()]);
-    }
+    let has_tmpfs = options.isolation == Isolation::Strict && !is_taken;
+    add(&mut args, "--tmpfs", has_tmpfs.then(|| "/tmp".to_owned()));
     let pids_limit = match options.pids_limit {
         Some(0) => Some("-1".to_owned()),
         Some(limit) => Some(limit.to_string()),
         None => pids_limit(options.isolation).map(str::to_owned),
     };
-    let valued = [
-        ("--pids-limit", pids_limit),
-        ("--network", options.network.clone()),
-        ("--cpus", options.cpus.clone()),
-        ("--shm-size", options.shm_size.clone()),
-        ("--user", options.user.clone()),
-        ("--gpus", options.gpus.clone()),
-    ];
-    args.extend(valued.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value?])).flatten());
-    for device in &options.devices {
-        args.extend(["--device".to_owned(), device.clone()]);
-    }
-    if options.host_access {
-        args.extend(["--add-host".to_owned(), "host.docker.internal:host-gateway".to_owned()]);
-    }
-    if let Some(pull) = options.pull {
-        args.extend(["--pull".to_owned(), pull_policy(pull).to_owned()]);
-    }
+    add(&mut args, "--pids-limit", pids_limit);
+    add(&mut args, "--network", options.network.clone());
+    add(&mut args, "--cpus", options.cpus.clone());
+    add(&mut args, "--shm-size", options.shm_size.clone());
+    add(&mut args, "--user", options.user.clone());
+    add(&mut args, "--gpus", options.gpus.clone());
+    add(&mut args, "--device", options.devices.iter().cloned());
+    add(&mut args, "--add-host", options.host_access.then(|| "host.docker.internal:host-gateway".to_owned()));
+    add(&mut args, "--pull", options.pull.map(|pull| pull_policy(pull).to_owned()));
     args
 }
 

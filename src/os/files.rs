@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-pub use super::missing::{ignore_missing, remove_if_exists};
+pub use super::missing::{if_exists, ignore_missing, remove_if_exists};
 use super::platform;
 
 /// What a replaced file survives.

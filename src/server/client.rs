@@ -19,7 +19,8 @@ use super::proxy::resolve_route;
 use super::upload::{Form, Upload};
 use crate::config::{Credentials, ServerConfig};
 use crate::metrics::Counters;
-use crate::server::budget::{Budget, Purpose};
+use crate::server::Purpose;
+use crate::server::budget::Budget;
 use crate::server::protocol::{
     AcceptRequest, AgentStatus, EncodedReport, FileList, HeartbeatRequest, ListedFile, Load, PollAnswer, PollRequest,
     RegisterRequest, Registration, Uploaded, to_json,
@@ -80,7 +81,7 @@ impl Client {
 
     /// The Server's address.
     pub fn base_url(&self) -> &str {
-        self.connection.base_url()
+        &self.connection.server.base_url
     }
 
     /// How many calls have succeeded so far: a number that grows while the Server can be reached.
@@ -123,24 +124,33 @@ impl Client {
     }
 
     /// Copies a file of the Server into `sink` and checks that it has the announced length.
-    pub fn download(&self, file_id: &str, announced: u64, sink: &mut dyn Write) -> Result<(), ClientError> {
+    pub fn download(
+        &self,
+        file_id: &str,
+        announced: u64,
+        sink: &mut dyn Write,
+        received: &AtomicU64,
+    ) -> Result<(), ClientError> {
         let path = self.files_path(&format!("files/{}/download", path_segment(file_id)));
         let request = self.connection.get(&path).config().timeout_recv_response(Some(STALL_TIMEOUT)).build();
         let answer = self.connection.answer(request.call(), accept_success);
         let response = answer.map_err(|error| self.note_failure(error))?;
         let mut body =
             response.into_body().into_with_config().limit(u64::MAX).reader().take(announced.saturating_add(1));
-        let mut received = 0;
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let count = match body.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(count) => count,
-                Err(error) => return Err(ClientError::Lost(format!("after {received} bytes: {error}"))),
+                Err(error) => {
+                    let received = received.load(Ordering::Relaxed);
+                    return Err(ClientError::Lost(format!("after {received} bytes: {error}")));
+                }
             };
-            received += count as u64;
             sink.write_all(&buffer[..count]).map_err(ClientError::Local)?;
+            received.fetch_add(count as u64, Ordering::Relaxed);
         }
+        let received = received.load(Ordering::Relaxed);
         if received != announced {
             return Err(ClientError::WrongLength { announced, received });
         }
@@ -154,13 +164,13 @@ impl Client {
         let request = self
             .connection
             .post(&self.files_path("files/upload"))
-            .header(header::CONTENT_TYPE, form.content_type())
-            .header(header::CONTENT_LENGTH, form.length().to_string())
+            .header(header::CONTENT_TYPE, &form.content_type)
+            .header(header::CONTENT_LENGTH, form.length.to_string())
             .config()
             .timeout_recv_response(Some(STALL_TIMEOUT))
             .build();
         let sent = request.send(SendBody::from_reader(&mut form.reader()));
-        if let Some(error) = form.into_file_error() {
+        if let Some(error) = form.file.error {
             return Err(ClientError::Local(error));
         }
         let uploaded: Uploaded = self.note(self.connection.answer(sent, read_json))?;

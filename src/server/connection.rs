@@ -3,7 +3,6 @@
 //!
 //! Redirects are never followed, so that the key is sent to the configured address only.
 
-use std::fmt;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -35,7 +34,7 @@ const MAX_IDLE_AGE: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub(super) struct Connection {
     agent: Agent,
-    server: ServerConfig,
+    pub server: ServerConfig,
     credentials: Option<Credentials>,
 }
 
@@ -53,11 +52,6 @@ impl Connection {
     /// Makes every call in progress fail at once, and every later one.
     pub fn abort(&self) {
         self.agent.clone().shutdown();
-    }
-
-    /// The Server's address.
-    pub fn base_url(&self) -> &str {
-        &self.server.base_url
     }
 
     /// A GET of this path.
@@ -120,14 +114,8 @@ fn agent(server: &ServerConfig) -> Agent {
 }
 
 /// Resolves names as ureq does, and marks its errors: without an address nothing can have been sent.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct HostResolver(DefaultResolver);
-
-impl fmt::Debug for HostResolver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("HostResolver")
-    }
-}
 
 impl Resolver for HostResolver {
     fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {

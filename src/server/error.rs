@@ -131,18 +131,14 @@ impl ClientError {
 
     /// The HTTP status, if there was an answer.
     pub fn status(&self) -> Option<u16> {
-        match self {
-            Self::Refused { status, .. } => Some(*status),
-            _ => None,
-        }
+        let Self::Refused { status, .. } = self else { return None };
+        Some(*status)
     }
 
     /// How long the Server asks to wait.
     pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Refused { retry_after, .. } => *retry_after,
-            _ => None,
-        }
+        let Self::Refused { retry_after, .. } = self else { return None };
+        *retry_after
     }
 }
 
@@ -205,22 +201,15 @@ pub(super) fn classify(error: ureq::Error, ssl_cert_file: Option<&Path>) -> Clie
     }
 }
 
-/// Why the TLS handshake failed.
-enum HandshakeError<'e> {
-    Certificate(&'e CertificateError),
-    NotTls,
+/// Why the TLS handshake failed: the certificate isn't trusted, or the other side doesn't speak TLS.
+fn handshake_error(error: &io::Error) -> Option<&rustls::Error> {
+    use rustls::Error::{InvalidCertificate, InvalidMessage as Invalid};
+    let error = error.get_ref()?.downcast_ref()?;
+    matches!(error, InvalidCertificate(_) | Invalid(InvalidMessage::InvalidContentType)).then_some(error)
 }
 
-fn handshake_error(error: &io::Error) -> Option<HandshakeError<'_>> {
-    match error.get_ref()?.downcast_ref()? {
-        rustls::Error::InvalidCertificate(why) => Some(HandshakeError::Certificate(why)),
-        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Some(HandshakeError::NotTls),
-        _ => None,
-    }
-}
-
-fn handshake_message(error: HandshakeError<'_>, ssl_cert_file: Option<&Path>) -> String {
-    let HandshakeError::Certificate(why) = error else {
+fn handshake_message(error: &rustls::Error, ssl_cert_file: Option<&Path>) -> String {
+    let rustls::Error::InvalidCertificate(why) = error else {
         return "its port doesn't speak https; is the address http://, or another port?".to_owned();
     };
     let text = why.to_string();

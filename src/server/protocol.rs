@@ -19,7 +19,6 @@ pub struct Registration {
     /// The service that the agent works for from now on.
     pub service_id: String,
     /// The name that the Server has for the service.
-    #[serde(default)]
     pub name: Option<String>,
     /// The secret that every later call carries.
     pub api_key: String,
@@ -73,13 +72,11 @@ pub struct PollAnswer {
     pub has_task: bool,
     /// The oldest pending task, which isn't reserved for this agent (PROTOCOL 1). It is parsed later: an offer of the
     /// wrong shape must not hide a cancellation beside it.
-    #[serde(default)]
     pub task: Option<serde_json::Value>,
     /// Whether `cancel_task_id` counts.
     #[serde(default, deserialize_with = "or_default")]
     pub should_cancel: bool,
     /// A task of the service to be stopped, perhaps another agent's (PROTOCOL 2).
-    #[serde(default)]
     pub cancel_task_id: Option<String>,
 }
 
@@ -246,10 +243,8 @@ pub struct LeftOut {
 #[derive(Debug, Default, Deserialize)]
 pub struct ErrorBody {
     /// A short code.
-    #[serde(default)]
     pub error: Option<String>,
     /// A sentence, often in Chinese. It is shown, and nothing depends on it.
-    #[serde(default)]
     pub message: Option<String>,
 }
 

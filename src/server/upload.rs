@@ -22,11 +22,14 @@ pub struct Upload<'a> {
 
 /// The form that carries a file.
 pub(super) struct Form<'a> {
-    boundary: String,
+    /// The value of `Content-Type`.
+    pub content_type: String,
+    /// The value of `Content-Length`.
+    pub length: u64,
+    /// The file; it keeps the error that ended its reading, if one did.
+    pub file: SizedReader<'a>,
     head: String,
-    file: SizedReader<'a>,
     tail: String,
-    length: u64,
 }
 
 impl<'a> Form<'a> {
@@ -43,35 +46,20 @@ impl<'a> Form<'a> {
         let tail = format!("\r\n--{boundary}--\r\n");
         let length = head.len() as u64 + upload.size + tail.len() as u64;
         let file = SizedReader { file: upload.file, left: upload.size, bytes_read: upload.bytes_read, error: None };
-        Self { boundary, head, file, tail, length }
-    }
-
-    /// The value of `Content-Type`.
-    pub fn content_type(&self) -> String {
-        format!("multipart/form-data; boundary={}", self.boundary)
-    }
-
-    /// The value of `Content-Length`.
-    pub fn length(&self) -> u64 {
-        self.length
+        Self { content_type: format!("multipart/form-data; boundary={boundary}"), length, file, head, tail }
     }
 
     pub fn reader(&mut self) -> impl Read {
         self.head.as_bytes().chain(&mut self.file).chain(self.tail.as_bytes())
     }
-
-    /// The error that ended the reading of the file, if one did.
-    pub fn into_file_error(self) -> Option<io::Error> {
-        self.file.error
-    }
 }
 
 /// Reads exactly the number of bytes that the request has announced.
-struct SizedReader<'a> {
+pub(super) struct SizedReader<'a> {
     file: &'a File,
     left: u64,
     bytes_read: &'a AtomicU64,
-    error: Option<io::Error>,
+    pub error: Option<io::Error>,
 }
 
 impl Read for SizedReader<'_> {

@@ -1,11 +1,8 @@
 //! The report of a task's end, built from its record and files.
 
-use std::path::PathBuf;
-
-use super::Uploads;
-use crate::os::process::read_tail;
+use super::outcome::tail;
+use super::{Ending, TaskFiles, Uploads};
 use crate::server::protocol::{CompleteRequest, Output};
-use crate::task::record::{Ending, TaskFiles};
 
 /// How many bytes of each output stream are sent.
 const OUTPUT_TAIL: u64 = 64 * 1024;
@@ -25,17 +22,11 @@ pub fn build<'a>(task_id: &'a str, ending: &'a Ending, uploads: &Uploads, output
 
 /// The output of a report that leaves nothing out.
 pub fn full_output(files: &TaskFiles, ending: &Ending, uploads: &Uploads) -> Output {
-    let tail = |path: PathBuf| {
-        read_tail(&path, OUTPUT_TAIL).unwrap_or_else(|error| {
-            log::warn!(task:% = files.key(); "`{}` can't be read: {error}", path.display());
-            String::new()
-        })
-    };
     let left_out = &uploads.left_out;
     Output {
         files: uploads.done.iter().map(|(name, _)| name.clone()).collect(),
-        stdout: Some(tail(files.stdout())),
-        stderr: Some(tail(files.stderr())),
+        stdout: Some(tail(files, &files.stdout(), OUTPUT_TAIL)),
+        stderr: Some(tail(files, &files.stderr(), OUTPUT_TAIL)),
         exit_code: ending.exit_code,
         duration_secs: ending.duration_secs,
         left_out: left_out.iter().take(NAMED).cloned().collect(),

@@ -9,12 +9,12 @@ use jiff::Timestamp;
 
 use super::complete_request::build;
 use super::ledger_entries::{failed_report, interrupted, interrupted_report, report_entry, settled, text_sizes};
+use super::record::{DiscardRequests, Discarded, Ending, Phase, Record, ReportState, TaskFiles};
 use super::task_ledger::TaskLedger;
 use super::{StepError, TaskClient, TaskHandle, Uploads, WorkerEvent};
 use crate::ledger::{Entry, Ledger, Outcome, TextSizes};
-use crate::server::Client;
 use crate::server::protocol::{FinalStatus, Output};
-use crate::task::record::{DiscardRequests, Discarded, Ending, Phase, Record, ReportState, TaskFiles};
+use crate::server::{Client, Purpose};
 use crate::text::escape;
 
 /// The error message on the Server, and the reason in the ledger.
@@ -22,7 +22,7 @@ const REASON: &str = "the result was discarded by the operator";
 
 /// Settles the task of a worker without its result.
 pub fn settle(client: &TaskClient<'_>, task: &mut TaskHandle, requests: &DiscardRequests) -> Result<(), StepError> {
-    client.acquire_for_report(task)?;
+    client.acquire(task, Purpose::Report)?;
     let discarded = discard(client.ledger, Some(client.client), &task.files, &mut task.record)
         .map_err(StepError::because("can't be discarded"))?;
     match discarded.unreported {

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError, bounded, select};
 
-use super::{Job, StepError, WorkerCommand, WorkerEvent, WorkerMessage};
+use super::{
+    Job, Phase, Record, StepError, StopReason, TaskFiles, TaskKey, WorkerCommand, WorkerEvent, WorkerMessage, Workspace,
+};
 use crate::server::protocol::FinalStatus;
-use crate::task::record::{Phase, Record, StopReason, TaskFiles, TaskKey};
-use crate::task::workspace::Workspace;
 
 /// Why [`TaskHandle::run_beside`] calls its `watch`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,11 +1,10 @@
 //! What the ledger says of a task's transfers and reports: pure functions.
 
-use super::Uploads;
 use super::complete_request::{build, full_output};
+use super::{Ending, Record, TaskFiles, Uploads};
 use crate::ledger::{Direction, Entry, Outcome, Report, Settled, TextSizes, Transfer};
 use crate::server::ClientError;
 use crate::server::protocol::{EncodedReport, InputFile, Output};
-use crate::task::record::{Ending, Record, TaskFiles};
 
 /// Why the result of an upload or a report isn't known.
 pub const INTERRUPTED: &str = "the agent was interrupted before it knew";

@@ -46,7 +46,7 @@ fn check_all(config: &Config, label: &ProbeLabel) -> Result<(), String> {
     }
     config.executor.options.docker_args.sources.iter().try_for_each(|source| {
         label.set(source.to_string_lossy());
-        check_raw_mount(config, source)
+        check_exposure(config, source)
     })
 }
 
@@ -76,14 +76,11 @@ pub fn check_mount(config: &Config, mount: &Mount) -> Result<HostPath, String> {
     Ok(on_host)
 }
 
-/// The same for a host path of `executor.docker_args`, which may not exist.
-pub fn check_raw_mount(config: &Config, source: &Path) -> Result<(), String> {
-    check_exposure(config, source)
-}
-
+/// The check of a host path that may not exist, such as one of `executor.docker_args`.
+///
 /// The configuration file holds the key, and the data_dir holds other tasks' files: neither may be in a mount, and no
 /// mount in the data_dir.
-fn check_exposure(config: &Config, mounted: &Path) -> Result<(), String> {
+pub fn check_exposure(config: &Config, mounted: &Path) -> Result<(), String> {
     let host = real(mounted);
     let (file, data_dir) = (real(&config.file), real(&config.paths.data_dir));
     let exposed = if file.starts_with(&host) {

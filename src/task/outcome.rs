@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{StepError, TaskHandle, WorkerEvent};
+use super::{Ending, Phase, StepError, StopReason, TaskFiles, TaskHandle, WorkerEvent};
 use crate::os::platform;
 use crate::os::process::read_tail;
 use crate::server::protocol::FinalStatus;
-use crate::task::record::{Ending, Phase, StopReason};
 use crate::units::Span;
 
 /// How many characters of the container's output an error message holds.
 const LAST_WORDS: usize = 2000;
+/// How many bytes are read of each output, for [`LAST_WORDS`] of up to four bytes each and the blanks around them.
+const TAIL: u64 = 4 * (LAST_WORDS as u64 + 500);
 /// The exit status of a process that SIGKILL ended.
 const KILLED: i32 = 137;
 /// A disk with fewer free bytes counts as full. The agent's own reserve may be free on it.
@@ -65,8 +66,7 @@ pub fn record(task: &mut TaskHandle, outcome: ContainerOutcome, memory_limit: Op
 
 fn exited(task: &TaskHandle, exit: Exit, memory_limit: Option<&str>) -> Ending {
     task.send(WorkerEvent::ContainerExited);
-    let stdout = tail(task, &task.files.stdout());
-    let stderr = tail(task, &task.files.stderr());
+    let [stdout, stderr] = [task.files.stdout(), task.files.stderr()].map(|log| tail(&task.files, &log, TAIL));
     let (status, error_message) = decide(&Evidence {
         stop: task.record.stop,
         exit,
@@ -92,10 +92,11 @@ fn without_exit(task: &TaskHandle, why: Option<String>) -> Ending {
     Ending { status, exit_code: None, error_message, duration_secs: 0.0, at: Timestamp::now() }
 }
 
-fn tail(task: &TaskHandle, log: &Path) -> String {
+/// The end of an output, for a person.
+pub fn tail(files: &TaskFiles, log: &Path, limit: u64) -> String {
     // Four bytes a character, and a few more characters than are used.
-    read_tail(log, 4 * (LAST_WORDS as u64 + 500)).unwrap_or_else(|error| {
-        log::warn!(task:% = task.key(); "`{}` can't be read: {error}", log.display());
+    read_tail(log, limit).unwrap_or_else(|error| {
+        log::warn!(task:% = files.key(); "`{}` can't be read: {error}", log.display());
         String::new()
     })
 }

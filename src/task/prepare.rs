@@ -1,22 +1,19 @@
 //! From `accepted` to `prepared`: the workspace, the input files and `task.json`.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use super::ledger_entries::{not_received, received};
 use super::outcome::{self, ContainerOutcome};
 use super::task_client::{TaskClient, TransferProgress};
-use super::{StepError, TaskHandle};
+use super::{Phase, StepError, TaskHandle, input_names};
 use crate::os::files::remove_if_exists;
 use crate::os::platform;
 use crate::server::protocol::InputFile;
-use crate::server::retry::Backoff;
-use crate::server::{Client, ClientError};
-use crate::task::record::Phase;
-use crate::task::workspace::input_names;
+use crate::server::{Backoff, Client, ClientError, Purpose};
 use crate::units::{Bytes, Span};
 
 /// How many downloads of a file may fail while other calls succeed, before that counts as the file's fault.
@@ -106,7 +103,7 @@ impl Download<'_, '_> {
             if fs::symlink_metadata(&place).is_ok_and(|meta| meta.is_file() && meta.len() == self.file.size_bytes) {
                 return Ok(());
             }
-            self.client.acquire_for_file(self.task)?;
+            self.client.acquire(self.task, Purpose::Delivery)?;
             self.check_stop()?;
             let Some(error) = self.attempt(&place)? else { continue };
             self.check_stop()?;
@@ -170,27 +167,9 @@ impl Download<'_, '_> {
     }
 }
 
-/// Counts the bytes that arrive, for another thread.
-struct Counted<'f> {
-    sink: &'f mut File,
-    received: &'f AtomicU64,
-}
-
-impl Write for Counted<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.sink.write(bytes)?;
-        self.received.fetch_add(count as u64, Ordering::Relaxed);
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.sink.flush()
-    }
-}
-
 fn download(client: &Client, file: &InputFile, part: &Path, received: &AtomicU64) -> Result<(), ClientError> {
     let mut sink = File::create(part).map_err(ClientError::Local)?;
-    client.download(&file.id, file.size_bytes, &mut Counted { sink: &mut sink, received })?;
+    client.download(&file.id, file.size_bytes, &mut sink, received)?;
     // The record will say that the input is complete, so it has to outlive a power cut as the record does.
     sink.sync_all().map_err(ClientError::Local)
 }

@@ -2,8 +2,8 @@
 
 mod copy_unreadable;
 
+use super::outputs::{OutputFile, ReservedPaths, Selection, Skipped, scan};
 use super::{StepError, TaskContainer, TaskHandle};
-use crate::task::outputs::{OutputFile, ReservedPaths, Selection, Skipped, scan};
 use copy_unreadable::CopyUnreadable;
 
 /// What a task wrote.

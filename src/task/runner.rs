@@ -3,10 +3,9 @@
 use super::report::Report;
 use super::upload::Upload;
 use super::{
-    Context, Job, StepError, TaskClient, TaskContainer, TaskHandle, TaskResult, discard, outcome, prepare, results,
+    Context, DiscardRequests, Job, Phase, StepError, TaskClient, TaskContainer, TaskHandle, TaskResult, Workspace,
+    discard, outcome, prepare, results,
 };
-use crate::task::record::{DiscardRequests, Phase};
-use crate::task::workspace::Workspace;
 
 /// A worker with one task.
 pub struct TaskRunner<'c> {

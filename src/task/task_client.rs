@@ -9,8 +9,7 @@ use super::task_ledger::TaskLedger;
 use super::{StepError, TaskHandle};
 use crate::ledger::{Entry, Ledger, Peer};
 use crate::logging::Reminder;
-use crate::server::budget::Purpose;
-use crate::server::{Client, ClientError};
+use crate::server::{Client, ClientError, Purpose};
 use crate::units::{Bytes, Span};
 
 /// A wait for the request budget that is logged at level `info`.
@@ -48,18 +47,9 @@ impl<'c> TaskClient<'c> {
         ledger.append(entries).map_err(StepError::because("the ledger can't be written"))
     }
 
-    /// Waits until the request budget has room for a call about a file, or until the task is cancelled.
-    pub fn acquire_for_file(&self, task: &mut TaskHandle) -> Result<(), StepError> {
-        self.acquire(task, Purpose::Delivery)
-    }
-
-    /// Waits until the request budget has room for a call about the task's end. A cancellation doesn't end this wait:
-    /// it is reported like any other end.
-    pub fn acquire_for_report(&self, task: &mut TaskHandle) -> Result<(), StepError> {
-        self.acquire(task, Purpose::Report)
-    }
-
-    fn acquire(&self, task: &mut TaskHandle, purpose: Purpose) -> Result<(), StepError> {
+    /// Waits until the request budget has room for a call. A wait for a file ends when the task is cancelled. A wait for
+    /// a report doesn't: a cancellation is reported like any other end.
+    pub fn acquire(&self, task: &mut TaskHandle, purpose: Purpose) -> Result<(), StepError> {
         let mut reminder = Reminder::new();
         while let Err(time) = self.client.try_acquire(purpose) {
             if purpose == Purpose::Delivery && task.is_cancel_requested() {

@@ -2,8 +2,8 @@
 
 use std::io;
 
+use super::{Record, TaskFiles};
 use crate::ledger::{Entry, Ledger, Line, Peer};
-use crate::task::record::{Record, TaskFiles};
 
 /// One task's lines in the ledger. Where the disk is full, they use the room that is reserved for the task.
 pub struct TaskLedger<'t> {
@@ -26,6 +26,6 @@ impl<'t> TaskLedger<'t> {
             return Ok(());
         }
         let lines: Vec<Line> = entries.into_iter().map(|entry| Line::new(self.task_id, self.peer, entry)).collect();
-        self.files.with_reserve(|| self.ledger.append(&lines))
+        self.files.reserve().write(|| self.ledger.append(&lines))
     }
 }

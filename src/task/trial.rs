@@ -1,10 +1,10 @@
 //! A task that a person tries out: the same steps as for the Server's tasks, up to where something would be sent.
 
+use super::outputs::{OutputFile, Skipped};
 use super::results::Results;
-use super::{Job, StepError, TaskContainer, TaskHandle, outcome, prepare, results};
-use crate::task::outputs::{OutputFile, Skipped};
-use crate::task::record::{Ending, Phase, StopReason};
-use crate::task::workspace::Workspace;
+use super::{
+    Ending, Job, Phase, StepError, StopReason, TaskContainer, TaskHandle, Workspace, outcome, prepare, results,
+};
 
 /// The end of a trial.
 pub struct Trial {

@@ -10,13 +10,12 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::ledger_entries::{INTERRUPTED, interrupted, not_arrived, stays_here};
+use super::outputs::{OutputFile, Skipped};
 use super::task_client::{TaskClient, TransferProgress};
-use super::{StepError, TaskHandle, Uploads};
+use super::{Phase, StepError, TaskHandle, UploadEvent, Uploads};
 use crate::ledger::{Direction, Entry, Outcome, Transfer};
 use crate::server::protocol::{FinalStatus, LeftOut};
-use crate::server::{self, ClientError};
-use crate::task::outputs::{OutputFile, Skipped};
-use crate::task::record::{Phase, UploadEvent};
+use crate::server::{self, ClientError, Purpose};
 use crate::units::{Bytes, Span};
 
 /// How many uploads of a file may fail while other calls succeed, before that counts as the file's fault.
@@ -121,7 +120,7 @@ impl<'t> Upload<'t> {
                 return Ok(());
             }
         }
-        self.client.acquire_for_file(self.task)?;
+        self.client.acquire(self.task, Purpose::Delivery)?;
         if self.task.is_cancel_requested() {
             return Ok(());
         }
@@ -137,7 +136,7 @@ impl<'t> Upload<'t> {
         if self.uploads.before.is_some() {
             return Ok(true);
         }
-        self.client.acquire_for_file(self.task)?;
+        self.client.acquire(self.task, Purpose::Delivery)?;
         if self.task.is_cancel_requested() {
             return Ok(false);
         }
@@ -223,7 +222,7 @@ impl<'t> Upload<'t> {
     /// Whether an upload without an answer reached the Server: its file list has an agent file of this name and size
     /// that is neither older than the first upload nor already counted.
     fn has_arrived(&mut self, name: &str, size: u64) -> Result<bool, StepError> {
-        self.client.acquire_for_file(self.task)?;
+        self.client.acquire(self.task, Purpose::Delivery)?;
         if self.task.is_cancel_requested() {
             return Ok(false);
         }

@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use super::StepError;
+use super::{StepError, TaskFiles, UploadEvent};
 use crate::server::protocol::LeftOut;
-use crate::task::record::{TaskFiles, UploadEvent};
 
 /// The content of `uploads.jsonl`.
 #[derive(Default)]

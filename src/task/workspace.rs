@@ -5,15 +5,15 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::TaskKey;
+use super::file_name::{safe_name, split_extension};
 use crate::data_dir::DataDir;
 use crate::docker::Docker;
 use crate::os::platform;
 use crate::server::protocol::Task;
 use crate::shell::shell_line;
-use crate::task::file_name::{safe_name, split_extension};
-use crate::task::record::TaskKey;
 
 /// A task's workspace, which may or may not exist.
 #[derive(Debug, Clone)]
@@ -79,28 +79,19 @@ pub fn remove_tree(docker: &Docker, image: &str, dir: &Path) -> Result<(), Strin
 }
 
 fn task_json(task: &Task, names: &[String]) -> Value {
-    let mut content = Map::new();
-    content.insert("task_id".to_owned(), json!(task.id));
-    content.insert("task_prompt".to_owned(), json!(task.task_prompt));
-    content.insert("prompt".to_owned(), json!(task.task_prompt));
+    let mut content = json!({ "task_id": task.id, "task_prompt": task.task_prompt, "prompt": task.task_prompt });
     for (key, value) in [("output_prompt", &task.output_prompt), ("session_id", &task.session_id)] {
         if let Some(text) = value {
-            content.insert(key.to_owned(), json!(text));
+            content[key] = json!(text);
         }
     }
     let files = task.input_files.iter().zip(names).map(|(file, name)| {
-        let mut entry = Map::new();
-        entry.insert("id".to_owned(), json!(file.id));
-        entry.insert("filename".to_owned(), json!(file.filename));
-        if let Some(mime_type) = &file.mime_type {
-            entry.insert("mime_type".to_owned(), json!(mime_type));
-        }
-        entry.insert("size_bytes".to_owned(), json!(file.size_bytes));
-        entry.insert("local_path".to_owned(), json!(format!("input/{name}")));
-        Value::Object(entry)
+        let mut entry = json!(file);
+        entry["local_path"] = json!(format!("input/{name}"));
+        entry
     });
-    content.insert("input_files".to_owned(), files.collect());
-    Value::Object(content)
+    content["input_files"] = files.collect();
+    content
 }
 
 /// The names of the input files in `input/`: their own names made safe, with numbers where two differ in case at most

@@ -10,7 +10,7 @@ use crate::data_dir::permissions;
 use crate::os::platform;
 use crate::os::timeout::{timeout_message, with_timeout};
 use crate::shell::shell_line;
-use crate::task::mounts::{HostPath, check_mount, check_raw_mount};
+use crate::task::mounts::{HostPath, check_exposure, check_mount};
 
 /// What to look at through the engine.
 pub struct ProbeTargets {
@@ -138,8 +138,7 @@ fn check_mounts(config: &Config, report: &mut Report) -> Vec<PathBuf> {
     for source in sources {
         let shown = source.display();
         let (owned_config, owned_source) = (config.clone(), source.clone());
-        let exists =
-            with_timeout(move || check_raw_mount(&owned_config, &owned_source).map(|()| owned_source.exists()));
+        let exists = with_timeout(move || check_exposure(&owned_config, &owned_source).map(|()| owned_source.exists()));
         match exists.unwrap_or_else(|| Err(format!("`{shown}` {}", timeout_message()))) {
             Ok(true) => {
                 report.pass(Check::Mounts, format!("`{shown}` (`executor.docker_args`) is there"));

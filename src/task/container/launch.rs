@@ -10,8 +10,7 @@ use crate::os::files::remove_if_exists;
 use crate::os::platform;
 use crate::os::process::LoggedChild;
 use crate::shell::shell_line;
-use crate::task::record::Process;
-use crate::task::{StepError, TaskHandle};
+use crate::task::{Process, StepError, TaskHandle};
 
 /// Why a start that failed on this machine is tried again.
 pub const FAILED: &str = "the container can't be started";
@@ -24,7 +23,7 @@ pub fn start(container: &TaskContainer<'_>, task: &mut TaskHandle) -> Result<Log
         let variables = env.iter().map(|variable| (variable.name.as_str(), variable.value.expose()));
         task.files.save_env(variables).map_err(StepError::because(FAILED))?;
     }
-    let docker = container.docker.program();
+    let docker = &container.docker.program;
     let pasteable = spec.pasteable();
     let line = shell_line([&*docker.to_string_lossy()].into_iter().chain(pasteable.iter().map(String::as_str)));
     task.files.save_command(&line).map_err(StepError::because(FAILED))?;

@@ -45,11 +45,11 @@ pub fn collect(container: &TaskContainer<'_>, task: &TaskHandle, was_launched: b
         if was_launched && is_short { create(path) } else { replay(path) }
     };
     let [stdout, stderr] = [task.files.stdout(), task.files.stderr()].map(log);
-    match LoggedChild::spawn(container.docker.logs_command(&container.name, LogRange::UntilNow), stdout, stderr) {
-        Ok(reader) => {
-            if reader.finish(READ_TIMEOUT).is_none() {
-                log::warn!(task:% = task.key(); "`docker logs` didn't end within 60 s; its output may be incomplete");
-            }
+    let command = container.docker.logs_command(&container.name, LogRange::UntilNow);
+    match LoggedChild::spawn(command, stdout, stderr).map(|reader| reader.finish(READ_TIMEOUT)) {
+        Ok(Some(_)) => {}
+        Ok(None) => {
+            log::warn!(task:% = task.key(); "`docker logs` didn't end within 60 s; its output may be incomplete");
         }
         Err(error) => log::warn!(task:% = task.key(); "its output can't be fetched: {error}"),
     }

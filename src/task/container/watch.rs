@@ -9,8 +9,7 @@ use super::TaskContainer;
 use crate::config::ExecutorConfig;
 use crate::docker::DockerError;
 use crate::os::process::LoggedChild;
-use crate::task::record::StopReason;
-use crate::task::{StepError, TaskHandle};
+use crate::task::{StepError, StopReason, TaskHandle};
 
 /// How often the clocks are checked where nothing else wakes this thread.
 const TICK: Duration = Duration::from_millis(500);
@@ -38,12 +37,6 @@ struct StopTries {
     since: Instant,
     next: Instant,
     has_succeeded: bool,
-}
-
-impl StopTries {
-    fn new() -> Self {
-        Self { since: Instant::now(), next: Instant::now(), has_succeeded: false }
-    }
 }
 
 impl<'t> Watch<'t> {
@@ -111,12 +104,13 @@ impl<'t> Watch<'t> {
     /// Tries to stop the container. One that doesn't exist yet, or that was created and not started, is tried for
     /// again. Returns `false` when the client has had its time to end: then it hangs.
     fn stop_when_due(&mut self) -> bool {
-        let tries = self.stop.get_or_insert_with(StopTries::new);
+        let now = Instant::now();
+        let tries = self.stop.get_or_insert(StopTries { since: now, next: now, has_succeeded: false });
         if tries.since.elapsed() > STOP_PATIENCE {
             log::warn!(task:% = self.task.key(); "the docker client doesn't end although the container was stopped");
             return false;
         }
-        if Instant::now() < tries.next {
+        if now < tries.next {
             return true;
         }
         let pause = match self.container.docker.stop(&self.container.name) {

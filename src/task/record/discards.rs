@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use super::TaskKey;
 use crate::data_dir::DataDir;
-use crate::os::files::remove_if_exists;
+use crate::os::files::{if_exists, remove_if_exists};
 use crate::os::platform;
 
 /// The discard requests of a data_dir.
@@ -35,10 +35,7 @@ impl DiscardRequests {
     }
 
     pub fn all(&self) -> io::Result<Vec<TaskKey>> {
-        let entries = match fs::read_dir(&self.dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
-        };
+        let Some(entries) = if_exists(fs::read_dir(&self.dir))? else { return Ok(Vec::new()) };
         let mut keys = Vec::new();
         for entry in entries {
             keys.extend(entry?.file_name().to_str().and_then(TaskKey::parse));

@@ -2,29 +2,21 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::reserve::Reserve;
 use super::{Phase, Record, TaskKey, UploadEvent};
-use crate::os::files::{Durability, Replacement, ignore_missing};
+use crate::os::files::{Durability, Replacement, if_exists, ignore_missing};
 use crate::os::platform;
 
 /// The folder of one task's record and logs. Its files may or may not exist.
 #[derive(Debug, Clone)]
 pub struct TaskFiles {
-    dir: PathBuf,
-    key: TaskKey,
+    pub(super) dir: PathBuf,
+    pub(super) key: TaskKey,
 }
 
 impl TaskFiles {
-    pub(super) fn in_dir(dir: PathBuf, key: TaskKey) -> Self {
-        Self { dir, key }
-    }
-
-    pub(super) fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     pub fn key(&self) -> &TaskKey {
         &self.key
     }
@@ -99,11 +91,7 @@ impl TaskFiles {
 
     /// Reads the record, or `None` if there is none.
     pub fn load(&self) -> io::Result<Option<Record>> {
-        let text = match fs::read(self.dir.join("record.json")) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
+        let Some(text) = if_exists(fs::read(self.dir.join("record.json")))? else { return Ok(None) };
         let record: Record = serde_json::from_slice(&text)?;
         if TaskKey::from_id(&record.task.id).as_ref() != Some(&self.key) {
             // Names that differ only in case are one file on some systems.
@@ -133,13 +121,8 @@ impl TaskFiles {
         })
     }
 
-    /// Calls `write`, for a file elsewhere, with this task's reserve. What a failed call has written must not matter to
-    /// the next.
-    pub fn with_reserve(&self, write: impl FnMut() -> io::Result<()>) -> io::Result<()> {
-        self.reserve().write(write)
-    }
-
-    pub(super) fn reserve(&self) -> Reserve {
+    /// The disk space for writes that must not fail, also for those to a file elsewhere.
+    pub fn reserve(&self) -> Reserve {
         Reserve::new(&self.dir)
     }
 
@@ -161,11 +144,7 @@ impl TaskFiles {
 
     /// The whole lines, and their length if a part of a line follows them.
     fn parse_uploads(&self) -> io::Result<(Vec<UploadEvent>, Option<u64>)> {
-        let file = match File::open(self.dir.join("uploads.jsonl")) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), None)),
-            Err(error) => return Err(error),
-        };
+        let Some(file) = if_exists(File::open(self.dir.join("uploads.jsonl")))? else { return Ok((Vec::new(), None)) };
         let mut events = Vec::new();
         let mut reader = BufReader::new(file);
         let (mut line, mut whole) = (Vec::new(), 0);

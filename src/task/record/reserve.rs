@@ -7,7 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use crate::os::files::remove_if_exists;
+use crate::os::files::{if_exists, remove_if_exists};
 use crate::os::platform;
 
 /// The reserve in bytes: enough for a thousand lines of `uploads.jsonl` and as many of the ledger, and for the few
@@ -55,10 +55,8 @@ impl Reserve {
 
     /// Returns whether there was something left to release.
     fn release_piece(&self) -> io::Result<bool> {
-        let file = match OpenOptions::new().write(true).open(&self.path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-            opened => opened?,
-        };
+        let opened = OpenOptions::new().write(true).open(&self.path);
+        let Some(file) = if_exists(opened)? else { return Ok(false) };
         match file.metadata()?.len().saturating_sub(PIECE) {
             0 => self.remove()?,
             rest => file.set_len(rest)?,

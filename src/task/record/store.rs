@@ -25,7 +25,7 @@ impl Store {
 
     /// The files of a task, whether or not they exist.
     pub fn task(&self, key: &TaskKey) -> TaskFiles {
-        TaskFiles::in_dir(self.root.join(key.as_str()), key.clone())
+        TaskFiles { dir: self.root.join(key.as_str()), key: key.clone() }
     }
 
     /// Creates the folder of a task, writes its first record and reserves the disk space that later ones may need.
@@ -33,7 +33,7 @@ impl Store {
         let files = self.task(key);
         // A crash in the middle of a removal may have left parts of an earlier task of this name.
         self.remove(key)?;
-        fs::create_dir_all(files.dir())?;
+        fs::create_dir_all(&files.dir)?;
         files.save(record)?;
         files.reserve().create()?;
         platform::sync_dir(&self.root)?;
@@ -70,7 +70,7 @@ impl Store {
             let dir = entry?.path();
             let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let Some(key) = TaskKey::parse(&name) else { continue };
-            let files = TaskFiles::in_dir(dir.clone(), key);
+            let files = TaskFiles { dir: dir.clone(), key };
             match files.load() {
                 Ok(Some(record)) => taken.extend(take(files, record)),
                 Ok(None) => {}
