@@ -16,12 +16,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use clap::ValueEnum;
+
 use super::failure::{CommandResult, Failure};
 use super::output::OutputFormat;
 use crate::cli::CheckArgs;
 use crate::config::{Config, ConfigError};
 use report::{Check, Report};
 
+/// The exit status where the configuration can't be used.
+const UNUSABLE: u8 = 2;
 /// The exit status after Ctrl+C.
 const INTERRUPTED: u8 = 130;
 
@@ -29,13 +33,10 @@ const INTERRUPTED: u8 = 130;
 pub fn check(file: &Path, args: &CheckArgs) -> CommandResult {
     let interrupted = handle_signals()?;
     let mut report = Report::new(OutputFormat::from_flag(args.json), interrupted);
-    let config = match load_config(file, &mut report) {
-        Ok(config) => config,
-        Err(code) => {
-            report.skip_rest("there is no usable configuration");
-            report.finish();
-            return Ok(ExitCode::from(code));
-        }
+    let Some(config) = load_config(file, &mut report) else {
+        report.skip_missing(Check::value_variants(), "there is no usable configuration");
+        report.finish();
+        return Ok(ExitCode::from(UNUSABLE));
     };
     if !report.is_interrupted() {
         let targets = machine::check(&config, &mut report);
@@ -47,7 +48,7 @@ pub fn check(file: &Path, args: &CheckArgs) -> CommandResult {
         server::check(&config, &mut report);
     }
     if report.is_interrupted() {
-        report.skip_rest("interrupted");
+        report.skip_missing(Check::value_variants(), "interrupted");
         report.finish();
         return Ok(ExitCode::from(INTERRUPTED));
     }
@@ -68,20 +69,16 @@ fn handle_signals() -> Result<Arc<AtomicBool>, Failure> {
     Ok(interrupted)
 }
 
-/// The configuration, or the exit status where it can't be used.
-fn load_config(file: &Path, report: &mut Report) -> Result<Config, u8> {
-    match Config::load(file) {
-        Ok(config) => {
-            if config.warnings.is_empty() {
-                report.pass(Check::Config, format!("`{}`", config.file.display()));
-            }
-            // `run` starts in spite of warnings, but without what the person has meant by these keys.
-            config.warnings.iter().for_each(|warning| report.fail_config(warning));
-            Ok(config)
+/// The configuration, if it can be used.
+fn load_config(file: &Path, report: &mut Report) -> Option<Config> {
+    let loaded = Config::load(file);
+    match &loaded {
+        Ok(config) if config.warnings.is_empty() => {
+            report.pass(Check::Config, format!("`{}`", config.file.display()));
         }
-        Err(ConfigError::Wrong(problems)) => {
+        // `run` starts in spite of warnings, but without what the person has meant by these keys.
+        Ok(Config { warnings: problems, .. }) | Err(ConfigError::Wrong(problems)) => {
             problems.iter().for_each(|problem| report.fail_config(problem));
-            Err(2)
         }
         Err(error) => {
             let remedy = match error {
@@ -89,7 +86,7 @@ fn load_config(file: &Path, report: &mut Report) -> Result<Config, u8> {
                 _ => "make sure that it is a file and that this user may read it",
             };
             report.fail(Check::Config, error.to_string(), remedy);
-            Err(2)
         }
     }
+    loaded.ok()
 }

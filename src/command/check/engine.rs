@@ -12,53 +12,43 @@ use crate::docker::probe::ClientTrouble;
 
 pub fn check(config: &Config, targets: &ProbeTargets, report: &mut Report) {
     let docker = Docker::new(&config.executor.docker);
-    if !check_client(config, &docker, report) {
-        return skip(config, "there is no docker client", report);
-    }
-    if !check_engine(config, &docker, report) {
-        return skip(config, "the engine doesn't answer", report);
-    }
-    if !check_image(config, &docker, report) {
-        return skip(config, "there is no image to make a container of", report);
+    let needed: [(Check, fn(&Config, &Docker, &mut Report), &str); 3] = [
+        (Check::Docker, check_client, "there is no docker client"),
+        (Check::Engine, check_engine, "the engine doesn't answer"),
+        (Check::Image, check_image, "there is no image to make a container of"),
+    ];
+    for (check, run, why) in needed {
+        run(config, &docker, report);
+        if !report.has_passed(check) {
+            return skip(config, why, report);
+        }
     }
     let probe = EngineProbe::new(config, &docker);
     match &targets.folder {
         Some(folder) => {
-            let container = probe.create(folder.dir());
+            let container = probe.create(&folder.dir);
             check_program(&probe, container.as_deref().ok(), report);
             probe.check_data_dir(folder, container, report);
         }
-        None => {
-            report.skip(Check::Program, "the data_dir can't be used");
-            report.skip(Check::EngineDataDir, "the data_dir can't be used");
-        }
+        None => report.skip_missing(&[Check::Program, Check::EngineDataDir], "the data_dir can't be used"),
     }
     probe.check_mounts(&targets.mounts, report);
 }
 
 /// Skips the checks that need what the last one has not found.
 fn skip(config: &Config, why: &str, report: &mut Report) {
-    for check in [Check::Engine, Check::Image] {
-        if !report.has_finding(check) {
-            report.skip(check, why);
-        }
-    }
+    report.skip_missing(&[Check::Engine, Check::Image], why);
     // Whether there can be a script at all is known without an engine.
-    match check_script(config) {
-        Ok(()) => report.skip(Check::Program, why),
-        Err(wrong) => fail_script(wrong, report),
+    if let Err(wrong) = check_script(config) {
+        fail_script(wrong, report);
     }
-    report.skip(Check::EngineDataDir, why);
-    report.skip(Check::EngineMounts, why);
+    report.skip_missing(&[Check::Program, Check::EngineDataDir, Check::EngineMounts], why);
 }
 
-fn check_client(config: &Config, docker: &Docker, report: &mut Report) -> bool {
+fn check_client(config: &Config, docker: &Docker, report: &mut Report) {
     let program = &config.executor.docker;
     let (why, remedy) = match docker.client_version() {
-        Ok(version) => {
-            report.pass(Check::Docker, version);
-            return true;
-        }
+        Ok(version) => return report.pass(Check::Docker, version),
         Err(ClientTrouble::NotStarted(error)) => (
             format!("can't be started: {error}"),
             format!(
@@ -71,15 +61,11 @@ fn check_client(config: &Config, docker: &Docker, report: &mut Report) -> bool {
         }
     };
     report.fail(Check::Docker, format!("`{program} --version` {why}"), remedy);
-    false
 }
 
-fn check_engine(config: &Config, docker: &Docker, report: &mut Report) -> bool {
+fn check_engine(config: &Config, docker: &Docker, report: &mut Report) {
     match docker.engine_version() {
-        Ok(version) => {
-            report.pass(Check::Engine, format!("Docker Engine {version} answers"));
-            true
-        }
+        Ok(version) => report.pass(Check::Engine, format!("Docker Engine {version} answers")),
         Err(error) => {
             let remedy = format!(
                 "start the engine (`sudo systemctl start docker`), and let this user talk to it (group `docker`), \
@@ -87,19 +73,17 @@ fn check_engine(config: &Config, docker: &Docker, report: &mut Report) -> bool {
                 config.executor.docker
             );
             report.fail(Check::Engine, error.to_string(), remedy);
-            false
         }
     }
 }
 
-fn check_image(config: &Config, docker: &Docker, report: &mut Report) -> bool {
+fn check_image(config: &Config, docker: &Docker, report: &mut Report) {
     let image = &config.executor.image;
     let pull = config.executor.options.pull;
     match docker.has_image(image) {
         Ok(true) => {
             let pulled = if pull == Some(Pull::Always) { "; each task pulls it anew" } else { "" };
             report.pass(Check::Image, format!("`{image}` is here{pulled}"));
-            return true;
         }
         Ok(false) => {
             let later = match pull {
@@ -117,5 +101,4 @@ fn check_image(config: &Config, docker: &Docker, report: &mut Report) -> bool {
         }
         Err(error) => report.fail(Check::Image, error.to_string(), "see what is wrong with the engine"),
     }
-    false
 }

@@ -33,8 +33,7 @@ fn check_data_dir(config: &Config, report: &mut Report) -> Option<ProbeFolder> {
     let path = data_dir.clone();
     let Some(created) = with_timeout(move || ProbeFolder::create(&path)) else {
         report.fail(Check::DataDir, format!("`{shown}` {}", timeout_message()), "see what is wrong with that disk");
-        report.skip(Check::DataDirRights, "the data_dir doesn't answer");
-        report.skip(Check::Disk, "the data_dir doesn't answer");
+        report.skip_missing(&[Check::DataDirRights, Check::Disk], "the data_dir doesn't answer");
         return None;
     };
     match &created {

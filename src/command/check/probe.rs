@@ -58,7 +58,7 @@ impl<'c> EngineProbe<'c> {
     pub fn check_data_dir(&self, folder: &ProbeFolder, container: Result<String, DockerError>, report: &mut Report) {
         let shown = self.config.paths.data_dir.display();
         let seen = match container {
-            Ok(name) => self.docker.inspect_path(&name, &Path::new(MOUNT_POINT).join(ProbeFolder::file())),
+            Ok(name) => self.docker.inspect_path(&name, &Path::new(MOUNT_POINT).join(ProbeFolder::FILE)),
             Err(error) => {
                 let detail = format!("no container can be made that would see `{shown}`: {error}");
                 return report.fail(Check::EngineDataDir, detail, self.remedy());

@@ -12,13 +12,16 @@ use crate::os::timeout::{timeout_message, with_timeout};
 
 /// Dropping the value removes the folder, and the parents that had to be made for it.
 pub struct ProbeFolder {
-    dir: PathBuf,
-    /// The content of [`ProbeFolder::file`].
+    pub dir: PathBuf,
+    /// The content of [`ProbeFolder::FILE`].
     pub content: String,
     made: Vec<PathBuf>,
 }
 
 impl ProbeFolder {
+    /// The name of the file in the folder.
+    pub const FILE: &str = "seen";
+
     pub fn create(data_dir: &DataDir) -> io::Result<Self> {
         let parent = data_dir.workspaces();
         let missing: Vec<PathBuf> = parent.ancestors().take_while(|path| !path.exists()).map(Path::to_owned).collect();
@@ -41,19 +44,10 @@ impl ProbeFolder {
         }
         fs::create_dir(&folder.dir)?;
         platform::make_world_writable(&folder.dir)?;
-        let mut file = File::create(folder.dir.join(Self::file()))?;
+        let mut file = File::create(folder.dir.join(Self::FILE))?;
         file.write_all(folder.content.as_bytes())?;
         file.sync_all()?;
         Ok(folder)
-    }
-
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    /// The name of the file in the folder.
-    pub fn file() -> &'static str {
-        "seen"
     }
 
     pub fn has_made_data_dir(&self) -> bool {

@@ -111,17 +111,13 @@ impl Report {
         self.add(Finding { remedy, line, column, ..Finding::new(Check::Config, Status::Failed, problem.to_string()) });
     }
 
-    /// Skips every check that has no finding yet.
-    pub fn skip_rest(&mut self, why: &str) {
-        for &check in Check::value_variants() {
-            if !self.has_finding(check) {
+    /// Skips those of the checks that have no finding yet.
+    pub fn skip_missing(&mut self, checks: &[Check], why: &str) {
+        for &check in checks {
+            if !self.findings.iter().any(|finding| finding.name == check) {
                 self.skip(check, why);
             }
         }
-    }
-
-    pub fn has_finding(&self, check: Check) -> bool {
-        self.findings.iter().any(|finding| finding.name == check)
     }
 
     pub fn has_passed(&self, check: Check) -> bool {

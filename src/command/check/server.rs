@@ -27,19 +27,13 @@ pub fn check(config: &Config, report: &mut Report) {
     let route = resolve_route(&config.server);
     check_proxy(&route, report);
     let way = WayToServer::new(config, &route);
-    let answered = match probe(&config.server, None) {
-        Ok(answered) => {
-            way.report_steps(None, report);
-            check_api(config, answered.refusal.as_ref(), report);
-            Some(answered)
-        }
-        Err(unanswered) => {
-            way.report_steps(Some(&unanswered), report);
-            None
-        }
-    };
+    let answered = probe(&config.server, None);
+    way.report_steps(answered.as_ref().err(), report);
+    if let Ok(Answered { refusal, .. }) = &answered {
+        check_api(config, refusal.as_ref(), report);
+    }
     check_credentials(config, report);
-    check_clock(answered, report);
+    check_clock(answered.ok(), report);
 }
 
 fn check_proxy(route: &ProxyRoute, report: &mut Report) {
@@ -154,22 +148,20 @@ fn check_api(config: &Config, refusal: Option<&ClientError>, report: &mut Report
 fn check_credentials(config: &Config, report: &mut Report) {
     let register = register_command(&config.file);
     let Some(Credentials { service_id, .. }) = &config.agent.credentials else {
-        report.fail(Check::Credentials, "not registered", format!("run `{register}` with a token from the Server"));
-        return;
+        let remedy = format!("run `{register}` with a token from the Server");
+        return report.fail(Check::Credentials, "not registered", remedy);
     };
     if !report.has_passed(Check::Server) {
-        report.skip(Check::Credentials, "the Server doesn't answer as it should");
-        return;
+        return report.skip(Check::Credentials, "the Server doesn't answer as it should");
     }
     let error = match probe(&config.server, config.agent.credentials.as_ref()) {
         Ok(Answered { refusal: None | Some(ClientError::Refused { status: 404, by_server: true, .. }), .. }) => {
-            report.pass(Check::Credentials, format!("the Server accepts the key of {service_id}"));
-            return;
+            return report.pass(Check::Credentials, format!("the Server accepts the key of {service_id}"));
         }
         Ok(Answered { refusal: Some(error), .. }) => error,
         Err(unanswered) => {
-            report.fail(Check::Credentials, unanswered.why, "try again; the same call without a key was answered");
-            return;
+            let remedy = "try again; the same call without a key was answered";
+            return report.fail(Check::Credentials, unanswered.why, remedy);
         }
     };
     let remedy = error.remedy(&register);
@@ -179,18 +171,15 @@ fn check_credentials(config: &Config, report: &mut Report) {
 
 fn check_clock(answered: Option<Answered>, report: &mut Report) {
     let Some(Answered { ahead_secs, .. }) = answered else {
-        report.skip(Check::Clock, "the Server doesn't answer");
-        return;
+        return report.skip(Check::Clock, "the Server doesn't answer");
     };
     let Some(ahead) = ahead_secs else {
-        report.skip(Check::Clock, "the Server's answer has no time (`Date`)");
-        return;
+        return report.skip(Check::Clock, "the Server's answer has no time (`Date`)");
     };
     let apart = ahead.abs();
     if apart <= CLOCKS_APART_SECS {
         let how = if apart < 1.0 { "the same time".to_owned() } else { format!("{apart:.0} s apart") };
-        report.pass(Check::Clock, format!("the Server's clock and ours: {how}"));
-        return;
+        return report.pass(Check::Clock, format!("the Server's clock and ours: {how}"));
     }
     let which = if ahead > 0.0 { "behind" } else { "ahead of" };
     report.fail(
