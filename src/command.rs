@@ -23,6 +23,9 @@ mod stop;
 mod task_view;
 mod tasks;
 mod trial;
+mod wait;
+
+use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
 use crate::logging::LogFile;
@@ -32,20 +35,22 @@ pub use failure::ReportTo;
 /// Executes the command of a command line. A detached agent opens the log file in its data_dir.
 pub fn execute(cli: &Cli, log_file: &LogFile) -> CommandResult {
     match &cli.command {
-        Command::Init(args) => init::init(&cli.config, args),
-        Command::Register(args) => register::register(&cli.config, args),
-        Command::Run(args) => run::run(&cli.config, args, log_file),
-        Command::RunDetached => detach::run_detached(&cli.config, cli.log_format),
-        Command::Stop(args) => stop::stop(&cli.config, args),
-        Command::Status(args) => status::status(&cli.config, args),
-        Command::Check(args) => check::check(&cli.config, args),
-        Command::Try(args) => trial::try_out(&cli.config, args),
-        Command::Tasks(args) => tasks::tasks(&cli.config, args),
-        Command::Logs(args) => logs::logs(&cli.config, args),
-        Command::Discard(args) => discard::discard(&cli.config, args),
-        Command::Ledger(args) => ledger::ledger(&cli.config, args),
-        Command::Completions(args) => completions::completions(args),
-        Command::Man(args) => manual::man(args),
-        Command::Help(args) => manual::help(args),
+        // These have exit statuses of their own.
+        Command::Status(args) => return status::status(&cli.config, args),
+        Command::Check(args) => return check::check(&cli.config, args),
+        Command::Try(args) => return trial::try_out(&cli.config, args),
+        Command::Tasks(args) => return tasks::tasks(&cli.config, args),
+        Command::Init(args) => init::init(&cli.config, args)?,
+        Command::Register(args) => register::register(&cli.config, args)?,
+        Command::Run(args) => run::run(&cli.config, args, log_file)?,
+        Command::RunDetached => detach::run_detached(&cli.config, cli.log_format)?,
+        Command::Stop(args) => stop::stop(&cli.config, args)?,
+        Command::Logs(args) => logs::logs(&cli.config, args)?,
+        Command::Discard(args) => discard::discard(&cli.config, args)?,
+        Command::Ledger(args) => ledger::ledger(&cli.config, args)?,
+        Command::Completions(args) => completions::completions(args)?,
+        Command::Man(args) => manual::man(args)?,
+        Command::Help(args) => manual::help(args)?,
     }
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,18 +1,16 @@
 //! `completions`: what a shell knows of the command line, made from its definition.
 
-use std::process::ExitCode;
-
 use clap::builder::PossibleValuesParser;
 use clap::{Command, CommandFactory};
 use clap_complete::aot;
 
-use super::failure::CommandResult;
+use super::failure::Failure;
 use super::manual;
 use super::output::print_output;
 use crate::cli::{Cli, CompletionsArgs, Shell};
 
 /// Prints completions.
-pub fn completions(args: &CompletionsArgs) -> CommandResult {
+pub fn completions(args: &CompletionsArgs) -> Result<(), Failure> {
     let shell = match args.shell {
         Shell::Bash => aot::Shell::Bash,
         Shell::Zsh => aot::Shell::Zsh,
@@ -31,6 +29,5 @@ pub fn completions(args: &CompletionsArgs) -> CommandResult {
     }
     let mut script = Vec::new();
     aot::generate(shell, &mut whole, "agent-core", &mut script);
-    print_output(script)?;
-    Ok(ExitCode::SUCCESS)
+    print_output(script)
 }

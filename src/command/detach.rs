@@ -4,15 +4,15 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitCode, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::failure::{CommandResult, Failure};
+use super::failure::Failure;
 use super::output::{eprint_line, print_line};
 use super::registration::not_registered;
+use super::wait::wait_for;
 use crate::agent::status_file::{EngineState, State, StatusFile};
 use crate::config::Config;
 use crate::data_dir::DataDir;
@@ -32,15 +32,19 @@ const FIRST_ANSWER: Duration = Duration::from_secs(20);
 const OTHERS: Duration = Duration::from_secs(5);
 /// How long to wait for the agent's first check of the engine, mounts and disk.
 const FIRST_CHECK: Duration = Duration::from_secs(12);
-const LOOK: Duration = Duration::from_millis(50);
 /// How many bytes of the log are shown if the agent doesn't start.
 const SHOWN: u64 = 4000;
 
 /// Starts `run` in the background. Returns when the agent is up, or fails with the end of its log.
-pub fn run_detached(file: &Path, log_format: LogFormat) -> CommandResult {
+pub fn run_detached(file: &Path, log_format: LogFormat) -> Result<(), Failure> {
     let config = Config::load(file)?;
     let data_dir = &config.paths.data_dir;
-    if let Some(holder) = wait_for_commands(data_dir).map_err(Failure::unusable(data_dir))? {
+    // A command holds the data_dir for a moment only.
+    let holder = wait_for(OTHERS, || match find_holder(data_dir) {
+        Ok(Some(holder)) if !holder.is_agent() => None,
+        found => Some(found),
+    });
+    if let Some(holder) = holder.unwrap_or_else(|| find_holder(data_dir)).map_err(Failure::unusable(data_dir))? {
         return report_holder(data_dir, holder);
     }
     // `run` reports everything else that may be wrong. This needs no log.
@@ -55,33 +59,16 @@ pub fn run_detached(file: &Path, log_format: LogFormat) -> CommandResult {
             .map_err(Failure::unusable(data_dir))?;
     }
     let (mut child, log) = start(&config, log_format)?;
-    let deadline = Instant::now() + START;
-    loop {
+    let started = wait_for(START, || {
         let agent = find_holder(data_dir).ok().flatten().filter(|holder| holder.is_agent());
-        if let Some(pid) = agent.and_then(|agent| agent.pid) {
-            return report_first_answer(data_dir, pid, &log);
-        }
-        let ended = child.try_wait().is_ok_and(|status| status.is_some_and(|status| !status.success()));
-        if ended || Instant::now() >= deadline {
-            return Err(log.not_started(if ended { "didn't start" } else { "isn't up after 20 s" }));
-        }
-        thread::sleep(LOOK);
-    }
+        let mut has_failed = || child.try_wait().is_ok_and(|status| status.is_some_and(|status| !status.success()));
+        agent.and_then(|agent| agent.pid).map(Ok).or_else(|| has_failed().then_some(Err("didn't start")))
+    });
+    let pid = started.unwrap_or(Err("isn't up after 20 s")).map_err(|how| log.not_started(how))?;
+    report_first_answer(data_dir, pid, &log)
 }
 
-/// The process that holds the data_dir. A command that holds it for a moment is waited for.
-fn wait_for_commands(data_dir: &DataDir) -> io::Result<Option<Holder>> {
-    let deadline = Instant::now() + OTHERS;
-    loop {
-        let holder = find_holder(data_dir)?;
-        if holder.is_none_or(Holder::is_agent) || Instant::now() >= deadline {
-            return Ok(holder);
-        }
-        thread::sleep(LOOK);
-    }
-}
-
-fn report_holder(data_dir: &DataDir, holder: Holder) -> CommandResult {
+fn report_holder(data_dir: &DataDir, holder: Holder) -> Result<(), Failure> {
     if !holder.is_agent() {
         return Err(Failure::new(format!("{holder}; start the agent when that command has ended")));
     }
@@ -92,7 +79,7 @@ fn report_holder(data_dir: &DataDir, holder: Holder) -> CommandResult {
         ""
     };
     print_line(format_args!("The agent is running already{pid}{draining}."));
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// The log as it was before this start.
@@ -124,53 +111,42 @@ fn start(config: &Config, log_format: LogFormat) -> Result<(Child, Log), Failure
 }
 
 /// Waits for the Server's first answer and reports it. The agent retries whatever the answer is.
-fn report_first_answer(data_dir: &DataDir, pid: u32, log: &Log) -> CommandResult {
-    let deadline = Instant::now() + FIRST_ANSWER;
-    let report_start =
-        || print_line(format_args!("The agent runs in the background (pid {pid}); its log is {}.", log.path.display()));
+fn report_first_answer(data_dir: &DataDir, pid: u32, log: &Log) -> Result<(), Failure> {
     // The file may be an earlier agent's that had the same pid.
     let has_tried = |state: &State| state.pid == pid && state.started_at >= log.time && state.server_tried;
-    loop {
-        match StatusFile::new(data_dir).load().filter(has_tried) {
-            Some(state) => {
-                report_start();
-                match state.server_trouble {
-                    None => print_line("The Server accepted the agent's heartbeat."),
-                    Some(trouble) => {
-                        let why = escape(&trouble.message);
-                        eprint_line(format_args!("The Server can't be used yet: {why}; the agent retries."));
-                    }
-                }
-                report_host(data_dir, pid);
-                return Ok(ExitCode::SUCCESS);
-            }
-            None if !matches!(find_holder(data_dir), Ok(Some(holder)) if holder.pid == Some(pid)) => {
-                return Err(log.not_started("didn't start"));
-            }
-            None if Instant::now() >= deadline => {
-                report_start();
-                eprint_line("The Server hasn't answered yet; the agent keeps waiting for its answer.");
-                return Ok(ExitCode::SUCCESS);
-            }
-            None => thread::sleep(LOOK),
+    let answered = wait_for(FIRST_ANSWER, || match StatusFile::new(data_dir).load().filter(has_tried) {
+        None if !matches!(find_holder(data_dir), Ok(Some(holder)) if holder.pid == Some(pid)) => {
+            Some(Err("didn't start"))
         }
+        state => state.map(Ok),
+    });
+    let answered = answered.transpose().map_err(|how| log.not_started(how))?;
+    print_line(format_args!("The agent runs in the background (pid {pid}); its log is {}.", log.path.display()));
+    let Some(state) = answered else {
+        eprint_line("The Server hasn't answered yet; the agent keeps waiting for its answer.");
+        return Ok(());
+    };
+    match state.server_trouble.map(|trouble| escape(&trouble.message)) {
+        None => print_line("The Server accepted the agent's heartbeat."),
+        Some(why) => eprint_line(format_args!("The Server can't be used yet: {why}; the agent retries.")),
     }
+    report_host(data_dir, pid);
+    Ok(())
 }
 
 /// Waits for the agent's first check of the engine, mounts and disk, and reports why no task is accepted.
 fn report_host(data_dir: &DataDir, pid: u32) {
-    let deadline = Instant::now() + FIRST_CHECK;
-    while Instant::now() < deadline {
-        let Some(state) = StatusFile::new(data_dir).load().filter(|state| state.pid == pid) else { return };
-        if state.engine != EngineState::Unknown {
-            if let Some(why) = state.not_accepting.filter(|_| state.server_trouble.is_none()) {
-                eprint_line(format_args!("No task is accepted yet: {}.", escape(&why)));
-            }
-            return;
+    let checked = wait_for(FIRST_CHECK, || match StatusFile::new(data_dir).load().filter(|state| state.pid == pid) {
+        Some(State { engine: EngineState::Unknown, .. }) => None,
+        state => Some(state),
+    });
+    match checked {
+        Some(Some(State { not_accepting: Some(why), server_trouble: None, .. })) => {
+            eprint_line(format_args!("No task is accepted yet: {}.", escape(&why)));
         }
-        thread::sleep(LOOK);
+        Some(_) => {}
+        None => eprint_line("The Docker engine hasn't answered yet; no task is accepted until it does."),
     }
-    eprint_line("The Docker engine hasn't answered yet; no task is accepted until it does.");
 }
 
 impl Log {

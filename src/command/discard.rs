@@ -1,12 +1,11 @@
 //! `discard`: gives up a result that can't be delivered, also while a running agent tries to deliver it.
 
 use std::path::Path;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::failure::{CommandResult, Failure};
+use super::failure::Failure;
 use super::find_task::find_task;
 use super::output::{eprint_line, print_line};
 use super::prompt;
@@ -25,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Discards a task's result: the running agent does it, or this command where none runs.
-pub fn discard(file: &Path, args: &DiscardArgs) -> CommandResult {
+pub fn discard(file: &Path, args: &DiscardArgs) -> Result<(), Failure> {
     let config = Config::load(file)?;
     let (files, record) = find_task(&config, &args.id)?;
     check_undelivered(&record)?;
@@ -48,7 +47,7 @@ pub fn discard(file: &Path, args: &DiscardArgs) -> CommandResult {
         )),
         None => print_line(format_args!("Its files are kept in {}.", workspace.display())),
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn check_undelivered(record: &Record) -> Result<(), Failure> {

@@ -2,15 +2,14 @@
 
 use std::io;
 use std::path::{Path, absolute};
-use std::process::ExitCode;
 
-use super::failure::{CommandResult, Failure};
+use super::failure::Failure;
 use super::output::print_line;
 use crate::cli::InitArgs;
 use crate::config::edit::{TEMPLATE, create, save};
 
 /// Writes the template. Only `--force` replaces a file.
-pub fn init(file: &Path, args: &InitArgs) -> CommandResult {
+pub fn init(file: &Path, args: &InitArgs) -> Result<(), Failure> {
     let shown = absolute(file).unwrap_or_else(|_| file.to_owned());
     let shown = shown.display();
     let written = if args.force { save(file, TEMPLATE.as_bytes()) } else { create(file, TEMPLATE) };
@@ -18,7 +17,7 @@ pub fn init(file: &Path, args: &InitArgs) -> CommandResult {
         Ok(()) => {
             print_line(format_args!("Created {shown}."));
             print_line("Next: set server.base_url in it, then run `agent-core register --token rt_…`.");
-            Ok(ExitCode::SUCCESS)
+            Ok(())
         }
         Err(_) if file.is_dir() => Err(Failure::new(format!("`{shown}` is a folder; name a file in it"))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -2,13 +2,12 @@
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
-use std::process::ExitCode;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::failure::{CommandResult, Failure};
+use super::failure::Failure;
 use super::output::{OutputFormat, eprint_line, ignore_broken_pipe};
 use crate::cli::LedgerArgs;
 use crate::config::Config;
@@ -17,37 +16,37 @@ use crate::text::escape;
 use crate::units::Local;
 
 /// Prints the lines that the options select: as a table, or as they are stored.
-pub fn ledger(file: &Path, args: &LedgerArgs) -> CommandResult {
+pub fn ledger(file: &Path, args: &LedgerArgs) -> Result<(), Failure> {
     let since = args.since.as_deref().map(parse_since).transpose().map_err(Failure::usage)?;
     let config = Config::load(file)?;
     let data_dir = &config.paths.data_dir;
     let unreadable = Failure::context(format!("the ledger in `{}` can't be read", data_dir.display()));
     let Some(mut reader) = Reader::open(data_dir).map_err(&unreadable)? else {
         eprint_line(format_args!("There is no ledger in `{}` yet: no file has been transferred.", data_dir.display()));
-        return Ok(ExitCode::SUCCESS);
+        return Ok(());
     };
     let is_wanted =
         |line: &Line| args.task.as_ref().is_none_or(|id| line.task == *id) && since.is_none_or(|at| line.time >= at);
     let mut printer = Printer::new(OutputFormat::from_flag(args.json));
-    let mut print_all = || -> Result<io::Result<u64>, Failure> {
-        while let Some((text, line)) = reader.next_line().map_err(&unreadable)? {
-            if is_wanted(&line) {
-                if let Err(error) = printer.print(text, &line) {
-                    return Ok(Err(error));
-                }
-            }
+    let mut printed = Ok(());
+    while let Some((text, line)) = reader.next_line().map_err(&unreadable)? {
+        if is_wanted(&line) {
+            printed = printer.print(text, &line);
         }
-        Ok(printer.out.flush().map(|()| printer.printed))
-    };
-    match print_all()? {
-        Ok(0) => eprint_line("No line of the ledger matches the options."),
-        Ok(_) => {}
-        Err(error) => return ignore_broken_pipe(Err(error)).map(|()| ExitCode::SUCCESS),
+        if printed.is_err() {
+            break;
+        }
+    }
+    if let Err(error) = printed.and_then(|()| printer.out.flush()) {
+        return ignore_broken_pipe(Err(error));
+    }
+    if printer.printed == 0 {
+        eprint_line("No line of the ledger matches the options.");
     }
     if reader.damaged() > 0 {
         eprint_line(format_args!("{} damaged line(s) were skipped.", reader.damaged()));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// A day begins at midnight, local time.

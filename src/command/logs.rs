@@ -3,11 +3,10 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
-use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use super::failure::{CommandResult, Failure};
+use super::failure::Failure;
 use super::find_task::find_task;
 use super::output::{eprint_line, ignore_broken_pipe};
 use crate::cli::LogsArgs;
@@ -22,7 +21,7 @@ use crate::task::record::Phase;
 const LOOK: Duration = Duration::from_millis(300);
 
 /// Prints the container's output: from the engine while there is a container, and from the task's files afterwards.
-pub fn logs(file: &Path, args: &LogsArgs) -> CommandResult {
+pub fn logs(file: &Path, args: &LogsArgs) -> Result<(), Failure> {
     let config = Config::load(file)?;
     let data_dir = &config.paths.data_dir;
     let docker = Docker::new(&config.executor.docker);
@@ -56,8 +55,7 @@ pub fn logs(file: &Path, args: &LogsArgs) -> CommandResult {
         (_, record) = find_task(&config, &args.id)?;
     }
     print_file(&files.stdout(), &mut io::stdout().lock())?;
-    print_file(&files.stderr(), &mut io::stderr().lock())?;
-    Ok(ExitCode::SUCCESS)
+    print_file(&files.stderr(), &mut io::stderr().lock())
 }
 
 /// Whether there is a container of this name that belongs to this data_dir.
@@ -67,11 +65,11 @@ fn has_container(docker: &Docker, name: &str, data_dir: &DataDir) -> Result<bool
     Ok(container.is_some_and(|container| container.instance.is_some() && container.instance == instance))
 }
 
-fn show_by_docker(docker: &Docker, name: &str, args: &LogsArgs) -> CommandResult {
+fn show_by_docker(docker: &Docker, name: &str, args: &LogsArgs) -> Result<(), Failure> {
     let range = if args.follow { LogRange::UntilExit } else { LogRange::UntilNow };
     let status = docker.logs_command(name, range).status();
     match status.map_err(Failure::context("`docker logs` can't be started"))? {
-        status if status.success() => Ok(ExitCode::SUCCESS),
+        status if status.success() => Ok(()),
         status => Err(Failure::new(format!("`docker logs {name}` ended with {status}"))),
     }
 }

@@ -8,19 +8,18 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::Path;
-use std::process::ExitCode;
 
 use clap::CommandFactory;
 use clap::builder::Resettable;
 use clap_mangen::Man;
 
-use super::failure::{CommandResult, Failure};
+use super::failure::Failure;
 use super::output::{print_line, print_output};
 use crate::cli::{Cli, HelpArgs, ManArgs};
 use topics::{TOPICS, Topic};
 
 /// Shows a page by `man`, or prints its roff where standard output is no terminal; or writes all pages to a folder.
-pub fn man(args: &ManArgs) -> CommandResult {
+pub fn man(args: &ManArgs) -> Result<(), Failure> {
     if let Some(folder) = &args.out {
         return write_all(folder);
     }
@@ -31,13 +30,12 @@ pub fn man(args: &ManArgs) -> CommandResult {
     } else if !pager::show(&roff, &page.plain())? {
         print_output(page.plain())?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Prints a command's help, or a topic's page in Markdown. For a word that is both, it prints both.
-pub fn help(args: &HelpArgs) -> CommandResult {
-    print_output(Page::find(args.page.as_deref())?.plain())?;
-    Ok(ExitCode::SUCCESS)
+pub fn help(args: &HelpArgs) -> Result<(), Failure> {
+    print_output(Page::find(args.page.as_deref())?.plain())
 }
 
 /// The words that `man` and `help` take, each with what it is about.
@@ -51,18 +49,16 @@ pub fn pages() -> BTreeMap<String, String> {
     topics.chain(commands).collect()
 }
 
-fn write_all(folder: &Path) -> CommandResult {
-    fs::create_dir_all(folder)
-        .map_err(|error| Failure::new(format!("`{}` can't be made: {error}", folder.display())))?;
+fn write_all(folder: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(folder).map_err(Failure::with_path(folder, "can't be made"))?;
     let pages = pages();
     for name in [None].into_iter().chain(pages.keys().map(|name| Some(name.as_str()))) {
         let page = Page::find(name)?;
         let file = folder.join(format!("{}.1", page.name));
-        fs::write(&file, page.roff()?)
-            .map_err(|error| Failure::new(format!("`{}` can't be written: {error}", file.display())))?;
+        fs::write(&file, page.roff()?).map_err(Failure::with_path(&file, "can't be written"))?;
     }
     print_line(format_args!("Wrote {} pages to {}.", pages.len() + 1, folder.display()));
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// What there is to show under one word: at least one of the two.
@@ -146,7 +142,7 @@ fn command_sections(command: &clap::Command) -> Result<String, Failure> {
     let command = command.clone();
     let command = if is_whole(&command) { command.after_help(Resettable::Reset) } else { command };
     let mut page = Vec::new();
-    Man::new(command).render(&mut page).map_err(|error| Failure::new(format!("the page can't be made: {error}")))?;
+    Man::new(command).render(&mut page).map_err(Failure::context("the page can't be made"))?;
     let page = String::from_utf8_lossy(&page).into_owned();
     Ok(page.lines().filter(|line| !line.starts_with(".TH ")).map(|line| format!("{line}\n")).collect())
 }

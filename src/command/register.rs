@@ -2,9 +2,8 @@
 
 use std::io;
 use std::path::Path;
-use std::process::ExitCode;
 
-use super::failure::{CommandResult, Failure};
+use super::failure::Failure;
 use super::output::print_line;
 use super::registration::register_agent;
 use crate::cli::RegisterArgs;
@@ -12,7 +11,7 @@ use crate::config::Config;
 use crate::data_dir::holder::find_holder;
 
 /// Registers the agent of a configuration file.
-pub fn register(file: &Path, args: &RegisterArgs) -> CommandResult {
+pub fn register(file: &Path, args: &RegisterArgs) -> Result<(), Failure> {
     let config = Config::load_to_register(file)?;
     let token = if args.token == "-" { read_token()? } else { args.token.clone() };
     let name = args.name.as_deref().unwrap_or(&config.agent.name);
@@ -20,7 +19,7 @@ pub fn register(file: &Path, args: &RegisterArgs) -> CommandResult {
     if matches!(find_holder(&config.paths.data_dir), Ok(Some(holder)) if holder.is_agent()) {
         print_line("An agent is running with the old registration: stop it and start it again.");
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn read_token() -> Result<String, Failure> {

@@ -1,10 +1,9 @@
 //! `run`: the agent in the foreground.
 
 use std::path::Path;
-use std::process::ExitCode;
 
 use super::check_script::check_script;
-use super::failure::{CommandResult, Failure};
+use super::failure::Failure;
 use super::setup::complete_config;
 use crate::agent::{Mode, serve};
 use crate::cli::RunArgs;
@@ -19,7 +18,7 @@ use crate::task::mounts::check_mounts;
 use crate::task::record::{Phase, Store};
 
 /// Works on tasks until a signal comes.
-pub fn run(file: &Path, args: &RunArgs, log_file: &LogFile) -> CommandResult {
+pub fn run(file: &Path, args: &RunArgs, log_file: &LogFile) -> Result<(), Failure> {
     platform::share_one_heap();
     if args.detached {
         platform::leave_session().map_err(Failure::context("can't leave the terminal's session"))?;
@@ -44,8 +43,7 @@ pub fn run(file: &Path, args: &RunArgs, log_file: &LogFile) -> CommandResult {
         config.executor.image,
         data_dir.display()
     );
-    serve(config, credentials, &instance, Mode::Serve)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(serve(config, credentials, &instance, Mode::Serve)?)
 }
 
 /// Checks mounts, script and proxy. A missing mount ends the start only where no task is left to work on: running

@@ -25,27 +25,6 @@ const NOT_RUNNING: u8 = 3;
 /// The report, as `--json` prints it (manual/operate.md, "Status"). Unknown values are null.
 #[derive(Serialize)]
 struct Report<'c> {
-    #[serde(flatten)]
-    config: ConfigPart<'c>,
-    #[serde(flatten)]
-    agent: AgentPart,
-    slots_taken: usize,
-    undelivered: usize,
-    of_other_registrations: usize,
-    #[serde(flatten)]
-    server: ServerPart,
-    engine: EngineState,
-    accepting: Option<bool>,
-    not_accepting: Option<String>,
-    tasks: Vec<TaskView>,
-    damaged_records: Vec<PathBuf>,
-    /// A command that holds the data_dir for a while; for people only.
-    #[serde(skip)]
-    other: Option<Holder>,
-}
-
-#[derive(Serialize)]
-struct ConfigPart<'c> {
     config_file: &'c Path,
     data_dir: &'c Path,
     server_url: &'c str,
@@ -56,22 +35,25 @@ struct ConfigPart<'c> {
     image: &'c str,
     capacity: usize,
     timeout_minutes: u64,
-}
-
-#[derive(Serialize)]
-struct AgentPart {
     running: bool,
     pid: Option<u32>,
     started_at: Option<Timestamp>,
     config_changed: Option<bool>,
-}
-
-#[derive(Serialize)]
-struct ServerPart {
+    slots_taken: usize,
+    undelivered: usize,
+    of_other_registrations: usize,
     server: &'static str,
     server_message: Option<String>,
     last_heartbeat_at: Option<Timestamp>,
     last_error: Option<LastError>,
+    engine: EngineState,
+    accepting: Option<bool>,
+    not_accepting: Option<String>,
+    tasks: Vec<TaskView>,
+    damaged_records: Vec<PathBuf>,
+    /// A command that holds the data_dir for a while; for people only.
+    #[serde(skip)]
+    other: Option<Holder>,
 }
 
 /// Prints the configuration's lines (README, "Check status"), and below them what the agent is doing.
@@ -87,7 +69,7 @@ pub fn status(file: &Path, args: &StatusArgs) -> CommandResult {
     for warning in &config.warnings {
         eprint_line(warning);
     }
-    Ok(if report.agent.running { ExitCode::SUCCESS } else { ExitCode::from(NOT_RUNNING) })
+    Ok(if report.running { ExitCode::SUCCESS } else { ExitCode::from(NOT_RUNNING) })
 }
 
 impl<'c> Report<'c> {
@@ -98,38 +80,20 @@ impl<'c> Report<'c> {
             other => (None, other),
         };
         let mut tasks = Tasks::load(data_dir, |phase| phase < Phase::Settled).map_err(Failure::unusable(data_dir))?;
-        let config_part = ConfigPart::new(config);
-        let backlog = Backlog::from_tasks(&tasks, config_part.service_id);
+        let service_id = config.agent.credentials.as_ref().map(|credentials| credentials.service_id.as_str());
+        let backlog = Backlog::from_tasks(&tasks, service_id);
         let last = StatusFile::new(data_dir).load();
         // Of an earlier agent's state, only the last heartbeat and the last error count.
         let state = last.as_ref().filter(|state| agent.and_then(|agent| agent.pid) == Some(state.pid));
         if let Some(state) = state {
             tasks.add_reasons(state);
         }
+        let started_at = state.map(|state| state.started_at);
+        let trouble = state.and_then(|state| state.server_trouble.as_ref());
         let not_accepting = state.and_then(|state| state.not_accepting.clone());
         Ok(Self {
-            agent: AgentPart::new(config, agent, state),
-            config: config_part,
-            slots_taken: backlog.unfinished(),
-            undelivered: backlog.undelivered,
-            of_other_registrations: backlog.foreign,
-            server: ServerPart::new(last.as_ref(), state),
-            engine: state.map_or(EngineState::Unknown, |state| state.engine),
-            accepting: state.map(|_| not_accepting.is_none()),
-            not_accepting,
-            tasks: tasks.all,
-            damaged_records: tasks.damaged.into_iter().map(|(dir, _)| dir).collect(),
-            other,
-        })
-    }
-}
-
-impl<'c> ConfigPart<'c> {
-    fn new(config: &'c Config) -> Self {
-        let service_id = config.agent.credentials.as_ref().map(|credentials| credentials.service_id.as_str());
-        Self {
             config_file: &config.file,
-            data_dir: &config.paths.data_dir,
+            data_dir,
             server_url: &config.server.base_url,
             poll_interval_secs: config.server.poll_interval.as_secs(),
             registered: service_id.is_some(),
@@ -138,37 +102,29 @@ impl<'c> ConfigPart<'c> {
             image: &config.executor.image,
             capacity: config.executor.capacity,
             timeout_minutes: config.executor.timeout_minutes,
-        }
-    }
-}
-
-impl AgentPart {
-    fn new(config: &Config, agent: Option<Holder>, state: Option<&State>) -> Self {
-        let started_at = state.map(|state| state.started_at);
-        Self {
             running: agent.is_some(),
             pid: agent.and_then(|agent| agent.pid),
             started_at,
             config_changed: started_at.and_then(|at| has_changed_since(&config.file, at)),
-        }
-    }
-}
-
-impl ServerPart {
-    fn new(last: Option<&State>, state: Option<&State>) -> Self {
-        let trouble = state.and_then(|state| state.server_trouble.as_ref());
-        let server = match (trouble, state) {
-            (Some(ServerTrouble { unauthorized: true, .. }), _) => "unauthorized",
-            (Some(_), _) => "trouble",
-            (None, Some(State { server_tried: true, .. })) => "reached",
-            (None, _) => "unknown",
-        };
-        Self {
-            server,
+            slots_taken: backlog.unfinished(),
+            undelivered: backlog.undelivered,
+            of_other_registrations: backlog.foreign,
+            server: match (trouble, state) {
+                (Some(ServerTrouble { unauthorized: true, .. }), _) => "unauthorized",
+                (Some(_), _) => "trouble",
+                (None, Some(State { server_tried: true, .. })) => "reached",
+                (None, _) => "unknown",
+            },
             server_message: trouble.map(|trouble| trouble.message.clone()),
-            last_heartbeat_at: last.and_then(|state| state.last_heartbeat_at),
-            last_error: last.and_then(|state| state.last_error.clone()),
-        }
+            last_heartbeat_at: last.as_ref().and_then(|state| state.last_heartbeat_at),
+            last_error: last.as_ref().and_then(|state| state.last_error.clone()),
+            engine: state.map_or(EngineState::Unknown, |state| state.engine),
+            accepting: state.map(|_| not_accepting.is_none()),
+            not_accepting,
+            tasks: tasks.all,
+            damaged_records: tasks.damaged.into_iter().map(|(dir, _)| dir).collect(),
+            other,
+        })
     }
 }
 

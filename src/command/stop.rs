@@ -5,13 +5,12 @@ mod drain;
 
 use std::io;
 use std::path::Path;
-use std::process::ExitCode;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::backlog::Backlog;
-use super::failure::{CommandResult, Failure};
+use super::failure::Failure;
 use super::output::print_line;
+use super::wait::wait_for;
 use crate::cli::StopArgs;
 use crate::config::{Config, ConfigError};
 use crate::data_dir::DataDir;
@@ -21,10 +20,9 @@ use crate::os::platform;
 
 /// How long the agent may take to end by itself (README, "Stop service").
 const GRACE: Duration = Duration::from_secs(5);
-const LOOK: Duration = Duration::from_millis(50);
 
 /// Stops the agent. It is no error if none runs.
-pub fn stop(file: &Path, args: &StopArgs) -> CommandResult {
+pub fn stop(file: &Path, args: &StopArgs) -> Result<(), Failure> {
     let config = Config::load(file).map_err(|error| name_running_agent(file, error))?;
     let data_dir = &config.paths.data_dir;
     match find_holder(data_dir).map_err(Failure::unusable(data_dir))? {
@@ -32,7 +30,7 @@ pub fn stop(file: &Path, args: &StopArgs) -> CommandResult {
             remove_pid_file(data_dir)?;
             print_line("The agent is not running.");
             if !data_dir.exists() {
-                return Ok(ExitCode::SUCCESS);
+                return Ok(());
             }
         }
         Some(holder) if !holder.is_agent() => print_line(format_args!("The agent is not running; {holder}.")),
@@ -49,7 +47,7 @@ pub fn stop(file: &Path, args: &StopArgs) -> CommandResult {
         return abort::abort(&config);
     }
     print_backlog(load_backlog(&config)?);
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// The error of the configuration, and the pid of an agent that runs on the data_dir that the file names.
@@ -81,7 +79,12 @@ fn end_process(data_dir: &DataDir, pid: u32) -> Result<&'static str, Failure> {
 fn ends_after(signal: fn(u32) -> io::Result<()>, data_dir: &DataDir, pid: u32) -> Result<bool, Failure> {
     // The agent held the lock a moment ago, so the pid is still its own.
     signal(pid).map_err(Failure::context(format!("the agent (pid {pid}) can't be stopped")))?;
-    match wait_for_end(data_dir, pid) {
+    let ended = wait_for(GRACE, || match AgentProcess::look(data_dir, pid) {
+        // An unreadable lock counts as held until the deadline.
+        Ok(AgentProcess::Running) | Err(_) => None,
+        Ok(ended) => Some(ended),
+    });
+    match ended.unwrap_or(AgentProcess::Running) {
         AgentProcess::Running => Ok(false),
         AgentProcess::Ended => Ok(true),
         AgentProcess::Replaced(holder) => Err(Failure::new(format!(
@@ -105,18 +108,6 @@ impl AgentProcess {
             Some(holder) if holder.pid.is_some_and(|other| other != pid) => Self::Replaced(holder),
             Some(_) => Self::Running,
         })
-    }
-}
-
-fn wait_for_end(data_dir: &DataDir, pid: u32) -> AgentProcess {
-    let deadline = Instant::now() + GRACE;
-    loop {
-        // An unreadable lock counts as held until the deadline.
-        let state = AgentProcess::look(data_dir, pid).unwrap_or(AgentProcess::Running);
-        if !matches!(state, AgentProcess::Running) || Instant::now() >= deadline {
-            return state;
-        }
-        thread::sleep(LOOK);
     }
 }
 

@@ -11,7 +11,7 @@ const PAGER: &str = "less";
 /// Shows `roff` by `man`. Without `man` the pager shows `plain`. Returns whether one of them could be started.
 pub fn show(roff: &str, plain: &str) -> Result<bool, Failure> {
     // The pager handles Ctrl+C. Without a handler here, Ctrl+C would end this program while the pager still runs.
-    ctrlc::set_handler(|| {}).map_err(|error| Failure::new(format!("signals can't be handled: {error}")))?;
+    ctrlc::set_handler(|| {}).map_err(Failure::context("signals can't be handled"))?;
     let pager = std::env::var("PAGER").ok().and_then(|pager| shlex::split(&pager)).unwrap_or_default();
     let pager = if pager.is_empty() { vec![PAGER.to_owned()] } else { pager };
     let man = ["man", "-l", "-"].map(str::to_owned);

@@ -15,18 +15,18 @@ impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "OpenAaaS Agent Status")?;
         writeln!(f, "====================")?;
-        writeln!(f, "Config file: {}", self.config.config_file.display())?;
-        writeln!(f, "Data directory: {}", self.config.data_dir.display())?;
-        writeln!(f, "Server URL: {}", self.config.server_url)?;
-        writeln!(f, "Poll interval: {} seconds", self.config.poll_interval_secs)?;
-        writeln!(f, "\nRegistration status: {}", if self.config.registered { "Registered" } else { "Not registered" })?;
-        writeln!(f, "Service ID: {}", self.config.service_id.unwrap_or("-"))?;
-        writeln!(f, "Agent name: {}", self.config.agent_name)?;
+        writeln!(f, "Config file: {}", self.config_file.display())?;
+        writeln!(f, "Data directory: {}", self.data_dir.display())?;
+        writeln!(f, "Server URL: {}", self.server_url)?;
+        writeln!(f, "Poll interval: {} seconds", self.poll_interval_secs)?;
+        writeln!(f, "\nRegistration status: {}", if self.registered { "Registered" } else { "Not registered" })?;
+        writeln!(f, "Service ID: {}", self.service_id.unwrap_or("-"))?;
+        writeln!(f, "Agent name: {}", self.agent_name)?;
         writeln!(f, "\nExecutor configuration:")?;
-        writeln!(f, "  Image: {}", self.config.image)?;
-        writeln!(f, "  Capacity: {}", self.config.capacity)?;
-        writeln!(f, "  Timeout: {} minutes\n", self.config.timeout_minutes)?;
-        match (self.agent.running, self.agent.pid, self.agent.started_at) {
+        writeln!(f, "  Image: {}", self.image)?;
+        writeln!(f, "  Capacity: {}", self.capacity)?;
+        writeln!(f, "  Timeout: {} minutes\n", self.timeout_minutes)?;
+        match (self.running, self.pid, self.started_at) {
             (false, _, _) => writeln!(f, "Running: no")?,
             (true, Some(pid), Some(since)) => writeln!(f, "Running: yes, pid {pid}, since {}", Local(since))?,
             (true, Some(pid), None) => writeln!(f, "Running: yes, pid {pid}")?,
@@ -35,7 +35,7 @@ impl fmt::Display for Report<'_> {
         if let Some(other) = self.other {
             writeln!(f, "Meanwhile: {other}")?;
         }
-        if self.agent.config_changed == Some(true) {
+        if self.config_changed == Some(true) {
             writeln!(f, "Note: the configuration file has changed since the agent's start; a restart applies it")?;
         }
         self.fmt_agent(f)?;
@@ -46,22 +46,22 @@ impl fmt::Display for Report<'_> {
 impl Report<'_> {
     /// The state that the running agent has published, and the last heartbeat and error also where none runs.
     fn fmt_agent(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.agent.running {
-            match (&self.server.server_message, self.server.server) {
+        if self.running {
+            match (&self.server_message, self.server) {
                 (Some(message), word) => writeln!(f, "Server: {word}: {}", escape(message))?,
                 (None, "reached") => writeln!(f, "Server: reached")?,
                 (None, _) => writeln!(f, "Server: not reached yet")?,
             }
         }
-        match self.server.last_heartbeat_at {
+        match self.last_heartbeat_at {
             Some(at) => writeln!(f, "Last heartbeat: {}", Local(at))?,
-            None if self.agent.running => writeln!(f, "Last heartbeat: none yet")?,
+            None if self.running => writeln!(f, "Last heartbeat: none yet")?,
             None => {}
         }
-        if let Some(error) = &self.server.last_error {
+        if let Some(error) = &self.last_error {
             writeln!(f, "Last error: {}: {}", Local(error.at), escape(&error.message))?;
         }
-        if !self.agent.running {
+        if !self.running {
             return Ok(());
         }
         let engine = match self.engine {
@@ -78,18 +78,14 @@ impl Report<'_> {
     }
 
     fn fmt_tasks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.agent.running || !self.tasks.is_empty() {
-            write!(
-                f,
-                "\nLoad: {} of {} slots, {} undelivered",
-                self.slots_taken, self.config.capacity, self.undelivered
-            )?;
+        if self.running || !self.tasks.is_empty() {
+            write!(f, "\nLoad: {} of {} slots, {} undelivered", self.slots_taken, self.capacity, self.undelivered)?;
             match self.of_other_registrations {
                 0 => writeln!(f)?,
                 count => writeln!(f, ", {count} of another registration (kept and not worked on)")?,
             }
         }
-        let agent = if self.agent.running { AgentState::Running } else { AgentState::NotRunning };
+        let agent = if self.running { AgentState::Running } else { AgentState::NotRunning };
         let now = Timestamp::now();
         for task in &self.tasks {
             writeln!(f, "  Task {}", task_line(task, agent, now))?;

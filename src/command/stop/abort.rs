@@ -1,11 +1,10 @@
 //! `stop --abort`: ends the containers of a data_dir on which no agent runs, and reports their tasks as failed.
 
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::{load_backlog, print_backlog};
 use crate::agent::{Mode, serve};
-use crate::command::failure::{CommandResult, Failure};
+use crate::command::failure::Failure;
 use crate::command::output::{eprint_line, print_line};
 use crate::config::Config;
 use crate::data_dir::holder::Role;
@@ -16,7 +15,7 @@ use crate::task::record::{Phase, Record, StopReason, Store, TaskFiles, TaskKey};
 /// How long to try to stop containers and to reach the Server.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(super) fn abort(config: &Config) -> CommandResult {
+pub(super) fn abort(config: &Config) -> Result<(), Failure> {
     let deadline = Instant::now() + PATIENCE;
     let data_dir = &config.paths.data_dir;
     let instance = Instance::acquire(data_dir, Role::Abort)?;
@@ -26,7 +25,7 @@ pub(super) fn abort(config: &Config) -> CommandResult {
     if tasks.is_empty() {
         print_line("No task is left to stop.");
         print_backlog(load_backlog(config)?);
-        return Ok(ExitCode::SUCCESS);
+        return Ok(());
     }
     let count = tasks.len();
     let foreign = mark_stopped(config, tasks)?;
@@ -44,7 +43,7 @@ pub(super) fn abort(config: &Config) -> CommandResult {
         )));
     }
     print_backlog(backlog);
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Writes the reason into the records first, so that the next start goes on where this command ends early. Returns the
@@ -80,12 +79,12 @@ fn stop_foreign(config: &Config, keys: &[TaskKey], instance_id: &str, deadline: 
 /// Stops a task's container if it belongs to this instance.
 fn stop_container(docker: &Docker, key: &TaskKey, instance_id: &str) -> Result<(), DockerError> {
     let container = docker.inspect(&key.container_name())?;
-    match container.filter(|container| container.instance.as_deref() == Some(instance_id)) {
+    let Some(container) = container.filter(|container| container.instance.as_deref() == Some(instance_id)) else {
+        return Ok(());
+    };
+    match docker.stop(&container.id) {
         // The engine refuses to stop a container that has ended.
-        Some(container) => match docker.stop(&container.id) {
-            Err(DockerError::Refused(_)) | Ok(()) => Ok(()),
-            failed => failed,
-        },
-        None => Ok(()),
+        Err(DockerError::Refused(_)) => Ok(()),
+        stopped => stopped,
     }
 }

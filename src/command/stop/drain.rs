@@ -1,11 +1,10 @@
 //! `stop --drain`: asks the agent to finish all its tasks, and waits for its end.
 
-use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{AgentProcess, load_backlog, print_backlog};
-use crate::command::failure::{CommandResult, Failure};
+use crate::command::failure::Failure;
 use crate::command::output::print_line;
 use crate::config::Config;
 use crate::data_dir::instance;
@@ -15,7 +14,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Counting the backlog reads every record.
 const LOOK_AT_RECORDS: Duration = Duration::from_secs(2);
 
-pub(super) fn drain(config: &Config, pid: u32) -> CommandResult {
+pub(super) fn drain(config: &Config, pid: u32) -> Result<(), Failure> {
     let data_dir = &config.paths.data_dir;
     instance::request_drain(data_dir, pid).map_err(Failure::context("the agent can't be asked to drain"))?;
     print_line(format_args!(
@@ -47,7 +46,7 @@ pub(super) fn drain(config: &Config, pid: u32) -> CommandResult {
     }
 }
 
-fn report_end(config: &Config, pid: u32) -> CommandResult {
+fn report_end(config: &Config, pid: u32) -> Result<(), Failure> {
     let backlog = load_backlog(config)?;
     if !backlog.is_done() {
         return Err(Failure::new(format!(
@@ -57,5 +56,5 @@ fn report_end(config: &Config, pid: u32) -> CommandResult {
     }
     print_line(format_args!("Drained and stopped (pid {pid})."));
     print_backlog(backlog);
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
