@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueHint};
+use clap_complete::aot::Shell;
 
 use crate::logging::LogFormat;
 
@@ -55,12 +57,20 @@ pub enum Command {
         and the next start follows them to their end.")]
     Stop(StopArgs),
     /// Show the configuration, whether the agent runs, and what it is doing
-    Status(StatusArgs),
+    Status {
+        /// Print one JSON object instead of lines
+        #[arg(long)]
+        json: bool,
+    },
     /// Check what `run` needs, one by one, and show what is wrong and what to do
     #[command(after_help = "It takes no task and changes nothing, so it can be used beside a \
         running agent.\n\nExit status: 0 nothing is wrong, 1 a check has failed, 2 the configuration \
         can't be used, 130 interrupted")]
-    Check(CheckArgs),
+    Check {
+        /// Print one JSON object at the end instead of lines
+        #[arg(long)]
+        json: bool,
+    },
     /// Run one task without a Server, and show what would be sent
     #[command(after_help = "The same workspace, container and rules as for a real task. It needs no \
         registration and can be used beside a running agent.\n\n\
@@ -85,29 +95,24 @@ pub enum Command {
         source <(agent-core completions bash)\n\
         For all later ones:\n  \
         agent-core completions bash > /etc/bash_completion.d/agent-core")]
-    Completions(CompletionsArgs),
+    Completions {
+        /// Which shell: bash, zsh, fish or powershell
+        #[arg(
+            hide_possible_values = true,
+            value_parser = PossibleValuesParser::new(["bash", "zsh", "fish", "powershell"])
+                .try_map(|name| name.parse::<Shell>())
+        )]
+        shell: Shell,
+    },
     /// Show a page of the manual: of a topic, a command, or agent-core
     #[command(after_help = "Where standard output is no terminal, it prints the page's roff.\n\
         To install all pages:\n  agent-core man --out /usr/local/share/man/man1")]
     Man(ManArgs),
     /// Print the help of a command, or the page of a topic as plain text
-    Help(HelpArgs),
-}
-
-#[derive(Debug, Args)]
-pub struct CompletionsArgs {
-    /// Which shell: bash, zsh, fish or powershell
-    #[arg(value_enum, hide_possible_values = true)]
-    pub shell: Shell,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Shell {
-    Bash,
-    Zsh,
-    Fish,
-    #[value(name = "powershell")]
-    Pwsh,
+    Help {
+        /// A topic, such as `config`, or a command, such as `run`
+        page: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -119,13 +124,6 @@ pub struct ManArgs {
     /// Write all pages to this folder
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub out: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub struct HelpArgs {
-    /// A topic, such as `config`, or a command, such as `run`
-    #[arg(value_name = "PAGE")]
-    pub page: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -167,20 +165,6 @@ pub struct StopArgs {
     /// Also stop the containers and report their tasks as failed
     #[arg(long)]
     pub abort: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct StatusArgs {
-    /// Print one JSON object instead of lines
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct CheckArgs {
-    /// Print one JSON object at the end instead of lines
-    #[arg(long)]
-    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -31,13 +31,14 @@ use crate::cli::{Cli, Command};
 use crate::logging::LogFile;
 use failure::CommandResult;
 pub use failure::ReportTo;
+use output::OutputFormat;
 
 /// Executes the command of a command line. A detached agent opens the log file in its data_dir.
 pub fn execute(cli: &Cli, log_file: &LogFile) -> CommandResult {
     match &cli.command {
         // These have exit statuses of their own.
-        Command::Status(args) => return status::status(&cli.config, args),
-        Command::Check(args) => return check::check(&cli.config, args),
+        Command::Status { json } => return status::status(&cli.config, OutputFormat::from_flag(*json)),
+        Command::Check { json } => return check::check(&cli.config, OutputFormat::from_flag(*json)),
         Command::Try(args) => return trial::try_out(&cli.config, args),
         Command::Tasks(args) => return tasks::tasks(&cli.config, args),
         Command::Init(args) => init::init(&cli.config, args)?,
@@ -48,9 +49,9 @@ pub fn execute(cli: &Cli, log_file: &LogFile) -> CommandResult {
         Command::Logs(args) => logs::logs(&cli.config, args)?,
         Command::Discard(args) => discard::discard(&cli.config, args)?,
         Command::Ledger(args) => ledger::ledger(&cli.config, args)?,
-        Command::Completions(args) => completions::completions(args)?,
+        Command::Completions { shell } => completions::completions(*shell)?,
         Command::Man(args) => manual::man(args)?,
-        Command::Help(args) => manual::help(args)?,
+        Command::Help { page } => manual::help(page.as_deref())?,
     }
     Ok(ExitCode::SUCCESS)
 }

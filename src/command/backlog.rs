@@ -4,7 +4,7 @@ use std::io;
 
 use super::task_view::Tasks;
 use crate::data_dir::DataDir;
-use crate::task::record::{Phase, Record, Store};
+use crate::task::record::Phase;
 
 /// How many tasks of a data_dir aren't settled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,34 +24,24 @@ pub struct Backlog {
 impl Backlog {
     /// Counts the records of a data_dir, for an agent of this service.
     pub fn load(data_dir: &DataDir, service_id: Option<&str>) -> io::Result<Self> {
-        let mut backlog = Self::default();
-        if !data_dir.tasks().exists() {
-            return Ok(backlog);
-        }
-        let count = |_, record: Record| {
-            backlog.count(record.phase, service_id == Some(&record.service_id));
-            None::<()>
-        };
-        let damaged = Store::open(data_dir)?.load_all(count)?.broken.len();
-        Ok(Self { damaged, ..backlog })
+        let tasks = Tasks::load(data_dir, |phase| phase < Phase::Settled)?;
+        Ok(Self::from_tasks(&tasks, service_id))
     }
 
     /// The same for tasks that are loaded already.
     pub fn from_tasks(tasks: &Tasks, service_id: Option<&str>) -> Self {
         let mut backlog = Self { damaged: tasks.damaged.len(), ..Self::default() };
-        tasks.all.iter().for_each(|task| backlog.count(task.phase, service_id == Some(&task.service_id)));
+        for task in &tasks.all {
+            let counter = match task.phase {
+                Phase::Settled => continue,
+                _ if service_id != Some(&task.service_id) => &mut backlog.foreign,
+                Phase::Accepting | Phase::Accepted => &mut backlog.waiting,
+                Phase::Prepared => &mut backlog.in_containers,
+                Phase::Exited | Phase::Uploaded => &mut backlog.undelivered,
+            };
+            *counter += 1;
+        }
         backlog
-    }
-
-    fn count(&mut self, phase: Phase, is_ours: bool) {
-        let counter = match phase {
-            Phase::Settled => return,
-            _ if !is_ours => &mut self.foreign,
-            Phase::Accepting | Phase::Accepted => &mut self.waiting,
-            Phase::Prepared => &mut self.in_containers,
-            Phase::Exited | Phase::Uploaded => &mut self.undelivered,
-        };
-        *counter += 1;
     }
 
     /// How many tasks have a container that hasn't ended, or will get one.

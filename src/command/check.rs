@@ -20,7 +20,6 @@ use clap::ValueEnum;
 
 use super::failure::{CommandResult, Failure};
 use super::output::OutputFormat;
-use crate::cli::CheckArgs;
 use crate::config::{Config, ConfigError};
 use report::{Check, Report};
 
@@ -30,9 +29,8 @@ const UNUSABLE: u8 = 2;
 const INTERRUPTED: u8 = 130;
 
 /// Makes all checks. The exit status is 0 only if none has failed.
-pub fn check(file: &Path, args: &CheckArgs) -> CommandResult {
-    let interrupted = handle_signals()?;
-    let mut report = Report::new(OutputFormat::from_flag(args.json), interrupted);
+pub fn check(file: &Path, format: OutputFormat) -> CommandResult {
+    let mut report = Report::new(format, handle_signals()?);
     let Some(config) = load_config(file, &mut report) else {
         report.skip_missing(Check::value_variants(), "there is no usable configuration");
         report.finish();

@@ -2,21 +2,15 @@
 
 use clap::builder::PossibleValuesParser;
 use clap::{Command, CommandFactory};
-use clap_complete::aot;
+use clap_complete::aot::{Shell, generate};
 
 use super::failure::Failure;
 use super::manual;
 use super::output::print_output;
-use crate::cli::{Cli, CompletionsArgs, Shell};
+use crate::cli::Cli;
 
 /// Prints completions.
-pub fn completions(args: &CompletionsArgs) -> Result<(), Failure> {
-    let shell = match args.shell {
-        Shell::Bash => aot::Shell::Bash,
-        Shell::Zsh => aot::Shell::Zsh,
-        Shell::Fish => aot::Shell::Fish,
-        Shell::Pwsh => aot::Shell::PowerShell,
-    };
+pub fn completions(shell: Shell) -> Result<(), Failure> {
     let mut whole = Cli::command();
     // The parser takes any word for a page, so that it can answer an unknown one with all of them. Shells complete pages
     // as subcommands here: fish and PowerShell complete no values of an argument without a flag.
@@ -28,6 +22,6 @@ pub fn completions(args: &CompletionsArgs) -> Result<(), Failure> {
         whole = whole.mut_subcommand(command, add_pages);
     }
     let mut script = Vec::new();
-    aot::generate(shell, &mut whole, "agent-core", &mut script);
+    generate(shell, &mut whole, "agent-core", &mut script);
     print_output(script)
 }

@@ -15,7 +15,7 @@ use clap_mangen::Man;
 
 use super::failure::Failure;
 use super::output::{print_line, print_output};
-use crate::cli::{Cli, HelpArgs, ManArgs};
+use crate::cli::{Cli, ManArgs};
 use topics::{TOPICS, Topic};
 
 /// Shows a page by `man`, or prints its roff where standard output is no terminal; or writes all pages to a folder.
@@ -34,8 +34,8 @@ pub fn man(args: &ManArgs) -> Result<(), Failure> {
 }
 
 /// Prints a command's help, or a topic's page in Markdown. For a word that is both, it prints both.
-pub fn help(args: &HelpArgs) -> Result<(), Failure> {
-    print_output(Page::find(args.page.as_deref())?.plain())
+pub fn help(page: Option<&str>) -> Result<(), Failure> {
+    print_output(Page::find(page)?.plain())
 }
 
 /// The words that `man` and `help` take, each with what it is about.
@@ -88,19 +88,18 @@ impl Page {
     }
 
     fn plain(&self) -> String {
-        let help = self.command.as_ref().map(help_of);
+        let help = self.command.clone().map(|mut command| command.render_help().to_string());
         let page = self.topic.map(|topic| topic.markdown.to_owned());
         [help, page].into_iter().flatten().collect::<Vec<_>>().join("\n")
     }
 
     fn roff(&self) -> Result<String, Failure> {
         // Without a date: a page that the program makes has none of its own, and the version says which page it is.
-        let title = format!(
+        let mut page = format!(
             ".TH \"{}\" 1 \"\" \"agent-core {}\" \"agent-core manual\"\n.nh\n.ad l\n",
             roff::escape(&self.name.to_uppercase()),
             env!("CARGO_PKG_VERSION")
         );
-        let mut page = title;
         match (&self.command, self.topic) {
             (Some(command), topic) => {
                 page += &command_sections(command)?;
@@ -123,13 +122,6 @@ impl Page {
         }
         Ok(page)
     }
-}
-
-/// What a command prints with `--help`.
-fn help_of(command: &clap::Command) -> String {
-    let words = ["agent-core", command.get_name(), "--help"];
-    let words = if is_whole(command) { &[words[0], words[2]][..] } else { &words };
-    Cli::command().try_get_matches_from(words).map_or_else(|help| help.render().to_string(), |_| String::new())
 }
 
 fn is_whole(command: &clap::Command) -> bool {

@@ -44,10 +44,9 @@ fn ask_for_config(file: &Path) -> Result<(), Failure> {
     let data_dir = prompt::ask("Data directory", default_of("paths.data_dir").as_deref(), |answer| {
         let data_dir = with_setting(file, ("paths", "data_dir", answer.into()))?.paths.data_dir;
         if data_dir.exists() {
-            permissions::check_folder(&data_dir).map(|()| answer.to_owned())
-        } else {
-            Ok(answer.to_owned())
+            permissions::check_folder(&data_dir)?;
         }
+        Ok(answer.to_owned())
     })
     .map_err(&unanswered)?;
     let image = prompt::ask("Executor image", default_of("executor.image").as_deref(), |answer| {

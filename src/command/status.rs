@@ -11,10 +11,9 @@ use serde::Serialize;
 
 use super::backlog::Backlog;
 use super::failure::{CommandResult, Failure};
-use super::output::{eprint_line, print_output};
+use super::output::{OutputFormat, eprint_line, print_output};
 use super::task_view::{TaskView, Tasks};
 use crate::agent::status_file::{EngineState, LastError, ServerTrouble, State, StatusFile};
-use crate::cli::StatusArgs;
 use crate::config::Config;
 use crate::data_dir::holder::{Holder, find_holder};
 use crate::task::record::Phase;
@@ -57,15 +56,15 @@ struct Report<'c> {
 }
 
 /// Prints the configuration's lines (README, "Check status"), and below them what the agent is doing.
-pub fn status(file: &Path, args: &StatusArgs) -> CommandResult {
+pub fn status(file: &Path, format: OutputFormat) -> CommandResult {
     let config = Config::load(file)?;
     let report = Report::load(&config)?;
-    if args.json {
-        let text = serde_json::to_string_pretty(&report).map_err(|error| Failure::new(error.to_string()))?;
-        print_output(text + "\n")?;
-    } else {
-        print_output(report.to_string())?;
-    }
+    print_output(match format {
+        OutputFormat::Text => report.to_string(),
+        OutputFormat::Json => {
+            serde_json::to_string_pretty(&report).map_err(|error| Failure::new(error.to_string()))? + "\n"
+        }
+    })?;
     for warning in &config.warnings {
         eprint_line(warning);
     }

@@ -32,13 +32,6 @@ use out_folder::OutFolder;
 use results::{INTERRUPTED, exit_status, print_results};
 use trial_folder::{TrialFolder, remove_abandoned};
 
-/// What happens to the trial's folder at the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum FolderEnd {
-    Remove,
-    Keep,
-}
-
 /// Works on one task, and prints what would be sent.
 pub fn try_out(file: &Path, args: &TryArgs) -> CommandResult {
     let config = Config::load(file)?;
@@ -55,18 +48,22 @@ pub fn try_out(file: &Path, args: &TryArgs) -> CommandResult {
     let commands = handle_signals(&interrupted)?;
     let folder = TrialFolder::create(&config).map_err(Failure::unusable(&config.paths.data_dir))?;
     let attempt = Attempt { config: &config, docker: &docker, folder: &folder, copier: Copier::new(&interrupted) };
-    let mut folder_end = if args.keep { FolderEnd::Keep } else { FolderEnd::Remove };
+    let mut is_kept = args.keep;
     let is_interrupted = || interrupted.load(Ordering::Relaxed);
     let result = attempt.run(args, commands).and_then(|trial| {
         let finished = attempt.finish(&trial, out);
         if finished.is_err() && !is_interrupted() {
             // A full disk at `--out` must not cost results that may have taken hours.
-            folder_end = FolderEnd::Keep;
+            is_kept = true;
         }
         finished
     });
     let result = if result.is_err() && is_interrupted() { Ok(ExitCode::from(INTERRUPTED)) } else { result };
-    close(folder, &docker, folder_end)?;
+    if is_kept {
+        folder.keep(&docker)?;
+    } else {
+        folder.remove(&docker);
+    }
     result
 }
 
@@ -97,8 +94,8 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     /// Works on the task up to where its results would be sent.
     fn run(&self, args: &TryArgs, commands: Receiver<WorkerCommand>) -> Result<Trial, Failure> {
-        let mut offer = Offer::new(args, self.config, &format!("try-{}", self.folder.name()))?;
-        let data_dir = DataDir::new(self.folder.dir());
+        let mut offer = Offer::new(args, self.config, &format!("try-{}", self.folder.name))?;
+        let data_dir = DataDir::new(&self.folder.dir);
         let key = TaskKey::from_id(&offer.task.id).ok_or_else(|| Failure::new("the task's id can't be used"))?;
         let workspace = Workspace::new(&data_dir, &key);
         workspace.create().map_err(Failure::unusable(&data_dir))?;
@@ -129,17 +126,4 @@ impl Attempt<'_> {
         }
         Ok(ExitCode::from(exit_status(trial)))
     }
-}
-
-fn close(folder: TrialFolder, docker: &Docker, end: FolderEnd) -> Result<(), Failure> {
-    if end == FolderEnd::Remove {
-        folder.remove(docker);
-        return Ok(());
-    }
-    let (container, dir) = (folder.container_name(), folder.dir().to_owned());
-    if let Err(error) = docker.remove_forced(&container) {
-        log::warn!("the container `{container}` can't be removed: {error}");
-    }
-    eprint_line(format_args!("Kept: {}", dir.display()));
-    folder.keep().map_err(Failure::with_path(&dir, "can't be marked as kept"))
 }

@@ -12,16 +12,17 @@ use crate::docker::probe::ClientTrouble;
 
 pub fn check(config: &Config, targets: &ProbeTargets, report: &mut Report) {
     let docker = Docker::new(&config.executor.docker);
-    let needed: [(Check, fn(&Config, &Docker, &mut Report), &str); 3] = [
-        (Check::Docker, check_client, "there is no docker client"),
-        (Check::Engine, check_engine, "the engine doesn't answer"),
-        (Check::Image, check_image, "there is no image to make a container of"),
-    ];
-    for (check, run, why) in needed {
-        run(config, &docker, report);
-        if !report.has_passed(check) {
-            return skip(config, why, report);
-        }
+    check_client(config, &docker, report);
+    if !report.has_passed(Check::Docker) {
+        return skip(config, "there is no docker client", report);
+    }
+    check_engine(config, &docker, report);
+    if !report.has_passed(Check::Engine) {
+        return skip(config, "the engine doesn't answer", report);
+    }
+    check_image(config, &docker, report);
+    if !report.has_passed(Check::Image) {
+        return skip(config, "there is no image to make a container of", report);
     }
     let probe = EngineProbe::new(config, &docker);
     match &targets.folder {

@@ -12,23 +12,12 @@ pub fn from_markdown(markdown: &str) -> String {
 
 /// Escapes what is printed as it is: `man` prints these characters so that they can be copied into a shell.
 pub fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    // A line that begins with one of these is a request of roff.
-    if text.starts_with('.') {
-        escaped.push_str("\\&");
-    }
-    for c in text.chars() {
-        match c {
-            '\\' => escaped.push_str("\\e"),
-            '-' => escaped.push_str("\\-"),
-            '\'' => escaped.push_str("\\(aq"),
-            '`' => escaped.push_str("\\(ga"),
-            '^' => escaped.push_str("\\(ha"),
-            '~' => escaped.push_str("\\(ti"),
-            other => escaped.push(other),
-        }
-    }
-    escaped
+    text.replace('\\', "\\e")
+        .replace('-', "\\-")
+        .replace('\'', "\\(aq")
+        .replace('`', "\\(ga")
+        .replace('^', "\\(ha")
+        .replace('~', "\\(ti")
 }
 
 /// What the current line continues.
@@ -76,7 +65,7 @@ impl Page {
                 self.is_nested = true;
             }
             self.request(&if mark == "-" { ".IP \\(bu 2".to_owned() } else { format!(".IP {mark} 4") });
-            self.text(rest);
+            self.text(&inline(rest));
             self.block = Block::Item(indent + mark.len() + 1);
         } else {
             let continues = match self.block {
@@ -88,7 +77,7 @@ impl Page {
                 self.request(".PP");
                 self.block = Block::Paragraph;
             }
-            self.text(text);
+            self.text(&inline(text));
         }
     }
 
@@ -98,7 +87,7 @@ impl Page {
                 self.request(".fi\n.RE");
                 self.block = Block::None;
             }
-            (Block::Code, false) => self.request(&escape(line)),
+            (Block::Code, false) => self.text(&escape(line)),
             _ => {
                 self.request(".PP\n.RS 2\n.nf");
                 self.block = Block::Code;
@@ -118,13 +107,13 @@ impl Page {
             return;
         }
         self.request(".TP");
-        self.text(&format!("**{}**", cells.first().unwrap_or(&"")));
+        self.text(&inline(&format!("**{}**", cells.first().unwrap_or(&""))));
         let is_pair = cells.len() == 2;
         let labelled = cells.iter().zip(&self.labels).skip(1).filter(|(cell, _)| !cell.is_empty());
         let parts: Vec<String> = labelled
             .map(|(cell, label)| if is_pair { (*cell).to_owned() } else { format!("{label}: {cell}") })
             .collect();
-        self.text(&parts.join("; "));
+        self.text(&inline(&parts.join("; ")));
     }
 
     fn leave_nested(&mut self, indent: usize) {
@@ -134,8 +123,12 @@ impl Page {
         }
     }
 
-    fn text(&mut self, text: &str) {
-        self.request(&inline(text));
+    /// Adds a line of text, which roff must not take for a request.
+    fn text(&mut self, line: &str) {
+        if line.starts_with('.') {
+            self.roff.push_str("\\&");
+        }
+        self.request(line);
     }
 
     fn request(&mut self, line: &str) {
@@ -174,8 +167,7 @@ fn inline(text: &str) -> String {
             '`' => {
                 let (code, after) = next.split_once('`').unwrap_or((next, ""));
                 font.set(&mut roff, Font { bold: true, ..font });
-                let written = escape(code);
-                roff.push_str(written.strip_prefix("\\&").unwrap_or(&written));
+                roff.push_str(&escape(code));
                 font.set(&mut roff, Font { bold: font.outer_bold, ..font });
                 rest = after;
             }
@@ -204,8 +196,7 @@ fn inline(text: &str) -> String {
             },
             _ => {
                 let end = rest.find(['`', '*', '[']).unwrap_or(rest.len());
-                let plain = escape(&rest[..end]);
-                roff.push_str(if roff.is_empty() { &plain } else { plain.strip_prefix("\\&").unwrap_or(&plain) });
+                roff.push_str(&escape(&rest[..end]));
                 rest = &rest[end..];
             }
         }

@@ -29,13 +29,11 @@ enum Inputs {
 impl Offer {
     /// The task that the options name. `id` is for a new task.
     pub fn new(args: &TryArgs, config: &Config, id: &str) -> Result<Self, Failure> {
-        match &args.replay {
-            Some(id) => Self::from_kept(config, id),
-            None => Self::from_options(args, id),
+        if let Some(kept) = &args.replay {
+            let (files, record) = find_task(config, kept)?;
+            let workspace = Workspace::new(&config.paths.data_dir, files.key());
+            return Ok(Self { task: record.task, inputs: Inputs::Kept(workspace.dir().to_owned()) });
         }
-    }
-
-    fn from_options(args: &TryArgs, id: &str) -> Result<Self, Failure> {
         let mut input_files = Vec::new();
         for (index, path) in args.input.iter().enumerate() {
             let wrong = |why: String| Failure::new(format!("the input file `{}` {why}", path.display()));
@@ -54,12 +52,6 @@ impl Offer {
             input_files,
         };
         Ok(Self { task, inputs: Inputs::CommandLine(args.input.clone()) })
-    }
-
-    fn from_kept(config: &Config, id: &str) -> Result<Self, Failure> {
-        let (files, record) = find_task(config, id)?;
-        let workspace = Workspace::new(&config.paths.data_dir, files.key());
-        Ok(Self { task: record.task, inputs: Inputs::Kept(workspace.dir().to_owned()) })
     }
 
     /// Copies the input files into a new workspace.
@@ -90,11 +82,11 @@ impl Offer {
     }
 }
 
-fn copy(copier: &Copier<'_>, name: &str, mut source: File, place: &Path) -> io::Result<u64> {
+fn copy(copier: &Copier<'_>, name: &str, source: File, place: &Path) -> io::Result<u64> {
     if !source.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-    let count = copier.copy(name, &mut source, &mut File::create_new(place)?)?;
+    let count = copier.copy(name, source, place)?;
     platform::make_world_writable(place)?;
     Ok(count)
 }

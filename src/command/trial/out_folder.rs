@@ -1,6 +1,6 @@
 //! `try --out`: copies the results to a folder, and overwrites nothing.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -32,7 +32,9 @@ impl OutFolder {
             // The name has plain components only, so the path stays below the folder.
             let place = self.0.join(&output.name);
             let copied = output.open().and_then(|(file, _)| {
-                copy(copier, &output.name, file, &place)
+                let has_parent = place.parent().map_or(Ok(()), fs::create_dir_all);
+                has_parent
+                    .and_then(|()| copier.copy(&output.name, file, &place))
                     .map_err(|error| format!("can't be written to `{}`: {error}", place.display()))
             });
             copied.map_err(|why| Failure::new(format!("the result `{}` {why}", escape(&output.name))))?;
@@ -42,11 +44,4 @@ impl OutFolder {
         eprint_line(format_args!("Copied to: {}", self.0.display()));
         Ok(())
     }
-}
-
-fn copy(copier: &Copier<'_>, name: &str, mut file: File, place: &Path) -> io::Result<u64> {
-    if let Some(parent) = place.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    copier.copy(name, &mut file, &mut File::create_new(place)?)
 }

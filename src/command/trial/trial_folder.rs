@@ -7,6 +7,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::command::failure::Failure;
+use crate::command::output::eprint_line;
 use crate::config::Config;
 use crate::data_dir::permissions;
 use crate::docker::Docker;
@@ -22,8 +24,9 @@ const LOCK: &str = "lock";
 const KEPT: &str = "kept";
 
 pub struct TrialFolder {
-    dir: PathBuf,
-    name: String,
+    pub dir: PathBuf,
+    /// The folder's name, unique in this data_dir.
+    pub name: String,
     lock: Option<FileLock>,
     image: String,
     made_data_dir: bool,
@@ -56,22 +59,18 @@ impl TrialFolder {
         Ok(Self { dir, name, lock, image: config.executor.image.clone(), made_data_dir })
     }
 
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    /// The folder's name, unique in this data_dir.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     pub fn container_name(&self) -> String {
         container_name(&self.name)
     }
 
-    /// Marks the folder, so that no later trial removes it.
-    pub fn keep(self) -> io::Result<()> {
-        File::create(self.dir.join(KEPT)).map(drop)
+    /// Marks the folder, so that no later trial removes it. Its container is removed.
+    pub fn keep(self, docker: &Docker) -> Result<(), Failure> {
+        let container = self.container_name();
+        if let Err(error) = docker.remove_forced(&container) {
+            log::warn!("the container `{container}` can't be removed: {error}");
+        }
+        eprint_line(format_args!("Kept: {}", self.dir.display()));
+        File::create(self.dir.join(KEPT)).map(drop).map_err(Failure::with_path(&self.dir, "can't be marked as kept"))
     }
 
     /// Removes the folder, and the container if it is still there. Parents that were created for the folder are removed,
