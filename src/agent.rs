@@ -40,8 +40,7 @@ use poller::Poller;
 pub use serve::{ServeError, serve};
 use status_file::ServerTrouble;
 
-use crate::server::protocol::{AgentStatus, Load};
-use crate::server::{Client, ClientError, REQUEST_TIMEOUT};
+use crate::server::{AgentStatus, Client, ClientError, Load, REQUEST_TIMEOUT};
 use crate::shell::register_command;
 
 /// The main thread.

@@ -17,5 +17,9 @@ pub use budget::Purpose;
 pub use client::{Client, register};
 pub use connection::REQUEST_TIMEOUT;
 pub use error::{ClientError, Step};
+pub use protocol::{
+    AgentStatus, CompleteRequest, EncodedReport, FinalStatus, InputFile, LeftOut, Load, Output, PollAnswer,
+    Registration, Task,
+};
 pub use retry::Backoff;
 pub use upload::Upload;

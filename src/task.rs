@@ -44,10 +44,10 @@ pub use container::TaskContainer;
 pub use discard::{discard, log_abandoned};
 pub use ledger_entries::{failed_report, report_entry};
 pub use record::{
-    DiscardRequests, Ending, Phase, Process, Record, ReportState, StopReason, TaskFiles, TaskKey, UploadEvent,
+    DiscardRequests, Ending, Phase, Process, Record, ReportState, StopReason, Store, TaskFiles, TaskKey, UploadEvent,
 };
 pub use trial::{Trial, try_out};
-pub use workspace::{Workspace, input_names};
+pub use workspace::{Workspace, input_names, remove_tree};
 
 use std::io;
 use std::sync::Arc;

@@ -5,9 +5,8 @@ use std::time::Instant;
 use super::intake::Intake;
 use super::messages::NextPoll;
 use super::task_table::Stage;
-use crate::server::protocol::Task;
-use crate::task::record::{Phase, Record, TaskKey};
-use crate::task::workspace::Workspace;
+use crate::server::Task;
+use crate::task::{Phase, Record, TaskKey, Workspace};
 use crate::units::Bytes;
 
 /// How much of an id from the Server is logged, in characters.

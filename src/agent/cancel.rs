@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 use super::accept::SHOWN_ID;
 use super::intake::Intake;
 use crate::ledger::{Entry, Line, Outcome, Peer};
-use crate::server::protocol::{CompleteRequest, FinalStatus, Output};
-use crate::task::record::TaskKey;
-use crate::task::{failed_report, report_entry};
+use crate::server::{CompleteRequest, FinalStatus, Output};
+use crate::task::{TaskKey, failed_report, report_entry};
 
 /// How long the Server asks for the cancellation of a task that isn't here before this agent reports it as cancelled: the
 /// agent that owns the task needs some seconds to stop it (PROTOCOL 2).

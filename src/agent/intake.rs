@@ -24,11 +24,8 @@ use super::task_table::TaskTable;
 use super::workers::Workers;
 use crate::data_dir::instance::LockWatch;
 use crate::os::platform;
-use crate::server::Client;
-use crate::server::budget::Purpose;
-use crate::server::protocol::{Load, PollAnswer, Task};
-use crate::task::record::{Phase, Record, Store, TaskKey};
-use crate::task::{Context, TaskResult, WorkerEvent, WorkerMessage};
+use crate::server::{Client, Load, PollAnswer, Purpose, Task};
+use crate::task::{Context, Phase, Record, Store, TaskKey, TaskResult, WorkerEvent, WorkerMessage};
 
 /// How often a record that can't be read is tried again.
 const UNREADABLE_RETRY: Duration = Duration::from_secs(30);

@@ -3,8 +3,7 @@
 use jiff::Timestamp;
 
 use super::status_file::ServerTrouble;
-use crate::server::ClientError;
-use crate::server::protocol::{Load, PollAnswer};
+use crate::server::{ClientError, Load, PollAnswer};
 
 /// What the main thread hands over: what it heard from the Server.
 #[derive(Debug)]

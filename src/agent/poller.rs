@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::messages::NextPoll;
-use crate::server::budget::Purpose;
-use crate::server::retry::Backoff;
+use crate::server::{Backoff, Purpose};
 
 /// How long the intake thread may take for an answer before the agent reports that it has no room: its disk hangs, or
 /// the Server is slow to answer `accept`.

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::accept::log_accepted;
 use super::intake::Intake;
-use crate::server::budget::Purpose;
-use crate::server::retry::Backoff;
-use crate::task::record::{Phase, TaskKey};
+use crate::server::{Backoff, Purpose};
+use crate::task::{Phase, TaskKey};
 
 /// The tasks to reclaim, each with its own pause after a failure.
 #[derive(Debug, Default)]

@@ -16,8 +16,7 @@ use crate::docker::Docker;
 use crate::ledger::Ledger;
 use crate::metrics::Counters;
 use crate::server::Client;
-use crate::task::Context;
-use crate::task::record::Store;
+use crate::task::{Context, Store};
 
 /// The exit status after a second signal, as shells report SIGINT.
 const INTERRUPTED: i32 = 130;

@@ -7,10 +7,8 @@ use std::time::{Duration, Instant};
 use super::intake::Intake;
 use super::messages::{IntakeRequest, ServerEvent, Stopped};
 use super::{Mode, Scheduler};
-use crate::server::Client;
-use crate::server::protocol::{AgentStatus, Load};
-use crate::task::WorkerCommand;
-use crate::task::record::Phase;
+use crate::server::{AgentStatus, Client, Load};
+use crate::task::{Phase, WorkerCommand};
 
 /// How long containers that are about to end, and results that are being delivered, are waited for. Everything has to
 /// fit into five seconds (`agent-core stop`).

@@ -9,8 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::status_file::{EngineState, LastError, ServerTrouble, State, StatusFile};
 use super::task_table::TaskTable;
 use crate::metrics::{Gauges, Metrics};
-use crate::task::Context;
-use crate::task::record::{Phase, Store, TaskKey};
+use crate::task::{Context, Phase, Store, TaskKey};
 
 /// How often the metrics are written: Prometheus scrapes about as often.
 const METRICS_INTERVAL: Duration = Duration::from_secs(15);

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::server::retry::Backoff;
-use crate::task::WorkerCommand;
-use crate::task::record::{Phase, TaskKey};
+use crate::server::Backoff;
+use crate::task::{Phase, TaskKey, WorkerCommand};
 
 /// Whether a worker has a task.
 pub enum Stage {

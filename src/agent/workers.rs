@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::task::record::{Phase, Record, TaskFiles};
-use crate::task::{self, Context, Job, WorkerCommand};
+use crate::task::{self, Context, Job, Phase, Record, TaskFiles, WorkerCommand};
 
 /// The workers of one agent.
 pub struct Workers {

@@ -11,11 +11,10 @@ use super::find_task::find_task;
 use super::output::{eprint_line, ignore_broken_pipe};
 use crate::cli::LogsArgs;
 use crate::config::Config;
-use crate::data_dir::DataDir;
 use crate::data_dir::holder::find_holder;
-use crate::data_dir::instance;
+use crate::data_dir::{DataDir, instance};
 use crate::docker::{Docker, DockerError, LogRange};
-use crate::task::record::Phase;
+use crate::task::Phase;
 
 /// How often `--follow` looks for a container that isn't there yet.
 const LOOK: Duration = Duration::from_millis(300);

@@ -5,8 +5,7 @@ use std::fs;
 use super::failure::Failure;
 use super::output::print_line;
 use crate::config::{Config, edit, is_api_key, is_service_id};
-use crate::server::protocol::Registration;
-use crate::server::{self, ClientError};
+use crate::server::{self, ClientError, Registration};
 use crate::shell::register_command;
 use crate::text::escape;
 

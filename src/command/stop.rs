@@ -13,9 +13,8 @@ use super::output::print_line;
 use super::wait::wait_for;
 use crate::cli::StopArgs;
 use crate::config::{Config, ConfigError};
-use crate::data_dir::DataDir;
 use crate::data_dir::holder::{Holder, find_holder};
-use crate::data_dir::instance;
+use crate::data_dir::{DataDir, instance};
 use crate::os::platform;
 
 /// How long the agent may take to end by itself (README, "Stop service").

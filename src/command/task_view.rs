@@ -8,9 +8,8 @@ use serde::Serialize;
 
 use crate::agent::status_file::State;
 use crate::data_dir::DataDir;
-use crate::server::protocol::FinalStatus;
-use crate::task::record::{Phase, Record, Store, TaskFiles, TaskKey, UploadEvent};
-use crate::task::workspace::Workspace;
+use crate::server::FinalStatus;
+use crate::task::{Phase, Record, Store, TaskFiles, TaskKey, UploadEvent, Workspace};
 
 /// A task, as `--json` prints it (manual/operate.md, "Single tasks").
 #[derive(Debug, Clone, Serialize)]

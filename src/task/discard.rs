@@ -13,8 +13,7 @@ use super::record::{DiscardRequests, Discarded, Ending, Phase, Record, ReportSta
 use super::task_ledger::TaskLedger;
 use super::{StepError, TaskClient, TaskHandle, Uploads, WorkerEvent};
 use crate::ledger::{Entry, Ledger, Outcome, TextSizes};
-use crate::server::protocol::{FinalStatus, Output};
-use crate::server::{Client, Purpose};
+use crate::server::{Client, FinalStatus, Output, Purpose};
 use crate::text::escape;
 
 /// The error message on the Server, and the reason in the ledger.

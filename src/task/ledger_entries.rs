@@ -3,8 +3,7 @@
 use super::complete_request::{build, full_output};
 use super::{Ending, Record, TaskFiles, Uploads};
 use crate::ledger::{Direction, Entry, Outcome, Report, Settled, TextSizes, Transfer};
-use crate::server::ClientError;
-use crate::server::protocol::{EncodedReport, InputFile, Output};
+use crate::server::{ClientError, EncodedReport, InputFile, Output};
 
 /// Why the result of an upload or a report isn't known.
 pub const INTERRUPTED: &str = "the agent was interrupted before it knew";

@@ -12,8 +12,7 @@ use super::task_client::{TaskClient, TransferProgress};
 use super::{Phase, StepError, TaskHandle, input_names};
 use crate::os::files::remove_if_exists;
 use crate::os::platform;
-use crate::server::protocol::InputFile;
-use crate::server::{Backoff, Client, ClientError, Purpose};
+use crate::server::{Backoff, Client, ClientError, InputFile, Purpose};
 use crate::units::{Bytes, Span};
 
 /// How many downloads of a file may fail while other calls succeed, before that counts as the file's fault.

@@ -8,8 +8,7 @@ use super::complete_request::{build, full_output, shrink};
 use super::ledger_entries::{failed_report, interrupted_report, report_entry, settled, text_sizes};
 use super::{Ending, Phase, ReportState, StepError, TaskClient, TaskHandle, Uploads, WorkerEvent};
 use crate::ledger::{Entry, Outcome, TextSizes};
-use crate::server::protocol::Output;
-use crate::server::{ClientError, Purpose};
+use crate::server::{ClientError, Output, Purpose};
 use crate::units::Span;
 
 /// How often a task that isn't running on the Server is accepted again before the step is tried later.

@@ -14,8 +14,7 @@ use super::outputs::{OutputFile, Skipped};
 use super::task_client::{TaskClient, TransferProgress};
 use super::{Phase, StepError, TaskHandle, UploadEvent, Uploads};
 use crate::ledger::{Direction, Entry, Outcome, Transfer};
-use crate::server::protocol::{FinalStatus, LeftOut};
-use crate::server::{self, ClientError, Purpose};
+use crate::server::{self, ClientError, FinalStatus, LeftOut, Purpose};
 use crate::units::{Bytes, Span};
 
 /// How many uploads of a file may fail while other calls succeed, before that counts as the file's fault.

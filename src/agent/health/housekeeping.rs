@@ -11,8 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::Config;
 use crate::docker::Docker;
 use crate::os::platform;
-use crate::task::record::{Phase, Record, Store, TaskFiles};
-use crate::task::workspace::{Workspace, remove_tree};
+use crate::task::{Phase, Record, Store, TaskFiles, Workspace, remove_tree};
 
 const MIB: u64 = 1024 * 1024;
 

@@ -1,10 +1,9 @@
 //! The results of a trial: the exit status, and what would be sent.
 
 use crate::command::output::eprint_line;
-use crate::server::protocol::FinalStatus;
-use crate::task::Trial;
+use crate::server::FinalStatus;
 use crate::task::outputs::Skipped;
-use crate::task::record::StopReason;
+use crate::task::{StopReason, Trial};
 use crate::text::escape;
 
 /// As `timeout` does.
