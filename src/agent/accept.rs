@@ -57,7 +57,7 @@ impl Intake {
         }
         match self.store.task(&key).load() {
             Ok(None) => {}
-            Ok(Some(record)) if record.service_id == self.client.service_id() && record.phase == Phase::Settled => {
+            Ok(Some(record)) if record.service_id == self.client.service_id && record.phase == Phase::Settled => {
                 return self.deliver_again(&key, record);
             }
             Ok(Some(record)) => {
@@ -84,7 +84,7 @@ impl Intake {
     /// doesn't leave the Server with a running task that has no record here.
     fn accept(&mut self, key: &TaskKey, task: Task) -> NextPoll {
         let id = task.id.clone();
-        let mut record = Record::from_offer(task, self.client.service_id(), self.client.base_url());
+        let mut record = Record::from_offer(task, &self.client.service_id, self.client.base_url());
         let workspace = Workspace::new(&self.context.config.paths.data_dir, key);
         let files = match workspace.remove().and_then(|()| self.store.create(key, &record)) {
             Ok(files) => files,

@@ -66,7 +66,7 @@ impl Intake {
 
     /// Adds a line about a task that isn't here to the ledger.
     fn append_to_ledger(&self, id: &str, entry: Entry) -> std::io::Result<()> {
-        let peer = Peer { server: self.client.base_url(), service_id: self.client.service_id() };
+        let peer = Peer { server: self.client.base_url(), service_id: &self.client.service_id };
         self.context.ledger.append(&[Line::new(id, peer, entry)])
     }
 }

@@ -25,7 +25,7 @@ impl Intake {
         let mut need_slots = 0;
         for (files, mut record) in tasks {
             // The same service at an address that is spelled otherwise is still this agent's.
-            if record.service_id != self.client.service_id() {
+            if record.service_id != self.client.service_id {
                 if let Err(error) = task::log_abandoned(&self.context.ledger, &files, &mut record) {
                     log::warn!(task:% = files.key(); "the ledger lacks its last transfers: {error}");
                 }
@@ -39,7 +39,7 @@ impl Intake {
             log::warn!(
                 "{count} unfinished task(s) of service {service} at {server} are kept and not worked on: this agent is \
                  registered as {} at {}",
-                self.client.service_id(),
+                self.client.service_id,
                 self.client.base_url()
             );
         }

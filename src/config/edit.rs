@@ -30,8 +30,7 @@ pub enum EditError {
 /// Sets values in the file; comments, order and formatting stay as they are. The file is replaced as by [`save`].
 pub fn set(file: &Path, settings: &[Setting<'_>]) -> Result<(), EditError> {
     let edited = apply(&fs::read_to_string(file)?, settings)?;
-    save(file, edited.as_bytes())?;
-    Ok(())
+    Ok(save(file, edited.as_bytes())?)
 }
 
 /// Replaces a file in one step: readers see the old or the new text, also after a power cut. A link is followed, so that
@@ -75,10 +74,7 @@ fn temporary_beside(target: &Path) -> PathBuf {
 /// The text with these values set; comments, order and formatting stay as they are.
 pub fn apply(text: &str, settings: &[Setting<'_>]) -> Result<String, EditError> {
     // The editor writes plain line ends, and drops the byte order mark with which some Windows programs begin a file.
-    let (mark, text) = match text.strip_prefix('\u{feff}') {
-        Some(rest) => ("\u{feff}", rest),
-        None => ("", text),
-    };
+    let (mark, text) = text.strip_prefix('\u{feff}').map_or(("", text), |rest| ("\u{feff}", rest));
     let is_crlf = text.contains('\n') && text.matches('\n').count() == text.matches("\r\n").count();
     let edited = apply_to_plain(text, settings)?;
     Ok(format!("{mark}{}", if is_crlf { edited.replace('\n', "\r\n") } else { edited }))

@@ -12,6 +12,7 @@ use super::reader::Reader;
 use super::sections::{read_agent, read_outputs, read_paths, read_server};
 use super::{AgentConfig, Config, Environment};
 use crate::data_dir::DataDir;
+use crate::os::files::if_exists;
 use crate::shell::init_command;
 
 /// Why there is no [`Config`].
@@ -48,10 +49,9 @@ impl Config {
 
     fn load_with(file: &Path, registration: Registration) -> Result<Self, ConfigError> {
         let file = absolute(file).map_err(|error| ConfigError::Unreadable(file.to_owned(), error))?;
-        let bytes = match fs::read(&file) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ConfigError::Missing(file)),
-            Err(error) => return Err(ConfigError::Unreadable(file, error)),
+        let unreadable = |error| ConfigError::Unreadable(file.clone(), error);
+        let Some(bytes) = if_exists(fs::read(&file)).map_err(unreadable)? else {
+            return Err(ConfigError::Missing(file));
         };
         let text = std::str::from_utf8(&bytes).map_err(|error| {
             let message = "the file isn't UTF-8 from here on; save it as UTF-8";

@@ -88,7 +88,7 @@ fn read_mount(entry: &mut Section<'_>, file: &Path, targets: &mut HashSet<String
     } else if !targets.insert(target.clone()) {
         format!("names `{target}`, which another mount has already")
     } else {
-        let relative = is_relative(&host);
+        let relative = !is_at_home(&host) && Path::new(&host).is_relative();
         let resolved = resolve_host(file, &host).map_err(|wrong| entry.refuse("host", wrong)).ok();
         return resolved.map(|host| Mount { host, relative, container: target, readonly });
     };
@@ -104,11 +104,6 @@ pub(super) fn read_outputs(mut section: Section<'_>, findings: &mut Findings) ->
     let exclude = Exclude::new(&patterns).map_err(|wrong| section.refuse("exclude", wrong)).unwrap_or_default();
     section.finish(findings);
     OutputsConfig { max_file, max_files, max_total, exclude }
-}
-
-/// Whether a path of this machine begins at the configuration file's folder.
-fn is_relative(written: &str) -> bool {
-    !is_at_home(written) && Path::new(written).is_relative()
 }
 
 fn is_at_home(written: &str) -> bool {

@@ -4,15 +4,11 @@ use std::net::Ipv6Addr;
 
 /// Whether a text can be the id of a service: it becomes a part of paths and headers of requests.
 pub fn is_service_id(text: &str) -> bool {
-    is_header_word(text) && !text.contains(['/', '\\', '?', '#', '%'])
+    is_api_key(text) && !text.contains(['/', '\\', '?', '#', '%'])
 }
 
 /// Whether a text can be a key: it becomes a header of requests.
 pub fn is_api_key(text: &str) -> bool {
-    is_header_word(text)
-}
-
-fn is_header_word(text: &str) -> bool {
     (1..=4096).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 

@@ -33,7 +33,8 @@ const JSON: &str = "application/json; charset=utf-8";
 #[derive(Clone)]
 pub struct Client {
     connection: Connection,
-    service_id: String,
+    /// The service that the agent works for.
+    pub service_id: String,
     success_count: Arc<AtomicU64>,
     budget: Arc<Budget>,
     counters: Arc<Counters>,
@@ -72,11 +73,6 @@ impl Client {
     /// Makes every call in progress fail at once, and every later one: for a process that has to end.
     pub fn abort(&self) {
         self.connection.abort();
-    }
-
-    /// The service that the agent works for.
-    pub fn service_id(&self) -> &str {
-        &self.service_id
     }
 
     /// The Server's address.

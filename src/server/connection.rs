@@ -88,10 +88,8 @@ impl Connection {
     }
 
     fn redact(&self, error: ClientError) -> ClientError {
-        match &self.credentials {
-            Some(credentials) => error.redact(&credentials.api_key),
-            None => error,
-        }
+        let Some(credentials) = &self.credentials else { return error };
+        error.redact(&credentials.api_key)
     }
 }
 

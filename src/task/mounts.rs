@@ -83,21 +83,18 @@ pub fn check_mount(config: &Config, mount: &Mount) -> Result<HostPath, String> {
 pub fn check_exposure(config: &Config, mounted: &Path) -> Result<(), String> {
     let host = real(mounted);
     let (file, data_dir) = (real(&config.file), real(&config.paths.data_dir));
-    let exposed = if file.starts_with(&host) {
-        Some(("the configuration file", config.file.as_path()))
+    let (what, path) = if file.starts_with(&host) {
+        ("the configuration file", config.file.as_path())
     } else if data_dir.starts_with(&host) || host.starts_with(&data_dir) {
-        Some(("the data_dir", &*config.paths.data_dir))
+        ("the data_dir", &*config.paths.data_dir)
     } else {
-        None
+        return Ok(());
     };
-    match exposed {
-        Some((what, path)) => Err(format!(
-            "the mount of `{}` would show {what} `{}` to every task; mount a folder that has no part of it",
-            mounted.display(),
-            path.display()
-        )),
-        None => Ok(()),
-    }
+    Err(format!(
+        "the mount of `{}` would show {what} `{}` to every task; mount a folder that has no part of it",
+        mounted.display(),
+        path.display()
+    ))
 }
 
 /// The path without links, as far as it exists.

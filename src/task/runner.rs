@@ -51,9 +51,9 @@ impl<'c> TaskRunner<'c> {
     fn upload(&mut self) -> Result<(), StepError> {
         let container = self.container();
         let mut upload = Upload::open(self.client(), &mut self.task)?;
-        let results = results::collect(&container, upload.task())?;
+        let results = results::collect(&container, upload.task)?;
         upload.note_skipped(results.skipped)?;
-        container.remove(upload.task())?;
+        container.remove(upload.task)?;
         upload.send(&results.files)
     }
 

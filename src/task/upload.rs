@@ -27,7 +27,7 @@ const DISCARDED: &str = "the result was discarded before it was known";
 /// The uploads of one task.
 pub struct Upload<'t> {
     client: TaskClient<'t>,
-    task: &'t mut TaskHandle,
+    pub task: &'t mut TaskHandle,
     uploads: Uploads,
 }
 
@@ -57,10 +57,6 @@ impl<'t> Upload<'t> {
         upload.log(interrupted(&upload.uploads))?;
         upload.note_all(upload.uploads.logged_events())?;
         Ok(upload)
-    }
-
-    pub fn task(&mut self) -> &mut TaskHandle {
-        self.task
     }
 
     /// Writes down which files aren't sent.

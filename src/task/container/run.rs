@@ -201,13 +201,9 @@ impl<'t> ContainerRun<'t> {
             // then. A removal that failed leaves it dead for good.
             Status::Removing | Status::Dead if self.seen.removal_polls < REMOVAL_POLLS => {
                 self.seen.removal_polls += 1;
-                self.task.wait(Duration::from_secs(1))?;
-                Ok(None)
+                self.task.wait(Duration::from_secs(1)).map(|()| None)
             }
-            Status::Removing => {
-                self.task.wait(STUCK_REMOVAL_PAUSE)?;
-                Ok(None)
-            }
+            Status::Removing => self.task.wait(STUCK_REMOVAL_PAUSE).map(|()| None),
             Status::Exited | Status::Dead if !never_started => self.handle_exited(container).map(Some),
             Status::Created | Status::Exited | Status::Dead => self.handle_unstarted(container),
         }
@@ -305,8 +301,7 @@ impl<'t> ContainerRun<'t> {
         if !container.error.is_empty() || self.seen.launches >= LAUNCHES {
             return Ok(Some(self.not_started(&container.error)));
         }
-        self.replace(container)?;
-        Ok(None)
+        self.replace(container).map(|()| None)
     }
 
     /// Whether the container has printed something: on standard output `docker run` has no words of its own. An engine
