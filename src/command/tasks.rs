@@ -61,17 +61,10 @@ fn print_table(tasks: &Tasks, agent: AgentState) -> io::Result<()> {
         print_row(&mut out, ["OFFERED", "TASK", "STATE", "SINCE", "FILES", "EXIT"])?;
     }
     for task in &tasks.all {
-        print_row(
-            &mut out,
-            [
-                &Local(task.offered_at).to_string(),
-                &escape(&task.id),
-                task.describe(agent),
-                &task.since.map_or_else(|| "-".to_owned(), |since| Local(since).to_string()),
-                &task.files_sent.to_string(),
-                &task.exit_code.map_or_else(|| "-".to_owned(), |code| code.to_string()),
-            ],
-        )?;
+        let (offered, files) = (Local(task.offered_at).to_string(), task.files_sent.to_string());
+        let since = task.since.map_or_else(|| "-".to_owned(), |since| Local(since).to_string());
+        let exit_code = task.exit_code.map_or_else(|| "-".to_owned(), |code| code.to_string());
+        print_row(&mut out, [&offered, &escape(&task.id), task.describe(agent), &since, &files, &exit_code])?;
     }
     out.flush()
 }

@@ -51,12 +51,14 @@ pub fn try_out(file: &Path, args: &TryArgs) -> CommandResult {
     let mut is_kept = args.keep;
     let is_interrupted = || interrupted.load(Ordering::Relaxed);
     let result = attempt.run(args, commands).and_then(|trial| {
-        let finished = attempt.finish(&trial, out);
-        if finished.is_err() && !is_interrupted() {
+        print_results(&trial);
+        if let Some(out) = out.filter(|_| trial.stop != Some(StopReason::Cancel)) {
+            let copied = out.copy(&trial.files, &attempt.copier);
             // A full disk at `--out` must not cost results that may have taken hours.
-            is_kept = true;
+            is_kept |= copied.is_err() && !is_interrupted();
+            copied?;
         }
-        finished
+        Ok(ExitCode::from(exit_status(&trial)))
     });
     let result = if result.is_err() && is_interrupted() { Ok(ExitCode::from(INTERRUPTED)) } else { result };
     if is_kept {
@@ -116,14 +118,5 @@ impl Attempt<'_> {
             console: Some(&TrialConsole::new()),
         };
         task::try_out(&container, workspace, Job { files, record, commands }).map_err(Failure::new)
-    }
-
-    /// Prints the results and copies them to `--out`. Returns the exit status.
-    fn finish(&self, trial: &Trial, out: Option<OutFolder>) -> CommandResult {
-        print_results(trial);
-        if let Some(out) = out.filter(|_| trial.stop != Some(StopReason::Cancel)) {
-            out.copy(&trial.files, &self.copier)?;
-        }
-        Ok(ExitCode::from(exit_status(trial)))
     }
 }

@@ -33,12 +33,14 @@ pub fn check_program(probe: &EngineProbe<'_>, container: Option<&str>, report: &
             Err(error) => return fail_image(&error, report),
         }
     }
-    match &probe.config.executor.program {
-        Program::Custom(words) => {
-            report.pass(Check::Program, format!("`{}` (`executor.custom_entrypoint`)", words.join(" ")));
-        }
-        _ => check_script_source(probe, container, report),
-    }
+    let found = match (&probe.config.executor.program, probe.config.script_source()) {
+        (Program::Custom(words), _) => format!("`{}` (`executor.custom_entrypoint`)", words.join(" ")),
+        (_, Some(ScriptSource::Image(path))) => return check_script_in_image(probe, container, &path, report),
+        (_, Some(ScriptSource::Mount(file))) => format!("the script is `{}` of this machine", file.display()),
+        (_, Some(ScriptSource::Input)) => "the script is to come with each task".to_owned(),
+        _ => "the script is to come with `executor.docker_args`".to_owned(),
+    };
+    report.pass(Check::Program, found);
 }
 
 pub fn fail_script(wrong: String, report: &mut Report) {
@@ -59,17 +61,6 @@ fn check_own_program(probe: &EngineProbe<'_>, report: &mut Report) {
         ),
         Ok(_) => report.pass(Check::Program, "the image's own ENTRYPOINT and CMD"),
         Err(error) => fail_image(&error, report),
-    }
-}
-
-fn check_script_source(probe: &EngineProbe<'_>, container: Option<&str>, report: &mut Report) {
-    match probe.config.script_source() {
-        Some(ScriptSource::Image(path)) => check_script_in_image(probe, container, &path, report),
-        Some(ScriptSource::Mount(file)) => {
-            report.pass(Check::Program, format!("the script is `{}` of this machine", file.display()));
-        }
-        Some(ScriptSource::Input) => report.pass(Check::Program, "the script is to come with each task"),
-        _ => report.pass(Check::Program, "the script is to come with `executor.docker_args`"),
     }
 }
 

@@ -32,8 +32,8 @@ impl OutFolder {
             // The name has plain components only, so the path stays below the folder.
             let place = self.0.join(&output.name);
             let copied = output.open().and_then(|(file, _)| {
-                let has_parent = place.parent().map_or(Ok(()), fs::create_dir_all);
-                has_parent
+                let parent = place.parent().map_or(Ok(()), fs::create_dir_all);
+                parent
                     .and_then(|()| copier.copy(&output.name, file, &place))
                     .map_err(|error| format!("can't be written to `{}`: {error}", place.display()))
             });
