@@ -7,17 +7,12 @@
 //! cancellations on, keeps the table of what runs where, and writes records, status and metrics. Accepted tasks go
 //! over another channel to the workers ([`crate::task`]).
 
-mod accept;
 mod admission;
-mod cancel;
 pub mod health;
 mod heartbeat;
 mod intake;
 mod messages;
-mod operator;
 mod poller;
-mod reclaim;
-mod recovery;
 mod serve;
 mod shutdown;
 mod status;

@@ -3,6 +3,12 @@
 //! Its loop is the list of its parts: each has a time at which it is due, and the thread sleeps until the next of them
 //! or until a message comes.
 
+mod accept;
+mod cancel;
+mod operator;
+mod reclaim;
+mod recovery;
+
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,13 +17,14 @@ use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, unbounded};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::accept::Offers;
+use accept::Offers;
+use cancel::Orphan;
+use operator::OperatorRequests;
+use reclaim::ReclaimQueue;
+
 use super::admission::{Admission, HOLD, HealthChange, Mode};
-use super::cancel::Orphan;
 use super::health::{HealthMonitor, HostHealth, RecheckRequest};
 use super::messages::{IntakeRequest, NextPoll, ServerEvent, Stopped};
-use super::operator::OperatorRequests;
-use super::reclaim::ReclaimQueue;
 use super::status::StatusReporter;
 use super::status_file::EngineState;
 use super::task_table::TaskTable;
@@ -55,18 +62,18 @@ pub(super) struct Inbox {
 
 /// The state of the intake thread.
 pub struct Intake {
-    pub(super) context: Arc<Context>,
-    pub(super) client: Client,
+    context: Arc<Context>,
+    client: Client,
     pub(super) store: Store,
     pub(super) table: TaskTable,
-    pub(super) workers: Workers,
+    workers: Workers,
     pub(super) inbox: Inbox,
     pub(super) admission: Admission,
     pub(super) reclaims: ReclaimQueue,
-    pub(super) offers: Offers,
-    pub(super) orphan: Option<Orphan>,
+    offers: Offers,
+    orphan: Option<Orphan>,
     pub(super) status: StatusReporter,
-    pub(super) operator: OperatorRequests,
+    operator: OperatorRequests,
     requests: Sender<IntakeRequest>,
     rechecks: Sender<RecheckRequest>,
     /// The load that the main thread knows.

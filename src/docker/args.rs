@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::options::option_args;
+use super::options::{add, option_args};
 use crate::config::container_options::ContainerOptions;
 use crate::config::csv;
 
@@ -98,11 +98,6 @@ pub(super) fn mount_value(bind: &Bind) -> String {
 }
 
 /// A path as text. The configuration takes only paths in UTF-8.
-/// Adds the flag once for each value.
-pub(super) fn add(args: &mut Vec<String>, flag: &str, values: impl IntoIterator<Item = String>) {
-    args.extend(values.into_iter().flat_map(|value| [flag.to_owned(), value]));
-}
-
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }

@@ -1,6 +1,5 @@
 //! The options of `docker run` for what a container may do and use: pure functions, no process.
 
-use super::args::add;
 use crate::config::container_options::{ContainerOptions, Isolation, Pull};
 
 /// The options without `executor.docker_args`. `mounted` are the paths in the container where something is mounted
@@ -25,6 +24,11 @@ pub(super) fn option_args(options: &ContainerOptions, mounted: &[&str]) -> Vec<S
     add(&mut args, "--add-host", options.host_access.then(|| "host.docker.internal:host-gateway".to_owned()));
     add(&mut args, "--pull", options.pull.map(|pull| pull_policy(pull).to_owned()));
     args
+}
+
+/// Adds the flag once for each value.
+pub(super) fn add(args: &mut Vec<String>, flag: &str, values: impl IntoIterator<Item = String>) {
+    args.extend(values.into_iter().flat_map(|value| [flag.to_owned(), value]));
 }
 
 fn isolation_args(isolation: Isolation) -> &'static [&'static str] {

@@ -83,6 +83,12 @@ fn modules_import_from_lower_layers_only() {
 }
 
 #[test]
+fn files_of_a_folder_import_each_other_without_cycles() {
+    let cycles = cycles(&Crate::read());
+    assert!(cycles.is_empty(), "{}", cycles.join("\n"));
+}
+
+#[test]
 fn the_diagram_has_all_modules() {
     let layers = layers(&Crate::read().modules[&ModulePath::new()].text);
     assert_eq!(layers.first(), Some(&vec!["main".to_owned()]));

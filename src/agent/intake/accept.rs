@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use super::intake::Intake;
-use super::messages::NextPoll;
-use super::task_table::Stage;
+use super::Intake;
+use crate::agent::messages::NextPoll;
+use crate::agent::task_table::Stage;
 use crate::server::Task;
 use crate::task::{Phase, Record, TaskKey, Workspace};
 use crate::units::Bytes;

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::Intake;
 use super::accept::SHOWN_ID;
-use super::intake::Intake;
 use crate::ledger::{Entry, Line, Outcome, Peer};
 use crate::server::{CompleteRequest, FinalStatus, Output};
 use crate::task::{TaskKey, failed_report, report_entry};

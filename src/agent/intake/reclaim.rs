@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::Intake;
 use super::accept::log_accepted;
-use super::intake::Intake;
 use crate::server::{Backoff, Purpose};
 use crate::task::{Phase, TaskKey};
 

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::admission::Mode;
-use super::intake::Intake;
+use super::Intake;
+use crate::agent::admission::Mode;
 use crate::data_dir::DataDir;
 use crate::data_dir::instance::{self, LockWatch};
 use crate::task;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::intake::Intake;
-use super::task_table::Stage;
+use super::Intake;
+use crate::agent::task_table::Stage;
 use crate::task;
 use crate::task::record::{Loaded, Phase, Record, TaskFiles};
 
