@@ -140,7 +140,7 @@ impl Download<'_, '_> {
             return Ok(Some(error));
         }
         // Before the file has its place, or a crash in between would leave it there without a line in the ledger.
-        self.client.log(self.task, vec![received(file)])?;
+        self.client.append_to_ledger(self.task, vec![received(file)])?;
         let moved = platform::make_world_writable(&part).and_then(|()| fs::rename(&part, place));
         let name = self.name;
         moved.map_err(|error| PrepareError::Task(format!("input file `{name}` can't be written: {error}")))?;
@@ -161,7 +161,7 @@ impl Download<'_, '_> {
 
     /// Logs the failure, and returns the task's error. `after` says after what it was given up.
     fn give_up(&self, error: &ClientError, after: String) -> Result<PrepareError, StepError> {
-        self.client.log(self.task, vec![not_received(self.file, error)])?;
+        self.client.append_to_ledger(self.task, vec![not_received(self.file, error)])?;
         Ok(PrepareError::Task(format!("input file `{}` can't be fetched: {after}{error}", self.name)))
     }
 }

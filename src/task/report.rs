@@ -33,7 +33,10 @@ impl<'t> Report<'t> {
             return Err(StepError::retry("the record has no ending"));
         };
         if task.record.report == ReportState::Sending {
-            client.log(task, interrupted_report(&task.files, &task.record, &uploads).into_iter().collect())?;
+            client.append_to_ledger(
+                task,
+                interrupted_report(&task.files, &task.record, &uploads).into_iter().collect(),
+            )?;
             task.record.report.note_logged();
             task.save()?;
         }
@@ -78,7 +81,7 @@ impl<'t> Report<'t> {
             self.log_settled();
             return Ok(None);
         };
-        self.client.log(self.task, failed_report(&report, &error).into_iter().collect())?;
+        self.client.append_to_ledger(self.task, failed_report(&report, &error).into_iter().collect())?;
         self.may_have_arrived |= error.may_have_arrived();
         self.task.record.report = if self.may_have_arrived { ReportState::MaybeArrived } else { ReportState::NotSent };
         self.task.save()?;
@@ -119,7 +122,7 @@ impl<'t> Report<'t> {
 
     /// Closes the record, after the last lines of the ledger.
     fn settle(&mut self, entries: Vec<Entry>) -> Result<(), StepError> {
-        self.client.log(self.task, entries)?;
+        self.client.append_to_ledger(self.task, entries)?;
         // The copies have been sent, unless something stayed here that a person may want to have.
         if !self.task.record.has_undelivered {
             let files = &self.task.files;

@@ -54,7 +54,7 @@ impl<'t> Upload<'t> {
     pub fn open(client: TaskClient<'t>, task: &'t mut TaskHandle) -> Result<Self, StepError> {
         let uploads = Uploads::load(&task.files)?;
         let mut upload = Self { client, task, uploads };
-        upload.log(interrupted(&upload.uploads))?;
+        upload.append_to_ledger(interrupted(&upload.uploads))?;
         upload.note_all(upload.uploads.logged_events())?;
         Ok(upload)
     }
@@ -68,7 +68,7 @@ impl<'t> Upload<'t> {
         self.skip(non_results)?;
         if skipped.unnamed > self.uploads.unnamed {
             log::warn!(task:% = self.task.key(); "{} more files are not delivered", skipped.unnamed);
-            self.log(vec![Entry::File(Transfer::unnamed(skipped.unnamed))])?;
+            self.append_to_ledger(vec![Entry::File(Transfer::unnamed(skipped.unnamed))])?;
             self.note(UploadEvent::Unnamed { count: skipped.unnamed })?;
         }
         Ok(())
@@ -96,7 +96,7 @@ impl<'t> Upload<'t> {
         // A cancellation after the container's exit doesn't wait for the rest of the results.
         if self.task.is_cancel_requested() {
             let rest = files.iter().filter(|file| !self.uploads.decided.contains(&file.name));
-            self.log(rest.map(|file| stays_here(&file.name, "the task was cancelled")).collect())?;
+            self.append_to_ledger(rest.map(|file| stays_here(&file.name, "the task was cancelled")).collect())?;
             if let Some(ending) = self.task.record.ending.as_mut() {
                 ending.status = FinalStatus::Cancelled;
                 ending.error_message = None;
@@ -160,7 +160,7 @@ impl<'t> Upload<'t> {
             Ok(Err(error)) => self.handle_failure(&attempt, error),
             Err(error) => {
                 let reason = if matches!(error, StepError::Discarded) { DISCARDED } else { INTERRUPTED };
-                self.log_doubt(attempt.transfer(Outcome::Unknown, reason))?;
+                self.append_doubt(attempt.transfer(Outcome::Unknown, reason))?;
                 Err(error)
             }
         }
@@ -172,14 +172,14 @@ impl<'t> Upload<'t> {
         let outcome = if error.may_have_arrived() { Outcome::Unknown } else { not_arrived(&error) };
         let cancelled = |error: &ClientError| attempt.transfer(outcome, format!("the task was cancelled: {error}"));
         if self.task.is_cancel_requested() {
-            return self.log_doubt(cancelled(&error));
+            return self.append_doubt(cancelled(&error));
         }
         if error.is_unauthorized() || error.status() == Some(429) {
-            self.log_doubt(attempt.transfer(outcome, error.to_string()))?;
+            self.append_doubt(attempt.transfer(outcome, error.to_string()))?;
             return Err(error.into());
         }
         if !error.is_retryable() {
-            self.log_upload(attempt.transfer(outcome, error.to_string()))?;
+            self.append_upload(attempt.transfer(outcome, error.to_string()))?;
             let reason = match &error {
                 ClientError::Local(error) => format!("can't be read: {error}"),
                 other => other.to_string(),
@@ -190,10 +190,10 @@ impl<'t> Upload<'t> {
         // reached, so that it is the file that fails.
         match self.has_arrived(name, attempt.size) {
             Ok(true) => return Ok(()),
-            Ok(false) if self.task.is_cancel_requested() => return self.log_doubt(cancelled(&error)),
-            Ok(false) => self.log_upload(attempt.transfer(not_arrived(&error), error.to_string()))?,
+            Ok(false) if self.task.is_cancel_requested() => return self.append_doubt(cancelled(&error)),
+            Ok(false) => self.append_upload(attempt.transfer(not_arrived(&error), error.to_string()))?,
             Err(unanswered) => {
-                self.log_doubt(attempt.transfer(outcome, error.to_string()))?;
+                self.append_doubt(attempt.transfer(outcome, error.to_string()))?;
                 return Err(unanswered);
             }
         }
@@ -248,13 +248,13 @@ impl<'t> Upload<'t> {
         for left in &files {
             log::warn!(task:% = self.task.key(); "`{}` is not delivered: {}", left.file, left.reason);
         }
-        self.log(files.iter().map(|left| stays_here(&left.file, &left.reason)).collect())?;
+        self.append_to_ledger(files.iter().map(|left| stays_here(&left.file, &left.reason)).collect())?;
         self.note_all(files.into_iter().map(UploadEvent::LeftOut).collect())
     }
 
     /// A file is on the Server. `reason` says how that is known, if not by the answer.
     fn note_done(&mut self, name: &str, size: u64, file_id: String, reason: Option<&str>) -> Result<(), StepError> {
-        self.log_upload(Transfer {
+        self.append_upload(Transfer {
             bytes: Some(size),
             file_id: Some(file_id.clone()),
             reason: reason.map(str::to_owned),
@@ -263,19 +263,19 @@ impl<'t> Upload<'t> {
         self.note(UploadEvent::Done { file: name.to_owned(), size, file_id })
     }
 
-    fn log(&self, entries: Vec<Entry>) -> Result<(), StepError> {
-        self.client.log(self.task, entries)
+    fn append_to_ledger(&self, entries: Vec<Entry>) -> Result<(), StepError> {
+        self.client.append_to_ledger(self.task, entries)
     }
 
-    fn log_upload(&self, transfer: Transfer) -> Result<(), StepError> {
+    fn append_upload(&self, transfer: Transfer) -> Result<(), StepError> {
         let attempt = transfer.file.as_ref().and_then(|file| self.uploads.attempts.get(file)).copied();
-        self.log(vec![Entry::File(Transfer { attempt, ..transfer })])
+        self.append_to_ledger(vec![Entry::File(Transfer { attempt, ..transfer })])
     }
 
-    /// Logs an upload that may or may not have arrived, and notes that the ledger has it.
-    fn log_doubt(&mut self, transfer: Transfer) -> Result<(), StepError> {
+    /// Appends the line of an upload that may or may not have arrived, and notes that the ledger has it.
+    fn append_doubt(&mut self, transfer: Transfer) -> Result<(), StepError> {
         let logged = transfer.file.clone().map(|file| UploadEvent::Logged { file });
-        self.log_upload(transfer)?;
+        self.append_upload(transfer)?;
         self.note_all(logged.into_iter().collect())
     }
 
