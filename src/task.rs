@@ -139,21 +139,14 @@ pub enum TaskResult {
 /// Starts a worker: a thread that takes jobs until the channel is closed.
 pub fn spawn(name: &str, context: &Arc<Context>, jobs: &Receiver<Job>) -> io::Result<()> {
     let (context, jobs) = (Arc::clone(context), jobs.clone());
-    thread::Builder::new().name(name.to_owned()).spawn(move || work(&context, &jobs)).map(drop)
+    thread::Builder::new().name(name.to_owned()).spawn(move || work(&context, jobs)).map(drop)
 }
 
-fn work(context: &Arc<Context>, jobs: &Receiver<Job>) {
+fn work(context: &Context, jobs: Receiver<Job>) {
     for job in jobs {
         let key = job.files.key().clone();
         let result = TaskRunner::new(context, job).run();
         // An error means that the agent ends, and its records say the rest.
         let _ = context.messages.send(WorkerMessage { key, event: WorkerEvent::Finished(result) });
-        // Per-thread allocator caches are released only when the thread ends, so each job gets a new thread. If none
-        // can be started, this thread continues.
-        let this = thread::current();
-        match spawn(this.name().unwrap_or("worker"), context, jobs) {
-            Ok(()) => return,
-            Err(error) => log::debug!("{} goes on itself: {error}", this.name().unwrap_or("worker")),
-        }
     }
 }

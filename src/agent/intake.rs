@@ -30,7 +30,6 @@ use super::status_file::EngineState;
 use super::task_table::TaskTable;
 use super::workers::Workers;
 use crate::data_dir::instance::LockWatch;
-use crate::os::platform;
 use crate::server::{Client, Load, PollAnswer, Purpose, Task};
 use crate::task::{Context, Phase, Record, Store, TaskKey, TaskResult, WorkerEvent, WorkerMessage};
 
@@ -270,7 +269,6 @@ impl Intake {
             WorkerEvent::Finished(TaskResult::Settled) => {
                 self.table.remove(&key);
                 self.status.count_settled(&key);
-                platform::trim_heap();
                 self.request(IntakeRequest::PollSoon);
             }
             WorkerEvent::Finished(TaskResult::Interrupted) => self.table.release(&key),

@@ -66,9 +66,6 @@ pub fn kill_process(process: u32) -> io::Result<()> {
 /// All threads share one heap on Windows.
 pub fn share_one_heap() {}
 
-/// The system's own heap returns free memory.
-pub fn trim_heap() {}
-
 /// Windows has no sessions of terminals.
 pub fn leave_session() -> io::Result<()> {
     Ok(())
