@@ -21,7 +21,7 @@ pub use reader::Reader;
 use crate::config::Secret;
 use crate::data_dir::DataDir;
 use crate::metrics::Counters;
-use crate::os::missing::if_exists;
+use crate::os::files::if_exists;
 use crate::os::platform;
 
 /// The size at which a file gets a number and a new one is begun.

@@ -1,7 +1,7 @@
 //! The operating system: files, processes, locks and time limits.
 
 pub mod files;
-pub mod missing;
+mod missing;
 pub mod platform;
 pub mod process;
 pub mod random;

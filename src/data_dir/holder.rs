@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::data_dir::DataDir;
-use crate::os::missing::if_exists;
+use crate::os::files::if_exists;
 use crate::os::platform::{self, FileLock};
 
 /// How often a text that is being written is read again, and the pause before that.

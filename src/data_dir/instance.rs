@@ -13,8 +13,7 @@ use thiserror::Error;
 use super::holder::{Holder, PAUSE, Role, read_holder, write_holder};
 use super::permissions;
 use crate::data_dir::DataDir;
-use crate::os::files::{Durability, replace};
-use crate::os::missing::{if_exists, remove_if_exists};
+use crate::os::files::{Durability, if_exists, remove_if_exists, replace};
 use crate::os::platform::{self, FileLock};
 use crate::os::random::random_id;
 

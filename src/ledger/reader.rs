@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use super::{Line, MAX_NUMBERED};
 use crate::data_dir::DataDir;
-use crate::os::missing::if_exists;
+use crate::os::files::if_exists;
 use crate::os::platform;
 
 /// The length from which a line counts as damaged; the agent writes no line as long.

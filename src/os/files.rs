@@ -1,4 +1,4 @@
-//! Files that are replaced in one step, and removals of files that may be missing.
+//! Files that are replaced in one step, and files that may be missing.
 
 use std::ffi::OsString;
 use std::fs::{self, File};

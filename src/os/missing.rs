@@ -1,4 +1,4 @@
-//! Files that may be missing.
+//! Files that may be missing. Part of [`super::files`], apart from it since [`super::platform`] needs it, too.
 
 use std::fs;
 use std::io::{self, ErrorKind};
