@@ -130,7 +130,7 @@ pub struct CopiedFile {
 }
 
 /// Files that aren't delivered: some by name, the others as a number.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Skipped {
     /// Files that are no results, such as links.
     pub non_results: Vec<LeftOut>,

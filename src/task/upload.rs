@@ -31,24 +31,6 @@ pub struct Upload<'t> {
     uploads: Uploads,
 }
 
-/// An upload that isn't known to have arrived.
-struct Attempt<'f> {
-    file: &'f OutputFile,
-    size: u64,
-    /// How many bytes may have left this machine.
-    taken: u64,
-}
-
-impl Attempt<'_> {
-    fn transfer(&self, outcome: Outcome, reason: impl Into<String>) -> Transfer {
-        Transfer {
-            bytes: Some(self.taken),
-            reason: Some(reason.into()),
-            ..Transfer::new(Direction::Out, outcome, &self.file.name)
-        }
-    }
-}
-
 impl<'t> Upload<'t> {
     /// Reads `uploads.jsonl`. Uploads that were interrupted get their lines in the ledger.
     pub fn open(client: TaskClient<'t>, task: &'t mut TaskHandle) -> Result<Self, StepError> {
@@ -151,49 +133,58 @@ impl<'t> Upload<'t> {
         let upload = server::Upload { task_id: &task_id, filename: &file.name, file: opened, size, bytes_read: &taken };
         let progress = TransferProgress { what: format!("sending `{}`", file.name), bytes: size, moved: &taken };
         let sent = self.client.transfer(self.task, progress, |client| client.upload(&upload));
-        let attempt = Attempt { file, size, taken: taken.load(Ordering::Relaxed) };
+        // The outcome is unknown as long as nothing says more, and these bytes at most have left this machine.
+        let transfer = Transfer {
+            bytes: Some(taken.load(Ordering::Relaxed)),
+            ..Transfer::new(Direction::Out, Outcome::Unknown, &file.name)
+        };
         match sent {
             Ok(Ok(file_id)) => {
                 log::debug!(task:% = self.task.key(); "sent `{}`, {size} bytes", file.name);
                 self.note_done(&file.name, size, file_id, None)
             }
-            Ok(Err(error)) => self.handle_failure(&attempt, error),
+            Ok(Err(error)) => self.handle_failure(&file.name, size, transfer, error),
             Err(error) => {
                 let reason = if matches!(error, StepError::Discarded) { DISCARDED } else { INTERRUPTED };
-                self.append_doubt(attempt.transfer(Outcome::Unknown, reason))?;
+                self.append_doubt(Transfer { reason: Some(reason.to_owned()), ..transfer })?;
                 Err(error)
             }
         }
     }
 
-    fn handle_failure(&mut self, attempt: &Attempt<'_>, error: ClientError) -> Result<(), StepError> {
-        let name = &attempt.file.name;
-        // The outcome as long as the Server wasn't asked whether it has the file.
-        let outcome = if error.may_have_arrived() { Outcome::Unknown } else { not_arrived(&error) };
-        let cancelled = |error: &ClientError| attempt.transfer(outcome, format!("the task was cancelled: {error}"));
+    fn handle_failure(
+        &mut self,
+        name: &str,
+        size: u64,
+        transfer: Transfer,
+        error: ClientError,
+    ) -> Result<(), StepError> {
+        let arrival = if error.may_have_arrived() { Outcome::Unknown } else { not_arrived(&error) };
+        let transfer = Transfer { outcome: arrival, reason: Some(error.to_string()), ..transfer };
+        let cancelled = |transfer| Transfer { reason: Some(format!("the task was cancelled: {error}")), ..transfer };
         if self.task.is_cancel_requested() {
-            return self.append_doubt(cancelled(&error));
+            return self.append_doubt(cancelled(transfer));
         }
         if error.is_unauthorized() || error.status() == Some(429) {
-            self.append_doubt(attempt.transfer(outcome, error.to_string()))?;
+            self.append_doubt(transfer)?;
             return Err(error.into());
         }
         if !error.is_retryable() {
-            self.append_upload(attempt.transfer(outcome, error.to_string()))?;
+            self.append_upload(transfer)?;
             let reason = match &error {
                 ClientError::Local(error) => format!("can't be read: {error}"),
                 other => other.to_string(),
             };
-            return self.skip_deliverable(vec![LeftOut { file: name.clone(), reason }]);
+            return self.skip_deliverable(vec![LeftOut { file: name.to_owned(), reason }]);
         }
         // The list answers two questions: whether the file has arrived all the same, and whether the Server can be
         // reached, so that it is the file that fails.
-        match self.has_arrived(name, attempt.size) {
+        match self.has_arrived(name, size) {
             Ok(true) => return Ok(()),
-            Ok(false) if self.task.is_cancel_requested() => return self.append_doubt(cancelled(&error)),
-            Ok(false) => self.append_upload(attempt.transfer(not_arrived(&error), error.to_string()))?,
+            Ok(false) if self.task.is_cancel_requested() => return self.append_doubt(cancelled(transfer)),
+            Ok(false) => self.append_upload(Transfer { outcome: not_arrived(&error), ..transfer })?,
             Err(unanswered) => {
-                self.append_doubt(attempt.transfer(outcome, error.to_string()))?;
+                self.append_doubt(transfer)?;
                 return Err(unanswered);
             }
         }

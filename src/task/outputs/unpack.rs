@@ -16,8 +16,8 @@ use super::{CopiedFile, NOT_REGULAR, ReservedPaths, SYMBOLIC_LINK, Skipped, excl
 use crate::config::{OutputsConfig, PathKind};
 use crate::os::platform;
 
-/// What was extracted.
-#[derive(Debug, Default)]
+/// What was extracted. An earlier state can be put back: the next files take the numbers of those that came after it.
+#[derive(Debug, Clone, Default)]
 pub struct Extracted {
     /// The files, each under its own number.
     pub files: Vec<CopiedFile>,
@@ -67,25 +67,7 @@ impl<R: Read> Read for LimitedReader<'_, R> {
     }
 }
 
-/// A state of [`Extracted`] to go back to.
-#[derive(Debug, Clone, Copy)]
-pub struct Checkpoint {
-    files: usize,
-    bytes: u64,
-}
-
 impl Extracted {
-    pub fn checkpoint(&self) -> Checkpoint {
-        Checkpoint { files: self.files.len(), bytes: self.bytes }
-    }
-
-    /// Drops the files that came after a checkpoint; the next ones take their numbers.
-    pub fn rollback(&mut self, checkpoint: Checkpoint) {
-        self.files.truncate(checkpoint.files);
-        self.bytes = checkpoint.bytes;
-        self.numbers.retain(|_, number| *number < checkpoint.files);
-    }
-
     /// Extracts an archive. One that goes on for much longer than what may be delivered isn't read to its end, and one
     /// line stands for the rest.
     pub fn unpack(

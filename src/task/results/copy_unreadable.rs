@@ -74,9 +74,9 @@ impl CopyUnreadable<'_> {
 
     fn copy_one(&mut self, id: &str, one: &Unreadable, extracted: &mut Extracted) -> Result<(), StepError> {
         for tries in 1.. {
-            let checkpoint = extracted.checkpoint();
+            let before = extracted.clone();
             let Err(why) = self.try_copy(id, &one.path, extracted)? else { return Ok(()) };
-            extracted.rollback(checkpoint);
+            *extracted = before;
             if self.task.is_cancel_requested() {
                 return Ok(());
             }
