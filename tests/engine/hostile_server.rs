@@ -131,7 +131,7 @@ fn invalid_offers_are_refused_and_the_agent_continues() {
         server.cancel(&id);
     }
     assert_eq!(server.requests_to("accept").len(), 0, "{}", server.report());
-    assert!(running.log().contains("the Server offers a task that isn't one"));
+    assert!(running.log().contains("the Server's offer is not a valid task"));
     expect_plain_lines(&running.log());
     expect_work(&server, &mut running);
 }
