@@ -4,8 +4,8 @@
 //! no log and takes no lock that a disk write can hold, so that no slow disk, no slow `accept` and no task delays a
 //! heartbeat (P5).
 //! What the Server says goes over a channel to the intake thread, [`Intake`]: it accepts and reclaims tasks, passes
-//! cancellations on, keeps the table of what runs where, and writes records, status and metrics. Accepted tasks go
-//! over another channel to the workers ([`crate::task`]).
+//! cancellations on, keeps the table of what runs where, and writes status, metrics and the records of tasks that no
+//! worker has. Accepted tasks go over another channel to the workers ([`crate::task`]).
 
 mod admission;
 pub mod health;
@@ -81,7 +81,7 @@ impl Scheduler {
         Ok(scheduler)
     }
 
-    /// Works until a signal comes, or until every task is settled in a drain. Running containers go on running.
+    /// Works until a signal comes, or until a drain is done. Running containers go on running.
     ///
     /// # Errors
     /// The agent has to end at once: its data_dir may be another agent's now, or can't be used.

@@ -15,7 +15,8 @@
 //!    cancellation to the task's worker, or reports that of a task that isn't here. The table of unfinished tasks is in
 //!    `agent/task_table.rs`, the queues to the workers in `agent/workers.rs`.
 //! 4. `task/runner.rs`: the worker. `TaskRunner::run` reads the phase and takes that phase's step; after a restart
-//!    `agent/intake/recovery.rs` sends every unfinished task the same way (P2). `task/handle.rs` writes the record.
+//!    `agent/intake/recovery.rs` sends the unfinished tasks the same way (P2). The worker writes the record in
+//!    `task/handle.rs`.
 //! 5. `task/prepare.rs`: the workspace (`task/workspace.rs`) with the input files and `task.json`; `task/file_name.rs`
 //!    makes their names safe (P4).
 //! 6. `task/container/run.rs`: the container. `ContainerRun::step` looks at what the engine has under the task's name:
@@ -23,17 +24,19 @@
 //!    `task/container/launch.rs` has the values of `docker run`, `docker/args.rs` makes the arguments of them, and
 //!    `task/container/watch.rs` watches the client and stops the container when that is due.
 //! 7. `task/outcome.rs`: from the container's exit to `completed`, `failed` or `cancelled`, with the error message.
-//! 8. `task/results.rs`: which files are results, and which stay here (P3). `task/outputs/scan.rs` finds them,
+//! 8. `task/results.rs`: which files are results, and which stay here (P3). `task/outputs/scan.rs` finds them: every
+//!    regular file that isn't in `ReservedPaths` (`task/outputs.rs`) or excluded by `outputs.exclude`.
 //!    `task/results/copy_unreadable.rs` copies those out of the container that only root may read, and
-//!    `task/outputs/selection.rs` applies the limits. Then `TaskRunner::upload` has `task/container.rs` remove the
-//!    container; `agent/health.rs` removes one that was left.
+//!    `task/outputs/selection.rs` applies the limits. Then, before a file is sent, `TaskRunner::upload` (or `discard`) has
+//!    `task/container.rs` remove the container; `agent/health.rs` removes one that is still there when its task is settled.
 //! 9. `task/upload.rs`: a file that has arrived isn't sent again, however often the agent restarts (P2). After each
-//!    answer the ledger has its line before `uploads.jsonl` does; `task/task_client.rs` writes it.
+//!    answer the ledger has its line before `uploads.jsonl` does; `task/task_client.rs` writes it. If that fails, the step
+//!    is tried again later, and the Server's file list says whether the file has to be sent.
 //! 10. `task/report.rs`: `complete`, and the record is settled. `agent/health/housekeeping.rs` deletes its files later.
 //!
 //! Calls to the Server are made by `server/client.rs`, after their caller has taken room in the request budget of
-//! `server/budget.rs`; heartbeats need none. Calls to Docker are made by `docker.rs`; the long ones are started from
-//! there and watched by the task's files. Each subcommand has a file below `command/`.
+//! `server/budget.rs`; heartbeats need none. Calls to Docker are made by `docker.rs`; the long ones (`run`, `logs`, `cp`)
+//! are started and watched by the task's files. Each subcommand has a file below `command/`.
 //!
 //! # The layers
 //!

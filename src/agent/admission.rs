@@ -1,5 +1,6 @@
-//! Admission: whether this agent may accept a new task, and if not, why. Nothing else in the program decides that; an
-//! offer that can't be used at all is refused in `accept.rs`.
+//! Admission: whether this agent may accept an offered task, and if not, why. Nothing else in the program decides that;
+//! `poller.rs` decides when the agent asks for one, and an offer that can't be used at all is refused in `intake.rs` and
+//! `intake/accept.rs`.
 //!
 //! Tasks of this agent that have a record here are not subject to it: they are accepted again (P8).
 
@@ -46,7 +47,7 @@ pub enum NotAccepting {
     /// No health report has come for three minutes.
     #[error("no health report for 3 minutes: the Docker engine, a mount or the disk may be hanging")]
     HealthUnknown,
-    /// The last call to the Server failed.
+    /// A heartbeat failed, or a poll because of the key or the network. It lasts until a heartbeat is acknowledged.
     #[error("the Server doesn't accept this agent's heartbeats")]
     ServerTrouble,
     /// The Server may have requeued this agent's tasks.
@@ -209,7 +210,7 @@ impl Admission {
         self.retry_at = None;
     }
 
-    /// Whether the Server accepts heartbeats.
+    /// Notes whether there is trouble with the Server.
     pub fn note_server(&mut self, trouble: bool) {
         self.server_trouble = trouble;
     }

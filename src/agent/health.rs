@@ -159,8 +159,8 @@ impl HealthMonitor {
         }
     }
 
-    /// Removes containers of this agent that no unfinished task needs: a crash between the record of an outcome and the
-    /// removal, or an engine that didn't answer then, leaves them behind.
+    /// Removes containers of this agent that no unfinished task needs: an engine that didn't answer when one was to be
+    /// removed leaves it behind.
     fn remove_leftover_containers(&self) {
         let names = match self.docker.names_of_instance(&self.instance_id) {
             Ok(names) => names,

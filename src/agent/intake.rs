@@ -179,6 +179,7 @@ impl Intake {
         match event {
             ServerEvent::HeartbeatAcknowledged { at, was_interrupted } => self.note_heartbeat(at, was_interrupted),
             ServerEvent::Trouble(trouble) => {
+                self.orphan = None;
                 self.admission.note_server(true);
                 self.status.note_trouble(trouble);
             }
@@ -189,7 +190,6 @@ impl Intake {
                 self.request(IntakeRequest::AnswerHandled(next));
             }
             ServerEvent::PollFailed(error, pause) => {
-                // A cancellation counts as orphaned only after a minute of answers without a break.
                 self.orphan = None;
                 log::warn!("poll: {error}; trying again in {pause} s");
             }

@@ -55,7 +55,7 @@ pub enum IntakeRequest {
 /// Why the intake thread ended.
 #[derive(Debug)]
 pub enum Stopped {
-    /// A signal came, or every task is settled in a drain; this load is left.
+    /// A signal came, or a drain is done; this load is left.
     Finished(Load),
     /// `agent.lock` is lost, or the data_dir can't be used, for this reason.
     Failed(String),

@@ -73,3 +73,20 @@ fn the_minute_starts_again_after_a_failed_poll() {
     assert!((secs(58)..secs(70)).contains(&took), "reported {took:?} after the failure");
     assert_eq!(task.completed_count, 1);
 }
+
+#[test]
+fn the_minute_starts_again_after_a_refused_key() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    let _running = agent.start();
+    let id = cancelled_task_of(&Twin::new(&server), &server);
+    server.wait_until("8 s", secs(20), |server| asked_for(server, &id) >= secs(8));
+    let refused: FaultId = server.fault(Match::path("poll").times(1), Fault::status(401));
+    server.wait_until("a poll that is refused", secs(10), |server| server.fault_hits(refused) == 1);
+    let failed = Instant::now();
+    let task = server.wait_for(&id, Status::Cancelled, secs(120));
+    let took = task.since(Status::Cancelled).expect("the task has ended") - failed;
+    // The next heartbeat comes after 30 s, and the polls after it.
+    assert!((secs(88)..secs(105)).contains(&took), "reported {took:?} after the refusal");
+    assert_eq!(task.completed_count, 1);
+}

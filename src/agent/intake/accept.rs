@@ -127,7 +127,8 @@ impl Intake {
         }
     }
 
-    /// A task that was settled is offered again: the Server has lost its state. The result is still here.
+    /// A task that was settled is offered again: the Server has lost its state. The record still has its end, so the report
+    /// is sent again; the files are on the Server.
     fn deliver_again(&mut self, key: &TaskKey, mut record: Record) -> NextPoll {
         if !self.try_acquire() {
             return NextPoll::AfterInterval;

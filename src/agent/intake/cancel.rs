@@ -11,10 +11,10 @@ use crate::task::{TaskKey, failed_report, report_entry};
 /// How long the Server asks for the cancellation of a task that isn't here before this agent reports it as cancelled: the
 /// agent that owns the task needs some seconds to stop it (PROTOCOL 2).
 const ORPHAN_PATIENCE: Duration = Duration::from_secs(60);
-/// The reason in the ledger.
+/// The reason, in the ledger and the log.
 const ORPHANED: &str = "after a minute no agent had stopped the task";
 
-/// A cancellation of a task that isn't here.
+/// A cancellation of a task that isn't here. A failed call ends it: the minute is one of answers without a break.
 pub(super) struct Orphan {
     id: String,
     since: Instant,

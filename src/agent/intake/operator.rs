@@ -20,7 +20,7 @@ pub struct OperatorRequests {
     due: Instant,
     lock: LockWatch,
     discards: DiscardRequests,
-    /// The last request that failed, and why: it is logged once for as long as it stays the same.
+    /// The last request that failed, and why: the same failure isn't logged twice in a row.
     failed: Option<(TaskKey, String)>,
 }
 

@@ -1,4 +1,5 @@
-//! Reclaims: tasks of this agent that the Server may have requeued are accepted again.
+//! Reclaims: tasks of this agent that the Server may have requeued are accepted again, and so are those whose `accept` had
+//! no answer, or whose record couldn't be written after it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -108,8 +109,8 @@ impl Intake {
     }
 
     /// Accepts a task of this agent again: 200 means that it had been requeued, 400 that it runs here or has ended
-    /// (PROTOCOL 3 and 5). Where an earlier `accept` is unconfirmed, 400 means that it had arrived. Returns whether the
-    /// Server gave the task to this agent just now.
+    /// (PROTOCOL 3 and 5). Where an earlier `accept` is unconfirmed, 200 means that the task is accepted only now, and 400
+    /// that the earlier call had arrived. Returns whether the Server gave the task to this agent just now.
     pub(super) fn reclaim(&mut self, key: &TaskKey, now: Instant) -> bool {
         let Some(id) = self.table.id(key).map(str::to_owned) else {
             self.reclaims.remove(key);
