@@ -48,7 +48,7 @@ pub enum NotAccepting {
     #[error("no health report for 3 minutes: the Docker engine, a mount or the disk may be hanging")]
     HealthUnknown,
     /// A heartbeat failed, or a poll because of the key or the network. It lasts until a heartbeat is acknowledged.
-    #[error("the Server doesn't accept this agent's heartbeats")]
+    #[error("the Server doesn't acknowledge this agent's heartbeats")]
     ServerTrouble,
     /// The Server may have requeued this agent's tasks.
     #[error("heartbeats were interrupted; this agent reclaims its own tasks first, for some seconds")]
