@@ -74,7 +74,7 @@ pub fn discard(
     record.set_phase(Phase::Uploaded);
     files.save(record)?;
     let task_id = record.task.id.clone();
-    // What the container printed is part of the result.
+    // The container's output is part of the result, so it isn't sent.
     let output = Output { exit_code: ending.exit_code, duration_secs: ending.duration_secs, ..Output::default() };
     let report = build(&task_id, &ending, &uploads, output).encode();
     let (unreported, entry) = match client {
