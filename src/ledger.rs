@@ -11,7 +11,7 @@
 mod line;
 mod reader;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,7 +21,7 @@ pub use reader::Reader;
 use crate::config::Secret;
 use crate::data_dir::DataDir;
 use crate::metrics::Counters;
-use crate::os::files::if_exists;
+use crate::os::files::{self, if_exists};
 use crate::os::platform;
 
 /// The size at which a file gets a number and a new one is begun.
@@ -63,8 +63,7 @@ impl Ledger {
         }
         let mut rotation_failed = self.rotation_failed.lock().unwrap_or_else(PoisonError::into_inner);
         self.rotate_if_full(&mut rotation_failed);
-        let mut file = OpenOptions::new().create(true).read(true).append(true).open(self.data_dir.ledger(0))?;
-        platform::make_private(&file)?;
+        let mut file = files::append(&self.data_dir.ledger(0))?;
         let before = file.metadata()?.len();
         if before > 0 && !ends_a_line(&mut file)? {
             // A crash has cut the last line. It stays, and the new line begins behind it.

@@ -1,7 +1,7 @@
 //! `run-detached`: the agent in the background.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::data_dir::holder::{Holder, find_holder};
 use crate::data_dir::{DataDir, instance, permissions};
 use crate::logging::LogFormat;
-use crate::os::platform;
+use crate::os::{files, platform};
 use crate::text::escape;
 
 /// How long the agent may take to get its lock: the check of a mount without an answer alone takes ten seconds.
@@ -52,9 +52,7 @@ pub fn run_detached(file: &Path, log_format: LogFormat) -> Result<(), Failure> {
     if data_dir.exists() {
         permissions::check_folder(data_dir).and_then(|()| permissions::check_owner(data_dir)).map_err(Failure::new)?;
     } else {
-        fs::create_dir_all(data_dir)
-            .and_then(|()| platform::make_private_dir(data_dir))
-            .map_err(Failure::unusable(data_dir))?;
+        files::make_dirs(data_dir).map_err(Failure::unusable(data_dir))?;
     }
     let (mut child, log) = start(&config, log_format)?;
     let started = wait_for(START, || {
@@ -89,10 +87,7 @@ struct Log {
 
 fn start(config: &Config, log_format: LogFormat) -> Result<(Child, Log), Failure> {
     let path = config.paths.data_dir.agent_log();
-    let opened = OpenOptions::new().create(true).append(true).open(&path).and_then(|file| {
-        platform::make_private(&file)?;
-        Ok((file.try_clone()?, file.metadata()?.len(), file))
-    });
+    let opened = files::append(&path).and_then(|file| Ok((file.try_clone()?, file.metadata()?.len(), file)));
     let (stdout, length, stderr) = opened.map_err(Failure::with_path(&path, "can't be written"))?;
     let program = std::env::current_exe().map_err(Failure::context("can't find this program"))?;
     let mut args = vec![OsString::from("--config"), config.file.clone().into(), "run".into(), "--detached".into()];

@@ -1,13 +1,13 @@
 //! Writes configuration files: the template of `init`, and single values into a file that a person has edited.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use thiserror::Error;
 use toml_edit::{DocumentMut, Item, Table, TomlError, Value};
 
-use crate::os::files::{if_exists, ignore_missing};
+use crate::os::files::{Durability, Replacement, create_new, if_exists, ignore_missing};
 use crate::os::platform;
 
 /// The file that `init` writes: every key with its default and a comment.
@@ -35,40 +35,18 @@ pub fn set(file: &Path, settings: &[Setting<'_>]) -> Result<(), EditError> {
 
 /// Replaces a file in one step: readers see the old or the new text, also after a power cut. A link is followed, so that
 /// its target is replaced and not the link. The file's mode becomes 0600, its owner stays.
-///
-/// [`crate::os::files::replace`] is for the data_dir, which belongs to one process. A configuration file may lie in a
-/// folder where other users write, and two processes may edit it: so the temporary file has a name of its own for each
-/// process, and is only written to if this process has created it.
 pub fn save(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let target = if_exists(fs::canonicalize(file))?.unwrap_or_else(|| file.to_owned());
-    let temporary = temporary_beside(&target);
-    let written = write_new(&temporary, bytes, |new| ignore_missing(platform::keep_owner(&target, new)))
-        .and_then(|()| fs::rename(&temporary, &target));
-    if written.is_err() {
-        // It may hold the key. It is missing where it couldn't be created.
-        let _ = fs::remove_file(&temporary);
-    }
-    written?;
-    platform::sync_dir(target.parent().unwrap_or(Path::new("/")))
+    let replacement = Replacement::write(&target, bytes, Durability::PowerCut)?;
+    ignore_missing(platform::keep_owner(&target, replacement.file()))?;
+    replacement.commit()
 }
 
-/// Writes a file that doesn't exist yet.
+/// Writes a file that doesn't exist yet, for its owner only.
 pub fn create(file: &Path, text: &str) -> io::Result<()> {
-    write_new(file, text.as_bytes(), |_| Ok(()))
-}
-
-/// Writes a file that doesn't exist yet, private before the first byte is in it.
-fn write_new(file: &Path, bytes: &[u8], own: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
-    let mut new = OpenOptions::new().write(true).create_new(true).open(file)?;
-    platform::make_private(&new)?;
-    own(&new)?;
-    new.write_all(bytes)?;
+    let mut new = create_new(file)?;
+    new.write_all(text.as_bytes())?;
     new.sync_all()
-}
-
-fn temporary_beside(target: &Path) -> PathBuf {
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    target.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
 }
 
 /// The text with these values set; comments, order and formatting stay as they are.

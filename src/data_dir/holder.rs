@@ -1,13 +1,13 @@
 //! Which process holds the lock of a data_dir: the text in `agent.lock`.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::thread;
 use std::time::Duration;
 
 use crate::data_dir::DataDir;
-use crate::os::files::if_exists;
+use crate::os::files::{if_exists, open_existing};
 use crate::os::platform::{self, FileLock};
 
 /// How often a text that is being written is read again, and the pause before that.
@@ -72,7 +72,7 @@ impl fmt::Display for Holder {
 
 /// The process that holds the lock of a data_dir, if there is one.
 pub fn find_holder(data_dir: &DataDir) -> io::Result<Option<Holder>> {
-    let opened = OpenOptions::new().read(true).write(true).open(data_dir.lock());
+    let opened = open_existing(&data_dir.lock());
     let Some(file) = if_exists(opened)? else { return Ok(None) };
     // A shared lock, so that two processes that check at the same time don't find each other.
     let mut held = match FileLock::try_shared(file)? {

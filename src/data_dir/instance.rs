@@ -3,7 +3,7 @@
 //! The lock on `agent.lock` decides: the system releases it when the process ends in any way. The pidfile is for people
 //! and scripts.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -13,7 +13,7 @@ use thiserror::Error;
 use super::holder::{Holder, PAUSE, Role, read_holder, write_holder};
 use super::permissions;
 use crate::data_dir::DataDir;
-use crate::os::files::{Durability, if_exists, remove_if_exists, replace};
+use crate::os::files::{Durability, if_exists, make_dirs, open_or_create, remove_if_exists, replace};
 use crate::os::platform::{self, FileLock};
 use crate::os::random::random_id;
 
@@ -71,8 +71,7 @@ impl Instance {
             permissions::restrict(data_dir, "the data_dir").map_err(InstanceError::Permissions)?;
             permissions::check_owner(data_dir).map_err(InstanceError::Permissions)?;
         } else {
-            fs::create_dir_all(data_dir).map_err(at(data_dir))?;
-            platform::make_private_dir(data_dir).map_err(at(data_dir))?;
+            make_dirs(data_dir).map_err(at(data_dir))?;
         }
         let lock_path = data_dir.lock();
         let (lock, watch) = lock(&lock_path)
@@ -82,8 +81,8 @@ impl Instance {
         let drain_request = data_dir.drain_request();
         remove_if_exists(&drain_request).map_err(at(&drain_request))?;
         let pid_file = data_dir.pid_file();
-        let written =
-            write_holder(lock.file(), role).and_then(|()| fs::write(&pid_file, format!("{}\n", std::process::id())));
+        let written = write_holder(lock.file(), role)
+            .and_then(|()| replace(&pid_file, format!("{}\n", std::process::id()).as_bytes(), Durability::Crash));
         if let Err(error) = written {
             // On a full disk there may be results to deliver, so this is no reason to end.
             log::warn!("the pid can't be written, so `stop` and `status` may not find this agent: {error}");
@@ -138,7 +137,7 @@ pub fn remove_stale_pid_file(data_dir: &DataDir) -> io::Result<()> {
 /// Locks the file, or returns it while another process holds the lock. `status` holds a shared lock for a moment to see
 /// whether there is an agent, so the lock is tried for a short time.
 fn lock(path: &Path) -> io::Result<Result<(FileLock, LockWatch), File>> {
-    let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    let open = || open_or_create(path);
     let mut file = open()?;
     for _ in 0..TRIES {
         match FileLock::try_new(file)? {

@@ -1,11 +1,11 @@
 //! `agent.log`: a file that is numbered when it is large, and begun again.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::os::files::ignore_missing;
+use crate::os::files::{append, ignore_missing};
 use crate::os::platform;
 
 /// The size at which the file is rotated.
@@ -27,7 +27,7 @@ pub struct RotatingFile {
 impl RotatingFile {
     /// Opens the file or creates it, readable for its owner only.
     pub fn open(path: PathBuf) -> io::Result<Self> {
-        let file = open(&path)?;
+        let file = append(&path)?;
         let bytes = file.metadata()?.len();
         Ok(Self { path, file, bytes, limit: MAX_BYTES })
     }
@@ -49,7 +49,7 @@ impl RotatingFile {
     fn rotate(&mut self) -> io::Result<()> {
         // Before any file is moved, so that without a new file nothing changes.
         let new = self.path.with_extension("log.new");
-        let file = open(&new)?;
+        let file = append(&new)?;
         for number in (1..NUMBERED).rev() {
             ignore_missing(fs::rename(numbered(&self.path, number), numbered(&self.path, number + 1)))?;
         }
@@ -65,12 +65,6 @@ impl RotatingFile {
         // Output that isn't a log line, such as a panic message, belongs to the new file, too.
         platform::redirect_output(&self.file)
     }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().create(true).append(true).open(path)?;
-    platform::make_private(&file)?;
-    Ok(file)
 }
 
 fn numbered(path: &Path, number: u32) -> PathBuf {

@@ -1,12 +1,113 @@
-//! Files that are replaced in one step, and files that may be missing.
+//! Files: the only place that creates them, with folders; those that are replaced in one step, and those that may be
+//! missing.
+//!
+//! What the agent makes is private from the first moment. A file that is created open and closed a moment later can be
+//! opened in between, and what is written afterwards is read through that descriptor. Only two kinds are open to others:
+//! what a container reads or writes as any user, below a private data_dir; and what a person asked for in a folder of
+//! their own.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 pub use super::missing::{if_exists, ignore_missing, remove_if_exists};
-use super::platform;
+use super::platform::{self, Access, Open};
+use super::random::random_u64;
+
+/// How often a file is created in the place of one that another process creates at the same time.
+const TRIES: u32 = 10;
+
+/// Creates a file that isn't there yet, readable and writable for its owner only.
+pub fn create_new(path: &Path) -> io::Result<File> {
+    platform::open_file(path, Open::New, Access::Owner)
+}
+
+/// Creates an empty file, readable and writable for its owner only. An earlier one is removed.
+pub fn create(path: &Path) -> io::Result<File> {
+    create_over(path, Access::Owner)
+}
+
+/// Creates an empty file that a container may read and write as any user. An earlier one is removed. The folder around
+/// the workspaces keeps all other users of this machine out.
+pub fn create_for_containers(path: &Path) -> io::Result<File> {
+    create_over(path, Access::Everyone)
+}
+
+/// Creates a file that a person asked for in a folder of their own: its mode follows the umask. One that exists is an
+/// error.
+pub fn create_new_by_umask(path: &Path) -> io::Result<File> {
+    platform::open_file(path, Open::New, Access::Umask)
+}
+
+/// Writes such a file. An earlier one is removed.
+pub fn write_by_umask(path: &Path, content: &[u8]) -> io::Result<()> {
+    create_over(path, Access::Umask)?.write_all(content)
+}
+
+fn create_over(path: &Path, access: Access) -> io::Result<File> {
+    for _ in 1..TRIES {
+        match platform::open_file(path, Open::New, access) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => remove_if_exists(path)?,
+            created => return created,
+        }
+    }
+    platform::open_file(path, Open::New, access)
+}
+
+/// Opens a file to read it and to append to it, or creates it. It is its owner's only from then on.
+pub fn append(path: &Path) -> io::Result<File> {
+    platform::open_file(path, Open::Append, Access::Owner)
+}
+
+/// Opens a file to read and change it, or creates it. It is its owner's only from then on.
+pub fn open_or_create(path: &Path) -> io::Result<File> {
+    platform::open_file(path, Open::Update, Access::Owner)
+}
+
+/// Opens a file that exists to read and change it.
+pub fn open_existing(path: &Path) -> io::Result<File> {
+    platform::open_file(path, Open::Existing, Access::Owner)
+}
+
+/// Makes a folder for its owner only. One that exists is an error.
+pub fn make_new_dir(path: &Path) -> io::Result<()> {
+    platform::make_dir(path, Access::Owner)
+}
+
+/// Makes a folder and the missing ones above it, each for its owner only. A folder that exists stays as it is.
+pub fn make_dirs(path: &Path) -> io::Result<()> {
+    make_missing(path, Access::Owner)
+}
+
+/// Makes a folder in which a container may write as any user; one that exists becomes so. Those above it must exist.
+pub fn make_dir_for_containers(path: &Path) -> io::Result<()> {
+    match platform::make_dir(path, Access::Everyone) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => platform::set_dir_access(path, Access::Everyone),
+        made => made,
+    }
+}
+
+/// Makes a folder that a person asked for and the missing ones above it: their modes follow the umask.
+pub fn make_dirs_by_umask(path: &Path) -> io::Result<()> {
+    make_missing(path, Access::Umask)
+}
+
+fn make_missing(path: &Path, access: Access) -> io::Result<()> {
+    let made = match platform::make_dir(path, access) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else { return Err(error) };
+            make_missing(parent, access)?;
+            platform::make_dir(path, access)
+        }
+        made => made,
+    };
+    match made {
+        // Another process may have made it at the same time.
+        Err(_) if path.is_dir() => Ok(()),
+        made => made,
+    }
+}
 
 /// What a replaced file survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,40 +121,71 @@ pub enum Durability {
 /// Replaces a file, or makes it, readable for its owner only. Readers see the old content or the new one, never a part.
 ///
 /// # Errors
-/// The old file is as it was. A temporary file may be left beside it, which the next call replaces.
+/// The old file is as it was.
 pub fn replace(path: &Path, content: &[u8], durability: Durability) -> io::Result<()> {
     Replacement::write(path, content, durability)?.commit()
 }
 
 /// The new content of a file, complete in a temporary file beside it: the two steps of [`replace`], for a caller that has
-/// to act between them.
+/// to act between them. A crash leaves the temporary file, whose name [`is_temporary`] knows.
 pub struct Replacement {
-    temporary: PathBuf,
+    file: File,
+    /// `None` once it has the file's name.
+    temporary: Option<PathBuf>,
     path: PathBuf,
     durability: Durability,
 }
 
 impl Replacement {
-    /// Writes the temporary file, `{path}.tmp`.
+    /// Writes the temporary file. Its name is random, so that no other user can wait for it.
     pub fn write(path: &Path, content: &[u8], durability: Durability) -> io::Result<Self> {
         let mut name = OsString::from(path);
-        name.push(".tmp");
+        name.push(format!(".{:016x}.tmp", random_u64()));
         let temporary = PathBuf::from(name);
-        let mut file = File::create(&temporary)?;
-        platform::make_private(&file)?;
-        file.write_all(content)?;
+        let file = create_new(&temporary)?;
+        let mut replacement = Self { file, temporary: Some(temporary), path: path.to_owned(), durability };
+        replacement.file.write_all(content)?;
         if durability == Durability::PowerCut {
-            file.sync_all()?;
+            replacement.file.sync_all()?;
         }
-        Ok(Self { temporary, path: path.to_owned(), durability })
+        Ok(replacement)
+    }
+
+    /// The temporary file.
+    pub fn file(&self) -> &File {
+        &self.file
     }
 
     /// Renames the temporary file to the file.
-    pub fn commit(self) -> io::Result<()> {
-        fs::rename(&self.temporary, &self.path)?;
+    pub fn commit(mut self) -> io::Result<()> {
+        if let Some(temporary) = &self.temporary {
+            fs::rename(temporary, &self.path)?;
+        }
+        self.temporary = None;
         match self.path.parent() {
             Some(dir) if self.durability == Durability::PowerCut => platform::sync_dir(dir),
             _ => Ok(()),
         }
     }
 }
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary {
+            // It may hold the key, and the disk may be full.
+            let _ = fs::remove_file(temporary);
+        }
+    }
+}
+
+/// Whether a file of this name is a temporary one of [`Replacement`] for the file `of`, or one of older versions.
+pub fn is_temporary(name: &str, of: &str) -> bool {
+    let middle = name.strip_prefix(of).and_then(|rest| rest.strip_suffix(".tmp"));
+    middle.is_some_and(|middle| {
+        let is_random = |digits: &str| digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        middle.is_empty() || middle.strip_prefix('.').is_some_and(is_random)
+    })
+}
+
+#[cfg(all(test, unix))]
+mod tests;

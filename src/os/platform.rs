@@ -8,8 +8,8 @@ mod unix;
 #[cfg(unix)]
 pub use unix::{
     FileLock, detached, free_disk, from_bytes, gated, identity, in_own_group, keep_owner, kill_group, kill_process,
-    leave_session, make_private, make_private_dir, make_world_writable, mode_if_shared, open_beneath, other_owner,
-    read_both, redirect_output, remove_tree, restrict_to_owner, share_one_heap, start_time, sync_dir, terminate,
+    leave_session, make_dir, make_world_writable, mode_if_shared, open_beneath, open_file, other_owner, read_both,
+    redirect_output, remove_tree, restrict_to_owner, set_dir_access, share_one_heap, start_time, sync_dir, terminate,
     to_bytes, user,
 };
 
@@ -18,10 +18,34 @@ mod windows;
 #[cfg(windows)]
 pub use windows::{
     FileLock, detached, free_disk, from_bytes, gated, identity, in_own_group, keep_owner, kill_group, kill_process,
-    leave_session, make_private, make_private_dir, make_world_writable, mode_if_shared, open_beneath, other_owner,
-    read_both, redirect_output, remove_tree, restrict_to_owner, share_one_heap, start_time, sync_dir, terminate,
+    leave_session, make_dir, make_world_writable, mode_if_shared, open_beneath, open_file, other_owner, read_both,
+    redirect_output, remove_tree, restrict_to_owner, set_dir_access, share_one_heap, start_time, sync_dir, terminate,
     to_bytes, user,
 };
+
+/// How a file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Open {
+    /// It must not exist yet.
+    New,
+    /// It is made where it is missing, and is only added to.
+    Append,
+    /// It is made where it is missing.
+    Update,
+    /// It must exist, and may be changed.
+    Existing,
+}
+
+/// Which users a new file or folder is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Its owner.
+    Owner,
+    /// All users.
+    Everyone,
+    /// Those that the umask leaves.
+    Umask,
+}
 
 /// An output of a child process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

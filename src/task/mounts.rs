@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, Mount};
+use crate::os::files::make_dirs_by_umask;
 use crate::os::timeout::{ProbeLabel, SingleFlight, timeout_message};
 
 /// Makes sure that every mount's host path exists and shows nothing that a container must not see.
@@ -39,7 +40,7 @@ fn check_all(config: &Config, label: &ProbeLabel) -> Result<(), String> {
     for mount in &config.paths.mounts {
         label.set(mount.host.to_string_lossy());
         if check_mount(config, mount)? == HostPath::ToBeCreated {
-            fs::create_dir_all(&mount.host).map_err(|error| {
+            make_dirs_by_umask(&mount.host).map_err(|error| {
                 format!("the mount's host folder `{}` can't be made: {error}", mount.host.display())
             })?;
         }

@@ -1,6 +1,6 @@
 //! From `accepted` to `prepared`: the workspace, the input files and `task.json`.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
@@ -10,7 +10,7 @@ use super::ledger_entries::{not_received, received};
 use super::outcome::{self, ContainerOutcome};
 use super::task_client::{TaskClient, TransferProgress};
 use super::{Phase, StepError, TaskHandle, input_names};
-use crate::os::files::remove_if_exists;
+use crate::os::files::{self, remove_if_exists};
 use crate::os::platform;
 use crate::server::{Backoff, Client, ClientError, InputFile, Purpose};
 use crate::units::{Bytes, Span};
@@ -167,7 +167,7 @@ impl Download<'_, '_> {
 }
 
 fn download(client: &Client, file: &InputFile, part: &Path, received: &AtomicU64) -> Result<(), ClientError> {
-    let mut sink = File::create(part).map_err(ClientError::Local)?;
+    let mut sink = files::create(part).map_err(ClientError::Local)?;
     client.download(&file.id, file.size_bytes, &mut sink, received)?;
     // The record will say that the input is complete, so it has to outlive a power cut as the record does.
     sink.sync_all().map_err(ClientError::Local)

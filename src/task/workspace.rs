@@ -1,7 +1,6 @@
 //! The folder that a container has as its workspace: the input files and `task.json`.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +10,7 @@ use super::TaskKey;
 use super::file_name::{safe_name, split_extension};
 use crate::data_dir::DataDir;
 use crate::docker::Docker;
+use crate::os::files::{create_for_containers, make_dir_for_containers, make_dirs};
 use crate::os::platform;
 use crate::server::protocol::Task;
 use crate::shell::shell_line;
@@ -33,9 +33,11 @@ impl Workspace {
     /// Creates the folder with `input/` and `output/`, writable for any uid that a container may run as. Other users of
     /// this machine can't get into the data_dir around it.
     pub fn create(&self) -> io::Result<()> {
+        if let Some(workspaces) = self.dir.parent() {
+            make_dirs(workspaces)?;
+        }
         for dir in [self.dir.clone(), self.dir.join("input"), self.dir.join("output")] {
-            fs::create_dir_all(&dir)?;
-            platform::make_world_writable(&dir)?;
+            make_dir_for_containers(&dir)?;
         }
         Ok(())
     }
@@ -52,11 +54,9 @@ impl Workspace {
 
     /// Writes `task.json` (PROTOCOL, "The container contract").
     pub fn write_task(&self, task: &Task, names: &[String]) -> io::Result<()> {
-        let path = self.dir.join("task.json");
-        let mut file = File::create(&path)?;
+        let mut file = create_for_containers(&self.dir.join("task.json"))?;
         file.write_all(serde_json::to_string_pretty(&task_json(task, names))?.as_bytes())?;
         file.sync_all()?;
-        platform::make_world_writable(&path)?;
         platform::sync_dir(&self.dir.join("input"))?;
         platform::sync_dir(&self.dir)
     }

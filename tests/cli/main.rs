@@ -12,6 +12,8 @@ mod check;
 mod check_server;
 mod closed_output;
 mod config_errors;
+#[cfg(target_os = "linux")]
+mod created_files;
 mod discard;
 mod folder;
 mod heartbeats;

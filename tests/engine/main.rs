@@ -14,6 +14,8 @@ mod container;
 mod container_options;
 mod contract;
 mod crash;
+#[cfg(target_os = "linux")]
+mod created_files;
 mod delivery;
 mod detach;
 mod engine_down;

@@ -14,6 +14,8 @@ pub mod tally;
 #[cfg(unix)]
 pub mod terminal;
 pub mod twin;
+#[cfg(target_os = "linux")]
+pub mod watcher;
 
 use std::time::Duration;
 

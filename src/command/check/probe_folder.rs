@@ -1,11 +1,12 @@
 //! A folder where workspaces are made, with a file of random content: a container that sees the file sees the data_dir.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::data_dir::DataDir;
 use crate::docker::probe::MAX_AGE;
+use crate::os::files::{create_for_containers, make_dir_for_containers, make_new_dir};
 use crate::os::platform;
 use crate::os::random::random_u64;
 use crate::os::timeout::{timeout_message, with_timeout};
@@ -30,21 +31,15 @@ impl ProbeFolder {
         let content = format!("{name} {:016x}\n", random_u64());
         let mut folder = Self { dir: parent.join(name), content, made: Vec::new() };
         for path in missing.into_iter().rev() {
-            match fs::create_dir(&path) {
-                Ok(()) => {
-                    if path == **data_dir {
-                        platform::make_private_dir(&path)?;
-                    }
-                    folder.made.push(path);
-                }
+            match make_new_dir(&path) {
+                Ok(()) => folder.made.push(path),
                 // An agent that is starting has made it meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
         }
-        fs::create_dir(&folder.dir)?;
-        platform::make_world_writable(&folder.dir)?;
-        let mut file = File::create(folder.dir.join(Self::FILE))?;
+        make_dir_for_containers(&folder.dir)?;
+        let mut file = create_for_containers(&folder.dir.join(Self::FILE))?;
         file.write_all(folder.content.as_bytes())?;
         file.sync_all()?;
         Ok(folder)

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -22,9 +21,8 @@ impl<'f> Copier<'f> {
         Self { interrupted }
     }
 
-    /// Copies a file to a new place and returns its length.
-    pub fn copy(&self, name: &str, mut from: File, to: &Path) -> io::Result<u64> {
-        let mut to = File::create_new(to)?;
+    /// Copies a file to one that was just created, and returns its length.
+    pub fn copy(&self, name: &str, mut from: File, mut to: File) -> io::Result<u64> {
         let total = from.metadata()?.len().max(1);
         let mut buffer = vec![0; 1 << 20];
         let (mut count, mut shown_at, mut line) = (0, Instant::now(), ProgressLine::new());

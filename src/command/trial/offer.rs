@@ -9,6 +9,7 @@ use crate::cli::TryArgs;
 use crate::command::failure::Failure;
 use crate::command::find_task::find_task;
 use crate::config::Config;
+use crate::os::files::create_for_containers;
 use crate::os::platform;
 use crate::server::protocol::{InputFile, Task};
 use crate::task::workspace::{Workspace, input_names};
@@ -86,7 +87,5 @@ fn copy(copier: &Copier<'_>, name: &str, source: File, place: &Path) -> io::Resu
     if !source.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-    let count = copier.copy(name, source, place)?;
-    platform::make_world_writable(place)?;
-    Ok(count)
+    copier.copy(name, source, create_for_containers(place)?)
 }

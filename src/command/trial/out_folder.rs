@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::copier::Copier;
 use crate::command::failure::Failure;
 use crate::command::output::eprint_line;
+use crate::os::files::{create_new_by_umask, make_dirs_by_umask};
 use crate::task::outputs::OutputFile;
 use crate::text::escape;
 
@@ -32,15 +33,16 @@ impl OutFolder {
             // The name has plain components only, so the path stays below the folder.
             let place = self.0.join(&output.name);
             let copied = output.open().and_then(|(file, _)| {
-                let parent = place.parent().map_or(Ok(()), fs::create_dir_all);
+                let parent = place.parent().map_or(Ok(()), make_dirs_by_umask);
                 parent
-                    .and_then(|()| copier.copy(&output.name, file, &place))
+                    .and_then(|()| create_new_by_umask(&place))
+                    .and_then(|new| copier.copy(&output.name, file, new))
                     .map_err(|error| format!("can't be written to `{}`: {error}", place.display()))
             });
             copied.map_err(|why| Failure::new(format!("the result `{}` {why}", escape(&output.name))))?;
         }
         // There is a folder also where there is no file.
-        fs::create_dir_all(&self.0).map_err(Failure::with_path(&self.0, "can't be made"))?;
+        make_dirs_by_umask(&self.0).map_err(Failure::with_path(&self.0, "can't be made"))?;
         eprint_line(format_args!("Copied to: {}", self.0.display()));
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! The folder is removed at the end of the trial. The next trial removes what a killed one has left, container and
 //! folder: a running trial holds the lock in its folder.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,8 @@ use crate::command::output::eprint_line;
 use crate::config::Config;
 use crate::data_dir::permissions;
 use crate::docker::Docker;
-use crate::os::platform::{self, FileLock};
+use crate::os::files::{create, create_new, make_dirs, open_existing};
+use crate::os::platform::FileLock;
 use crate::os::random::random_u64;
 use crate::task::workspace::remove_tree;
 
@@ -38,22 +39,17 @@ impl TrialFolder {
         let data_dir = &config.paths.data_dir;
         let made_data_dir = !data_dir.exists();
         if made_data_dir {
-            fs::create_dir_all(data_dir)?;
-            platform::make_private_dir(data_dir)?;
+            make_dirs(data_dir)?;
         } else {
             permissions::check_owner(data_dir).map_err(io::Error::other)?;
         }
-        let trials = data_dir.trials();
         let name = format!("{:012x}", random_u64() >> 16);
-        let dir = trials.join(&name);
+        let dir = data_dir.trials().join(&name);
         // Another trial may remove the empty parent at this moment.
-        fs::create_dir_all(&dir).or_else(|_| fs::create_dir_all(&dir))?;
-        // The workspace is open to every user, and the data_dir may be open, too.
-        platform::make_private_dir(&trials)?;
-        platform::make_private_dir(&dir)?;
+        make_dirs(&dir).or_else(|_| make_dirs(&dir))?;
         // The lock file is renamed once it is locked, so that another trial can't lock it first and remove the folder.
         let unnamed = dir.join("lock.new");
-        let lock = FileLock::try_new(File::create(&unnamed)?)?;
+        let lock = FileLock::try_new(create_new(&unnamed)?)?;
         let lock = Some(lock.map_err(|_| io::Error::other("another process holds a lock that was just created"))?);
         fs::rename(&unnamed, dir.join(LOCK))?;
         Ok(Self { dir, name, lock, image: config.executor.image.clone(), made_data_dir })
@@ -70,7 +66,7 @@ impl TrialFolder {
             log::warn!("the container `{container}` can't be removed: {error}");
         }
         eprint_line(format_args!("Kept: {}", self.dir.display()));
-        File::create(self.dir.join(KEPT)).map(drop).map_err(Failure::with_path(&self.dir, "can't be marked as kept"))
+        create(&self.dir.join(KEPT)).map(drop).map_err(Failure::with_path(&self.dir, "can't be marked as kept"))
     }
 
     /// Removes the folder, and the container if it is still there. Parents that were created for the folder are removed,
@@ -92,7 +88,7 @@ pub fn remove_abandoned(config: &Config, docker: &Docker) {
     for dir in entries.flatten().map(|entry| entry.path()) {
         let Some(name) = dir.file_name().and_then(|name| name.to_str()) else { continue };
         // A folder without a lock file is just being created.
-        let Ok(lock) = File::options().write(true).open(dir.join(LOCK)) else { continue };
+        let Ok(lock) = open_existing(&dir.join(LOCK)) else { continue };
         if dir.join(KEPT).exists() || !matches!(FileLock::try_new(lock), Ok(Ok(_))) {
             continue;
         }

@@ -1,5 +1,6 @@
 //! The Unix side of [`super`].
 
+mod files;
 mod tree;
 
 use std::borrow::Cow;
@@ -21,9 +22,10 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{Pid, close, dup2_stderr, dup2_stdout, geteuid, setsid};
 
+pub use files::{make_dir, open_file, set_dir_access};
 pub use tree::{open_beneath, remove_tree};
 
-use super::OutputStream;
+use super::{Access, Open, OutputStream};
 use crate::os::missing::if_exists;
 
 /// Makes the command the leader of a process group of its own, so that a Ctrl+C in the terminal doesn't reach it and
@@ -41,7 +43,8 @@ pub fn gated(program: &OsStr, args: &[OsString]) -> (Command, Option<&'static [u
     let mut command = Command::new("/bin/sh");
     command
         .arg("-c")
-        .arg(r#"read -r go && exec "$@" </dev/null"#)
+        // docker makes the file of the container's id with the rights that the umask leaves.
+        .arg(r#"umask 077 && read -r go && exec "$@" </dev/null"#)
         .arg("agent-core-gate")
         .arg(program)
         .args(args)
@@ -128,11 +131,6 @@ pub fn start_time(process: u32) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// Gives a folder to its owner only.
-pub fn make_private_dir(path: &Path) -> io::Result<()> {
-    fs::set_permissions(path, Permissions::from_mode(0o700))
-}
-
 /// The mode of a file or folder, if other users than its owner have rights on it.
 pub fn mode_if_shared(path: &Path) -> io::Result<Option<u32>> {
     const OTHERS: u32 = 0o077;
@@ -164,7 +162,7 @@ pub fn other_owner(dir: &Path) -> io::Result<Option<String>> {
     }
     let probe = dir.join(format!(".owner-{}", std::process::id()));
     // The folder's owner may have put a link there: a file that exists is neither opened nor removed.
-    let made = match File::create_new(&probe) {
+    let made = match open_file(&probe, Open::New, Access::Owner) {
         Ok(made) => made,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Some(owner.to_string())),
         Err(error) => return Err(error),
@@ -185,11 +183,6 @@ pub fn keep_owner(of: &Path, file: &File) -> io::Result<()> {
         Err(_) if old.uid() == new.uid() => Ok(()),
         owned => owned,
     }
-}
-
-/// Lets only the owner read or write a file.
-pub fn make_private(file: &File) -> io::Result<()> {
-    file.set_permissions(Permissions::from_mode(0o600))
 }
 
 /// Lets all users write into a folder, or read and write a file: a container may run as any uid.

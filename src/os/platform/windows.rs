@@ -25,7 +25,7 @@ use windows_sys::Win32::System::Threading::{
     WaitForSingleObject,
 };
 
-use super::OutputStream;
+use super::{Access, Open, OutputStream};
 use crate::os::missing::ignore_missing;
 
 /// Makes the command the leader of a process group of its own, so that a Ctrl+C in the console doesn't reach it.
@@ -89,8 +89,30 @@ pub fn start_time(process: u32) -> Option<String> {
     (done != 0).then(|| format!("{}.{}", created.dwHighDateTime, created.dwLowDateTime))
 }
 
-/// Folders under a user's own are private by their inherited access list.
-pub fn make_private_dir(_path: &Path) -> io::Result<()> {
+/// Opens or creates a file. A link is an error. Rights are inherited from the folder.
+pub fn open_file(path: &Path, open: Open, _access: Access) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(FILE_FLAG_OPEN_REPARSE_POINT);
+    match open {
+        Open::New => options.write(true).create_new(true),
+        Open::Append => options.append(true).create(true),
+        Open::Update => options.write(true).create(true).truncate(false),
+        Open::Existing => options.write(true),
+    };
+    let file = options.open(path)?;
+    if is_link(&file.metadata()?) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a link"));
+    }
+    Ok(file)
+}
+
+/// Makes a folder. Rights are inherited from the folder around it.
+pub fn make_dir(path: &Path, _access: Access) -> io::Result<()> {
+    fs::create_dir(path)
+}
+
+/// Rights are inherited from the folder.
+pub fn set_dir_access(_path: &Path, _access: Access) -> io::Result<()> {
     Ok(())
 }
 
@@ -116,11 +138,6 @@ pub fn other_owner(_dir: &Path) -> io::Result<Option<String>> {
 
 /// Access lists are inherited from the folder.
 pub fn keep_owner(_of: &Path, _file: &File) -> io::Result<()> {
-    Ok(())
-}
-
-/// Files under a user's own folders are private by their inherited access list.
-pub fn make_private(_file: &File) -> io::Result<()> {
     Ok(())
 }
 

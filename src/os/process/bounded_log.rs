@@ -5,12 +5,11 @@
 //! Nothing is held in memory, and no error reaches the writer: on a full disk the bytes are counted and dropped, since
 //! the pipe must be read on.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use crate::os::files::{ignore_missing, remove_if_exists};
-use crate::os::platform;
+use crate::os::files::{append, create, ignore_missing, remove_if_exists};
 
 /// A log that is being written.
 pub struct BoundedLog {
@@ -124,7 +123,7 @@ impl BoundedLog {
     }
 
     fn truncate(&mut self) {
-        let opened = open_private(&self.path);
+        let opened = create(&self.path);
         self.head = self.keep(opened);
         self.remove_segments();
     }
@@ -136,7 +135,7 @@ impl BoundedLog {
         if pending.is_empty() {
             // The engine has kept nothing, so the log stays as it is. Segments of an earlier writer are joined to it.
             self.head_room = 0;
-            let reopened = OpenOptions::new().append(true).open(&self.path);
+            let reopened = append(&self.path);
             self.head = self.keep(reopened);
             return;
         }
@@ -146,7 +145,7 @@ impl BoundedLog {
             // The output between the two beginnings is unknown, so no more may go to the head.
             self.remove_segments();
             let kept = self.own_beginning();
-            let reopened = OpenOptions::new().append(true).open(&self.path).and_then(|file| {
+            let reopened = append(&self.path).and_then(|file| {
                 file.set_len(kept)?;
                 Ok(file)
             });
@@ -203,7 +202,7 @@ impl BoundedLog {
             let moved = fs::rename(&last, &before_last);
             self.keep(moved);
         }
-        let opened = open_private(&last);
+        let opened = create(&last);
         self.segment = self.keep(opened);
         self.segment_len = 0;
     }
@@ -273,12 +272,6 @@ pub fn read_tail(path: &Path, limit: u64) -> io::Result<String> {
     // A UTF-8 character has at most three bytes after its first.
     let whole = if from == 0 { 0 } else { bytes.iter().take(3).take_while(|byte| **byte & 0xC0 == 0x80).count() };
     Ok(String::from_utf8_lossy(&bytes[whole..]).into_owned())
-}
-
-fn open_private(path: &Path) -> io::Result<File> {
-    let file = File::create(path)?;
-    platform::make_private(&file)?;
-    Ok(file)
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 //! and modes in it have no effect here.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +13,7 @@ use tar::{Archive, Entry, EntryType};
 use super::selection::{beyond_max_files, beyond_max_total, check_size};
 use super::{CopiedFile, NOT_REGULAR, ReservedPaths, SYMBOLIC_LINK, Skipped, excluded_by, upload_name};
 use crate::config::{OutputsConfig, PathKind};
-use crate::os::platform;
+use crate::os::{files, platform};
 
 /// What was extracted. An earlier state can be put back: the next files take the numbers of those that came after it.
 #[derive(Debug, Clone, Default)]
@@ -152,8 +151,7 @@ impl Extracted {
             return Err(UnpackError::Local(io::ErrorKind::StorageFull.into()));
         }
         let number = self.files.len();
-        let mut file = File::create(options.into.join(number.to_string())).map_err(UnpackError::Local)?;
-        platform::make_private(&file).map_err(UnpackError::Local)?;
+        let mut file = files::create_new(&options.into.join(number.to_string())).map_err(UnpackError::Local)?;
         copy(entry, &mut file, size)?;
         // The record will say that it is here, so it has to outlive a power cut as the record does.
         file.sync_all().map_err(UnpackError::Local)?;

@@ -3,13 +3,13 @@
 //! The file is named after the task's key and is in `{data_dir}/discard`. It stays there until the task is settled,
 //! also over a restart of the agent.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 
 use super::TaskKey;
 use crate::data_dir::DataDir;
-use crate::os::files::{if_exists, remove_if_exists};
+use crate::os::files::{create, if_exists, make_dirs, remove_if_exists};
 use crate::os::platform;
 
 /// The discard requests of a data_dir.
@@ -25,8 +25,8 @@ impl DiscardRequests {
 
     /// Adds a request, which is on the disk when this returns.
     pub fn add(&self, key: &TaskKey) -> io::Result<()> {
-        fs::create_dir_all(&self.dir)?;
-        File::create(self.file(key))?;
+        make_dirs(&self.dir)?;
+        create(&self.file(key))?;
         platform::sync_dir(&self.dir)
     }
 

@@ -1,13 +1,12 @@
 //! The files of one task beside its workspace: the record, the uploads, the container's output.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::PathBuf;
 
 use super::reserve::Reserve;
 use super::{Phase, Record, TaskKey, UploadEvent};
-use crate::os::files::{Durability, Replacement, if_exists, ignore_missing};
-use crate::os::platform;
+use crate::os::files::{Durability, Replacement, append, create, if_exists, ignore_missing, open_existing};
 
 /// The folder of one task's record and logs. Its files may or may not exist.
 #[derive(Debug, Clone)]
@@ -62,16 +61,14 @@ impl TaskFiles {
 
     /// Writes [`TaskFiles::env`], readable by its owner only. Names and values must hold no line breaks.
     pub fn save_env<'v>(&self, variables: impl IntoIterator<Item = (&'v str, &'v str)>) -> io::Result<()> {
-        let mut file = File::create(self.env())?;
-        platform::make_private(&file)?;
+        let mut file = create(&self.env())?;
         let lines = variables.into_iter().map(|(name, value)| format!("{name}={value}\n"));
         file.write_all(lines.collect::<String>().as_bytes())
     }
 
     /// Writes the command that a person can run again (P6).
     pub fn save_command(&self, line: &str) -> io::Result<()> {
-        let mut file = File::create(self.dir.join("command.sh"))?;
-        platform::make_private(&file)?;
+        let mut file = create(&self.dir.join("command.sh"))?;
         writeln!(file, "#!/bin/sh\n# Runs this task's container again, in the same workspace.\n{line}")
     }
 
@@ -109,8 +106,7 @@ impl TaskFiles {
         }
         let path = self.dir.join("uploads.jsonl");
         self.reserve().write(|| {
-            let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
-            platform::make_private(&file)?;
+            let mut file = append(&path)?;
             let whole = file.metadata()?.len();
             let written = file.write_all(&lines).and_then(|()| file.sync_data());
             if written.is_err() {
@@ -132,7 +128,7 @@ impl TaskFiles {
         let (events, cut) = self.parse_uploads()?;
         if let Some(whole) = cut {
             // The next line would be appended to it.
-            OpenOptions::new().write(true).open(self.dir.join("uploads.jsonl"))?.set_len(whole)?;
+            open_existing(&self.dir.join("uploads.jsonl"))?.set_len(whole)?;
         }
         Ok(events)
     }

@@ -3,12 +3,10 @@
 //! A container may fill the disk. Without a reserve, the record of the container's end would not fit any more: nothing
 //! would be delivered, and what isn't delivered isn't removed, so there would never be room again.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use crate::os::files::{if_exists, remove_if_exists};
-use crate::os::platform;
+use crate::os::files::{create, if_exists, open_existing, remove_if_exists};
 
 /// The reserve in bytes: enough for a thousand lines of `uploads.jsonl` and as many of the ledger, and for the few
 /// times that a record is written.
@@ -28,8 +26,7 @@ impl Reserve {
     }
 
     pub fn create(&self) -> io::Result<()> {
-        let mut file = File::create(&self.path)?;
-        platform::make_private(&file)?;
+        let mut file = create(&self.path)?;
         file.write_all(&vec![b'.'; KEPT])
     }
 
@@ -55,7 +52,7 @@ impl Reserve {
 
     /// Returns whether there was something left to release.
     fn release_piece(&self) -> io::Result<bool> {
-        let opened = OpenOptions::new().write(true).open(&self.path);
+        let opened = open_existing(&self.path);
         let Some(file) = if_exists(opened)? else { return Ok(false) };
         match file.metadata()?.len().saturating_sub(PIECE) {
             0 => self.remove()?,

@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Record, TaskFiles, TaskKey};
 use crate::data_dir::DataDir;
-use crate::os::files::{ignore_missing, remove_if_exists};
+use crate::os::files::{ignore_missing, is_temporary, make_dirs};
 use crate::os::platform;
 
 /// The records of a data_dir.
@@ -19,7 +19,7 @@ impl Store {
     /// Opens `{data_dir}/tasks`, or creates it.
     pub fn open(data_dir: &DataDir) -> io::Result<Self> {
         let root = data_dir.tasks();
-        fs::create_dir_all(&root)?;
+        make_dirs(&root)?;
         Ok(Self { root })
     }
 
@@ -33,7 +33,7 @@ impl Store {
         let files = self.task(key);
         // A crash in the middle of a removal may have left parts of an earlier task of this name.
         self.remove(key)?;
-        fs::create_dir_all(&files.dir)?;
+        make_dirs(&files.dir)?;
         files.save(record)?;
         files.reserve().create()?;
         platform::sync_dir(&self.root)?;
@@ -54,7 +54,7 @@ impl Store {
                 continue;
             }
             // A folder with any other file isn't removed.
-            let removed = remove_if_exists(&dir.join("record.json.tmp")).and_then(|()| fs::remove_dir(&dir));
+            let removed = remove_temporary(&dir, "record.json").and_then(|()| fs::remove_dir(&dir));
             if let Err(error) = removed {
                 log::warn!("`{}` holds no record and can't be removed: {error}", dir.display());
             }
@@ -79,6 +79,17 @@ impl Store {
         }
         Ok(Loaded { taken, broken })
     }
+}
+
+/// Removes the temporary files that a crash has left of this file.
+fn remove_temporary(dir: &Path, of: &str) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if is_temporary(&entry.file_name().to_string_lossy(), of) {
+            ignore_missing(fs::remove_file(entry.path()))?;
+        }
+    }
+    Ok(())
 }
 
 /// What [`Store::load_all`] found.

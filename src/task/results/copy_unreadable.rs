@@ -4,12 +4,12 @@
 //! The copies are complete, and their list is in the record, before the container is removed; after a crash before
 //! that, the copying starts anew.
 
-use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::config::WORKSPACE;
+use crate::os::files::make_new_dir;
 use crate::os::platform;
 use crate::os::process::PipedChild;
 use crate::task::handle::Wake;
@@ -53,7 +53,7 @@ impl CopyUnreadable<'_> {
             return Ok(extracted.skipped);
         };
         log::info!(task:% = self.task.key(); "fetching what only the engine can read, in {} place(s)", unreadable.len());
-        fs::create_dir(&into).map_err(failed())?;
+        make_new_dir(&into).map_err(failed())?;
         for one in unreadable {
             self.copy_one(&id, one, &mut extracted)?;
             if self.task.is_cancel_requested() {
