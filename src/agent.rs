@@ -202,3 +202,6 @@ impl Scheduler {
         let _ = self.events.send(event);
     }
 }
+
+#[cfg(test)]
+mod properties;

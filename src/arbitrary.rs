@@ -3,6 +3,7 @@
 //! Each property is tried on some hundred inputs, which are others each time; `PROPTEST_CASES=1000000 cargo test
 //! properties` tries more. An input that breaks one is kept in `proptest-regressions/` and tried first from then on.
 
+use jiff::Timestamp;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -43,5 +44,60 @@ pub fn changed(base: &'static str) -> impl Strategy<Value = String> {
         let (from, to) = (from.min(to), from.max(to).min(from.min(to) + 60));
         let to = (to..=base.len()).find(|at| base.is_char_boundary(*at)).unwrap_or(base.len());
         format!("{}{piece}{}", &base[..from], &base[to..])
+    })
+}
+
+/// Bytes of any kind, and the text with a part of it replaced by such bytes, perhaps cut off.
+pub fn changed_bytes(base: &'static str) -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![vec(any::<u8>(), 0..30), changed(base).prop_map(String::into_bytes)];
+    let changed = (piece, any::<Index>(), any::<Index>()).prop_map(move |(piece, at, end)| {
+        let mut bytes = base.as_bytes().to_vec();
+        let at = at.index(bytes.len());
+        bytes.splice(at..(at + 20).min(base.len()), piece);
+        let kept = end.index(bytes.len() * 2 + 1).min(bytes.len());
+        bytes.truncate(kept);
+        bytes
+    });
+    prop_oneof![vec(any::<u8>(), 0..200), changed]
+}
+
+/// Any time that there is, also the first and the last.
+pub fn timestamp() -> impl Strategy<Value = Timestamp> {
+    let (first, last) = (Timestamp::MIN.as_nanosecond(), Timestamp::MAX.as_nanosecond());
+    prop_oneof![
+        Just(Timestamp::MIN),
+        Just(Timestamp::MAX),
+        (first..=last).prop_map(|at| Timestamp::from_nanosecond(at).expect("a time within the bounds")),
+    ]
+}
+
+/// The kinds, names and sizes of an archive's entries.
+pub fn archive_entries() -> impl Strategy<Value = Vec<(u8, String, usize)>> {
+    vec((any::<u8>(), text(), 0..3000usize), 0..6)
+}
+
+/// A tar archive of such entries, with some bytes of it changed, and perhaps cut off.
+pub fn archive(entries: impl Strategy<Value = Vec<(u8, String, usize)>>) -> impl Strategy<Value = Vec<u8>> {
+    let changes = vec((any::<Index>(), any::<u8>()), 0..6);
+    (entries, changes, any::<Index>()).prop_map(|(entries, changes, cut)| {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (kind, name, size) in &entries {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::new(b"0012345xgLKSV"[usize::from(*kind) % 13]));
+            let name = format!("base/{name}");
+            let length = name.len().min(100);
+            header.as_mut_bytes()[..length].copy_from_slice(&name.as_bytes()[..length]);
+            header.set_size(*size as u64);
+            header.set_cksum();
+            builder.append(&header, &vec![b'x'; *size][..]).expect("write to memory");
+        }
+        let mut bytes = builder.into_inner().expect("write to memory");
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        let kept = cut.index(bytes.len() * 2).min(bytes.len());
+        bytes.truncate(kept);
+        bytes
     })
 }

@@ -55,3 +55,6 @@ pub fn execute(cli: &Cli, log_file: &LogFile) -> CommandResult {
     }
     Ok(ExitCode::SUCCESS)
 }
+
+#[cfg(test)]
+mod properties;

@@ -137,3 +137,6 @@ impl AsRef<Path> for DataDir {
         &self.0
     }
 }
+
+#[cfg(test)]
+mod properties;

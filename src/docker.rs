@@ -130,7 +130,7 @@ impl Docker {
     /// What the engine's events say of the end of a container that has ended.
     pub fn exit_events(&self, container: &Container) -> Result<ExitEvents, DockerError> {
         let Some(ended) = container.finished_at else { return Ok(ExitEvents::Unknown) };
-        let [soon, latest] = EVENT_DELAYS.map(|delay| ended + delay);
+        let [soon, latest] = event_times(ended);
         // The engine waits for events until `--until` by its own clock, which may differ from this machine's. So the time
         // is taken from the engine's own times. `--since 1` means from the beginning.
         let mut until = Timestamp::now().clamp(ended, latest);
@@ -230,6 +230,12 @@ impl Docker {
         log::debug!("{}", shell_line(words.iter().map(AsRef::as_ref)));
         command
     }
+}
+
+/// When the engine has recorded the end of a container that ended at this time: as a rule, and at the latest.
+fn event_times(ended: Timestamp) -> [Timestamp; 2] {
+    // The time is the engine's, and may be the last one that there is.
+    EVENT_DELAYS.map(|delay| ended.checked_add(delay).unwrap_or(Timestamp::MAX))
 }
 
 #[cfg(test)]

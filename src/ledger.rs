@@ -144,4 +144,6 @@ fn ends_a_line(file: &mut File) -> io::Result<bool> {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -47,6 +47,7 @@ pub use record::{
     DiscardRequests, Ending, Phase, Process, Record, ReportState, StopReason, Store, TaskFiles, TaskKey, UploadEvent,
 };
 pub use trial::{Trial, try_out};
+pub use uploads::Uploads;
 pub use workspace::{Workspace, input_names, remove_tree};
 
 use std::io;
@@ -65,7 +66,6 @@ use error::StepError;
 use handle::TaskHandle;
 use runner::TaskRunner;
 use task_client::TaskClient;
-use uploads::Uploads;
 
 /// What the workers of an agent share.
 pub struct Context {

@@ -50,7 +50,7 @@ pub fn ledger(file: &Path, args: &LedgerArgs) -> Result<(), Failure> {
 }
 
 /// A day begins at midnight, local time.
-fn parse_since(text: &str) -> Result<Timestamp, String> {
+pub(super) fn parse_since(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse() {
         return Ok(time);
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::agent::status_file::State;
 use crate::data_dir::DataDir;
 use crate::server::FinalStatus;
-use crate::task::{Phase, Record, Store, TaskFiles, TaskKey, UploadEvent, Workspace};
+use crate::task::{Phase, Record, Store, TaskFiles, TaskKey, Uploads, Workspace};
 
 /// A task, as `--json` prints it (manual/operate.md, "Single tasks").
 #[derive(Debug, Clone, Serialize)]
@@ -36,16 +36,8 @@ pub struct TaskView {
 
 impl TaskView {
     fn new(data_dir: &DataDir, files: &TaskFiles, record: Record) -> Self {
-        let (mut files_sent, mut files_left_out) = (0, 0);
         // The agent, which needs the file, logs an error where the file can't be read.
-        for event in files.read_uploads().unwrap_or_default() {
-            match event {
-                UploadEvent::Done { .. } => files_sent += 1,
-                UploadEvent::LeftOut(_) => files_left_out += 1,
-                UploadEvent::Unnamed { count } => files_left_out += count,
-                _ => {}
-            }
-        }
+        let uploads = Uploads::from_events(files.read_uploads().unwrap_or_default());
         let workspace = Workspace::new(data_dir, files.key()).dir().to_owned();
         let has_container =
             record.phase >= Phase::Prepared && record.phase < Phase::Settled && !record.container_removed;
@@ -62,8 +54,8 @@ impl TaskView {
             error_message: ending.and_then(|ending| ending.error_message),
             container: has_container.then(|| files.key().container_name()),
             workspace: workspace.exists().then_some(workspace),
-            files_sent,
-            files_left_out,
+            files_sent: uploads.done.len() as u64,
+            files_left_out: uploads.left_out_count(),
             held_up_by: None,
         }
     }

@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::edit::TEMPLATE;
-use super::{Config, ConfigError, docker_args};
+use super::{Config, ConfigError, Exclude, PathKind, clean_base_url, csv, docker_args};
 use crate::arbitrary::{changed, text};
 
 proptest! {
@@ -36,6 +36,32 @@ proptest! {
                 prop_assert!(word.starts_with("--") && (is_switch || word.contains('=')), "{word:?}");
                 prop_assert!(!word.starts_with("--rm") && !word.contains('\0'), "{word:?}");
             }
+        }
+    }
+
+    #[test]
+    fn lines_of_csv_are_read_as_they_were_written(fields in vec(text(), 1..5), line in any::<String>()) {
+        let written = csv::line(fields.iter().map(String::as_str));
+        let has_break = written.contains(['\n', '\r']);
+        let is_empty = written.is_empty();
+        prop_assert_eq!(csv::fields(&written), (!has_break && !is_empty).then_some(fields));
+        csv::fields(&line);
+    }
+
+    #[test]
+    fn patterns_of_any_text_match_or_are_refused(patterns in vec(text(), 0..5), path in text()) {
+        if let Ok(exclude) = Exclude::new(&patterns) {
+            exclude.pattern_for(Path::new(&path), PathKind::File);
+            exclude.holds_above(Path::new(&path));
+        }
+    }
+
+    #[test]
+    fn addresses_of_any_text_are_refused_or_clean(written in prop_oneof![text(), changed("https://[::1]:8443/x/")]) {
+        if let Ok(url) = clean_base_url(&written) {
+            prop_assert!(url.starts_with("http") && !url.ends_with('/') && !url.contains(['@', ' ', '\n', '#']), "{url}");
+            prop_assert!(url.parse::<ureq::http::Uri>().is_ok(), "{url}");
+            prop_assert_eq!(clean_base_url(&url), Ok(url.clone()));
         }
     }
 }

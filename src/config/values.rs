@@ -2,6 +2,8 @@
 
 use std::net::Ipv6Addr;
 
+use ureq::http::Uri;
+
 /// Whether a text can be the id of a service: it becomes a part of paths and headers of requests.
 pub fn is_service_id(text: &str) -> bool {
     is_api_key(text) && !text.contains(['/', '\\', '?', '#', '%'])
@@ -41,6 +43,10 @@ pub fn clean_base_url(written: &str) -> Result<String, &'static str> {
     let digits = port.strip_prefix(':').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
     if !port.is_empty() && digits.and_then(|digits| digits.parse::<u16>().ok()).is_none_or(|port| port == 0) {
         return Err("must have a port from 1 to 65535 behind its colon");
+    }
+    // The HTTP library's own rule: each call to an address that it refuses would fail.
+    if url.parse::<Uri>().is_err() {
+        return Err("must have no characters that an address can't have; write them percent-encoded, such as `%3C`");
     }
     Ok(url.to_owned())
 }
@@ -159,6 +165,7 @@ mod tests {
             "http://h:1:2",
             "http://h%41",
             "http://hü",
+            "http://h/<p",
         ] {
             assert!(clean_base_url(wrong).is_err(), "{wrong}");
         }

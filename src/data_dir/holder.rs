@@ -108,7 +108,7 @@ pub(super) fn read_holder(file: &mut File) -> Holder {
     Holder { pid: None, role: Role::Agent }
 }
 
-fn read_living_holder(file: &mut File) -> Option<Holder> {
+pub(super) fn read_living_holder(file: &mut File) -> Option<Holder> {
     let mut text = String::new();
     file.rewind().ok()?;
     file.take(256).read_to_string(&mut text).ok()?;

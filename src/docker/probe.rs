@@ -156,7 +156,7 @@ impl Docker {
 /// The PATH that the engine sets for an image without one.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-fn first_entry(source: impl Read) -> io::Result<PathInfo> {
+pub(super) fn first_entry(source: impl Read) -> io::Result<PathInfo> {
     let mut archive = Archive::new(source);
     let Some(entry) = archive.entries()?.next() else { return Err(io::ErrorKind::UnexpectedEof.into()) };
     let mut entry = entry?;

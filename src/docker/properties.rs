@@ -1,22 +1,45 @@
 use jiff::Timestamp;
+use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::container::parse_inspect;
 use super::container::tests::EXITED;
+use super::event_times;
 use super::exit_events::parse_exit_events;
-use crate::arbitrary::{changed, json};
+use super::probe::first_entry;
+use crate::arbitrary::{archive, archive_entries, changed, json, timestamp};
+
+const EVENTS: &str = "[\"c1\",\"kill\",\"15\"]\n[\"c1\",\"die\",\"\"]\n[\"c2\",\"kill\",\"9\"]\n";
 
 proptest! {
     #[test]
     fn inspect_output_of_any_text_parses_or_fails(
         text in prop_oneof![any::<String>(), changed(EXITED)],
         value in json(),
+        time in timestamp(),
     ) {
-        for text in [text, value.to_string()] {
-            if let Ok(container) = parse_inspect(&text) {
-                container.ran_for(Timestamp::now());
+        let timed = EXITED.replace("2026-01-02T03:04:07.750Z", &time.to_string());
+        for text in [text, value.to_string(), timed] {
+            let Ok(container) = parse_inspect(&text) else { continue };
+            container.ran_for(Timestamp::now());
+            if let Some(ended) = container.finished_at {
+                let [soon, latest] = event_times(ended);
+                prop_assert!(ended <= soon && soon <= latest);
             }
+        }
+    }
+
+    #[test]
+    fn events_of_any_text_are_read(text in prop_oneof![any::<String>(), changed(EVENTS)], value in json()) {
+        for text in [text, value.to_string()] {
             parse_exit_events(&text, "c1");
+        }
+    }
+
+    #[test]
+    fn the_first_entry_of_any_archive_is_read_in_part(bytes in prop_oneof![vec(any::<u8>(), 0..2000), archive(archive_entries())]) {
+        if let Ok(seen) = first_entry(&bytes[..]) {
+            prop_assert!(seen.content.len() <= 4096);
         }
     }
 }

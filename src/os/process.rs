@@ -112,6 +112,9 @@ impl Drop for KillOnDrop {
     }
 }
 
+#[cfg(test)]
+mod properties;
+
 #[cfg(all(test, unix))]
 mod tests {
     use super::{BoundedLog, CallError, LoggedChild, run_with_timeout};

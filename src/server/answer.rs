@@ -61,7 +61,7 @@ pub(super) fn accept_success(mut response: Response<Body>) -> Result<Response<Bo
 }
 
 /// `Retry-After` holds seconds or a date (RFC 9110, 10.2.3).
-fn parse_retry_after(text: &str, now: SystemTime) -> Option<Duration> {
+pub(super) fn parse_retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     let text = text.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));

@@ -71,7 +71,7 @@ pub fn probe(server: &ServerConfig, credentials: Option<&Credentials>) -> Result
 }
 
 /// How far a `Date`, which has whole seconds, is ahead of this clock if it was written between these two moments.
-fn ahead(date: SystemTime, before: SystemTime, after: SystemTime) -> f64 {
+pub(super) fn ahead(date: SystemTime, before: SystemTime, after: SystemTime) -> f64 {
     let seconds = |time: SystemTime| match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => since.as_secs_f64(),
         Err(error) => -error.duration().as_secs_f64(),

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::shell_line;
 use crate::arbitrary::text;
-use crate::text::is_shown;
+use crate::text::{escape, is_shown};
 
 proptest! {
     #[test]
@@ -16,5 +16,10 @@ proptest! {
             let line = shell_line(words.iter().map(String::as_str));
             prop_assert!(line.chars().all(is_shown), "{line:?}");
         }
+    }
+
+    #[test]
+    fn escaped_texts_have_shown_characters_only(text in text()) {
+        prop_assert!(escape(&text).chars().all(is_shown));
     }
 }

@@ -30,8 +30,7 @@ pub fn full_output(files: &TaskFiles, ending: &Ending, uploads: &Uploads) -> Out
         exit_code: ending.exit_code,
         duration_secs: ending.duration_secs,
         left_out: left_out.iter().take(NAMED).cloned().collect(),
-        left_out_count: (left_out.len() > NAMED || uploads.unnamed > 0)
-            .then(|| left_out.len() as u64 + uploads.unnamed),
+        left_out_count: (left_out.len() > NAMED || uploads.unnamed > 0).then(|| uploads.left_out_count()),
     }
 }
 

@@ -96,7 +96,7 @@ pub fn settled(ending: &Ending, uploads: &Uploads, text_sizes: TextSizes, reason
         exit_code: ending.exit_code,
         duration_secs: ending.duration_secs,
         files_sent: uploads.done.len() as u64,
-        files_left_out: uploads.left_out.len() as u64 + uploads.unnamed,
+        files_left_out: uploads.left_out_count(),
         text_sizes,
         reason: reason.map(str::to_owned),
     })

@@ -8,14 +8,15 @@ use std::sync::atomic::AtomicU64;
 use percent_encoding::percent_decode_str;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::Index;
 
 use super::outputs::unpack::{ExtractOptions, Extracted, LimitedReader};
 use super::outputs::{ReservedPaths, upload_name};
-use super::record::TaskKey;
+use super::record::{Record, Store, TaskFiles, TaskKey};
+use super::uploads::Uploads;
 use super::workspace::input_names;
-use crate::arbitrary::text;
+use crate::arbitrary::{archive, archive_entries, changed_bytes, text};
 use crate::config::{Exclude, OutputsConfig};
+use crate::data_dir::DataDir;
 use crate::os::platform;
 use crate::server::protocol::{InputFile, Task};
 
@@ -70,12 +71,7 @@ proptest! {
     }
 
     #[test]
-    fn archives_of_any_bytes_unpack_within_the_limits(
-        kinds in vec((any::<u8>(), text(), 0..3000usize), 0..6),
-        changes in vec((any::<Index>(), any::<u8>()), 0..6),
-        cut in any::<Index>(),
-    ) {
-        let archive = archive(&kinds, &changes, cut);
+    fn archives_of_any_bytes_unpack_within_the_limits(archive in archive(archive_entries())) {
         let dir = tempfile::tempdir().expect("make a folder");
         let limits = OutputsConfig { max_file: 1000, max_files: 3, max_total: 1500, exclude: Exclude::default() };
         let reserved = ReservedPaths::new([]);
@@ -96,27 +92,59 @@ proptest! {
             prop_assert!(file.file.starts_with("base") && !file.file.contains(['"', '\n', '\r']), "{file:?}");
         }
     }
+
+    #[test]
+    fn records_of_any_bytes_load_or_fail(bytes in changed_bytes(RECORD)) {
+        let (_dir, files) = task_files();
+        fs::write(files.stdout().with_file_name("record.json"), &bytes).expect("write it");
+        if let Ok(Some(record)) = files.load() {
+            prop_assert_eq!(record.task.id.as_str(), "t1");
+            files.save(&record).expect("save it");
+            let again = files.load().expect("load it again").expect("it is there");
+            prop_assert_eq!(format!("{again:?}"), format!("{record:?}"));
+        }
+    }
+
+    #[test]
+    fn uploads_of_any_bytes_load_or_fail(bytes in changed_bytes(UPLOADS)) {
+        let (_dir, files) = task_files();
+        let path = files.stdout().with_file_name("uploads.jsonl");
+        fs::write(&path, &bytes).expect("write it");
+        let read = files.read_uploads();
+        prop_assert_eq!(fs::read(&path).expect("read it"), bytes.clone());
+        if let Ok(events) = files.load_uploads() {
+            prop_assert_eq!(read.expect("the same"), events.clone());
+            let uploads = Uploads::from_events(events.clone());
+            prop_assert!(uploads.done.len() + uploads.left_out.len() <= events.len());
+            // The next line is appended to whole lines.
+            let kept = fs::read(&path).expect("read it");
+            prop_assert!(bytes.starts_with(&kept) && (kept.is_empty() || kept.ends_with(b"\n")));
+        }
+    }
 }
 
-/// A tar archive of entries of these kinds, names and sizes, with some bytes of it changed, and cut off.
-fn archive(entries: &[(u8, String, usize)], changes: &[(Index, u8)], cut: Index) -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
-    for (kind, name, size) in entries {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(tar::EntryType::new(b"0012345xgLKSV"[usize::from(*kind) % 13]));
-        let name = format!("base/{name}");
-        let length = name.len().min(100);
-        header.as_mut_bytes()[..length].copy_from_slice(&name.as_bytes()[..length]);
-        header.set_size(*size as u64);
-        header.set_cksum();
-        builder.append(&header, &vec![b'x'; *size][..]).expect("write to memory");
-    }
-    let mut bytes = builder.into_inner().expect("write to memory");
-    for (at, byte) in changes {
-        let at = at.index(bytes.len());
-        bytes[at] = *byte;
-    }
-    let kept = cut.index(bytes.len() * 2).min(bytes.len());
-    bytes.truncate(kept);
-    bytes
+/// The files of the task `t1`, which has a record.
+fn task_files() -> (tempfile::TempDir, TaskFiles) {
+    let dir = tempfile::tempdir().expect("make a folder");
+    let store = Store::open(&DataDir::new(dir.path())).expect("open it");
+    let task = Task { id: "t1".to_owned(), ..Task::default() };
+    let key = TaskKey::from_id("t1").expect("a plain id");
+    let files = store.create(&key, &Record::from_offer(task, "s", "http://server")).expect("make a record");
+    (dir, files)
 }
+
+const RECORD: &str = r#"{"task":{"id":"t1","task_prompt":"p","input_files":[{"id":"f","filename":"a","size_bytes":3}]},
+"service_id":"s","base_url":"http://x","phase":"exited","phase_since":"2026-01-02T03:04:05Z",
+"offered_at":"2026-01-02T03:04:05Z","client":{"id":5,"started":"7"},"replacing":false,"stop":{"timeout":{"minutes":5}},
+"ending":{"status":"failed","exit_code":3,"error_message":"e","duration_secs":1.5,"at":"2026-01-02T03:04:05Z"},
+"report_in_doubt":true,"report_open":false,"kept_back":false,"discarded":{"untold":null},
+"fetched":[{"file":"a","number":0}],"container_removed":true,"settled_at":null}"#;
+
+const UPLOADS: &str = r#"{"event":"before","ids":["x"]}
+{"event":"begin","file":"a","size":18446744073709551615,"at":"2026-01-02T03:04:05Z"}
+{"event":"told","file":"a"}
+{"event":"done","file":"a","size":18446744073709551615,"file_id":"y"}
+{"event":"done","file":"b","size":5,"file_id":"z"}
+{"event":"left_out","file":"c","reason":"r"}
+{"event":"unnamed","count":18446744073709551615}
+"#;

@@ -49,6 +49,11 @@ impl Uploads {
         self.unlogged.keys().map(|file| UploadEvent::Logged { file: file.clone() }).collect()
     }
 
+    /// How many files aren't sent, with or without a name.
+    pub fn left_out_count(&self) -> u64 {
+        self.unnamed.saturating_add(self.left_out.len() as u64)
+    }
+
     /// Adds a line.
     pub fn apply(&mut self, event: UploadEvent) {
         match event {
@@ -66,7 +71,7 @@ impl Uploads {
                 *self.failures.entry(file).or_default() += 1;
             }
             UploadEvent::Done { file, file_id, size } => {
-                self.done_bytes += size;
+                self.done_bytes = self.done_bytes.saturating_add(size);
                 self.unlogged.remove(&file);
                 self.in_doubt.remove(&file);
                 self.decided.insert(file.clone());
@@ -103,5 +108,14 @@ mod tests {
         assert_eq!(uploads.in_doubt.keys().collect::<Vec<_>>(), ["b"]);
         assert_eq!(uploads.done, [("a".to_owned(), "1".to_owned())]);
         assert!(uploads.decided.contains("c") && !uploads.decided.contains("b"));
+    }
+
+    #[test]
+    fn sizes_and_counts_of_damaged_lines_do_not_overflow() {
+        let done = || UploadEvent::Done { file: "a".to_owned(), size: u64::MAX, file_id: "1".to_owned() };
+        let left_out = LeftOut { file: "b".to_owned(), reason: "refused".to_owned() };
+        let unnamed = UploadEvent::Unnamed { count: u64::MAX };
+        let uploads = Uploads::from_events(vec![done(), done(), UploadEvent::LeftOut(left_out), unnamed]);
+        assert_eq!((uploads.done_bytes, uploads.left_out_count()), (u64::MAX, u64::MAX));
     }
 }
