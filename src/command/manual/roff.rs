@@ -1,11 +1,22 @@
-//! Markdown to roff, for the subset that the manual's pages use: headings, paragraphs, lists, tables, code blocks, and in
-//! a line code, bold, italic and links. One page is one string, so this works line by line and keeps no tree.
+//! Markdown to roff, for what the manual's pages use: headings, paragraphs, lists, tables, code blocks, and in a line
+//! code, bold, italic and links.
+
+use std::mem;
+
+use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 
 /// Converts a page's body. The title line (`# …`) is left out: the page's head names it.
 pub fn from_markdown(markdown: &str) -> String {
     let mut page = Page::default();
-    for line in markdown.lines() {
-        page.add(line);
+    for event in Parser::new_ext(markdown, Options::ENABLE_TABLES) {
+        match event {
+            Event::Start(tag) => page.start(tag),
+            Event::End(tag) => page.end(tag),
+            Event::Text(text) | Event::Html(text) | Event::InlineHtml(text) => page.text(&text),
+            Event::Code(code) => page.code(&code),
+            Event::SoftBreak | Event::HardBreak => page.end_line(),
+            _ => {}
+        }
     }
     page.roff
 }
@@ -20,215 +31,163 @@ pub fn escape(text: &str) -> String {
         .replace('~', "\\(ti")
 }
 
-/// What the current line continues.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Block {
-    #[default]
-    None,
-    Paragraph,
-    /// A list's item whose text begins at this column.
-    Item(usize),
-    Table,
-    Code,
-}
-
 #[derive(Default)]
 struct Page {
     roff: String,
-    block: Block,
-    /// A table's header: the labels of its middle columns.
+    /// Where the text of the current heading or of the current cell of a table begins.
+    mark: usize,
+    /// The open lists, each with the number of its next item if its items are numbered.
+    lists: Vec<Option<u64>>,
+    /// Whether nothing of the current item has been written.
+    begins_item: bool,
+    /// The cells of the current row of a table.
+    cells: Vec<String>,
+    /// The labels of a table's columns.
     labels: Vec<String>,
-    /// Whether the current list lies in another list's item.
-    is_nested: bool,
+    /// The address of the current link, if it is shown.
+    address: Option<String>,
+    /// How many open marks make the text bold and italic.
+    bold: u32,
+    italic: u32,
+    font: (bool, bool),
 }
 
 impl Page {
-    fn add(&mut self, line: &str) {
-        let indent = line.len() - line.trim_start().len();
-        let text = line.trim();
-        if self.block == Block::Code || text.starts_with("```") {
-            self.add_code(line, text);
-        } else if text.is_empty() {
-            self.leave_nested(0);
-            self.block = Block::None;
-        } else if let Some((request, heading)) = heading(line) {
-            if !request.is_empty() {
-                self.request(&format!("{request} \"{}\"", inline(heading).replace('"', "\\(dq")));
+    fn start(&mut self, tag: Tag<'_>) {
+        match tag {
+            Tag::Heading { .. } => self.mark = self.roff.len(),
+            Tag::Paragraph if mem::take(&mut self.begins_item) => {}
+            Tag::Paragraph => self.request(".PP"),
+            Tag::CodeBlock(_) => self.request(".PP\n.RS 2\n.nf"),
+            Tag::List(number) => {
+                if !self.lists.is_empty() {
+                    self.request(".RS 2");
+                }
+                self.lists.push(number);
             }
-            self.block = Block::None;
-        } else if text.starts_with('|') {
-            self.add_row(text);
-        } else if let Some((mark, rest)) = item(text) {
-            self.leave_nested(indent);
-            if indent > 0 && !self.is_nested {
-                self.request(".RS 2");
-                self.is_nested = true;
+            Tag::Item => self.start_item(),
+            Tag::TableCell => {
+                self.mark = self.roff.len();
+                self.bold += u32::from(self.cells.is_empty());
             }
-            self.request(&if mark == "-" { ".IP \\(bu 2".to_owned() } else { format!(".IP {mark} 4") });
-            self.text(&inline(rest));
-            self.block = Block::Item(indent + mark.len() + 1);
-        } else {
-            let continues = match self.block {
-                Block::Paragraph => true,
-                Block::Item(column) => indent >= column,
-                _ => false,
-            };
-            if !continues {
-                self.request(".PP");
-                self.block = Block::Paragraph;
-            }
-            self.text(&inline(text));
+            Tag::Strong => self.bold += 1,
+            Tag::Emphasis => self.italic += 1,
+            Tag::Link { dest_url, .. } if dest_url.contains("://") => self.address = Some(dest_url.into_string()),
+            Tag::Link { .. } => self.bold += 1,
+            _ => {}
         }
     }
 
-    fn add_code(&mut self, line: &str, text: &str) {
-        match (self.block, text.starts_with("```")) {
-            (Block::Code, true) => {
-                self.request(".fi\n.RE");
-                self.block = Block::None;
+    fn end(&mut self, tag: TagEnd) {
+        match tag {
+            TagEnd::Heading(level) => self.end_heading(level),
+            TagEnd::Paragraph => self.end_line(),
+            TagEnd::CodeBlock => self.request(".fi\n.RE"),
+            TagEnd::List(_) => {
+                self.lists.pop();
+                if !self.lists.is_empty() {
+                    self.request(".RE");
+                }
             }
-            (Block::Code, false) => self.text(&escape(line)),
-            _ => {
-                self.request(".PP\n.RS 2\n.nf");
-                self.block = Block::Code;
+            TagEnd::Item => {
+                self.begins_item = false;
+                self.end_line();
             }
+            TagEnd::TableCell => {
+                self.bold -= u32::from(self.cells.is_empty());
+                self.set_font();
+                self.cells.push(self.roff.split_off(self.mark));
+            }
+            TagEnd::TableHead => self.labels = mem::take(&mut self.cells),
+            TagEnd::TableRow => self.end_row(),
+            TagEnd::Strong => self.bold -= 1,
+            TagEnd::Emphasis => self.italic -= 1,
+            TagEnd::Link => match self.address.take() {
+                Some(address) => self.text(&format!(" ({address})")),
+                None => self.bold -= 1,
+            },
+            _ => {}
+        }
+        self.set_font();
+    }
+
+    fn start_item(&mut self) {
+        match self.lists.last_mut() {
+            Some(Some(number)) => {
+                let request = format!(".IP {number}. 4");
+                *number += 1;
+                self.request(&request);
+            }
+            _ => self.request(".IP \\(bu 2"),
+        }
+        self.begins_item = true;
+    }
+
+    /// The page's title needs no request.
+    fn end_heading(&mut self, level: HeadingLevel) {
+        let heading = self.roff.split_off(self.mark).replace('"', "\\(dq");
+        match level {
+            HeadingLevel::H1 => {}
+            HeadingLevel::H2 => self.request(&format!(".SH \"{heading}\"")),
+            _ => self.request(&format!(".SS \"{heading}\"")),
         }
     }
 
     /// A row is an item with its first cell as the tag; the header's words stand before the cells of middle columns.
-    fn add_row(&mut self, row: &str) {
-        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
-        if self.block != Block::Table {
-            self.block = Block::Table;
-            self.labels = cells.into_iter().map(str::to_owned).collect();
-            return;
-        }
-        if cells.iter().all(|cell| cell.trim_matches(['-', ':']).is_empty() && !cell.is_empty()) {
-            return;
-        }
-        self.request(".TP");
-        self.text(&inline(&format!("**{}**", cells.first().unwrap_or(&""))));
+    fn end_row(&mut self) {
+        let cells = mem::take(&mut self.cells);
         let is_pair = cells.len() == 2;
         let labelled = cells.iter().zip(&self.labels).skip(1).filter(|(cell, _)| !cell.is_empty());
-        let parts: Vec<String> = labelled
-            .map(|(cell, label)| if is_pair { (*cell).to_owned() } else { format!("{label}: {cell}") })
-            .collect();
-        self.text(&inline(&parts.join("; ")));
+        let parts: Vec<String> =
+            labelled.map(|(cell, label)| if is_pair { cell.clone() } else { format!("{label}: {cell}") }).collect();
+        self.request(&format!(".TP\n{}\n{}", cells[0], parts.join("; ")));
     }
 
-    fn leave_nested(&mut self, indent: usize) {
-        if self.is_nested && indent == 0 {
-            self.request(".RE");
-            self.is_nested = false;
+    /// Adds text, of which roff must take no line for a request.
+    fn text(&mut self, text: &str) {
+        self.set_font();
+        for line in text.split_inclusive('\n') {
+            if line.starts_with('.') && self.is_at_line_start() {
+                self.roff.push_str("\\&");
+            }
+            self.roff.push_str(&escape(line));
         }
     }
 
-    /// Adds a line of text, which roff must not take for a request.
-    fn text(&mut self, line: &str) {
-        if line.starts_with('.') {
-            self.roff.push_str("\\&");
-        }
-        self.request(line);
+    /// Code is bold, as manual pages write what is to be typed.
+    fn code(&mut self, code: &str) {
+        self.bold += 1;
+        self.text(code);
+        self.bold -= 1;
+        self.set_font();
     }
 
-    fn request(&mut self, line: &str) {
-        self.roff.push_str(line);
-        self.roff.push('\n');
-    }
-}
-
-/// The request for a heading, and its text. The page's title needs none.
-fn heading(line: &str) -> Option<(&'static str, &str)> {
-    let (marks, text) = line.split_once(' ')?;
-    match marks {
-        "#" => Some(("", text)),
-        "##" => Some((".SH", text)),
-        "###" => Some((".SS", text)),
-        _ => None,
-    }
-}
-
-/// A list's mark (`-` or `1.`), and the text behind it.
-fn item(text: &str) -> Option<(&str, &str)> {
-    let (mark, rest) = text.split_once(' ')?;
-    let number = mark.strip_suffix('.').unwrap_or_default();
-    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-    (mark == "-" || is_number).then_some((mark, rest))
-}
-
-/// One line's text with its fonts. Code and bold are bold, as manual pages write what is to be typed.
-fn inline(text: &str) -> String {
-    let mut roff = String::new();
-    let mut font = Font::default();
-    let mut rest = text;
-    while let Some(c) = rest.chars().next() {
-        let next = &rest[c.len_utf8()..];
-        match c {
-            '`' => {
-                let (code, after) = next.split_once('`').unwrap_or((next, ""));
-                font.set(&mut roff, Font { bold: true, ..font });
-                roff.push_str(&escape(code));
-                font.set(&mut roff, Font { bold: font.outer_bold, ..font });
-                rest = after;
-            }
-            '*' if next.starts_with('*') => {
-                let outer_bold = !font.outer_bold;
-                font.set(&mut roff, Font { bold: outer_bold, outer_bold, ..font });
-                rest = &next[1..];
-            }
-            '*' => {
-                font.set(&mut roff, Font { italic: !font.italic, ..font });
-                rest = next;
-            }
-            '[' => match link(next) {
-                Some((label, address, after)) => {
-                    if address.contains("://") {
-                        roff.push_str(&format!("{} ({})", inline(label), escape(address)));
-                    } else {
-                        roff.push_str(&inline(&format!("**{label}**")));
-                    }
-                    rest = after;
-                }
-                None => {
-                    roff.push('[');
-                    rest = next;
-                }
-            },
-            _ => {
-                let end = rest.find(['`', '*', '[']).unwrap_or(rest.len());
-                roff.push_str(&escape(&rest[..end]));
-                rest = &rest[end..];
-            }
-        }
-    }
-    roff
-}
-
-/// `label](address)` and what follows it.
-fn link(text: &str) -> Option<(&str, &str, &str)> {
-    let (label, rest) = text.split_once("](")?;
-    let (address, after) = rest.split_once(')')?;
-    (!label.contains(['[', ']', '`'])).then_some((label, address, after))
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-struct Font {
-    bold: bool,
-    /// What holds outside of code.
-    outer_bold: bool,
-    italic: bool,
-}
-
-impl Font {
-    fn set(&mut self, roff: &mut String, new: Self) {
-        if (self.bold, self.italic) != (new.bold, new.italic) {
-            roff.push_str(match (new.bold, new.italic) {
+    fn set_font(&mut self) {
+        let font = (self.bold > 0, self.italic > 0);
+        if self.font != font {
+            self.roff.push_str(match font {
                 (true, _) => "\\fB",
                 (false, true) => "\\fI",
                 (false, false) => "\\fR",
             });
         }
-        *self = new;
+        self.font = font;
+    }
+
+    fn request(&mut self, request: &str) {
+        self.end_line();
+        self.roff.push_str(request);
+        self.roff.push('\n');
+    }
+
+    fn end_line(&mut self) {
+        if !self.is_at_line_start() {
+            self.roff.push('\n');
+        }
+    }
+
+    fn is_at_line_start(&self) -> bool {
+        self.roff.is_empty() || self.roff.ends_with('\n')
     }
 }
 
