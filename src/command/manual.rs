@@ -145,28 +145,4 @@ fn topic_list() -> String {
 }
 
 /// What every page of a command ends with.
-const COMMON: &str = "\
-## FIRST STEPS
-
-```text
-agent-core init                    and set server.base_url in config.toml
-agent-core register --token rt_…  with a token from the Server
-agent-core check                   prints what is missing
-agent-core run                     or run-detached, for the background
-```
-
-## EXIT STATUS
-
-0 done, 1 failed, 2 wrong usage or a configuration file that can't be used, 3 not running (status).
-
-## FILES
-
-| File | |
-|---|---|
-| `config.toml` | The configuration, in the current directory unless `--config` names another file. |
-| `data_dir` | The directory of `paths.data_dir`: log, records, workspaces and ledger. |
-
-## ENVIRONMENT
-
-RUST_LOG, TZ, SSL_CERT_FILE, the proxy variables, and those of the docker client: see `agent-core man operate`.
-";
+const COMMON: &str = include_str!("manual/common.md");
