@@ -5,18 +5,15 @@
 
 #[cfg(unix)]
 mod unix;
-#[cfg(unix)]
-pub use unix::{
-    FileLock, detached, free_disk, from_bytes, gated, identity, in_own_group, keep_owner, kill_group, kill_process,
-    leave_session, make_dir, make_world_writable, mode_if_shared, open_beneath, open_file, other_owner, read_both,
-    redirect_output, remove_tree, restrict_to_owner, set_dir_access, share_one_heap, start_time, sync_dir, terminate,
-    to_bytes, user,
-};
-
 #[cfg(windows)]
 mod windows;
+
+#[cfg(unix)]
+use unix as system;
 #[cfg(windows)]
-pub use windows::{
+use windows as system;
+
+pub use system::{
     FileLock, detached, free_disk, from_bytes, gated, identity, in_own_group, keep_owner, kill_group, kill_process,
     leave_session, make_dir, make_world_writable, mode_if_shared, open_beneath, open_file, other_owner, read_both,
     redirect_output, remove_tree, restrict_to_owner, set_dir_access, share_one_heap, start_time, sync_dir, terminate,
