@@ -32,7 +32,8 @@ pub enum Purpose {
 pub struct Budget {
     limit: usize,
     reserved_for_polls: usize,
-    window: Mutex<Window>,
+    /// The calls of the last minute, the oldest first.
+    window: Mutex<VecDeque<(Instant, Call)>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,29 +41,6 @@ enum Call {
     Heartbeat,
     Poll,
     Other,
-}
-
-/// The calls of the last minute, the oldest first.
-#[derive(Debug, Clone, Default)]
-struct Window {
-    calls: VecDeque<(Instant, Call)>,
-    heartbeats: usize,
-    polls: usize,
-}
-
-impl Window {
-    fn push(&mut self, at: Instant, call: Call) {
-        self.calls.push_back((at, call));
-        self.heartbeats += usize::from(call == Call::Heartbeat);
-        self.polls += usize::from(call == Call::Poll);
-    }
-
-    fn pop(&mut self) {
-        if let Some((_, call)) = self.calls.pop_front() {
-            self.heartbeats -= usize::from(call == Call::Heartbeat);
-            self.polls -= usize::from(call == Call::Poll);
-        }
-    }
 }
 
 impl Budget {
@@ -77,7 +55,7 @@ impl Budget {
     /// Counts a heartbeat, which is sent without regard to the limit.
     pub fn note_heartbeat(&self, now: Instant) {
         if self.limit > 0 {
-            self.window(now).push(now, Call::Heartbeat);
+            self.window(now).push_back((now, Call::Heartbeat));
         }
     }
 
@@ -87,36 +65,34 @@ impl Budget {
             return Ok(());
         }
         let mut window = self.window(now);
-        if self.has_room(&window, purpose) {
-            window.push(now, if purpose == Purpose::Poll { Call::Poll } else { Call::Other });
+        if self.has_room(&window, 0, purpose) {
+            window.push_back((now, if purpose == Purpose::Poll { Call::Poll } else { Call::Other }));
             return Ok(());
         }
         // There is room when enough of the oldest calls have left the window.
-        let mut later = window.clone();
-        let mut leaves_at = now;
-        while let Some((at, _)) = later.calls.front().copied().filter(|_| !self.has_room(&later, purpose)) {
-            leaves_at = at + WINDOW;
-            later.pop();
-        }
+        let leaving = (1..=window.len()).find(|left| self.has_room(&window, *left, purpose)).unwrap_or_default();
+        let leaves_at = window.get(leaving.saturating_sub(1)).map_or(now, |(at, _)| *at + WINDOW);
         Err(leaves_at.saturating_duration_since(now).max(Duration::from_millis(10)))
     }
 
-    /// Whether a call leaves room for the polls and heartbeats that this window still lacks.
-    fn has_room(&self, window: &Window, purpose: Purpose) -> bool {
+    /// Whether a call leaves room for the polls and heartbeats that this window still lacks, without its oldest calls.
+    fn has_room(&self, window: &VecDeque<(Instant, Call)>, left: usize, purpose: Purpose) -> bool {
         let polls = match purpose {
             Purpose::Poll => 0,
             Purpose::Intake | Purpose::Report => self.reserved_for_polls / 2,
             Purpose::Delivery => self.reserved_for_polls,
         };
-        let reserved = HEARTBEATS.saturating_sub(window.heartbeats) + polls.saturating_sub(window.polls);
-        window.calls.is_empty() || window.calls.len() + reserved < self.limit
+        let count = |kind| window.range(left..).filter(|(_, call)| *call == kind).count();
+        let reserved = HEARTBEATS.saturating_sub(count(Call::Heartbeat)) + polls.saturating_sub(count(Call::Poll));
+        let calls = window.len() - left;
+        calls == 0 || calls + reserved < self.limit
     }
 
-    fn window(&self, now: Instant) -> MutexGuard<'_, Window> {
+    fn window(&self, now: Instant) -> MutexGuard<'_, VecDeque<(Instant, Call)>> {
         // A thread that panicked with the lock has at worst left one call uncounted.
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        while window.calls.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) >= WINDOW) {
-            window.pop();
+        while window.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) >= WINDOW) {
+            window.pop_front();
         }
         window
     }
