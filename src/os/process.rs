@@ -8,7 +8,7 @@ mod logged;
 mod piped;
 
 use std::io;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -47,25 +47,21 @@ pub enum CallError {
 /// Runs a command to its end and returns its output, killing it after `limit`.
 pub fn run_with_timeout(mut command: Command, limit: Duration) -> Result<CommandOutput, CallError> {
     let deadline = Instant::now() + limit;
-    platform::in_own_group(&mut command);
-    let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = KillOnDrop(spawned.map_err(CallError::Spawn)?);
+    let (mut child, out, err) = KillOnDrop::spawn(command.stdin(Stdio::null())).map_err(CallError::Spawn)?;
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    if let (Some(out), Some(err)) = (child.0.stdout.take(), child.0.stderr.take()) {
-        let mut keep = |stream, bytes: &[u8]| {
-            let kept = match stream {
-                OutputStream::Stdout => &mut stdout,
-                OutputStream::Stderr => &mut stderr,
-            };
-            let room = MAX_OUTPUT.saturating_sub(kept.len()).min(bytes.len());
-            kept.extend_from_slice(&bytes[..room]);
+    let mut keep = |stream, bytes: &[u8]| {
+        let kept = match stream {
+            OutputStream::Stdout => &mut stdout,
+            OutputStream::Stderr => &mut stderr,
         };
-        let closed = platform::read_both(out, err, deadline, &mut keep).map_err(CallError::Spawn)?;
-        if !closed {
-            // The command may have ended and left a process running that holds its output open.
-            child.kill();
-            return Err(CallError::TimedOut(limit));
-        }
+        let room = MAX_OUTPUT.saturating_sub(kept.len()).min(bytes.len());
+        kept.extend_from_slice(&bytes[..room]);
+    };
+    let closed = platform::read_both(out, err, deadline, &mut keep).map_err(CallError::Spawn)?;
+    if !closed {
+        // The command may have ended and left a process running that holds its output open.
+        child.kill();
+        return Err(CallError::TimedOut(limit));
     }
     let status = wait_until(&mut child.0, deadline).ok_or(CallError::TimedOut(limit))?;
     Ok(CommandOutput {
@@ -94,6 +90,16 @@ fn wait_until(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
 struct KillOnDrop(Child);
 
 impl KillOnDrop {
+    /// Starts a command in a process group of its own, and returns its two outputs.
+    fn spawn(command: &mut Command) -> io::Result<(Self, ChildStdout, ChildStderr)> {
+        platform::in_own_group(command);
+        let mut child = Self(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?);
+        match (child.0.stdout.take(), child.0.stderr.take()) {
+            (Some(stdout), Some(stderr)) => Ok((child, stdout, stderr)),
+            _ => Err(io::Error::other("a child without pipes")),
+        }
+    }
+
     fn kill(&mut self) {
         if let Err(error) = platform::kill_group(self.0.id()) {
             log::warn!("process group {} can't be killed: {error}", self.0.id());

@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use crate::os::files::{append, create, ignore_missing, remove_if_exists};
+use crate::os::files::{append, create, if_exists, ignore_missing, remove_if_exists};
 
 /// A log that is being written.
 pub struct BoundedLog {
@@ -236,13 +236,8 @@ impl BoundedLog {
     }
 
     fn note(&mut self, written: Option<io::Result<()>>, count: usize) {
-        match written {
-            Some(Ok(())) => {}
-            Some(Err(error)) => {
-                self.dropped += count as u64;
-                self.first_error.get_or_insert(error);
-            }
-            None => self.dropped += count as u64,
+        if written.and_then(|written| self.keep(written)).is_none() {
+            self.dropped += count as u64;
         }
     }
 
@@ -260,11 +255,7 @@ impl BoundedLog {
 /// The last `limit` bytes of a finished log as text, without a character that the cut divides. Bytes that are no UTF-8
 /// are replaced. A missing log is empty.
 pub fn read_tail(path: &Path, limit: u64) -> io::Result<String> {
-    let mut file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
-        Err(error) => return Err(error),
-    };
+    let Some(mut file) = if_exists(File::open(path))? else { return Ok(String::new()) };
     let from = file.metadata()?.len().saturating_sub(limit);
     file.seek(SeekFrom::Start(from))?;
     let mut bytes = Vec::new();

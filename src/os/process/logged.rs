@@ -50,21 +50,13 @@ impl LoggedChild {
     }
 
     fn start(mut command: Command, stdout: BoundedLog, stderr: BoundedLog) -> io::Result<Self> {
-        platform::in_own_group(&mut command);
-        let mut child = KillOnDrop(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?);
+        let (child, out, err) = KillOnDrop::spawn(&mut command)?;
         let (eof_sender, eof) = bounded(2);
         let has_printed = Arc::new(AtomicBool::new(false));
-        let mut open_outputs = 0;
         let pump = |log| Pump { log, eof: eof_sender.clone(), has_printed: Arc::clone(&has_printed) };
-        if let Some(source) = child.0.stdout.take() {
-            pump(stdout).spawn("task-stdout", source)?;
-            open_outputs += 1;
-        }
-        if let Some(source) = child.0.stderr.take() {
-            pump(stderr).spawn("task-stderr", source)?;
-            open_outputs += 1;
-        }
-        Ok(Self { child, eof, open_outputs, has_printed })
+        pump(stdout).spawn("task-stdout", out)?;
+        pump(stderr).spawn("task-stderr", err)?;
+        Ok(Self { child, eof, open_outputs: 2, has_printed })
     }
 
     /// The child's process id, which is also its group's.

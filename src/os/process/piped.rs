@@ -6,7 +6,6 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::{KillOnDrop, MAX_OUTPUT, wait_until};
-use crate::os::platform;
 
 /// The child, and a thread that reads its standard error.
 pub struct PipedChild {
@@ -17,12 +16,7 @@ pub struct PipedChild {
 impl PipedChild {
     /// Starts a program.
     pub fn spawn(mut command: Command) -> io::Result<(Self, ChildStdout)> {
-        platform::in_own_group(&mut command);
-        let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child = KillOnDrop(spawned?);
-        let (Some(stdout), Some(mut stderr)) = (child.0.stdout.take(), child.0.stderr.take()) else {
-            return Err(io::Error::other("a child without pipes"));
-        };
+        let (child, stdout, mut stderr) = KillOnDrop::spawn(command.stdin(Stdio::null()))?;
         let keep = move || {
             let mut kept = Vec::new();
             // The rest is read and dropped: a full pipe would block the child.
