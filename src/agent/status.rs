@@ -40,17 +40,8 @@ impl StatusReporter {
     pub fn new(context: &Arc<Context>, store: Store, now: Instant) -> Self {
         let file = StatusFile::new(&context.config.paths.data_dir);
         let last_heartbeat_at = file.load().and_then(|state| state.last_heartbeat_at);
-        let state = State {
-            pid: std::process::id(),
-            started_at: Timestamp::now(),
-            last_heartbeat_at,
-            server_tried: false,
-            server_trouble: None,
-            last_error: None,
-            engine: EngineState::Unknown,
-            not_accepting: None,
-            deferred: BTreeMap::new(),
-        };
+        let pid = std::process::id();
+        let state = State { pid, started_at: Timestamp::now(), last_heartbeat_at, ..State::default() };
         Self {
             state,
             published: None,

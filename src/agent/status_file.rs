@@ -14,7 +14,7 @@ use crate::data_dir::DataDir;
 use crate::os::files::{Durability, replace};
 
 /// The contents of `status.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// The agent's process id, by which `status` tells this state from that of an earlier agent.
     #[serde(default)]
