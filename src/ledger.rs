@@ -87,14 +87,12 @@ impl Ledger {
     /// Counts the bytes of files and reports that have arrived, here or on the Server.
     fn count(&self, entry: &Entry) {
         match entry {
-            Entry::File(Transfer { outcome: Outcome::Received, bytes, .. }) => {
-                self.counters.count_received(bytes.unwrap_or_default());
+            Entry::File(Transfer { outcome: Outcome::Received, bytes: Some(bytes), .. }) => {
+                self.counters.count_received(*bytes);
             }
-            Entry::File(Transfer { outcome: Outcome::Sent, bytes, .. }) => {
-                self.counters.count_sent(bytes.unwrap_or_default());
-            }
-            Entry::Report(Report { outcome: Outcome::Sent, bytes, .. }) => self.counters.count_sent(*bytes),
-            Entry::File(_) | Entry::Report(_) | Entry::Task(_) => {}
+            Entry::File(Transfer { outcome: Outcome::Sent, bytes: Some(bytes), .. })
+            | Entry::Report(Report { outcome: Outcome::Sent, bytes, .. }) => self.counters.count_sent(*bytes),
+            _ => {}
         }
     }
 
