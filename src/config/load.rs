@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::executor::read_executor;
 use super::problem::{Findings, Problem};
-use super::reader::Reader;
+use super::reader::{Reader, Section};
 use super::sections::{read_agent, read_outputs, read_paths, read_server};
 use super::{AgentConfig, Config, Environment};
 use crate::data_dir::DataDir;
@@ -27,27 +27,24 @@ pub enum ConfigError {
     Wrong(Vec<Problem>),
 }
 
-/// How strictly `[agent]` is checked.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Registration {
-    /// It must be valid, or absent.
-    AsWritten,
-    /// It is about to be replaced, so its mistakes don't matter.
-    Replaced,
-}
+/// Reads `[agent]`.
+type ReadAgent = fn(Section<'_>, &mut Findings) -> AgentConfig;
 
 impl Config {
     /// Reads and checks a file. Doesn't read anything else from the disk.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        Self::load_with(file, Registration::AsWritten)
+        Self::load_with(file, read_agent)
     }
 
     /// The same for a file whose registration is about to be replaced: mistakes in the old one don't matter.
     pub fn load_to_register(file: &Path) -> Result<Self, ConfigError> {
-        Self::load_with(file, Registration::Replaced)
+        Self::load_with(file, |section, _| AgentConfig {
+            credentials: None,
+            ..read_agent(section, &mut Findings::default())
+        })
     }
 
-    fn load_with(file: &Path, registration: Registration) -> Result<Self, ConfigError> {
+    fn load_with(file: &Path, read_agent: ReadAgent) -> Result<Self, ConfigError> {
         let file = absolute(file).map_err(|error| ConfigError::Unreadable(file.to_owned(), error))?;
         let unreadable = |error| ConfigError::Unreadable(file.clone(), error);
         let Some(bytes) = if_exists(fs::read(&file)).map_err(unreadable)? else {
@@ -57,7 +54,7 @@ impl Config {
             let message = "the file isn't UTF-8 from here on; save it as UTF-8";
             ConfigError::Wrong(vec![Problem::at(&file, &bytes, error.valid_up_to(), message)])
         })?;
-        let mut config = Self::parse_with(&file, text, registration)?;
+        let mut config = Self::parse_with(&file, text, read_agent)?;
         config.server.environment = Environment::from_process();
         Ok(config)
     }
@@ -73,21 +70,15 @@ impl Config {
 
     /// Checks the text of a file whose absolute path is `file`. The environment counts as empty.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        Self::parse_with(file, text, Registration::AsWritten)
+        Self::parse_with(file, text, read_agent)
     }
 
-    fn parse_with(file: &Path, text: &str, registration: Registration) -> Result<Self, ConfigError> {
+    fn parse_with(file: &Path, text: &str, read_agent: ReadAgent) -> Result<Self, ConfigError> {
         let reader = Reader::parse(file, text).map_err(ConfigError::Wrong)?;
         let mut findings = Findings::default();
         let mut root = reader.root();
         let server = read_server(root.section("server"), &mut findings);
-        let agent = match registration {
-            Registration::AsWritten => read_agent(root.section("agent"), &mut findings),
-            Registration::Replaced => {
-                let agent = read_agent(root.section("agent"), &mut Findings::default());
-                AgentConfig { credentials: None, ..agent }
-            }
-        };
+        let agent = read_agent(root.section("agent"), &mut findings);
         let executor = read_executor(root.section("executor"), file, &mut findings);
         let paths = read_paths(root.section("paths"), file, &mut findings);
         let outputs = read_outputs(root.section("outputs"), &mut findings);

@@ -40,13 +40,8 @@ impl<'t> Reader<'t> {
 
     /// The whole file as a section, whose keys are the names of sections.
     pub fn root(&self) -> Section<'_> {
-        Section {
-            reader: self,
-            name: String::new(),
-            entries: Some(self.root.get_ref()),
-            span: None,
-            problems: Vec::new(),
-        }
+        let (name, entries) = (String::new(), Some(self.root.get_ref()));
+        Section { reader: self, name, entries, span: None, problems: Vec::new() }
     }
 }
 
