@@ -222,10 +222,7 @@ impl Intake {
         }
         match answer.task.filter(|_| answer.has_task).map(Task::deserialize) {
             Some(Ok(task)) => self.handle_offer(task),
-            Some(Err(error)) => {
-                self.offers.log_unusable("", &format!("the Server's offer is not a valid task: {error}"));
-                NextPoll::AfterInterval
-            }
+            Some(Err(error)) => self.offers.refuse("", &format!("the Server's offer is not a valid task: {error}")),
             None => NextPoll::AfterInterval,
         }
     }

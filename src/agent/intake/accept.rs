@@ -23,12 +23,13 @@ pub(super) struct Offers {
 
 impl Offers {
     /// Logs why an offer can't be used, once for as long as the Server goes on offering it.
-    pub(super) fn log_unusable(&mut self, id: &str, why: &str) {
+    pub(super) fn refuse(&mut self, id: &str, why: &str) -> NextPoll {
         if self.unusable.as_deref() != Some(why) {
             let shown: String = id.chars().take(SHOWN_ID).collect();
             log::error!("{why}; this offer blocks every task queued behind it (`{shown}`)");
             self.unusable = Some(why.to_owned());
         }
+        NextPoll::AfterInterval
     }
 
     /// Another agent has accepted a task first. The next poll shows the task behind it; but a Server that offers the
@@ -46,8 +47,7 @@ impl Intake {
         let Some(key) = TaskKey::from_id(&task.id) else {
             let length = task.id.len();
             let why = format!("the Server offers a task whose id, {length} bytes long, can't be one");
-            self.offers.log_unusable(&task.id, &why);
-            return NextPoll::AfterInterval;
+            return self.offers.refuse(&task.id, &why);
         };
         if self.table.id(&key).is_some() {
             // The Server has requeued it, and it hides everything behind it until an agent accepts it.
@@ -63,13 +63,11 @@ impl Intake {
             Ok(Some(record)) => {
                 let owner = record.service_id;
                 let why = format!("task {key} is offered, but the task of this id here belongs to service {owner}");
-                self.offers.log_unusable(&task.id, &why);
-                return NextPoll::AfterInterval;
+                return self.offers.refuse(&task.id, &why);
             }
             Err(error) => {
                 let why = format!("task {key} is offered, but its record here can't be read: {error}");
-                self.offers.log_unusable(&task.id, &why);
-                return NextPoll::AfterInterval;
+                return self.offers.refuse(&task.id, &why);
             }
         }
         let free = self.table.capacity().saturating_sub(self.table.slots_taken());
