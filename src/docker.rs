@@ -129,7 +129,7 @@ impl Docker {
 
     /// What the engine's events say of the end of a container that has ended.
     pub fn exit_events(&self, container: &Container) -> Result<ExitEvents, DockerError> {
-        let Some(ended) = container.finished_at else { return Ok(ExitEvents::Unknown) };
+        let Some(ended) = container.state.finished_at else { return Ok(ExitEvents::Unknown) };
         let [soon, latest] = event_times(ended);
         // The engine waits for events until `--until` by its own clock, which may differ from this machine's. So the time
         // is taken from the engine's own times. `--since 1` means from the beginning.

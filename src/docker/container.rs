@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::INSTANCE_LABEL;
 
@@ -29,75 +29,63 @@ pub enum Status {
     Dead,
 }
 
-/// A container as the engine knows it.
-#[derive(Debug, Clone, PartialEq)]
+/// A container as the engine knows it, in the form of [`INSPECT_FORMAT`].
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct Container {
     /// Its id. A later container with the same name has another one.
     pub id: String,
+    pub state: State,
+    /// The agent that owns it, by its label.
+    #[serde(default, rename = "Labels", deserialize_with = "instance_label")]
+    pub instance: Option<String>,
+}
+
+/// What a container does, or how it ended.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct State {
     pub status: Status,
     /// The exit status of its first process; valid once it has exited.
+    #[serde(default)]
     pub exit_code: i32,
     /// Whether the kernel killed it because of its memory limit.
+    #[serde(default, rename = "OOMKilled")]
     pub oom_killed: bool,
     /// Why the engine couldn't start it, or empty.
+    #[serde(default)]
     pub error: String,
     /// The time of the last start.
+    #[serde(default, deserialize_with = "engine_time")]
     pub started_at: Option<Timestamp>,
     /// The time of the last exit.
+    #[serde(default, deserialize_with = "engine_time")]
     pub finished_at: Option<Timestamp>,
-    /// The agent that owns it, by its label.
-    pub instance: Option<String>,
 }
 
 impl Container {
     /// How long it ran, or has run until now.
     pub fn ran_for(&self, now: Timestamp) -> Duration {
-        let Some(from) = self.started_at else { return Duration::ZERO };
-        let until = self.finished_at.filter(|at| *at >= from).unwrap_or(now);
+        let Some(from) = self.state.started_at else { return Duration::ZERO };
+        let until = self.state.finished_at.filter(|at| *at >= from).unwrap_or(now);
         Duration::try_from(until.duration_since(from)).unwrap_or(Duration::ZERO)
     }
 }
 
 /// Reads what `docker inspect` prints in [`INSPECT_FORMAT`].
 pub(super) fn parse_inspect(text: &str) -> Result<Container, serde_json::Error> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Inspected {
-        id: String,
-        state: State,
-        labels: Option<HashMap<String, String>>,
-    }
-    #[derive(Deserialize)]
-    struct State {
-        #[serde(rename = "Status")]
-        status: Status,
-        #[serde(rename = "ExitCode", default)]
-        exit_code: i32,
-        #[serde(rename = "OOMKilled", default)]
-        oom_killed: bool,
-        #[serde(rename = "Error", default)]
-        error: String,
-        #[serde(rename = "StartedAt", default)]
-        started_at: String,
-        #[serde(rename = "FinishedAt", default)]
-        finished_at: String,
-    }
-    let Inspected { id, state, labels } = serde_json::from_str(text)?;
-    Ok(Container {
-        id,
-        status: state.status,
-        exit_code: state.exit_code,
-        oom_killed: state.oom_killed,
-        error: state.error,
-        started_at: engine_time(&state.started_at),
-        finished_at: engine_time(&state.finished_at),
-        instance: labels.and_then(|mut labels| labels.remove(INSTANCE_LABEL)),
-    })
+    serde_json::from_str(text)
+}
+
+fn instance_label<'de, D: Deserializer<'de>>(labels: D) -> Result<Option<String>, D::Error> {
+    let labels: Option<HashMap<String, String>> = Option::deserialize(labels)?;
+    Ok(labels.and_then(|mut labels| labels.remove(INSTANCE_LABEL)))
 }
 
 /// A time of the engine, which writes the year 1 for "never".
-fn engine_time(text: &str) -> Option<Timestamp> {
-    text.parse::<Timestamp>().ok().filter(|at| at.as_second() > 0)
+fn engine_time<'de, D: Deserializer<'de>>(time: D) -> Result<Option<Timestamp>, D::Error> {
+    let time: Option<Timestamp> = String::deserialize(time)?.parse().ok();
+    Ok(time.filter(|at| at.as_second() > 0))
 }
 
 #[cfg(test)]
@@ -113,7 +101,10 @@ pub(super) mod tests {
     #[test]
     fn inspect_output_of_an_exited_container_is_parsed() {
         let container = parse_inspect(EXITED).unwrap();
-        assert_eq!((container.status, container.exit_code, container.oom_killed), (Status::Exited, 137, true));
+        assert_eq!(
+            (container.state.status, container.state.exit_code, container.state.oom_killed),
+            (Status::Exited, 137, true)
+        );
         assert_eq!(container.ran_for(Timestamp::now()), Duration::from_millis(2250));
         assert_eq!((container.id.as_str(), container.instance.as_deref()), ("c1", Some("i1")));
     }
@@ -125,7 +116,10 @@ pub(super) mod tests {
             .replace("2026-01-02T03:04:05.5Z", "0001-01-01T00:00:00Z")
             .replace(r#"{"open-aaas.instance":"i1","x":"y"}"#, "null");
         let container = parse_inspect(&text).unwrap();
-        assert_eq!((container.status, container.started_at, container.instance.clone()), (Status::Created, None, None));
+        assert_eq!(
+            (container.state.status, container.state.started_at, container.instance.clone()),
+            (Status::Created, None, None)
+        );
         assert_eq!(container.ran_for(Timestamp::now()), Duration::ZERO);
     }
 

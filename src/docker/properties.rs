@@ -22,7 +22,7 @@ proptest! {
         for text in [text, value.to_string(), timed] {
             let Ok(container) = parse_inspect(&text) else { continue };
             container.ran_for(Timestamp::now());
-            if let Some(ended) = container.finished_at {
+            if let Some(ended) = container.state.finished_at {
                 let [soon, latest] = event_times(ended);
                 prop_assert!(ended <= soon && soon <= latest);
             }

@@ -194,8 +194,8 @@ impl<'t> ContainerRun<'t> {
 
     fn handle_container(&mut self, container: &Container) -> Progress {
         // While a `docker rm` of an earlier run works, the engine calls a container that never started `dead`.
-        let never_started = container.status == Status::Dead && container.started_at.is_none();
-        match container.status {
+        let never_started = container.state.status == Status::Dead && container.state.started_at.is_none();
+        match container.state.status {
             Status::Running | Status::Paused | Status::Restarting => self.follow(container),
             // A dead one is half removed, and mostly disappears a moment later. Its exit status was set by the removal
             // then. A removal that failed leaves it dead for good.
@@ -246,8 +246,8 @@ impl<'t> ContainerRun<'t> {
             logs::collect(self.container, self.task, self.seen.launches > 0);
         }
         Ok(ContainerOutcome::Exited(Exit {
-            code: container.exit_code,
-            oom_killed: container.oom_killed,
+            code: container.state.exit_code,
+            oom_killed: container.state.oom_killed,
             ran_for: container.ran_for(Timestamp::now()),
             stop_cause: self.stop_cause(container),
         }))
@@ -276,7 +276,7 @@ impl<'t> ContainerRun<'t> {
             log::warn!(task:% = self.task.key(); "can't find out what ended the container: {error}");
             ExitEvents::Unknown
         });
-        let may_be_engine = self.seen.engine_was_down && ENGINE_EXIT_CODES.contains(&container.exit_code);
+        let may_be_engine = self.seen.engine_was_down && ENGINE_EXIT_CODES.contains(&container.state.exit_code);
         match exit_events {
             ExitEvents::EndedByItself => StopCause::OwnExit,
             ExitEvents::Signalled if self.seen.engine_was_down => StopCause::Engine,
@@ -292,14 +292,14 @@ impl<'t> ContainerRun<'t> {
 
     /// A container that was created and not started: its client died in between, or the engine refused to start it.
     fn handle_unstarted(&mut self, container: &Container) -> Progress {
-        if container.error.is_empty() && self.has_printed() {
+        if container.state.error.is_empty() && self.has_printed() {
             let why = "the Docker engine went away when it had just started the container, and has forgotten \
                        that; what it started may still run, and isn't run again"
                 .to_owned();
             return Ok(Some(self.lost(why)));
         }
-        if !container.error.is_empty() || self.seen.launches >= LAUNCHES {
-            return Ok(Some(self.not_started(&container.error)));
+        if !container.state.error.is_empty() || self.seen.launches >= LAUNCHES {
+            return Ok(Some(self.not_started(&container.state.error)));
         }
         self.replace(container).map(|()| None)
     }
