@@ -1,11 +1,9 @@
 //! Starts the agent on a data_dir and works until it has to end.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::{io, process};
 
 use crossbeam_channel::{Sender, bounded, unbounded};
-use thiserror::Error;
 
 use super::intake::Parts;
 use super::shutdown::guard_exit;
@@ -21,29 +19,13 @@ use crate::task::{Context, Store};
 /// The exit status after a second signal, as shells report SIGINT.
 const INTERRUPTED: i32 = 130;
 
-/// Why the agent couldn't start, or ended before it was asked to.
-#[derive(Debug, Error)]
-pub enum ServeError {
-    /// The data_dir can't be read or written.
-    #[error("`{}` can't be used: {error}", path.display())]
-    DataDir {
-        /// The data_dir.
-        path: PathBuf,
-        /// What the system says.
-        error: io::Error,
-    },
-    /// Signals can't be handled.
-    #[error("can't handle signals: {0}")]
-    Signals(ctrlc::Error),
-    /// The agent ended by itself.
-    #[error("{0}")]
-    Ended(String),
-}
-
 /// Works on the tasks of a data_dir whose lock this process holds, until a signal comes or `mode` is done.
-pub fn serve(config: Config, credentials: Credentials, instance: &Instance, mode: Mode) -> Result<(), ServeError> {
+///
+/// # Errors
+/// Why the agent couldn't start, or ended before it was asked to.
+pub fn serve(config: Config, credentials: Credentials, instance: &Instance, mode: Mode) -> Result<(), String> {
     let data_dir = config.paths.data_dir.clone();
-    let unusable = |error| ServeError::DataDir { path: data_dir.to_path_buf(), error };
+    let unusable = |error: io::Error| format!("`{}` can't be used: {error}", data_dir.display());
     let store = Store::open(&data_dir).map_err(unusable)?;
     let counters = Arc::<Counters>::default();
     let ledger = Ledger::new(&data_dir, credentials.api_key.clone(), Arc::clone(&counters));
@@ -64,11 +46,11 @@ pub fn serve(config: Config, credentials: Credentials, instance: &Instance, mode
     };
     let lock = instance.watch().clone();
     let parts = Parts { context, messages, client: intake_client, store, mode, lock };
-    Scheduler::start(parts, client, signals).map_err(unusable)?.run().map_err(ServeError::Ended)
+    Scheduler::start(parts, client, signals).map_err(unusable)?.run()
 }
 
 /// The first signal starts a shutdown with a time limit; the second one ends the process at once.
-fn handle_signals(shutdown: Sender<()>, clients: [Client; 2]) -> Result<(), ServeError> {
+fn handle_signals(shutdown: Sender<()>, clients: [Client; 2]) -> Result<(), String> {
     let mut is_shutting_down = false;
     let handler = move || {
         if is_shutting_down {
@@ -81,5 +63,5 @@ fn handle_signals(shutdown: Sender<()>, clients: [Client; 2]) -> Result<(), Serv
             log::error!("can't start the shutdown watchdog: {error}");
         }
     };
-    ctrlc::set_handler(handler).map_err(ServeError::Signals)
+    ctrlc::set_handler(handler).map_err(|error| format!("can't handle signals: {error}"))
 }

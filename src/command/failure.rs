@@ -7,7 +7,6 @@ use std::process::ExitCode;
 
 use thiserror::Error;
 
-use crate::agent::ServeError;
 use crate::config::ConfigError;
 use crate::data_dir::instance::InstanceError;
 
@@ -26,8 +25,6 @@ pub enum Failure {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Instance(#[from] InstanceError),
-    #[error(transparent)]
-    Serve(#[from] ServeError),
 }
 
 /// Where a failure is reported.

@@ -43,7 +43,7 @@ pub fn run(file: &Path, args: &RunArgs, log_file: &LogFile) -> Result<(), Failur
         config.executor.image,
         data_dir.display()
     );
-    Ok(serve(config, credentials, &instance, Mode::Serve)?)
+    serve(config, credentials, &instance, Mode::Serve).map_err(Failure::new)
 }
 
 /// Checks mounts, script and proxy. A missing mount ends the start only where no task is left to work on: running

@@ -31,7 +31,7 @@ pub(super) fn abort(config: &Config) -> Result<(), Failure> {
     let foreign = mark_stopped(config, tasks)?;
     stop_foreign(config, &foreign, instance.id(), deadline);
     if let Some(credentials) = config.agent.credentials.clone() {
-        serve(config.clone(), credentials, &instance, Mode::Drain(Some(deadline)))?;
+        serve(config.clone(), credentials, &instance, Mode::Drain(Some(deadline))).map_err(Failure::new)?;
     }
     drop(instance);
     let backlog = load_backlog(config)?;
