@@ -26,7 +26,6 @@ use crate::task::mounts::check_mounts;
 use crate::task::record::{Phase, Record, StopReason, Store, TaskKey};
 use crate::task::workspace::Workspace;
 use crate::task::{self, Job, TaskContainer, Trial, TrialConsole, WorkerCommand};
-use copier::Copier;
 use offer::Offer;
 use out_folder::OutFolder;
 use results::{INTERRUPTED, exit_status, print_results};
@@ -47,13 +46,13 @@ pub fn try_out(file: &Path, args: &TryArgs) -> CommandResult {
     let interrupted = Arc::new(AtomicBool::new(false));
     let commands = handle_signals(&interrupted)?;
     let folder = TrialFolder::create(&config).map_err(Failure::unusable(&config.paths.data_dir))?;
-    let attempt = Attempt { config: &config, docker: &docker, folder: &folder, copier: Copier::new(&interrupted) };
+    let attempt = Attempt { config: &config, docker: &docker, folder: &folder, interrupted: &interrupted };
     let mut is_kept = args.keep;
     let is_interrupted = || interrupted.load(Ordering::Relaxed);
     let result = attempt.run(args, commands).and_then(|trial| {
         print_results(&trial);
         if let Some(out) = out.filter(|_| trial.stop != Some(StopReason::Cancel)) {
-            let copied = out.copy(&trial.files, &attempt.copier);
+            let copied = out.copy(&trial.files, &interrupted);
             // A full disk at `--out` must not cost results that may have taken hours.
             is_kept |= copied.is_err() && !is_interrupted();
             copied?;
@@ -90,7 +89,7 @@ struct Attempt<'a> {
     config: &'a Config,
     docker: &'a Docker,
     folder: &'a TrialFolder,
-    copier: Copier<'a>,
+    interrupted: &'a AtomicBool,
 }
 
 impl Attempt<'_> {
@@ -103,7 +102,7 @@ impl Attempt<'_> {
         workspace.create().map_err(Failure::unusable(&data_dir))?;
         let end = if args.keep { "kept" } else { "removed at the end; `--keep` keeps it" };
         eprint_line(format_args!("Workspace: {} ({end})", workspace.dir().display()));
-        offer.copy_inputs(&workspace, &self.copier)?;
+        offer.copy_inputs(&workspace, self.interrupted)?;
         let mut record = Record::from_offer(offer.task, "", &self.config.server.base_url);
         record.phase = Phase::Accepted;
         let files = Store::open(&data_dir)

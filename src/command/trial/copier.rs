@@ -11,35 +11,25 @@ use crate::text::escape;
 /// How often the line is renewed. A copy that takes less time has no line.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-pub struct Copier<'f> {
-    interrupted: &'f AtomicBool,
-}
-
-impl<'f> Copier<'f> {
-    /// Once `interrupted` is set, copying fails.
-    pub fn new(interrupted: &'f AtomicBool) -> Self {
-        Self { interrupted }
-    }
-
-    /// Copies a file to one that was just created, and returns its length.
-    pub fn copy(&self, name: &str, mut from: File, mut to: File) -> io::Result<u64> {
-        let total = from.metadata()?.len().max(1);
-        let mut buffer = vec![0; 1 << 20];
-        let (mut count, mut shown_at, mut line) = (0, Instant::now(), ProgressLine::new());
-        loop {
-            let read = from.read(&mut buffer)?;
-            if read == 0 {
-                return Ok(count);
-            }
-            if self.interrupted.load(Ordering::Relaxed) {
-                return Err(io::Error::other("interrupted"));
-            }
-            to.write_all(&buffer[..read])?;
-            count += read as u64;
-            if shown_at.elapsed() >= INTERVAL {
-                shown_at = Instant::now();
-                line.show(format_args!("Copying {}: {} %", escape(name), (count * 100 / total).min(100)));
-            }
+/// Copies a file to one that was just created, and returns its length. Once `interrupted` is set,
+/// copying fails.
+pub fn copy_with_progress(name: &str, mut from: File, mut to: File, interrupted: &AtomicBool) -> io::Result<u64> {
+    let total = from.metadata()?.len().max(1);
+    let mut buffer = vec![0; 1 << 20];
+    let (mut count, mut shown_at, mut line) = (0, Instant::now(), ProgressLine::new());
+    loop {
+        let read = from.read(&mut buffer)?;
+        if read == 0 {
+            return Ok(count);
+        }
+        if interrupted.load(Ordering::Relaxed) {
+            return Err(io::Error::other("interrupted"));
+        }
+        to.write_all(&buffer[..read])?;
+        count += read as u64;
+        if shown_at.elapsed() >= INTERVAL {
+            shown_at = Instant::now();
+            line.show(format_args!("Copying {}: {} %", escape(name), (count * 100 / total).min(100)));
         }
     }
 }

@@ -3,8 +3,9 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
-use super::copier::Copier;
+use super::copier::copy_with_progress;
 use crate::cli::TryArgs;
 use crate::command::failure::Failure;
 use crate::command::find_task::find_task;
@@ -56,7 +57,7 @@ impl Offer {
     }
 
     /// Copies the input files into a new workspace.
-    pub fn copy_inputs(&mut self, workspace: &Workspace, copier: &Copier<'_>) -> Result<(), Failure> {
+    pub fn copy_inputs(&mut self, workspace: &Workspace, interrupted: &AtomicBool) -> Result<(), Failure> {
         let names = input_names(&self.task);
         for (index, (file, name)) in self.task.input_files.iter_mut().zip(&names).enumerate() {
             let (source, shown) = match &self.inputs {
@@ -68,7 +69,7 @@ impl Offer {
                 }
             };
             let place = workspace.input(name);
-            let copied = source.and_then(|source| copy(copier, name, source, &place));
+            let copied = source.and_then(|source| copy(name, source, &place, interrupted));
             let wrong = |why: String| Failure::new(format!("the input file `{}` {why}", shown.display()));
             let count = copied.map_err(|error| wrong(format!("can't be copied: {error}")))?;
             if matches!(self.inputs, Inputs::Kept(_)) && count != file.size_bytes {
@@ -83,9 +84,9 @@ impl Offer {
     }
 }
 
-fn copy(copier: &Copier<'_>, name: &str, source: File, place: &Path) -> io::Result<u64> {
+fn copy(name: &str, source: File, place: &Path, interrupted: &AtomicBool) -> io::Result<u64> {
     if !source.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-    copier.copy(name, source, create_for_containers(place)?)
+    copy_with_progress(name, source, create_for_containers(place)?, interrupted)
 }

@@ -3,8 +3,9 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
-use super::copier::Copier;
+use super::copier::copy_with_progress;
 use crate::command::failure::Failure;
 use crate::command::output::eprint_line;
 use crate::os::files::{create_new_by_umask, make_dirs_by_umask};
@@ -28,7 +29,7 @@ impl OutFolder {
     }
 
     /// Copies the files that would be sent, each under the name that the Server would get.
-    pub fn copy(&self, files: &[OutputFile], copier: &Copier<'_>) -> Result<(), Failure> {
+    pub fn copy(&self, files: &[OutputFile], interrupted: &AtomicBool) -> Result<(), Failure> {
         for output in files {
             // The name has plain components only, so the path stays below the folder.
             let place = self.0.join(&output.name);
@@ -36,7 +37,7 @@ impl OutFolder {
                 let parent = place.parent().map_or(Ok(()), make_dirs_by_umask);
                 parent
                     .and_then(|()| create_new_by_umask(&place))
-                    .and_then(|new| copier.copy(&output.name, file, new))
+                    .and_then(|new| copy_with_progress(&output.name, file, new, interrupted))
                     .map_err(|error| format!("can't be written to `{}`: {error}", place.display()))
             });
             copied.map_err(|why| Failure::new(format!("the result `{}` {why}", escape(&output.name))))?;
