@@ -10,7 +10,7 @@ use crate::server::Backoff;
 use crate::task::{Phase, TaskKey, WorkerCommand};
 
 /// Whether a worker has a task.
-pub enum Stage {
+enum Stage {
     /// No worker has it: its `accept` is unconfirmed, or the agent is shutting down.
     Unassigned,
     /// A worker has it, and receives its commands here.
@@ -61,21 +61,15 @@ impl TaskTable {
         self.entries.values().filter(|entry| entry.holds_slot).count()
     }
 
-    /// Adds a task that has been in this phase for this long.
-    pub fn insert_since(&mut self, key: &TaskKey, id: &str, (phase, time): (Phase, Duration), stage: Stage) {
-        self.insert(key, id, phase, stage);
-        if let Some(entry) = self.entries.get_mut(key) {
-            // The clock of a machine that has just started may not reach back so far.
-            entry.since = entry.since.checked_sub(time).unwrap_or(entry.since);
-        }
-    }
-
-    pub fn insert(&mut self, key: &TaskKey, id: &str, phase: Phase, stage: Stage) {
+    /// Adds a task that has been in this phase for this long, and that no worker has.
+    pub fn insert(&mut self, key: &TaskKey, id: &str, phase: Phase, time: Duration) {
+        let now = Instant::now();
         let entry = Entry {
             id: id.to_owned(),
             phase,
-            since: Instant::now(),
-            stage,
+            // The clock of a machine that has just started may not reach back so far.
+            since: now.checked_sub(time).unwrap_or(now),
+            stage: Stage::Unassigned,
             holds_slot: phase < Phase::Exited,
             cancelled: false,
             discard_sent: false,
@@ -252,7 +246,7 @@ impl TaskTable {
 
 #[cfg(test)]
 mod tests {
-    use super::{Stage, TaskTable};
+    use super::TaskTable;
     use crate::task::WorkerCommand;
     use crate::task::record::{Phase, TaskKey};
     use std::time::{Duration, Instant};
@@ -264,7 +258,7 @@ mod tests {
     #[test]
     fn a_slot_is_free_while_a_delivery_waits() {
         let mut table = TaskTable::new(1);
-        table.insert(&key(), "t", Phase::Accepted, Stage::Unassigned);
+        table.insert(&key(), "t", Phase::Accepted, Duration::ZERO);
         table.start_work(&key(), Phase::Accepted);
         table.set_phase(&key(), Phase::Exited);
         assert_eq!(table.slots_taken(), 1, "its worker is still busy with it");
@@ -277,7 +271,7 @@ mod tests {
     #[test]
     fn waiting_tasks_are_due_when_the_server_is_back() {
         let mut table = TaskTable::new(1);
-        table.insert(&key(), "t", Phase::Exited, Stage::Unassigned);
+        table.insert(&key(), "t", Phase::Exited, Duration::ZERO);
         table.defer(&key(), Phase::Exited, "away", None);
         assert!(table.due(Instant::now()).is_none() && table.next_due().is_some());
         table.wake_waiting();
@@ -291,7 +285,7 @@ mod tests {
     fn a_cancellation_reaches_the_worker_exactly_once() {
         let mut table = TaskTable::new(1);
         assert!(!table.cancel(&key()));
-        table.insert(&key(), "t", Phase::Accepting, Stage::Unassigned);
+        table.insert(&key(), "t", Phase::Accepting, Duration::ZERO);
         assert!(table.cancel(&key()) && table.cancel(&key()));
         let commands = table.start_work(&key(), Phase::Accepted);
         assert_eq!(commands.try_iter().collect::<Vec<_>>(), [WorkerCommand::Cancel]);
@@ -303,7 +297,7 @@ mod tests {
     fn a_discarded_result_is_due_at_once_and_ordered_once() {
         let mut table = TaskTable::new(1);
         assert!(!table.discard(&key()));
-        table.insert(&key(), "t", Phase::Prepared, Stage::Unassigned);
+        table.insert(&key(), "t", Phase::Prepared, Duration::ZERO);
         let commands = table.start_work(&key(), Phase::Prepared);
         assert!(table.discard(&key()));
         assert!(commands.try_recv().is_err(), "its container has no result yet");

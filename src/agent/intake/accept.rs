@@ -1,10 +1,9 @@
 //! Offers: which of them becomes a task of this agent, and what stands on the disk before the Server hears of it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Intake;
 use crate::agent::messages::NextPoll;
-use crate::agent::task_table::Stage;
 use crate::server::Task;
 use crate::task::{Phase, Record, TaskKey, Workspace};
 use crate::units::Bytes;
@@ -96,7 +95,7 @@ impl Intake {
             Ok(()) => {
                 log_accepted(key, &record.task);
                 self.offers.lost_race = None;
-                self.table.insert(key, &id, Phase::Accepting, Stage::Unassigned);
+                self.table.insert(key, &id, Phase::Accepting, Duration::ZERO);
                 record.set_phase(Phase::Accepted);
                 if let Err(error) = files.save(&record) {
                     // The record on the disk says `accepting`, and a reclaim confirms the task.
@@ -109,7 +108,7 @@ impl Intake {
             }
             Err(error) if error.may_have_arrived() => {
                 log::warn!(task:% = key; "accept: {error}; asking again");
-                self.table.insert(key, &id, Phase::Accepting, Stage::Unassigned);
+                self.table.insert(key, &id, Phase::Accepting, Duration::ZERO);
                 self.reclaims.push_failed(key, error.retry_after(), Instant::now());
                 NextPoll::AfterInterval
             }
@@ -143,7 +142,7 @@ impl Intake {
             Ok(()) => log::info!(task:% = key; "offered again although it was settled; reporting the stored result"),
             Err(error) => log::warn!(task:% = key; "offered again although it was settled; accept: {error}"),
         }
-        self.table.insert(key, &record.task.id, Phase::Uploaded, Stage::Unassigned);
+        self.table.insert(key, &record.task.id, Phase::Uploaded, Duration::ZERO);
         self.dispatch(key, record);
         if accepted.is_ok() { NextPoll::Immediately } else { NextPoll::AfterInterval }
     }

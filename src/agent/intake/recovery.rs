@@ -7,7 +7,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Intake;
-use crate::agent::task_table::Stage;
 use crate::task;
 use crate::task::record::{Loaded, Phase, Record, TaskFiles};
 
@@ -50,8 +49,7 @@ impl Intake {
         let key = files.key().clone();
         log::info!(task:% = key; "going on from `{}`", record.phase);
         let time = record.phase_since.and_then(|since| Duration::try_from(Timestamp::now().duration_since(since)).ok());
-        let progress = (record.phase, time.unwrap_or_default());
-        self.table.insert_since(&key, &record.task.id, progress, Stage::Unassigned);
+        self.table.insert(&key, &record.task.id, record.phase, time.unwrap_or_default());
         self.reclaims.push(&key);
         if record.phase > Phase::Accepting {
             self.dispatch(&key, record);
