@@ -2,7 +2,7 @@ use std::fs;
 
 use proptest::prelude::*;
 
-use super::status_file::StatusFile;
+use super::status_file::State;
 use crate::arbitrary::changed_bytes;
 use crate::data_dir::DataDir;
 
@@ -16,10 +16,9 @@ proptest! {
         let dir = tempfile::tempdir().expect("make a folder");
         let data_dir = DataDir::new(dir.path());
         fs::write(data_dir.status_file(), &bytes).expect("write it");
-        let file = StatusFile::new(&data_dir);
-        if let Some(state) = file.load() {
-            file.save(&state).expect("save it");
-            prop_assert_eq!(file.load(), Some(state));
+        if let Some(state) = State::load(&data_dir) {
+            state.save(&data_dir).expect("save it");
+            prop_assert_eq!(State::load(&data_dir), Some(state));
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::status_file::{EngineState, LastError, ServerTrouble, State, StatusFile};
+use super::status_file::{EngineState, LastError, ServerTrouble, State};
 use super::task_table::TaskTable;
 use crate::metrics::{Gauges, Metrics};
 use crate::task::{Context, Phase, Store, TaskKey};
@@ -24,7 +24,6 @@ pub struct StatusReporter {
     state: State,
     /// What the file holds.
     published: Option<State>,
-    file: StatusFile,
     /// Whether a heartbeat of this run was acknowledged.
     is_acknowledged: bool,
     /// What has happened since the start.
@@ -38,14 +37,12 @@ pub struct StatusReporter {
 impl StatusReporter {
     /// A reporter of an agent that starts now. The time of the last heartbeat is that of the earlier run.
     pub fn new(context: &Arc<Context>, store: Store, now: Instant) -> Self {
-        let file = StatusFile::new(&context.config.paths.data_dir);
-        let last_heartbeat_at = file.load().and_then(|state| state.last_heartbeat_at);
+        let last_heartbeat_at = State::load(&context.config.paths.data_dir).and_then(|state| state.last_heartbeat_at);
         let pid = std::process::id();
         let state = State { pid, started_at: Timestamp::now(), last_heartbeat_at, ..State::default() };
         Self {
             state,
             published: None,
-            file,
             is_acknowledged: false,
             metrics: Metrics::new(Arc::clone(&context.counters)),
             metrics_due: now,
@@ -121,7 +118,7 @@ impl StatusReporter {
         }
         // A failed write is tried again with the next change: on a full disk every round of the loop would fail.
         self.published = Some(self.state.clone());
-        if let Err(error) = self.file.save(&self.state) {
+        if let Err(error) = self.state.save(&self.context.config.paths.data_dir) {
             log::debug!("status.json can't be written: {error}");
         }
     }
@@ -173,7 +170,7 @@ impl StatusReporter {
 #[cfg(test)]
 mod tests {
     use super::StatusReporter;
-    use crate::agent::status_file::{ServerTrouble, StatusFile};
+    use crate::agent::status_file::{ServerTrouble, State};
     use crate::config::{Config, Credentials, Secret};
     use crate::docker::Docker;
     use crate::ledger::Ledger;
@@ -218,17 +215,17 @@ mod tests {
     fn status_json_is_written_only_when_it_changes() {
         let dir = tempfile::tempdir().unwrap();
         let mut status = reporter(dir.path());
-        let file = StatusFile::new(&status.context.config.paths.data_dir);
+        let data_dir = status.context.config.paths.data_dir.clone();
         let at = Timestamp::now();
         status.note_heartbeat(at);
         status.publish(Some("full".to_owned()), BTreeMap::new());
-        let written = file.load().unwrap();
+        let written = State::load(&data_dir).unwrap();
         assert_eq!((written.last_heartbeat_at, written.not_accepting.as_deref()), (Some(at), Some("full")));
-        std::fs::remove_file(status.context.config.paths.data_dir.status_file()).unwrap();
+        std::fs::remove_file(data_dir.status_file()).unwrap();
         status.publish(Some("full".to_owned()), BTreeMap::new());
-        assert!(file.load().is_none(), "nothing has changed");
+        assert!(State::load(&data_dir).is_none(), "nothing has changed");
         status.publish(None, BTreeMap::from([("t".to_owned(), "503".to_owned())]));
-        assert_eq!(file.load().unwrap().deferred["t"], "503");
+        assert_eq!(State::load(&data_dir).unwrap().deferred["t"], "503");
         assert_eq!(reporter(dir.path()).last_heartbeat_at(), Some(at));
     }
 }

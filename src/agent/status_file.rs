@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -76,25 +75,14 @@ pub enum EngineState {
     Away,
 }
 
-/// The file `status.json`.
-#[derive(Debug, Clone)]
-pub struct StatusFile {
-    path: PathBuf,
-}
-
-impl StatusFile {
-    /// The file of a data_dir.
-    pub fn new(data_dir: &DataDir) -> Self {
-        Self { path: data_dir.status_file() }
-    }
-
+impl State {
     /// What the last agent wrote, or `None` if that can't be read: no decision depends on it for correctness.
-    pub fn load(&self) -> Option<State> {
-        serde_json::from_slice(&fs::read(&self.path).ok()?).ok()
+    pub fn load(data_dir: &DataDir) -> Option<Self> {
+        serde_json::from_slice(&fs::read(data_dir.status_file()).ok()?).ok()
     }
 
     /// Replaces the file.
-    pub fn save(&self, state: &State) -> io::Result<()> {
-        replace(&self.path, &serde_json::to_vec_pretty(state)?, Durability::Crash)
+    pub fn save(&self, data_dir: &DataDir) -> io::Result<()> {
+        replace(&data_dir.status_file(), &serde_json::to_vec_pretty(self)?, Durability::Crash)
     }
 }

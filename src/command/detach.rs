@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::output::{eprint_line, print_line};
 use super::registration::not_registered;
 use super::wait::wait_for;
-use crate::agent::status_file::{EngineState, State, StatusFile};
+use crate::agent::status_file::{EngineState, State};
 use crate::config::Config;
 use crate::data_dir::holder::{Holder, find_holder};
 use crate::data_dir::{DataDir, instance, permissions};
@@ -107,7 +107,7 @@ fn start(config: &Config, log_format: LogFormat) -> Result<(Child, Log), Failure
 fn report_first_answer(data_dir: &DataDir, pid: u32, log: &Log) -> Result<(), Failure> {
     // The file may be an earlier agent's that had the same pid.
     let has_tried = |state: &State| state.pid == pid && state.started_at >= log.time && state.server_tried;
-    let answered = wait_for(FIRST_ANSWER, || match StatusFile::new(data_dir).load().filter(has_tried) {
+    let answered = wait_for(FIRST_ANSWER, || match State::load(data_dir).filter(has_tried) {
         None if !matches!(find_holder(data_dir), Ok(Some(holder)) if holder.pid == Some(pid)) => {
             Some(Err("didn't start"))
         }
@@ -129,7 +129,7 @@ fn report_first_answer(data_dir: &DataDir, pid: u32, log: &Log) -> Result<(), Fa
 
 /// Waits for the agent's first check of the engine, mounts and disk, and reports why no task is accepted.
 fn report_host(data_dir: &DataDir, pid: u32) {
-    let checked = wait_for(FIRST_CHECK, || match StatusFile::new(data_dir).load().filter(|state| state.pid == pid) {
+    let checked = wait_for(FIRST_CHECK, || match State::load(data_dir).filter(|state| state.pid == pid) {
         Some(State { engine: EngineState::Unknown, .. }) => None,
         state => Some(state),
     });

@@ -13,7 +13,7 @@ use super::backlog::Backlog;
 use super::failure::{CommandResult, Failure};
 use super::output::{OutputFormat, eprint_line, print_output};
 use super::task_view::{TaskView, Tasks};
-use crate::agent::status_file::{EngineState, LastError, ServerTrouble, State, StatusFile};
+use crate::agent::status_file::{EngineState, LastError, ServerTrouble, State};
 use crate::config::Config;
 use crate::data_dir::holder::{Holder, find_holder};
 use crate::task::record::Phase;
@@ -81,7 +81,7 @@ impl<'c> Report<'c> {
         let mut tasks = Tasks::load(data_dir, |phase| phase < Phase::Settled).map_err(Failure::unusable(data_dir))?;
         let service_id = config.agent.credentials.as_ref().map(|credentials| credentials.service_id.as_str());
         let backlog = Backlog::from_tasks(&tasks, service_id);
-        let last = StatusFile::new(data_dir).load();
+        let last = State::load(data_dir);
         // Of an earlier agent's state, only the last heartbeat and the last error count.
         let state = last.as_ref().filter(|state| agent.and_then(|agent| agent.pid) == Some(state.pid));
         if let Some(state) = state {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::failure::{CommandResult, Failure};
 use super::output::{OutputFormat, eprint_line, ignore_broken_pipe};
 use super::task_view::{AgentState, Tasks};
-use crate::agent::status_file::StatusFile;
+use crate::agent::status_file::State;
 use crate::cli::TasksArgs;
 use crate::config::Config;
 use crate::data_dir::DataDir;
@@ -41,7 +41,7 @@ pub fn tasks(file: &Path, args: &TasksArgs) -> CommandResult {
 fn add_reasons(data_dir: &DataDir, tasks: &mut Tasks) -> AgentState {
     let agent = find_holder(data_dir).ok().flatten().filter(|holder| holder.is_agent());
     let Some(agent) = agent else { return AgentState::NotRunning };
-    if let Some(state) = StatusFile::new(data_dir).load().filter(|state| agent.pid == Some(state.pid)) {
+    if let Some(state) = State::load(data_dir).filter(|state| agent.pid == Some(state.pid)) {
         tasks.add_reasons(&state);
     }
     AgentState::Running
