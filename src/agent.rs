@@ -32,7 +32,7 @@ use heartbeat::Heartbeat;
 use intake::{Intake, Parts};
 use messages::{IntakeRequest, ServerEvent, Stopped};
 use poller::Poller;
-pub use serve::{ServeError, serve};
+pub use serve::serve;
 use status_file::ServerTrouble;
 
 use crate::server::{AgentStatus, Client, ClientError, Load, REQUEST_TIMEOUT};
@@ -129,7 +129,7 @@ impl Scheduler {
             IntakeRequest::AnswerHandled(next) => self.poller.note_handled(next, now),
             IntakeRequest::PollSoon => self.poller.hurry(now),
             IntakeRequest::HeartbeatNow => self.heartbeat.hurry(now),
-            IntakeRequest::Reclaiming(is_reclaiming) => self.poller.set_reclaiming(is_reclaiming),
+            IntakeRequest::Reclaiming(is_reclaiming) => self.poller.is_reclaiming = is_reclaiming,
             IntakeRequest::Stopped(stopped) => return Some(stopped),
         }
         None
@@ -154,7 +154,7 @@ impl Scheduler {
         let was_interrupted = self.heartbeat.note_acknowledged(now, at);
         if was_interrupted {
             // Before any poll: the intake thread says when the reclaims are done.
-            self.poller.set_reclaiming(true);
+            self.poller.is_reclaiming = true;
         }
         self.send(ServerEvent::HeartbeatAcknowledged { at, was_interrupted });
     }

@@ -117,12 +117,8 @@ impl Metrics {
         let accepting = f64::from(u8::from(gauges.accepting));
         text.one("accepting", "gauge", "Whether new tasks are accepted (1) or not (0).", accepting);
         let loaded = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
-        text.one(
-            "retries_total",
-            "counter",
-            "Calls to the Server that failed and are made again.",
-            loaded(&self.counters.retries),
-        );
+        let retries = loaded(&self.counters.retries);
+        text.one("retries_total", "counter", "Calls to the Server that failed and are made again.", retries);
         text.one("received_bytes_total", "counter", "Bytes of input files.", loaded(&self.counters.received));
         text.one("sent_bytes_total", "counter", "Bytes of results and reports.", loaded(&self.counters.sent));
         if let Some(at) = gauges.last_heartbeat_at {

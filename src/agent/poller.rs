@@ -20,7 +20,8 @@ pub struct Poller {
     backoff: Backoff,
     /// Since when the intake thread works on the last answer.
     handed_over_at: Option<Instant>,
-    is_reclaiming: bool,
+    /// Whether tasks of this agent are being reclaimed.
+    pub is_reclaiming: bool,
 }
 
 impl Poller {
@@ -96,11 +97,6 @@ impl Poller {
         self.backoff = Backoff::default();
         (self.not_before, self.due) = (now, now);
     }
-
-    /// Whether tasks of this agent are being reclaimed.
-    pub fn set_reclaiming(&mut self, is_reclaiming: bool) {
-        self.is_reclaiming = is_reclaiming;
-    }
 }
 
 #[cfg(test)]
@@ -117,7 +113,7 @@ mod tests {
         let now = Instant::now();
         let mut poller = Poller::new(INTERVAL, true, now);
         assert_eq!(poller.due(), None);
-        poller.set_reclaiming(false);
+        poller.is_reclaiming = false;
         assert_eq!(poller.due(), Some(now));
         poller.note_sent(now);
         poller.note_answered(now);

@@ -111,7 +111,7 @@ impl<'r> Section<'r> {
 
     /// A text that is valid; otherwise the message says what it `must` be.
     pub fn valid_text(&mut self, key: &str, is_valid: impl Fn(&str) -> bool, must: &str) -> Option<String> {
-        let Kind::Text(default) = self.kind(key) else { unreachable!("`{key}` isn't a text") };
+        let Kind::Text(default) = kind_of(&self.full(key)) else { unreachable!("`{key}` isn't a text") };
         match self.get(key).map(Spanned::get_ref) {
             Some(DeValue::String(text)) if is_valid(text) => return Some(text.to_string()),
             Some(DeValue::String(text)) => self.refuse(key, format_args!("{must}, not `{text}`")),
@@ -145,7 +145,9 @@ impl<'r> Section<'r> {
 
     /// A whole number that has no default.
     pub fn optional_integer(&mut self, key: &str) -> Option<u64> {
-        let Kind::Integer(least, most, default) = self.kind(key) else { unreachable!("`{key}` isn't an integer") };
+        let Kind::Integer(least, most, default) = kind_of(&self.full(key)) else {
+            unreachable!("`{key}` isn't an integer")
+        };
         let Some(value) = self.get(key) else { return default };
         let shown = match value.get_ref() {
             DeValue::Integer(number) => match u64::from_str_radix(number.as_str(), number.radix()) {
@@ -170,7 +172,7 @@ impl<'r> Section<'r> {
 
     /// `true` or `false`.
     pub fn boolean(&mut self, key: &str) -> bool {
-        let Kind::Boolean(default) = self.kind(key) else { unreachable!("`{key}` isn't a boolean") };
+        let Kind::Boolean(default) = kind_of(&self.full(key)) else { unreachable!("`{key}` isn't a boolean") };
         match self.get(key).map(Spanned::get_ref) {
             Some(DeValue::Boolean(yes)) => return *yes,
             Some(other) => self.refuse(key, format_args!("must be true or false, not {}", a(other))),
@@ -286,10 +288,6 @@ impl<'r> Section<'r> {
             findings.warnings.push(self.reader.problem(Some(key.span()), message));
         }
         findings.errors.extend(self.problems);
-    }
-
-    fn kind(&self, key: &str) -> Kind {
-        kind_of(&self.full(key))
     }
 
     fn get(&self, key: &str) -> Option<&'r Spanned<DeValue<'r>>> {

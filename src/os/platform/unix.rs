@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::os::unix::process::CommandExt;
@@ -243,8 +243,8 @@ pub fn read_both(
     deadline: Instant,
     keep: &mut dyn FnMut(OutputStream, &[u8]),
 ) -> io::Result<bool> {
-    let mut sources: Vec<(OutputStream, Box<dyn Source>)> =
-        vec![(OutputStream::Stdout, Box::new(stdout)), (OutputStream::Stderr, Box::new(stderr))];
+    let outputs = [(OutputStream::Stdout, OwnedFd::from(stdout)), (OutputStream::Stderr, OwnedFd::from(stderr))];
+    let mut sources: Vec<_> = outputs.map(|(stream, output)| (stream, File::from(output))).into();
     for (_, source) in &sources {
         fcntl(source.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     }
@@ -281,10 +281,6 @@ pub fn read_both(
         }
     }
 }
-
-trait Source: Read + AsFd {}
-
-impl<T: Read + AsFd> Source for T {}
 
 /// An advisory lock on a file, held until it is dropped or the process ends in any way.
 pub struct FileLock(Flock<File>);
