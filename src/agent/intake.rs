@@ -24,7 +24,7 @@ use reclaim::ReclaimQueue;
 
 use super::admission::{Admission, HOLD, HealthChange, Mode};
 use super::health::{HealthMonitor, HostHealth, RecheckRequest};
-use super::messages::{IntakeRequest, NextPoll, ServerEvent, Stopped};
+use super::messages::{IntakeRequest, NextPoll, ServerEvent};
 use super::status::StatusReporter;
 use super::status_file::EngineState;
 use super::task_table::TaskTable;
@@ -135,7 +135,7 @@ impl Intake {
                 Err(TryRecvError::Empty) if self.status.due() <= now => self.status.report(&self.table, now),
                 Err(TryRecvError::Empty) if self.operator.due() <= now => {
                     if let Err(why) = self.check_operator_requests(now) {
-                        return self.request(IntakeRequest::Stopped(Stopped::Failed(why)));
+                        return self.request(IntakeRequest::Stopped(Err(why)));
                     }
                 }
                 Err(TryRecvError::Empty) if self.reclaim_due(now).is_some_and(|due| due <= now) => {

@@ -52,11 +52,6 @@ pub enum IntakeRequest {
     Stopped(Stopped),
 }
 
-/// Why the intake thread ended.
-#[derive(Debug)]
-pub enum Stopped {
-    /// A signal came, or a drain is done; this load is left.
-    Finished(Load),
-    /// `agent.lock` is lost, or the data_dir can't be used, for this reason.
-    Failed(String),
-}
+/// Why the intake thread ended: a signal came, or a drain is done, and this load is left. The error is why the agent can't
+/// go on: `agent.lock` is lost, or the data_dir can't be used.
+pub type Stopped = Result<Load, String>;

@@ -33,15 +33,12 @@ impl Scheduler {
                 return self.finish(stopped);
             }
         }
-        self.finish(Stopped::Finished(Load { available: 0, ..self.load }))
+        self.finish(Ok(Load { available: 0, ..self.load }))
     }
 
     /// Reports to the Server that the agent is offline, unless the data_dir may be another agent's.
     pub(super) fn finish(&mut self, stopped: Stopped) -> Result<(), String> {
-        let load = match stopped {
-            Stopped::Finished(load) => load,
-            Stopped::Failed(why) => return Err(why),
-        };
+        let load = stopped?;
         if self.heartbeat.was_ever_acknowledged() {
             if let Err(error) = self.last_client.heartbeat(AgentStatus::Offline, load, Some(LAST_HEARTBEAT)) {
                 log::debug!("the last heartbeat failed: {error}");
@@ -86,7 +83,7 @@ impl Intake {
         }
         self.status.write_final_metrics(&self.table);
         let load = Load { current: running, capacity: self.table.capacity(), available: 0 };
-        self.request(IntakeRequest::Stopped(Stopped::Finished(load)));
+        self.request(IntakeRequest::Stopped(Ok(load)));
     }
 }
 

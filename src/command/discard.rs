@@ -40,13 +40,8 @@ pub fn discard(file: &Path, args: &DiscardArgs) -> Result<(), Failure> {
         }
     }
     let workspace = config.paths.data_dir.workspaces().join(files.key().as_str());
-    match config.paths.retention_hours {
-        Some(hours) => print_line(format_args!(
-            "Its files are kept in {} for {hours} h (`paths.retention_hours`).",
-            workspace.display()
-        )),
-        None => print_line(format_args!("Its files are kept in {}.", workspace.display())),
-    }
+    let hours = config.paths.retention_hours.map(|hours| format!(" for {hours} h (`paths.retention_hours`)"));
+    print_line(format_args!("Its files are kept in {}{}.", workspace.display(), hours.unwrap_or_default()));
     Ok(())
 }
 

@@ -20,7 +20,8 @@ pub fn fields(line: &str) -> Option<Vec<String>> {
     loop {
         let field;
         if let Some(quoted) = rest.strip_prefix('"') {
-            let end = closing_quote(quoted)?;
+            // The first quote that isn't doubled closes the field.
+            let end = quoted.replace("\"\"", "__").find('"')?;
             field = quoted[..end].replace("\"\"", "\"");
             rest = &quoted[end + 1..];
         } else {
@@ -36,18 +37,6 @@ pub fn fields(line: &str) -> Option<Vec<String>> {
             return Some(fields);
         }
         rest = rest.strip_prefix(',')?;
-    }
-}
-
-/// The end of a quoted field: the first quote that isn't doubled.
-fn closing_quote(text: &str) -> Option<usize> {
-    let mut from = 0;
-    loop {
-        let at = from + text[from..].find('"')?;
-        if !text[at + 1..].starts_with('"') {
-            return Some(at);
-        }
-        from = at + 2;
     }
 }
 
