@@ -171,12 +171,12 @@ mod tests {
         let mark = dir.path().join("mark");
         let args = [OsString::from(&mark)];
         let (out, err) = logs();
-        let (child, _gate) = LoggedChild::spawn_gated(OsStr::new("touch"), &args, out, err).unwrap();
+        let child = LoggedChild::spawn_gated(OsStr::new("touch"), &args, out, err).unwrap();
         drop(child);
         assert!(!mark.exists());
         let (out, err) = logs();
-        let (mut child, gate) = LoggedChild::spawn_gated(OsStr::new("touch"), &args, out, err).unwrap();
-        child.open(gate).unwrap();
+        let mut child = LoggedChild::spawn_gated(OsStr::new("touch"), &args, out, err).unwrap();
+        child.open().unwrap();
         assert!(child.finish(Duration::from_secs(20)).unwrap().success());
         assert!(mark.exists());
     }

@@ -23,24 +23,16 @@ pub struct LoggedChild {
     eof: Receiver<()>,
     open_outputs: usize,
     has_printed: Arc<AtomicBool>,
-}
-
-/// The gate before which a child waits; [`LoggedChild::open`] opens it. Not every system has one.
-pub struct StartGate {
-    line: Option<&'static [u8]>,
+    /// The line that opens the gate before which the child waits. Not every system has one.
+    gate: Option<&'static [u8]>,
 }
 
 impl LoggedChild {
-    /// Starts a program behind a gate. Its output is read also past the caps of the logs: a full pipe would block the
+    /// Starts a program behind a gate; [`LoggedChild::open`] opens it. Its output is read also past the caps of the logs: a full pipe would block the
     /// program.
-    pub fn spawn_gated(
-        program: &OsStr,
-        args: &[OsString],
-        stdout: BoundedLog,
-        stderr: BoundedLog,
-    ) -> io::Result<(Self, StartGate)> {
-        let (command, line) = platform::gated(program, args);
-        Ok((Self::start(command, stdout, stderr)?, StartGate { line }))
+    pub fn spawn_gated(program: &OsStr, args: &[OsString], stdout: BoundedLog, stderr: BoundedLog) -> io::Result<Self> {
+        let (command, gate) = platform::gated(program, args);
+        Ok(Self { gate, ..Self::start(command, stdout, stderr)? })
     }
 
     /// Starts a program without a gate.
@@ -56,7 +48,7 @@ impl LoggedChild {
         let pump = |log| Pump { log, eof: eof_sender.clone(), has_printed: Arc::clone(&has_printed) };
         pump(stdout).spawn("task-stdout", out)?;
         pump(stderr).spawn("task-stderr", err)?;
-        Ok(Self { child, eof, open_outputs: 2, has_printed })
+        Ok(Self { child, eof, open_outputs: 2, has_printed, gate: None })
     }
 
     /// The child's process id, which is also its group's.
@@ -65,8 +57,8 @@ impl LoggedChild {
     }
 
     /// Lets the child pass its gate.
-    pub fn open(&mut self, gate: StartGate) -> io::Result<()> {
-        match (gate.line, self.child.0.stdin.take()) {
+    pub fn open(&mut self) -> io::Result<()> {
+        match (self.gate, self.child.0.stdin.take()) {
             (Some(line), Some(mut stdin)) => stdin.write_all(line),
             _ => Ok(()),
         }
