@@ -66,20 +66,12 @@ impl NotAccepting {
     }
 }
 
-/// The last health report, as far as it counts for new tasks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Health {
-    NotChecked,
-    Rechecking,
-    Ready,
-    NotReady(String),
-}
-
 /// Everything that decides whether a new task may be accepted. Pure: the time is an argument.
 #[derive(Debug)]
 pub struct Admission {
     mode: Mode,
-    health: Health,
+    /// Whether the last health report allows new tasks.
+    health: Result<(), NotAccepting>,
     health_at: Instant,
     server_trouble: bool,
     hold_until: Option<Instant>,
@@ -88,25 +80,12 @@ pub struct Admission {
     retry_at: Option<Instant>,
 }
 
-/// What a health report changed.
-#[derive(Debug, PartialEq, Eq)]
-pub enum HealthChange {
-    /// The report says that nothing changed.
-    None,
-    /// The host was ready before and still is.
-    StillReady,
-    /// The host is ready again, or for the first time.
-    Recovered,
-    /// The host isn't ready, for this reason.
-    NotReady(String),
-}
-
 impl Admission {
     /// No health report has come yet.
     pub fn new(mode: Mode, now: Instant) -> Self {
         Self {
             mode,
-            health: Health::NotChecked,
+            health: Err(NotAccepting::NotChecked),
             health_at: now,
             server_trouble: false,
             hold_until: None,
@@ -123,12 +102,7 @@ impl Admission {
         if self.mode != Mode::Serve {
             return Err(NotAccepting::Draining);
         }
-        match &self.health {
-            Health::NotChecked => return Err(NotAccepting::NotChecked),
-            Health::Rechecking => return Err(NotAccepting::Rechecking),
-            Health::NotReady(why) => return Err(NotAccepting::Unhealthy(why.clone())),
-            Health::Ready => {}
-        }
+        self.health.clone()?;
         if now.saturating_duration_since(self.health_at) >= SILENT_HEALTH {
             return Err(NotAccepting::HealthUnknown);
         }
@@ -175,29 +149,26 @@ impl Admission {
         self.mode = Mode::Drain(None);
     }
 
-    /// Takes in a health report.
-    pub fn note_health(&mut self, report: HostHealth, now: Instant) -> HealthChange {
+    /// Takes in a health report. Returns whether the host was ready before.
+    pub fn note_health(&mut self, report: &HostHealth, now: Instant) -> bool {
+        let was_ready = self.health.is_ok();
         self.health_at = now;
-        let was_ready = self.health == Health::Ready;
         match report {
-            HostHealth::Unchanged => HealthChange::None,
-            HostHealth::Ready => {
-                self.health = Health::Ready;
-                if was_ready { HealthChange::StillReady } else { HealthChange::Recovered }
-            }
+            HostHealth::Unchanged => {}
+            HostHealth::Ready => self.health = Ok(()),
             HostHealth::NotReady(why) | HostHealth::EngineDown(why) => {
-                self.health = Health::NotReady(why.clone());
-                HealthChange::NotReady(why)
+                self.health = Err(NotAccepting::Unhealthy(why.clone()));
             }
         }
+        was_ready
     }
 
     /// A container couldn't be started, for a reason of the host's: image and mounts are checked before the next task,
     /// and where they are in order, one task is tried after a pause. Otherwise the unknown reason would fail every task
     /// of the queue.
     pub fn note_failed_start(&mut self, now: Instant) {
-        if self.health == Health::Ready {
-            self.health = Health::Rechecking;
+        if self.health.is_ok() {
+            self.health = Err(NotAccepting::Rechecking);
         }
         let pause = AFTER_FAILED_START.saturating_mul(2u32.saturating_pow(self.start_failures));
         self.start_failures = self.start_failures.saturating_add(1);
@@ -223,13 +194,13 @@ impl Admission {
 
 #[cfg(test)]
 mod tests {
-    use super::{Admission, HealthChange, Mode, NotAccepting};
+    use super::{Admission, Mode, NotAccepting};
     use crate::agent::health::HostHealth;
     use std::time::{Duration, Instant};
 
     fn ready(now: Instant) -> Admission {
         let mut admission = Admission::new(Mode::Serve, now);
-        assert_eq!(admission.note_health(HostHealth::Ready, now), HealthChange::Recovered);
+        assert!(!admission.note_health(&HostHealth::Ready, now));
         admission
     }
 
@@ -242,11 +213,10 @@ mod tests {
         let now = Instant::now();
         let mut admission = Admission::new(Mode::Serve, now);
         assert_eq!((admission.check(2, now), admission.announced(2, now)), (Err(NotAccepting::NotChecked), 0));
-        let change = admission.note_health(HostHealth::EngineDown("no socket".to_owned()), now);
-        assert_eq!(change, HealthChange::NotReady("no socket".to_owned()));
+        assert!(!admission.note_health(&HostHealth::EngineDown("no socket".to_owned()), now));
         assert_eq!(admission.check(2, now), Err(NotAccepting::Unhealthy("no socket".to_owned())));
-        assert_eq!(admission.note_health(HostHealth::Ready, now), HealthChange::Recovered);
-        assert_eq!(admission.note_health(HostHealth::Ready, now), HealthChange::StillReady);
+        assert!(!admission.note_health(&HostHealth::Ready, now));
+        assert!(admission.note_health(&HostHealth::Ready, now));
         assert_eq!((admission.check(2, now), admission.announced(2, now)), (Ok(2), 2));
     }
 
@@ -258,7 +228,7 @@ mod tests {
         assert_eq!(admission.check(1, now + secs(179)), Ok(1));
         assert_eq!(admission.check(1, now + secs(180)), Err(NotAccepting::HealthUnknown));
         assert_eq!(admission.announced(1, now + secs(180)), 0);
-        assert_eq!(admission.note_health(HostHealth::Unchanged, now + secs(181)), HealthChange::None);
+        assert!(admission.note_health(&HostHealth::Unchanged, now + secs(181)));
         assert_eq!(admission.check(1, now + secs(181)), Ok(1));
     }
 
@@ -271,7 +241,7 @@ mod tests {
                 admission.note_failed_start(now);
             }
             assert_eq!(admission.check(4, now), Err(NotAccepting::Rechecking));
-            admission.note_health(HostHealth::Ready, now + secs(pause));
+            admission.note_health(&HostHealth::Ready, now + secs(pause));
             assert_eq!(admission.check(4, now + secs(pause - 1)), Err(NotAccepting::StartFailed));
             assert_eq!((admission.check(4, now + secs(pause)), admission.check(0, now + secs(pause))), (Ok(1), Ok(0)));
         }
@@ -291,7 +261,7 @@ mod tests {
         assert_eq!(admission.due(now), Some(now + secs(15)));
         assert_eq!(admission.check(3, now + secs(15)), Ok(3));
         admission.note_failed_start(now);
-        admission.note_health(HostHealth::Ready, now);
+        admission.note_health(&HostHealth::Ready, now);
         assert_eq!(admission.announced(3, now), 0, "the pause after a failed start counts all the same");
     }
 

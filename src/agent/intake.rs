@@ -22,7 +22,7 @@ use cancel::Orphan;
 use operator::OperatorRequests;
 use reclaim::ReclaimQueue;
 
-use super::admission::{Admission, HOLD, HealthChange, Mode};
+use super::admission::{Admission, HOLD, Mode};
 use super::health::{HealthMonitor, HostHealth, RecheckRequest};
 use super::messages::{IntakeRequest, NextPoll, ServerEvent};
 use super::status::StatusReporter;
@@ -228,22 +228,20 @@ impl Intake {
     }
 
     fn note_health(&mut self, report: HostHealth) {
+        let was_ready = self.admission.note_health(&report, Instant::now());
+        let engine = if let HostHealth::EngineDown(_) = report { EngineState::Away } else { EngineState::Ready };
         match report {
-            HostHealth::Unchanged => {}
-            HostHealth::EngineDown(_) => self.status.note_engine(EngineState::Away),
-            HostHealth::Ready | HostHealth::NotReady(_) => self.status.note_engine(EngineState::Ready),
-        }
-        match self.admission.note_health(report, Instant::now()) {
-            HealthChange::None => return,
-            HealthChange::StillReady => {}
-            HealthChange::Recovered => {
+            HostHealth::Unchanged => return,
+            HostHealth::Ready if was_ready => {}
+            HostHealth::Ready => {
                 let accepting = if self.admission.mode() == Mode::Serve { "; tasks are accepted" } else { "" };
                 log::info!("engine, mounts and disk are in order{accepting}");
                 // Tasks that were deferred for want of an engine or of disk space needn't wait for their time.
                 self.table.wake_waiting();
             }
-            HealthChange::NotReady(why) => log::warn!("no new task is accepted: {why}"),
+            HostHealth::NotReady(why) | HostHealth::EngineDown(why) => log::warn!("no new task is accepted: {why}"),
         }
+        self.status.note_engine(engine);
         self.request_heartbeat();
         self.request(IntakeRequest::PollSoon);
     }
