@@ -13,8 +13,9 @@ use crossbeam_channel::bounded;
 use serde::de::DeserializeOwned;
 use tar::{Archive, EntryType};
 
-use super::args::{Bind, mount_value};
+use super::args::mount_value;
 use super::{Docker, DockerError, REQUEST_TIMEOUT, VERSION_TIMEOUT};
+use crate::config::Mount;
 use crate::os::process::{CallError, PipedChild, run_with_timeout};
 
 /// The label of probes; its value is their owner.
@@ -41,12 +42,13 @@ pub struct ProbeSpec<'s> {
 
 impl ProbeSpec<'_> {
     fn args(&self) -> Vec<String> {
-        let bind = Bind { source: self.source.to_owned(), target: MOUNT_POINT.to_owned(), readonly: true };
+        let (host, container) = (self.source.to_owned(), MOUNT_POINT.to_owned());
+        let mount = Mount { host, relative: false, container, readonly: true };
         let label = format!("{LABEL}={}", self.owner);
         let mut args =
             ["create", "--name", self.name, "--label", &label, "--pull", "never"].map(str::to_owned).to_vec();
         args.extend(self.platform.into_iter().flat_map(|platform| ["--platform".to_owned(), platform.to_owned()]));
-        args.extend(["--network", "none", "--mount", &mount_value(&bind)].map(str::to_owned));
+        args.extend(["--network", "none", "--mount", &mount_value(&mount)].map(str::to_owned));
         // docker refuses an image that names no program, and this program is never started.
         args.extend(["--entrypoint", MOUNT_POINT, self.image].map(str::to_owned));
         args

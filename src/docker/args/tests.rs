@@ -1,37 +1,52 @@
-use super::{Bind, RunSpec};
+use super::RunSpec;
 use crate::config::container_options::{ContainerOptions, DockerArgs};
+use crate::config::{ExecutorConfig, Mount, Program};
 
-fn spec() -> RunSpec {
-    RunSpec {
-        name: "open-aaas-task-t1".to_owned(),
-        cidfile: "/d/tasks/t1/cid".into(),
-        labels: vec![("open-aaas.task", "t1".to_owned()), ("open-aaas.instance", "abc".to_owned())],
-        binds: vec![
-            Bind { source: "/d/workspaces/t1".into(), target: "/workspace".to_owned(), readonly: false },
-            Bind { source: "/data, old \"x\"".into(), target: "/shared".to_owned(), readonly: true },
-        ],
-        working_dir: "/workspace".to_owned(),
-        env: vec![("TASK_ID", "t1".to_owned()), ("TIMEOUT", "60".to_owned())],
-        env_file: None,
-        options: ContainerOptions::default(),
-        memory_limit: None,
-        entrypoint: None,
+fn executor() -> ExecutorConfig {
+    ExecutorConfig {
+        program: Program::Standard,
         image: "img:1".to_owned(),
-        args: Vec::new(),
+        capacity: 1,
+        timeout_minutes: 1,
+        memory_limit: None,
+        working_dir: "/workspace".to_owned(),
+        docker: "docker".to_owned(),
+        idle_timeout_minutes: 0,
+        options: ContainerOptions::default(),
+        env: Vec::new(),
     }
 }
 
-/// A container with everything that can be left out.
-fn full_spec() -> RunSpec {
-    let docker_args = DockerArgs { args: vec!["--hostname=a b".to_owned()], ..DockerArgs::default() };
+fn mount(host: &str, container: &str, readonly: bool) -> Mount {
+    Mount { host: host.into(), relative: false, container: container.to_owned(), readonly }
+}
+
+fn spec(executor: &ExecutorConfig) -> RunSpec<'_> {
     RunSpec {
-        env_file: Some("/d/tasks/t1/env".into()),
+        executor,
+        name: "open-aaas-task-t1".to_owned(),
+        cidfile: "/d/tasks/t1/cid".into(),
+        labels: vec![("open-aaas.task", "t1".to_owned()), ("open-aaas.instance", "abc".to_owned())],
+        mounts: vec![mount("/d/workspaces/t1", "/workspace", false), mount("/data, old \"x\"", "/shared", true)],
+        env: vec![("TASK_ID", "t1".to_owned()), ("TIMEOUT", "60".to_owned())],
+        env_file: None,
+    }
+}
+
+/// An executor with everything that can be left out.
+fn full_executor() -> ExecutorConfig {
+    let docker_args = DockerArgs { args: vec!["--hostname=a b".to_owned()], ..DockerArgs::default() };
+    let words = ["/bin/sh", "-c", "echo 'hi'\necho \"$HOME\"\n"].map(str::to_owned);
+    ExecutorConfig {
+        program: Program::Custom(words.into()),
         options: ContainerOptions { network: Some("none".to_owned()), docker_args, ..ContainerOptions::default() },
         memory_limit: Some("4g".to_owned()),
-        entrypoint: Some("/bin/sh".to_owned()),
-        args: vec!["-c".to_owned(), "echo 'hi'\necho \"$HOME\"\n".to_owned()],
-        ..spec()
+        ..executor()
     }
+}
+
+fn full_spec(executor: &ExecutorConfig) -> RunSpec<'_> {
+    RunSpec { env_file: Some("/d/tasks/t1/env".into()), ..spec(executor) }
 }
 
 const TASK: &str = "--name open-aaas-task-t1 --cidfile /d/tasks/t1/cid --label open-aaas.task=t1 \
@@ -45,14 +60,26 @@ const FULL_COMMAND: &str = "-m 4g --entrypoint /bin/sh '--hostname=a b' img:1 -c
 
 #[test]
 fn executed_arguments_are_complete_and_in_order() {
-    assert_eq!(spec().executed(), shlex::split(&format!("run {TASK} {COMMON} {LEVEL} img:1")).unwrap());
+    assert_eq!(spec(&executor()).executed(), shlex::split(&format!("run {TASK} {COMMON} {LEVEL} img:1")).unwrap());
     let full = format!("run {TASK} {COMMON} --env-file /d/tasks/t1/env {LEVEL} --network none {FULL_COMMAND}");
-    assert_eq!(full_spec().executed(), shlex::split(&full).unwrap());
+    assert_eq!(full_spec(&full_executor()).executed(), shlex::split(&full).unwrap());
 }
 
 #[test]
 fn pasteable_arguments_omit_name_labels_and_cidfile() {
-    assert_eq!(spec().pasteable(), shlex::split(&format!("run --rm {COMMON} {LEVEL} img:1")).unwrap());
+    assert_eq!(spec(&executor()).pasteable(), shlex::split(&format!("run --rm {COMMON} {LEVEL} img:1")).unwrap());
     let full = format!("run --rm {COMMON} --env-file /d/tasks/t1/env {LEVEL} --network none {FULL_COMMAND}");
-    assert_eq!(full_spec().pasteable(), shlex::split(&full).unwrap());
+    assert_eq!(full_spec(&full_executor()).pasteable(), shlex::split(&full).unwrap());
+}
+
+#[test]
+fn a_script_is_the_argument_of_its_interpreter() {
+    for (program, expected) in [
+        (Program::Bash("/s.sh".to_owned()), "--entrypoint bash img:1 /s.sh"),
+        (Program::Python("/s.py".to_owned()), "--entrypoint python img:1 /s.py"),
+        (Program::Custom(vec!["/bin/sh".to_owned()]), "--entrypoint /bin/sh img:1"),
+    ] {
+        let executor = ExecutorConfig { program, ..executor() };
+        assert!(spec(&executor).executed().join(" ").ends_with(expected), "{expected}");
+    }
 }

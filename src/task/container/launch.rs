@@ -3,8 +3,8 @@
 use std::io;
 
 use super::{TaskContainer, logs};
-use crate::config::{Program, WORKSPACE};
-use crate::docker::args::{Bind, RunSpec};
+use crate::config::{Mount, WORKSPACE};
+use crate::docker::args::RunSpec;
 use crate::docker::{INSTANCE_LABEL, SERVICE_LABEL, TASK_LABEL};
 use crate::os::files::remove_if_exists;
 use crate::os::platform;
@@ -53,22 +53,11 @@ pub fn remove_cid(task: &TaskHandle) -> Result<(), StepError> {
     remove_if_exists(&cid).map_err(StepError::because(format!("`{}` can't be removed", cid.display())))
 }
 
-fn spec(container: &TaskContainer<'_>, task: &TaskHandle) -> RunSpec {
-    let config = container.config;
-    let executor = &config.executor;
-    let mut binds =
-        vec![Bind { source: task.workspace.dir().to_owned(), target: WORKSPACE.to_owned(), readonly: false }];
-    binds.extend(config.paths.mounts.iter().map(|mount| Bind {
-        source: mount.host.clone(),
-        target: mount.container.clone(),
-        readonly: mount.readonly,
-    }));
-    let (entrypoint, args) = match &executor.program {
-        Program::Standard => (None, Vec::new()),
-        Program::Bash(script) => (Some("bash".to_owned()), vec![script.clone()]),
-        Program::Python(script) => (Some("python".to_owned()), vec![script.clone()]),
-        Program::Custom(words) => (words.first().cloned(), words.iter().skip(1).cloned().collect()),
-    };
+fn spec<'c>(container: &TaskContainer<'c>, task: &TaskHandle) -> RunSpec<'c> {
+    let executor = &container.config.executor;
+    let (host, target) = (task.workspace.dir().to_owned(), WORKSPACE.to_owned());
+    let mut mounts = vec![Mount { host, relative: false, container: target, readonly: false }];
+    mounts.extend(container.config.paths.mounts.iter().cloned());
     let timeout = executor.timeout().map_or(0, |limit| limit.as_secs());
     // Of what the Server sends, only the checked key of the task's id stands in the command.
     let key = task.key().as_str().to_owned();
@@ -77,17 +66,12 @@ fn spec(container: &TaskContainer<'_>, task: &TaskHandle) -> RunSpec {
         vec![(TASK_LABEL, key.clone()), (SERVICE_LABEL, service), (INSTANCE_LABEL, owner.to_owned())]
     });
     RunSpec {
+        executor,
         name: container.name.clone(),
         cidfile: task.files.cid(),
         labels: labels.unwrap_or_default(),
-        binds,
-        working_dir: executor.working_dir.clone(),
+        mounts,
         env: vec![("TASK_ID", key), ("TIMEOUT", timeout.to_string())],
         env_file: (!executor.env.is_empty()).then(|| task.files.env()),
-        options: executor.options.clone(),
-        memory_limit: executor.memory_limit.clone(),
-        entrypoint,
-        image: executor.image.clone(),
-        args,
     }
 }
