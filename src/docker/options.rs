@@ -5,14 +5,23 @@ use crate::config::container_options::{ContainerOptions, Isolation, Pull};
 /// The options without `executor.docker_args`. `mounted` are the paths in the container where something is mounted
 /// already: docker refuses a second mount at one place.
 pub(super) fn option_args(options: &ContainerOptions, mounted: &[&str]) -> Vec<String> {
-    let mut args: Vec<String> = isolation_args(options.isolation).iter().copied().map(str::to_owned).collect();
+    let (level, most_processes): (&[&str], _) = match options.isolation {
+        Isolation::Standard => {
+            (&["--security-opt", "no-new-privileges", "--cap-drop", "NET_RAW", "--cap-drop", "MKNOD"], Some("4096"))
+        }
+        Isolation::Strict => {
+            (&["--security-opt", "no-new-privileges", "--cap-drop", "ALL", "--read-only"], Some("512"))
+        }
+        Isolation::None => (&[], None),
+    };
+    let mut args: Vec<String> = level.iter().copied().map(str::to_owned).collect();
     let is_taken = mounted.contains(&"/tmp") || options.docker_args.targets.iter().any(|target| target == "/tmp");
     let has_tmpfs = options.isolation == Isolation::Strict && !is_taken;
     add(&mut args, "--tmpfs", has_tmpfs.then(|| "/tmp".to_owned()));
     let pids_limit = match options.pids_limit {
         Some(0) => Some("-1".to_owned()),
         Some(limit) => Some(limit.to_string()),
-        None => pids_limit(options.isolation).map(str::to_owned),
+        None => most_processes.map(str::to_owned),
     };
     add(&mut args, "--pids-limit", pids_limit);
     add(&mut args, "--network", options.network.clone());
@@ -29,23 +38,6 @@ pub(super) fn option_args(options: &ContainerOptions, mounted: &[&str]) -> Vec<S
 /// Adds the flag once for each value.
 pub(super) fn add(args: &mut Vec<String>, flag: &str, values: impl IntoIterator<Item = String>) {
     args.extend(values.into_iter().flat_map(|value| [flag.to_owned(), value]));
-}
-
-fn isolation_args(isolation: Isolation) -> &'static [&'static str] {
-    match isolation {
-        Isolation::Standard => &["--security-opt", "no-new-privileges", "--cap-drop", "NET_RAW", "--cap-drop", "MKNOD"],
-        Isolation::Strict => &["--security-opt", "no-new-privileges", "--cap-drop", "ALL", "--read-only"],
-        Isolation::None => &[],
-    }
-}
-
-/// How many processes and threads a container may have; without a limit, docker decides.
-fn pids_limit(isolation: Isolation) -> Option<&'static str> {
-    match isolation {
-        Isolation::Standard => Some("4096"),
-        Isolation::Strict => Some("512"),
-        Isolation::None => None,
-    }
 }
 
 fn pull_policy(pull: Pull) -> &'static str {
