@@ -100,25 +100,21 @@ impl Page {
             roff::escape(&self.name.to_uppercase()),
             env!("CARGO_PKG_VERSION")
         );
-        match (&self.command, self.topic) {
-            (Some(command), topic) => {
-                page += &command_sections(command)?;
-                if let Some(topic) = topic {
-                    page += ".SH \"IN DETAIL\"\n";
-                    page += &roff::from_markdown(topic.markdown);
-                }
-                if is_whole(command) {
-                    page += ".SH TOPICS\n";
-                    page += &roff::from_markdown(&topic_list());
-                }
-                page += &roff::from_markdown(COMMON);
-            }
-            (None, Some(topic)) => {
-                let summary = roff::escape(topic.summary);
-                page += &format!(".SH NAME\n{} \\- {summary}\n.SH DESCRIPTION\n", roff::escape(&self.name));
+        if let Some(command) = &self.command {
+            page += &command_sections(command)?;
+            if let Some(topic) = self.topic {
+                page += ".SH \"IN DETAIL\"\n";
                 page += &roff::from_markdown(topic.markdown);
             }
-            (None, None) => {}
+            if is_whole(command) {
+                page += ".SH TOPICS\n";
+                page += &roff::from_markdown(&topic_list());
+            }
+            page += &roff::from_markdown(COMMON);
+        } else if let Some(topic) = self.topic {
+            let summary = roff::escape(topic.summary);
+            page += &format!(".SH NAME\n{} \\- {summary}\n.SH DESCRIPTION\n", roff::escape(&self.name));
+            page += &roff::from_markdown(topic.markdown);
         }
         Ok(page)
     }
