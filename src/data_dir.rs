@@ -8,14 +8,21 @@ use std::fmt::Display;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-const LOCK: &str = "agent.lock";
-const PID_FILE: &str = "agent.pid";
-const AGENT_LOG: &str = "agent.log";
-const INSTANCE_ID: &str = "instance_id";
-const DRAIN_REQUEST: &str = "drain";
+/// The lock that the running agent holds.
+pub const LOCK: &str = "agent.lock";
+/// The process id of the running agent.
+pub const PID_FILE: &str = "agent.pid";
+/// The log of a detached agent.
+pub const AGENT_LOG: &str = "agent.log";
+/// The random id by which the engine's containers name this data_dir.
+pub const INSTANCE_ID: &str = "instance_id";
+/// The request of `stop --drain`.
+pub const DRAIN_REQUEST: &str = "drain";
 const DISCARD_REQUESTS: &str = "discard";
-const STATUS_FILE: &str = "status.json";
-const METRICS: &str = "metrics.prom";
+/// The state of the running agent, for `status`.
+pub const STATUS_FILE: &str = "status.json";
+/// The numbers for Prometheus.
+pub const METRICS: &str = "metrics.prom";
 const LEDGER: &str = "ledger.jsonl";
 const TASKS: &str = "tasks";
 const WORKSPACES: &str = "workspaces";
@@ -53,11 +60,6 @@ impl DataDir {
         self.join(LOCK)
     }
 
-    /// The process id of the running agent.
-    pub fn pid_file(&self) -> PathBuf {
-        self.join(PID_FILE)
-    }
-
     /// The log of a detached agent.
     pub fn agent_log(&self) -> PathBuf {
         self.join(AGENT_LOG)
@@ -83,14 +85,9 @@ impl DataDir {
         self.join(STATUS_FILE)
     }
 
-    /// The numbers for Prometheus.
-    pub fn metrics(&self) -> PathBuf {
-        self.join(METRICS)
-    }
-
     /// A file of the ledger: 0 is the one that is being written, and higher numbers are older.
     pub fn ledger(&self, number: u32) -> PathBuf {
-        if number == 0 { self.join(LEDGER) } else { self.join(format!("{LEDGER}.{number}")) }
+        self.join(ledger_name(number))
     }
 
     /// The folder of records and logs, with one folder a task.
@@ -122,6 +119,11 @@ impl DataDir {
     fn is_own_name(name: &str) -> bool {
         NAMES.iter().any(|own| name.starts_with(own))
     }
+}
+
+/// The name of a file of the ledger.
+pub fn ledger_name(number: u32) -> String {
+    if number == 0 { LEDGER.to_owned() } else { format!("{LEDGER}.{number}") }
 }
 
 impl Deref for DataDir {

@@ -25,7 +25,9 @@ use container::{INSPECT_FORMAT, parse_inspect};
 pub use exit_events::ExitEvents;
 use exit_events::parse_exit_events;
 
+use crate::os::platform::Untrusted;
 use crate::os::process::{CallError, CommandOutput, run_with_timeout};
+use crate::os::trust::check_program;
 use crate::shell::shell_line;
 
 /// The label that names a container's task.
@@ -75,10 +77,25 @@ pub struct Docker {
     pub program: OsString,
 }
 
+/// A docker client that another user could replace.
+#[derive(Debug, Error)]
+#[error("`{program}` (`executor.docker`) isn't safe from other users: {why}")]
+pub struct UntrustedClient {
+    program: String,
+    why: Untrusted,
+}
+
 impl Docker {
     /// A client that is started as `program`: a name that is looked up in PATH, or a path.
-    pub fn new(program: impl Into<OsString>) -> Self {
-        Self { program: program.into() }
+    ///
+    /// # Errors
+    /// Another user could replace it.
+    pub fn new(program: impl Into<OsString>) -> Result<Self, UntrustedClient> {
+        let program = program.into();
+        match check_program(&program) {
+            Ok(()) => Ok(Self { program }),
+            Err(why) => Err(UntrustedClient { program: program.to_string_lossy().into_owned(), why }),
+        }
     }
 
     /// Asks the engine for its version: the cheapest proof that it answers.
@@ -244,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_missing_client_counts_as_an_unreachable_engine() {
-        let docker = Docker::new("/nonexistent/docker");
+        let docker = Docker::new("/nonexistent/docker").unwrap();
         assert!(matches!(docker.inspect("x"), Err(DockerError::Unreachable(_))));
         assert!(docker.engine_version().unwrap_err().to_string().contains("is Docker installed"));
     }

@@ -11,7 +11,7 @@
 mod line;
 mod reader;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,10 +19,9 @@ pub use line::{Direction, Entry, Line, Outcome, Peer, Report, Settled, TextSizes
 pub use reader::Reader;
 
 use crate::config::Secret;
-use crate::data_dir::DataDir;
+use crate::data_dir::ledger_name;
 use crate::metrics::Counters;
-use crate::os::files::{self, if_exists};
-use crate::os::platform;
+use crate::os::folder::Folder;
 
 /// The size at which a file gets a number and a new one is begun.
 const MAX_BYTES: u64 = 10 << 20;
@@ -31,7 +30,7 @@ const MAX_NUMBERED: u32 = 20;
 
 /// The ledger of a data_dir, for the process that holds its lock. Workers share it.
 pub struct Ledger {
-    data_dir: DataDir,
+    folder: Folder,
     /// Removed from every line.
     api_key: Secret,
     counters: Arc<Counters>,
@@ -42,10 +41,10 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// The ledger in this folder, whether or not it exists.
-    pub fn new(data_dir: &DataDir, api_key: Secret, counters: Arc<Counters>) -> Self {
+    /// The ledger in this data_dir, whether or not it exists.
+    pub fn new(folder: &Folder, api_key: Secret, counters: Arc<Counters>) -> Self {
         Self {
-            data_dir: data_dir.clone(),
+            folder: folder.clone(),
             api_key,
             counters,
             max_bytes: MAX_BYTES,
@@ -63,7 +62,7 @@ impl Ledger {
         }
         let mut rotation_failed = self.rotation_failed.lock().unwrap_or_else(PoisonError::into_inner);
         self.rotate_if_full(&mut rotation_failed);
-        let mut file = files::append(&self.data_dir.ledger(0))?;
+        let mut file = self.folder.append(&ledger_name(0))?;
         let before = file.metadata()?.len();
         if before > 0 && !ends_a_line(&mut file)? {
             // A crash has cut the last line. It stays, and the new line begins behind it.
@@ -78,7 +77,7 @@ impl Ledger {
         } else {
             lines.iter().for_each(|line| self.count(&line.entry));
             if before == 0 {
-                platform::sync_dir(&self.data_dir)?;
+                self.folder.sync()?;
             }
         }
         written
@@ -102,27 +101,29 @@ impl Ledger {
             Ok(()) => *has_failed = false,
             Err(error) if !*has_failed => {
                 *has_failed = true;
-                log::warn!("`{}` is full and can't be renamed: {error}", self.data_dir.ledger(0).display());
+                log::warn!(
+                    "`{}` is full and can't be renamed: {error}",
+                    self.folder.path().join(ledger_name(0)).display()
+                );
             }
             Err(_) => {}
         }
     }
 
     fn rotate(&self) -> io::Result<()> {
-        let metadata = if_exists(fs::metadata(self.data_dir.ledger(0)))?;
-        if metadata.is_none_or(|metadata| metadata.len() < self.max_bytes) {
+        if self.folder.length(&ledger_name(0))?.is_none_or(|length| length < self.max_bytes) {
             return Ok(());
         }
         // A crash between two renames leaves a number free, which is used first.
         let mut free = None;
         for number in 1..=self.max_numbered {
-            if !self.data_dir.ledger(number).try_exists()? {
+            if self.folder.length(&ledger_name(number))?.is_none() {
                 free = Some(number);
                 break;
             }
         }
         for number in (0..free.unwrap_or(self.max_numbered)).rev() {
-            fs::rename(self.data_dir.ledger(number), self.data_dir.ledger(number + 1))?;
+            self.folder.rename(&ledger_name(number), &ledger_name(number + 1))?;
         }
         if free.is_none() {
             log::warn!(
@@ -130,7 +131,7 @@ impl Ledger {
                 self.max_numbered
             );
         }
-        platform::sync_dir(&self.data_dir)
+        self.folder.sync()
     }
 }
 

@@ -7,7 +7,6 @@ mod reminder;
 mod rotating;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clap::ValueEnum;
@@ -17,6 +16,7 @@ use log::kv::Key;
 use log::{LevelFilter, Record};
 use serde::Serialize;
 
+use crate::os::folder::Folder;
 use crate::text::escape;
 pub use reminder::Reminder;
 use rotating::RotatingFile;
@@ -76,8 +76,8 @@ pub struct LogFile(Arc<Mutex<Option<RotatingFile>>>);
 
 impl LogFile {
     /// Sends all further lines to this file, which is rotated. The caller holds the lock of the data_dir.
-    pub fn open(&self, path: PathBuf) -> io::Result<()> {
-        let file = RotatingFile::open(path)?;
+    pub fn open(&self, folder: &Folder, name: &str) -> io::Result<()> {
+        let file = RotatingFile::open(folder, name)?;
         *self.lock() = Some(file);
         Ok(())
     }

@@ -6,14 +6,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::os::files::{Durability, replace};
+use crate::os::files::Durability;
+use crate::os::folder::Folder;
 
 /// Upper bounds of the histogram's buckets, in seconds: from a tenth of a second to a day.
 const BOUNDS: [f64; 10] = [0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0, 21_600.0, 86_400.0];
@@ -96,8 +96,8 @@ impl Metrics {
     }
 
     /// Replaces the file in one step, so that the collector never reads a part of it.
-    pub fn write(&self, path: &Path, gauges: &Gauges) -> io::Result<()> {
-        replace(path, self.render(gauges).as_bytes(), Durability::Crash)
+    pub fn write(&self, folder: &Folder, name: &str, gauges: &Gauges) -> io::Result<()> {
+        folder.replace(name, self.render(gauges).as_bytes(), Durability::Crash)
     }
 
     fn render(&self, gauges: &Gauges) -> String {

@@ -1,9 +1,11 @@
 //! The operating system: files, processes, locks and time limits.
 
 pub mod files;
+pub mod folder;
 mod missing;
 pub mod platform;
 pub mod process;
 pub mod random;
 pub mod terminal;
 pub mod timeout;
+pub mod trust;

@@ -61,6 +61,7 @@ use crate::config::Config;
 use crate::docker::Docker;
 use crate::ledger::Ledger;
 use crate::metrics::Counters;
+use crate::os::folder::Folder;
 use crate::server::Client;
 use error::StepError;
 use handle::TaskHandle;
@@ -73,6 +74,8 @@ pub struct Context {
     pub client: Client,
     pub docker: Docker,
     pub ledger: Ledger,
+    /// The data_dir, held open.
+    pub folder: Folder,
     /// The label that marks this data_dir's containers on the engine.
     pub instance_id: String,
     pub messages: Sender<WorkerMessage>,

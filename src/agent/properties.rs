@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::status_file::State;
 use crate::arbitrary::changed_bytes;
 use crate::data_dir::DataDir;
+use crate::os::trust::make_folder;
 
 const STATUS: &str = r#"{"pid":5,"started_at":"2026-11-01T09:30:00Z","last_heartbeat_at":"2026-11-01T09:30:00Z",
 "server_tried":true,"server_trouble":{"unauthorized":true,"message":"m"},"last_error":{"at":"2026-11-01T09:30:00Z",
@@ -17,7 +18,7 @@ proptest! {
         let data_dir = DataDir::new(dir.path());
         fs::write(data_dir.status_file(), &bytes).expect("write it");
         if let Some(state) = State::load(&data_dir) {
-            state.save(&data_dir).expect("save it");
+            state.save(&make_folder(&data_dir).expect("open the folder")).expect("save it");
             prop_assert_eq!(State::load(&data_dir), Some(state));
         }
     }

@@ -28,7 +28,7 @@ pub fn serve(config: Config, credentials: Credentials, instance: &Instance, mode
     let unusable = |error: io::Error| format!("`{}` can't be used: {error}", data_dir.display());
     let store = Store::open(&data_dir).map_err(unusable)?;
     let counters = Arc::<Counters>::default();
-    let ledger = Ledger::new(&data_dir, credentials.api_key.clone(), Arc::clone(&counters));
+    let ledger = Ledger::new(instance.folder(), credentials.api_key.clone(), Arc::clone(&counters));
     let worker_client = Client::new(&config.server, credentials, Arc::clone(&counters));
     let client = worker_client.with_own_connections();
     let intake_client = worker_client.with_own_connections();
@@ -36,10 +36,11 @@ pub fn serve(config: Config, credentials: Credentials, instance: &Instance, mode
     handle_signals(shutdown, [client.clone(), intake_client.clone()])?;
     let (message_sender, messages) = unbounded();
     let context = Context {
-        docker: Docker::new(&config.executor.docker),
+        docker: Docker::new(&config.executor.docker).map_err(|error| error.to_string())?,
         config: Arc::new(config),
         client: worker_client,
         ledger,
+        folder: instance.folder().clone(),
         instance_id: instance.id().to_owned(),
         messages: message_sender,
         counters,

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::status_file::{EngineState, LastError, ServerTrouble, State};
 use super::task_table::TaskTable;
+use crate::data_dir::METRICS;
 use crate::metrics::{Gauges, Metrics};
 use crate::task::{Context, Phase, Store, TaskKey};
 
@@ -118,7 +119,7 @@ impl StatusReporter {
         }
         // A failed write is tried again with the next change: on a full disk every round of the loop would fail.
         self.published = Some(self.state.clone());
-        if let Err(error) = self.state.save(&self.context.config.paths.data_dir) {
+        if let Err(error) = self.state.save(&self.context.folder) {
             log::debug!("status.json can't be written: {error}");
         }
     }
@@ -133,7 +134,7 @@ impl StatusReporter {
             last_heartbeat_at: self.state.last_heartbeat_at,
             started_at: self.state.started_at,
         };
-        if let Err(error) = self.metrics.write(&self.context.config.paths.data_dir.metrics(), &gauges) {
+        if let Err(error) = self.metrics.write(&self.context.folder, METRICS, &gauges) {
             log::debug!("metrics.prom can't be written: {error}");
         }
     }
@@ -174,6 +175,7 @@ mod tests {
     use crate::config::{Config, Credentials, Secret};
     use crate::docker::Docker;
     use crate::ledger::Ledger;
+    use crate::os::trust::make_folder;
     use crate::server::Client;
     use crate::task::Context;
     use crate::task::record::Store;
@@ -187,10 +189,12 @@ mod tests {
         let config = Config::parse(&dir.join("config.toml"), "[server]\nbase_url='http://h'\n").unwrap();
         let credentials = Credentials { service_id: "s".to_owned(), api_key: Secret::new("k") };
         let store = Store::open(&config.paths.data_dir).unwrap();
+        let folder = make_folder(&config.paths.data_dir).unwrap();
         let context = Context {
             client: Client::new(&config.server, credentials, Arc::default()),
-            docker: Docker::new("docker"),
-            ledger: Ledger::new(&config.paths.data_dir, Secret::new(""), Arc::default()),
+            docker: Docker::new("docker").unwrap(),
+            ledger: Ledger::new(&folder, Secret::new(""), Arc::default()),
+            folder,
             instance_id: String::new(),
             messages: crossbeam_channel::unbounded().0,
             counters: Arc::default(),

@@ -9,8 +9,9 @@ use std::io;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::data_dir::DataDir;
-use crate::os::files::{Durability, replace};
+use crate::data_dir::{DataDir, STATUS_FILE};
+use crate::os::files::Durability;
+use crate::os::folder::Folder;
 
 /// The contents of `status.json`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,8 +82,8 @@ impl State {
         serde_json::from_slice(&fs::read(data_dir.status_file()).ok()?).ok()
     }
 
-    /// Replaces the file.
-    pub fn save(&self, data_dir: &DataDir) -> io::Result<()> {
-        replace(&data_dir.status_file(), &serde_json::to_vec_pretty(self)?, Durability::Crash)
+    /// Replaces the file in an agent's data_dir.
+    pub fn save(&self, folder: &Folder) -> io::Result<()> {
+        folder.replace(STATUS_FILE, &serde_json::to_vec_pretty(self)?, Durability::Crash)
     }
 }

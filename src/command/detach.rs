@@ -1,6 +1,6 @@
 //! `run-detached`: the agent in the background.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -16,9 +16,11 @@ use super::wait::wait_for;
 use crate::agent::status_file::{EngineState, State};
 use crate::config::Config;
 use crate::data_dir::holder::{Holder, find_holder};
-use crate::data_dir::{DataDir, instance, permissions};
+use crate::data_dir::{AGENT_LOG, DataDir, instance, permissions};
 use crate::logging::LogFormat;
-use crate::os::{files, platform};
+use crate::os::folder::Folder;
+use crate::os::platform;
+use crate::os::trust::check_program;
 use crate::text::escape;
 
 /// How long the agent may take to get its lock: the check of a mount without an answer alone takes ten seconds.
@@ -49,12 +51,8 @@ pub fn run_detached(file: &Path, log_format: LogFormat) -> Result<(), Failure> {
     if config.agent.credentials.is_none() {
         return Err(not_registered(&config));
     }
-    if data_dir.exists() {
-        permissions::check_folder(data_dir).and_then(|()| permissions::check_owner(data_dir)).map_err(Failure::new)?;
-    } else {
-        files::make_dirs(data_dir).map_err(Failure::unusable(data_dir))?;
-    }
-    let (mut child, log) = start(&config, log_format)?;
+    let folder = permissions::prepare(data_dir)?;
+    let (mut child, log) = start(&config, &folder, log_format)?;
     let started = wait_for(START, || {
         let agent = find_holder(data_dir).ok().flatten().filter(|holder| holder.is_agent());
         let mut has_failed = || child.try_wait().is_ok_and(|status| status.is_some_and(|status| !status.success()));
@@ -85,11 +83,15 @@ struct Log {
     time: Timestamp,
 }
 
-fn start(config: &Config, log_format: LogFormat) -> Result<(Child, Log), Failure> {
+fn start(config: &Config, folder: &Folder, log_format: LogFormat) -> Result<(Child, Log), Failure> {
     let path = config.paths.data_dir.agent_log();
-    let opened = files::append(&path).and_then(|file| Ok((file.try_clone()?, file.metadata()?.len(), file)));
+    let opened = folder.append(AGENT_LOG).and_then(|file| Ok((file.try_clone()?, file.metadata()?.len(), file)));
     let (stdout, length, stderr) = opened.map_err(Failure::with_path(&path, "can't be written"))?;
     let program = std::env::current_exe().map_err(Failure::context("can't find this program"))?;
+    for program in [program.as_os_str(), OsStr::new(platform::LAUNCHER)] {
+        let unsafe_program = format!("`{}` isn't safe from other users", program.to_string_lossy());
+        check_program(program).map_err(Failure::context(unsafe_program))?;
+    }
     let mut args = vec![OsString::from("--config"), config.file.clone().into(), "run".into(), "--detached".into()];
     if log_format == LogFormat::Json {
         args.extend(["--log-format".into(), "json".into()]);

@@ -80,8 +80,8 @@ fn discard_by_holder(config: &Config, id: &str, files: &TaskFiles) -> Result<Dis
     let (mut is_asked, deadline) = (false, Instant::now() + PATIENCE);
     loop {
         match Instance::acquire(&config.paths.data_dir, Role::Discard) {
-            Ok(_instance) => {
-                let discarded = discard_here(config, id, files)?;
+            Ok(instance) => {
+                let discarded = discard_here(config, &instance, id, files)?;
                 requests
                     .remove(files.key())
                     .map_err(Failure::context("discarded, but the request can't be removed"))?;
@@ -113,7 +113,7 @@ fn discard_by_holder(config: &Config, id: &str, files: &TaskFiles) -> Result<Dis
 }
 
 /// Discards the result in this process, which holds the data_dir, unless an agent has done it by now.
-fn discard_here(config: &Config, id: &str, files: &TaskFiles) -> Result<Discarded, Failure> {
+fn discard_here(config: &Config, instance: &Instance, id: &str, files: &TaskFiles) -> Result<Discarded, Failure> {
     let (_, mut record) = find_task(config, id)?;
     if let (Phase::Settled, Some(discarded)) = (record.phase, &record.discarded) {
         return Ok(discarded.clone());
@@ -121,7 +121,7 @@ fn discard_here(config: &Config, id: &str, files: &TaskFiles) -> Result<Discarde
     check_undelivered(&record)?;
     let credentials = config.agent.credentials.clone().filter(|ours| ours.service_id == record.service_id);
     let key = credentials.as_ref().map_or_else(|| Secret::new(""), |credentials| credentials.api_key.clone());
-    let ledger = Ledger::new(&config.paths.data_dir, key, Arc::default());
+    let ledger = Ledger::new(instance.folder(), key, Arc::default());
     let client = credentials.map(|credentials| Client::new(&config.server, credentials, Arc::default()));
     task::discard(&ledger, client.as_ref(), files, &mut record)
         .map_err(Failure::context(format!("task {} can't be discarded", escape(id))))

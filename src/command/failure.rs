@@ -9,6 +9,8 @@ use thiserror::Error;
 
 use crate::config::ConfigError;
 use crate::data_dir::instance::InstanceError;
+use crate::data_dir::permissions::Refusal;
+use crate::docker::UntrustedClient;
 
 /// What a command returns.
 pub type CommandResult = Result<ExitCode, Failure>;
@@ -25,6 +27,10 @@ pub enum Failure {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Instance(#[from] InstanceError),
+    #[error(transparent)]
+    DataDir(#[from] Refusal),
+    #[error(transparent)]
+    Docker(#[from] UntrustedClient),
 }
 
 /// Where a failure is reported.

@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(300);
 pub fn logs(file: &Path, args: &LogsArgs) -> Result<(), Failure> {
     let config = Config::load(file)?;
     let data_dir = &config.paths.data_dir;
-    let docker = Docker::new(&config.executor.docker);
+    let docker = Docker::new(&config.executor.docker)?;
     let (files, mut record) = find_task(&config, &args.id)?;
     let name = files.key().container_name();
     let (mut has_warned, mut is_waiting) = (false, false);

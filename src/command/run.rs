@@ -10,7 +10,7 @@ use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::data_dir::holder::Role;
 use crate::data_dir::instance::Instance;
-use crate::data_dir::permissions;
+use crate::data_dir::{AGENT_LOG, permissions};
 use crate::logging::LogFile;
 use crate::os::platform;
 use crate::server::proxy::resolve_route;
@@ -31,7 +31,7 @@ pub fn run(file: &Path, args: &RunArgs, log_file: &LogFile) -> Result<(), Failur
     let data_dir = &config.paths.data_dir;
     let instance = Instance::acquire(data_dir, Role::Agent)?;
     if args.detached {
-        log_file.open(data_dir.agent_log()).map_err(Failure::unusable(data_dir))?;
+        log_file.open(instance.folder(), AGENT_LOG).map_err(Failure::unusable(data_dir))?;
     }
     check_host(&config)?;
     log::info!(

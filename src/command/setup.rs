@@ -43,9 +43,7 @@ fn ask_for_config(file: &Path) -> Result<(), Failure> {
     .map_err(&unanswered)?;
     let data_dir = prompt::ask("Data directory", default_of("paths.data_dir").as_deref(), |answer| {
         let data_dir = with_setting(file, ("paths", "data_dir", answer.into()))?.paths.data_dir;
-        if data_dir.exists() {
-            permissions::check_folder(&data_dir)?;
-        }
+        permissions::find(&data_dir).map_err(|refused| refused.to_string())?;
         Ok(answer.to_owned())
     })
     .map_err(&unanswered)?;

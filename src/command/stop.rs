@@ -14,7 +14,8 @@ use super::wait::wait_for;
 use crate::cli::StopArgs;
 use crate::config::{Config, ConfigError};
 use crate::data_dir::holder::{Holder, find_holder};
-use crate::data_dir::{DataDir, instance};
+use crate::data_dir::{DataDir, instance, permissions};
+use crate::os::folder::Folder;
 use crate::os::platform;
 
 /// How long the agent may take to end by itself (README, "Stop service").
@@ -24,19 +25,19 @@ const GRACE: Duration = Duration::from_secs(5);
 pub fn stop(file: &Path, args: &StopArgs) -> Result<(), Failure> {
     let config = Config::load(file).map_err(|error| name_running_agent(file, error))?;
     let data_dir = &config.paths.data_dir;
+    // The lock in another user's folder could name any process.
+    let folder = permissions::find(data_dir)?;
     match find_holder(data_dir).map_err(Failure::unusable(data_dir))? {
         None => {
-            remove_pid_file(data_dir)?;
             print_line("The agent is not running.");
-            if !data_dir.exists() {
-                return Ok(());
-            }
+            let Some(folder) = folder else { return Ok(()) };
+            remove_pid_file(&folder)?;
         }
         Some(holder) if !holder.is_agent() => print_line(format_args!("The agent is not running; {holder}.")),
         Some(Holder { pid: Some(pid), .. }) if args.drain => return drain::drain(&config, pid),
         Some(Holder { pid: Some(pid), .. }) => {
             print_line(format_args!("{} (pid {pid}).", end_process(data_dir, pid)?));
-            remove_pid_file(data_dir)?;
+            folder.as_ref().map_or(Ok(()), remove_pid_file)?;
         }
         Some(Holder { pid: None, .. }) => {
             return Err(Failure::new("an agent is running, but its pid can't be read from agent.lock"));
@@ -60,8 +61,8 @@ fn name_running_agent(file: &Path, error: ConfigError) -> Failure {
     }
 }
 
-fn remove_pid_file(data_dir: &DataDir) -> Result<(), Failure> {
-    instance::remove_stale_pid_file(data_dir).map_err(Failure::unusable(data_dir))
+fn remove_pid_file(folder: &Folder) -> Result<(), Failure> {
+    instance::remove_stale_pid_file(folder).map_err(Failure::unusable(folder.path()))
 }
 
 /// Sends SIGTERM, and SIGKILL where the agent doesn't end in time. Returns which of them ended it.

@@ -20,7 +20,7 @@ use super::failure::{CommandResult, Failure};
 use super::output::eprint_line;
 use crate::cli::TryArgs;
 use crate::config::Config;
-use crate::data_dir::DataDir;
+use crate::data_dir::{DataDir, permissions};
 use crate::docker::Docker;
 use crate::task::mounts::check_mounts;
 use crate::task::record::{Phase, Record, StopReason, Store, TaskKey};
@@ -37,15 +37,16 @@ pub fn try_out(file: &Path, args: &TryArgs) -> CommandResult {
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
+    permissions::find(&config.paths.data_dir)?;
     // The folder is checked before a container may run for hours.
     let out = args.out.as_deref().map(OutFolder::new).transpose()?;
-    let docker = Docker::new(&config.executor.docker);
+    let docker = Docker::new(&config.executor.docker)?;
     docker.engine_version().map_err(|error| Failure::new(error.to_string()))?;
     check_mounts(&config).map_err(Failure::new)?;
     remove_abandoned(&config, &docker);
     let interrupted = Arc::new(AtomicBool::new(false));
     let commands = handle_signals(&interrupted)?;
-    let folder = TrialFolder::create(&config).map_err(Failure::unusable(&config.paths.data_dir))?;
+    let folder = TrialFolder::create(&config)?;
     let attempt = Attempt { config: &config, docker: &docker, folder: &folder, interrupted: &interrupted };
     let mut is_kept = args.keep;
     let is_interrupted = || interrupted.load(Ordering::Relaxed);

@@ -1,7 +1,6 @@
 //! Reading a configuration file.
 
-use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf, absolute};
 
 use thiserror::Error;
@@ -12,7 +11,8 @@ use super::reader::{Reader, Section};
 use super::sections::{read_agent, read_outputs, read_paths, read_server};
 use super::{AgentConfig, Config, Environment};
 use crate::data_dir::DataDir;
-use crate::os::files::if_exists;
+use crate::os::platform::{Untrusted, Why};
+use crate::os::trust;
 use crate::shell::init_command;
 
 /// Why there is no [`Config`].
@@ -22,6 +22,9 @@ pub enum ConfigError {
     Missing(PathBuf),
     #[error("the configuration file `{}` can't be read: {}", .0.display(), .1)]
     Unreadable(PathBuf, io::Error),
+    /// Another user could change what it says.
+    #[error("the configuration file `{}` isn't safe from other users: {}", .0.display(), .1)]
+    Untrusted(PathBuf, Untrusted),
     /// The file has one or more mistakes; one a line.
     #[error("{}", .0.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n"))]
     Wrong(Vec<Problem>),
@@ -46,10 +49,7 @@ impl Config {
 
     fn load_with(file: &Path, read_agent: ReadAgent) -> Result<Self, ConfigError> {
         let file = absolute(file).map_err(|error| ConfigError::Unreadable(file.to_owned(), error))?;
-        let unreadable = |error| ConfigError::Unreadable(file.clone(), error);
-        let Some(bytes) = if_exists(fs::read(&file)).map_err(unreadable)? else {
-            return Err(ConfigError::Missing(file));
-        };
+        let Some(bytes) = read(&file)? else { return Err(ConfigError::Missing(file)) };
         let text = std::str::from_utf8(&bytes).map_err(|error| {
             let message = "the file isn't UTF-8 from here on; save it as UTF-8";
             ConfigError::Wrong(vec![Problem::at(&file, &bytes, error.valid_up_to(), message)])
@@ -62,7 +62,7 @@ impl Config {
     /// The data_dir of a file, which may be wrong in other places.
     pub fn data_dir_of(file: &Path) -> Option<DataDir> {
         let file = absolute(file).ok()?;
-        let text = fs::read_to_string(&file).ok()?;
+        let text = String::from_utf8(read(&file).ok()??).ok()?;
         let reader = Reader::parse(&file, &text).ok()?;
         let mut findings = Findings::default();
         read_paths(reader.root().section("paths"), &file, &mut findings).map(|paths| paths.data_dir)
@@ -90,4 +90,16 @@ impl Config {
             _ => Err(ConfigError::Wrong(findings.in_order())),
         }
     }
+}
+
+/// The bytes of a file that only root and this user can change: it names programs that are executed.
+fn read(file: &Path) -> Result<Option<Vec<u8>>, ConfigError> {
+    let opened = trust::open_file(file).map_err(|wrong| match wrong {
+        Untrusted { why: Why::Unreadable(error), .. } => ConfigError::Unreadable(file.to_owned(), error),
+        wrong => ConfigError::Untrusted(file.to_owned(), wrong),
+    })?;
+    let Some(mut opened) = opened else { return Ok(None) };
+    let mut bytes = Vec::new();
+    opened.read_to_end(&mut bytes).map_err(|error| ConfigError::Unreadable(file.to_owned(), error))?;
+    Ok(Some(bytes))
 }

@@ -11,9 +11,10 @@ use std::thread;
 use thiserror::Error;
 
 use super::holder::{Holder, PAUSE, Role, read_holder, write_holder};
-use super::permissions;
-use crate::data_dir::DataDir;
-use crate::os::files::{Durability, if_exists, make_dirs, open_or_create, remove_if_exists, replace};
+use super::permissions::{self, Refusal};
+use crate::data_dir::{DRAIN_REQUEST, DataDir, INSTANCE_ID, LOCK, METRICS, PID_FILE, STATUS_FILE};
+use crate::os::files::{Durability, if_exists, is_temporary};
+use crate::os::folder::Folder;
 use crate::os::platform::{self, FileLock};
 use crate::os::random::random_id;
 
@@ -23,24 +24,24 @@ const TRIES: u32 = 10;
 /// The lock of a data_dir, until it is dropped.
 pub struct Instance {
     _lock: FileLock,
+    folder: Folder,
     watch: LockWatch,
-    pid_file: PathBuf,
-    drain_request: PathBuf,
     id: String,
 }
 
-/// Tells whether `agent.lock` is still the file that was locked. After its removal the next agent locks a new one.
+/// Tells whether `agent.lock` is still the file that was locked, in the folder to which the data_dir's path leads. After
+/// its removal the next agent locks a new one.
 #[derive(Debug, Clone)]
 pub struct LockWatch {
-    path: PathBuf,
+    folder: Folder,
     identity: (u64, u64),
 }
 
 impl LockWatch {
-    /// Whether the lock file was removed or replaced.
+    /// Whether the lock file, or the folder it is in, was removed or replaced.
     pub fn is_lost(&self) -> bool {
-        match File::open(&self.path).and_then(|file| platform::identity(&file)) {
-            Ok(identity) => identity != self.identity,
+        match self.folder.dir().identity_of(Path::new(LOCK)) {
+            Ok(identity) => identity != self.identity || self.folder.is_replaced(),
             // On a disk that can't be read no other agent can start.
             Err(error) => error.kind() == ErrorKind::NotFound,
         }
@@ -53,8 +54,8 @@ pub enum InstanceError {
     #[error("{0}")]
     Held(Holder),
     /// Other users have rights on the folder, or own it; the text says what to do.
-    #[error("{0}")]
-    Permissions(String),
+    #[error(transparent)]
+    Permissions(#[from] Refusal),
     #[error("`{}` can't be used: {}", .0.display(), .1)]
     Io(PathBuf, io::Error),
 }
@@ -62,33 +63,30 @@ pub enum InstanceError {
 impl Instance {
     /// Creates the data_dir if it doesn't exist, private to its owner, and takes its lock.
     pub fn acquire(data_dir: &DataDir, role: Role) -> Result<Self, InstanceError> {
-        let at = |path: &Path| {
-            let path = path.to_owned();
+        let folder = permissions::prepare(data_dir)?;
+        let at = |name: &str| {
+            let path = data_dir.join(name);
             move |error| InstanceError::Io(path, error)
         };
-        if data_dir.exists() {
-            permissions::check_folder(data_dir).map_err(InstanceError::Permissions)?;
-            permissions::restrict(data_dir, "the data_dir").map_err(InstanceError::Permissions)?;
-            permissions::check_owner(data_dir).map_err(InstanceError::Permissions)?;
-        } else {
-            make_dirs(data_dir).map_err(at(data_dir))?;
-        }
-        let lock_path = data_dir.lock();
-        let (lock, watch) = lock(&lock_path)
-            .map_err(at(&lock_path))?
-            .map_err(|mut held| InstanceError::Held(read_holder(&mut held)))?;
+        let (lock, watch) =
+            lock(&folder).map_err(at(LOCK))?.map_err(|mut held| InstanceError::Held(read_holder(&mut held)))?;
         // A request to an earlier agent names that one's pid, which this process may have again.
-        let drain_request = data_dir.drain_request();
-        remove_if_exists(&drain_request).map_err(at(&drain_request))?;
-        let pid_file = data_dir.pid_file();
+        folder.remove(DRAIN_REQUEST).map_err(at(DRAIN_REQUEST))?;
+        let pid = format!("{}\n", std::process::id());
         let written = write_holder(lock.file(), role)
-            .and_then(|()| replace(&pid_file, format!("{}\n", std::process::id()).as_bytes(), Durability::Crash));
+            .and_then(|()| folder.replace(PID_FILE, pid.as_bytes(), Durability::Crash))
+            .and_then(|()| remove_temporary(&folder));
         if let Err(error) = written {
             // On a full disk there may be results to deliver, so this is no reason to end.
             log::warn!("the pid can't be written, so `stop` and `status` may not find this agent: {error}");
         }
-        let id = read_or_make_id(data_dir).map_err(at(data_dir))?;
-        Ok(Self { _lock: lock, watch, pid_file, drain_request, id })
+        let id = read_or_make_id(&folder).map_err(at(INSTANCE_ID))?;
+        Ok(Self { _lock: lock, folder, watch, id })
+    }
+
+    /// The data_dir, held open.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
     }
 
     /// A check whether the lock is still valid.
@@ -110,17 +108,16 @@ impl Drop for Instance {
             return;
         }
         // Files that stay do no harm: the lock decides, and the next agent replaces or removes them.
-        let _ = fs::remove_file(&self.pid_file);
-        let _ = fs::remove_file(&self.drain_request);
+        let _ = self.folder.remove(PID_FILE);
+        let _ = self.folder.remove(DRAIN_REQUEST);
     }
 }
 
 /// Asks the agent with this pid, and no later one, to accept nothing new and to end when all results are delivered.
 pub fn request_drain(data_dir: &DataDir, pid: u32) -> Result<(), InstanceError> {
-    permissions::check_owner(data_dir).map_err(InstanceError::Permissions)?;
-    let path = data_dir.drain_request();
-    let written = replace(&path, format!("{pid}\n").as_bytes(), Durability::Crash);
-    written.map_err(|error| InstanceError::Io(path, error))
+    let folder = permissions::prepare(data_dir)?;
+    let written = folder.replace(DRAIN_REQUEST, format!("{pid}\n").as_bytes(), Durability::Crash);
+    written.map_err(|error| InstanceError::Io(data_dir.drain_request(), error))
 }
 
 /// Whether the agent with this pid has a request to drain.
@@ -130,19 +127,30 @@ pub fn is_drain_requested(data_dir: &DataDir, pid: u32) -> bool {
 }
 
 /// Removes the pidfile of an agent that was killed. To be called when no agent runs.
-pub fn remove_stale_pid_file(data_dir: &DataDir) -> io::Result<()> {
-    remove_if_exists(&data_dir.pid_file())
+pub fn remove_stale_pid_file(folder: &Folder) -> io::Result<()> {
+    folder.remove(PID_FILE)
+}
+
+/// Removes the temporary files that a crash has left.
+fn remove_temporary(folder: &Folder) -> io::Result<()> {
+    const REPLACED: [&str; 5] = [PID_FILE, INSTANCE_ID, DRAIN_REQUEST, STATUS_FILE, METRICS];
+    for name in folder.dir().names()? {
+        if REPLACED.iter().any(|of| is_temporary(&name.to_string_lossy(), of)) {
+            folder.remove(name)?;
+        }
+    }
+    Ok(())
 }
 
 /// Locks the file, or returns it while another process holds the lock. `status` holds a shared lock for a moment to see
 /// whether there is an agent, so the lock is tried for a short time.
-fn lock(path: &Path) -> io::Result<Result<(FileLock, LockWatch), File>> {
-    let open = || open_or_create(path);
+fn lock(folder: &Folder) -> io::Result<Result<(FileLock, LockWatch), File>> {
+    let open = || folder.open_or_create(LOCK);
     let mut file = open()?;
     for _ in 0..TRIES {
         match FileLock::try_new(file)? {
             Ok(lock) => {
-                let watch = LockWatch { path: path.to_owned(), identity: platform::identity(lock.file())? };
+                let watch = LockWatch { folder: folder.clone(), identity: platform::identity(lock.file())? };
                 if !watch.is_lost() {
                     return Ok(Ok((lock, watch)));
                 }
@@ -163,12 +171,12 @@ pub fn read_id(data_dir: &DataDir) -> io::Result<Option<String>> {
     Ok(text.map(|text| text.trim().to_owned()).filter(|id| is_id(id)))
 }
 
-fn read_or_make_id(data_dir: &DataDir) -> io::Result<String> {
-    if let Some(id) = read_id(data_dir)? {
+fn read_or_make_id(folder: &Folder) -> io::Result<String> {
+    if let Some(id) = folder.read(INSTANCE_ID)?.map(|text| text.trim().to_owned()).filter(|id| is_id(id)) {
         return Ok(id);
     }
     let id = random_id();
-    replace(&data_dir.instance_id(), format!("{id}\n").as_bytes(), Durability::PowerCut)?;
+    folder.replace(INSTANCE_ID, format!("{id}\n").as_bytes(), Durability::PowerCut)?;
     Ok(id)
 }
 
@@ -197,7 +205,7 @@ mod tests {
         assert_eq!(find_holder(&data_dir).unwrap(), Some(me));
         drop(first);
         assert!(find_holder(&data_dir).unwrap().is_none());
-        assert!(!data_dir.pid_file().exists());
+        assert!(!data_dir.join("agent.pid").exists());
         assert_eq!(Instance::acquire(&data_dir, Role::Agent).unwrap().id(), id);
     }
 

@@ -1,21 +1,35 @@
 //! The rights of other users on files that only the agent may read: the configuration file with the key, and the data_dir
 //! with all tasks.
 
-use std::fs;
+use std::io;
 use std::path::Path;
 
+use thiserror::Error;
+
 use crate::data_dir::DataDir;
-use crate::os::platform;
+use crate::os::folder::Folder;
+use crate::os::platform::{self, Dir, Untrusted, Why};
+use crate::os::trust;
 use crate::shell::shell_line;
 
-/// Removes the rights of all other users on a file or folder, and logs that. If this user may not do that, the error names
-/// the command.
+/// Why a data_dir can't be used, with the remedy.
+#[derive(Debug, Error)]
+pub enum Refusal {
+    /// It can't be opened or made.
+    #[error("{0}")]
+    Unusable(String),
+    /// Another user owns it, could change it, or could have done so.
+    #[error("{0}")]
+    Unsafe(String),
+}
+
+/// Removes the rights of all other users on a file, and logs that. If this user may not do that, the error names the
+/// command.
 pub fn restrict(path: &Path, what: &str) -> Result<(), String> {
     match platform::restrict_to_owner(path) {
         Ok(None) => Ok(()),
         Ok(Some(before)) => {
-            let path = path.display();
-            log::warn!("{what} `{path}` was open to other users (mode {before:o}); their rights were removed");
+            warn_of_open(path, what, before);
             Ok(())
         }
         Err(error) => {
@@ -31,46 +45,120 @@ pub fn restrict(path: &Path, what: &str) -> Result<(), String> {
     }
 }
 
-/// Checks that a folder may become a data_dir: a mistake in the configuration must not lock other users out of a folder of
-/// theirs.
-pub fn check_folder(data_dir: &DataDir) -> Result<(), String> {
+fn warn_of_open(path: &Path, what: &str, mode: u32) {
+    log::warn!("{what} `{}` was open to other users (mode {mode:o}); their rights were removed", path.display());
+}
+
+/// Opens a data_dir that this user's agent can use and no other user could have prepared, or returns `None` if there is
+/// none. Changes nothing.
+///
+/// # Errors
+/// The path, what is wrong, and the remedy.
+pub fn find(data_dir: &DataDir) -> Result<Option<Folder>, Refusal> {
+    let Some(folder) = trust::open_folder(data_dir).map_err(|wrong| refuse(data_dir, &wrong))? else { return Ok(None) };
+    check(data_dir, &folder)?;
+    Ok(Some(folder))
+}
+
+/// The same, but makes the data_dir, private to its owner, where it is missing, and closes it to other users.
+pub fn prepare(data_dir: &DataDir) -> Result<Folder, Refusal> {
+    let folder = trust::make_folder(data_dir).map_err(|wrong| refuse(data_dir, &wrong))?;
+    check(data_dir, &folder)?;
+    let unusable = |error| {
+        Refusal::Unsafe(format!("the data_dir `{}` can't be closed to other users: {error}", data_dir.display()))
+    };
+    let Some(mode) = folder.dir().shared_mode().map_err(unusable)? else { return Ok(folder) };
+    folder.dir().set_mode(mode & 0o700).map_err(unusable)?;
+    if folder.dir().shared_mode().map_err(unusable)?.is_some() {
+        return Err(unusable(io::Error::other("the file system keeps no rights")));
+    }
+    // Something may have been put there since the check. With its old mode the next start looks for that again.
+    if let Err(why) = check_content(data_dir, folder.dir(), mode) {
+        folder.dir().set_mode(mode).map_err(unusable)?;
+        return Err(why);
+    }
+    warn_of_open(data_dir, "the data_dir", mode);
+    Ok(folder)
+}
+
+fn refuse(data_dir: &DataDir, wrong: &Untrusted) -> Refusal {
     let shown = data_dir.display();
-    if !data_dir.is_dir() {
-        return Err(format!("`paths.data_dir` must be a folder, and `{shown}` isn't one"));
-    }
-    // Already private: nothing to restrict.
-    if !matches!(platform::mode_if_shared(data_dir), Ok(Some(_))) || data_dir.instance_id().exists() {
-        return Ok(());
-    }
-    let entries = fs::read_dir(data_dir).map_err(|error| format!("the data_dir `{shown}` can't be read: {error}"))?;
-    let foreign = entries.flatten().map(|entry| entry.file_name()).find(|name| {
-        let name = name.to_string_lossy();
-        // A disk of its own has a lost+found.
-        !DataDir::is_own_name(&name) && name != "lost+found"
-    });
-    match foreign {
-        None => Ok(()),
-        Some(name) => Err(format!(
-            "the data_dir `{shown}` is open to other users and holds `{}`, which is no agent's, so it isn't closed to \
-             them; let `paths.data_dir` be a folder of its own, such as `{}`, or run `{}` if it is only the agent's",
-            name.to_string_lossy(),
-            data_dir.join("agent-core").display(),
-            shell_line(["chmod", "go=", &data_dir.to_string_lossy()])
-        )),
+    match &wrong.why {
+        Why::Owner { owner } if wrong.path == **data_dir => refuse_owner(data_dir, *owner),
+        Why::Unreadable(_) if data_dir.exists() && !data_dir.is_dir() => {
+            Refusal::Unusable(format!("`paths.data_dir` must be a folder, and `{shown}` isn't one"))
+        }
+        Why::Unreadable(error) => {
+            Refusal::Unusable(format!("the data_dir `{shown}` can't be used: `{}`: {error}", wrong.path.display()))
+        }
+        _ => Refusal::Unsafe(format!("the data_dir `{shown}` isn't safe from other users: {wrong}")),
     }
 }
 
-/// Checks that new files in a data_dir belong to its owner: the agent of an ordinary user can't read a record or a ledger
-/// of root's. The error names the remedies.
-pub fn check_owner(data_dir: &DataDir) -> Result<(), String> {
-    // If no file can be made, the next write reports that.
-    let Ok(Some(owner)) = platform::other_owner(data_dir) else { return Ok(()) };
+fn refuse_owner(data_dir: &DataDir, owner: u32) -> Refusal {
     let (user, path) = (platform::user(), data_dir.to_string_lossy());
-    Err(format!(
+    Refusal::Unsafe(format!(
         "the data_dir `{}` belongs to user {owner}, whose agent couldn't read what user {user} writes there; run this \
          as user {owner}, with `{}` before it, or give the folder to user {user} with `{}`",
         data_dir.display(),
         shell_line(["sudo", "-u", &format!("#{owner}")]),
         shell_line(["sudo", "chown", "-R", &user, &path])
     ))
+}
+
+fn unreadable(data_dir: &DataDir) -> impl Fn(io::Error) -> Refusal + '_ {
+    |error| Refusal::Unusable(format!("the data_dir `{}` can't be read: {error}", data_dir.display()))
+}
+
+fn check(data_dir: &DataDir, folder: &Folder) -> Result<(), Refusal> {
+    let unreadable = unreadable(data_dir);
+    // Also root's, which an ordinary user's agent can't write to.
+    if let Some(owner) = folder.dir().other_owner().map_err(&unreadable)? {
+        return Err(refuse_owner(data_dir, owner));
+    }
+    match folder.dir().shared_mode().map_err(&unreadable)? {
+        Some(mode) => check_names(data_dir, folder).and_then(|()| check_content(data_dir, folder.dir(), mode)),
+        None => Ok(()),
+    }
+}
+
+/// Checks that a folder that is open to others may become a data_dir: a mistake in the configuration must not lock other
+/// users out of a folder of theirs.
+fn check_names(data_dir: &DataDir, folder: &Folder) -> Result<(), Refusal> {
+    let shown = data_dir.display();
+    let names = folder.dir().names().map_err(unreadable(data_dir))?;
+    if names.iter().any(|name| *name == *super::INSTANCE_ID) {
+        return Ok(());
+    }
+    let foreign = names.iter().map(|name| name.to_string_lossy()).find(|name| {
+        // A disk of its own has a lost+found.
+        !DataDir::is_own_name(name) && name != "lost+found"
+    });
+    match foreign {
+        None => Ok(()),
+        Some(name) => Err(Refusal::Unsafe(format!(
+            "the data_dir `{shown}` is open to other users and holds `{name}`, which is no agent's, so it isn't closed to \
+             them; let `paths.data_dir` be a folder of its own, such as `{}`, or run `{}` if it is only the agent's",
+            data_dir.join("agent-core").display(),
+            shell_line(["chmod", "go=", &data_dir.to_string_lossy()])
+        ))),
+    }
+}
+
+/// Checks that nothing in a folder in which others could write is theirs, or leads to another place: the agent would
+/// write there.
+fn check_content(data_dir: &DataDir, dir: &Dir, mode: u32) -> Result<(), Refusal> {
+    if mode & 0o022 == 0 {
+        return Ok(());
+    }
+    let shown = data_dir.display();
+    match dir.foreign_entry().map_err(unreadable(data_dir))? {
+        None => Ok(()),
+        Some((name, what)) => Err(Refusal::Unsafe(format!(
+            "other users could write to the data_dir `{shown}` (mode {mode:o}), and `{}` in it is {what}; let \
+             `paths.data_dir` be a new folder, or look at each file in it and run `{}`",
+            name.to_string_lossy(),
+            shell_line(["chmod", "go=", &data_dir.to_string_lossy()])
+        ))),
+    }
 }

@@ -1,6 +1,7 @@
 use super::{Direction, Entry, Ledger, Line, Outcome, Peer, Reader, Transfer};
 use crate::config::Secret;
 use crate::data_dir::DataDir;
+use crate::os::trust::make_folder;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ fn line(file: &str) -> Line {
 /// A ledger whose files are full after two of these lines.
 fn small(dir: &Path, max_numbered: u32) -> Ledger {
     let two = 2 * serde_json::to_string(&line("00")).unwrap().len() as u64;
-    Ledger { max_bytes: two, max_numbered, ..Ledger::new(&DataDir::new(dir), Secret::new(""), Arc::default()) }
+    Ledger { max_bytes: two, max_numbered, ..Ledger::new(&make_folder(dir).unwrap(), Secret::new(""), Arc::default()) }
 }
 
 /// The names in all files, the oldest first, and how many lines can't be read.
@@ -42,7 +43,7 @@ fn names(numbers: std::ops::Range<u32>) -> Vec<String> {
 fn lines_are_appended_to_a_private_file() {
     let dir = tempfile::tempdir().unwrap();
     assert!(Reader::open(&DataDir::new(dir.path())).unwrap().is_none());
-    let ledger = Ledger::new(&DataDir::new(dir.path()), Secret::new(""), Arc::default());
+    let ledger = Ledger::new(&make_folder(dir.path()).unwrap(), Secret::new(""), Arc::default());
     ledger.append(&[line("a"), line("b")]).unwrap();
     ledger.append(&[line("c")]).unwrap();
     assert_eq!(read_all(dir.path()), (["a", "b", "c"].map(str::to_owned).to_vec(), 0));
@@ -57,7 +58,7 @@ fn lines_are_appended_to_a_private_file() {
 #[test]
 fn a_truncated_line_stays_and_the_next_one_is_whole() {
     let dir = tempfile::tempdir().unwrap();
-    let ledger = Ledger::new(&DataDir::new(dir.path()), Secret::new(""), Arc::default());
+    let ledger = Ledger::new(&make_folder(dir.path()).unwrap(), Secret::new(""), Arc::default());
     ledger.append(&[line("a")]).unwrap();
     let path = DataDir::new(dir.path()).ledger(0);
     let cut = fs::read_to_string(&path).unwrap() + "{\"time\":\"2026-";
@@ -71,7 +72,7 @@ fn a_truncated_line_stays_and_the_next_one_is_whole() {
 #[test]
 fn invalid_lines_are_skipped_with_bounded_memory() {
     let dir = tempfile::tempdir().unwrap();
-    let ledger = Ledger::new(&DataDir::new(dir.path()), Secret::new(""), Arc::default());
+    let ledger = Ledger::new(&make_folder(dir.path()).unwrap(), Secret::new(""), Arc::default());
     let garbage = [vec![b'x'; 3 << 20], b"\n\n\xff\xfe\n{}\n[1]\n".to_vec()].concat();
     fs::write(DataDir::new(dir.path()).ledger(0), garbage).unwrap();
     ledger.append(&[line("a")]).unwrap();
@@ -168,7 +169,7 @@ fn concurrent_writers_lose_no_line() {
 #[test]
 fn the_api_key_is_never_written() {
     let dir = tempfile::tempdir().unwrap();
-    let ledger = Ledger::new(&DataDir::new(dir.path()), Secret::new("ak_0123456789"), Arc::default());
+    let ledger = Ledger::new(&make_folder(dir.path()).unwrap(), Secret::new("ak_0123456789"), Arc::default());
     ledger.append(&[line("a-ak_0123456789-b")]).unwrap();
     assert_eq!(read_all(dir.path()), (vec!["a-[api_key]-b".to_owned()], 0));
 }

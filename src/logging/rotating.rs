@@ -1,11 +1,10 @@
 //! `agent.log`: a file that is numbered when it is large, and begun again.
 
-use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 
-use crate::os::files::{append, ignore_missing};
+use crate::os::files::ignore_missing;
+use crate::os::folder::Folder;
 use crate::os::platform;
 
 /// The size at which the file is rotated.
@@ -17,7 +16,8 @@ const RETRY_AFTER: u64 = 1_000_000;
 
 /// A log file that one process writes.
 pub struct RotatingFile {
-    path: PathBuf,
+    folder: Folder,
+    name: String,
     file: File,
     bytes: u64,
     /// The size at which the file is rotated next.
@@ -26,10 +26,10 @@ pub struct RotatingFile {
 
 impl RotatingFile {
     /// Opens the file or creates it, readable for its owner only.
-    pub fn open(path: PathBuf) -> io::Result<Self> {
-        let file = append(&path)?;
+    pub fn open(folder: &Folder, name: &str) -> io::Result<Self> {
+        let file = folder.append(name)?;
         let bytes = file.metadata()?.len();
-        Ok(Self { path, file, bytes, limit: MAX_BYTES })
+        Ok(Self { folder: folder.clone(), name: name.to_owned(), file, bytes, limit: MAX_BYTES })
     }
 
     /// Writes a line, whole and in one file. If the rotation fails, the old file is continued.
@@ -38,7 +38,8 @@ impl RotatingFile {
             if let Err(error) = self.rotate() {
                 self.limit = self.bytes + RETRY_AFTER;
                 // This is the logger, so it can't log.
-                writeln!(self.file, "`{}` can't be rotated and grows on: {error}", self.path.display())?;
+                let path = self.folder.path().join(&self.name);
+                writeln!(self.file, "`{}` can't be rotated and grows on: {error}", path.display())?;
             }
         }
         self.file.write_all(line)?;
@@ -48,16 +49,16 @@ impl RotatingFile {
 
     fn rotate(&mut self) -> io::Result<()> {
         // Before any file is moved, so that without a new file nothing changes.
-        let new = self.path.with_extension("log.new");
-        let file = append(&new)?;
+        let new = format!("{}.new", self.name);
+        let file = self.folder.append(&new)?;
+        let numbered = |number: u32| format!("{}.{number}", self.name);
         for number in (1..NUMBERED).rev() {
-            ignore_missing(fs::rename(numbered(&self.path, number), numbered(&self.path, number + 1)))?;
+            ignore_missing(self.folder.rename(&numbered(number), &numbered(number + 1)))?;
         }
-        let youngest = numbered(&self.path, 1);
-        ignore_missing(fs::rename(&self.path, &youngest))?;
-        if let Err(error) = fs::rename(&new, &self.path) {
+        ignore_missing(self.folder.rename(&self.name, &numbered(1)))?;
+        if let Err(error) = self.folder.rename(&new, &self.name) {
             // The old file is continued, so it gets its name back.
-            fs::rename(&youngest, &self.path)?;
+            self.folder.rename(&numbered(1), &self.name)?;
             return Err(error);
         }
         self.file = file;
@@ -65,10 +66,4 @@ impl RotatingFile {
         // Output that isn't a log line, such as a panic message, belongs to the new file, too.
         platform::redirect_output(&self.file)
     }
-}
-
-fn numbered(path: &Path, number: u32) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(format!(".{number}"));
-    name.into()
 }

@@ -7,12 +7,13 @@
 //! their own.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use super::missing::{if_exists, ignore_missing, remove_if_exists};
-use super::platform::{self, Access, Open};
+use super::platform::{self, Access, Dir, Open};
 use super::random::random_u64;
 
 /// How often a file is created in the place of one that another process creates at the same time.
@@ -20,7 +21,7 @@ const TRIES: u32 = 10;
 
 /// Creates a file that isn't there yet, readable and writable for its owner only.
 pub fn create_new(path: &Path) -> io::Result<File> {
-    platform::open_file(path, Open::New, Access::Owner)
+    platform::open_file(&Dir::WORKING, path, Open::New, Access::Owner)
 }
 
 /// Creates an empty file, readable and writable for its owner only. An earlier one is removed.
@@ -37,7 +38,7 @@ pub fn create_for_containers(path: &Path) -> io::Result<File> {
 /// Creates a file that a person asked for in a folder of their own: its mode follows the umask. One that exists is an
 /// error.
 pub fn create_new_by_umask(path: &Path) -> io::Result<File> {
-    platform::open_file(path, Open::New, Access::Umask)
+    platform::open_file(&Dir::WORKING, path, Open::New, Access::Umask)
 }
 
 /// Writes such a file. An earlier one is removed.
@@ -47,27 +48,22 @@ pub fn write_by_umask(path: &Path, content: &[u8]) -> io::Result<()> {
 
 fn create_over(path: &Path, access: Access) -> io::Result<File> {
     for _ in 1..TRIES {
-        match platform::open_file(path, Open::New, access) {
+        match platform::open_file(&Dir::WORKING, path, Open::New, access) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => remove_if_exists(path)?,
             created => return created,
         }
     }
-    platform::open_file(path, Open::New, access)
+    platform::open_file(&Dir::WORKING, path, Open::New, access)
 }
 
 /// Opens a file to read it and to append to it, or creates it. It is its owner's only from then on.
 pub fn append(path: &Path) -> io::Result<File> {
-    platform::open_file(path, Open::Append, Access::Owner)
-}
-
-/// Opens a file to read and change it, or creates it. It is its owner's only from then on.
-pub fn open_or_create(path: &Path) -> io::Result<File> {
-    platform::open_file(path, Open::Update, Access::Owner)
+    platform::open_file(&Dir::WORKING, path, Open::Append, Access::Owner)
 }
 
 /// Opens a file that exists to read and change it.
 pub fn open_existing(path: &Path) -> io::Result<File> {
-    platform::open_file(path, Open::Existing, Access::Owner)
+    platform::open_file(&Dir::WORKING, path, Open::Existing, Access::Owner)
 }
 
 /// Makes a folder for its owner only. One that exists is an error.
@@ -118,17 +114,11 @@ pub enum Durability {
     Crash,
 }
 
-/// Replaces a file, or makes it, readable for its owner only. Readers see the old content or the new one, never a part.
-///
-/// # Errors
-/// The old file is as it was.
-pub fn replace(path: &Path, content: &[u8], durability: Durability) -> io::Result<()> {
-    Replacement::write(path, content, durability)?.commit()
-}
-
-/// The new content of a file, complete in a temporary file beside it: the two steps of [`replace`], for a caller that has
-/// to act between them. A crash leaves the temporary file, whose name [`is_temporary`] knows.
+/// The new content of a file, complete in a temporary file beside it, and private to its owner. Readers of the file see
+/// the old content or the new one, never a part. A crash leaves the temporary file, whose name [`is_temporary`] knows.
 pub struct Replacement {
+    /// The folder in which both names begin.
+    dir: Arc<Dir>,
     file: File,
     /// `None` once it has the file's name.
     temporary: Option<PathBuf>,
@@ -139,11 +129,17 @@ pub struct Replacement {
 impl Replacement {
     /// Writes the temporary file. Its name is random, so that no other user can wait for it.
     pub fn write(path: &Path, content: &[u8], durability: Durability) -> io::Result<Self> {
+        Self::write_in(&Arc::new(Dir::WORKING), path, content, durability)
+    }
+
+    /// The same for a file of an open folder.
+    pub(super) fn write_in(dir: &Arc<Dir>, path: &Path, content: &[u8], durability: Durability) -> io::Result<Self> {
         let mut name = OsString::from(path);
         name.push(format!(".{:016x}.tmp", random_u64()));
         let temporary = PathBuf::from(name);
-        let file = create_new(&temporary)?;
-        let mut replacement = Self { file, temporary: Some(temporary), path: path.to_owned(), durability };
+        let file = platform::open_file(dir, &temporary, Open::New, Access::Owner)?;
+        let (dir, temporary, path) = (Arc::clone(dir), Some(temporary), path.to_owned());
+        let mut replacement = Self { dir, file, temporary, path, durability };
         replacement.file.write_all(content)?;
         if durability == Durability::PowerCut {
             replacement.file.sync_all()?;
@@ -159,12 +155,13 @@ impl Replacement {
     /// Renames the temporary file to the file.
     pub fn commit(mut self) -> io::Result<()> {
         if let Some(temporary) = &self.temporary {
-            fs::rename(temporary, &self.path)?;
+            self.dir.rename(temporary, &self.path)?;
         }
         self.temporary = None;
         match self.path.parent() {
-            Some(dir) if self.durability == Durability::PowerCut => platform::sync_dir(dir),
-            _ => Ok(()),
+            _ if self.durability == Durability::Crash => Ok(()),
+            Some(parent) if parent != Path::new("") => platform::sync_dir(parent),
+            _ => self.dir.sync(),
         }
     }
 }
@@ -173,7 +170,7 @@ impl Drop for Replacement {
     fn drop(&mut self) {
         if let Some(temporary) = &self.temporary {
             // It may hold the key, and the disk may be full.
-            let _ = fs::remove_file(temporary);
+            let _ = self.dir.remove_file(temporary);
         }
     }
 }

@@ -30,6 +30,20 @@ fn a_second_run_ends_and_names_the_first_ones_pid() {
 }
 
 #[test]
+fn an_agent_ends_when_its_data_dir_was_replaced() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    let mut running = started(&agent, &server);
+    fs::rename(agent.data_dir(), agent.path("moved")).unwrap();
+    // Another folder in which the path of the lock leads to the old lock.
+    fs::create_dir(agent.data_dir()).unwrap();
+    std::os::unix::fs::symlink("../moved/agent.lock", agent.data_dir().join("agent.lock")).unwrap();
+    running.wait_log("was removed or replaced", secs(10));
+    assert_eq!(running.wait_exit(secs(10)).code(), Some(1));
+    assert_eq!(fs::read_dir(agent.data_dir()).unwrap().count(), 1, "nothing was written into the other folder");
+}
+
+#[test]
 fn a_second_configuration_with_the_same_data_dir_is_refused() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();

@@ -18,7 +18,7 @@ fn up(server: &FakeServer, agent: &Agent) -> Running {
 fn an_open_configuration_file_is_closed_and_logged_once() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
-    for (open, closed) in [(0o644, 0o600), (0o660, 0o600), (0o602, 0o600), (0o440, 0o400)] {
+    for (open, closed) in [(0o644, 0o600), (0o640, 0o600), (0o440, 0o400)] {
         set_mode(&agent.config_path(), open);
         let mut running = up(&server, &agent);
         assert_eq!(mode(&agent.config_path()), closed);
@@ -32,6 +32,179 @@ fn an_open_configuration_file_is_closed_and_logged_once() {
         assert!(!running.log().contains("open to other users"), "{}", running.log());
         assert!(running.terminate(secs(10)).success());
     }
+}
+
+/// Runs commands that must end with an error before they do anything.
+fn assert_refused(agent: &Agent, server: &FakeServer, words: &[&str]) {
+    let marker = agent.path("docker-ran");
+    agent.write_script("docker", &format!("#!/bin/sh\necho >> {}\n", marker.display()));
+    let commands: [&[&str]; 9] = [
+        &["run"],
+        &["run-detached"],
+        &["try", "--prompt", "p"],
+        &["check"],
+        &["stop"],
+        &["stop", "--abort"],
+        &["discard", "--yes", "t"],
+        &["register", "--token", "rt_x"],
+        &["status"],
+    ];
+    for command in commands {
+        let refused = agent.run(command);
+        assert!(!refused.status.success(), "{command:?} succeeded: {}", refused.stdout);
+        let said = refused.stderr.clone() + &refused.stdout;
+        words.iter().for_each(|words| assert!(said.contains(words), "{command:?} lacks {words:?}: {said}"));
+    }
+    assert!(!marker.exists(), "a program of the configuration was run");
+    assert!(server.requests().is_empty(), "{}", server.report());
+}
+
+#[test]
+fn a_configuration_that_others_can_write_is_refused() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().config("[executor]\ndocker = './docker'").build();
+    let file = agent.config_path();
+    for open in [0o602, 0o666, 0o622] {
+        set_mode(&file, open);
+        let command = format!("run `chmod go-w {}`", file.display());
+        assert_refused(&agent, &server, &[&format!("(mode {open:o})"), &command]);
+        assert_eq!(mode(&file), open);
+    }
+    set_mode(&file, 0o600);
+    set_mode(agent.dir(), 0o777);
+    assert_refused(&agent, &server, &[&format!("run `chmod go-w {}`", agent.dir().display())]);
+    let init = agent.run(&["--config", "new.toml", "init"]);
+    init.expect_code(1).expect_stderr("other users may write to");
+    assert!(!agent.path("new.toml").exists());
+    // The sticky bit keeps others from replacing the file, as in /tmp.
+    set_mode(agent.dir(), 0o1777);
+    let _running = up(&server, &agent);
+}
+
+#[test]
+fn a_fifo_in_place_of_a_file_is_an_error_and_blocks_nothing() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    let fifo = |name: &str| {
+        let made = std::process::Command::new("mkfifo").arg(agent.path(name)).status();
+        assert!(made.expect("make a FIFO").success());
+    };
+    let text = agent.config_text();
+    fs::remove_file(agent.config_path()).unwrap();
+    fifo("config.toml");
+    for command in ["run", "status", "check"] {
+        let refused = agent.run(&[command]);
+        assert!(!refused.status.success() && (refused.stderr + &refused.stdout).contains("isn't a regular file"));
+    }
+    fs::remove_file(agent.config_path()).unwrap();
+    agent.write("config.toml", text);
+    set_mode(&agent.config_path(), 0o600);
+    fs::create_dir(agent.data_dir()).unwrap();
+    set_mode(&agent.data_dir(), 0o700);
+    for (name, command) in [("agent.lock", "run"), ("agent.log", "run-detached"), ("instance_id", "run")] {
+        fifo(&format!("data/{name}"));
+        agent.run(&[command]).expect_code(1).expect_stderr("isn't a regular file");
+        fs::remove_file(agent.data_dir().join(name)).unwrap();
+    }
+    fifo("data/ledger.jsonl");
+    let ledger = agent.run(&["ledger"]);
+    ledger.expect_code(1).expect_stderr("isn't a regular file");
+}
+
+#[test]
+fn links_in_a_private_data_dir_are_not_followed() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    let victim = agent.write("victim", "kept");
+    set_mode(&victim, 0o644);
+    fs::create_dir(agent.data_dir()).unwrap();
+    set_mode(&agent.data_dir(), 0o700);
+    for name in ["agent.lock", "agent.log", "instance_id", "agent.pid", "status.json", "metrics.prom"] {
+        let path = agent.data_dir().join(name);
+        let _ = fs::remove_file(&path);
+        std::os::unix::fs::symlink(&victim, &path).unwrap();
+        agent.run(&["run-detached"]);
+        agent.run(&["stop"]);
+        assert_eq!((mode(&victim), fs::read_to_string(&victim).unwrap().as_str()), (0o644, "kept"), "{name}");
+        let _ = fs::remove_file(&path);
+    }
+}
+
+#[test]
+fn a_docker_client_that_others_can_replace_is_not_run() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().config("[executor]\ndocker = 'docker'").build();
+    set_mode(&agent.config_path(), 0o600);
+    let marker = agent.path("docker-ran");
+    let script = format!("#!/bin/sh\necho >> {}\n", marker.display());
+    for (folder, name) in [("bin", "docker"), ("empty", "another"), ("own", "docker")] {
+        agent.write_script(&format!("{folder}/{name}"), &script);
+        set_mode(&agent.path(folder), if folder == "own" { 0o755 } else { 0o777 });
+    }
+    let usual = std::env::var("PATH").unwrap();
+    let at = |folder: &str| agent.path(folder).display().to_string();
+    // Another user could put a `docker` into the second one's first folder at any time.
+    for path in [at("bin"), format!("{}:{}", at("empty"), at("own")), format!("{}:{}", at("none"), at("bin"))] {
+        let path = format!("{path}:{usual}");
+        for command in [&["run"][..], &["try", "--prompt", "p"], &["stop", "--abort"], &["check"]] {
+            let refused = agent.invoke(command).env("PATH", path.clone()).run();
+            let said = refused.stderr + &refused.stdout;
+            assert!(!refused.status.success() && said.contains("isn't safe from other users"), "{command:?}: {said}");
+        }
+    }
+    assert!(!marker.exists());
+    let check = agent.invoke(&["check"]).env("PATH", format!("{}:{}:{usual}", at("none"), at("own"))).run();
+    assert!(marker.exists(), "{}", check.stdout);
+}
+
+#[test]
+fn a_program_that_others_can_replace_is_not_started_in_the_background() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    set_mode(&agent.config_path(), 0o600);
+    fs::create_dir(agent.path("open")).unwrap();
+    let copy = agent.path("open/agent-core");
+    let copied = std::process::Command::new("cp").arg(env!("CARGO_BIN_EXE_agent-core")).arg(&copy).status();
+    assert!(copied.expect("copy the program").success());
+    let wrapper = ["sh", "-c", r#"own=$1; shift 2; exec "$own" "$@""#, "sh", &copy.display().to_string()];
+    set_mode(&agent.path("open"), 0o777);
+    let refused = agent.invoke(&["run-detached"]).through(&wrapper).run();
+    refused.expect_code(1).expect_stderr("isn't safe from other users").expect_stderr("chmod go-w");
+    set_mode(&agent.path("open"), 0o755);
+    agent.invoke(&["run-detached"]).through(&wrapper).run().expect_code(0);
+    agent.run(&["stop"]).expect_code(0);
+}
+
+#[test]
+fn a_data_dir_below_a_folder_that_others_can_write_is_refused() {
+    let server = FakeServer::start();
+    let config = "[paths]\ndata_dir = './in/../open/data'";
+    let agent = Agent::builder(&server).without_engine().config(config).build();
+    set_mode(&agent.config_path(), 0o600);
+    for folder in ["open", "in"] {
+        fs::create_dir(agent.path(folder)).unwrap();
+    }
+    set_mode(&agent.path("open"), 0o777);
+    let words = format!("run `chmod go-w {}`", agent.path("open").display());
+    for command in [&["run"][..], &["run-detached"], &["try", "--prompt", "p"], &["stop", "--abort"], &["stop"]] {
+        agent.run(command).expect_code(1).expect_stderr(&words);
+    }
+    agent.run(&["check"]).expect_code(1).expect_stdout("✗ data_dir_rights").expect_stdout(&words);
+    assert!(!agent.path("open/data").exists());
+    set_mode(&agent.path("open"), 0o1777);
+    let mut running = up(&server, &agent);
+    assert_eq!(mode(&agent.path("open/data")), 0o700);
+    assert!(running.terminate(secs(10)).success());
+}
+
+#[test]
+fn a_path_through_too_many_links_is_refused() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    std::os::unix::fs::symlink("loop", agent.path("loop")).unwrap();
+    agent.run(&["--config", "loop", "run"]).expect_code(2).expect_stderr("too many links");
+    std::os::unix::fs::symlink("config.toml", agent.path("link")).unwrap();
+    agent.run(&["--config", "link", "status"]).expect_code(3);
 }
 
 #[test]

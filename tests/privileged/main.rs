@@ -6,6 +6,7 @@
 
 mod disk;
 mod engine_restart;
+mod foreign_paths;
 mod frozen_disk;
 mod ordinary_user;
 mod own_engine;

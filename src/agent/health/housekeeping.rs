@@ -154,7 +154,7 @@ mod tests {
         task(dir.path(), "new", Phase::Settled, 100);
         task(dir.path(), "undelivered", Phase::Exited, 0);
         let store = Store::open(&DataDir::new(dir.path().join("data"))).unwrap();
-        let docker = Docker::new("/nonexistent/docker");
+        let docker = Docker::new("/nonexistent/docker").unwrap();
         Housekeeping::default().remove_expired(&config(dir.path(), "retention_hours = 0"), &docker, &store);
         assert_eq!(left(dir.path(), "tasks"), ["new", "old", "undelivered"]);
         Housekeeping::default().remove_expired(&config(dir.path(), ""), &docker, &store);
@@ -168,7 +168,7 @@ mod tests {
         task(dir.path(), "delivered", Phase::Settled, 1);
         task(dir.path(), "undelivered", Phase::Uploaded, 0);
         let store = Store::open(&DataDir::new(dir.path().join("data"))).unwrap();
-        let docker = Docker::new("/nonexistent/docker");
+        let docker = Docker::new("/nonexistent/docker").unwrap();
         let greedy = config(dir.path(), "min_free_disk_mb = 1000000000");
         let wrong = Housekeeping::default().make_room(&greedy, &docker, &store).unwrap_err();
         assert!(wrong.contains("min_free_disk_mb"), "{wrong}");

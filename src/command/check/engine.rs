@@ -11,7 +11,17 @@ use crate::docker::Docker;
 use crate::docker::probe::ClientTrouble;
 
 pub fn check(config: &Config, targets: &ProbeTargets, report: &mut Report) {
-    let docker = Docker::new(&config.executor.docker);
+    let docker = match Docker::new(&config.executor.docker) {
+        Ok(docker) => docker,
+        Err(error) => {
+            report.fail(
+                Check::Docker,
+                error.to_string(),
+                "set `executor.docker` to a client that only root can change",
+            );
+            return skip(config, "the docker client isn't safe from other users", report);
+        }
+    };
     check_client(config, &docker, report);
     if !report.has_passed(Check::Docker) {
         return skip(config, "there is no docker client", report);

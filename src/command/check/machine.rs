@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use super::probe_folder::ProbeFolder;
 use super::report::{Check, Report};
 use crate::config::Config;
-use crate::data_dir::permissions;
+use crate::data_dir::DataDir;
+use crate::data_dir::permissions::{self, Refusal};
 use crate::os::platform;
 use crate::os::timeout::{timeout_message, with_timeout};
 use crate::shell::shell_line;
@@ -31,40 +32,57 @@ fn check_data_dir(config: &Config, report: &mut Report) -> Option<ProbeFolder> {
     let data_dir = &config.paths.data_dir;
     let shown = data_dir.display();
     let path = data_dir.clone();
-    let Some(created) = with_timeout(move || ProbeFolder::create(&path)) else {
+    // Nothing is made in a folder that another user could change.
+    let found = with_timeout(move || {
+        let is_there = permissions::find(&path)?.is_some();
+        let folder = ProbeFolder::create(&path).map_err(|error| Refusal::Unusable(error.to_string()))?;
+        Ok((is_there, folder))
+    });
+    let Some(found) = found else {
         report.fail(Check::DataDir, format!("`{shown}` {}", timeout_message()), "see what is wrong with that disk");
         report.skip_missing(&[Check::DataDirRights, Check::Disk], "the data_dir doesn't answer");
         return None;
     };
-    match &created {
-        Ok(folder) => {
+    let folder = match found {
+        Ok((is_there, folder)) => {
             let state = if folder.has_made_data_dir() { "isn't there yet and can be made" } else { "can be written" };
             report.pass(Check::DataDir, format!("`{shown}` {state}"));
+            if is_there {
+                check_permissions(Check::DataDirRights, data_dir, report);
+            } else {
+                report.skip(Check::DataDirRights, "the data_dir isn't there yet");
+            }
+            Some(folder)
         }
-        Err(error) => {
-            let user = platform::user();
-            let remedy = match error.kind() {
-                io::ErrorKind::PermissionDenied => format!(
-                    "let the user {user} write there, with `{}`, or set `paths.data_dir` to another folder",
-                    shell_line(["sudo", "chown", "-R", &user, &data_dir.to_string_lossy()])
-                ),
-                _ => "set `paths.data_dir` to another folder, or see what is wrong with that place".to_owned(),
-            };
-            report.fail(Check::DataDir, format!("`{shown}` can't be used: {error}"), remedy);
+        Err(refused) => {
+            fail_data_dir(&refused, data_dir, report);
+            None
         }
-    }
-    let folder = created.ok();
-    let existing = data_dir.clone();
-    match with_timeout(move || existing.exists().then(|| permissions::check_folder(&existing))) {
-        Some(Some(Err(why))) => report.fail(Check::DataDirRights, why, "name a folder that is the agent's alone"),
-        Some(None) => report.skip(Check::DataDirRights, "the data_dir isn't there yet"),
-        _ if folder.as_ref().is_some_and(ProbeFolder::has_made_data_dir) => {
-            report.skip(Check::DataDirRights, "the data_dir isn't there yet");
-        }
-        _ => check_permissions(Check::DataDirRights, data_dir, report),
-    }
+    };
     check_disk(config, report);
     folder
+}
+
+fn fail_data_dir(refused: &Refusal, data_dir: &DataDir, report: &mut Report) {
+    let shown = data_dir.display();
+    match refused {
+        Refusal::Unusable(why) => {
+            let owned = shell_line(["sudo", "chown", "-R", &platform::user(), &data_dir.to_string_lossy()]);
+            report.fail(
+                Check::DataDir,
+                format!("`{shown}` can't be used: {why}"),
+                format!(
+                    "set `paths.data_dir` to another folder, see what is wrong with that place, or let the agent's user \
+                     write there, with `{owned}`"
+                ),
+            );
+            report.skip(Check::DataDirRights, "the data_dir can't be used");
+        }
+        Refusal::Unsafe(why) => {
+            report.fail(Check::DataDirRights, why.clone(), "name a folder that is the agent's alone");
+            report.skip(Check::DataDir, "nothing is written into a folder that isn't the agent's alone");
+        }
+    }
 }
 
 fn check_permissions(check: Check, path: &Path, report: &mut Report) {

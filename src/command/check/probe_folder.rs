@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::data_dir::DataDir;
+use crate::data_dir::{DataDir, permissions};
 use crate::docker::probe::MAX_AGE;
 use crate::os::files::{create_for_containers, make_dir_for_containers, make_new_dir};
 use crate::os::platform;
@@ -38,6 +38,8 @@ impl ProbeFolder {
                 Err(error) => return Err(error),
             }
         }
+        // Another user may have made one of the folders just before.
+        permissions::find(data_dir).map_err(io::Error::other)?;
         make_dir_for_containers(&folder.dir)?;
         let mut file = create_for_containers(&folder.dir.join(Self::FILE))?;
         file.write_all(folder.content.as_bytes())?;

@@ -17,6 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) fn abort(config: &Config) -> Result<(), Failure> {
     let deadline = Instant::now() + PATIENCE;
+    let docker = Docker::new(&config.executor.docker)?;
     let data_dir = &config.paths.data_dir;
     let instance = Instance::acquire(data_dir, Role::Abort)?;
     let unfinished = |files: TaskFiles, record: Record| (record.phase < Phase::Exited).then_some((files, record));
@@ -29,7 +30,7 @@ pub(super) fn abort(config: &Config) -> Result<(), Failure> {
     }
     let count = tasks.len();
     let foreign = mark_stopped(config, tasks)?;
-    stop_foreign(config, &foreign, instance.id(), deadline);
+    stop_foreign(&docker, &foreign, instance.id(), deadline);
     if let Some(credentials) = config.agent.credentials.clone() {
         serve(config.clone(), credentials, &instance, Mode::Drain(Some(deadline))).map_err(Failure::new)?;
     }
@@ -65,12 +66,11 @@ fn mark_stopped(config: &Config, tasks: Vec<(TaskFiles, Record)>) -> Result<Vec<
 }
 
 /// Stops the containers of other registrations: the agent doesn't work on their tasks.
-fn stop_foreign(config: &Config, keys: &[TaskKey], instance_id: &str, deadline: Instant) {
-    let docker = Docker::new(&config.executor.docker);
+fn stop_foreign(docker: &Docker, keys: &[TaskKey], instance_id: &str, deadline: Instant) {
     for key in keys {
         if Instant::now() >= deadline {
             eprint_line(format_args!("task {key} of another registration: no time was left to stop its container"));
-        } else if let Err(error) = stop_container(&docker, key, instance_id) {
+        } else if let Err(error) = stop_container(docker, key, instance_id) {
             eprint_line(format_args!("task {key} of another registration: its container can't be stopped: {error}"));
         }
     }

@@ -35,16 +35,16 @@ pub struct TrialFolder {
 
 impl TrialFolder {
     /// Creates a folder, and the data_dir where it is missing, private to its owner as the agent's.
-    pub fn create(config: &Config) -> io::Result<Self> {
+    pub fn create(config: &Config) -> Result<Self, Failure> {
         let data_dir = &config.paths.data_dir;
         let made_data_dir = !data_dir.exists();
-        if made_data_dir {
-            make_dirs(data_dir)?;
-        } else {
-            permissions::check_owner(data_dir).map_err(io::Error::other)?;
-        }
+        permissions::prepare(data_dir)?;
+        Self::create_in(config, made_data_dir).map_err(Failure::unusable(data_dir))
+    }
+
+    fn create_in(config: &Config, made_data_dir: bool) -> io::Result<Self> {
         let name = format!("{:012x}", random_u64() >> 16);
-        let dir = data_dir.trials().join(&name);
+        let dir = config.paths.data_dir.trials().join(&name);
         // Another trial may remove the empty parent at this moment.
         make_dirs(&dir).or_else(|_| make_dirs(&dir))?;
         // The lock file is renamed once it is locked, so that another trial can't lock it first and remove the folder.

@@ -2,6 +2,7 @@
 
 mod files;
 mod tree;
+mod walk;
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
@@ -22,10 +23,11 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{Pid, close, dup2_stderr, dup2_stdout, geteuid, setsid};
 
-pub use files::{make_dir, open_file, set_dir_access};
+pub use files::{Dir, folder_identity, is_executable, make_dir, open_file, set_dir_access};
 pub use tree::{open_beneath, remove_tree};
+pub use walk::{Walked, program_places};
 
-use super::{Access, Open, OutputStream};
+use super::OutputStream;
 use crate::os::missing::if_exists;
 
 /// Makes the command the leader of a process group of its own, so that a Ctrl+C in the terminal doesn't reach it and
@@ -153,25 +155,6 @@ pub fn user() -> String {
     geteuid().to_string()
 }
 
-/// The owner of a folder, if a new file in it belongs to another user. A file is made to find out, since some file
-/// systems give all files to one user.
-pub fn other_owner(dir: &Path) -> io::Result<Option<String>> {
-    let owner = fs::metadata(dir)?.uid();
-    if owner == geteuid().as_raw() {
-        return Ok(None);
-    }
-    let probe = dir.join(format!(".owner-{}", std::process::id()));
-    // The folder's owner may have put a link there: a file that exists is neither opened nor removed.
-    let made = match open_file(&probe, Open::New, Access::Owner) {
-        Ok(made) => made,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Some(owner.to_string())),
-        Err(error) => return Err(error),
-    };
-    let ours = made.metadata().map(|metadata| metadata.uid());
-    fs::remove_file(&probe)?;
-    Ok((ours? != owner).then(|| owner.to_string()))
-}
-
 /// Gives a file that will replace another one to the owner of that one.
 pub fn keep_owner(of: &Path, file: &File) -> io::Result<()> {
     let (old, new) = (fs::metadata(of)?, file.metadata()?);
@@ -227,10 +210,13 @@ pub fn redirect_output(file: &File) -> io::Result<()> {
     Ok(())
 }
 
+/// The program that starts the agent in the background.
+pub const LAUNCHER: &str = "nohup";
+
 /// The command that runs `program` in the background (README, "Foreground and background run": `nohup`). The program has to call
 /// [`leave_session`] itself: it handles SIGHUP, so that `nohup` alone would not protect it.
 pub fn detached(program: &Path, args: &[OsString]) -> Command {
-    let mut command = Command::new("nohup");
+    let mut command = Command::new(LAUNCHER);
     command.arg(program).args(args);
     command
 }

@@ -25,6 +25,10 @@ use windows_sys::Win32::System::Threading::{
     WaitForSingleObject,
 };
 
+mod walk;
+
+pub use walk::{Dir, Walked, folder_identity, is_executable, program_places};
+
 use super::{Access, Open, OutputStream};
 use crate::os::missing::ignore_missing;
 
@@ -90,7 +94,7 @@ pub fn start_time(process: u32) -> Option<String> {
 }
 
 /// Opens or creates a file. A link is an error. Rights are inherited from the folder.
-pub fn open_file(path: &Path, open: Open, _access: Access) -> io::Result<File> {
+pub fn open_file(dir: &Dir, path: &Path, open: Open, _access: Access) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(FILE_FLAG_OPEN_REPARSE_POINT);
     match open {
@@ -99,7 +103,7 @@ pub fn open_file(path: &Path, open: Open, _access: Access) -> io::Result<File> {
         Open::Update => options.write(true).create(true).truncate(false),
         Open::Existing => options.write(true),
     };
-    let file = options.open(path)?;
+    let file = options.open(dir.path(path))?;
     if is_link(&file.metadata()?) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a link"));
     }
@@ -129,11 +133,6 @@ pub fn restrict_to_owner(_path: &Path) -> io::Result<Option<u32>> {
 /// The user of this process, for a command that is shown to a person.
 pub fn user() -> String {
     std::env::var("USERNAME").unwrap_or_default()
-}
-
-/// Access lists are inherited from the folder.
-pub fn other_owner(_dir: &Path) -> io::Result<Option<String>> {
-    Ok(None)
 }
 
 /// Access lists are inherited from the folder.
@@ -222,9 +221,12 @@ pub fn from_bytes(path: &[u8]) -> Option<&Path> {
     std::str::from_utf8(path).ok().map(Path::new)
 }
 
+/// The program that starts the agent in the background.
+pub const LAUNCHER: &str = "cmd";
+
 /// The command that runs `program` in the background (README, "Foreground and background run": `cmd /C start /B`).
 pub fn detached(program: &Path, args: &[OsString]) -> Command {
-    let mut command = Command::new("cmd");
+    let mut command = Command::new(LAUNCHER);
     command.args(["/C", "start", "/B", ""]).arg(program).args(args);
     command
 }

@@ -1,46 +1,144 @@
 //! Files and folders that have their final mode from the start, and opening without following links.
 
-use std::fs::{File, Permissions};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, openat};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
+use nix::libc::{S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmodat, fstatat, mkdirat};
+use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
+use crate::os::missing::if_exists;
 use crate::os::platform::{Access, Open};
 
 /// Neither a link nor a terminal, no descriptor for child processes, and no waiting for the other end of a FIFO.
 const PLAIN: OFlag = OFlag::O_NOFOLLOW.union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY);
 
+/// A folder that is held open, or the working directory: names and paths begin there.
+#[derive(Debug)]
+pub struct Dir(Option<OwnedFd>);
+
+impl Dir {
+    /// The working directory, for absolute paths.
+    pub const WORKING: Self = Self(None);
+
+    /// Opens a folder again so that it can be listed and synced.
+    pub(super) fn reopen(passage: BorrowedFd<'_>) -> io::Result<Self> {
+        Ok(Self(Some(openat(passage, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | PLAIN, Mode::empty())?)))
+    }
+
+    fn at(&self) -> BorrowedFd<'_> {
+        self.0.as_ref().map_or(AT_FDCWD, AsFd::as_fd)
+    }
+
+    fn as_file(&self) -> io::Result<File> {
+        let copy = self.0.as_ref().map(OwnedFd::try_clone).transpose()?;
+        copy.map(File::from).ok_or_else(|| io::Error::other("not an open folder"))
+    }
+
+    /// The user that the folder belongs to, if that isn't this one.
+    pub fn other_owner(&self) -> io::Result<Option<u32>> {
+        let owner = self.as_file()?.metadata()?.uid();
+        Ok((owner != geteuid().as_raw()).then_some(owner))
+    }
+
+    /// The folder's mode, if others have rights on it.
+    pub fn shared_mode(&self) -> io::Result<Option<u32>> {
+        let mode = self.as_file()?.metadata()?.mode() & 0o7777;
+        Ok((mode & 0o077 != 0).then_some(mode))
+    }
+
+    /// An entry that another user may have made, and what it is. For a folder in which others could write.
+    pub fn foreign_entry(&self) -> io::Result<Option<(OsString, &'static str)>> {
+        for name in self.names()? {
+            let Some(stat) = if_exists(self.stat(Path::new(&name)))? else { continue };
+            let kind = stat.st_mode & S_IFMT;
+            let what = if kind == S_IFLNK {
+                "a link"
+            } else if ![0, geteuid().as_raw()].contains(&stat.st_uid) {
+                "another user's"
+            } else if kind != S_IFDIR && stat.st_nlink > 1 {
+                "a file that has a second name elsewhere"
+            } else if kind == S_IFDIR && mode_by(&stat) & 0o022 != 0 {
+                "a folder that others can write to"
+            } else if ![S_IFDIR, S_IFREG].contains(&kind) {
+                "neither a file nor a folder"
+            } else {
+                continue;
+            };
+            return Ok(Some((name, what)));
+        }
+        Ok(None)
+    }
+
+    /// Sets the folder's mode.
+    pub fn set_mode(&self, mode: u32) -> io::Result<()> {
+        self.as_file()?.set_permissions(Permissions::from_mode(mode))
+    }
+
+    /// Makes renames in the folder survive a power cut.
+    pub fn sync(&self) -> io::Result<()> {
+        self.as_file()?.sync_all()
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<FileStat> {
+        Ok(fstatat(self.at(), path, AtFlags::AT_SYMLINK_NOFOLLOW)?)
+    }
+
+    /// What distinguishes an entry from every other file on this machine.
+    pub fn identity_of(&self, path: &Path) -> io::Result<(u64, u64)> {
+        Ok(identity_by(&self.stat(path)?))
+    }
+
+    /// The length of an entry.
+    pub fn length(&self, path: &Path) -> io::Result<u64> {
+        Ok(u64::try_from(self.stat(path)?.st_size).unwrap_or_default())
+    }
+
+    /// The names in the folder.
+    pub fn names(&self) -> io::Result<Vec<OsString>> {
+        let mut listing = nix::dir::Dir::openat(self.at(), ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())?;
+        let mut names = Vec::new();
+        for entry in listing.iter() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                names.push(OsStr::from_bytes(name).to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    /// Renames an entry.
+    pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Ok(renameat(self.at(), from, self.at(), to)?)
+    }
+
+    /// Removes a file.
+    pub fn remove_file(&self, path: &Path) -> io::Result<()> {
+        Ok(unlinkat(self.at(), path, UnlinkatFlags::NoRemoveDir)?)
+    }
+}
+
 /// Opens or creates a file. A link or a file that isn't regular is an error.
 ///
 /// A created file has its mode from the first moment, whatever the umask is: the umask can only remove rights, and those
 /// of the owner are added again. A file that was there and is opened for its owner only loses the rights of all others.
-pub fn open_file(path: &Path, open: Open, access: Access) -> io::Result<File> {
-    open_file_at(AT_FDCWD, path, open, access)
-}
-
-pub(super) fn open_file_at(dir: BorrowedFd<'_>, path: &Path, open: Open, access: Access) -> io::Result<File> {
+pub fn open_file(dir: &Dir, path: &Path, open: Open, access: Access) -> io::Result<File> {
     let flags = match open {
         Open::New => OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL,
         Open::Append => OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_APPEND,
         Open::Update => OFlag::O_RDWR | OFlag::O_CREAT,
         Open::Existing => OFlag::O_RDWR,
     };
-    let file = match openat(dir, path, flags | PLAIN, mode(access, 0o666)) {
-        Ok(file) => File::from(file),
-        // The system's words for a link are "too many levels of symbolic links".
-        Err(Errno::ELOOP | Errno::EMLINK) => return Err(io::Error::other("it is a symbolic link")),
-        Err(error) => return Err(error.into()),
-    };
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("it isn't a regular file"));
-    }
-    let now = metadata.mode() & 0o777;
+    let file = regular(openat(dir.at(), path, flags | PLAIN, mode(access, 0o666)))?;
+    let now = file.metadata()?.mode() & 0o777;
     let wanted = match (open, access) {
         (Open::Existing, _) => now,
         (_, Access::Owner) => 0o600,
@@ -51,6 +149,59 @@ pub(super) fn open_file_at(dir: BorrowedFd<'_>, path: &Path, open: Open, access:
         file.set_permissions(Permissions::from_mode(wanted))?;
     }
     Ok(file)
+}
+
+/// What distinguishes a file from every other one on this machine. The types differ between systems.
+#[allow(clippy::unnecessary_cast)]
+pub(super) fn identity_by(stat: &FileStat) -> (u64, u64) {
+    (stat.st_dev as u64, stat.st_ino as u64)
+}
+
+/// The rights on a file. The types differ between systems.
+#[allow(clippy::useless_conversion)]
+pub(super) fn mode_by(stat: &FileStat) -> u32 {
+    u32::from(stat.st_mode) & 0o7777
+}
+
+/// What distinguishes the folder that a path leads to from every other file on this machine.
+pub fn folder_identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// Whether a program of this path can be executed.
+pub fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o111 != 0)
+}
+
+/// Opens a regular file to read it.
+pub(super) fn read_at(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<File> {
+    regular(openat(dir, name, OFlag::O_RDONLY | PLAIN, Mode::empty()))
+}
+
+fn regular(opened: Result<OwnedFd, Errno>) -> io::Result<File> {
+    let file = match opened {
+        Ok(file) => File::from(file),
+        // The system's words for a link are "too many levels of symbolic links".
+        Err(Errno::ELOOP | Errno::EMLINK) => return Err(io::Error::other("it is a symbolic link")),
+        Err(error) => return Err(error.into()),
+    };
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it isn't a regular file")) }
+}
+
+/// Gives a folder that was just made the rights of its owner that the umask has removed.
+pub(super) fn fix_new_dir(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    let stat = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+    // The folder may be another one by now. Then it isn't changed here, and its check finds that.
+    if stat.st_uid == geteuid().as_raw() && stat.st_mode & 0o700 != 0o700 && stat.st_mode & S_IFMT == S_IFDIR {
+        let mode = Mode::from_bits_truncate(stat.st_mode | 0o700);
+        fchmodat(dir, name, mode, FchmodatFlags::NoFollowSymlink).or_else(|error| match error {
+            // Older systems have no such call, and this folder can't be a link: only this user can rename it.
+            Errno::EOPNOTSUPP | Errno::EINVAL => fchmodat(dir, name, mode, FchmodatFlags::FollowSymlink),
+            error => Err(error),
+        })?;
+    }
+    Ok(())
 }
 
 /// Makes a folder. One that exists, or anything else of this name, is an error.
@@ -69,7 +220,7 @@ pub fn set_dir_access(path: &Path, access: Access) -> io::Result<()> {
     let dir = match openat(AT_FDCWD, path, flags, Mode::empty()) {
         Ok(dir) => File::from(dir),
         // The umask took the owner's own rights. The folder was just made and is empty.
-        Err(Errno::EACCES) => return std::fs::set_permissions(path, Permissions::from_mode(wanted)),
+        Err(Errno::EACCES) => return fs::set_permissions(path, Permissions::from_mode(wanted)),
         Err(error) => return Err(error.into()),
     };
     if dir.metadata()?.mode() & 0o7777 != wanted {

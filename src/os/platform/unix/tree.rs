@@ -17,9 +17,10 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 /// A folder on a path; where the system supports it, without the right to list the folder.
 #[cfg(target_os = "linux")]
-const PASSAGE: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+pub(super) const PASSAGE: OFlag =
+    OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 #[cfg(not(target_os = "linux"))]
-const PASSAGE: OFlag = LISTING;
+pub(super) const PASSAGE: OFlag = LISTING;
 /// A folder that is listed.
 const LISTING: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 /// A file to read, not through a link, and without waiting for the other end of a FIFO.

@@ -1,0 +1,90 @@
+//! A folder that is held open. What is opened in it is found there, wherever its path leads by then.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::files::{Durability, Replacement, if_exists, ignore_missing};
+use super::platform::{self, Access, Dir, Open};
+
+/// An open folder. Clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    path: PathBuf,
+    dir: Arc<Dir>,
+}
+
+impl Folder {
+    /// The folder that this path led to when it was checked.
+    pub(super) fn new(path: &Path, dir: Dir) -> Self {
+        Self { path: path.to_owned(), dir: Arc::new(dir) }
+    }
+
+    /// The path by which it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The open folder itself.
+    pub fn dir(&self) -> &Arc<Dir> {
+        &self.dir
+    }
+
+    /// Opens a file to read it and to append to it, or creates it, as [`super::files::append`] does.
+    pub fn append(&self, name: &str) -> io::Result<File> {
+        self.open(name, Open::Append)
+    }
+
+    /// Opens a file to read and change it, or creates it.
+    pub fn open_or_create(&self, name: &str) -> io::Result<File> {
+        self.open(name, Open::Update)
+    }
+
+    fn open(&self, name: &str, open: Open) -> io::Result<File> {
+        platform::open_file(&self.dir, Path::new(name), open, Access::Owner)
+    }
+
+    /// The text of a small file, or `None` if it is missing.
+    pub fn read(&self, name: &str) -> io::Result<Option<String>> {
+        let Some(mut file) = if_exists(self.open(name, Open::Existing))? else { return Ok(None) };
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        Ok(Some(text))
+    }
+
+    /// Replaces a file in one step, by [`Replacement`].
+    pub fn replace(&self, name: &str, content: &[u8], durability: Durability) -> io::Result<()> {
+        Replacement::write_in(&self.dir, Path::new(name), content, durability)?.commit()
+    }
+
+    /// The length of a file, or `None` if it is missing.
+    pub fn length(&self, name: &str) -> io::Result<Option<u64>> {
+        if_exists(self.dir.length(Path::new(name)))
+    }
+
+    /// Renames a file.
+    pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.dir.rename(Path::new(from), Path::new(to))
+    }
+
+    /// Removes a file. A missing one is no error.
+    pub fn remove(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
+        ignore_missing(self.dir.remove_file(Path::new(name.as_ref())))
+    }
+
+    /// Makes renames in the folder survive a power cut.
+    pub fn sync(&self) -> io::Result<()> {
+        self.dir.sync()
+    }
+
+    /// Whether the path leads to another folder by now, or to none. On a disk that can't be read that isn't known.
+    pub fn is_replaced(&self) -> bool {
+        match (platform::folder_identity(&self.path), self.dir.identity_of(Path::new("."))) {
+            (Ok(there), Ok(here)) => there != here,
+            (Err(error), _) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+            (Ok(_), Err(_)) => false,
+        }
+    }
+}

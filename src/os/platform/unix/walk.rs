@@ -1,0 +1,307 @@
+//! The walk from `/` to a path, folder by folder, with a check of each: the Unix side of [`crate::os::trust`].
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, openat, readlinkat};
+use nix::libc::{S_IFDIR, S_IFLNK, S_IFMT, S_ISVTX};
+use nix::sys::stat::{FileStat, Mode, fstat, fstatat, mkdirat};
+use nix::unistd::{Gid, Group, Uid, User, geteuid};
+
+use super::Dir;
+use super::files::{fix_new_dir, identity_by, mode_by, read_at};
+use super::tree::PASSAGE;
+use crate::os::platform::{Last, Untrusted, Why};
+
+/// How many links are followed on the way to one path, as Linux does it.
+const MAX_LINKS: usize = 40;
+const OTHERS_WRITE: u32 = 0o002;
+const GROUP_WRITES: u32 = 0o020;
+
+/// A path whose folders were checked, held open.
+pub struct Walked {
+    /// The folders from `/` on, each with its name; the first one has none.
+    folders: Vec<(OsString, OwnedFd)>,
+    /// The last name, where it isn't a folder.
+    file: Option<OsString>,
+    /// The names at the end of the path that don't exist.
+    missing: Vec<OsString>,
+    /// The identities of all folders in which a name was looked up, also on the way through links.
+    pub passed: Vec<(u64, u64)>,
+    trusted: Vec<Uid>,
+}
+
+/// Where a name led.
+enum Step {
+    Taken,
+    Link(PathBuf),
+    Missing,
+}
+
+impl Walked {
+    /// Walks to an absolute path. Links of trusted users are followed.
+    pub fn new(path: &Path, last: Last) -> Result<Self, Untrusted> {
+        let at_root = |why: Why| Untrusted { path: "/".into(), why };
+        let root = openat(AT_FDCWD, "/", PASSAGE, Mode::empty()).map_err(|error| at_root(error.into()))?;
+        // The owner of `/` can replace everything. In a user namespace that is an unmapped user, and not the user 0.
+        let owner = Uid::from_raw(fstat(&root).map_err(|error| at_root(error.into()))?.st_uid);
+        let mut walked = Self {
+            folders: vec![(OsString::new(), root)],
+            file: None,
+            missing: Vec::new(),
+            passed: Vec::new(),
+            trusted: vec![Uid::from_raw(0), geteuid(), owner],
+        };
+        fstat(walked.top())
+            .map_err(Why::from)
+            .and_then(|stat| check_mode(&stat, Some(walked.top())))
+            .map_err(at_root)?;
+        walked.follow(path, last)?;
+        Ok(walked)
+    }
+
+    fn follow(&mut self, path: &Path, last: Last) -> Result<(), Untrusted> {
+        let mut names: VecDeque<OsString> = names(path).collect();
+        let mut links = 0;
+        while let Some(name) = names.pop_front() {
+            let path = self.real().join(&name);
+            let last = if names.is_empty() { Some(last) } else { None };
+            let step = self.step(&name, last).map_err(|why| Untrusted { path: path.clone(), why })?;
+            match step {
+                Step::Taken => {}
+                Step::Missing => {
+                    self.missing = [name].into_iter().chain(names).collect();
+                    return Ok(());
+                }
+                Step::Link(_) if links == MAX_LINKS => return Err(Untrusted { path, why: Why::TooManyLinks }),
+                Step::Link(target) => {
+                    links += 1;
+                    if target.is_absolute() {
+                        self.folders.truncate(1);
+                    }
+                    names = self::names(&target).chain(names).collect();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on to a name in the folder that was reached. The last name of the path has its own rule.
+    fn step(&mut self, name: &OsStr, last: Option<Last>) -> Result<Step, Why> {
+        if name == ".." {
+            if self.folders.len() > 1 {
+                self.folders.pop();
+            }
+            return Ok(Step::Taken);
+        }
+        let parent = fstat(self.top())?;
+        self.passed.push(identity_by(&parent));
+        let found = match fstatat(self.top(), name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Err(Errno::ENOENT) => return Ok(Step::Missing),
+            found => found?,
+        };
+        match found.st_mode & S_IFMT {
+            S_IFLNK if !self.is_trusted(found.st_uid) => Err(Why::Link { owner: found.st_uid }),
+            S_IFLNK => Ok(Step::Link(readlinkat(self.top(), name)?.into())),
+            S_IFDIR => {
+                let folder = openat(self.top(), name, PASSAGE, Mode::empty())?;
+                self.check_stat(&fstat(&folder)?, &parent, last.unwrap_or(Last::Strict), Some(folder.as_fd()))?;
+                self.folders.push((name.to_owned(), folder));
+                Ok(Step::Taken)
+            }
+            _ => {
+                let opened = glance(self.top(), name);
+                self.check_stat(&found, &parent, last.ok_or(Errno::ENOTDIR)?, opened.as_ref().map(AsFd::as_fd))?;
+                self.file = Some(name.to_owned());
+                Ok(Step::Taken)
+            }
+        }
+    }
+
+    /// The path without links.
+    pub fn real(&self) -> PathBuf {
+        let folders = self.folders.iter().skip(1).map(|(name, _)| name);
+        let rest = self.file.iter().chain(&self.missing);
+        let mut path = PathBuf::from("/");
+        path.extend(folders.chain(rest));
+        path
+    }
+
+    /// Whether the path leads to something.
+    pub fn exists(&self) -> bool {
+        self.missing.is_empty()
+    }
+
+    /// Makes the missing folders at the end of the path. Each is opened without following a link and checked as if it
+    /// had been there: another user may have made it first.
+    pub fn make_folders(&mut self, mode: u32) -> Result<(), Untrusted> {
+        for name in std::mem::take(&mut self.missing) {
+            let path = self.real().join(&name);
+            self.make_folder(name, mode).map_err(|why| Untrusted { path, why })?;
+        }
+        Ok(())
+    }
+
+    fn make_folder(&mut self, name: OsString, mode: u32) -> Result<(), Why> {
+        if name == ".." {
+            return Err(Errno::ENOENT.into());
+        }
+        match mkdirat(self.top(), name.as_os_str(), Mode::from_bits_truncate(mode as nix::libc::mode_t)) {
+            Ok(()) => fix_new_dir(self.top(), &name).map_err(Why::Unreadable)?,
+            Err(Errno::EEXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let folder = openat(self.top(), name.as_os_str(), PASSAGE, Mode::empty())?;
+        let stat = fstat(&folder)?;
+        if !self.is_trusted(stat.st_uid) {
+            return Err(Why::Owner { owner: stat.st_uid });
+        }
+        self.folders.push((name, folder));
+        Ok(())
+    }
+
+    /// The folder at the end of the path.
+    pub fn into_folder(mut self) -> Result<Dir, Untrusted> {
+        let path = self.real();
+        let at = |error: io::Error| Untrusted { path, why: Why::Unreadable(error) };
+        if self.file.is_some() || !self.missing.is_empty() {
+            return Err(at(Errno::ENOTDIR.into()));
+        }
+        match self.folders.pop() {
+            Some((_, passage)) => Dir::reopen(passage.as_fd()).map_err(at),
+            None => Err(at(Errno::ENOENT.into())),
+        }
+    }
+
+    /// Opens the file at the end of the path to read it, and checks what was opened.
+    pub fn into_file(self) -> Result<File, Untrusted> {
+        let at = |why: Why| Untrusted { path: self.real(), why };
+        let name = self.file.as_ref().ok_or_else(|| at(Errno::EISDIR.into()))?;
+        let file = read_at(self.top(), name).map_err(|error| at(Why::Unreadable(error)))?;
+        let stat = fstat(&file).map_err(|error| at(error.into()))?;
+        if !self.is_trusted(stat.st_uid) {
+            return Err(at(Why::Owner { owner: stat.st_uid }));
+        }
+        check_mode(&stat, Some(file.as_fd())).map_err(at)?;
+        Ok(file)
+    }
+
+    /// Whether a missing name could be made by another user.
+    pub fn may_appear(&self) -> bool {
+        let is_open = |stat: FileStat| mode_by(&stat) & (OTHERS_WRITE | GROUP_WRITES) != 0;
+        !self.exists() && fstat(self.top()).is_ok_and(is_open)
+    }
+
+    fn top(&self) -> BorrowedFd<'_> {
+        self.folders.last().map_or(AT_FDCWD, |(_, folder)| folder.as_fd())
+    }
+
+    fn is_trusted(&self, uid: u32) -> bool {
+        self.trusted.contains(&Uid::from_raw(uid))
+    }
+
+    /// Checks what a name in `parent` leads to. Where others may write in `parent`, only the sticky bit keeps its entries:
+    /// from all but their owners.
+    fn check_stat(
+        &self,
+        stat: &FileStat,
+        parent: &FileStat,
+        last: Last,
+        opened: Option<BorrowedFd<'_>>,
+    ) -> Result<(), Why> {
+        let is_kept_by_sticky_bit = mode_by(parent) & (OTHERS_WRITE | GROUP_WRITES) != 0;
+        if (last != Last::Any || is_kept_by_sticky_bit) && !self.is_trusted(stat.st_uid) {
+            return Err(Why::Owner { owner: stat.st_uid });
+        }
+        if last == Last::Strict { check_mode(stat, opened) } else { Ok(()) }
+    }
+}
+
+/// The names of a path, with `..` as one of them.
+fn names(path: &Path) -> impl DoubleEndedIterator<Item = OsString> + '_ {
+    path.components().filter_map(|part| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some(OsString::from("..")),
+        _ => None,
+    })
+}
+
+/// Checks that only its owner can write here, or that the sticky bit protects the entries.
+fn check_mode(stat: &FileStat, opened: Option<BorrowedFd<'_>>) -> Result<(), Why> {
+    let mode = mode_by(stat);
+    let is_sticky_folder = stat.st_mode & S_IFMT == S_IFDIR && stat.st_mode & S_ISVTX != 0;
+    let is_writable = mode & (OTHERS_WRITE | GROUP_WRITES) != 0;
+    // The group's rights are also the limit of an access list's entries.
+    let is_owners = || mode & OTHERS_WRITE == 0 && is_owners_group(stat) && !opened.is_some_and(has_access_list);
+    if is_writable && !is_sticky_folder && !is_owners() {
+        Err(Why::Writable { mode, owner: stat.st_uid })
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether a group has no other members than root, this user and the owner. Many systems give each user such a group and
+/// a umask of 002, so that all of the user's folders are writable for it.
+fn is_owners_group(stat: &FileStat) -> bool {
+    let gid = Gid::from_raw(stat.st_gid);
+    // Members of the group `admin` may become root on macOS, and it may write to `/Applications`.
+    if cfg!(target_os = "macos") && gid.as_raw() == 80 {
+        return true;
+    }
+    let user = |uid: Uid| User::from_uid(uid).ok().flatten();
+    let (Ok(Some(group)), Some(owner)) = (Group::from_gid(gid), user(Uid::from_raw(stat.st_uid))) else { return false };
+    let trusted: Vec<String> =
+        [Uid::from_raw(0), geteuid()].into_iter().filter_map(user).map(|user| user.name).collect();
+    let is_trusted = |member: &String| trusted.contains(member) || *member == owner.name;
+    let is_own = gid.as_raw() == 0 || group.name == owner.name && owner.gid == gid;
+    // Debian's `staff`, for example, has no members at first, and wrote to `/usr/local` in older releases.
+    group.mem.iter().all(is_trusted) && (is_own || gid.as_raw() < 100 && !is_some_users_main_group(gid))
+}
+
+fn is_some_users_main_group(gid: Gid) -> bool {
+    let Ok(users) = fs::read_to_string("/etc/passwd") else { return true };
+    users.lines().any(|line| line.split(':').nth(3) == Some(&gid.to_string()))
+}
+
+/// A descriptor of a file that is only looked at.
+#[cfg(target_os = "linux")]
+fn glance(dir: BorrowedFd<'_>, name: &OsStr) -> Option<OwnedFd> {
+    use nix::fcntl::OFlag;
+    openat(dir, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn glance(_dir: BorrowedFd<'_>, _name: &OsStr) -> Option<OwnedFd> {
+    None
+}
+
+/// Whether more users or groups have rights than the mode says.
+#[cfg(target_os = "linux")]
+fn has_access_list(opened: BorrowedFd<'_>) -> bool {
+    use std::os::fd::AsRawFd;
+    // The system call for descriptors refuses those that are a passage only.
+    let Ok(path) = std::ffi::CString::new(format!("/proc/self/fd/{}", opened.as_raw_fd())) else { return true };
+    // SAFETY: both names end with NUL and outlive the call, which writes nothing into a buffer of size 0.
+    let length =
+        unsafe { nix::libc::getxattr(path.as_ptr(), c"system.posix_acl_access".as_ptr(), std::ptr::null_mut(), 0) };
+    length >= 0 || !matches!(Errno::last(), Errno::ENODATA | Errno::EOPNOTSUPP)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn has_access_list(_opened: BorrowedFd<'_>) -> bool {
+    false
+}
+
+/// The places where a shell looks for a program: itself, if it has a slash.
+pub fn program_places(program: &OsStr) -> Vec<PathBuf> {
+    if program.as_encoded_bytes().contains(&b'/') {
+        return vec![PathBuf::from(program)];
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|folder| folder.join(program)).collect()
+}

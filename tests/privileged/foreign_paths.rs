@@ -1,0 +1,261 @@
+//! Files and folders of another user in places that an agent of root looks at.
+
+use crate::support::agent::{Agent, Finished};
+use crate::support::docker::wait_until;
+use crate::support::ordinary_user::USER;
+use crate::support::secs;
+use crate::support::server::FakeServer;
+use std::env;
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, lchown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+const COMMANDS: [&[&str]; 9] = [
+    &["run"],
+    &["run-detached"],
+    &["try", "--prompt", "p"],
+    &["check"],
+    &["stop"],
+    &["stop", "--abort"],
+    &["discard", "--yes", "t"],
+    &["logs", "t"],
+    &["register", "--token", "rt_x"],
+];
+
+/// An agent of root in the system's folder for temporary files, where every user may go.
+fn agent(server: &FakeServer, config: &str) -> Agent {
+    crate::require_root();
+    let agent = Agent::builder(server).without_engine().config(config).folder_in(&env::temp_dir()).build();
+    for folder in agent.dir().ancestors().take(2) {
+        set_mode(folder, 0o755);
+    }
+    set_mode(&agent.config_path(), 0o600);
+    agent
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("change the mode");
+}
+
+fn give_away(path: &Path) {
+    lchown(path, Some(USER), Some(USER)).expect("give the file to another user");
+}
+
+fn said(finished: &Finished) -> String {
+    format!("{}{}", finished.stderr, finished.stdout)
+}
+
+/// Every command must refuse, with these words, before it runs a program or calls the Server.
+fn assert_refused(agent: &Agent, server: &FakeServer, words: &str) {
+    for command in COMMANDS {
+        let refused = agent.run(command);
+        assert!(!refused.status.success() && said(&refused).contains(words), "{command:?}: {}", said(&refused));
+    }
+    assert!(!agent.path("docker-ran").exists(), "a program of the configuration was run");
+    assert!(server.requests().is_empty(), "{}", server.report());
+}
+
+/// A docker client that leaves a file when it is run.
+fn with_marker(server: &FakeServer) -> Agent {
+    let agent = agent(server, "[executor]\ndocker = './docker'");
+    let marker = agent.path("docker-ran");
+    agent.write_script("docker", &format!("#!/bin/sh\nid -u >> {}\n", marker.display()));
+    agent
+}
+
+#[test]
+fn another_users_configuration_runs_nothing() {
+    let server = FakeServer::start();
+    let agent = with_marker(&server);
+    give_away(&agent.config_path());
+    let words = format!("`{}` belongs to user {USER}", agent.config_path().display());
+    assert_refused(&agent, &server, &words);
+    agent.run(&["run"]).expect_stderr(&format!("sudo -u '#{USER}'")).expect_stderr("`sudo chown 0 ");
+}
+
+#[test]
+fn a_configuration_in_another_users_folder_runs_nothing() {
+    let server = FakeServer::start();
+    let agent = with_marker(&server);
+    give_away(agent.dir());
+    assert_refused(&agent, &server, &format!("`{}` belongs to user {USER}", agent.dir().display()));
+    agent.run(&["--config", "new.toml", "init"]).expect_code(1).expect_stderr("belongs to user");
+    assert!(!agent.path("new.toml").exists());
+}
+
+#[test]
+fn links_of_root_are_followed_into_trusted_folders_only() {
+    let server = FakeServer::start();
+    let agent = with_marker(&server);
+    fs::create_dir(agent.path("theirs")).expect("make a folder");
+    fs::rename(agent.config_path(), agent.path("theirs/config.toml")).expect("move the configuration");
+    give_away(&agent.path("theirs"));
+    symlink("theirs", agent.path("ours")).expect("make a link");
+    symlink("ours/config.toml", agent.config_path()).expect("make a link");
+    assert_refused(&agent, &server, &format!("`{}` belongs to user {USER}", agent.path("theirs").display()));
+    // A link of another user is refused wherever it leads.
+    fs::rename(agent.path("theirs/config.toml"), agent.path("real.toml")).expect("move the configuration");
+    fs::remove_file(agent.config_path()).expect("remove the link");
+    symlink("real.toml", agent.config_path()).expect("make a link");
+    lchown(agent.config_path(), Some(USER), Some(USER)).expect("give the link away");
+    assert_refused(&agent, &server, &format!("is a link of user {USER}"));
+    lchown(agent.config_path(), Some(0), Some(0)).expect("take the link back");
+    agent.run(&["status"]).expect_code(3);
+}
+
+#[test]
+fn a_data_dir_of_another_user_or_below_their_folder_is_refused() {
+    let server = FakeServer::start();
+    let agent = agent(&server, "[paths]\ndata_dir = './home/data'");
+    fs::create_dir_all(agent.path("home/data")).expect("make folders");
+    let refused = |path: &Path| {
+        let words = format!("`{}` belongs to user {USER}", path.display());
+        for command in [&["run"][..], &["run-detached"], &["try", "--prompt", "p"], &["stop"], &["stop", "--abort"]] {
+            agent.run(command).expect_code(1).expect_stderr(&words);
+        }
+        agent.run(&["check"]).expect_code(1).expect_stdout(&words);
+    };
+    for mode in [0o700, 0o755, 0o1777] {
+        set_mode(&agent.path("home/data"), mode);
+        give_away(&agent.path("home/data"));
+        refused(&agent.path("home/data"));
+    }
+    chown(agent.path("home/data"), Some(0), Some(0)).expect("take the folder back");
+    set_mode(&agent.path("home/data"), 0o700);
+    give_away(&agent.path("home"));
+    refused(&agent.path("home"));
+    // The same without a data_dir: nothing is made there.
+    fs::remove_dir(agent.path("home/data")).expect("remove the folder");
+    refused(&agent.path("home"));
+    assert!(!agent.path("home/data").exists());
+    // Another user's link.
+    fs::create_dir(agent.path("secret")).expect("make a folder");
+    set_mode(&agent.path("secret"), 0o700);
+    chown(agent.path("home"), Some(0), Some(0)).expect("take the folder back");
+    symlink(agent.path("secret"), agent.path("home/data")).expect("make a link");
+    give_away(&agent.path("home/data"));
+    agent.run(&["run"]).expect_code(1).expect_stderr(&format!("is a link of user {USER}"));
+    assert_eq!(fs::read_dir(agent.path("secret")).expect("look into the folder").count(), 0);
+}
+
+#[test]
+fn an_open_data_dir_with_files_of_others_is_refused_and_stays_open() {
+    let server = FakeServer::start();
+    let agent = agent(&server, "");
+    let victim = agent.write("victim", "kept");
+    set_mode(&victim, 0o644);
+    type Plant<'p> = (&'p str, &'p str, &'p dyn Fn(&Path));
+    let plant: [Plant<'_>; 6] = [
+        ("agent.pid", "a link", &|path| symlink(&victim, path).expect("make a link")),
+        ("ledger.jsonl", "a link", &|path| symlink(&victim, path).expect("make a link")),
+        ("workspaces", "a link", &|path| symlink(agent.dir(), path).expect("make a link")),
+        ("agent.lock", "a file that has a second name", &|path| fs::hard_link(&victim, path).expect("make a link")),
+        ("tasks", "another user's", &|path| {
+            fs::create_dir(path).expect("make a folder");
+            give_away(path);
+        }),
+        ("status.json", "another user's", &|path| {
+            fs::write(path, "{}").expect("write a file");
+            give_away(path);
+        }),
+    ];
+    for mode in [0o777, 0o1777] {
+        for (name, what, plant) in plant {
+            fs::create_dir(agent.data_dir()).expect("make the folder");
+            set_mode(&agent.data_dir(), mode);
+            plant(&agent.data_dir().join(name));
+            for command in [&["run"][..], &["run-detached"], &["stop", "--abort"], &["try", "--prompt", "p"]] {
+                let refused = agent.run(command);
+                refused.expect_code(1).expect_stderr(&format!("`{name}` in it is {what}"));
+            }
+            agent.run(&["check"]).expect_code(1).expect_stdout(&format!("`{name}` in it is {what}"));
+            let metadata = fs::metadata(&victim).expect("look at the victim");
+            assert_eq!((metadata.mode() & 0o7777, metadata.uid()), (0o644, 0), "{name}");
+            assert_eq!(fs::read_to_string(&victim).expect("read the victim"), "kept", "{name}");
+            let still = fs::metadata(agent.data_dir()).expect("look at the folder").mode() & 0o7777;
+            assert_eq!(still, mode, "the next start looks again");
+            fs::remove_dir_all(agent.data_dir()).expect("remove the folder");
+        }
+    }
+    // Without anything of others it is closed.
+    fs::create_dir(agent.data_dir()).expect("make the folder");
+    set_mode(&agent.data_dir(), 0o777);
+    let running = agent.start();
+    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    assert_eq!(fs::metadata(agent.data_dir()).expect("look at the folder").mode() & 0o7777, 0o700);
+    drop(running);
+}
+
+/// A process of another user that runs a shell script until it is dropped.
+struct Attacker(Child);
+
+impl Attacker {
+    fn start(script: &str, path: &Path) -> Self {
+        let user = USER.to_string();
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "sh", "-c", script, "sh"]);
+        Self(command.arg(path).stderr(Stdio::null()).spawn().expect("start the other user's process"))
+    }
+}
+
+impl Drop for Attacker {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_folder_made_by_another_user_at_the_same_moment_is_not_used() {
+    let server = FakeServer::start();
+    let agent = agent(&server, "[paths]\ndata_dir = './shared/data'");
+    fs::create_dir(agent.path("shared")).expect("make a folder");
+    set_mode(&agent.path("shared"), 0o1777);
+    let data: PathBuf = agent.path("shared/data");
+    let _attacker = Attacker::start(r#"while :; do mkdir "$1" && chmod 777 "$1"; rmdir "$1"; done"#, &data);
+    wait_until("the other user's folder", secs(10), || data.exists());
+    for _ in 0..30 {
+        let mut running = agent.start();
+        wait_until("the start or its end", secs(10), || !running.is_running() || data.join("agent.lock").exists());
+        if running.is_running() || data.join("agent.lock").exists() {
+            let owner = fs::metadata(&data).expect("look at the folder").uid();
+            assert_eq!(owner, 0, "root's agent runs in another user's folder");
+        }
+        running.kill9();
+        if fs::metadata(&data).is_ok_and(|metadata| metadata.uid() == 0) {
+            fs::remove_dir_all(&data).expect("remove the folder");
+        }
+    }
+}
+
+#[test]
+fn an_access_list_counts_as_rights_of_others() {
+    let server = FakeServer::start();
+    let agent = agent(&server, "");
+    // The group root has no other members, so it may write.
+    set_mode(agent.dir(), 0o775);
+    agent.run(&["status"]).expect_code(3);
+    add_writer(agent.dir(), USER);
+    agent.run(&["status"]).expect_code(2).expect_stderr(&format!("chmod go-w {}", agent.dir().display()));
+    // The command takes the rights away also from the list's entries.
+    set_mode(agent.dir(), 0o755);
+    agent.run(&["status"]).expect_code(3);
+}
+
+/// Gives another user the right to write, by an access list (acl(5)).
+fn add_writer(path: &Path, user: u32) {
+    const NO_ID: u32 = u32::MAX;
+    let entries: [(u16, u16, u32); 5] =
+        [(0x01, 7, NO_ID), (0x02, 7, user), (0x04, 5, NO_ID), (0x10, 7, NO_ID), (0x20, 5, NO_ID)];
+    let mut list = 2u32.to_le_bytes().to_vec();
+    for (tag, rights, id) in entries {
+        list.extend([tag.to_le_bytes(), rights.to_le_bytes()].concat());
+        list.extend(id.to_le_bytes());
+    }
+    let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).expect("a path without NUL");
+    let name = c"system.posix_acl_access";
+    // SAFETY: the names end with NUL, and the list has the length that is passed.
+    let set = unsafe { nix::libc::setxattr(path.as_ptr(), name.as_ptr(), list.as_ptr().cast(), list.len(), 0) };
+    assert_eq!(set, 0, "set an access list: {}", std::io::Error::last_os_error());
+}
