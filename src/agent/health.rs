@@ -171,12 +171,9 @@ impl HealthMonitor {
         };
         for name in names {
             let Some(key) = TaskKey::from_container_name(&name) else { continue };
-            let needed = match self.store.task(&key).load() {
-                Ok(record) => record.is_some_and(|record| record.phase < Phase::Settled),
-                // A record that can't be read may need its container.
-                Err(_) => true,
-            };
-            if needed {
+            let record = self.store.task(&key).load();
+            // A record that can't be read may need its container.
+            if !record.is_ok_and(|record| record.is_none_or(|record| record.phase == Phase::Settled)) {
                 continue;
             }
             log::info!("removing the container `{name}`, which no task needs any more");
