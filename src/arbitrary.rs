@@ -1,7 +1,8 @@
 //! Random inputs for the tests of properties, which stand beside the code in files `properties.rs`.
 //!
-//! Each property is tried on some hundred inputs, which are others each time; `PROPTEST_CASES=1000000 cargo test
-//! properties` tries more. An input that breaks one is kept in `proptest-regressions/` and tried first from then on.
+//! Each property is tried on some hundred inputs: by `scripts/test` on the same each time, by `cargo test` on others.
+//! `PROPTEST_CASES=1000000 cargo test properties` tries more. An input that breaks one is kept in
+//! `proptest-regressions/` and tried first from then on.
 
 use jiff::Timestamp;
 use proptest::collection::vec;

@@ -257,12 +257,18 @@ fn event_times(ended: Timestamp) -> [Timestamp; 2] {
 
 #[cfg(test)]
 mod tests {
-    use super::{Docker, DockerError};
+    use super::{Docker, DockerError, event_times};
+    use jiff::Timestamp;
 
     #[test]
     fn a_missing_client_counts_as_an_unreachable_engine() {
         let docker = Docker::new("/nonexistent/docker").unwrap();
         assert!(matches!(docker.inspect("x"), Err(DockerError::Unreachable(_))));
         assert!(docker.engine_version().unwrap_err().to_string().contains("is Docker installed"));
+    }
+
+    #[test]
+    fn the_last_time_of_the_engine_has_no_later_events() {
+        assert_eq!(event_times(Timestamp::MAX), [Timestamp::MAX; 2]);
     }
 }
