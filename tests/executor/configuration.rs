@@ -39,7 +39,7 @@ fn an_unreadable_file_is_reported() {
         fs::set_permissions(agent.path("pi-agent/models.json"), Permissions::from_mode(0o000)).unwrap();
     };
     let reason = refused(close);
-    assert!(reason.starts_with("/etc/pi-agent/models.json can't be read by user 1000; make it readable"), "{reason}");
+    assert!(reason.starts_with("/etc/pi-agent/models.json can't be read by user 52001; make it readable"), "{reason}");
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn an_unreadable_folder_is_reported() {
     let close = |agent: &Agent| {
         fs::set_permissions(agent.path("pi-agent"), Permissions::from_mode(0o744)).unwrap();
     };
-    assert!(refused(close).starts_with("/etc/pi-agent can't be entered by user 1000"));
+    assert!(refused(close).starts_with("/etc/pi-agent can't be entered by user 52001"));
 }
 
 #[test]
@@ -101,6 +101,6 @@ fn an_unreadable_extra_file_is_left_out() {
     let output = container.run();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(said.contains("/etc/pi-agent/notes.txt can't be read by user 1000 and is left out\n"), "{said}");
+    assert!(said.contains("/etc/pi-agent/notes.txt can't be read by user 52001 and is left out\n"), "{said}");
     assert!(!said.contains(".swp"), "{said}");
 }

@@ -40,7 +40,7 @@ fn an_invalid_time_limit_exits_with_2() {
 fn a_read_only_tmp_is_reported() {
     let output = ByHand::new(Some(r#"{"task_prompt": "x"}"#)).with(&["--read-only"]).run();
     assert_eq!(output.status.code(), Some(3));
-    assert_eq!(last_error(&output), "/tmp can't be written to by user 1000: Read-only file system");
+    assert_eq!(last_error(&output), "/tmp can't be written to by user 52001: Read-only file system");
 }
 
 #[test]

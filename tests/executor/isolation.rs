@@ -23,19 +23,19 @@ fn done(config: &str) -> String {
 #[test]
 fn the_image_works_under_standard() {
     let said = done("isolation = 'standard'");
-    assert_eq!(said, "1000 1000 CapEff: 0000000000000000 NoNewPrivs: 1 1 closed");
+    assert_eq!(said, "52001 52001 CapEff: 0000000000000000 NoNewPrivs: 1 1 closed");
 }
 
 #[test]
 fn the_image_works_under_strict() {
     let said = done("isolation = 'strict'");
-    assert_eq!(said, "1000 1000 CapEff: 0000000000000000 NoNewPrivs: 1 1 closed");
+    assert_eq!(said, "52001 52001 CapEff: 0000000000000000 NoNewPrivs: 1 1 closed");
 }
 
 #[test]
 fn the_image_works_under_none() {
     let said = done("isolation = 'none'");
-    assert_eq!(said, "1000 1000 CapEff: 0000000000000000 NoNewPrivs: 0 1 closed");
+    assert_eq!(said, "52001 52001 CapEff: 0000000000000000 NoNewPrivs: 0 1 closed");
 }
 
 #[test]
