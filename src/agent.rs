@@ -69,7 +69,7 @@ impl Scheduler {
         let scheduler = Self {
             client,
             heartbeat: Heartbeat::new(intake.status.last_heartbeat_at(), now),
-            poller: Poller::new(config.server.poll_interval, !intake.reclaims.is_empty(), now),
+            poller: Poller::new(config.server.poll_interval, !intake.reclaims.is_asked(), now),
             load: intake.load(now),
             events,
             requests,

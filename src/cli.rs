@@ -198,6 +198,10 @@ pub struct TryArgs {
     /// Keep the workspace, so that the logged command can be repeated
     #[arg(long)]
     pub keep: bool,
+
+    /// Let the container's output control the terminal, with colours and all else
+    #[arg(long)]
+    pub raw: bool,
 }
 
 #[derive(Debug, Args)]
@@ -220,6 +224,10 @@ pub struct LogsArgs {
     /// Continue until the container has ended
     #[arg(short, long)]
     pub follow: bool,
+
+    /// Let the container's output control the terminal, with colours and all else
+    #[arg(long)]
+    pub raw: bool,
 }
 
 #[derive(Debug, Args)]

@@ -169,6 +169,13 @@ pub struct PathsConfig {
     pub retention_hours: Option<u64>,
 }
 
+impl PathsConfig {
+    /// [`PathsConfig::min_free_disk_mb`] in bytes.
+    pub fn keep_free(&self) -> u64 {
+        self.min_free_disk_mb.saturating_mul(1024 * 1024)
+    }
+}
+
 /// `[outputs]`: limits of what is delivered of a task. Files beyond them stay on this machine, and the report names them.
 #[derive(Debug, Clone)]
 pub struct OutputsConfig {

@@ -116,6 +116,12 @@ impl Docker {
         Ok(done.success)
     }
 
+    /// The user that an image names for its containers; empty for root.
+    pub fn image_user(&self, image: &str) -> Result<String, DockerError> {
+        let user = self.request(&["image", "inspect", "--format", "{{.Config.User}}", image], REQUEST_TIMEOUT)?;
+        Ok(user.trim().to_owned())
+    }
+
     /// Pulls an image from its registry, within `limit`; for `platform` where one is named.
     pub fn pull(&self, image: &str, platform: Option<&str>, limit: Duration) -> Result<(), DockerError> {
         let mut args = vec!["pull", "--quiet"];

@@ -5,21 +5,24 @@
 
 mod reminder;
 mod rotating;
+mod share;
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use clap::ValueEnum;
 use env_logger::{Builder, Target};
 use jiff::Zoned;
 use log::kv::Key;
-use log::{LevelFilter, Record};
+use log::{Level, LevelFilter, Record};
 use serde::Serialize;
 
 use crate::os::folder::Folder;
-use crate::text::escape;
+use crate::text::{cut, escape, escape_json};
 pub use reminder::Reminder;
 use rotating::RotatingFile;
+use share::{Shares, Verdict};
 
 /// The form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -53,15 +56,18 @@ pub fn start(format: LogFormat, target: LogTarget) -> LogFile {
         LogTarget::StandardError => Target::Stderr,
         LogTarget::File => Target::Pipe(Box::new(log_file.clone())),
     });
-    match format {
-        LogFormat::Human => builder.format(|out, record| {
-            let style = out.default_level_style(record.level());
-            let task = task_of(record).map(|task| format!("task {task}: ")).unwrap_or_default();
-            let text = escape(&format!("{task}{}", record.args()));
-            writeln!(out, "{} {style}{:<5}{style:#} {text}", now(), record.level())
-        }),
-        LogFormat::Json => builder.format(|out, record| writeln!(out, "{}", json(&now(), record)?)),
-    };
+    let shares = Mutex::new(Shares::default());
+    builder.format(move |out, record| {
+        let style = out.default_level_style(record.level());
+        let lines = lines(format, record, &mut shares.lock().unwrap_or_else(PoisonError::into_inner));
+        for Line { level, text } in lines {
+            match format {
+                LogFormat::Human => writeln!(out, "{} {style}{level:<5}{style:#} {text}", now())?,
+                LogFormat::Json => writeln!(out, "{text}")?,
+            }
+        }
+        Ok(())
+    });
     builder.init();
     let is_level = |directive: &str| directive.contains('=') || directive.trim().parse::<LevelFilter>().is_ok();
     if let Some(word) = variable.split(',').find(|directive| !directive.trim().is_empty() && !is_level(directive)) {
@@ -115,14 +121,64 @@ struct JsonLine<'a> {
     message: &'a str,
 }
 
-fn json(time: &str, record: &Record<'_>) -> io::Result<String> {
-    let (task, message) = (task_of(record), record.args().to_string());
-    let level = record.level().as_str().to_ascii_lowercase();
-    Ok(serde_json::to_string(&JsonLine { time, level: &level, task: task.as_deref(), message: &message })?)
+/// A line of the log: for people its text, for machines the whole line.
+struct Line {
+    level: Level,
+    text: String,
+}
+
+impl Line {
+    fn new(format: LogFormat, level: Level, (task, message): (Option<&str>, &str), limit: usize) -> Self {
+        let text = match format {
+            LogFormat::Human => {
+                let task = task.map(|task| format!("task {task}: ")).unwrap_or_default();
+                cut(&escape(&format!("{task}{message}")), limit).into_owned()
+            }
+            LogFormat::Json => json(&now(), level, task, &cut(message, limit)),
+        };
+        Self { level, text }
+    }
+}
+
+/// The lines that are written for a message: none where its share of the log is used up, and one more where that begins
+/// or ends. What an operator asked for with `debug` or `trace` is written without a limit.
+fn lines(format: LogFormat, record: &Record<'_>, shares: &mut Shares) -> Vec<Line> {
+    let (level, task) = (record.level(), task_of(record));
+    let is_command = record.key_values().get(Key::from_str(COMMAND)).is_some();
+    let limit = if is_command { COMMAND_MAX } else { MESSAGE_MAX };
+    let line = Line::new(format, level, (task.as_deref(), &record.args().to_string()), limit);
+    if level > Level::Info {
+        return vec![line];
+    }
+    let place = || format!("{}:{}", record.module_path().unwrap_or_default(), record.line().unwrap_or_default());
+    let name = task.clone().unwrap_or_else(place);
+    let about = if task.is_some() { "about this task" } else { "like the last ones" };
+    let note = |text: String| Line::new(format, Level::Warn, (task.as_deref(), &text), MESSAGE_MAX);
+    match shares.take(&name, line.text.len(), Instant::now()) {
+        Verdict::Write { left_out: 0 } => vec![line],
+        Verdict::Write { left_out } => vec![note(format!("{left_out} line(s) {about} were left out of the log")), line],
+        Verdict::FirstLeftOut => {
+            vec![note(format!("lines {about} have filled their share of the log; more are left out for an hour"))]
+        }
+        Verdict::LeftOut => Vec::new(),
+    }
+}
+
+fn json(time: &str, level: Level, task: Option<&str>, message: &str) -> String {
+    let level = level.as_str().to_ascii_lowercase();
+    // Texts have a JSON form.
+    let line = serde_json::to_string(&JsonLine { time, level: &level, task, message }).unwrap_or_default();
+    escape_json(&line).into_owned()
 }
 
 /// The key under which a message names its task: `log::info!(task:% = key; "…")`.
 const TASK: &str = "task";
+/// The key of a message that is a command: `log::info!(task:% = key, command = true; "…")`.
+const COMMAND: &str = "command";
+/// The longest message, in bytes.
+const MESSAGE_MAX: usize = 2000;
+/// The longest command, which must stay whole to be pasted. Its words are the operator's.
+const COMMAND_MAX: usize = 128 * 1024;
 
 /// The task that a message is about, if it is about one.
 fn task_of(record: &Record<'_>) -> Option<String> {
@@ -143,7 +199,7 @@ fn level(variable: &str) -> LevelFilter {
 
 #[cfg(test)]
 mod tests {
-    use super::{json, level};
+    use super::{LogFormat, MESSAGE_MAX, Shares, level, lines};
     use log::{Level, LevelFilter, Record};
     use serde_json::{Value, json as value};
 
@@ -156,15 +212,48 @@ mod tests {
         assert_eq!(level("nonsense"), LevelFilter::Info);
     }
 
+    fn written(format: LogFormat, text: &str, pairs: &[(&str, &str)], shares: &mut Shares) -> Vec<String> {
+        let args = format_args!("{text}");
+        let record = Record::builder().level(Level::Warn).args(args).key_values(&pairs).build();
+        lines(format, &record, shares).into_iter().map(|line| line.text).collect()
+    }
+
     #[test]
     fn json_lines_have_the_task_in_a_field() {
         let line = |pairs: &[(&str, &str)]| {
-            let args = format_args!("task b: accepted");
-            let record = Record::builder().level(Level::Warn).args(args).key_values(&pairs).build();
-            serde_json::from_str::<Value>(&json("now", &record).unwrap()).unwrap()
+            let lines = written(LogFormat::Json, "task b: accepted", pairs, &mut Shares::default());
+            let mut line: Value = serde_json::from_str(&lines[0]).unwrap();
+            assert!(line.as_object_mut().unwrap().remove("time").is_some());
+            line
         };
-        assert_eq!(line(&[]), value!({"time": "now", "level": "warn", "message": "task b: accepted"}));
-        let expected = value!({"time": "now", "level": "warn", "task": "a-1", "message": "task b: accepted"});
+        assert_eq!(line(&[]), value!({"level": "warn", "message": "task b: accepted"}));
+        let expected = value!({"level": "warn", "task": "a-1", "message": "task b: accepted"});
         assert_eq!(line(&[("task", "a-1")]), expected);
+    }
+
+    #[test]
+    fn messages_are_cut_and_commands_are_not() {
+        let long = "\u{1b}".repeat(3000);
+        for format in [LogFormat::Human, LogFormat::Json] {
+            let text = &written(format, &long, &[("task", "t")], &mut Shares::default())[0];
+            assert!(text.len() < 13_000 && text.contains("more bytes)"), "{}", text.len());
+            assert!(!text.contains('\u{1b}'));
+        }
+        let text = &written(LogFormat::Human, &long, &[], &mut Shares::default())[0];
+        assert!(text.len() < MESSAGE_MAX + 50, "{}", text.len());
+        let command = format!("docker run {}", "x".repeat(10_000));
+        let lines = written(LogFormat::Human, &command, &[("command", "true")], &mut Shares::default());
+        assert_eq!(lines, [command]);
+    }
+
+    #[test]
+    fn a_flood_of_one_task_ends_and_is_named() {
+        let mut shares = Shares::default();
+        let long = "x".repeat(1000);
+        let all: Vec<String> =
+            (0..10_000).flat_map(|_| written(LogFormat::Human, &long, &[("task", "t")], &mut shares)).collect();
+        assert!(all.len() < 300, "{}", all.len());
+        assert!(all.last().unwrap().starts_with("task t: lines about this task have filled their share"));
+        assert_eq!(written(LogFormat::Human, "fine", &[("task", "u")], &mut shares), ["task u: fine"]);
     }
 }

@@ -5,6 +5,9 @@ pub mod budget;
 mod client;
 mod connection;
 mod error;
+mod limits;
+mod list;
+mod offer;
 pub mod probe;
 #[cfg(test)]
 mod properties;
@@ -17,9 +20,9 @@ pub use budget::Purpose;
 pub use client::{Client, register};
 pub use connection::REQUEST_TIMEOUT;
 pub use error::{ClientError, Step};
+pub use offer::{Offer, PollAnswer};
 pub use protocol::{
-    AgentStatus, CompleteRequest, EncodedReport, FinalStatus, InputFile, LeftOut, Load, Output, PollAnswer,
-    Registration, Task,
+    AgentStatus, CompleteRequest, EncodedReport, FinalStatus, InputFile, LeftOut, Load, Output, Registration, Task,
 };
 pub use retry::Backoff;
 pub use upload::Upload;

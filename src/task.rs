@@ -134,6 +134,8 @@ pub enum TaskResult {
         why: String,
         /// The pause that the Server asks for.
         retry_after: Option<Duration>,
+        /// Whether the task needs no slot meanwhile, although its container hasn't run.
+        frees_slot: bool,
     },
     /// The agent ends.
     Interrupted,

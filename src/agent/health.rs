@@ -38,8 +38,13 @@ pub enum HostHealth {
     Unchanged,
 }
 
-/// A container couldn't be started for a reason of the host's: check the image, too, until the host is ready.
-pub struct RecheckRequest;
+/// What the intake thread asks of the health thread.
+pub enum RecheckRequest {
+    /// A container couldn't be started for a reason of the host's: check the image, too, until the host is ready.
+    FailedStart,
+    /// A task needs so much free space on the disk, in bytes: remove workspaces that aren't needed.
+    MakeRoom(u64),
+}
 
 /// The thread that checks the host.
 pub struct HealthMonitor {
@@ -96,7 +101,8 @@ impl HealthMonitor {
             select! {
                 recv(rechecks) -> request => match request {
                     // The last report may not be true any more.
-                    Ok(RecheckRequest) => (checks.check_image, checks.reported) = (true, None),
+                    Ok(RecheckRequest::FailedStart) => (checks.check_image, checks.reported) = (true, None),
+                    Ok(RecheckRequest::MakeRoom(bytes)) => self.make_room_for_task(&mut checks.housekeeping, bytes),
                     Err(_) => return,
                 },
                 recv(checks.puller.ends()) -> end => {
@@ -125,6 +131,13 @@ impl HealthMonitor {
         match ready {
             Ok(()) => HostHealth::Ready,
             Err(why) => HostHealth::NotReady(why),
+        }
+    }
+
+    /// Where that isn't enough, the task waits, and the health of the host is the same.
+    fn make_room_for_task(&self, housekeeping: &mut Housekeeping, bytes: u64) {
+        if let Err(error) = housekeeping.free_up(&self.config, &self.docker, &self.store, bytes) {
+            log::debug!("{error}");
         }
     }
 

@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, unbounded};
 use jiff::Timestamp;
-use serde::Deserialize;
 
 use accept::Offers;
 use cancel::Orphan;
@@ -30,7 +29,7 @@ use super::status_file::EngineState;
 use super::task_table::TaskTable;
 use super::workers::Workers;
 use crate::data_dir::instance::LockWatch;
-use crate::server::{Client, Load, PollAnswer, Purpose, Task};
+use crate::server::{Client, Load, PollAnswer, Purpose};
 use crate::task::{Context, Phase, Record, Store, TaskKey, TaskResult, WorkerEvent, WorkerMessage};
 
 /// How often a record that can't be read is tried again.
@@ -115,7 +114,7 @@ impl Intake {
         let (config, docker) = (Arc::clone(&context.config), context.docker.clone());
         let monitor = HealthMonitor { config, docker, instance_id: context.instance_id.clone(), store };
         monitor.spawn(health_reports, recheck_queue)?;
-        intake.reported_reclaiming = !intake.reclaims.is_empty();
+        intake.reported_reclaiming = !intake.reclaims.is_asked();
         Ok(intake)
     }
 
@@ -216,13 +215,12 @@ impl Intake {
 
     /// Cancels and accepts what the answer to a poll names.
     fn handle_answer(&mut self, answer: PollAnswer) -> NextPoll {
-        match answer.cancel_task_id.filter(|_| answer.should_cancel) {
+        match answer.cancel {
             Some(id) => self.cancel(&id),
             None => self.orphan = None,
         }
-        match answer.task.filter(|_| answer.has_task).map(Task::deserialize) {
-            Some(Ok(task)) => self.handle_offer(task),
-            Some(Err(error)) => self.offers.refuse("", &format!("the Server's offer is not a valid task: {error}")),
+        match answer.offer {
+            Some(offer) => self.handle_offer(offer),
             None => NextPoll::AfterInterval,
         }
     }
@@ -257,7 +255,7 @@ impl Intake {
             WorkerEvent::StartFailed => {
                 self.admission.note_failed_start(Instant::now());
                 // The health thread ends only with the agent.
-                let _ = self.rechecks.send(RecheckRequest);
+                let _ = self.rechecks.send(RecheckRequest::FailedStart);
             }
             WorkerEvent::ContainerExited => self.admission.note_container_exit(),
             WorkerEvent::Requeued => self.reclaim_all(),
@@ -267,9 +265,12 @@ impl Intake {
                 self.request(IntakeRequest::PollSoon);
             }
             WorkerEvent::Finished(TaskResult::Interrupted) => self.table.release(&key),
-            WorkerEvent::Finished(TaskResult::Deferred { phase, why, retry_after }) => {
+            WorkerEvent::Finished(TaskResult::Deferred { phase, why, retry_after, frees_slot }) => {
                 self.table.defer(&key, phase, &why, retry_after);
-                if phase >= Phase::Exited {
+                if frees_slot {
+                    self.table.release_slot(&key);
+                }
+                if frees_slot || phase >= Phase::Exited {
                     self.request(IntakeRequest::PollSoon);
                 }
             }
@@ -311,7 +312,7 @@ impl Intake {
             self.reported_load = Some(load);
             self.request(IntakeRequest::Load(load));
         }
-        if self.reported_reclaiming == self.reclaims.is_empty() {
+        if self.reported_reclaiming == self.reclaims.is_asked() {
             self.report_reclaiming();
         }
     }
@@ -323,7 +324,7 @@ impl Intake {
     }
 
     fn report_reclaiming(&mut self) {
-        self.reported_reclaiming = !self.reclaims.is_empty();
+        self.reported_reclaiming = !self.reclaims.is_asked();
         self.request(IntakeRequest::Reclaiming(self.reported_reclaiming));
     }
 

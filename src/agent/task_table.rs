@@ -24,9 +24,19 @@ enum Stage {
     },
 }
 
+/// What a task needs of this machine until its workspace is complete.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// The announced bytes of its input files.
+    pub disk: u64,
+    /// About how many bytes its offer takes in memory.
+    pub memory: usize,
+}
+
 struct Entry {
     id: String,
     phase: Phase,
+    needs: Needs,
     /// Since when it has been in this phase, as far as is known.
     since: Instant,
     stage: Stage,
@@ -67,6 +77,7 @@ impl TaskTable {
         let entry = Entry {
             id: id.to_owned(),
             phase,
+            needs: Needs::default(),
             // The clock of a machine that has just started may not reach back so far.
             since: now.checked_sub(time).unwrap_or(now),
             stage: Stage::Unassigned,
@@ -77,6 +88,21 @@ impl TaskTable {
             last_reason: String::new(),
         };
         self.entries.insert(key.clone(), entry);
+    }
+
+    pub fn set_needs(&mut self, key: &TaskKey, needs: Needs) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.needs = needs;
+        }
+    }
+
+    /// What all tasks together need whose workspace isn't complete.
+    pub fn needs(&self) -> Needs {
+        let unprepared = self.entries.values().filter(|entry| entry.phase < Phase::Prepared);
+        unprepared.fold(Needs::default(), |sum, Entry { needs, .. }| Needs {
+            disk: sum.disk.saturating_add(needs.disk),
+            memory: sum.memory.saturating_add(needs.memory),
+        })
     }
 
     pub fn remove(&mut self, key: &TaskKey) {
@@ -121,6 +147,7 @@ impl TaskTable {
         let (commands, listener) = unbounded();
         if let Some(entry) = self.entries.get_mut(key) {
             entry.phase = phase;
+            entry.holds_slot |= phase < Phase::Exited;
             entry.discard_sent = false;
             if entry.cancelled {
                 // Both ends are here, so this can't fail.
@@ -179,6 +206,13 @@ impl TaskTable {
         entry.stage = Stage::Waiting { until: Instant::now() + pause, may_be_woken: retry_after.is_none() };
     }
 
+    /// Frees the slot of a deferred task until it is dispatched again.
+    pub fn release_slot(&mut self, key: &TaskKey) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.holds_slot = false;
+        }
+    }
+
     /// Every task that was deferred in its phase, and why.
     pub fn reasons(&self) -> BTreeMap<String, String> {
         let deferred = self.entries.iter().filter(|(_, entry)| !entry.last_reason.is_empty());
@@ -212,16 +246,25 @@ impl TaskTable {
         self.entries.iter().filter(|(key, entry)| phases.contains(&entry.phase) && matches(key)).count()
     }
 
+    /// Whether a task has a slot or finds a free one, or needs none.
+    fn has_slot(&self) -> impl Fn(&Entry) -> bool + use<> {
+        let is_free = self.slots_taken() < self.capacity;
+        move |entry| is_free || entry.holds_slot || entry.cancelled || entry.phase >= Phase::Exited
+    }
+
     /// A task that is due, if there is one.
     pub fn due(&self, now: Instant) -> Option<TaskKey> {
-        let is_due = |entry: &Entry| matches!(entry.stage, Stage::Waiting { until, .. } if until <= now);
+        let has_slot = self.has_slot();
+        let is_due =
+            |entry: &Entry| has_slot(entry) && matches!(entry.stage, Stage::Waiting { until, .. } if until <= now);
         self.entries.iter().find(|(_, entry)| is_due(entry)).map(|(key, _)| key.clone())
     }
 
     /// When the next task is due.
     pub fn next_due(&self) -> Option<Instant> {
+        let has_slot = self.has_slot();
         let waits = self.entries.values().filter_map(|entry| match entry.stage {
-            Stage::Waiting { until, .. } => Some(until),
+            Stage::Waiting { until, .. } if has_slot(entry) => Some(until),
             _ => None,
         });
         waits.min()
@@ -246,13 +289,43 @@ impl TaskTable {
 
 #[cfg(test)]
 mod tests {
-    use super::TaskTable;
+    use super::{Needs, TaskTable};
     use crate::task::WorkerCommand;
     use crate::task::record::{Phase, TaskKey};
     use std::time::{Duration, Instant};
 
     fn key() -> TaskKey {
         TaskKey::from_id("t").unwrap()
+    }
+
+    #[test]
+    fn a_task_whose_containers_name_is_taken_needs_a_slot_only_to_go_on() {
+        let (now, other) = (Instant::now() + Duration::from_secs(60), TaskKey::from_id("u").unwrap());
+        let mut table = TaskTable::new(1);
+        table.insert(&key(), "t", Phase::Prepared, Duration::ZERO);
+        table.start_work(&key(), Phase::Prepared);
+        table.defer(&key(), Phase::Prepared, "name taken", Some(Duration::from_secs(10)));
+        assert_eq!(table.slots_taken(), 1);
+        table.release_slot(&key());
+        assert_eq!((table.slots_taken(), table.due(now)), (0, Some(key())));
+        table.insert(&other, "u", Phase::Prepared, Duration::ZERO);
+        assert_eq!((table.due(now), table.next_due()), (None, None));
+        table.cancel(&key());
+        assert_eq!(table.due(now), Some(key()), "a cancellation needs no slot");
+        table.remove(&other);
+        table.start_work(&key(), Phase::Prepared);
+        assert_eq!(table.slots_taken(), 1);
+    }
+
+    #[test]
+    fn a_task_needs_room_until_its_workspace_is_complete() {
+        let mut table = TaskTable::new(1);
+        table.insert(&key(), "t", Phase::Accepting, Duration::ZERO);
+        let needs = Needs { disk: u64::MAX, memory: 7 };
+        table.set_needs(&key(), needs);
+        assert_eq!(table.needs(), needs);
+        table.set_phase(&key(), Phase::Prepared);
+        assert_eq!(table.needs(), Needs::default());
     }
 
     #[test]

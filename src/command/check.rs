@@ -3,6 +3,7 @@
 //! `check` takes no lock, task or slot, sends nothing about the agent to the Server and leaves nothing behind, so that it
 //! can be used at any time, also beside a running agent. Every step has a time limit.
 
+mod container_user;
 mod engine;
 mod machine;
 mod probe;

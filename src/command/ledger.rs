@@ -12,7 +12,7 @@ use super::output::{OutputFormat, eprint_line, ignore_broken_pipe};
 use crate::cli::LedgerArgs;
 use crate::config::Config;
 use crate::ledger::{Direction, Entry, Line, Reader, Report, Settled, TextSizes, Transfer};
-use crate::text::escape;
+use crate::text::{escape, escape_json};
 use crate::units::Local;
 
 /// Prints the lines that the options select: as a table, or as they are stored.
@@ -80,7 +80,7 @@ impl Printer {
     fn print(&mut self, text: &str, line: &Line) -> io::Result<()> {
         self.printed += 1;
         if self.format == OutputFormat::Json {
-            return writeln!(self.out, "{text}");
+            return writeln!(self.out, "{}", escape_json(text));
         }
         let is_under = |(server, service): &(String, String)| (server, service) == (&line.server, &line.service_id);
         if !self.heading.as_ref().is_some_and(is_under) {

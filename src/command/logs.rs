@@ -1,8 +1,9 @@
 //! `logs`: what a task's container has printed.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
+use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::config::Config;
 use crate::data_dir::holder::find_holder;
 use crate::data_dir::{DataDir, instance};
 use crate::docker::{Docker, DockerError, LogRange};
+use crate::os::terminal::Shown;
 use crate::task::Phase;
 
 /// How often `--follow` looks for a container that isn't there yet.
@@ -53,8 +55,9 @@ pub fn logs(file: &Path, args: &LogsArgs) -> Result<(), Failure> {
         thread::sleep(LOOK);
         (_, record) = find_task(&config, &args.id)?;
     }
-    print_file(&files.stdout(), &mut io::stdout().lock())?;
-    print_file(&files.stderr(), &mut io::stderr().lock())
+    let shown = Shown::from_flag(args.raw);
+    print_file(&files.stdout(), shown.on(io::stdout()))?;
+    print_file(&files.stderr(), shown.on(io::stderr()))
 }
 
 /// Whether there is a container of this name that belongs to this data_dir.
@@ -66,16 +69,40 @@ fn has_container(docker: &Docker, name: &str, data_dir: &DataDir) -> Result<bool
 
 fn show_by_docker(docker: &Docker, name: &str, args: &LogsArgs) -> Result<(), Failure> {
     let range = if args.follow { LogRange::UntilExit } else { LogRange::UntilNow };
-    let status = docker.logs_command(name, range).status();
-    match status.map_err(Failure::context("`docker logs` can't be started"))? {
+    let shown = Shown::from_flag(args.raw);
+    let mut command = docker.logs_command(name, range);
+    // Where nothing is escaped, docker writes to this process's own streams.
+    if shown.is_escaped_for(&io::stdout()) {
+        command.stdout(Stdio::piped());
+    }
+    if shown.is_escaped_for(&io::stderr()) {
+        command.stderr(Stdio::piped());
+    }
+    let mut child = command.spawn().map_err(Failure::context("`docker logs` can't be started"))?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    thread::scope(|scope| {
+        scope.spawn(move || stdout.map(|from| pass_on(from, shown.on(io::stdout()))));
+        scope.spawn(move || stderr.map(|from| pass_on(from, shown.on(io::stderr()))));
+    });
+    match child.wait().map_err(Failure::context("`docker logs` can't be waited for"))? {
         status if status.success() => Ok(()),
         status => Err(Failure::new(format!("`docker logs {name}` ended with {status}"))),
     }
 }
 
-fn print_file(path: &Path, out: &mut impl Write) -> Result<(), Failure> {
+/// Copies an output piece by piece, as it comes. An error means that the terminal is closed; then docker ends, too.
+fn pass_on(mut from: impl Read, mut to: impl Write) {
+    let mut buffer = [0; 8 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        if to.write_all(&buffer[..count]).and_then(|()| to.flush()).is_err() {
+            return;
+        }
+    }
+}
+
+fn print_file(path: &Path, mut out: impl Write) -> Result<(), Failure> {
     match File::open(path) {
-        Ok(mut file) => ignore_broken_pipe(io::copy(&mut file, out).and_then(|_| out.flush())),
+        Ok(mut file) => ignore_broken_pipe(io::copy(&mut file, &mut out).and_then(|_| out.flush())),
         // The container was never started.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Failure::with_path(path, "can't be read")(error)),

@@ -3,7 +3,10 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use serde::Serialize;
+
 use super::failure::Failure;
+use crate::text::escape_json;
 
 /// How a command prints its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +22,18 @@ impl OutputFormat {
     pub fn from_flag(json: bool) -> Self {
         if json { Self::Json } else { Self::Text }
     }
+}
+
+/// JSON for a program, or for a person at a terminal, which obeys no character of it.
+pub fn to_json(value: &impl Serialize) -> Result<String, Failure> {
+    let json = serde_json::to_string(value).map_err(Failure::context("no JSON"))?;
+    Ok(escape_json(&json).into_owned())
+}
+
+/// The same in lines.
+pub fn to_pretty_json(value: &impl Serialize) -> Result<String, Failure> {
+    let json = serde_json::to_string_pretty(value).map_err(Failure::context("no JSON"))?;
+    Ok(escape_json(&json).into_owned())
 }
 
 /// Prints a line about what the command does. A line that can't be printed doesn't stop the command halfway.

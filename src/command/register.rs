@@ -1,10 +1,10 @@
 //! `register`: exchanges a one-time token for credentials and stores them.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use super::failure::Failure;
-use super::output::print_line;
+use super::output::{eprint_line, print_line};
 use super::registration::register_agent;
 use crate::cli::RegisterArgs;
 use crate::config::Config;
@@ -23,6 +23,9 @@ pub fn register(file: &Path, args: &RegisterArgs) -> Result<(), Failure> {
 }
 
 fn read_token() -> Result<String, Failure> {
+    if io::stdin().is_terminal() {
+        eprint_line("Registration token:");
+    }
     let mut line = String::new();
     io::stdin().read_line(&mut line).map_err(Failure::context("the token can't be read from standard input"))?;
     Ok(line.trim().to_owned())

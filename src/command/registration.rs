@@ -7,7 +7,10 @@ use super::output::print_line;
 use crate::config::{Config, edit, is_api_key, is_service_id};
 use crate::server::{self, ClientError, Registration};
 use crate::shell::register_command;
-use crate::text::escape;
+use crate::text::{cut, escape};
+
+/// How many bytes of a text of the Server are printed.
+const SHOWN: usize = 200;
 
 /// Registers the agent once. The file is checked to be writable before the token is used.
 pub fn register_agent(config: &Config, token: &str, name: &str) -> Result<(), Failure> {
@@ -30,13 +33,16 @@ pub fn register_agent(config: &Config, token: &str, name: &str) -> Result<(), Fa
             "{} answered with invalid credentials (service_id `{}`), so nothing was stored; the token is used up: see \
              what is wrong with the Server, and get a new token from it",
             config.server.base_url,
-            escape(&registration.service_id)
+            escape(&cut(&registration.service_id.replace(token, "[token]"), SHOWN))
         )));
     }
     store(config, &registration, name)?;
     print_line(format_args!("Registered {name} as service {}; the key is in {file}.", registration.service_id));
     if let Some(service_name) = registration.name {
-        print_line(format_args!("The Server calls the service {}.", escape(&service_name)));
+        print_line(format_args!(
+            "The Server calls the service {}.",
+            escape(&cut(&service_name.replace(token, "[token]"), SHOWN))
+        ));
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::backlog::Backlog;
 use super::failure::{CommandResult, Failure};
-use super::output::{OutputFormat, eprint_line, print_output};
+use super::output::{OutputFormat, eprint_line, print_output, to_pretty_json};
 use super::task_view::{TaskView, Tasks};
 use crate::agent::status_file::{EngineState, LastError, ServerTrouble, State};
 use crate::config::Config;
@@ -61,9 +61,7 @@ pub fn status(file: &Path, format: OutputFormat) -> CommandResult {
     let report = Report::load(&config)?;
     print_output(match format {
         OutputFormat::Text => report.to_string(),
-        OutputFormat::Json => {
-            serde_json::to_string_pretty(&report).map_err(|error| Failure::new(error.to_string()))? + "\n"
-        }
+        OutputFormat::Json => to_pretty_json(&report)? + "\n",
     })?;
     for warning in &config.warnings {
         eprint_line(warning);

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::failure::{CommandResult, Failure};
-use super::output::{OutputFormat, eprint_line, ignore_broken_pipe};
+use super::output::{OutputFormat, eprint_line, ignore_broken_pipe, to_json};
 use super::task_view::{AgentState, Tasks};
 use crate::agent::status_file::State;
 use crate::cli::TasksArgs;
@@ -25,7 +25,7 @@ pub fn tasks(file: &Path, args: &TasksArgs) -> CommandResult {
     let agent = add_reasons(data_dir, &mut tasks);
     ignore_broken_pipe(match OutputFormat::from_flag(args.json) {
         OutputFormat::Text => print_table(&tasks, agent),
-        OutputFormat::Json => print_json(&tasks),
+        OutputFormat::Json => print_json(&tasks)?,
     })?;
     for (dir, error) in &tasks.damaged {
         eprint_line(format_args!("the record in `{}` can't be read: {error}", dir.display()));
@@ -47,12 +47,10 @@ fn add_reasons(data_dir: &DataDir, tasks: &mut Tasks) -> AgentState {
     AgentState::Running
 }
 
-fn print_json(tasks: &Tasks) -> io::Result<()> {
+fn print_json(tasks: &Tasks) -> Result<io::Result<()>, Failure> {
+    let lines = tasks.all.iter().map(to_json).collect::<Result<Vec<_>, _>>()?;
     let mut out = io::stdout().lock();
-    for task in &tasks.all {
-        writeln!(out, "{}", serde_json::to_string(task)?)?;
-    }
-    out.flush()
+    Ok(lines.iter().try_for_each(|line| writeln!(out, "{line}")).and_then(|()| out.flush()))
 }
 
 fn print_table(tasks: &Tasks, agent: AgentState) -> io::Result<()> {

@@ -22,6 +22,7 @@ use crate::cli::TryArgs;
 use crate::config::Config;
 use crate::data_dir::{DataDir, permissions};
 use crate::docker::Docker;
+use crate::os::terminal::Shown;
 use crate::task::mounts::check_mounts;
 use crate::task::record::{Phase, Record, StopReason, Store, TaskKey};
 use crate::task::workspace::Workspace;
@@ -115,7 +116,7 @@ impl Attempt<'_> {
             name: self.folder.container_name(),
             // Without a label, no agent takes the container for its own.
             owner: None,
-            console: Some(&TrialConsole::new()),
+            console: Some(&TrialConsole::new(Shown::from_flag(args.raw))),
         };
         task::try_out(&container, workspace, Job { files, record, commands }).map_err(Failure::new)
     }

@@ -4,9 +4,11 @@ use std::net::Ipv6Addr;
 
 use ureq::http::Uri;
 
-/// Whether a text can be the id of a service: it becomes a part of paths and headers of requests.
+/// Whether a text can be the id of a service: it becomes a part of paths and headers of requests. As in a plain task id,
+/// there is no separator in it, and it isn't `..`, with which every call would go to another path of the Server.
 pub fn is_service_id(text: &str) -> bool {
-    is_api_key(text) && !text.contains(['/', '\\', '?', '#', '%'])
+    let allowed = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+    allowed && text.len() <= 128 && text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// Whether a text can be a key: it becomes a header of requests.

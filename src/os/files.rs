@@ -8,7 +8,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -105,6 +105,11 @@ fn make_missing(path: &Path, access: Access) -> io::Result<()> {
     }
 }
 
+/// Whether a write failed since the disk, or this user's part of it, is full.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
 /// What a replaced file survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
@@ -129,18 +134,35 @@ pub struct Replacement {
 impl Replacement {
     /// Writes the temporary file. Its name is random, so that no other user can wait for it.
     pub fn write(path: &Path, content: &[u8], durability: Durability) -> io::Result<Self> {
-        Self::write_in(&Arc::new(Dir::WORKING), path, content, durability)
+        Self::write_in(&Arc::new(Dir::WORKING), path, durability, |file| file.write_all(content))
+    }
+
+    /// The same for content that is written piece by piece.
+    pub fn write_by(
+        path: &Path,
+        durability: Durability,
+        write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        Self::write_in(&Arc::new(Dir::WORKING), path, durability, write)
     }
 
     /// The same for a file of an open folder.
-    pub(super) fn write_in(dir: &Arc<Dir>, path: &Path, content: &[u8], durability: Durability) -> io::Result<Self> {
+    pub(super) fn write_in(
+        dir: &Arc<Dir>,
+        path: &Path,
+        durability: Durability,
+        write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
+    ) -> io::Result<Self> {
         let mut name = OsString::from(path);
         name.push(format!(".{:016x}.tmp", random_u64()));
         let temporary = PathBuf::from(name);
         let file = platform::open_file(dir, &temporary, Open::New, Access::Owner)?;
         let (dir, temporary, path) = (Arc::clone(dir), Some(temporary), path.to_owned());
-        let mut replacement = Self { dir, file, temporary, path, durability };
-        replacement.file.write_all(content)?;
+        let replacement = Self { dir, file, temporary, path, durability };
+        let mut content = BufWriter::new(&replacement.file);
+        write(&mut content)?;
+        content.flush()?;
+        drop(content);
         if durability == Durability::PowerCut {
             replacement.file.sync_all()?;
         }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ impl Folder {
 
     /// Replaces a file in one step, by [`Replacement`].
     pub fn replace(&self, name: &str, content: &[u8], durability: Durability) -> io::Result<()> {
-        Replacement::write_in(&self.dir, Path::new(name), content, durability)?.commit()
+        Replacement::write_in(&self.dir, Path::new(name), durability, |file| file.write_all(content))?.commit()
     }
 
     /// The length of a file, or `None` if it is missing.

@@ -20,10 +20,10 @@ use unix as system;
 use windows as system;
 
 pub use system::{
-    Dir, FileLock, LAUNCHER, Walked, detached, folder_identity, free_disk, from_bytes, gated, identity, in_own_group,
-    is_executable, keep_owner, kill_group, kill_process, leave_session, make_dir, make_world_writable, mode_if_shared,
-    open_beneath, open_file, program_places, read_both, redirect_output, remove_tree, restrict_to_owner,
-    set_dir_access, share_one_heap, start_time, sync_dir, terminate, to_bytes, user,
+    Dir, FileLock, LAUNCHER, Walked, detached, disk_size, folder_identity, free_disk, from_bytes, gated, identity,
+    in_own_group, is_executable, keep_owner, kill_group, kill_process, leave_session, make_dir, make_world_writable,
+    mode_if_shared, open_beneath, open_file, other_account, program_places, read_both, redirect_output, remove_tree,
+    restrict_to_owner, set_dir_access, share_one_heap, start_time, sync_dir, terminate, to_bytes, user,
 };
 
 /// How a file is opened.

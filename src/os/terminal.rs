@@ -1,10 +1,37 @@
-//! A line on standard error that shows progress on a terminal, and nothing elsewhere.
+//! What a terminal is shown: a line on standard error with the progress, and the output of containers.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
+use crate::text::Escaper;
+
 /// Back to the front of the line, and erase it (ECMA-48: CR, EL).
 const CLEAR_LINE: &str = "\r\u{1b}[K";
+
+/// How the output of a container is shown on a terminal. A file or a pipe gets it unchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// What a terminal would obey is escaped.
+    Escaped,
+    /// As it is (`--raw`).
+    Raw,
+}
+
+impl Shown {
+    pub fn from_flag(raw: bool) -> Self {
+        if raw { Self::Raw } else { Self::Escaped }
+    }
+
+    /// Whether the output has to be escaped for this stream.
+    pub fn is_escaped_for(self, stream: &impl IsTerminal) -> bool {
+        self == Self::Escaped && stream.is_terminal()
+    }
+
+    /// The stream, with escapes where it needs them.
+    pub fn on<W: Write + IsTerminal + Send + 'static>(self, stream: W) -> Box<dyn Write + Send> {
+        if self.is_escaped_for(&stream) { Box::new(Escaper::new(stream)) } else { Box::new(stream) }
+    }
+}
 
 /// A line that is replaced by the next one, and cleared at the end.
 #[derive(Debug)]

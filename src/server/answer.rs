@@ -7,30 +7,41 @@ use ureq::Body;
 use ureq::http::{Response, StatusCode, header};
 
 use super::error::ClientError;
+use super::limits::{LARGE_ANSWER, SMALL_ANSWER};
+use super::offer::PollAnswer;
 use super::protocol::ErrorBody;
 
-/// How many bytes of JSON are read.
-const JSON_LIMIT: u64 = 8 * 1024 * 1024;
-/// How many bytes of a refusal's body are read.
-const ERROR_LIMIT: u64 = 64 * 1024;
+/// The JSON of an answer where little is expected; an answer without content counts as `null`.
+pub(super) fn read_small<A: DeserializeOwned>(response: Response<Body>) -> Result<A, ClientError> {
+    read_body(response, SMALL_ANSWER, |body| serde_json::from_slice(&body))
+}
 
-/// The answer's JSON; an answer without content counts as `null`.
-pub(super) fn read_json<A: DeserializeOwned>(response: Response<Body>) -> Result<A, ClientError> {
+/// The answer of a poll, which may hold an offer.
+pub(super) fn read_poll(response: Response<Body>) -> Result<PollAnswer, ClientError> {
+    read_body(response, LARGE_ANSWER, PollAnswer::read)
+}
+
+fn read_body<A>(
+    response: Response<Body>,
+    limit: u64,
+    parse: impl FnOnce(Vec<u8>) -> serde_json::Result<A>,
+) -> Result<A, ClientError> {
     let mut response = accept_success(response)?;
-    if response.status() == StatusCode::NO_CONTENT {
-        return serde_json::from_str("null").map_err(|_| ClientError::Lost("an empty answer".to_owned()));
-    }
-    let bytes = response
-        .body_mut()
-        .with_config()
-        .limit(JSON_LIMIT)
-        .read_to_vec()
-        .map_err(|error| ClientError::Lost(error.to_string()))?;
-    serde_json::from_slice(&bytes).map_err(|error| {
-        let is_html = bytes.trim_ascii_start().starts_with(b"<");
-        let what = if is_html { "HTML instead of JSON, probably from a proxy".to_owned() } else { error.to_string() };
-        ClientError::Lost(format!("{}: {what}", response.status().as_u16()))
-    })
+    let status = response.status();
+    let body = if status == StatusCode::NO_CONTENT {
+        b"null".to_vec()
+    } else {
+        let body = response.body_mut().with_config().limit(limit).read_to_vec();
+        body.map_err(|error| ClientError::Lost(error.to_string()))?
+    };
+    let begin = body.trim_ascii_start().first().copied();
+    parse(body).map_err(|error| unusable(status, begin, &error.to_string()))
+}
+
+/// The error of an answer whose body, with this first byte, isn't the JSON that was expected.
+pub(super) fn unusable(status: StatusCode, begin: Option<u8>, why: &str) -> ClientError {
+    let what = if begin == Some(b'<') { "HTML instead of JSON, probably from a proxy" } else { why };
+    ClientError::Lost(format!("{}: {what}", status.as_u16()))
 }
 
 /// The answer, unless it is a refusal.
@@ -48,7 +59,7 @@ pub(super) fn accept_success(mut response: Response<Body>) -> Result<Response<Bo
         return Err(ClientError::Refused { status: status.as_u16(), message, by_server: false, retry_after });
     }
     // Without a readable body the status alone says what failed.
-    let body = response.body_mut().with_config().limit(ERROR_LIMIT).read_to_vec().unwrap_or_default();
+    let body = response.body_mut().with_config().limit(SMALL_ANSWER).read_to_vec().unwrap_or_default();
     let ErrorBody { error, message } = serde_json::from_slice(&body).unwrap_or_default();
     let words: Vec<String> = [error, message].into_iter().flatten().collect();
     let by_server = !words.is_empty();

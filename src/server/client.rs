@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use serde::de::DeserializeOwned;
-use serde_json::Value;
-use ureq::SendBody;
-use ureq::http::header;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use ureq::http::{Response, header};
+use ureq::{Body, SendBody};
 
-use super::answer::{accept_success, read_json};
+use super::answer::{accept_success, read_poll, read_small};
 use super::connection::{Connection, REQUEST_TIMEOUT, STALL_TIMEOUT, path_segment};
 use super::error::ClientError;
+use super::list::{Each, read_list};
+use super::offer::PollAnswer;
 use super::proxy::resolve_route;
 use super::upload::{Form, Upload};
 use crate::config::{Credentials, ServerConfig};
@@ -22,8 +23,8 @@ use crate::metrics::Counters;
 use crate::server::Purpose;
 use crate::server::budget::Budget;
 use crate::server::protocol::{
-    AcceptRequest, AgentStatus, EncodedReport, FileList, HeartbeatRequest, ListedFile, Load, PollAnswer, PollRequest,
-    RegisterRequest, Registration, Uploaded, to_json,
+    AcceptRequest, AgentStatus, EncodedReport, HeartbeatRequest, Load, PollRequest, RegisterRequest, Registration,
+    Uploaded, to_json,
 };
 
 /// The type of every body but an upload's.
@@ -45,10 +46,10 @@ pub struct Client {
 /// Exchanges a registration token for credentials. The token works once, so this call must not be repeated blindly.
 pub fn register(server: &ServerConfig, token: &str, capacity: usize) -> Result<Registration, ClientError> {
     let body = to_json(&RegisterRequest { registration_token: token, capacity });
-    let connection = Connection::new(server, None);
+    let connection = Connection::to_register(server, token);
     let limit = Some(Duration::from_secs(30));
     let request = connection.post("/api/v1/agent/register").config().timeout_global(limit).build();
-    let answer = connection.answer(request.content_type(JSON).send(&body), read_json);
+    let answer = connection.answer(request.content_type(JSON).send(&body), read_small);
     answer.map_err(|error| error.via_proxy(resolve_route(server).proxy().as_deref()))
 }
 
@@ -100,23 +101,23 @@ impl Client {
             capacity: load.capacity.max(load.current),
             available_capacity: load.available,
         });
-        self.post::<Value>("heartbeat", &body, limit.unwrap_or(REQUEST_TIMEOUT)).map(drop)
+        self.post::<IgnoredAny>("heartbeat", &body, limit.unwrap_or(REQUEST_TIMEOUT)).map(drop)
     }
 
     /// Asks for a task or a cancellation. The call takes at most `limit`.
     pub fn poll(&self, load: Load, limit: Duration) -> Result<PollAnswer, ClientError> {
         let body = to_json(&PollRequest { current_load: load.current, available_capacity: load.available });
-        Ok(self.post::<Option<PollAnswer>>("poll", &body, limit)?.unwrap_or_default())
+        self.note(self.connection.answer(self.send("poll", &body, limit), read_poll))
     }
 
     /// Accepts a task.
     pub fn accept(&self, task_id: &str) -> Result<(), ClientError> {
-        self.post::<Value>("accept", &to_json(&AcceptRequest { task_id }), REQUEST_TIMEOUT).map(drop)
+        self.post::<IgnoredAny>("accept", &to_json(&AcceptRequest { task_id }), REQUEST_TIMEOUT).map(drop)
     }
 
     /// Reports a task's end.
     pub fn complete(&self, report: &EncodedReport<'_>) -> Result<(), ClientError> {
-        self.post::<Value>("complete", &report.body, REQUEST_TIMEOUT).map(drop)
+        self.post::<IgnoredAny>("complete", &report.body, REQUEST_TIMEOUT).map(drop)
     }
 
     /// Copies a file of the Server into `sink` and checks that it has the announced length.
@@ -164,27 +165,33 @@ impl Client {
             .header(header::CONTENT_LENGTH, form.length.to_string())
             .config()
             .timeout_recv_response(Some(STALL_TIMEOUT))
+            .timeout_recv_body(Some(REQUEST_TIMEOUT))
             .build();
         let sent = request.send(SendBody::from_reader(&mut form.reader()));
         if let Some(error) = form.file.error {
             return Err(ClientError::Local(error));
         }
-        let uploaded: Uploaded = self.note(self.connection.answer(sent, read_json))?;
-        Ok(uploaded.file_id)
+        let uploaded: Uploaded = self.note(self.connection.answer(sent, read_small))?;
+        Ok(uploaded.file_id.into_string())
     }
 
-    /// The files that the Server holds for a task.
-    pub fn list_files(&self, task_id: &str) -> Result<Vec<ListedFile>, ClientError> {
+    /// Calls `each` with every file that the Server holds for a task. After an error the call has failed, although `each`
+    /// may have been called.
+    pub fn list_files(&self, task_id: &str, each: Each<'_>) -> Result<(), ClientError> {
         let path = self.files_path(&format!("files/list/{}", path_segment(task_id)));
         let request = self.connection.get(&path).config().timeout_global(Some(REQUEST_TIMEOUT)).build();
-        let list: FileList = self.note(self.connection.answer(request.call(), read_json))?;
-        Ok(list.files)
+        self.note(self.connection.answer(request.call(), |response| read_list(response, each)))
     }
 
+    /// Makes a call with a small answer.
     fn post<A: DeserializeOwned>(&self, call: &str, body: &[u8], limit: Duration) -> Result<A, ClientError> {
+        self.note(self.connection.answer(self.send(call, body, limit), read_small))
+    }
+
+    fn send(&self, call: &str, body: &[u8], limit: Duration) -> Result<Response<Body>, ureq::Error> {
         let path = format!("/api/v1/agent/{}/{call}", self.service_id);
         let request = self.connection.post(&path).config().timeout_global(Some(limit)).build();
-        self.note(self.connection.answer(request.content_type(JSON).send(body), read_json))
+        request.content_type(JSON).send(body)
     }
 
     fn files_path(&self, rest: &str) -> String {

@@ -16,7 +16,7 @@ use ureq::{Agent, Body, RequestBuilder};
 
 use super::error::{ClientError, Unresolved, classify};
 use super::proxy::supported_proxy;
-use crate::config::{Credentials, ServerConfig};
+use crate::config::{Credentials, Secret, ServerConfig};
 
 /// The time limit of a call that transfers no file.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,12 +36,19 @@ pub(super) struct Connection {
     agent: Agent,
     pub server: ServerConfig,
     credentials: Option<Credentials>,
+    /// The token that a registration sends.
+    token: Option<Secret>,
 }
 
 impl Connection {
     /// Connects to nothing yet.
     pub fn new(server: &ServerConfig, credentials: Option<Credentials>) -> Self {
-        Self { agent: agent(server), server: server.clone(), credentials }
+        Self { agent: agent(server), server: server.clone(), credentials, token: None }
+    }
+
+    /// The same without credentials, to get some for this token.
+    pub fn to_register(server: &ServerConfig, token: &str) -> Self {
+        Self { token: Some(Secret::new(token)), ..Self::new(server, None) }
     }
 
     /// The same with connections of its own, so that [`Connection::abort`] of the one doesn't end calls of the other.
@@ -79,17 +86,18 @@ impl Connection {
         called: Result<Response<Body>, ureq::Error>,
         read: impl FnOnce(Response<Body>) -> Result<A, ClientError>,
     ) -> Result<A, ClientError> {
-        called.map_err(|error| self.error(error)).and_then(read).map_err(|error| self.redact(error))
+        called.map_err(|error| self.error(error)).and_then(read).map_err(|error| self.clean(error))
     }
 
     /// The meaning of an error, without the key.
     pub fn error(&self, error: ureq::Error) -> ClientError {
-        self.redact(classify(error, self.server.environment.ssl_cert_file.as_deref()))
+        self.clean(classify(error, self.server.environment.ssl_cert_file.as_deref()))
     }
 
-    fn redact(&self, error: ClientError) -> ClientError {
-        let Some(credentials) = &self.credentials else { return error };
-        error.redact(&credentials.api_key)
+    /// The same error without a secret, and of a bounded length.
+    fn clean(&self, error: ClientError) -> ClientError {
+        let key = self.credentials.as_ref().map(|credentials| (&credentials.api_key, "api_key"));
+        error.clean(key.or(self.token.as_ref().map(|token| (token, "token"))))
     }
 }
 

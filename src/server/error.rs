@@ -10,7 +10,10 @@ use thiserror::Error;
 use ureq::Timeout;
 
 use crate::config::Secret;
-use crate::text::escape;
+use crate::text::{cut, escape};
+
+/// How much of the words of a Server or a proxy is kept, in bytes.
+const WORDS_MAX: usize = 500;
 
 /// Why a call has no result. The texts of the Server and of proxies are escaped, since they are shown on terminals.
 #[derive(Debug, Error)]
@@ -56,11 +59,17 @@ fn wrong_length(announced: u64, received: u64) -> String {
 }
 
 impl ClientError {
-    /// The same error without a secret: a Server or a proxy may repeat in its answer what it was sent.
-    pub(super) fn redact(mut self, secret: &Secret) -> Self {
+    /// The same error without a secret, and of a length for people: a Server or a proxy may repeat in its answer what it
+    /// was sent, and may send megabytes.
+    pub(super) fn clean(mut self, secret: Option<(&Secret, &str)>) -> Self {
         if let Self::NotSent(text) | Self::Lost(text) | Self::Refused { message: text, .. } = &mut self {
-            if !secret.expose().is_empty() && text.contains(secret.expose()) {
-                *text = text.replace(secret.expose(), "[api_key]");
+            if let Some((secret, name)) = secret.filter(|(secret, _)| !secret.expose().is_empty()) {
+                if text.contains(secret.expose()) {
+                    *text = text.replace(secret.expose(), &format!("[{name}]"));
+                }
+            }
+            if text.len() > WORDS_MAX {
+                *text = cut(text, WORDS_MAX).into_owned();
             }
         }
         self
@@ -244,7 +253,21 @@ fn certificate_file_problem(file: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::ClientError;
+    use super::{ClientError, WORDS_MAX};
+    use crate::config::Secret;
+
+    #[test]
+    fn words_of_the_server_are_short_and_without_the_secret() {
+        let secret = Secret::new("ak_0123456789");
+        let words = |length| format!("{}ak_0123456789{}", "w".repeat(length), "x".repeat(1_000_000));
+        for length in WORDS_MAX - 20..WORDS_MAX + 5 {
+            let text = ClientError::Lost(words(length)).clean(Some((&secret, "api_key"))).to_string();
+            assert!(!text.contains("ak_") && text.len() < WORDS_MAX + 100, "{text}");
+            assert!(text.contains("more bytes)"), "{text}");
+        }
+        let text = ClientError::NotSent("it said ak_0123456789".to_owned()).clean(Some((&secret, "token"))).to_string();
+        assert_eq!(text, "the Server can't be reached: it said [token]");
+    }
 
     #[test]
     fn refusals_are_retried_by_status_and_sender() {

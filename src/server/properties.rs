@@ -5,8 +5,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::answer::parse_retry_after;
+use super::offer::PollAnswer;
 use super::probe::ahead;
-use super::protocol::{ErrorBody, FileList, PollAnswer, Registration, Task, Uploaded};
+use super::protocol::{ErrorBody, ListedFile, Registration, Task, Uploaded};
 use super::proxy::resolve_route;
 use super::retry::Backoff;
 use crate::arbitrary::{changed, json, text};
@@ -21,8 +22,14 @@ proptest! {
                 let again: Task = serde_json::from_str(&serde_json::to_string(&task).expect("write it")).expect("read it");
                 prop_assert_eq!(again, task);
             }
-            let _: Result<PollAnswer, _> = serde_json::from_slice(&text);
-            let _: Result<FileList, _> = serde_json::from_slice(&text);
+            let _ = PollAnswer::read(text.clone());
+            let body = [b"{\"has_task\":true,\"task\": ", &text[..], b" }"].concat();
+            let _: Result<ListedFile, _> = serde_json::from_slice(&text);
+            if let Ok(PollAnswer { offer: Some(offer), .. }) = PollAnswer::read(body) {
+                if let Ok(task) = offer.parse() {
+                    prop_assert_eq!(task, serde_json::from_slice::<Task>(&text).expect("an offer is a task"));
+                }
+            }
             let _: Result<ErrorBody, _> = serde_json::from_slice(&text);
             let _: Result<Registration, _> = serde_json::from_slice(&text);
             let _: Result<Uploaded, _> = serde_json::from_slice(&text);

@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::limits::ShortText;
+
 /// Body of `register`.
 #[derive(Debug, Serialize)]
 pub struct RegisterRequest<'a> {
@@ -64,22 +66,6 @@ pub struct PollRequest {
     pub available_capacity: usize,
 }
 
-/// Answer of `poll`. The fields are independent of each other on the wire.
-#[derive(Debug, Default, Deserialize)]
-pub struct PollAnswer {
-    /// Whether `task` counts.
-    #[serde(default, deserialize_with = "or_default")]
-    pub has_task: bool,
-    /// The oldest pending task, which isn't reserved for this agent (PROTOCOL 1). It is parsed later: an offer of the
-    /// wrong shape must not hide a cancellation beside it.
-    pub task: Option<serde_json::Value>,
-    /// Whether `cancel_task_id` counts.
-    #[serde(default, deserialize_with = "or_default")]
-    pub should_cancel: bool,
-    /// A task of the service to be stopped, perhaps another agent's (PROTOCOL 2).
-    pub cancel_task_id: Option<String>,
-}
-
 /// A task, in an offer and in its record.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
@@ -97,6 +83,13 @@ pub struct Task {
     /// The files that the task works on.
     #[serde(default, deserialize_with = "or_default")]
     pub input_files: Vec<InputFile>,
+}
+
+impl Task {
+    /// The announced bytes of all input files.
+    pub fn input_size(&self) -> u64 {
+        self.input_files.iter().map(|file| file.size_bytes).fold(0, u64::saturating_add)
+    }
 }
 
 /// A file that the Server holds for a task.
@@ -123,22 +116,14 @@ pub struct AcceptRequest<'a> {
 #[derive(Debug, Deserialize)]
 pub struct Uploaded {
     /// The Server's id of the new file.
-    pub file_id: String,
+    pub file_id: ShortText,
 }
 
-/// Answer of `list`.
-#[derive(Debug, Deserialize)]
-pub struct FileList {
-    /// All finished files of the task, also its input files.
-    #[serde(default, deserialize_with = "or_default")]
-    pub files: Vec<ListedFile>,
-}
-
-/// A file in [`FileList`].
+/// A file in the answer of `list`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct ListedFile {
     /// The Server's id of the file.
-    pub id: String,
+    pub id: ShortText,
     /// The name under which it was uploaded.
     #[serde(default, deserialize_with = "or_default")]
     pub filename: String,
@@ -248,32 +233,10 @@ pub struct ErrorBody {
     pub message: Option<String>,
 }
 
-fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(super) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de> + Default,
 {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{PollAnswer, Task};
-
-    #[test]
-    fn null_absent_and_unknown_fields_are_accepted() {
-        let answer: PollAnswer = serde_json::from_str(
-            r#"{"has_task":true,"should_cancel":null,"cancel_task_id":null,"server_time":1,
-                "task":{"id":"t1","task_prompt":"do","output_prompt":null,"input_files":null,"priority":3}}"#,
-        )
-        .unwrap();
-        let task: Task = serde_json::from_value(answer.task.unwrap()).unwrap();
-        assert_eq!((task.id.as_str(), task.task_prompt.as_str(), task.input_files.len()), ("t1", "do", 0));
-        assert!(!answer.should_cancel);
-    }
-
-    #[test]
-    fn a_task_without_an_id_is_refused() {
-        assert!(serde_json::from_str::<Task>(r#"{"task_prompt":"x"}"#).is_err());
-    }
 }

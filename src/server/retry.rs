@@ -6,10 +6,8 @@ use crate::os::random::random_u64;
 
 /// The first pause.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// The longest pause without `Retry-After`.
+/// The longest pause: a Server that asks for hours, by mistake or not, doesn't stop the agent for longer.
 const LONGEST: Duration = Duration::from_secs(60);
-/// The longest pause with `Retry-After`.
-const LONGEST_ASKED: Duration = Duration::from_secs(600);
 
 /// Pauses that double from one second to a minute.
 #[derive(Debug, Clone, Default)]
@@ -18,8 +16,9 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The pause after one more failure. If the Server asks for a pause (`Retry-After`), it is that one, but at most ten
-    /// minutes. A quarter of jitter keeps agents that failed together from retrying together.
+    /// The pause after one more failure. If the Server asks for a pause (`Retry-After`), it is that one, but at most a
+    /// minute. A quarter of jitter, or up to a second more than was asked for, keeps agents that failed together from
+    /// retrying together.
     pub fn next(&mut self, asked: Option<Duration>) -> Duration {
         self.failures = self.failures.saturating_add(1);
         pause(self.failures, asked, random_fraction())
@@ -30,7 +29,7 @@ fn pause(failures: u32, asked: Option<Duration>, random: f64) -> Duration {
     let doubled = SHORTEST.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1))).min(LONGEST);
     match asked {
         // The Server refuses an earlier call.
-        Some(asked) => asked.min(LONGEST_ASKED) + doubled.min(SHORTEST).mul_f64(random),
+        Some(asked) => asked.min(LONGEST) + doubled.min(SHORTEST).mul_f64(random),
         None => doubled.mul_f64(0.75 + 0.25 * random),
     }
 }
@@ -53,9 +52,11 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_respected_up_to_ten_minutes() {
-        assert_eq!(pause(1, Some(Duration::from_secs(60)), 0.0), Duration::from_secs(60));
-        assert_eq!(pause(1, Some(Duration::from_secs(86_400)), 0.0), Duration::from_secs(600));
+    fn retry_after_is_respected_up_to_a_minute() {
+        assert_eq!(pause(1, Some(Duration::from_secs(20)), 0.0), Duration::from_secs(20));
+        for asked in [60, 86_400, u64::MAX] {
+            assert_eq!(pause(1, Some(Duration::from_secs(asked)), 1.0), Duration::from_secs(61));
+        }
     }
 
     #[test]

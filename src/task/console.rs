@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
-use crate::os::terminal::ProgressLine;
+use crate::os::terminal::{ProgressLine, Shown};
 use crate::units::Span;
 
 /// How long nothing must have been printed before the line is shown, and how often the line is renewed.
@@ -16,7 +16,10 @@ const SILENCE: Duration = Duration::from_secs(2);
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The standard streams of a trial's container.
-pub struct TrialConsole(Arc<Mutex<Shared>>);
+pub struct TrialConsole {
+    shared: Arc<Mutex<Shared>>,
+    shown: Shown,
+}
 
 struct Shared {
     started: Instant,
@@ -28,21 +31,22 @@ struct Shared {
 }
 
 impl TrialConsole {
-    pub fn new() -> Self {
+    pub fn new(shown: Shown) -> Self {
         let now = Instant::now();
         let line = ProgressLine::new();
-        Self(Arc::new(Mutex::new(Shared { started: now, printed: now, at_line_start: true, is_running: false, line })))
+        let shared = Shared { started: now, printed: now, at_line_start: true, is_running: false, line };
+        Self { shared: Arc::new(Mutex::new(shared)), shown }
     }
 
     /// Shows the line for a container that starts now, until the clock is dropped.
     pub fn show_clock(&self) -> io::Result<Clock> {
-        let mut shared = lock(&self.0);
+        let mut shared = lock(&self.shared);
         let now = Instant::now();
         (shared.started, shared.printed, shared.is_running) = (now, now, true);
         let is_seen = shared.line.is_terminal();
         drop(shared);
         let (end, ended) = bounded(0);
-        let shared = Arc::clone(&self.0);
+        let shared = Arc::clone(&self.shared);
         if is_seen {
             let renew = move || {
                 while ended.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
@@ -51,12 +55,21 @@ impl TrialConsole {
             };
             thread::Builder::new().name("trial-clock".to_owned()).spawn(renew)?;
         }
-        Ok(Clock { shared: Arc::clone(&self.0), _end: end })
+        Ok(Clock { shared: Arc::clone(&self.shared), _end: end })
     }
 
-    /// Passes one of the container's streams on to one of this process.
-    pub fn tee<W: Write>(&self, stream: W) -> Tee<W> {
-        Tee { shared: Arc::clone(&self.0), stream }
+    /// Passes the container's standard output on to that of this process.
+    pub fn tee_stdout(&self) -> Tee<impl Write + Send + use<>> {
+        self.tee(self.shown.on(io::stdout()))
+    }
+
+    /// Passes the container's standard error on to that of this process.
+    pub fn tee_stderr(&self) -> Tee<impl Write + Send + use<>> {
+        self.tee(self.shown.on(io::stderr()))
+    }
+
+    fn tee<W: Write>(&self, stream: W) -> Tee<W> {
+        Tee { shared: Arc::clone(&self.shared), stream }
     }
 }
 
@@ -119,18 +132,18 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 
 #[cfg(test)]
 mod tests {
-    use super::{TrialConsole, lock};
+    use super::{Shown, TrialConsole, lock};
     use std::io::Write;
 
     #[test]
     fn the_console_knows_whether_a_line_is_unfinished() {
-        let console = TrialConsole::new();
+        let console = TrialConsole::new(Shown::Raw);
         let mut out = console.tee(Vec::new());
-        assert!(lock(&console.0).at_line_start);
+        assert!(lock(&console.shared).at_line_start);
         out.write_all(b"a question: ").unwrap();
-        assert!(!lock(&console.0).at_line_start);
+        assert!(!lock(&console.shared).at_line_start);
         out.write_all(b"answered\n").unwrap();
-        assert!(lock(&console.0).at_line_start);
+        assert!(lock(&console.shared).at_line_start);
         assert_eq!(out.stream, b"a question: answered\n");
     }
 }

@@ -12,6 +12,8 @@ pub enum StepError {
     Shutdown,
     /// The operator discards the result. The step that does that is the next one.
     Discarded,
+    /// Another container has the name of the task's. The step has to be tried again later, and needs no slot until then.
+    NameTaken { why: String },
     /// The step has to be tried again later.
     Retry {
         why: String,

@@ -1,7 +1,7 @@
 //! From `accepted` to `prepared`: the workspace, the input files and `task.json`.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use super::ledger_entries::{not_received, received};
 use super::outcome::{self, ContainerOutcome};
 use super::task_client::{TaskClient, TransferProgress};
 use super::{Phase, StepError, TaskHandle, input_names};
-use crate::os::files::{self, remove_if_exists};
+use crate::os::files::{self, is_full, remove_if_exists};
 use crate::os::platform;
 use crate::server::{Backoff, Client, ClientError, InputFile, Purpose};
 use crate::units::{Bytes, Span};
@@ -19,6 +19,9 @@ use crate::units::{Bytes, Span};
 const TRIES: u32 = 5;
 /// How many downloads may have another length than announced: a connection may have been cut.
 const WRONG_LENGTHS: u32 = 3;
+
+/// After how many bytes of a download its disk is looked at.
+const DISK_CHECK: u64 = 16 * 1024 * 1024;
 
 /// Why the workspace isn't complete.
 enum PrepareError {
@@ -65,6 +68,7 @@ fn fill_workspace(client: Option<TaskClient<'_>>, task: &mut TaskHandle) -> Resu
 }
 
 fn download_inputs(client: &mut TaskClient<'_>, task: &mut TaskHandle, names: &[String]) -> Result<(), PrepareError> {
+    check_disk_size(client, task)?;
     let files = task.record.task.input_files.clone();
     let began = Instant::now();
     for (file, name) in files.iter().zip(names) {
@@ -76,6 +80,20 @@ fn download_inputs(client: &mut TaskClient<'_>, task: &mut TaskHandle, names: &[
         log::info!(task:% = task.key(); "{} input file(s) downloaded, {bytes} in {time}", files.len());
     }
     Ok(())
+}
+
+/// Fails a task whose input files would fit on no disk of this size. One that fits when there is more room waits for it.
+fn check_disk_size(client: &TaskClient<'_>, task: &TaskHandle) -> Result<(), PrepareError> {
+    let (announced, dir) = (task.record.task.input_size(), task.workspace.dir());
+    match platform::disk_size(dir) {
+        Ok(size) if announced > size.saturating_sub(client.keep_free) => Err(PrepareError::Task(format!(
+            "the input files have {} together, more than this machine's disk takes ({}, of which {} stay free)",
+            Bytes(announced),
+            Bytes(size),
+            Bytes(client.keep_free)
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The download of one input file.
@@ -132,12 +150,15 @@ impl Download<'_, '_> {
     /// Makes one call, and moves the file to its place. Returns the call's error, if there was one.
     fn attempt(&mut self, place: &Path) -> Result<Option<ClientError>, PrepareError> {
         let part = self.task.files.partial_download();
-        let (file, received_bytes) = (self.file, AtomicU64::new(0));
+        self.check_room(&part)?;
+        let (file, received_bytes, keep_free) = (self.file, AtomicU64::new(0), self.client.keep_free);
         let what = format!("fetching `{}`", self.name);
         let progress = TransferProgress { what, bytes: file.size_bytes, moved: &received_bytes };
-        let call = |client: &Client| download(client, file, &part, &received_bytes);
-        if let Err(error) = self.client.transfer(self.task, progress, call)? {
-            return Ok(Some(error));
+        let call = |client: &Client| download(client, file, Part { path: &part, keep_free }, &received_bytes);
+        match self.client.transfer(self.task, progress, call)? {
+            Ok(()) => {}
+            Err(ClientError::Local(error)) if is_full(&error) => return Err(self.wait_for_room(&part).into()),
+            Err(error) => return Ok(Some(error)),
         }
         // Before the file has its place, or a crash in between would leave it there without a line in the ledger.
         self.client.append_to_ledger(self.task, vec![received(file)])?;
@@ -145,6 +166,28 @@ impl Download<'_, '_> {
         let name = self.name;
         moved.map_err(|error| PrepareError::Task(format!("input file `{name}` can't be written: {error}")))?;
         Ok(None)
+    }
+
+    /// Checks that the file fits on the disk. A full disk isn't the task's fault, so the task waits.
+    fn check_room(&self, part: &Path) -> Result<(), StepError> {
+        remove_if_exists(part).map_err(StepError::because("a part of an input file can't be removed"))?;
+        let free = platform::free_disk(self.task.workspace.dir());
+        let wanted = self.file.size_bytes.saturating_add(self.client.keep_free);
+        if free.is_ok_and(|free| free < wanted) { Err(self.wait_for_room(part)) } else { Ok(()) }
+    }
+
+    /// Removes what was downloaded of the file, and returns the reason for the pause. The reason has no number of the
+    /// moment, so that it is logged once.
+    fn wait_for_room(&self, part: &Path) -> StepError {
+        if let Err(error) = remove_if_exists(part) {
+            log::warn!(task:% = self.task.key(); "`{}` can't be removed: {error}", part.display());
+        }
+        StepError::retry(format!(
+            "the disk has no room for the input file `{}` of {} and {} that stay free (`paths.min_free_disk_mb`)",
+            self.name,
+            Bytes(self.file.size_bytes),
+            Bytes(self.client.keep_free)
+        ))
     }
 
     /// Whether another try is useless.
@@ -166,9 +209,47 @@ impl Download<'_, '_> {
     }
 }
 
-fn download(client: &Client, file: &InputFile, part: &Path, received: &AtomicU64) -> Result<(), ClientError> {
-    let mut sink = files::create(part).map_err(ClientError::Local)?;
+/// A file that is being downloaded.
+struct Part<'p> {
+    path: &'p Path,
+    /// How many bytes of its disk it doesn't take.
+    keep_free: u64,
+}
+
+fn download(client: &Client, file: &InputFile, part: Part<'_>, received: &AtomicU64) -> Result<(), ClientError> {
+    let sink = files::create(part.path).map_err(ClientError::Local)?;
+    let mut sink = WatchedFile { file: sink, part, left: file.size_bytes, unchecked: 0 };
     client.download(&file.id, file.size_bytes, &mut sink, received)?;
     // The record will say that the input is complete, so it has to outlive a power cut as the record does.
-    sink.sync_all().map_err(ClientError::Local)
+    sink.file.sync_all().map_err(ClientError::Local)
+}
+
+/// A file that is written while its disk has room: other tasks write to the disk, too.
+struct WatchedFile<'p> {
+    file: File,
+    part: Part<'p>,
+    /// How many of the announced bytes are not written yet.
+    left: u64,
+    /// How many bytes were written since the last look at the disk.
+    unchecked: u64,
+}
+
+impl Write for WatchedFile<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.unchecked >= DISK_CHECK {
+            self.unchecked = 0;
+            let wanted = self.part.keep_free.saturating_add(self.left.min(DISK_CHECK));
+            if platform::free_disk(self.part.path).is_ok_and(|free| free < wanted) {
+                return Err(ErrorKind::StorageFull.into());
+            }
+        }
+        let count = self.file.write(bytes)?;
+        self.unchecked += count as u64;
+        self.left = self.left.saturating_sub(count as u64);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }

@@ -107,7 +107,7 @@ pub struct Ending {
 /// Everything about a task that must survive a crash.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Record {
-    /// The whole offer.
+    /// The whole offer, until the workspace is complete; then its id, and `offer.json` has the rest.
     pub task: Task,
     /// The service that the task is of: after a new registration its result isn't sent to another service.
     pub service_id: String,
@@ -210,6 +210,11 @@ impl Record {
         if self.phase != phase {
             self.phase = phase;
             self.phase_since = Some(Timestamp::now());
+        }
+        if phase >= Phase::Prepared {
+            // `task.json` has the texts, or no container will. They may be megabytes, in memory and in each write of the
+            // record.
+            self.task = Task { id: std::mem::take(&mut self.task.id), ..Task::default() };
         }
     }
 }

@@ -1,11 +1,16 @@
 //! The story of one task of the Server.
 
+use std::time::Duration;
+
 use super::report::Report;
 use super::upload::Upload;
 use super::{
     Context, DiscardRequests, Job, Phase, StepError, TaskClient, TaskContainer, TaskHandle, TaskResult, Workspace,
     discard, outcome, prepare, results,
 };
+
+/// How often a container's name that another container has is looked at.
+const NAME_TAKEN_PAUSE: Duration = Duration::from_secs(10);
 
 /// A worker with one task.
 pub struct TaskRunner<'c> {
@@ -37,7 +42,11 @@ impl<'c> TaskRunner<'c> {
                 Ok(()) | Err(StepError::Discarded) => {}
                 Err(StepError::Shutdown) => return TaskResult::Interrupted,
                 Err(StepError::Retry { why, retry_after }) => {
-                    return TaskResult::Deferred { phase: self.task.record.phase, why, retry_after };
+                    return TaskResult::Deferred { phase: self.task.record.phase, why, retry_after, frees_slot: false };
+                }
+                Err(StepError::NameTaken { why }) => {
+                    let (phase, retry_after) = (self.task.record.phase, Some(NAME_TAKEN_PAUSE));
+                    return TaskResult::Deferred { phase, why, retry_after, frees_slot: true };
                 }
             }
         }
@@ -72,7 +81,7 @@ impl<'c> TaskRunner<'c> {
     }
 
     fn client(&self) -> TaskClient<'c> {
-        TaskClient::new(&self.context.client, &self.context.ledger)
+        TaskClient::new(&self.context.client, &self.context.ledger, self.context.config.paths.keep_free())
     }
 
     fn container(&self) -> TaskContainer<'c> {

@@ -22,9 +22,18 @@ pub struct TaskClient<'c> {
     /// For calls that are short enough to be waited for.
     pub client: &'c Client,
     pub ledger: &'c Ledger,
+    /// How many bytes of the disk no download takes.
+    pub keep_free: u64,
     /// Connections for transfers only, so that aborting one leaves other calls alone.
     transfers: Option<Client>,
 }
+
+/// A transfer that moves less than this in [`RATE_WINDOW`] is aborted and tried again: 1 kB a second.
+const SLOWEST: u64 = 60_000;
+const RATE_WINDOW: Duration = Duration::from_secs(60);
+/// The same when all bytes of an upload are in the system's buffers: they, and the answer, need this long at most.
+const LAST_WINDOW: Duration = Duration::from_secs(300);
+const TOO_SLOW: &str = "the transfer was slower than 1 kB a second for a minute";
 
 /// What the log says of a long transfer.
 pub struct TransferProgress<'a> {
@@ -35,8 +44,8 @@ pub struct TransferProgress<'a> {
 }
 
 impl<'c> TaskClient<'c> {
-    pub fn new(client: &'c Client, ledger: &'c Ledger) -> Self {
-        Self { client, ledger, transfers: None }
+    pub fn new(client: &'c Client, ledger: &'c Ledger, keep_free: u64) -> Self {
+        Self { client, ledger, keep_free, transfers: None }
     }
 
     /// Appends lines about the task to the ledger. The step fails where that fails: a transfer without its line must
@@ -67,8 +76,8 @@ impl<'c> TaskClient<'c> {
     }
 
     /// Makes a call that a command aborts: a file may be large and the Server slow, and the Server offers no task to
-    /// any agent while a cancellation is open (PROTOCOL 2). The call's result is returned all the same, unless the
-    /// command ends the step.
+    /// any agent while a cancellation is open (PROTOCOL 2). So does a transfer that hardly moves. The call's result is
+    /// returned all the same, unless the command ends the step.
     pub fn transfer<T: Send>(
         &mut self,
         task: &mut TaskHandle,
@@ -77,15 +86,70 @@ impl<'c> TaskClient<'c> {
     ) -> Result<Result<T, ClientError>, StepError> {
         let client = self.transfers.get_or_insert_with(|| self.client.with_own_connections()).clone();
         let began = Instant::now();
-        task.run_beside("transfer", PROGRESS_INTERVAL, || call(&client), |task, wake| match wake {
-            Wake::Command => {
+        let mut rate = Rate::new(progress.bytes, began);
+        let mut is_too_slow = false;
+        let done = task.run_beside("transfer", PROGRESS_INTERVAL, || call(&client), |task, wake| {
+            let moved = progress.moved.load(Ordering::Relaxed);
+            if wake == Wake::Interval {
+                let (moved, all) = (Bytes(moved), Bytes(progress.bytes));
+                log::info!(task:% = task.key(); "{}: {moved} of {all} after {}", progress.what, Span(began.elapsed()));
+                is_too_slow |= rate.is_too_slow(moved.0, Instant::now());
+            }
+            if wake == Wake::Command || is_too_slow {
                 client.abort();
                 self.transfers = None;
             }
-            Wake::Interval => {
-                let (moved, all) = (Bytes(progress.moved.load(Ordering::Relaxed)), Bytes(progress.bytes));
-                log::info!(task:% = task.key(); "{}: {moved} of {all} after {}", progress.what, Span(began.elapsed()));
-            }
-        })
+        })?;
+        Ok(done.map_err(|error| if is_too_slow { ClientError::Lost(TOO_SLOW.to_owned()) } else { error }))
+    }
+}
+
+/// Whether a transfer moves fast enough: at [`SLOWEST`] bytes a minute. A single byte now and then, which is progress for
+/// each read and write, would hold the task's slot for ever.
+struct Rate {
+    bytes: u64,
+    since: Instant,
+    moved: u64,
+}
+
+impl Rate {
+    fn new(bytes: u64, now: Instant) -> Self {
+        Self { bytes, since: now, moved: 0 }
+    }
+
+    fn is_too_slow(&mut self, moved: u64, now: Instant) -> bool {
+        if moved >= self.moved.saturating_add(SLOWEST) {
+            (self.since, self.moved) = (now, moved);
+        }
+        let limit = if moved < self.bytes { RATE_WINDOW } else { LAST_WINDOW };
+        now.saturating_duration_since(self.since) >= limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LAST_WINDOW, RATE_WINDOW, Rate, SLOWEST};
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_transfer_of_less_than_a_kilobyte_a_second_is_too_slow() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut slow = Rate::new(1_000_000, start);
+        let found = (10..).step_by(10).find(|second| slow.is_too_slow(second * 900, at(*second)));
+        assert_eq!(found, Some(RATE_WINDOW.as_secs()));
+        let mut steady = Rate::new(10_000_000, start);
+        assert!((10..3600).step_by(10).all(|second| !steady.is_too_slow(second * 1100, at(second))));
+        let mut stalled = Rate::new(1_000_000, start);
+        assert!(!stalled.is_too_slow(999_999, at(10)));
+        assert!(stalled.is_too_slow(999_999, at(70)));
+    }
+
+    #[test]
+    fn an_upload_whose_last_bytes_are_on_their_way_has_more_time() {
+        let start = Instant::now();
+        let mut rate = Rate::new(SLOWEST, start);
+        assert!(!rate.is_too_slow(SLOWEST, start) && !rate.is_too_slow(SLOWEST, start + RATE_WINDOW));
+        assert!(rate.is_too_slow(SLOWEST, start + LAST_WINDOW));
     }
 }

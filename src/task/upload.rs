@@ -24,6 +24,33 @@ const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// The reason in the ledger for an upload that a request to discard the result has ended.
 const DISCARDED: &str = "the result was discarded before it was known";
 
+/// How many files that aren't delivered are named in the log.
+const NAMED: usize = 20;
+/// What the Server's file list calls the creator of a result.
+const BY_AGENT: &str = "agent";
+/// How much memory the ids of the files may need that the Server has before the first upload.
+const IDS_MAX: usize = 2 * 1024 * 1024;
+/// What an id needs beside its bytes.
+const ID_OVERHEAD: usize = 64;
+
+/// Ids of files, of a bounded size together.
+#[derive(Default)]
+struct Ids {
+    list: Vec<String>,
+    size: usize,
+}
+
+impl Ids {
+    fn push(&mut self, id: String) -> Result<(), String> {
+        self.size += id.len() + ID_OVERHEAD;
+        if self.size > IDS_MAX {
+            return Err(format!("the list has more than {} results of this task", self.list.len()));
+        }
+        self.list.push(id);
+        Ok(())
+    }
+}
+
 /// The uploads of one task.
 pub struct Upload<'t> {
     client: TaskClient<'t>,
@@ -117,8 +144,13 @@ impl<'t> Upload<'t> {
         if self.task.is_cancel_requested() {
             return Ok(false);
         }
-        let ids = match self.client.client.list_files(&self.task.record.task.id) {
-            Ok(files) => files.into_iter().map(|file| file.id).collect(),
+        let mut ids = Ids::default();
+        let listed = self.client.client.list_files(&self.task.record.task.id, &mut |file| {
+            // Another file can't be mistaken for an upload of this agent.
+            if file.created_by == BY_AGENT { ids.push(file.id.into_string()) } else { Ok(()) }
+        });
+        let ids = match listed {
+            Ok(()) => ids.list,
             // This Server has no list of the task, so there is nothing that could be mistaken for a new upload.
             Err(error) if !error.is_retryable() && !error.is_unauthorized() => Vec::new(),
             Err(error) => return Err(error.into()),
@@ -212,17 +244,23 @@ impl<'t> Upload<'t> {
         if self.task.is_cancel_requested() {
             return Ok(false);
         }
-        let listed = self.client.client.list_files(&self.task.record.task.id)?;
-        let arrived = listed.into_iter().find(|file| {
-            file.filename == name
+        let mut arrived = None;
+        let uploads = &self.uploads;
+        self.client.client.list_files(&self.task.record.task.id, &mut |file| {
+            let is_it = arrived.is_none()
+                && file.filename == name
                 && file.size_bytes == size
-                && file.created_by == "agent"
-                && !self.uploads.before.as_ref().is_some_and(|before| before.contains(&file.id))
-                && !self.uploads.done.iter().any(|(_, id)| *id == file.id)
-        });
+                && file.created_by == BY_AGENT
+                && !uploads.before.as_ref().is_some_and(|before| before.contains(&*file.id))
+                && !uploads.done.iter().any(|(_, id)| **id == *file.id);
+            if is_it {
+                arrived = Some(file);
+            }
+            Ok(())
+        })?;
         let Some(file) = arrived else { return Ok(false) };
         log::info!(task:% = self.task.key(); "`{name}` had arrived although its answer was lost");
-        self.note_done(name, size, file.id, Some("it had arrived although its answer was lost"))?;
+        self.note_done(name, size, file.id.into_string(), Some("it had arrived although its answer was lost"))?;
         Ok(true)
     }
 
@@ -236,8 +274,13 @@ impl<'t> Upload<'t> {
     }
 
     fn skip(&mut self, files: Vec<LeftOut>) -> Result<(), StepError> {
-        for left in &files {
-            log::warn!(task:% = self.task.key(); "`{}` is not delivered: {}", left.file, left.reason);
+        let (key, before) = (self.task.key(), self.uploads.left_out.len());
+        for left in files.iter().take(NAMED.saturating_sub(before)) {
+            log::warn!(task:% = key; "`{}` is not delivered: {}", left.file, left.reason);
+        }
+        let more = (before + files.len()).saturating_sub(NAMED.max(before));
+        if more > 0 && (before <= NAMED || files.len() > 1) {
+            log::warn!(task:% = key; "{more} more file(s) are not delivered; only the ledger names them");
         }
         self.append_to_ledger(files.iter().map(|left| stays_here(&left.file, &left.reason)).collect())?;
         self.note_all(files.into_iter().map(UploadEvent::LeftOut).collect())

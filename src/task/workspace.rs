@@ -1,10 +1,10 @@
 //! The folder that a container has as its workspace: the input files and `task.json`.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{self, Write};
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::TaskKey;
 use super::file_name::{safe_name, split_extension};
@@ -12,7 +12,7 @@ use crate::data_dir::DataDir;
 use crate::docker::Docker;
 use crate::os::files::{create_for_containers, make_dir_for_containers, make_dirs};
 use crate::os::platform;
-use crate::server::protocol::Task;
+use crate::server::protocol::{InputFile, Task};
 use crate::shell::shell_line;
 
 /// A task's workspace, which may or may not exist.
@@ -54,9 +54,9 @@ impl Workspace {
 
     /// Writes `task.json` (PROTOCOL, "The container contract").
     pub fn write_task(&self, task: &Task, names: &[String]) -> io::Result<()> {
-        let mut file = create_for_containers(&self.dir.join("task.json"))?;
-        file.write_all(serde_json::to_string_pretty(&task_json(task, names))?.as_bytes())?;
-        file.sync_all()?;
+        let mut file = BufWriter::new(create_for_containers(&self.dir.join("task.json"))?);
+        serde_json::to_writer_pretty(&mut file, &TaskJson::new(task, names))?;
+        file.into_inner()?.sync_all()?;
         platform::sync_dir(&self.dir.join("input"))?;
         platform::sync_dir(&self.dir)
     }
@@ -78,20 +78,39 @@ pub fn remove_tree(docker: &Docker, image: &str, dir: &Path) -> Result<(), Strin
     Err(format!("{error}; run `{command}`"))
 }
 
-fn task_json(task: &Task, names: &[String]) -> Value {
-    let mut content = json!({ "task_id": task.id, "task_prompt": task.task_prompt, "prompt": task.task_prompt });
-    for (key, value) in [("output_prompt", &task.output_prompt), ("session_id", &task.session_id)] {
-        if let Some(text) = value {
-            content[key] = json!(text);
+/// The content of `task.json`. It borrows the texts, which may be megabytes.
+#[derive(Serialize)]
+struct TaskJson<'t> {
+    task_id: &'t str,
+    task_prompt: &'t str,
+    prompt: &'t str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_prompt: Option<&'t str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<&'t str>,
+    input_files: Vec<InputJson<'t>>,
+}
+
+/// An input file in `task.json`.
+#[derive(Serialize)]
+struct InputJson<'t> {
+    #[serde(flatten)]
+    file: &'t InputFile,
+    local_path: String,
+}
+
+impl<'t> TaskJson<'t> {
+    fn new(task: &'t Task, names: &[String]) -> Self {
+        let local = |(file, name): (&'t InputFile, &String)| InputJson { file, local_path: format!("input/{name}") };
+        Self {
+            task_id: &task.id,
+            task_prompt: &task.task_prompt,
+            prompt: &task.task_prompt,
+            output_prompt: task.output_prompt.as_deref(),
+            session_id: task.session_id.as_deref(),
+            input_files: task.input_files.iter().zip(names).map(local).collect(),
         }
     }
-    let files = task.input_files.iter().zip(names).map(|(file, name)| {
-        let mut entry = json!(file);
-        entry["local_path"] = json!(format!("input/{name}"));
-        entry
-    });
-    content["input_files"] = files.collect();
-    content
 }
 
 /// The names of the input files in `input/`: their own names made safe, with numbers where two differ in case at most
@@ -115,7 +134,7 @@ pub fn input_names(task: &Task) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{input_names, task_json};
+    use super::{TaskJson, input_names};
     use crate::server::protocol::{InputFile, Task};
     use serde_json::json;
 
@@ -143,9 +162,9 @@ mod tests {
 
     #[test]
     fn task_json_follows_the_contract() {
-        let told = task_json(&task(&["a b.csv"]), &["a b.csv".to_owned()]);
+        let (task, names) = (task(&["a b.csv"]), ["a b.csv".to_owned()]);
         assert_eq!(
-            told,
+            serde_json::to_value(TaskJson::new(&task, &names)).unwrap(),
             json!({"task_id": "t", "task_prompt": "do", "prompt": "do", "output_prompt": "as a table",
                    "input_files": [{"id": "f-a b.csv", "filename": "a b.csv", "size_bytes": 3,
                                     "local_path": "input/a b.csv"}]})

@@ -152,3 +152,18 @@ fn a_closed_output_pipe_is_no_error() {
         assert_eq!((done.stdout.lines().count(), done.stderr.as_str()), (1, "status 0\n"), "{done:?}");
     }
 }
+
+#[test]
+fn no_output_has_a_character_that_a_terminal_obeys() {
+    let name = "a\u{9b}31m\u{7f}\u{61c}\u{202e}\u{2028}\u{feff}\u{e0041} 世界 👩\u{200d}👧";
+    let (_server, agent) = agent_with(&[sent("2026-11-01T00:00:00.000Z", "t-1", name)]);
+    let obeyed = |c: char| {
+        c.is_control() && c != '\n'
+            || matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+    };
+    let table = show(&agent, &[]).stdout;
+    assert!(!table.contains(obeyed) && table.contains("世界 👩\u{200d}👧"), "{table:?}");
+    let json = show(&agent, &["--json"]).stdout;
+    assert!(!json.contains(obeyed) && !json.contains('\u{200d}'), "{json:?}");
+    assert_eq!(lines(&agent, &[])[0]["file"], name);
+}

@@ -195,11 +195,28 @@ fn the_key_is_printed_when_the_file_is_no_longer_toml() {
 
 #[test]
 fn invalid_credentials_are_not_stored() {
-    for (service_id, api_key) in [("svc/../x", "ak_1"), ("svc\u{1b}[2J", "ak_1"), ("", "ak_1"), ("svc-1", "a b")] {
+    for (service_id, api_key) in
+        [("svc/../x", "ak_1"), ("svc\u{1b}[2J", "ak_1"), ("", "ak_1"), ("..", "ak_1"), (".", "ak_1"), ("svc-1", "a b")]
+    {
         let answer = json!({"service_id": service_id, "name": "n", "api_key": api_key, "status": "online"});
         let done = register_under(Fault::Answer(Response::json(200, &answer)));
         done.expect_stderr("nothing was stored").expect_stderr("the token is used up");
         assert!(!done.stderr.contains('\u{1b}'), "{:?}", done.stderr);
+    }
+}
+
+#[test]
+fn long_words_of_the_server_are_cut_and_the_token_is_hidden() {
+    let long = "w".repeat(50_000);
+    let invalid = json!({"service_id": format!("svc/{long}"), "name": long, "api_key": "ak_1"});
+    let done = register_under(Fault::Answer(Response::json(200, &invalid)));
+    assert!(done.stderr.len() < 1000, "{}", done.stderr.len());
+    let invalid = json!({"service_id": "rt_good/..", "name": "n", "api_key": "ak_1"});
+    let done = register_under(Fault::Answer(Response::json(200, &invalid)));
+    done.expect_stderr("service_id `[token]/..`");
+    for message in ["unknown token rt_good".to_owned(), format!("{}rt_good{long}", "x".repeat(480))] {
+        let done = register_under(Fault::Answer(Response::json(400, &json!({"error": "Bad", "message": message}))));
+        assert!(done.stderr.len() < 1000 && !done.stderr.contains("rt_g"), "{}", done.stderr);
     }
 }
 

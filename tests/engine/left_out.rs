@@ -107,3 +107,20 @@ fn only_the_first_hundred_left_out_files_are_named() {
     let ledger = std::fs::read_to_string(agent.task_file(&id, "uploads.jsonl")).unwrap();
     assert!(ledger.contains("output/249") && ledger.lines().count() == 150, "{ledger}");
 }
+
+/// Each name is nearly four kilobytes of characters that the log escapes.
+#[test]
+fn a_thousand_hostile_names_fill_little_of_the_log() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    let running = agent.start();
+    let script = "d=$(printf '\\001%.0s' $(seq 240)); p=output; for i in 1 2 3 4 5 6 7 8 9 10 11 12; do p=$p/$d; done; \
+                  mkdir -p $p; for i in $(seq 1000); do ln -s x $p/$i; done";
+    let id = server.submit(TaskSpec::script(script));
+    let task = server.wait_for(&id, Status::Completed, secs(90));
+    assert_eq!(task.output["left_out_count"], 1000);
+    let log = running.log();
+    assert!(log.len() < 100_000, "{} bytes", log.len());
+    assert!(log.lines().all(|line| line.len() < 2200), "a long line");
+    assert!(log.contains(" more file"), "{log}");
+}

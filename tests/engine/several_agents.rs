@@ -3,7 +3,7 @@
 use crate::support::agent::Agent;
 use crate::support::docker;
 use crate::support::secs;
-use crate::support::server::{FakeServer, Status};
+use crate::support::server::{FakeServer, Status, TaskSpec};
 use crate::support::tally;
 
 fn instance_of(name: &str) -> String {
@@ -84,6 +84,24 @@ fn a_task_waits_for_another_agents_container_of_its_name() {
     assert_eq!(server.task(&id).status, Status::Running);
     docker::docker(&["rm", &name]);
     tally::wait_done_once(&server, &agent, &id);
+}
+
+/// A container that is never removed would otherwise hold the slot for ever.
+#[test]
+fn a_foreign_container_of_a_tasks_name_holds_no_slot() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).capacity(1).build();
+    let blocked = server.submit(tally::waiting_task(""));
+    tally::release(&agent, &blocked);
+    let name = docker::container_name(&blocked);
+    docker::docker(&["create", "--name", &name, docker::test_image()]);
+    let mut running = agent.start();
+    running.wait_log("is held by a container of no agent", secs(20));
+    let other = server.submit(TaskSpec::script("echo 1 > output/other"));
+    server.wait_for(&other, Status::Completed, secs(40));
+    assert_eq!(running.log().matches("is held by").count(), 1, "the same reason is logged once");
+    docker::docker(&["rm", &name]);
+    tally::wait_done_once(&server, &agent, &blocked);
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use crate::support::agent::{Agent, Running};
 use crate::support::docker::{self, container_name};
 use crate::support::secs;
-use crate::support::server::{FakeServer, Fault, Match, Status};
+use crate::support::server::{FakeServer, Fault, Match, Status, TaskSpec};
 use crate::support::tally;
+use crate::support::terminal::Terminal;
 use serde_json::Value;
 use std::time::Instant;
 
@@ -241,4 +242,33 @@ fn the_reason_for_a_waiting_result_is_shown() {
     let held_up = tasks(&agent, &["--undelivered"])[0]["held_up_by"].clone();
     assert!(held_up.as_str().is_some_and(|why| why.contains("503")), "{held_up}");
     assert_eq!(status(&agent, 0)["tasks"][0]["held_up_by"], held_up);
+}
+
+#[test]
+fn a_terminal_gets_a_tasks_output_with_escapes_unless_raw() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    let mut running = agent.start();
+    let print = "printf 'a\\033]0;t\\007\\302\\2332J\\n'; printf 'b\\033[2J\\n' >&2";
+    let live = server.submit(TaskSpec::script(format!("{print}; sleep 300")));
+    let done = server.submit(TaskSpec::script(print));
+    server.wait_for(&done, Status::Completed, secs(60));
+    docker::wait_until("the output of the other", secs(30), || agent.run(&["logs", &live]).stdout.contains('a'));
+    let at_terminal = |arguments: &[&str]| {
+        let (terminal, program) = Terminal::open();
+        agent.invoke(arguments).terminal(program).run();
+        terminal.whole_text()
+    };
+    let raw = "a\u{1b}]0;t\u{7}\u{9b}2J\n";
+    for id in [&live, &done] {
+        let shown = at_terminal(&["logs", id]);
+        assert!(shown.contains("a\\u{1b}]0;t\\u{7}\\u{9b}2J\r\n") && !shown.contains('\u{1b}'), "{shown:?}");
+        assert!(at_terminal(&["logs", "--raw", id]).contains(raw.trim_end()));
+        assert_eq!(agent.run(&["logs", id]).stdout, raw, "a pipe gets it as it is");
+    }
+    server.cancel(&live);
+    server.wait_for(&live, Status::Cancelled, secs(30));
+    running.terminate(secs(10));
+    let shown = at_terminal(&["try", "--replay", &done]);
+    assert!(!shown.replace("\u{1b}[K", "").contains('\u{1b}'), "{shown:?}");
 }

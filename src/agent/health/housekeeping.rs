@@ -13,8 +13,6 @@ use crate::docker::Docker;
 use crate::os::platform;
 use crate::task::{Phase, Record, Store, TaskFiles, Workspace, remove_tree};
 
-const MIB: u64 = 1024 * 1024;
-
 #[derive(Default)]
 pub struct Housekeeping {
     /// Workspaces that can't be removed; each is logged once.
@@ -55,15 +53,29 @@ impl Housekeeping {
     /// # Errors
     /// The disk has less space left, or its space is unknown.
     pub fn make_room(&mut self, config: &Config, docker: &Docker, store: &Store) -> Result<(), String> {
-        let data_dir = &config.paths.data_dir;
         let wanted = config.paths.min_free_disk_mb;
-        let free = || {
+        if wanted == 0 || self.free_up(config, docker, store, config.paths.keep_free())? {
+            return Ok(());
+        }
+        // Without the number of the moment: a message that stays the same is logged once.
+        let data_dir = config.paths.data_dir.display();
+        Err(format!("the disk of `{data_dir}` has less than {wanted} MiB left (`paths.min_free_disk_mb`)"))
+    }
+
+    /// Removes workspaces of settled tasks, the oldest first, until the disk has so many free bytes. Returns whether it
+    /// has them.
+    ///
+    /// # Errors
+    /// The disk's space can't be read.
+    pub fn free_up(&mut self, config: &Config, docker: &Docker, store: &Store, wanted: u64) -> Result<bool, String> {
+        let data_dir = &config.paths.data_dir;
+        let is_enough = || {
             platform::free_disk(data_dir)
-                .map(|bytes| bytes / MIB)
+                .map(|bytes| bytes >= wanted)
                 .map_err(|error| format!("can't read the free space of `{}`: {error}", data_dir.display()))
         };
-        if wanted == 0 || free()? >= wanted {
-            return Ok(());
+        if is_enough()? {
+            return Ok(true);
         }
         for task in settled(store, |_| true) {
             let workspace = Workspace::new(data_dir, task.files.key());
@@ -71,13 +83,12 @@ impl Housekeeping {
             {
                 continue;
             }
-            log::warn!(task:% = task.files.key(); "its delivered workspace was removed, since the disk is nearly full");
-            if free()? >= wanted {
-                return Ok(());
+            log::warn!(task:% = task.files.key(); "its delivered workspace was removed, to make room on the disk");
+            if is_enough()? {
+                return Ok(true);
             }
         }
-        // Without the number of the moment: a message that stays the same is logged once.
-        Err(format!("the disk of `{}` has less than {wanted} MiB left (`paths.min_free_disk_mb`)", data_dir.display()))
+        Ok(false)
     }
 
     /// Returns whether the workspace was removed, or wasn't there.

@@ -3,30 +3,40 @@
 use std::time::{Duration, Instant};
 
 use super::Intake;
+use crate::agent::health::RecheckRequest;
 use crate::agent::messages::NextPoll;
-use crate::server::Task;
+use crate::agent::task_table::Needs;
+use crate::os::platform;
+use crate::server::{Offer, Task};
 use crate::task::{Phase, Record, TaskKey, Workspace};
+use crate::text::quote_foreign;
 use crate::units::Bytes;
 
-/// How much of an id from the Server is logged, in characters.
-pub(super) const SHOWN_ID: usize = 80;
+/// How much memory the offers of tasks in preparation may take together, unless there is only one.
+const OFFERS_MEMORY: usize = 4 * 1024 * 1024;
+/// An offer of this size at most is accepted beside any other: even one for each slot takes little memory.
+const SMALL_OFFER: usize = 64 * 1024;
+/// How often the health thread is asked to make room on the disk.
+const ROOM_INTERVAL: Duration = Duration::from_secs(60);
+const INVALID: &str = "the Server's offer is not a valid task";
 
 /// What is remembered of earlier offers.
 #[derive(Default)]
 pub(super) struct Offers {
     /// The id of the last task that another agent accepted first.
     lost_race: Option<String>,
-    /// Why the last offer couldn't be used.
-    unusable: Option<String>,
+    /// Why the last offer wasn't accepted.
+    refused: Option<String>,
+    /// When the health thread was asked last to make room on the disk.
+    room_asked_at: Option<Instant>,
 }
 
 impl Offers {
-    /// Logs why an offer can't be used, once for as long as the Server goes on offering it.
-    pub(super) fn refuse(&mut self, id: &str, why: &str) -> NextPoll {
-        if self.unusable.as_deref() != Some(why) {
-            let shown: String = id.chars().take(SHOWN_ID).collect();
-            log::error!("{why}; this offer blocks every task queued behind it (`{shown}`)");
-            self.unusable = Some(why.to_owned());
+    /// Logs why an offer isn't accepted, once for as long as the Server goes on offering it.
+    fn refuse(&mut self, id: &str, why: &str) -> NextPoll {
+        if self.refused.as_deref() != Some(why) {
+            log::error!("{why}; this offer blocks every task queued behind it ({})", quote_foreign(id));
+            self.refused = Some(why.to_owned());
         }
         NextPoll::AfterInterval
     }
@@ -42,17 +52,17 @@ impl Offers {
 
 impl Intake {
     /// Accepts an offered task if it is this agent's to accept.
-    pub(super) fn handle_offer(&mut self, task: Task) -> NextPoll {
-        let Some(key) = TaskKey::from_id(&task.id) else {
-            let length = task.id.len();
-            let why = format!("the Server offers a task whose id, {length} bytes long, can't be one");
-            return self.offers.refuse(&task.id, &why);
+    pub(super) fn handle_offer(&mut self, offer: Offer) -> NextPoll {
+        let id = match offer.id() {
+            Ok(id) => id,
+            Err(error) => return self.offers.refuse("", &format!("{INVALID}: {error}")),
+        };
+        let Some((id, key)) = id.whole().and_then(|id| Some((id, TaskKey::from_id(id)?))) else {
+            let why = format!("the Server offers a task whose id, {} bytes long, can't be one", id.length);
+            return self.offers.refuse(&id.begin, &why);
         };
         if self.table.id(&key).is_some() {
-            // The Server has requeued it, and it hides everything behind it until an agent accepts it.
-            let is_reclaimed = self.try_acquire() && self.reclaim(&key, Instant::now());
-            // A Server that refuses the task that it offers is polled in the usual interval only.
-            return if is_reclaimed { NextPoll::Immediately } else { NextPoll::AfterInterval };
+            return self.reclaim_offered(&key);
         }
         match self.store.task(&key).load() {
             Ok(None) => {}
@@ -61,32 +71,96 @@ impl Intake {
             }
             Ok(Some(record)) => {
                 let owner = record.service_id;
-                let why = format!("task {key} is offered, but the task of this id here belongs to service {owner}");
-                return self.offers.refuse(&task.id, &why);
+                let why =
+                    format!("the task `{key}` is offered, but the task of this id here belongs to service {owner}");
+                return self.offers.refuse(id, &why);
             }
             Err(error) => {
-                let why = format!("task {key} is offered, but its record here can't be read: {error}");
-                return self.offers.refuse(&task.id, &why);
+                let why = format!("the task `{key}` is offered, but its record here can't be read: {error}");
+                return self.offers.refuse(id, &why);
             }
         }
         let free = self.table.capacity().saturating_sub(self.table.slots_taken());
-        if matches!(self.admission.check(free, Instant::now()), Ok(1..)) && self.try_acquire() {
-            self.accept(&key, task)
-        } else {
-            NextPoll::AfterInterval
+        match self.admission.check(free, Instant::now()) {
+            Ok(1..) => self.accept_new(&key, offer),
+            _ => NextPoll::AfterInterval,
         }
+    }
+
+    /// The Server has requeued a task of this agent, and it hides everything behind it until an agent accepts it.
+    fn reclaim_offered(&mut self, key: &TaskKey) -> NextPoll {
+        let now = Instant::now();
+        // The pause after a failed `accept`, perhaps one of the Server's, isn't cut short by the Server's offer.
+        let is_reclaimed = !self.reclaims.is_paused(key, now) && self.try_acquire() && self.reclaim(key, now);
+        // A Server that refuses the task that it offers is polled in the usual interval only.
+        if is_reclaimed { NextPoll::Immediately } else { NextPoll::AfterInterval }
+    }
+
+    /// Accepts a new task for which this machine has room.
+    fn accept_new(&mut self, key: &TaskKey, offer: Offer) -> NextPoll {
+        let (memory, needed) = (offer.size(), self.table.needs());
+        if memory > SMALL_OFFER && needed.memory > 0 && needed.memory.saturating_add(memory) > OFFERS_MEMORY {
+            let size = Bytes(memory as u64);
+            let why = format!(
+                "the offered task `{key}` has {size} of texts and names, and waits until fewer tasks are being prepared"
+            );
+            return self.offers.refuse(key.as_str(), &why);
+        }
+        let task = match offer.parse() {
+            Ok(task) => task,
+            Err(error) => return self.offers.refuse(key.as_str(), &format!("{INVALID}: {error}")),
+        };
+        // The task holds all of it.
+        drop(offer);
+        let needs = Needs { disk: task.input_size(), memory };
+        if let Err(why) = self.check_room(needs.disk, needed.disk) {
+            return self.offers.refuse(key.as_str(), &format!("the offered task `{key}` waits: {why}"));
+        }
+        if self.try_acquire() { self.accept(key, task, needs) } else { NextPoll::AfterInterval }
+    }
+
+    /// Checks that the announced input files of a new task fit on the disk, beside those of other tasks that aren't
+    /// complete. A task that would fit on no disk of this size may be accepted: its preparation fails it, so that it
+    /// doesn't wait for ever before the tasks behind it.
+    fn check_room(&mut self, announced: u64, others: u64) -> Result<(), String> {
+        let paths = &self.context.config.paths;
+        let keep_free = paths.keep_free();
+        // The health thread reports a disk whose space can't be read.
+        let Ok((free, size)) =
+            platform::free_disk(&paths.data_dir).and_then(|free| Ok((free, platform::disk_size(&paths.data_dir)?)))
+        else {
+            return Ok(());
+        };
+        let wanted = announced.saturating_add(others).saturating_add(keep_free);
+        if announced == 0 || wanted <= free || announced > size.saturating_sub(keep_free) {
+            return Ok(());
+        }
+        let now = Instant::now();
+        if self.offers.room_asked_at.is_none_or(|at| now.saturating_duration_since(at) >= ROOM_INTERVAL) {
+            self.offers.room_asked_at = Some(now);
+            // The health thread ends only with the agent.
+            let _ = self.rechecks.send(RecheckRequest::MakeRoom(wanted));
+        }
+        // Without the number of the moment: a message that stays the same is logged once.
+        Err(format!(
+            "its input files have {}, and the disk of `{}` hasn't so much room beside those of other tasks and the {} that \
+             stay free (`paths.min_free_disk_mb`); make room there, or cancel the task on the Server",
+            Bytes(announced),
+            paths.data_dir.display(),
+            Bytes(keep_free)
+        ))
     }
 
     /// Accepts a new task. The whole offer is on the disk before `accept` is sent, so that a crash right after the call
     /// doesn't leave the Server with a running task that has no record here.
-    fn accept(&mut self, key: &TaskKey, task: Task) -> NextPoll {
+    fn accept(&mut self, key: &TaskKey, task: Task, needs: Needs) -> NextPoll {
         let id = task.id.clone();
         let mut record = Record::from_offer(task, &self.client.service_id, self.client.base_url());
         let workspace = Workspace::new(&self.context.config.paths.data_dir, key);
         let files = match workspace.remove().and_then(|()| self.store.create(key, &record)) {
             Ok(files) => files,
             Err(error) => {
-                log::error!(task:% = key; "can't be accepted: its directories can't be prepared: {error}");
+                log::error!("the offered task `{key}` can't be accepted: its directories can't be prepared: {error}");
                 self.remove_record(key);
                 return NextPoll::AfterInterval;
             }
@@ -95,7 +169,9 @@ impl Intake {
             Ok(()) => {
                 log_accepted(key, &record.task);
                 self.offers.lost_race = None;
+                self.offers.refused = None;
                 self.table.insert(key, &id, Phase::Accepting, Duration::ZERO);
+                self.table.set_needs(key, needs);
                 record.set_phase(Phase::Accepted);
                 if let Err(error) = files.save(&record) {
                     // The record on the disk says `accepting`, and a reclaim confirms the task.
@@ -109,16 +185,17 @@ impl Intake {
             Err(error) if error.may_have_arrived() => {
                 log::warn!(task:% = key; "accept: {error}; asking again");
                 self.table.insert(key, &id, Phase::Accepting, Duration::ZERO);
+                self.table.set_needs(key, needs);
                 self.reclaims.push_failed(key, error.retry_after(), Instant::now());
                 NextPoll::AfterInterval
             }
             Err(error) => {
                 self.remove_record(key);
                 if error.is_wrong_state() {
-                    log::debug!(task:% = key; "another agent accepted it first ({error})");
+                    log::debug!("another agent accepted the task `{key}` first ({error})");
                     return self.offers.note_lost_race(&id);
                 }
-                log::warn!(task:% = key; "accept: {error}");
+                log::warn!("accept of the task `{key}`: {error}");
                 NextPoll::AfterInterval
             }
         }
@@ -156,7 +233,7 @@ impl Intake {
 
 /// Logs an accepted task with the size of its input.
 pub(super) fn log_accepted(key: &TaskKey, task: &Task) {
-    let bytes = task.input_files.iter().map(|file| file.size_bytes).fold(0, u64::saturating_add);
+    let bytes = task.input_size();
     match task.input_files.len() {
         0 => log::info!(task:% = key; "accepted, without input files"),
         count => log::info!(task:% = key; "accepted, with {count} input file(s), {}", Bytes(bytes)),

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::Intake;
-use super::accept::SHOWN_ID;
 use crate::ledger::{Entry, Line, Outcome, Peer};
 use crate::server::{CompleteRequest, FinalStatus, Output};
 use crate::task::{TaskKey, failed_report, report_entry};
+use crate::text::quote_foreign;
 
 /// How long the Server asks for the cancellation of a task that isn't here before this agent reports it as cancelled: the
 /// agent that owns the task needs some seconds to stop it (PROTOCOL 2).
@@ -45,22 +45,24 @@ impl Intake {
     }
 
     fn report_orphan(&self, id: &str) {
-        let shown: String = id.chars().take(SHOWN_ID).collect();
+        let shown = quote_foreign(id);
         let (output, status) = (Output::default(), FinalStatus::Cancelled);
         let report =
             CompleteRequest { task_id: id, status, output, error_message: None, file_ids: Vec::new() }.encode();
         let entry = match self.client.complete(&report) {
             Ok(()) => {
-                log::info!("task {shown}: {ORPHANED}, so it is reported as cancelled");
+                log::info!("the task {shown}, which isn't here, is reported as cancelled: {ORPHANED}");
                 Some(report_entry(&report, Outcome::Sent, Some(ORPHANED)))
             }
             Err(error) => {
-                log::warn!("task {shown}: {ORPHANED}, and it can't be reported as cancelled: {error}");
+                log::warn!(
+                    "the task {shown}, which isn't here, can't be reported as cancelled, although {ORPHANED}: {error}"
+                );
                 failed_report(&report, &error)
             }
         };
         if let Some(Err(error)) = entry.map(|entry| self.append_to_ledger(id, entry)) {
-            log::error!("task {shown}: the ledger lacks the report of its cancellation: {error}");
+            log::error!("the ledger lacks the report that the task {shown}, which isn't here, was cancelled: {error}");
         }
     }
 

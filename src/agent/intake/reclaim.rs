@@ -33,9 +33,15 @@ impl Reclaim {
 }
 
 impl ReclaimQueue {
-    /// Whether no task is left to reclaim.
-    pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+    /// Whether no task is left that wasn't asked for yet. One whose `accept` failed is tried again beside the polls: a
+    /// Server that refuses one id for ever must not keep cancellations and other tasks from this agent.
+    pub fn is_asked(&self) -> bool {
+        self.waiting.iter().all(|reclaim| reclaim.due.is_some())
+    }
+
+    /// Whether a task waits for its pause after a failure to end.
+    pub fn is_paused(&self, key: &TaskKey, now: Instant) -> bool {
+        self.waiting.iter().any(|reclaim| reclaim.key == *key && reclaim.due.is_some_and(|due| due > now))
     }
 
     /// Adds a task, unless it is here already.
@@ -191,14 +197,17 @@ mod tests {
         assert_eq!((queue.due(now), queue.next(now)), (None, None));
         queue.replace(vec![key("a"), key("b")]);
         assert_eq!((queue.due(now), queue.next(now)), (Some(now), Some(key("a"))));
+        assert!(!queue.is_asked());
         let pause = queue.push_failed(&key("a"), Some(Duration::from_secs(60)), now);
+        assert!(!queue.is_asked() && queue.is_paused(&key("a"), now) && !queue.is_paused(&key("b"), now));
         assert!(pause >= Duration::from_secs(60), "{pause:?}");
         assert_eq!(queue.next(now), Some(key("b")));
         queue.remove(&key("b"));
-        assert_eq!((queue.due(now), queue.next(now)), (Some(now + pause), None));
+        assert_eq!((queue.due(now), queue.next(now), queue.is_asked()), (Some(now + pause), None, true));
+        assert!(!queue.is_paused(&key("a"), now + pause));
         assert_eq!(queue.next(now + pause), Some(key("a")));
         queue.remove(&key("a"));
-        assert!(queue.is_empty());
+        assert!(queue.waiting.is_empty());
     }
 
     #[test]
@@ -210,6 +219,6 @@ mod tests {
         queue.defer(now + Duration::from_secs(3));
         assert_eq!(queue.due(now), Some(now + Duration::from_secs(3)));
         queue.remove(&key("a"));
-        assert!(queue.is_empty());
+        assert!(queue.waiting.is_empty());
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Intake;
+use crate::agent::task_table::Needs;
 use crate::task;
 use crate::task::record::{Loaded, Phase, Record, TaskFiles};
 
@@ -50,6 +51,8 @@ impl Intake {
         log::info!(task:% = key; "going on from `{}`", record.phase);
         let time = record.phase_since.and_then(|since| Duration::try_from(Timestamp::now().duration_since(since)).ok());
         self.table.insert(&key, &record.task.id, record.phase, time.unwrap_or_default());
+        let memory = record.task.task_prompt.len() + record.task.output_prompt.as_ref().map_or(0, String::len);
+        self.table.set_needs(&key, Needs { disk: record.task.input_size(), memory });
         self.reclaims.push(&key);
         if record.phase > Phase::Accepting {
             self.dispatch(&key, record);

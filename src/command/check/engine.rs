@@ -1,5 +1,6 @@
 //! What `run` needs of the engine: a client, an answer, the image, and the same files as on this machine.
 
+use super::container_user;
 use super::machine::ProbeTargets;
 use super::probe::EngineProbe;
 use super::program::{check_program, fail_script};
@@ -34,6 +35,7 @@ pub fn check(config: &Config, targets: &ProbeTargets, report: &mut Report) {
     if !report.has_passed(Check::Image) {
         return skip(config, "there is no image to make a container of", report);
     }
+    container_user::check(config, &docker, report);
     let probe = EngineProbe::new(config, &docker);
     match &targets.folder {
         Some(folder) => {
@@ -48,7 +50,7 @@ pub fn check(config: &Config, targets: &ProbeTargets, report: &mut Report) {
 
 /// Skips the checks that need what the last one has not found.
 fn skip(config: &Config, why: &str, report: &mut Report) {
-    report.skip_missing(&[Check::Engine, Check::Image], why);
+    report.skip_missing(&[Check::Engine, Check::Image, Check::ContainerUser], why);
     // Whether there can be a script at all is known without an engine.
     if let Err(wrong) = check_script(config) {
         fail_script(wrong, report);

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::command::output::{OutputFormat, print_line};
 use crate::config::Problem;
-use crate::text::escape;
+use crate::text::{escape, escape_json};
 
 /// The checks, in the order in which they are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
@@ -25,12 +25,16 @@ pub enum Check {
     Docker,
     Engine,
     Image,
+    /// Whether an account of this machine has the uid of containers.
+    ContainerUser,
     /// What containers run.
     Program,
     /// Whether containers would see the data_dir.
     EngineDataDir,
     /// Whether containers would see the mounts.
     EngineMounts,
+    /// Whether the Server's address is the Server's alone.
+    Address,
     Proxy,
     Dns,
     Tcp,
@@ -50,6 +54,8 @@ impl fmt::Display for Check {
 #[serde(rename_all = "lowercase")]
 enum Status {
     Passed,
+    /// `run` works, but something is worth a change.
+    Warned,
     Failed,
     Skipped,
 }
@@ -100,6 +106,11 @@ impl Report {
         self.add(Finding { remedy: Some(remedy.into()), ..Finding::new(check, Status::Failed, detail) });
     }
 
+    /// For what doesn't keep `run` from working.
+    pub fn warn(&mut self, check: Check, detail: impl Into<String>, remedy: impl Into<String>) {
+        self.add(Finding { remedy: Some(remedy.into()), ..Finding::new(check, Status::Warned, detail) });
+    }
+
     /// For a check that can't be made, or doesn't matter here.
     pub fn skip(&mut self, check: Check, why: impl Into<String>) {
         self.add(Finding::new(check, Status::Skipped, why));
@@ -122,7 +133,7 @@ impl Report {
 
     pub fn has_passed(&self, check: Check) -> bool {
         let mut findings = self.findings.iter().filter(|finding| finding.name == check).peekable();
-        findings.peek().is_some() && findings.all(|finding| finding.status == Status::Passed)
+        findings.peek().is_some() && findings.all(|finding| matches!(finding.status, Status::Passed | Status::Warned))
     }
 
     /// Prints the totals. Returns whether no check has failed.
@@ -130,11 +141,17 @@ impl Report {
         let count = |status| self.findings.iter().filter(|finding| finding.status == status).count();
         let [passed, failed, skipped] = [Status::Passed, Status::Failed, Status::Skipped].map(count);
         match self.format {
-            OutputFormat::Text => print_line(format_args!("{passed} passed, {failed} failed, {skipped} not tried")),
+            OutputFormat::Text => {
+                let warned = match count(Status::Warned) {
+                    0 => String::new(),
+                    warned => format!("{warned} with a warning, "),
+                };
+                print_line(format_args!("{passed} passed, {warned}{failed} failed, {skipped} not tried"));
+            }
             OutputFormat::Json => {
                 let version = env!("CARGO_PKG_VERSION");
                 let report = json!({"ok": failed == 0, "version": version, "checks": self.findings});
-                print_line(format_args!("{report:#}"));
+                print_line(escape_json(&format!("{report:#}")));
             }
         }
         failed == 0
@@ -144,6 +161,7 @@ impl Report {
         if self.format == OutputFormat::Text {
             let mark = match finding.status {
                 Status::Passed => "✓",
+                Status::Warned => "!",
                 Status::Failed => "✗",
                 Status::Skipped => "·",
             };

@@ -25,6 +25,7 @@ const WRONG_SERVER: &str = "correct `server.base_url`, with its path if it has o
 
 pub fn check(config: &Config, report: &mut Report) {
     let route = resolve_route(&config.server);
+    check_address(&config.server.base_url, &route, report);
     check_proxy(&route, report);
     let way = WayToServer::new(config, &route);
     let answered = probe(&config.server, None);
@@ -34,6 +35,32 @@ pub fn check(config: &Config, report: &mut Report) {
     }
     check_credentials(config, report);
     check_clock(answered.ok(), report);
+}
+
+/// Warns of an address of this machine that any user may take.
+fn check_address(base_url: &str, route: &ProxyRoute, report: &mut Report) {
+    if is_anybodys(base_url) && !matches!(route, ProxyRoute::Via { .. }) {
+        return report.warn(
+            Check::Address,
+            format!(
+                "{base_url} is a port of this machine that any of its users may listen on while the Server doesn't; such a \
+                 user gets the key and can offer tasks"
+            ),
+            "where others have accounts here, let the Server use https://, or a port below 1024",
+        );
+    }
+    report.pass(Check::Address, base_url);
+}
+
+/// Whether an address is this machine's, without a certificate, on a port that needs no privilege.
+fn is_anybodys(base_url: &str) -> bool {
+    /// The first port that an ordinary user may listen on.
+    const UNPRIVILEGED: u16 = 1024;
+    let Ok(uri) = base_url.parse::<Uri>() else { return false };
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let is_local = host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
+    is_local && uri.scheme_str() == Some("http") && uri.port_u16().unwrap_or(80) >= UNPRIVILEGED
 }
 
 fn check_proxy(route: &ProxyRoute, report: &mut Report) {
@@ -187,4 +214,25 @@ fn check_clock(answered: Option<Answered>, report: &mut Report) {
         format!("this machine's clock is {apart:.0} s {which} the Server's"),
         "set the one that is wrong by the network (`timedatectl set-ntp true`)",
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_anybodys;
+
+    #[test]
+    fn a_high_port_of_this_machine_is_anybodys() {
+        for url in ["http://127.0.0.1:8080", "http://localhost:1024/x", "http://[::1]:9000", "http://127.9.9.9:65535"] {
+            assert!(is_anybodys(url), "{url}");
+        }
+        for url in [
+            "http://127.0.0.1",
+            "http://localhost:1023",
+            "https://127.0.0.1:8443",
+            "http://10.0.0.1:8080",
+            "http://h:8080",
+        ] {
+            assert!(!is_anybodys(url), "{url}");
+        }
+    }
 }

@@ -34,7 +34,8 @@ impl Offer {
         if let Some(kept) = &args.replay {
             let (files, record) = find_task(config, kept)?;
             let workspace = Workspace::new(&config.paths.data_dir, files.key());
-            return Ok(Self { task: record.task, inputs: Inputs::Kept(workspace.dir().to_owned()) });
+            let offer = files.load_offer().map_err(Failure::context("the kept task's offer can't be read"))?;
+            return Ok(Self { task: offer.unwrap_or(record.task), inputs: Inputs::Kept(workspace.dir().to_owned()) });
         }
         let mut input_files = Vec::new();
         for (index, path) in args.input.iter().enumerate() {

@@ -21,7 +21,7 @@ use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::statvfs::statvfs;
-use nix::unistd::{Pid, close, dup2_stderr, dup2_stdout, geteuid, setsid};
+use nix::unistd::{Pid, Uid, User, close, dup2_stderr, dup2_stdout, geteuid, setsid};
 
 pub use files::{Dir, folder_identity, is_executable, make_dir, open_file, set_dir_access};
 pub use tree::{open_beneath, remove_tree};
@@ -155,6 +155,12 @@ pub fn user() -> String {
     geteuid().to_string()
 }
 
+/// The name of the account of this machine with this uid, unless it is this process's own user.
+pub fn other_account(uid: u32) -> Option<String> {
+    let account = User::from_uid(Uid::from_raw(uid)).ok().flatten()?;
+    (account.uid != geteuid()).then_some(account.name)
+}
+
 /// Gives a file that will replace another one to the owner of that one.
 pub fn keep_owner(of: &Path, file: &File) -> io::Result<()> {
     let (old, new) = (fs::metadata(of)?, file.metadata()?);
@@ -180,6 +186,14 @@ pub fn free_disk(path: &Path) -> io::Result<u64> {
     // The types differ between systems.
     #[allow(clippy::useless_conversion)]
     Ok(u64::from(disk.blocks_available()).saturating_mul(u64::from(disk.fragment_size())))
+}
+
+/// How many bytes the disk of a folder has, free or not.
+pub fn disk_size(path: &Path) -> io::Result<u64> {
+    let disk = statvfs(path)?;
+    // The types differ between systems.
+    #[allow(clippy::useless_conversion)]
+    Ok(u64::from(disk.blocks()).saturating_mul(u64::from(disk.fragment_size())))
 }
 
 /// What distinguishes an open file from every other one on this machine, also after a rename.

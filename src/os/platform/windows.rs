@@ -135,6 +135,11 @@ pub fn user() -> String {
     std::env::var("USERNAME").unwrap_or_default()
 }
 
+/// Containers run in a virtual machine, whose users have no accounts here.
+pub fn other_account(_uid: u32) -> Option<String> {
+    None
+}
+
 /// Access lists are inherited from the folder.
 pub fn keep_owner(_of: &Path, _file: &File) -> io::Result<()> {
     Ok(())
@@ -152,11 +157,21 @@ pub fn make_world_writable(_path: &Path) -> io::Result<()> {
 
 /// How many bytes this user may still write to the disk of a folder.
 pub fn free_disk(path: &Path) -> io::Result<u64> {
+    disk_space(path).map(|(free, _)| free)
+}
+
+/// How many bytes the disk of a folder has, free or not.
+pub fn disk_size(path: &Path) -> io::Result<u64> {
+    disk_space(path).map(|(_, size)| size)
+}
+
+/// The free and all bytes of a disk.
+fn disk_space(path: &Path) -> io::Result<(u64, u64)> {
     let wide: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
-    let mut free = 0;
-    // SAFETY: `wide` ends with a zero and outlives the call; the pointers of the other two results may be null.
-    let done = unsafe { GetDiskFreeSpaceExW(wide.as_ptr(), &mut free, std::ptr::null_mut(), std::ptr::null_mut()) };
-    if done == 0 { Err(io::Error::last_os_error()) } else { Ok(free) }
+    let (mut free, mut size) = (0, 0);
+    // SAFETY: `wide` ends with a zero and outlives the call; the pointer of the third result may be null.
+    let done = unsafe { GetDiskFreeSpaceExW(wide.as_ptr(), &mut free, &mut size, std::ptr::null_mut()) };
+    if done == 0 { Err(io::Error::last_os_error()) } else { Ok((free, size)) }
 }
 
 /// Opens the file at `relative` beneath the folder `root` for reading. A link in any part of the path below `root` is an

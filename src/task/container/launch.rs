@@ -1,7 +1,5 @@
 //! The `docker run` of a task's container: its arguments, and its start.
 
-use std::io;
-
 use super::{TaskContainer, logs};
 use crate::config::{Mount, WORKSPACE};
 use crate::docker::args::RunSpec;
@@ -27,11 +25,11 @@ pub fn start(container: &TaskContainer<'_>, task: &mut TaskHandle) -> Result<Log
     let pasteable = spec.pasteable();
     let line = shell_line([&*docker.to_string_lossy()].into_iter().chain(pasteable.iter().map(String::as_str)));
     task.files.save_command(&line).map_err(StepError::because(FAILED))?;
-    log::info!(task:% = task.key(); "{line}");
+    log::info!(task:% = task.key(), command = true; "{line}");
     let [mut stdout, mut stderr] = [task.files.stdout(), task.files.stderr()].map(logs::create);
     if let Some(console) = container.console {
-        stdout.echo_to(console.tee(io::stdout()));
-        stderr.echo_to(console.tee(io::stderr()));
+        stdout.echo_to(console.tee_stdout());
+        stderr.echo_to(console.tee_stderr());
     }
     let args: Vec<_> = spec.executed().into_iter().map(Into::into).collect();
     let mut client = LoggedChild::spawn_gated(docker, &args, stdout, stderr).map_err(StepError::because(FAILED))?;

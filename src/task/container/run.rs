@@ -26,8 +26,6 @@ const LAUNCHES: u32 = 3;
 /// the pause from then on.
 const REMOVAL_POLLS: u32 = 20;
 const STUCK_REMOVAL_PAUSE: Duration = Duration::from_secs(10);
-/// The pause while another agent's container has the name.
-const NAME_CONFLICT_PAUSE: Duration = Duration::from_secs(10);
 /// How long a client that was killed may take to end.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The exit status of `docker run` when the client or the engine failed; a container may exit with it, too.
@@ -52,7 +50,6 @@ struct Seen {
     was_watched: bool,
     /// Whether the logs hold all that the container printed.
     output_complete: bool,
-    name_conflict: Option<Reminder>,
     removal_polls: u32,
     /// When the container started, on a clock that can't be set.
     started: Option<Instant>,
@@ -177,19 +174,23 @@ impl<'t> ContainerRun<'t> {
         Ok(None)
     }
 
-    /// Another agent's container has this name: waits until it is removed.
+    /// Another agent's container has this name: the task waits until it is removed. That may take for ever, so it waits
+    /// without its slot.
     fn wait_for_name(&mut self, other: &Container) -> Progress {
-        if let Some(so_far) = self.seen.name_conflict.get_or_insert_with(Reminder::new).due() {
-            let name = &self.container.name;
-            let owner = match &other.instance {
-                Some(instance) => format!("another agent's container (instance {instance})"),
-                None => "a container of no agent".to_owned(),
-            };
-            log::error!(task:% = self.task.key(); "the container name `{name}` is held by {owner}; \
-                 waiting until it is removed{so_far}; `docker rm {name}` removes it once it has ended");
+        if self.task.record.stop.is_some() {
+            return Ok(Some(ContainerOutcome::Stopped));
         }
-        self.task.wait(NAME_CONFLICT_PAUSE)?;
-        Ok(self.task.record.stop.map(|_| ContainerOutcome::Stopped))
+        let name = &self.container.name;
+        let owner = match &other.instance {
+            Some(instance) => format!("another agent's container (instance {instance})"),
+            None => "a container of no agent".to_owned(),
+        };
+        Err(StepError::NameTaken {
+            why: format!(
+                "the container name `{name}` is held by {owner}; waiting until it is removed; `docker rm {name}` removes \
+                 it once it has ended"
+            ),
+        })
     }
 
     fn handle_container(&mut self, container: &Container) -> Progress {

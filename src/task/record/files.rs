@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::reserve::Reserve;
 use super::{Phase, Record, TaskKey, UploadEvent};
 use crate::os::files::{Durability, Replacement, append, create, if_exists, ignore_missing, open_existing};
+use crate::server::protocol::Task;
 
 /// The folder of one task's record and logs. Its files may or may not exist.
 #[derive(Debug, Clone)]
@@ -74,9 +75,11 @@ impl TaskFiles {
 
     /// Replaces the record in one step. Where the disk is full, the reserve is used.
     pub fn save(&self, record: &Record) -> io::Result<()> {
-        let text = serde_json::to_vec_pretty(record)?;
         let path = self.dir.join("record.json");
-        let replacement = self.reserve().write(|| Replacement::write(&path, &text, Durability::PowerCut))?;
+        let replacement = self.reserve().write(|| {
+            // Piece by piece: an offer may be megabytes.
+            Replacement::write_by(&path, Durability::PowerCut, |file| Ok(serde_json::to_writer_pretty(file, record)?))
+        })?;
         // Before the record is replaced, so that a crash in between can't leave a reserve to a settled task.
         if record.phase == Phase::Settled {
             if let Err(error) = self.reserve().remove() {
@@ -84,6 +87,21 @@ impl TaskFiles {
             }
         }
         replacement.commit()
+    }
+
+    /// Writes the whole offer, which the record has only until the workspace is complete, for a replay by a person.
+    pub(super) fn save_offer(&self, task: &Task) -> io::Result<()> {
+        Replacement::write_by(&self.offer(), Durability::Crash, |file| Ok(serde_json::to_writer(file, task)?))?.commit()
+    }
+
+    /// The whole offer; `None` for a task of an older version, whose record has it.
+    pub fn load_offer(&self) -> io::Result<Option<Task>> {
+        let Some(text) = if_exists(fs::read(self.offer()))? else { return Ok(None) };
+        Ok(Some(serde_json::from_slice(&text)?))
+    }
+
+    fn offer(&self) -> PathBuf {
+        self.dir.join("offer.json")
     }
 
     /// Reads the record, or `None` if there is none.
@@ -159,7 +177,7 @@ impl TaskFiles {
 #[cfg(test)]
 mod tests {
     use super::super::Store;
-    use super::{Record, TaskKey, UploadEvent};
+    use super::{Phase, Record, TaskKey, UploadEvent};
     use crate::data_dir::DataDir;
     use crate::server::protocol::Task;
     use std::fs;
@@ -184,6 +202,21 @@ mod tests {
         files.append_uploads(std::slice::from_ref(&begin)).unwrap();
         assert_eq!(files.load_uploads().unwrap(), [begin.clone(), begin]);
     }
+
+    #[test]
+    fn a_record_has_the_offer_until_the_workspace_is_complete() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&DataDir::new(dir.path())).unwrap();
+        let mut record = Record::from_offer(task("t"), "s", "u");
+        let files = store.create(&TaskKey::from_id("t").unwrap(), &record).unwrap();
+        record.set_phase(Phase::Accepted);
+        assert_eq!(record.task, task("t"));
+        record.set_phase(Phase::Prepared);
+        files.save(&record).unwrap();
+        assert_eq!(files.load().unwrap().unwrap().task, Task { id: "t".to_owned(), ..Task::default() });
+        assert_eq!(files.load_offer().unwrap(), Some(task("t")));
+    }
+
     #[test]
     fn upload_lines_of_older_versions_are_read() {
         let old = [

@@ -3,10 +3,10 @@
 //! A container may fill the disk. Without a reserve, the record of the container's end would not fit any more: nothing
 //! would be delivered, and what isn't delivered isn't removed, so there would never be room again.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::os::files::{create, if_exists, open_existing, remove_if_exists};
+use crate::os::files::{create, if_exists, is_full, open_existing, remove_if_exists};
 
 /// The reserve in bytes: enough for a thousand lines of `uploads.jsonl` and as many of the ledger, and for the few
 /// times that a record is written.
@@ -60,10 +60,6 @@ impl Reserve {
         }
         Ok(true)
     }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 #[cfg(test)]

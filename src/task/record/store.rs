@@ -35,6 +35,7 @@ impl Store {
         self.remove(key)?;
         make_dirs(&files.dir)?;
         files.save(record)?;
+        files.save_offer(&record.task)?;
         files.reserve().create()?;
         platform::sync_dir(&self.root)?;
         Ok(files)

@@ -235,6 +235,11 @@ impl<'a> Exchange<'a> {
                     .saturating_add_signed(isize::try_from(*difference).expect("a test's sizes fit into memory"));
                 response.body.resize(length, b'x');
             }
+            Some(Fault::AnswerPatched(patch)) => {
+                let mut body = serde_json::from_slice(&response.body).expect("an answer in JSON");
+                patch(&mut body);
+                response.body = body.to_string().into_bytes();
+            }
             _ => {}
         }
         self.answering(response.status);

@@ -2,7 +2,7 @@
 
 use super::http::Response;
 use super::record::Request;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -127,6 +127,8 @@ pub enum Fault {
     DripAnswer { piece: usize, pause: Duration },
     /// The answer's body is longer by this number of bytes, or shorter, and ends properly.
     WrongLength(i64),
+    /// The request takes effect; the answer's JSON is changed.
+    AnswerPatched(fn(&mut Value)),
     /// The test's callback, in addition to the normal handling. See [`Fault::call`].
     Call(Moment, Callback),
 }
@@ -180,6 +182,7 @@ impl Fault {
             Self::CutAnswer(_) => "answer cut",
             Self::DripAnswer { .. } => "answer drips",
             Self::WrongLength(_) => "wrong length",
+            Self::AnswerPatched(_) => "answer patched",
             Self::Call(..) => "call",
         }
     }

@@ -1,0 +1,138 @@
+//! How much of an answer is read and kept. A Server, or a proxy before it, may send anything.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::ops::Deref;
+
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+
+/// How many bytes of an answer are read where little is expected.
+pub(super) const SMALL_ANSWER: u64 = 64 * 1024;
+/// How many bytes of an offer or of a list of files are read.
+pub(super) const LARGE_ANSWER: u64 = 8 * 1024 * 1024;
+/// The longest id or name of the Server, in bytes.
+pub const NAME_MAX: usize = 512;
+/// The longest text in a list of files, in bytes as it is written: a path of 4096 bytes, each escaped twice.
+const LISTED_TEXT_MAX: usize = 64 * 1024;
+/// How deep the values of a list of files may be nested.
+const LISTED_DEPTH_MAX: usize = 64;
+
+/// An id or a name of the Server, of at most [`NAME_MAX`] bytes. A longer one is an error of its answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct ShortText(String);
+
+impl ShortText {
+    pub fn into_string(self) -> String {
+        self.0
+    }
+}
+
+impl Deref for ShortText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for ShortText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(ShortTextVisitor)
+    }
+}
+
+struct ShortTextVisitor;
+
+impl Visitor<'_> for ShortTextVisitor {
+    type Value = ShortText;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a text of at most {NAME_MAX} bytes")
+    }
+
+    /// Looks at the length before the text is copied.
+    fn visit_str<E: Error>(self, text: &str) -> Result<ShortText, E> {
+        if text.len() > NAME_MAX {
+            return Err(E::custom(format_args!("an id or a name of {} bytes; {NAME_MAX} are the most", text.len())));
+        }
+        Ok(ShortText(text.to_owned()))
+    }
+}
+
+/// Passes JSON on, and fails at a text so long or at values nested so deep that the parser would need much memory for
+/// them.
+pub(super) struct BoundedJson<R> {
+    inner: R,
+    depth: usize,
+    /// How many bytes of a text were read, inside one.
+    text: Option<usize>,
+    is_escaped: bool,
+}
+
+impl<R> BoundedJson<R> {
+    pub fn new(inner: R) -> Self {
+        Self { inner, depth: 0, text: None, is_escaped: false }
+    }
+
+    fn look_at(&mut self, byte: u8) {
+        match (&mut self.text, byte) {
+            (Some(_), _) if self.is_escaped => self.is_escaped = false,
+            (Some(_), b'\\') => self.is_escaped = true,
+            (Some(_), b'"') => self.text = None,
+            (Some(length), _) => *length += 1,
+            (None, b'"') => self.text = Some(0),
+            (None, b'[' | b'{') => self.depth += 1,
+            (None, b']' | b'}') => self.depth = self.depth.saturating_sub(1),
+            (None, _) => {}
+        }
+    }
+}
+
+impl<R: Read> Read for BoundedJson<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        for byte in &buffer[..count] {
+            self.look_at(*byte);
+            if self.text.is_some_and(|length| length > LISTED_TEXT_MAX) {
+                return Err(io::Error::other("a text of more than 64 KiB"));
+            }
+            if self.depth > LISTED_DEPTH_MAX {
+                return Err(io::Error::other("values nested too deep"));
+            }
+        }
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BoundedJson, LISTED_DEPTH_MAX, LISTED_TEXT_MAX, NAME_MAX, ShortText};
+    use std::io::{self, Read};
+
+    #[test]
+    fn an_id_has_at_most_512_bytes() {
+        let parse = |length| serde_json::from_value::<ShortText>("x".repeat(length).into());
+        assert_eq!(parse(NAME_MAX).unwrap().len(), NAME_MAX);
+        let error = parse(NAME_MAX + 1).unwrap_err().to_string();
+        assert!(error.contains("513 bytes"), "{error}");
+        let error = serde_json::from_str::<ShortText>("7").unwrap_err().to_string();
+        assert!(error.contains("at most 512 bytes"), "{error}");
+    }
+
+    #[test]
+    fn long_texts_and_deep_values_are_refused_before_they_are_parsed() {
+        let read = |text: String| {
+            let mut all = String::new();
+            let count = BoundedJson::new(text.as_bytes()).read_to_string(&mut all)?;
+            assert_eq!((count, &all), (text.len(), &text));
+            io::Result::Ok(())
+        };
+        assert!(read(format!(r#"{{"a\\\"[[[{{":["{}"]}}"#, "x".repeat(LISTED_TEXT_MAX))).is_ok());
+        assert!(read(format!("[\"{}\"]", "\\\"".repeat(1000))).is_ok());
+        assert!(read("[]".repeat(1000)).is_ok());
+        assert!(read(format!("[\"{}", "x".repeat(LISTED_TEXT_MAX + 1))).is_err());
+        assert!(read(format!("[\"{}", "\\u0000".repeat(LISTED_TEXT_MAX))).is_err());
+        assert!(read("[".repeat(LISTED_DEPTH_MAX + 1)).is_err());
+        assert!(read(r#"{"":"#.repeat(LISTED_DEPTH_MAX + 1)).is_err());
+    }
+}

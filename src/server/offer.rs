@@ -1,0 +1,251 @@
+//! The answer of a poll: a cancellation, and an offered task as the Server wrote it, with what of it is taken.
+
+use std::fmt;
+
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::limits::{NAME_MAX, ShortText};
+use super::protocol::{InputFile, Task, or_default};
+use crate::text::begin;
+
+/// How many input files a task may have.
+pub const INPUTS_MAX: usize = 10_000;
+
+/// Answer of `poll`.
+#[derive(Debug, Default)]
+pub struct PollAnswer {
+    /// The oldest pending task, which isn't reserved for this agent (PROTOCOL 1). It is parsed later: an offer of the
+    /// wrong shape must not hide a cancellation beside it.
+    pub offer: Option<Offer>,
+    /// A task of the service to be stopped, perhaps another agent's (PROTOCOL 2).
+    pub cancel: Option<ShortText>,
+}
+
+/// The fields of a poll's answer, which are independent of each other on the wire.
+#[derive(Default, Deserialize)]
+struct PollFields<'b> {
+    /// Whether `task` counts.
+    #[serde(default, deserialize_with = "or_default")]
+    has_task: bool,
+    #[serde(borrow)]
+    task: Option<&'b RawValue>,
+    /// Whether `cancel_task_id` counts.
+    #[serde(default, deserialize_with = "or_default")]
+    should_cancel: bool,
+    cancel_task_id: Option<ShortText>,
+}
+
+impl PollAnswer {
+    /// Parses an answer. Its offer stays in the memory of the answer's body.
+    pub fn read(body: Vec<u8>) -> serde_json::Result<Self> {
+        let fields = serde_json::from_slice::<Option<PollFields<'_>>>(&body)?.unwrap_or_default();
+        let cancel = fields.cancel_task_id.filter(|_| fields.should_cancel);
+        let task = fields.task.filter(|_| fields.has_task).map(RawValue::get);
+        let range = task.map(|task| (task.as_ptr() as usize - body.as_ptr() as usize, task.len()));
+        let offer = range.map(|(begin, length)| Offer::cut_out(body, begin, length));
+        Ok(Self { offer, cancel })
+    }
+}
+
+/// An offer that isn't parsed yet.
+#[derive(Debug)]
+pub struct Offer(Vec<u8>);
+
+impl Offer {
+    /// A part of an answer, without a copy of it.
+    pub(super) fn cut_out(mut body: Vec<u8>, begin: usize, length: usize) -> Self {
+        body.truncate(begin + length);
+        body.drain(..begin);
+        Self(body)
+    }
+
+    /// The task's id.
+    ///
+    /// # Errors
+    /// The offer is no object with an id.
+    pub fn id(&self) -> serde_json::Result<OfferedId> {
+        #[derive(Deserialize)]
+        struct Named {
+            id: OfferedId,
+        }
+        serde_json::from_slice::<Named>(&self.0).map(|named| named.id)
+    }
+
+    /// How many bytes the offer has: its task needs about as much memory.
+    pub fn size(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The task.
+    ///
+    /// # Errors
+    /// The offer has another shape, too many input files, or ids or names that are too long.
+    pub fn parse(&self) -> serde_json::Result<Task> {
+        serde_json::from_slice(&self.0).map(OfferedTask::into_task)
+    }
+}
+
+/// The id of an offered task, which may be too long to be one.
+#[derive(Debug)]
+pub struct OfferedId {
+    /// The id, or the first bytes of a long one.
+    pub begin: String,
+    /// How many bytes the whole id has.
+    pub length: usize,
+}
+
+impl OfferedId {
+    /// The id, unless it is too long.
+    pub fn whole(&self) -> Option<&str> {
+        (self.length == self.begin.len()).then_some(&self.begin)
+    }
+}
+
+impl<'de> Deserialize<'de> for OfferedId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(IdVisitor)
+    }
+}
+
+struct IdVisitor;
+
+impl Visitor<'_> for IdVisitor {
+    type Value = OfferedId;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a task's id")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<OfferedId, E> {
+        Ok(OfferedId { begin: begin(text, NAME_MAX).to_owned(), length: text.len() })
+    }
+}
+
+/// A [`Task`] within limits. The task in a record may be from an older version, which had none.
+#[derive(Deserialize)]
+struct OfferedTask {
+    id: ShortText,
+    #[serde(default, deserialize_with = "or_default")]
+    task_prompt: String,
+    #[serde(default)]
+    output_prompt: Option<String>,
+    #[serde(default)]
+    session_id: Option<ShortText>,
+    #[serde(default, deserialize_with = "or_default")]
+    input_files: Inputs,
+}
+
+#[derive(Deserialize)]
+struct OfferedFile {
+    id: ShortText,
+    filename: ShortText,
+    #[serde(default)]
+    mime_type: Option<ShortText>,
+    size_bytes: u64,
+}
+
+impl OfferedTask {
+    fn into_task(self) -> Task {
+        Task {
+            id: self.id.into_string(),
+            task_prompt: self.task_prompt,
+            output_prompt: self.output_prompt,
+            session_id: self.session_id.map(ShortText::into_string),
+            input_files: self.input_files.0,
+        }
+    }
+}
+
+impl From<OfferedFile> for InputFile {
+    fn from(file: OfferedFile) -> Self {
+        Self {
+            id: file.id.into_string(),
+            filename: file.filename.into_string(),
+            mime_type: file.mime_type.map(ShortText::into_string),
+            size_bytes: file.size_bytes,
+        }
+    }
+}
+
+/// At most [`INPUTS_MAX`] input files.
+#[derive(Default)]
+struct Inputs(Vec<InputFile>);
+
+impl<'de> Deserialize<'de> for Inputs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(InputsVisitor)
+    }
+}
+
+struct InputsVisitor;
+
+impl<'de> Visitor<'de> for InputsVisitor {
+    type Value = Inputs;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of at most {INPUTS_MAX} input files")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Inputs, A::Error> {
+        let mut files = Vec::new();
+        while let Some(file) = seq.next_element::<OfferedFile>()? {
+            if files.len() == INPUTS_MAX {
+                return Err(A::Error::custom(format_args!("more than {INPUTS_MAX} input files")));
+            }
+            files.push(file.into());
+        }
+        Ok(Inputs(files))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{INPUTS_MAX, Offer, PollAnswer};
+    use crate::server::protocol::Task;
+    use serde_json::{Value, json};
+
+    fn offer(value: &Value) -> Offer {
+        Offer(value.to_string().into_bytes())
+    }
+
+    #[test]
+    fn an_offer_has_bounded_names_and_inputs() {
+        let file = |name: &str| json!({"id": "f", "filename": name, "size_bytes": 1});
+        let with = |files: Vec<Value>| offer(&json!({"id": "t", "input_files": files}));
+        assert_eq!(with(vec![file("a"); INPUTS_MAX]).parse().unwrap().input_files.len(), INPUTS_MAX);
+        let error = with(vec![file("a"); INPUTS_MAX + 1]).parse().unwrap_err().to_string();
+        assert!(error.contains("more than 10000 input files"), "{error}");
+        assert!(with(vec![file(&"n".repeat(512))]).parse().is_ok());
+        assert!(with(vec![file(&"n".repeat(513))]).parse().is_err());
+        assert!(offer(&json!({"id": "t", "session_id": "s".repeat(513)})).parse().is_err());
+        let long = offer(&json!({"id": "t".repeat(600), "task_prompt": 7}));
+        let id = long.id().unwrap();
+        assert_eq!((id.begin.len(), id.length, id.whole(), long.parse().is_err()), (512, 600, None, true));
+        assert_eq!(with(Vec::new()).id().unwrap().whole(), Some("t"));
+    }
+
+    #[test]
+    fn null_absent_and_unknown_fields_are_accepted() {
+        let answer = PollAnswer::read(
+            br#" {"has_task":true,"should_cancel":null,"cancel_task_id":"t0","server_time":1,
+                "task": {"id":"t1","task_prompt":"do","output_prompt":null,"input_files":null,"priority":3} }"#
+                .to_vec(),
+        )
+        .unwrap();
+        let task: Task = answer.offer.unwrap().parse().unwrap();
+        assert_eq!((task.id.as_str(), task.task_prompt.as_str(), task.input_files.len()), ("t1", "do", 0));
+        assert!(answer.cancel.is_none());
+    }
+
+    #[test]
+    fn a_task_without_an_id_is_refused() {
+        let body = br#"{"has_task":true,"task":{"task_prompt":"x"},"should_cancel":true,"cancel_task_id":"c"}"#;
+        let answer = PollAnswer::read(body.to_vec()).unwrap();
+        assert!(answer.offer.unwrap().parse().is_err());
+        assert_eq!(answer.cancel.as_deref(), Some("c"));
+        let without = [&b"null"[..], b"{}", br#"{"has_task":false,"task":{}}"#, br#"{"has_task":true,"task":null}"#];
+        assert!(without.iter().all(|body| PollAnswer::read(body.to_vec()).unwrap().offer.is_none()));
+    }
+}

@@ -1,0 +1,86 @@
+//! Output of programs for a terminal.
+
+use std::io::{self, Write};
+
+use super::is_shown;
+
+/// Passes text on and escapes what a terminal would obey, but for line ends and tabs. Bytes that aren't UTF-8 are
+/// escaped, too.
+pub struct Escaper<W: Write> {
+    out: W,
+    /// The begin of a character whose other bytes haven't come yet.
+    part: Vec<u8>,
+}
+
+impl<W: Write> Escaper<W> {
+    pub fn new(out: W) -> Self {
+        Self { out, part: Vec::new() }
+    }
+}
+
+impl<W: Write> Write for Escaper<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut all = std::mem::take(&mut self.part);
+        all.extend_from_slice(bytes);
+        let mut chunks = all.utf8_chunks().peekable();
+        while let Some(chunk) = chunks.next() {
+            self.out.write_all(escape_lines(chunk.valid()).as_bytes())?;
+            let invalid = chunk.invalid();
+            let is_part = chunks.peek().is_none() && is_begin_of_char(invalid);
+            if is_part {
+                self.part = invalid.to_vec();
+            } else {
+                write!(self.out, "{}", invalid.escape_ascii())?;
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+impl<W: Write> Drop for Escaper<W> {
+    fn drop(&mut self) {
+        // An error means that the terminal is closed.
+        let _ = write!(self.out, "{}", self.part.escape_ascii()).and_then(|()| self.out.flush());
+    }
+}
+
+/// Whether more bytes could make a character of these.
+fn is_begin_of_char(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
+}
+
+fn escape_lines(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_shown(c) || matches!(c, '\n' | '\t') {
+            shown.push(c);
+        } else {
+            shown.extend(c.escape_default());
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Escaper;
+    use std::io::Write;
+
+    #[test]
+    fn a_terminal_gets_text_and_no_commands() {
+        let text = "a\tb\n\u{1b}]52;c;aGk=\u{7}\u{9b}2J 世界 👩\u{200d}👧 \u{202e}x\r\n".as_bytes();
+        let expected = "a\tb\n\\u{1b}]52;c;aGk=\\u{7}\\u{9b}2J 世界 👩\u{200d}👧 \\u{202e}x\\r\n\\xff\\xe4\\xb8";
+        let all = [text, b"\xff", b"\xe4\xb8"].concat();
+        for size in [1, 2, 3, 5, 1000] {
+            let mut shown = Vec::new();
+            let mut escaper = Escaper::new(&mut shown);
+            all.chunks(size).for_each(|piece| escaper.write_all(piece).unwrap());
+            drop(escaper);
+            assert_eq!(String::from_utf8(shown).unwrap(), expected, "in pieces of {size} bytes");
+        }
+    }
+}
