@@ -1,6 +1,6 @@
 //! What a container may do and use, as the configuration says it. `docker` makes the arguments of `docker run` from it.
 
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 /// How far a container is isolated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,12 +28,43 @@ pub enum Pull {
 pub struct DockerArgs {
     /// The arguments, as written.
     pub args: Vec<String>,
-    /// The absolute paths of this machine that they mount.
-    pub sources: Vec<PathBuf>,
+    /// The folders and files of this machine that they mount.
+    pub sources: Vec<HostPath>,
     /// The absolute paths in the container where they mount something, normalized.
     pub targets: Vec<String>,
     /// The value of `--platform`.
     pub platform: Option<String>,
+}
+
+/// A folder or file of this machine that containers see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPath {
+    /// Its absolute path.
+    pub path: PathBuf,
+    /// Whether containers may only read it.
+    pub readonly: bool,
+}
+
+impl HostPath {
+    /// Whether a task could replace the other one: it lies in this one, which tasks may write to. By the letters of the
+    /// paths, where links may lead elsewhere.
+    pub fn exposes(&self, other: &Path) -> bool {
+        let (outer, inner) = (without_dots(&self.path), without_dots(other));
+        !self.readonly && inner != outer && inner.starts_with(outer)
+    }
+}
+
+/// The path without `.` and `..`.
+fn without_dots(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(plain.pop()),
+            Component::CurDir => {}
+            part => plain.push(part),
+        }
+    }
+    plain
 }
 
 /// What a container may do and use.

@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::container_options::DockerArgs;
+use super::container_options::{DockerArgs, HostPath};
 use super::values::normalize;
 use super::{WORKSPACE, csv};
 use crate::text::escape;
@@ -185,8 +185,9 @@ fn check_volume(value: &str, noted: &mut DockerArgs) -> Result<(), String> {
     {
         note_target(target, Mounted::Files, noted)?;
     }
+    let readonly = targets.iter().skip(1).flat_map(|options| options.split(',')).any(|option| option == "ro");
     if source.contains(['/', '\\']) || source.starts_with(['.', '~']) {
-        note_source(&source, noted)?;
+        note_source(&source, readonly, noted)?;
     }
     Ok(())
 }
@@ -195,12 +196,15 @@ fn check_volume(value: &str, noted: &mut DockerArgs) -> Result<(), String> {
 fn check_mount(value: &str, noted: &mut DockerArgs) -> Result<(), String> {
     let fields = csv::fields(value).ok_or("its value isn't a line of CSV as docker reads it")?;
     let (mut kind, mut sources, mut targets) = ("volume".to_owned(), Vec::new(), Vec::new());
+    let mut readonly = false;
     for field in &fields {
         let (key, value) = field.split_once('=').unwrap_or((field, ""));
         match key.to_ascii_lowercase().as_str() {
             "type" => kind = value.to_ascii_lowercase(),
             "source" | "src" => sources.push(value),
             "target" | "dst" | "destination" => targets.push(value),
+            // Without a value it is on.
+            "readonly" | "ro" => readonly = matches!(value, "" | "1" | "true"),
             _ => {}
         }
     }
@@ -213,7 +217,7 @@ fn check_mount(value: &str, noted: &mut DockerArgs) -> Result<(), String> {
     }
     if kind == "bind" {
         for source in sources {
-            note_source(source, noted)?;
+            note_source(source, readonly, noted)?;
         }
     }
     Ok(())
@@ -248,11 +252,11 @@ fn note_target(target: &str, mounted: Mounted, noted: &mut DockerArgs) -> Result
     Ok(())
 }
 
-fn note_source(source: &str, noted: &mut DockerArgs) -> Result<(), String> {
+fn note_source(source: &str, readonly: bool, noted: &mut DockerArgs) -> Result<(), String> {
     if !is_absolute(source) {
         return Err(must_be_absolute("its path of this machine"));
     }
-    noted.sources.push(PathBuf::from(source));
+    noted.sources.push(HostPath { path: PathBuf::from(source), readonly });
     Ok(())
 }
 

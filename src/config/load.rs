@@ -65,7 +65,7 @@ impl Config {
         let text = String::from_utf8(read(&file).ok()??).ok()?;
         let reader = Reader::parse(&file, &text).ok()?;
         let mut findings = Findings::default();
-        read_paths(reader.root().section("paths"), &file, &mut findings).map(|paths| paths.data_dir)
+        read_paths(reader.root().section("paths"), &file, &[], &mut findings).map(|paths| paths.data_dir)
     }
 
     /// Checks the text of a file whose absolute path is `file`. The environment counts as empty.
@@ -80,7 +80,7 @@ impl Config {
         let server = read_server(root.section("server"), &mut findings);
         let agent = read_agent(root.section("agent"), &mut findings);
         let executor = read_executor(root.section("executor"), file, &mut findings);
-        let paths = read_paths(root.section("paths"), file, &mut findings);
+        let paths = read_paths(root.section("paths"), file, &executor.options.docker_args.sources, &mut findings);
         let outputs = read_outputs(root.section("outputs"), &mut findings);
         root.finish(&mut findings);
         match (server, paths) {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
+use super::container_options::HostPath;
 use super::problem::Findings;
 use super::reader::Section;
 use super::values::{clean_base_url, is_api_key, is_container_path, is_service_id, normalize};
@@ -59,15 +60,35 @@ pub(super) fn read_agent(mut section: Section<'_>, findings: &mut Findings) -> A
     AgentConfig { credentials, name }
 }
 
-pub(super) fn read_paths(mut section: Section<'_>, file: &Path, findings: &mut Findings) -> Option<PathsConfig> {
+/// `sources` are what `executor.docker_args` mounts.
+pub(super) fn read_paths(
+    mut section: Section<'_>,
+    file: &Path,
+    sources: &[HostPath],
+    findings: &mut Findings,
+) -> Option<PathsConfig> {
     let written = section.text("data_dir");
     let data_dir = resolve_host(file, &written).map_err(|wrong| section.refuse("data_dir", wrong)).ok();
     let min_free_disk_mb = section.integer("min_free_disk_mb");
     let retention_hours = Some(section.integer("retention_hours")).filter(|hours| *hours > 0);
     let mut mounts = Vec::new();
-    let mut targets = HashSet::new();
+    let (mut targets, mut seen) = (HashSet::new(), sources.to_vec());
     for mut entry in section.sections("mounts") {
-        mounts.extend(read_mount(&mut entry, file, &mut targets));
+        if let Some(mount) = read_mount(&mut entry, file, &mut targets) {
+            let host = HostPath { path: mount.host.clone(), readonly: mount.readonly };
+            if let Some(other) = seen.iter().find(|other| other.exposes(&host.path) || host.exposes(&other.path)) {
+                let other = other.path.display();
+                entry.refuse(
+                    "host",
+                    format_args!(
+                        "and `{other}`: one lies in the other, which tasks may write to, so a task could put a link to any \
+                         folder of this machine in its place; mount the outer one only, or set its `readonly = true`"
+                    ),
+                );
+            }
+            seen.push(host);
+            mounts.push(mount);
+        }
         entry.finish(findings);
     }
     section.finish(findings);

@@ -8,7 +8,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::ErrorKind;
-use std::path::{Path, absolute};
+use std::path::{Path, PathBuf, absolute};
 
 use super::folder::Folder;
 use super::platform::{self, Last, Untrusted, Walked, Why};
@@ -42,6 +42,11 @@ pub fn make_folder(path: &Path) -> Result<Folder, Untrusted> {
 pub fn check_folder_of(file: &Path) -> Result<(), Untrusted> {
     let file = absolute(file).unwrap_or_else(|_| file.to_owned());
     Walked::new(file.parent().unwrap_or(Path::new("/")), Last::Strict).map(drop)
+}
+
+/// The path of a program's file, if there is one.
+pub fn find_program(program: &OsStr) -> Option<PathBuf> {
+    platform::program_places(program).into_iter().find(|place| platform::is_executable(place))
 }
 
 /// Checks a program that is about to be executed. One that is looked up in PATH is checked together with the folders of

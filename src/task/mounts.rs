@@ -1,12 +1,20 @@
 //! Host paths of mounts: whether they exist, and whether a container may see them.
+//!
+//! The engine resolves the host path of a mount as root, when a container starts. So no part of it may be replaceable by
+//! a task or by another user: a link in its place would show any folder of this machine.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::config::container_options::HostPath;
 use crate::config::{Config, Mount};
-use crate::os::files::make_dirs_by_umask;
+use crate::os::platform::{Last, Untrusted, Walked, Why, folder_identity};
 use crate::os::timeout::{ProbeLabel, SingleFlight, timeout_message};
+use crate::os::trust::find_program;
+
+/// The mode of a folder that is made for a mount.
+const MODE: u32 = 0o755;
 
 /// Makes sure that every mount's host path exists and shows nothing that a container must not see.
 ///
@@ -39,32 +47,31 @@ impl MountWatch {
 fn check_all(config: &Config, label: &ProbeLabel) -> Result<(), String> {
     for mount in &config.paths.mounts {
         label.set(mount.host.to_string_lossy());
-        if check_mount(config, mount)? == HostPath::ToBeCreated {
-            make_dirs_by_umask(&mount.host).map_err(|error| {
-                format!("the mount's host folder `{}` can't be made: {error}", mount.host.display())
-            })?;
+        if check_mount(config, mount)? == OnHost::ToBeCreated {
+            let made = walk(&mount.host)?.make_folders(MODE);
+            made.map_err(|error| format!("the mount's host folder `{}` can't be made: {error}", mount.host.display()))?;
         }
     }
     config.executor.options.docker_args.sources.iter().try_for_each(|source| {
-        label.set(source.to_string_lossy());
+        label.set(source.path.to_string_lossy());
         check_exposure(config, source)
     })
 }
 
 /// Whether a mount's host path exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HostPath {
+pub enum OnHost {
     Exists,
     /// It doesn't, and is relative, so that it will be created.
     ToBeCreated,
 }
 
 /// As [`check_mounts`] does, for one mount and without creating anything.
-pub fn check_mount(config: &Config, mount: &Mount) -> Result<HostPath, String> {
+pub fn check_mount(config: &Config, mount: &Mount) -> Result<OnHost, String> {
     let host = mount.host.display();
     let on_host = match fs::metadata(&mount.host) {
-        Ok(_) => HostPath::Exists,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && mount.relative => HostPath::ToBeCreated,
+        Ok(_) => OnHost::Exists,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && mount.relative => OnHost::ToBeCreated,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(format!(
                 "the mount's host path `{host}` (for `{}`) doesn't exist; make it, or mount the drive it is on",
@@ -73,29 +80,112 @@ pub fn check_mount(config: &Config, mount: &Mount) -> Result<HostPath, String> {
         }
         Err(error) => return Err(format!("the mount's host path `{host}` can't be used: {error}")),
     };
-    check_exposure(config, &mount.host)?;
+    check_exposure(config, &host_path(mount))?;
     Ok(on_host)
+}
+
+fn host_path(mount: &Mount) -> HostPath {
+    HostPath { path: mount.host.clone(), readonly: mount.readonly }
 }
 
 /// The check of a host path that may not exist, such as one of `executor.docker_args`.
 ///
 /// The configuration file holds the key, and the data_dir holds other tasks' files: neither may be in a mount, and no
-/// mount in the data_dir.
-pub fn check_exposure(config: &Config, mounted: &Path) -> Result<(), String> {
-    let host = real(mounted);
+/// mount in the data_dir. What the agent runs may not be in a mount that tasks write to.
+pub fn check_exposure(config: &Config, mounted: &HostPath) -> Result<(), String> {
+    let walked = walk(&mounted.path)?;
+    let shown = mounted.path.display();
+    if walked.may_appear() {
+        return Err(format!(
+            "the mount's host path `{shown}` doesn't exist, and another user could put a link to any folder of this \
+             machine there; make it first"
+        ));
+    }
+    check_shown(config, mounted, &walked.real())?;
+    for outer in writable(config) {
+        let is_inside = walked.real().starts_with(real(&outer.path)) && walked.real() != real(&outer.path);
+        if is_inside || passes(&walked, &outer.path) {
+            return Err(format!(
+                "the mount of `{shown}` lies in that of `{}`, which tasks may write to, so a task could put a link to any \
+                 folder of this machine in its place; mount the outer one only, or set its `readonly = true`",
+                outer.path.display()
+            ));
+        }
+    }
+    if mounted.readonly { Ok(()) } else { check_programs(config, mounted, &walked.real()) }
+}
+
+/// Refuses a mount that shows what no task may see.
+fn check_shown(config: &Config, mounted: &HostPath, host: &Path) -> Result<(), String> {
     let (file, data_dir) = (real(&config.file), real(&config.paths.data_dir));
-    let (what, path) = if file.starts_with(&host) {
+    let (what, path) = if file.starts_with(host) {
         ("the configuration file", config.file.as_path())
-    } else if data_dir.starts_with(&host) || host.starts_with(&data_dir) {
+    } else if data_dir.starts_with(host) || host.starts_with(&data_dir) {
         ("the data_dir", &*config.paths.data_dir)
     } else {
         return Ok(());
     };
     Err(format!(
         "the mount of `{}` would show {what} `{}` to every task; mount a folder that has no part of it",
-        mounted.display(),
+        mounted.path.display(),
         path.display()
     ))
+}
+
+/// Refuses a mount in which a task could replace what the agent runs, or where the configuration and the data_dir are
+/// found.
+fn check_programs(config: &Config, mounted: &HostPath, host: &Path) -> Result<(), String> {
+    let own = std::env::current_exe().ok().map(|path| ("the program of the agent", path));
+    let docker = find_program(config.executor.docker.as_ref()).map(|path| ("the docker client", path));
+    let file = ("a part of the path of the configuration file", config.file.clone());
+    let data_dir = ("a part of the path of the data_dir", config.paths.data_dir.to_path_buf());
+    for (what, path) in [file, data_dir].into_iter().chain(own).chain(docker) {
+        // A path that isn't trusted is refused where it is used.
+        let passes = Walked::new(&path, Last::Strict).is_ok_and(|walked| passes(&walked, &mounted.path));
+        if real(&path).starts_with(host) || passes {
+            return Err(format!(
+                "tasks may write to the mount of `{}`, which holds {what}, `{}`, so a task could replace it; set \
+                 `readonly = true`, or mount a folder that has no part of it",
+                mounted.path.display(),
+                path.display()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The mounts that tasks may write to.
+fn writable(config: &Config) -> impl Iterator<Item = HostPath> + '_ {
+    let mounts = config.paths.mounts.iter().map(host_path);
+    let sources = config.executor.options.docker_args.sources.iter().cloned();
+    mounts.chain(sources).filter(|mounted| !mounted.readonly)
+}
+
+/// Whether a name on the way was looked up in this folder, by whatever path.
+fn passes(walked: &Walked, folder: &Path) -> bool {
+    folder_identity(folder).is_ok_and(|identity| walked.passed.contains(&identity))
+}
+
+/// Walks to a host path. The folder or file itself may belong to any user, but no other user may be able to replace it.
+fn walk(host: &Path) -> Result<Walked, String> {
+    Walked::new(host, Last::Any).map_err(|wrong| refuse(host, &wrong))
+}
+
+fn refuse(host: &Path, wrong: &Untrusted) -> String {
+    let (host, part) = (host.display(), wrong.path.display());
+    let link = "could put a link to any folder of this machine in its place";
+    match &wrong.why {
+        Why::Unreadable(error) => format!("the mount's host path `{host}` can't be used: `{part}`: {error}"),
+        Why::Owner { owner } if wrong.path.as_os_str() != host.to_string().as_str() => format!(
+            "the mount's host path `{host}` lies in `{part}`, which belongs to user {owner}, and that user {link}; mount \
+             `{part}` itself, or a folder below root's folders only"
+        ),
+        Why::Owner { owner } => format!(
+            "the mount's host path `{host}` belongs to user {owner} and lies in a folder where every user may write, so \
+             that user {link}; move it into a folder of root's"
+        ),
+        _ => format!("another user {link}, that of the mount's host path `{host}`: {wrong}"),
+    }
 }
 
 /// The path without links, as far as it exists.

@@ -238,7 +238,7 @@ fn every_mount_is_checked_and_none_is_created() {
     let mounts = "[[paths.mounts]]\nhost = './there'\ncontainer = '/a'\n\
         [[paths.mounts]]\nhost = './later'\ncontainer = '/b'\n\
         [[paths.mounts]]\nhost = '/nonexistent/drive'\ncontainer = '/c'\n\
-        [[paths.mounts]]\nhost = '.'\ncontainer = '/d'";
+        [[paths.mounts]]\nhost = '.'\ncontainer = '/d'\nreadonly = true";
     let agent = tidy(builder(&server).config(mounts));
     fs::create_dir(agent.path("there")).unwrap();
     let checked = Checked::of(&agent);

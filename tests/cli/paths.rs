@@ -1,6 +1,6 @@
 //! Paths in the configuration start at the file's folder, and mounts must not expose the agent's own files.
 
-use crate::folder::names_in;
+use crate::folder::{names_in, set_mode};
 use crate::support::agent::Agent;
 use crate::support::secs;
 use crate::support::server::FakeServer;
@@ -71,6 +71,93 @@ fn a_tilde_in_a_mount_means_the_home_folder() {
     fs::create_dir(agent.home().join("share")).unwrap();
     let _running = agent.start();
     server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+}
+
+/// `run` and `check` must refuse the mounts with these words.
+fn assert_mounts_refused(agent: &Agent, words: &str) {
+    let refused = agent.run(&["run"]);
+    assert!(!refused.status.success() && refused.stderr.contains(words), "{}", refused.stderr);
+    let check = agent.run(&["check"]);
+    assert!(!check.status.success() && check.stdout.contains(words), "{}", check.stdout);
+}
+
+fn two_mounts(first: &str, second: &str) -> String {
+    format!(
+        "[[paths.mounts]]\nhost = '{first}'\ncontainer = '/a'\n[[paths.mounts]]\nhost = '{second}'\ncontainer = '/b'"
+    )
+}
+
+#[test]
+fn a_mount_inside_one_that_tasks_write_to_is_refused() {
+    let server = FakeServer::start();
+    // By the letters, in either order.
+    for (first, second) in [("./share", "./share/ref"), ("./share/a/../ref", "./share"), ("/srv/x", "/srv/x/y/z")] {
+        let agent = Agent::builder(&server).without_engine().config(&two_mounts(first, second)).build();
+        assert_mounts_refused(&agent, "which tasks may write to");
+        agent.run(&["run"]).expect_code(2).expect_stderr("config.toml:");
+        assert!(!agent.path("share").exists());
+    }
+    let sibling = two_mounts("./share", "./share-2");
+    let agent = Agent::builder(&server).without_engine().config(&sibling).build();
+    let _running = agent.start();
+    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+}
+
+#[test]
+fn a_mount_that_leads_into_one_that_tasks_write_to_is_refused() {
+    let server = FakeServer::start();
+    // A folder below the link that isn't there yet must not be made, either.
+    for second in ["./alias/ref", "./alias/new", "./to-ref"] {
+        let agent = Agent::builder(&server).without_engine().config(&two_mounts("./share", second)).build();
+        fs::create_dir_all(agent.path("share/ref")).unwrap();
+        std::os::unix::fs::symlink("share", agent.path("alias")).unwrap();
+        std::os::unix::fs::symlink(agent.path("share/ref"), agent.path("to-ref")).unwrap();
+        assert_mounts_refused(&agent, "which tasks may write to");
+        assert_eq!(names_in(&agent.path("share")), ["ref"]);
+        let readonly = agent.config_text().replacen("container = '/a'", "container = '/a'\nreadonly = true", 1);
+        fs::write(agent.config_path(), readonly).unwrap();
+        agent.run(&["check"]).expect_stdout("✓ mounts");
+    }
+    let volume =
+        "[executor]\ndocker_args = ['--volume=DIR/share:/a', '--mount=type=bind,source=DIR/share/ref,target=/b']";
+    let agent = Agent::builder(&server).without_engine().build();
+    fs::create_dir_all(agent.path("share/ref")).unwrap();
+    agent.change_config(&volume.replace("DIR", &agent.dir().display().to_string()));
+    assert_mounts_refused(&agent, "which tasks may write to");
+    agent.change_config(&volume.replace("DIR", &agent.dir().display().to_string()).replace(":/a", ":/a:z,ro"));
+    agent.run(&["check"]).expect_stdout("✓ mounts");
+}
+
+#[test]
+fn a_mount_in_which_tasks_could_replace_a_program_is_refused() {
+    let server = FakeServer::start();
+    let config = format!("{}\n[executor]\ndocker = './tools/docker'", mount_as_written("./tools"));
+    let agent = Agent::builder(&server).without_engine().config(&config).build();
+    agent.write_script("tools/docker", "#!/bin/sh\nexec docker \"$@\"\n");
+    assert_mounts_refused(&agent, "holds the docker client");
+    agent.change_config("[executor]\ndocker = 'docker'");
+    let copy = agent.path("tools/agent-core");
+    let copied = std::process::Command::new("cp").arg(env!("CARGO_BIN_EXE_agent-core")).arg(&copy).status();
+    assert!(copied.unwrap().success());
+    let wrapper = ["sh", "-c", r#"own=$1; shift 2; exec "$own" "$@""#, "sh", &copy.display().to_string()];
+    let refused = agent.invoke(&["run"]).through(&wrapper).run();
+    refused.expect_code(1).expect_stderr("holds the program of the agent");
+    let readonly = agent.config_text().replacen("container = '/shared'", "container = '/shared'\nreadonly = true", 1);
+    fs::write(agent.config_path(), readonly).unwrap();
+    agent.invoke(&["check"]).through(&wrapper).run().expect_stdout("✓ mounts");
+}
+
+#[test]
+fn a_mount_below_a_folder_that_others_can_write_is_refused() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().config(&mount_as_written("./open/data")).build();
+    fs::create_dir_all(agent.path("open/data")).unwrap();
+    set_mode(&agent.path("open"), 0o777);
+    assert_mounts_refused(&agent, &format!("run `chmod go-w {}`", agent.path("open").display()));
+    // The mounted folder itself may be open, as a shared folder is.
+    set_mode(&agent.path("open"), 0o755);
+    set_mode(&agent.path("open/data"), 0o777);
+    agent.run(&["check"]).expect_stdout("✓ mounts");
 }
 
 #[test]

@@ -60,6 +60,30 @@ fn a_relative_mount_host_is_created_beside_the_configuration() {
 }
 
 #[test]
+fn a_mount_that_leads_into_a_writable_one_by_now_is_not_shown() {
+    let server = FakeServer::start();
+    let mounts = "[[paths.mounts]]\nhost = './share'\ncontainer = '/share'\n\
+        [[paths.mounts]]\nhost = './safe/ref'\ncontainer = '/ref'\nreadonly = true";
+    let agent = Agent::builder(&server).with_engine().config(mounts).build();
+    agent.write("secret/key", "PRIVATE");
+    agent.write("safe/ref/data", "1");
+    fs::create_dir(agent.path("share")).unwrap();
+    std::os::unix::fs::symlink("../secret", agent.path("share/ref")).unwrap();
+    // The folder is replaced after the task was accepted and before its container starts.
+    let (safe, moved) = (agent.path("safe"), agent.path("moved"));
+    let replace = Fault::call(Moment::Effected, move |_| {
+        fs::rename(&safe, &moved).expect("move the folder");
+        std::os::unix::fs::symlink("share", &safe).expect("make a link");
+    });
+    server.fault(Match::path("accept").times(1), replace);
+    let id = server.submit(TaskSpec::script("cat /ref/*"));
+    let _running = agent.start();
+    let task = server.wait_for(&id, Status::Failed, secs(60));
+    let message = task.error_message.unwrap();
+    assert!(message.contains("which tasks may write to") && !message.contains("PRIVATE"), "{message}");
+}
+
+#[test]
 fn a_missing_mount_host_fails_one_task_and_stops_accepting() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine();

@@ -230,6 +230,37 @@ fn a_folder_made_by_another_user_at_the_same_moment_is_not_used() {
 }
 
 #[test]
+fn mounts_that_another_user_could_replace_are_refused() {
+    let server = FakeServer::start();
+    let agent = agent(&server, "[[paths.mounts]]\nhost = './home/data'\ncontainer = '/data'");
+    fs::create_dir_all(agent.path("home/data")).expect("make folders");
+    let refused = |words: &str| {
+        agent.run(&["run"]).expect_code(1).expect_stderr(words);
+        agent.run(&["check"]).expect_code(1).expect_stdout(words);
+    };
+    // The data may belong to anybody.
+    give_away(&agent.path("home/data"));
+    agent.run(&["check"]).expect_stdout("✓ mounts");
+    set_mode(&agent.path("home"), 0o1777);
+    refused("lies in a folder where every user may write");
+    set_mode(&agent.path("home"), 0o755);
+    give_away(&agent.path("home"));
+    refused(&format!("lies in `{}`, which belongs to user {USER}", agent.path("home").display()));
+    chown(agent.path("home"), Some(0), Some(0)).expect("take the folder back");
+    fs::remove_dir(agent.path("home/data")).expect("remove the folder");
+    symlink("/root", agent.path("home/data")).expect("make a link");
+    give_away(&agent.path("home/data"));
+    refused(&format!("is a link of user {USER}"));
+    // A folder that is made is made step by step.
+    fs::remove_file(agent.path("home/data")).expect("remove the link");
+    fs::create_dir(agent.path("theirs")).expect("make a folder");
+    give_away(&agent.path("theirs"));
+    symlink("../theirs/new", agent.path("home/data")).expect("make a link");
+    refused(&format!("lies in `{}`, which belongs to user {USER}", agent.path("theirs").display()));
+    assert_eq!(fs::read_dir(agent.path("theirs")).expect("look into the folder").count(), 0);
+}
+
+#[test]
 fn an_access_list_counts_as_rights_of_others() {
     let server = FakeServer::start();
     let agent = agent(&server, "");

@@ -11,7 +11,7 @@ use crate::data_dir::permissions::{self, Refusal};
 use crate::os::platform;
 use crate::os::timeout::{timeout_message, with_timeout};
 use crate::shell::shell_line;
-use crate::task::mounts::{HostPath, check_exposure, check_mount};
+use crate::task::mounts::{OnHost, check_exposure, check_mount};
 
 /// What to look at through the engine.
 pub struct ProbeTargets {
@@ -137,11 +137,11 @@ fn check_mounts(config: &Config, report: &mut Report) -> Vec<PathBuf> {
         let shown = mount.host.display();
         let (owned_config, owned_mount) = (config.clone(), mount.clone());
         match with_timeout(move || check_mount(&owned_config, &owned_mount)) {
-            Some(Ok(HostPath::Exists)) => {
+            Some(Ok(OnHost::Exists)) => {
                 report.pass(Check::Mounts, format!("`{shown}` is there"));
                 present.push(mount.host.clone());
             }
-            Some(Ok(HostPath::ToBeCreated)) => {
+            Some(Ok(OnHost::ToBeCreated)) => {
                 report.pass(Check::Mounts, format!("`{shown}` isn't there yet; `run` makes it"));
             }
             Some(Err(why)) => report.fail(Check::Mounts, why, REMEDY),
@@ -153,13 +153,14 @@ fn check_mounts(config: &Config, report: &mut Report) -> Vec<PathBuf> {
         }
     }
     for source in sources {
-        let shown = source.display();
+        let shown = source.path.display();
         let (owned_config, owned_source) = (config.clone(), source.clone());
-        let exists = with_timeout(move || check_exposure(&owned_config, &owned_source).map(|()| owned_source.exists()));
+        let exists =
+            with_timeout(move || check_exposure(&owned_config, &owned_source).map(|()| owned_source.path.exists()));
         match exists.unwrap_or_else(|| Err(format!("`{shown}` {}", timeout_message()))) {
             Ok(true) => {
                 report.pass(Check::Mounts, format!("`{shown}` (`executor.docker_args`) is there"));
-                present.push(source.clone());
+                present.push(source.path.clone());
             }
             Ok(false) => report.pass(Check::Mounts, format!("`{shown}` (`executor.docker_args`) is docker's to make")),
             Err(why) => report.fail(Check::Mounts, why, REMEDY),

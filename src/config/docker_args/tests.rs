@@ -1,4 +1,4 @@
-use super::{SWITCHES, read};
+use super::{HostPath, SWITCHES, read};
 use std::path::PathBuf;
 
 fn split(line: &str) -> Vec<String> {
@@ -193,7 +193,8 @@ fn mounts_and_platform_are_noted() {
     let line = "--volume=/a:/x/../b:ro --mount=type=bind,src=/c,dst=/d/ --volume=name:/e --tmpfs=/tmp:size=1m \
                 --platform=linux/arm64";
     let read = read(split(line)).unwrap();
-    assert_eq!(read.sources, ["/a", "/c"].map(PathBuf::from));
+    let source = |path: &str, readonly| HostPath { path: PathBuf::from(path), readonly };
+    assert_eq!(read.sources, [source("/a", true), source("/c", false)]);
     assert_eq!(read.targets, ["/b", "/d", "/e", "/tmp"]);
     assert_eq!(read.platform.as_deref(), Some("linux/arm64"));
 }

@@ -34,6 +34,8 @@ pub struct Walked {
     /// The identities of all folders in which a name was looked up, also on the way through links.
     pub passed: Vec<(u64, u64)>,
     trusted: Vec<Uid>,
+    /// What is wanted of the end of the path.
+    last: Last,
 }
 
 /// Where a name led.
@@ -56,21 +58,22 @@ impl Walked {
             missing: Vec::new(),
             passed: Vec::new(),
             trusted: vec![Uid::from_raw(0), geteuid(), owner],
+            last,
         };
         fstat(walked.top())
             .map_err(Why::from)
             .and_then(|stat| check_mode(&stat, Some(walked.top())))
             .map_err(at_root)?;
-        walked.follow(path, last)?;
+        walked.follow(path)?;
         Ok(walked)
     }
 
-    fn follow(&mut self, path: &Path, last: Last) -> Result<(), Untrusted> {
+    fn follow(&mut self, path: &Path) -> Result<(), Untrusted> {
         let mut names: VecDeque<OsString> = names(path).collect();
         let mut links = 0;
         while let Some(name) = names.pop_front() {
             let path = self.real().join(&name);
-            let last = if names.is_empty() { Some(last) } else { None };
+            let last = names.is_empty().then_some(self.last);
             let step = self.step(&name, last).map_err(|why| Untrusted { path: path.clone(), why })?;
             match step {
                 Step::Taken => {}
@@ -214,6 +217,10 @@ impl Walked {
         last: Last,
         opened: Option<BorrowedFd<'_>>,
     ) -> Result<(), Why> {
+        // On a drive of Windows all files belong to one user and can be written by all. Its mounts are documented.
+        if self.last == Last::Any && opened.is_some_and(is_windows_drive) {
+            return Ok(());
+        }
         let is_kept_by_sticky_bit = mode_by(parent) & (OTHERS_WRITE | GROUP_WRITES) != 0;
         if (last != Last::Any || is_kept_by_sticky_bit) && !self.is_trusted(stat.st_uid) {
             return Err(Why::Owner { owner: stat.st_uid });
@@ -278,6 +285,18 @@ fn glance(dir: BorrowedFd<'_>, name: &OsStr) -> Option<OwnedFd> {
 #[cfg(not(target_os = "linux"))]
 fn glance(_dir: BorrowedFd<'_>, _name: &OsStr) -> Option<OwnedFd> {
     None
+}
+
+/// Whether this is on a drive that WSL shows.
+#[cfg(target_os = "linux")]
+fn is_windows_drive(opened: BorrowedFd<'_>) -> bool {
+    // V9FS_MAGIC of <linux/magic.h>.
+    nix::sys::statfs::fstatfs(opened).is_ok_and(|system| system.filesystem_type().0 == 0x0102_1997)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_windows_drive(_opened: BorrowedFd<'_>) -> bool {
+    false
 }
 
 /// Whether more users or groups have rights than the mode says.
