@@ -109,9 +109,31 @@ fn an_input_too_large_for_the_disk_fails_its_task() {
     let id = server.submit(TaskSpec::script("echo 1").input("huge.bin", vec![7; 30 << 20]));
     let task = server.wait_for(&id, Status::Failed, PATIENCE);
     let message = task.error_message.expect("a message");
-    assert!(message.contains("`huge.bin`") && message.contains(NO_SPACE), "{message}");
-    assert!(disk.free() > 20 * MIB, "the part that was downloaded is removed: {} bytes are free", disk.free());
+    assert!(message.contains("more than this machine's disk takes"), "{message}");
+    assert_eq!(server.requests_to("download").len(), 0);
+    assert!(disk.free() > 20 * MIB, "{} bytes are free", disk.free());
     expect_next_task_works(&server, &agent);
+}
+
+/// The file fits when its download begins, and ends as a part that is removed.
+#[test]
+fn a_download_waits_while_something_else_fills_the_disk() {
+    let server = FakeServer::start();
+    let (agent, disk) = agent_on_disk(&server, 120);
+    agent.change_config("[paths]\nmin_free_disk_mb = 10");
+    let mut running = agent.start();
+    running.wait_log("tasks are accepted", secs(20));
+    let drip = Fault::DripAnswer { piece: 1 << 20, pause: Duration::from_millis(100) };
+    server.fault(Match::path("download").file("large.bin").times(1), drip);
+    let spec = TaskSpec::script("wc -c < input/large.bin > output/size").input("large.bin", vec![7; 60 << 20]);
+    let id = server.submit(spec);
+    server.wait_until("a download", PATIENCE, |_| disk.free() < 110 * MIB);
+    disk.leave(20 * MIB);
+    running.wait_log("the disk has no room for the input file `large.bin`", PATIENCE);
+    assert!(disk.free() > 10 * MIB, "the part is removed: {} bytes are free", disk.free());
+    disk.clear();
+    server.wait_for(&id, Status::Completed, PATIENCE);
+    assert_eq!(server.output(&id, "output/size").text().trim(), (60 << 20).to_string());
 }
 
 #[test]
