@@ -40,7 +40,7 @@ mod uploads;
 pub mod workspace;
 
 pub use console::TrialConsole;
-pub use container::TaskContainer;
+pub use container::{TaskContainer, view_name, viewed};
 pub use discard::{discard, log_abandoned};
 pub use ledger_entries::{failed_report, report_entry};
 pub use record::{

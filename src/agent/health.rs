@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::docker::{Docker, DockerError};
 use crate::task::mounts::MountWatch;
 use crate::task::record::{Phase, Store, TaskKey};
+use crate::task::viewed;
 
 /// How often the host is checked.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -183,10 +184,12 @@ impl HealthMonitor {
             }
         };
         for name in names {
-            let Some(key) = TaskKey::from_container_name(&name) else { continue };
+            let Some(key) = TaskKey::from_container_name(viewed(&name).unwrap_or(&name)) else { continue };
+            // One that shows the workspace to the engine is needed while results are fetched.
+            let last = if viewed(&name).is_some() { Phase::Exited } else { Phase::Uploaded };
             let record = self.store.task(&key).load();
             // A record that can't be read may need its container.
-            if !record.is_ok_and(|record| record.is_none_or(|record| record.phase == Phase::Settled)) {
+            if !record.is_ok_and(|record| record.is_none_or(|record| record.phase > last)) {
                 continue;
             }
             log::info!("removing the container `{name}`, which no task needs any more");

@@ -1,4 +1,5 @@
-//! Probe containers: they show what a container would see of this machine, and run nothing.
+//! Probe containers: they show what a container would see of this machine, and run nothing. `check` looks into them, and
+//! results that only the engine can read are copied out of one.
 //!
 //! A probe is created and never started. The engine mounts its binds all the same when something is copied out of it,
 //! with the same calls and in the same place as for a start. So this works with every image: it needs no shell, and no
@@ -14,12 +15,13 @@ use serde::de::DeserializeOwned;
 use tar::{Archive, EntryType};
 
 use super::args::mount_value;
+use super::options::add;
 use super::{Docker, DockerError, REQUEST_TIMEOUT, VERSION_TIMEOUT};
 use crate::config::Mount;
 use crate::os::process::{CallError, PipedChild, run_with_timeout};
 
-/// The label of probes; its value is their owner.
-const LABEL: &str = "open-aaas.check";
+/// The label of the probes of `check`; its value is their owner.
+pub const LABEL: &str = "open-aaas.check";
 /// Where a probe has its mount.
 pub const MOUNT_POINT: &str = "/agent-core-check";
 /// Probes, and folders that were made for them, are left over when they are older.
@@ -31,8 +33,8 @@ const MAX_CONTENT: u64 = 4096;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeSpec<'s> {
     pub name: &'s str,
-    /// The process that creates it; see [`Docker::remove_probes`].
-    pub owner: &'s str,
+    /// Labels by which it is found again; see [`Docker::remove_probes`].
+    pub labels: Vec<(&'static str, String)>,
     pub image: &'s str,
     /// docker's `--platform`.
     pub platform: Option<&'s str>,
@@ -44,11 +46,14 @@ impl ProbeSpec<'_> {
     fn args(&self) -> Vec<String> {
         let (host, container) = (self.source.to_owned(), MOUNT_POINT.to_owned());
         let mount = Mount { host, relative: false, container, readonly: true };
-        let label = format!("{LABEL}={}", self.owner);
-        let mut args =
-            ["create", "--name", self.name, "--label", &label, "--pull", "never"].map(str::to_owned).to_vec();
+        let mut args = ["create", "--name", self.name].map(str::to_owned).to_vec();
+        add(&mut args, "--label", self.labels.iter().map(|(key, value)| format!("{key}={value}")));
+        args.extend(["--pull", "never"].map(str::to_owned));
         args.extend(self.platform.into_iter().flat_map(|platform| ["--platform".to_owned(), platform.to_owned()]));
-        args.extend(["--network", "none", "--mount", &mount_value(&mount)].map(str::to_owned));
+        args.extend(
+            ["--network", "none", "--security-opt", "no-new-privileges", "--cap-drop", "ALL"].map(str::to_owned),
+        );
+        args.extend(["--mount", &mount_value(&mount)].map(str::to_owned));
         // docker refuses an image that names no program, and this program is never started.
         args.extend(["--entrypoint", MOUNT_POINT, self.image].map(str::to_owned));
         args
@@ -171,14 +176,15 @@ pub(super) fn first_entry(source: impl Read) -> io::Result<PathInfo> {
 
 #[cfg(test)]
 mod tests {
-    use super::ProbeSpec;
+    use super::{LABEL, ProbeSpec};
     use std::path::Path;
 
     #[test]
     fn probe_arguments_are_complete_and_in_order() {
-        let spec = ProbeSpec { name: "n", owner: "o", image: "img:1", platform: None, source: Path::new("/a, b") };
+        let labels = vec![(LABEL, "o".to_owned())];
+        let spec = ProbeSpec { name: "n", labels, image: "img:1", platform: None, source: Path::new("/a, b") };
         let expected = "create --name n --label open-aaas.check=o --pull never --network none \
-                        --mount type=bind,\"source=/a, b\",target=/agent-core-check,readonly \
+                        --security-opt no-new-privileges --cap-drop ALL --mount type=bind,\"source=/a, b\",target=/agent-core-check,readonly \
                         --entrypoint /agent-core-check img:1";
         assert_eq!(spec.args().join(" "), expected);
         let other = ProbeSpec { platform: Some("linux/arm64"), ..spec };

@@ -11,7 +11,7 @@ use super::console::TrialConsole;
 use super::outcome::ContainerOutcome;
 use super::{StepError, TaskHandle};
 use crate::config::Config;
-use crate::docker::{Container, Docker};
+use crate::docker::{Container, Docker, INSTANCE_LABEL, SERVICE_LABEL, TASK_LABEL};
 use run::ContainerRun;
 
 /// The container of one task: what it should be, and the engine that has it.
@@ -29,6 +29,18 @@ impl TaskContainer<'_> {
     /// Runs the container once, or goes on with the run that an earlier run of the agent has started.
     pub fn run(&self, task: &mut TaskHandle) -> Result<ContainerOutcome, StepError> {
         ContainerRun::new(self, task).run()
+    }
+
+    /// The labels of a task's containers; a trial's have none.
+    pub fn labels(&self, task: &TaskHandle) -> Vec<(&'static str, String)> {
+        let Some(owner) = self.owner else { return Vec::new() };
+        let (key, service) = (task.key().to_string(), task.record.service_id.clone());
+        vec![(TASK_LABEL, key), (SERVICE_LABEL, service), (INSTANCE_LABEL, owner.to_owned())]
+    }
+
+    /// The name of the container that shows the workspace to the engine.
+    pub fn view_name(&self) -> String {
+        view_name(&self.name)
     }
 
     /// Whether a container of this name is this task's, and not another agent's.
@@ -53,4 +65,17 @@ impl TaskContainer<'_> {
         task.record.container_removed = true;
         task.save()
     }
+}
+
+/// What the names begin with of containers that show a workspace to the engine.
+const VIEW_PREFIX: &str = "open-aaas-view-of-";
+
+/// The name of the container that shows the workspace of the container with this name to the engine.
+pub fn view_name(container: &str) -> String {
+    format!("{VIEW_PREFIX}{container}")
+}
+
+/// The name of the container whose workspace the container with this name shows to the engine.
+pub fn viewed(name: &str) -> Option<&str> {
+    name.strip_prefix(VIEW_PREFIX)
 }

@@ -15,10 +15,12 @@ mod selection;
 #[cfg(all(test, unix))]
 mod tests;
 pub mod unpack;
+mod unreadable;
 mod upload_name;
 
 pub use scan::scan;
 pub use selection::Selection;
+pub use unreadable::Unreadable;
 pub use upload_name::upload_name;
 
 use std::cmp::Ordering;
@@ -33,8 +35,9 @@ use crate::config::WORKSPACE;
 use crate::os::platform;
 use crate::server::protocol::LeftOut;
 
-/// How many skipped files are named; the others are counted.
+/// How many skipped files are named, and how many bytes their names and reasons have at most; the others are counted.
 const NAMED: usize = 1000;
+const NAMED_BYTES: usize = 256 * 1024;
 /// Why links are skipped.
 const SYMBOLIC_LINK: &str = "a symbolic link";
 /// Why sockets, FIFOs and devices are skipped.
@@ -43,6 +46,11 @@ const NOT_REGULAR: &str = "not a regular file";
 /// Why a file is skipped that matches a pattern of `outputs.exclude`.
 fn excluded_by(pattern: &str) -> String {
     format!("excluded by `{pattern}` (`outputs.exclude`)")
+}
+
+/// The name under which a file is sent or skipped; a dot for the workspace itself.
+pub fn shown_name(relative: &Path) -> String {
+    if relative.as_os_str().is_empty() { ".".to_owned() } else { upload_name(relative) }
 }
 
 /// A file to deliver.
@@ -93,7 +101,10 @@ impl OutputFile {
 
     /// The opened file says what it is, not the path, which may lead elsewhere by now.
     fn open_at(root: &Path, relative: &Path) -> io::Result<Opened> {
-        let file = platform::open_beneath(root, relative)?;
+        platform::open_beneath(root, relative).and_then(Self::describe)
+    }
+
+    fn describe(file: File) -> io::Result<Opened> {
         Ok(Opened { metadata: file.metadata()?, identity: platform::identity(&file)?, file })
     }
 
@@ -109,15 +120,6 @@ impl OutputFile {
         }
         Ok((opened.file, opened.metadata.len()))
     }
-}
-
-/// A file or folder that this agent's user can't read; the engine can.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unreadable {
-    /// The path relative to the workspace; empty for the workspace itself.
-    pub path: PathBuf,
-    /// The name under which it would be sent.
-    pub name: String,
 }
 
 /// A result that was copied out of the container by the engine.
@@ -138,20 +140,23 @@ pub struct Skipped {
     pub undelivered: Vec<LeftOut>,
     /// How many more there are of both kinds.
     pub unnamed: u64,
+    named_bytes: usize,
 }
 
 impl Skipped {
     /// Adds a file that is no result.
     pub fn skip(&mut self, file: String, reason: impl Into<String>) {
-        if self.has_room() {
-            self.non_results.push(LeftOut { file, reason: reason.into() });
+        let left = LeftOut { file, reason: reason.into() };
+        if self.has_room(&left) {
+            self.non_results.push(left);
         }
     }
 
     /// Adds a result that can't be delivered.
     pub fn skip_deliverable(&mut self, file: String, reason: impl Into<String>) {
-        if self.has_room() {
-            self.undelivered.push(LeftOut { file, reason: reason.into() });
+        let left = LeftOut { file, reason: reason.into() };
+        if self.has_room(&left) {
+            self.undelivered.push(left);
         }
     }
 
@@ -162,9 +167,14 @@ impl Skipped {
     }
 
     /// Whether one more file can be named. Otherwise it is counted.
-    fn has_room(&mut self) -> bool {
-        let has_room = self.non_results.len() + self.undelivered.len() < NAMED;
-        self.unnamed += u64::from(!has_room);
+    fn has_room(&mut self, left: &LeftOut) -> bool {
+        let bytes = self.named_bytes + left.file.len() + left.reason.len();
+        let has_room = self.non_results.len() + self.undelivered.len() < NAMED && bytes <= NAMED_BYTES;
+        if has_room {
+            self.named_bytes = bytes;
+        } else {
+            self.unnamed += 1;
+        }
         has_room
     }
 }

@@ -3,13 +3,12 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
 
 use percent_encoding::percent_decode_str;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::outputs::unpack::{ExtractOptions, Extracted, LimitedReader};
+use super::outputs::unpack::{Budget, ExtractOptions, Extracted};
 use super::outputs::{ReservedPaths, upload_name};
 use super::record::{Record, Store, TaskFiles, TaskKey};
 use super::uploads::Uploads;
@@ -76,10 +75,11 @@ proptest! {
         let limits = OutputsConfig { max_file: 1000, max_files: 3, max_total: 1500, exclude: Exclude::default() };
         let reserved = ReservedPaths::new([]);
         let (into, base) = (dir.path(), Path::new("base"));
-        let options = ExtractOptions { into, base, reserved: &reserved, limits: &limits, keep_free: 0 };
+        let (workspace, budget) = (Path::new("/nonexistent"), &Budget::new(1 << 20));
+        let options =
+            ExtractOptions { into, workspace, base, reserved: &reserved, limits: &limits, keep_free: 0, budget };
         let mut extracted = Extracted::default();
-        let reader = LimitedReader { source: &archive[..], bytes_read: &AtomicU64::new(0), limit: 1 << 20 };
-        let done = extracted.unpack(reader, &options);
+        let done = extracted.unpack(&archive[..], &options);
         let mut bytes = 0;
         for entry in fs::read_dir(dir.path()).expect("list it") {
             let entry = entry.expect("an entry");

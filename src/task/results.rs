@@ -21,7 +21,17 @@ pub fn collect(container: &TaskContainer<'_>, task: &mut TaskHandle) -> Result<R
     }
     let config = container.config;
     let reserved = ReservedPaths::new(config.paths.mounts.iter().map(|mount| mount.container.as_str()));
-    let found = scan(task.workspace.dir(), &reserved, &config.outputs);
+    let workspace = task.workspace.dir().to_owned();
+    let mut commands = Ok(());
+    let found = scan(&workspace, &reserved, &config.outputs, || {
+        commands = task.check_commands();
+        commands.is_ok() && !task.is_cancel_requested()
+    });
+    commands?;
+    // The rest of the delivery finds out the same.
+    if task.is_cancel_requested() {
+        return Ok(Results::default());
+    }
     let not_copied = CopyUnreadable { container, task, reserved: &reserved }.copy(&found.unreadable)?;
     let mut skipped = found.skipped;
     skipped.add(not_copied);

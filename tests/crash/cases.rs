@@ -59,6 +59,7 @@ const OUTCOME: usize = 2;
 const REMOVAL: usize = 3;
 /// As [`REMOVAL`], when results were copied before: that needs one more `inspect`.
 const REMOVAL_AFTER_FETCH: usize = 4;
+/// The number of the `inspect` that looks for a container that an earlier copying has left.
 const FETCH: usize = 3;
 
 fn points_before_the_container() -> Vec<Point> {
@@ -120,7 +121,7 @@ fn with_the_container(kind: Kind) -> Vec<Case> {
 
 fn after_the_outcome(kind: Kind) -> Vec<Case> {
     let mut cases = Vec::new();
-    for point in removal(REMOVAL) {
+    for point in removal(REMOVAL, 1) {
         cases.extend(known(kind, vec![Act::Kill(point)], false));
     }
     let mut points = request(List, &[Before, After]);
@@ -134,10 +135,10 @@ fn after_the_outcome(kind: Kind) -> Vec<Case> {
     cases
 }
 
-/// The points during the removal of a container whose outcome is recorded.
-fn removal(inspection: usize) -> Vec<Point> {
+/// The points during the removal of a container whose outcome is recorded, by the numbers of the two calls.
+fn removal(inspection: usize, removal: usize) -> Vec<Point> {
     let mut points = docker(Verb::Inspect, inspection, &ASKED);
-    points.extend(docker(Verb::Rm, 1, &ORDERED));
+    points.extend(docker(Verb::Rm, removal, &ORDERED));
     points
 }
 
@@ -177,7 +178,7 @@ fn after_a_restart(kind: Kind) -> Vec<Case> {
         let acts = vec![started, Act::KillReleased(point)];
         cases.extend(unknown(kind, acts, true));
     }
-    for point in removal(REMOVAL) {
+    for point in removal(REMOVAL, 1) {
         cases.extend(known(kind, vec![started, Act::KillReleased(point)], true));
     }
 
@@ -188,7 +189,7 @@ fn after_a_restart(kind: Kind) -> Vec<Case> {
     for point in points {
         cases.extend(unknown(kind, vec![ended, Act::Kill(point)], false));
     }
-    for point in removal(2) {
+    for point in removal(2, 1) {
         cases.extend(known(kind, vec![ended, Act::Kill(point)], false));
     }
     cases
@@ -255,29 +256,33 @@ fn replaced(kind: Kind) -> Vec<Case> {
     cases
 }
 
-/// The agent can't read the outputs in the workspace, and copies them from the stopped container.
+/// The agent can't read the outputs in the workspace, and copies them from a container that shows the workspace.
 fn fetched() -> Vec<Case> {
     let kind = Kind::Guarded;
-    let with = |acts: Vec<Act>, expected| Case { kind, held: false, acts, expected };
+    let with = |acts: Vec<Act>| Case { kind, held: false, acts, expected: expected(kind) };
     let mut points = docker(Verb::Inspect, FETCH, &ASKED);
-    for number in [1, 2] {
-        points.extend(docker(Verb::Cp, number, &ORDERED));
+    for verb in [Verb::Create, Verb::Cp, Verb::Rm] {
+        points.extend(docker(verb, 1, &ORDERED));
     }
     let mut cases = Vec::new();
     for point in points {
         let killed = Act::Kill(point);
-        cases.push(with(vec![killed, Act::Restart], expected(kind)));
-        cases.push(with(vec![killed, Act::Prune, Act::Restart], Expected::unfetched()));
-        for again in docker(Verb::Cp, 2, &ORDERED) {
-            cases.push(with(vec![killed, Act::Kill(again), Act::Restart], expected(kind)));
+        cases.push(with(vec![killed, Act::Restart]));
+        // The workspace is enough.
+        cases.push(with(vec![killed, Act::Prune, Act::Restart]));
+        for again in docker(Verb::Cp, 1, &ORDERED) {
+            // When all was copied, nothing is copied again.
+            if !matches!(point, Point::Docker(Verb::Rm, ..)) {
+                cases.push(with(vec![killed, Act::Kill(again), Act::Restart]));
+            }
         }
     }
-    for point in removal(REMOVAL_AFTER_FETCH) {
+    for point in removal(REMOVAL_AFTER_FETCH, 2) {
         cases.extend(known(kind, vec![Act::Kill(point)], false));
     }
     let uploads = [1, 2].into_iter().flat_map(|number| request(Upload(number), &[Sending, Before, Unanswered, After]));
     for point in uploads.chain(request(Complete, &TAKES_EFFECT)) {
-        cases.push(with(vec![Act::Kill(point), Act::Restart], expected(kind)));
+        cases.push(with(vec![Act::Kill(point), Act::Restart]));
     }
     cases
 }
@@ -328,7 +333,7 @@ fn cancelled_while_running() -> Vec<Case> {
         if !adopted {
             points.extend(docker(Verb::Logs, 1, &ORDERED));
         }
-        points.extend(removal(REMOVAL));
+        points.extend(removal(REMOVAL, 1));
         for point in points {
             let killed = Act::KillCancelled(point);
             cases.push(with(&[killed, Act::Restart]));

@@ -23,6 +23,7 @@ pub enum Verb {
     Stop,
     Logs,
     Follow,
+    Create,
     Cp,
     /// The engine's events about a container's end.
     Events,
@@ -40,6 +41,7 @@ impl Verb {
             Self::Stop => "stop",
             Self::Logs => "logs",
             Self::Follow => "follow",
+            Self::Create => "create",
             Self::Cp => "cp",
             Self::Events => "events",
             Self::Rm => "rm",

@@ -96,18 +96,39 @@ fn deep_folders_are_scanned_and_too_deep_ones_reported() {
     let server = FakeServer::start();
     let script = "cd output
         echo top > top
-        (i=0; while [ $i -lt 200 ]; do mkdir d; cd d; i=$((i+1)); done; echo deep > deep) || exit 9
-        chain=$(printf 'd/%.0s' $(seq 1500))
+        (i=0; while [ $i -lt 127 ]; do mkdir d; cd d; i=$((i+1)); done; echo deep > deep; mkdir d; echo no > d/deeper) ||
+            exit 9
+        chain=$(printf 'e/%.0s' $(seq 1500))
         mkdir -p abyss/$chain second/$chain
         (cd abyss/$chain && mv /workspace/output/second .) || exit 9";
     let (_agent, task) = run(&server, "", script);
-    let deep = format!("output/{}deep", "d/".repeat(200));
+    let deep = format!("output/{}deep", "d/".repeat(127));
     assert_eq!(task.output["files"], json!([deep, "output/top"]));
     assert_eq!(server.output(&task.id, &deep).bytes, b"deep\n");
+    let too_deep = "nested deeper than 128 folders";
+    let expected = [("output/", "d", 128), ("output/abyss/", "e", 127)]
+        .map(|(path, folder, times)| (path.to_owned() + &vec![folder; times].join("/"), too_deep.to_owned()));
+    assert_eq!(reasons(&task), expected.into(), "only the folders at which the scan stopped are named");
+}
+
+#[test]
+fn long_paths_are_left_out_with_a_reason() {
+    let server = FakeServer::start();
+    // No shell enters a folder with so long a path, so the chain is made in two parts.
+    let script = "name=$(printf 'n%.0s' $(seq 255))
+        chain() { i=$1; while [ $i -lt $2 ]; do mkdir $name; cd $name; echo $i > $i; i=$((i+1)); done; }
+        mkdir second
+        (cd second; chain 10 20)
+        cd output
+        chain 0 10
+        mv /workspace/second/$name .; rmdir /workspace/second";
+    let (_agent, task) = run(&server, "", script);
+    // `output/` and fifteen names are 3846 bytes.
+    assert_eq!(task.file_ids.len(), 15);
     let reasons = reasons(&task);
-    assert_eq!(reasons.len(), 1, "only the folder at which the scan stopped is named");
-    let (name, reason) = reasons.first_key_value().expect("one");
-    assert!(name.starts_with("output/abyss/d/d/") && reason.contains("too long"), "{reason}");
+    let expected = (15..20).map(|number| format!("output/{}{number}", ("n".repeat(255) + "/").repeat(number + 1)));
+    assert_eq!(reasons.keys().cloned().collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+    assert!(reasons.values().all(|reason| reason == "its path is longer than 4095 bytes"), "{reasons:?}");
 }
 
 #[test]

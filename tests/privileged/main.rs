@@ -8,6 +8,7 @@ mod disk;
 mod engine_restart;
 mod foreign_paths;
 mod frozen_disk;
+mod hostile_trees;
 mod ordinary_user;
 mod own_engine;
 mod small_disk;

@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::probe_folder::ProbeFolder;
 use super::report::{Check, Report};
 use crate::config::Config;
-use crate::docker::probe::{MOUNT_POINT, PathInfo, ProbeSpec};
+use crate::docker::probe::{LABEL, MOUNT_POINT, PathInfo, ProbeSpec};
 use crate::docker::{Docker, DockerError};
 use crate::os::random::random_u64;
 use crate::os::timeout::{timeout_message, with_timeout};
@@ -45,7 +45,7 @@ impl<'c> EngineProbe<'c> {
         let name = format!("open-aaas-check-{}-{:08x}", self.owner, random_u64() as u32);
         let spec = ProbeSpec {
             name: &name,
-            owner: &self.owner,
+            labels: vec![(LABEL, self.owner.clone())],
             image: &self.config.executor.image,
             platform: self.config.executor.options.docker_args.platform.as_deref(),
             source,

@@ -37,7 +37,7 @@ pub fn print_results(trial: &Trial) {
     for file in files {
         eprint_line(format_args!("  {}  {} bytes", escape(&file.name), file.size));
     }
-    let Skipped { non_results, undelivered, unnamed } = skipped;
+    let Skipped { non_results, undelivered, unnamed, .. } = skipped;
     let count = (non_results.len() + undelivered.len()) as u64 + unnamed;
     if count > 0 {
         eprint_line(format_args!("Would be left out: {}", counted(count)));

@@ -15,6 +15,7 @@ use crate::docker::Docker;
 use crate::os::files::{create, create_new, make_dirs, open_existing};
 use crate::os::platform::FileLock;
 use crate::os::random::random_u64;
+use crate::task::view_name;
 use crate::task::workspace::remove_tree;
 
 /// What the names of trials' containers begin with. No agent takes such a name for a task's.
@@ -105,9 +106,11 @@ fn container_name(name: &str) -> String {
 /// folder stays for the next trial.
 fn remove(docker: &Docker, image: &str, dir: &Path, name: &str) {
     let container = container_name(name);
-    if let Err(error) = docker.remove_forced(&container) {
-        log::error!("the container `{container}` can't be removed, and `{}` stays: {error}", dir.display());
-        return;
+    for container in [view_name(&container), container] {
+        if let Err(error) = docker.remove_forced(&container) {
+            log::error!("the container `{container}` can't be removed, and `{}` stays: {error}", dir.display());
+            return;
+        }
     }
     if let Err(why) = remove_tree(docker, image, dir) {
         log::error!("`{}` can't be removed: {why}", dir.display());

@@ -1,12 +1,13 @@
 //! The Unix side of [`super`].
 
+mod contents;
 mod files;
 mod tree;
 mod walk;
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -23,6 +24,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{Pid, Uid, User, close, dup2_stderr, dup2_stdout, geteuid, setsid};
 
+pub use contents::{Place, walk_contents};
 pub use files::{Dir, folder_identity, is_executable, make_dir, open_file, set_dir_access};
 pub use tree::{open_beneath, remove_tree};
 pub use walk::{Walked, program_places};
@@ -194,6 +196,11 @@ pub fn disk_size(path: &Path) -> io::Result<u64> {
     // The types differ between systems.
     #[allow(clippy::useless_conversion)]
     Ok(u64::from(disk.blocks()).saturating_mul(u64::from(disk.fragment_size())))
+}
+
+/// How many bytes of the disk a file takes: fewer than its length if it has holes.
+pub fn allocated(metadata: &Metadata) -> u64 {
+    metadata.blocks().saturating_mul(512)
 }
 
 /// What distinguishes an open file from every other one on this machine, also after a rename.

@@ -25,8 +25,10 @@ use windows_sys::Win32::System::Threading::{
     WaitForSingleObject,
 };
 
+mod contents;
 mod walk;
 
+pub use contents::{Place, walk_contents};
 pub use walk::{Dir, Walked, folder_identity, is_executable, program_places};
 
 use super::{Access, Open, OutputStream};
@@ -204,6 +206,11 @@ fn is_link(metadata: &Metadata) -> bool {
 /// Removes a folder with its content, without following links. A missing folder is no error.
 pub fn remove_tree(root: &Path) -> io::Result<()> {
     ignore_missing(fs::remove_dir_all(root))
+}
+
+/// How many bytes of the disk a file takes, as far as its length says so.
+pub fn allocated(metadata: &Metadata) -> u64 {
+    metadata.len()
 }
 
 /// What distinguishes an open file from every other one on this machine, also after a rename.

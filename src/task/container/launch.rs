@@ -3,7 +3,6 @@
 use super::{TaskContainer, logs};
 use crate::config::{Mount, WORKSPACE};
 use crate::docker::args::RunSpec;
-use crate::docker::{INSTANCE_LABEL, SERVICE_LABEL, TASK_LABEL};
 use crate::os::files::remove_if_exists;
 use crate::os::platform;
 use crate::os::process::LoggedChild;
@@ -59,15 +58,11 @@ fn spec<'c>(container: &TaskContainer<'c>, task: &TaskHandle) -> RunSpec<'c> {
     let timeout = executor.timeout().map_or(0, |limit| limit.as_secs());
     // Of what the Server sends, only the checked key of the task's id stands in the command.
     let key = task.key().as_str().to_owned();
-    let labels = container.owner.map(|owner| {
-        let service = task.record.service_id.clone();
-        vec![(TASK_LABEL, key.clone()), (SERVICE_LABEL, service), (INSTANCE_LABEL, owner.to_owned())]
-    });
     RunSpec {
         executor,
         name: container.name.clone(),
         cidfile: task.files.cid(),
-        labels: labels.unwrap_or_default(),
+        labels: container.labels(task),
         mounts,
         env: vec![("TASK_ID", key), ("TIMEOUT", timeout.to_string())],
         env_file: (!executor.env.is_empty()).then(|| task.files.env()),

@@ -4,12 +4,18 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use walkdir::{DirEntry, WalkDir};
-
+use super::unpack::{LONGEST, TOO_LONG};
 use super::{
-    NOT_REGULAR, OutputFile, ReservedPaths, SYMBOLIC_LINK, Selection, Skipped, Unreadable, excluded_by, upload_name,
+    NOT_REGULAR, OutputFile, ReservedPaths, SYMBOLIC_LINK, Selection, Skipped, Unreadable, excluded_by, shown_name,
+    upload_name,
 };
 use crate::config::{OutputsConfig, PathKind};
+use crate::os::platform::{self, Entry, EntryKind, Found, Next, Unread};
+
+/// The longest path that a file is opened by when it is sent (path_resolution(7)).
+const PATH_MAX: usize = 4095;
+/// How many entries are looked at between two questions whether to go on.
+const PULSE: u32 = 1024;
 
 /// What is in a workspace.
 #[derive(Debug, Default)]
@@ -18,80 +24,98 @@ pub struct ScanResult {
     pub files: Vec<OutputFile>,
     pub skipped: Skipped,
     /// What may hold results and can't be read.
-    pub unreadable: Vec<Unreadable>,
+    pub unreadable: Unreadable,
 }
 
-/// Looks through a workspace for results: every regular file that isn't reserved and may leave this machine.
-pub fn scan(workspace: &Path, reserved: &ReservedPaths, limits: &OutputsConfig) -> ScanResult {
-    let mut found = ScanResult::default();
-    let mut selection = Selection::new(limits);
-    let root: Arc<Path> = workspace.into();
-    let mut excluded = Skipped::default();
-    let is_wanted = |entry: &DirEntry| {
-        let path = relative(workspace, entry.path());
-        if reserved.contains(path) {
-            return false;
+/// Looks through a workspace for results: every regular file that isn't reserved and may leave this machine. The scan
+/// ends early when `goes_on` returns false.
+pub fn scan(
+    workspace: &Path,
+    reserved: &ReservedPaths,
+    limits: &OutputsConfig,
+    mut goes_on: impl FnMut() -> bool,
+) -> ScanResult {
+    let root = workspace.into();
+    let (found, selection) = (ScanResult::default(), Selection::new(limits));
+    let mut scan = Scan { root: &root, reserved, limits, selection, found };
+    let mut count = 0u32;
+    platform::walk_contents(workspace, &mut |seen| {
+        count = count.wrapping_add(1);
+        if count % PULSE == 0 && !goes_on() {
+            return Next::Stop;
         }
-        let kind = if entry.file_type().is_dir() { PathKind::Folder } else { PathKind::File };
-        let pattern = limits.exclude.pattern_for(path, kind);
-        if let Some(pattern) = pattern {
-            // A folder is named once for everything in it.
-            excluded.skip(upload_name(path) + kind.suffix(), excluded_by(pattern));
+        match seen {
+            Found::Entry(entry) => scan.look_at(&entry),
+            Found::Unread(path, unread) => {
+                scan.found.add_unread(path, unread);
+                Next::GoOn
+            }
         }
-        pattern.is_none()
-    };
-    for entry in WalkDir::new(workspace).min_depth(1).follow_links(false).into_iter().filter_entry(is_wanted) {
-        match entry {
-            Ok(entry) => found.add(&mut selection, &root, &entry),
-            Err(error) => found.add_failed(workspace, &error),
-        }
-    }
-    found.skipped.add(excluded);
+    });
+    let Scan { selection, mut found, .. } = scan;
     found.files = selection.finish(&mut found.skipped);
     found.skipped.non_results.sort_by(|a, b| a.file.cmp(&b.file));
     found
 }
 
-fn relative<'p>(workspace: &Path, path: &'p Path) -> &'p Path {
-    path.strip_prefix(workspace).unwrap_or(path)
+struct Scan<'s> {
+    root: &'s Arc<Path>,
+    reserved: &'s ReservedPaths,
+    limits: &'s OutputsConfig,
+    selection: Selection<'s>,
+    found: ScanResult,
+}
+
+impl Scan<'_> {
+    fn look_at(&mut self, entry: &Entry<'_>) -> Next {
+        if self.reserved.contains(entry.path) {
+            return Next::Skip;
+        }
+        let kind = if entry.kind == EntryKind::Folder { PathKind::Folder } else { PathKind::File };
+        let skipped = &mut self.found.skipped;
+        if let Some(pattern) = self.limits.exclude.pattern_for(entry.path, kind) {
+            // A folder is named once for everything in it.
+            skipped.skip(upload_name(entry.path) + kind.suffix(), excluded_by(pattern));
+            return Next::Skip;
+        }
+        match entry.kind {
+            EntryKind::Folder => {}
+            EntryKind::Link => skipped.skip(upload_name(entry.path), SYMBOLIC_LINK),
+            EntryKind::Other => skipped.skip(upload_name(entry.path), NOT_REGULAR),
+            EntryKind::File => self.look_at_file(entry),
+        }
+        Next::GoOn
+    }
+
+    fn look_at_file(&mut self, entry: &Entry<'_>) {
+        let skipped = &mut self.found.skipped;
+        if entry.path.as_os_str().len() > PATH_MAX {
+            skipped.skip_deliverable(upload_name(entry.path), format!("its path is longer than {PATH_MAX} bytes"));
+            return;
+        }
+        match entry.open().and_then(OutputFile::describe) {
+            Ok(opened) if !opened.metadata.is_file() => skipped.skip(upload_name(entry.path), NOT_REGULAR),
+            Ok(opened) => {
+                let name = upload_name(entry.path);
+                self.selection.push(OutputFile::new(self.root, entry.path, name, &opened));
+            }
+            Err(error) => self.found.add_unread(entry.path, Unread::Failed(error)),
+        }
+    }
 }
 
 impl ScanResult {
-    fn add(&mut self, selection: &mut Selection<'_>, root: &Arc<Path>, entry: &DirEntry) {
-        let kind = entry.file_type();
-        if kind.is_dir() {
-            return;
-        }
-        let path = relative(root, entry.path());
-        let name = upload_name(path);
-        if kind.is_symlink() {
-            self.skipped.skip(name, SYMBOLIC_LINK);
-        } else if !kind.is_file() {
-            self.skipped.skip(name, NOT_REGULAR);
-        } else {
-            match OutputFile::open_at(root, path) {
-                Ok(opened) if !opened.metadata.is_file() => self.skipped.skip(name, NOT_REGULAR),
-                Ok(opened) => selection.push(OutputFile::new(root, path, name, &opened)),
-                Err(error) => self.add_unreadable(path, &error),
+    fn add_unread(&mut self, path: &Path, unread: Unread) {
+        match unread {
+            Unread::Failed(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                if path.as_os_str().len() > LONGEST {
+                    return self.skipped.skip_deliverable(upload_name(path), TOO_LONG);
+                }
+                self.unreadable.add(path);
             }
-        }
-    }
-
-    /// An entry that can't be listed.
-    fn add_failed(&mut self, workspace: &Path, error: &walkdir::Error) {
-        let path = relative(workspace, error.path().unwrap_or(workspace));
-        match error.io_error() {
-            Some(why) => self.add_unreadable(path, why),
-            None => self.skipped.skip_deliverable(upload_name(path), "can't be read"),
-        }
-    }
-
-    fn add_unreadable(&mut self, path: &Path, error: &io::Error) {
-        let name = upload_name(path);
-        if error.kind() == io::ErrorKind::PermissionDenied {
-            self.unreadable.push(Unreadable { path: path.to_owned(), name });
-        } else {
-            self.skipped.skip_deliverable(name, format!("can't be read: {error}"));
+            // It was removed meanwhile.
+            Unread::Failed(error) if error.kind() == io::ErrorKind::NotFound && !path.as_os_str().is_empty() => {}
+            other => self.skipped.skip_deliverable(shown_name(path), other.to_string()),
         }
     }
 }

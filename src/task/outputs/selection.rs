@@ -5,16 +5,22 @@ use std::collections::BinaryHeap;
 use super::{OutputFile, Skipped};
 use crate::config::OutputsConfig;
 
+/// How many bytes the paths of the results may have together: so many for each of `outputs.max_files`, and for all. A
+/// container can give every file a path of 4 kB, of which several copies are held until the delivery.
+const PATH_BYTES_EACH: usize = 1024;
+const PATH_BYTES: usize = 64 * 1024;
+
 /// The results that may be delivered, of those that were pushed so far.
 pub struct Selection<'l> {
     limits: &'l OutputsConfig,
     heap: BinaryHeap<OutputFile>,
+    path_bytes: usize,
     beyond: Skipped,
 }
 
 impl<'l> Selection<'l> {
     pub fn new(limits: &'l OutputsConfig) -> Self {
-        Self { limits, heap: BinaryHeap::new(), beyond: Skipped::default() }
+        Self { limits, heap: BinaryHeap::new(), path_bytes: 0, beyond: Skipped::default() }
     }
 
     pub fn push(&mut self, file: OutputFile) {
@@ -22,17 +28,23 @@ impl<'l> Selection<'l> {
             self.beyond.skip_deliverable(file.name, reason);
             return;
         }
+        self.path_bytes += file.name.len();
         self.heap.push(file);
-        if self.heap.len() > self.limits.max_files {
-            if let Some(last) = self.heap.pop() {
-                self.beyond.skip_deliverable(last.name, beyond_max_files(self.limits));
-            }
+        let most = PATH_BYTES.saturating_add(self.limits.max_files.saturating_mul(PATH_BYTES_EACH));
+        while self.heap.len() > self.limits.max_files || self.path_bytes > most {
+            let reason = match self.heap.len() > self.limits.max_files {
+                true => beyond_max_files(self.limits),
+                false => format!("the paths of the files before it have {most} bytes, and no more are delivered"),
+            };
+            let Some(last) = self.heap.pop() else { return };
+            self.path_bytes -= last.name.len();
+            self.beyond.skip_deliverable(last.name, reason);
         }
     }
 
     /// The results in the order of delivery. What goes beyond the limits is added to `skipped`.
     pub fn finish(self, skipped: &mut Skipped) -> Vec<OutputFile> {
-        let Self { limits, heap, beyond } = self;
+        let Self { limits, heap, beyond, .. } = self;
         let mut total = 0;
         let mut files = heap.into_sorted_vec();
         files.retain(|file| {

@@ -1,15 +1,20 @@
 //! Tests of the scan.
 
 use super::ReservedPaths;
-use super::scan::{ScanResult, scan};
+use super::scan::{self, ScanResult};
 use crate::config::{Exclude, OutputsConfig};
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
 const MIB: u64 = 1 << 20;
 
 fn limits() -> OutputsConfig {
     OutputsConfig { max_file: 50 * MIB, max_files: 1000, max_total: 2048 * MIB, exclude: Exclude::default() }
+}
+
+fn scan(workspace: &Path, reserved: &ReservedPaths, limits: &OutputsConfig) -> ScanResult {
+    scan::scan(workspace, reserved, limits, || true)
 }
 
 fn names(found: &ScanResult) -> Vec<&str> {

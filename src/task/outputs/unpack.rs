@@ -3,7 +3,8 @@
 //! Nothing of the archive but the bytes of regular files is written, each under a number, so that names, links, devices
 //! and modes in it have no effect here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,9 +12,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tar::{Archive, Entry, EntryType};
 
 use super::selection::{beyond_max_files, beyond_max_total, check_size};
-use super::{CopiedFile, NOT_REGULAR, ReservedPaths, SYMBOLIC_LINK, Skipped, excluded_by, upload_name};
+use super::{CopiedFile, NOT_REGULAR, ReservedPaths, SYMBOLIC_LINK, Skipped, excluded_by, shown_name};
 use crate::config::{OutputsConfig, PathKind};
-use crate::os::{files, platform};
+use crate::os::files;
+use crate::os::platform::{self, MAX_DEPTH, Unread};
+
+/// The longest path that `docker cp` carries in any case: it leaves out what has a path of more than 4095 bytes in the
+/// engine's folder for the container, without a word.
+pub const LONGEST: usize = 3600;
+/// Why something with a longer path isn't delivered.
+pub const TOO_LONG: &str = "only the engine can read it, and `docker cp` leaves out what has so long a path";
 
 /// What was extracted. An earlier state can be put back: the next files take the numbers of those that came after it.
 #[derive(Debug, Clone, Default)]
@@ -22,7 +30,13 @@ pub struct Extracted {
     pub files: Vec<CopiedFile>,
     /// What else was in the archive, and why it isn't a result.
     pub skipped: Skipped,
+    /// Names of which each should be in the archive, until it is seen there.
+    pub missing: HashSet<String>,
+    /// The first folder that only the engine can list.
+    pub closed_folder: Option<String>,
     bytes: u64,
+    /// The folder that was looked at last, and whether it can be listed.
+    last_folder: Option<(PathBuf, bool)>,
     /// The number of each path, for files with more than one name.
     numbers: HashMap<PathBuf, usize>,
 }
@@ -31,12 +45,43 @@ pub struct Extracted {
 pub struct ExtractOptions<'o> {
     /// The folder for the files.
     pub into: &'o Path,
+    /// The workspace. What this agent's user can read there isn't extracted.
+    pub workspace: &'o Path,
     /// The path relative to the workspace of what is in the archive.
     pub base: &'o Path,
     pub reserved: &'o ReservedPaths,
     pub limits: &'o OutputsConfig,
     /// How many bytes the disk must have left.
     pub keep_free: u64,
+    pub budget: &'o Budget,
+}
+
+/// How many bytes of archives are read, over all archives of a task.
+#[derive(Debug)]
+pub struct Budget {
+    read: AtomicU64,
+    limit: AtomicU64,
+}
+
+impl Budget {
+    pub fn new(limit: u64) -> Self {
+        Self { read: AtomicU64::new(0), limit: AtomicU64::new(limit) }
+    }
+
+    /// How many bytes were read.
+    pub fn read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    /// Whether more was read than may be.
+    pub fn is_exceeded(&self) -> bool {
+        self.read() > self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Doesn't count so many bytes.
+    fn allow(&self, bytes: u64) {
+        self.limit.fetch_add(bytes, Ordering::Relaxed);
+    }
 }
 
 /// Why an archive wasn't extracted to its end.
@@ -46,42 +91,52 @@ pub enum UnpackError {
     Archive(io::Error),
     /// A file can't be written here.
     Local(io::Error),
+    /// More was read than may be.
+    TooLarge,
 }
 
-/// Reads up to a limit, and counts the bytes for another thread.
-pub struct LimitedReader<'s, R> {
-    pub source: R,
-    pub bytes_read: &'s AtomicU64,
-    pub limit: u64,
+/// Reads as long as the budget lasts.
+struct LimitedReader<'b, R> {
+    source: R,
+    budget: &'b Budget,
 }
 
 impl<R: Read> Read for LimitedReader<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.bytes_read.load(Ordering::Relaxed) > self.limit {
+        if self.budget.is_exceeded() {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         let count = self.source.read(buffer)?;
-        self.bytes_read.fetch_add(count as u64, Ordering::Relaxed);
+        self.budget.read.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
     }
 }
 
 impl Extracted {
-    /// Extracts an archive. One that goes on for much longer than what may be delivered isn't read to its end, and one
-    /// line stands for the rest.
-    pub fn unpack(
-        &mut self,
-        reader: LimitedReader<'_, impl Read>,
-        options: &ExtractOptions<'_>,
-    ) -> Result<(), UnpackError> {
-        let mut archive = Archive::new(reader);
+    /// Nothing yet, of what should have these names.
+    pub fn expecting(names: &[String]) -> Self {
+        Self { missing: names.iter().cloned().collect(), ..Self::default() }
+    }
+
+    /// What isn't delivered, when every archive was read.
+    pub fn finish(mut self) -> Skipped {
+        for name in self.missing {
+            self.skipped.skip_deliverable(name, "only the engine can read it, and its archive doesn't have it");
+        }
+        if let Some(folder) = self.closed_folder {
+            self.skipped.skip(folder + "/", "only the engine can list it; sockets in it, if any, are not named");
+        }
+        self.skipped
+    }
+
+    /// Extracts what only the engine can read, of an archive that is read as far as the budget lasts.
+    pub fn unpack(&mut self, source: impl Read, options: &ExtractOptions<'_>) -> Result<(), UnpackError> {
+        let mut archive = Archive::new(LimitedReader { source, budget: options.budget });
         for entry in archive.entries().map_err(UnpackError::Archive)? {
             let added = entry.map_err(UnpackError::Archive).and_then(|mut entry| self.add(&mut entry, options));
             match added {
                 Err(UnpackError::Archive(error)) if error.kind() == io::ErrorKind::FileTooLarge => {
-                    let reason = "there is far more in it than is delivered; the rest was not looked at";
-                    self.skipped.skip_deliverable(upload_name(options.base), reason);
-                    return Ok(());
+                    return Err(UnpackError::TooLarge);
                 }
                 other => other?,
             }
@@ -96,37 +151,91 @@ impl Extracted {
             return Ok(());
         };
         let exclude = &options.limits.exclude;
-        if options.reserved.covers(&relative) || exclude.holds_above(&relative) {
+        let depth = relative.components().count();
+        if options.reserved.covers(&relative) || exclude.holds_above(&relative) || depth > MAX_DEPTH + 1 {
             return Ok(());
         }
-        let name = upload_name(&relative);
+        let name = shown_name(&relative);
+        self.missing.remove(&name);
+        // What can be listed was found by the scan.
+        let was_found = relative.parent().is_some_and(|parent| self.is_listed(parent, options));
         let kind = entry.header().entry_type();
         let path_kind = if kind == EntryType::Directory { PathKind::Folder } else { PathKind::File };
         if let Some(pattern) = exclude.pattern_for(&relative, path_kind) {
-            self.skipped.skip(name + path_kind.suffix(), excluded_by(pattern));
+            if !was_found {
+                self.skipped.skip(name + path_kind.suffix(), excluded_by(pattern));
+            }
             return Ok(());
         }
         match kind {
-            EntryType::Directory => {}
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+            EntryType::Directory if was_found && depth > MAX_DEPTH => {}
+            EntryType::Directory => self.add_folder(&relative, name, options),
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse | EntryType::Link => {
+                let here = if was_found { platform::open_beneath(options.workspace, &relative).ok() } else { None };
+                if let Some(metadata) = here.and_then(|file| file.metadata().ok()) {
+                    // It is read where it lies. Its holes count, since they are bytes of the archive.
+                    options.budget.allow(platform::allocated(&metadata).min(metadata.len()));
+                    return Ok(());
+                }
+                if kind == EntryType::Link {
+                    let other = entry.link_name_bytes().and_then(|path| below(options.base, &path));
+                    return self.add_link(other, (relative, name), options);
+                }
                 let size = entry.size();
-                match self.check_room(size, options.limits) {
-                    Ok(()) => return self.write_file(entry, relative, name, options),
-                    Err(reason) => self.skipped.skip_deliverable(name, reason),
-                }
+                return self.write_file(entry, size, (relative, name), options);
             }
-            EntryType::Link => {
-                let other = entry.link_name_bytes().and_then(|path| below(options.base, &path));
-                match other.and_then(|path| self.numbers.get(&path).copied()) {
-                    Some(number) if self.files.len() < options.limits.max_files => {
-                        self.files.push(CopiedFile { file: name, number });
-                    }
-                    _ => self.skipped.skip_deliverable(name, "another name of a file that isn't delivered"),
-                }
-            }
+            _ if was_found => {}
             EntryType::Symlink => self.skipped.skip(name, SYMBOLIC_LINK),
             _ => self.skipped.skip(name, NOT_REGULAR),
         }
+        Ok(())
+    }
+
+    /// Whether this agent's user can list a folder of the workspace. The entries of one folder mostly come together.
+    fn is_listed(&mut self, folder: &Path, options: &ExtractOptions<'_>) -> bool {
+        if let Some((_, is_listed)) = self.last_folder.as_ref().filter(|(last, _)| last == folder) {
+            return *is_listed;
+        }
+        let opened = match folder.as_os_str().is_empty() {
+            true => File::open(options.workspace),
+            false => platform::open_beneath(options.workspace, folder),
+        };
+        self.last_folder = Some((folder.to_owned(), opened.is_ok()));
+        opened.is_ok()
+    }
+
+    fn add_folder(&mut self, relative: &Path, name: String, options: &ExtractOptions<'_>) {
+        if relative.components().count() > MAX_DEPTH {
+            return self.skipped.skip_deliverable(name + "/", Unread::TooDeep.to_string());
+        }
+        if self.is_listed(relative, options) {
+            return;
+        }
+        let length = |path: &Path| path.as_os_str().len();
+        if length(relative) > LONGEST && relative.parent().is_none_or(|parent| length(parent) <= LONGEST) {
+            self.skipped.skip_deliverable(name.clone() + "/", TOO_LONG);
+        }
+        self.closed_folder.get_or_insert(name);
+    }
+
+    /// Another name of a file that is in the archive, or can be read in the workspace under its first name.
+    fn add_link(
+        &mut self,
+        other: Option<PathBuf>,
+        (relative, name): (PathBuf, String),
+        options: &ExtractOptions<'_>,
+    ) -> Result<(), UnpackError> {
+        let number = other.as_ref().and_then(|path| self.numbers.get(path).copied());
+        if let Some(number) = number.filter(|_| self.files.len() < options.limits.max_files) {
+            self.files.push(CopiedFile { file: name, number });
+            return Ok(());
+        }
+        let here = other.and_then(|path| platform::open_beneath(options.workspace, &path).ok());
+        let here = here.and_then(|file| Some((file.metadata().ok().filter(Metadata::is_file)?.len(), file)));
+        if let (None, Some((size, mut file))) = (number, here) {
+            return self.write_file(&mut file, size, (relative, name), options);
+        }
+        self.skipped.skip_deliverable(name, "another name of a file that isn't delivered");
         Ok(())
     }
 
@@ -139,20 +248,24 @@ impl Extracted {
         if self.bytes + size > limits.max_total { Err(beyond_max_total(limits)) } else { Ok(()) }
     }
 
-    fn write_file<R: Read>(
+    /// Writes a file of this size, unless it goes beyond the limits.
+    fn write_file(
         &mut self,
-        entry: &mut Entry<'_, R>,
-        relative: PathBuf,
-        name: String,
+        from: &mut impl Read,
+        size: u64,
+        (relative, name): (PathBuf, String),
         options: &ExtractOptions<'_>,
     ) -> Result<(), UnpackError> {
-        let size = entry.size();
+        if let Err(reason) = self.check_room(size, options.limits) {
+            self.skipped.skip_deliverable(name, reason);
+            return Ok(());
+        }
         if platform::free_disk(options.into).map_err(UnpackError::Local)? < size.saturating_add(options.keep_free) {
             return Err(UnpackError::Local(io::ErrorKind::StorageFull.into()));
         }
         let number = self.files.len();
         let mut file = files::create_new(&options.into.join(number.to_string())).map_err(UnpackError::Local)?;
-        copy(entry, &mut file, size)?;
+        copy(from, &mut file, size)?;
         // The record will say that it is here, so it has to outlive a power cut as the record does.
         file.sync_all().map_err(UnpackError::Local)?;
         self.bytes += size;
@@ -167,7 +280,8 @@ fn copy(from: &mut impl Read, to: &mut impl Write, size: u64) -> Result<(), Unpa
     let mut buffer = vec![0; 64 * 1024];
     let mut left = size;
     while left > 0 {
-        let count = match from.read(&mut buffer) {
+        let room = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let count = match from.read(&mut buffer[..room]) {
             Ok(0) => return Err(UnpackError::Archive(io::ErrorKind::UnexpectedEof.into())),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -197,13 +311,12 @@ fn below(base: &Path, path: &[u8]) -> Option<PathBuf> {
 
 #[cfg(all(test, unix))]
 mod tests {
-    use super::{ExtractOptions, Extracted, LimitedReader, UnpackError};
+    use super::{Budget, ExtractOptions, Extracted, UnpackError};
     use crate::config::{Exclude, OutputsConfig};
     use crate::task::outputs::ReservedPaths;
     use std::fs;
     use std::io::{self, Read};
     use std::path::Path;
-    use std::sync::atomic::AtomicU64;
     use tar::{Builder, EntryType, Header};
 
     fn add(builder: &mut Builder<Vec<u8>>, kind: EntryType, path: &str, bytes: &[u8]) {
@@ -226,9 +339,10 @@ mod tests {
         let exclude = Exclude::new(&["*.raw".to_owned(), "scratch/".to_owned()]).expect("patterns");
         let limits = OutputsConfig { max_file: 1000, max_files: 4, max_total: 1500, exclude };
         let base = Path::new("out/secret");
-        let options = ExtractOptions { into, base, reserved: &reserved, limits: &limits, keep_free: 0 };
-        let reader = LimitedReader { source: archive, bytes_read: &AtomicU64::new(0), limit };
-        let done = extracted.unpack(reader, &options);
+        let (workspace, budget) = (Path::new("/nonexistent"), &Budget::new(limit));
+        let options =
+            ExtractOptions { into, workspace, base, reserved: &reserved, limits: &limits, keep_free: 0, budget };
+        let done = extracted.unpack(archive, &options);
         (extracted, done)
     }
 
@@ -296,9 +410,9 @@ mod tests {
         let endless = io::Cursor::new(begun).chain(io::Cursor::new(header.as_bytes().to_vec())).chain(io::repeat(0));
         let dir = tempfile::tempdir().unwrap();
         let (extracted, done) = unpack(endless, dir.path(), 1 << 20);
-        done.unwrap();
+        assert!(matches!(done, Err(UnpackError::TooLarge)), "{done:?}");
         assert_eq!(extracted.files.len(), 1);
         let reasons: Vec<&str> = extracted.skipped.undelivered.iter().map(|left| left.reason.as_str()).collect();
-        assert!(reasons[0].contains("outputs.max_file_mb") && reasons[1].contains("far more"), "{reasons:?}");
+        assert!(reasons.len() == 1 && reasons[0].contains("outputs.max_file_mb"), "{reasons:?}");
     }
 }

@@ -24,6 +24,10 @@ pub fn upload_name(relative: &Path) -> String {
 /// that are no UTF-8. A `%` is encoded where it would look like an encoded byte, so that the encoding can be undone.
 fn encode(name: &OsStr) -> String {
     let bytes = platform::to_bytes(name);
+    // Most names, and there may be a million of them.
+    if let Some(plain) = name.to_str().filter(|_| bytes.iter().all(is_plain)) {
+        return plain.to_owned();
+    }
     let mut encoded = String::with_capacity(bytes.len());
     let mut rest = &bytes[..];
     for chunk in bytes.utf8_chunks() {
@@ -40,6 +44,11 @@ fn encode(name: &OsStr) -> String {
         encoded.extend(percent_encode(chunk.invalid(), NON_ALPHANUMERIC));
     }
     encoded
+}
+
+/// Whether a byte stands for itself in any name.
+fn is_plain(byte: &u8) -> bool {
+    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b' ')
 }
 
 #[cfg(all(test, unix))]

@@ -3,12 +3,13 @@
 //! Neither trusts the content. No link redirects the opening, and a removal needs the same small stack and the same few
 //! open files at any depth of nesting.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 
+use nix::NixPath;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat, renameat};
@@ -22,9 +23,10 @@ pub(super) const PASSAGE: OFlag =
 #[cfg(not(target_os = "linux"))]
 pub(super) const PASSAGE: OFlag = LISTING;
 /// A folder that is listed.
-const LISTING: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+pub(super) const LISTING: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 /// A file to read, not through a link, and without waiting for the other end of a FIFO.
-const READING: OFlag =
+pub(super) const READING: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY).union(OFlag::O_CLOEXEC);
 
 /// How many names are read before their files are removed.
@@ -39,24 +41,33 @@ pub fn open_beneath(root: &Path, relative: &Path) -> io::Result<File> {
     }
     let root = openat(AT_FDCWD, root, PASSAGE, Mode::empty())?;
     #[cfg(target_os = "linux")]
-    if let Some(opened) = in_one_call(root.as_fd(), relative) {
+    if let Some(opened) = in_one_call(root.as_fd(), relative, READING) {
         return Ok(File::from(opened?));
     }
     Ok(File::from(step_by_step(root, relative)?))
 }
 
+/// Opens an entry of a folder that is neither a link nor, where the system can tell, on another file system.
+pub(super) fn open_child(dir: BorrowedFd<'_>, name: &CStr, flags: OFlag) -> Result<OwnedFd, Errno> {
+    #[cfg(target_os = "linux")]
+    if let Some(opened) = in_one_call(dir, name, flags) {
+        return opened;
+    }
+    openat(dir, name, flags, Mode::empty())
+}
+
 /// Lets the kernel resolve the path beneath the folder. `None` if it can't: before Linux 5.6, or with a filter of system
 /// calls that doesn't know this one.
 #[cfg(target_os = "linux")]
-fn in_one_call(root: BorrowedFd<'_>, relative: &Path) -> Option<Result<OwnedFd, Errno>> {
+fn in_one_call<P: NixPath + ?Sized>(root: BorrowedFd<'_>, path: &P, flags: OFlag) -> Option<Result<OwnedFd, Errno>> {
     use nix::fcntl::{OpenHow, ResolveFlag, openat2};
-    let how = OpenHow::new().flags(READING).resolve(
+    let how = OpenHow::new().flags(flags).resolve(
         ResolveFlag::RESOLVE_BENEATH
             | ResolveFlag::RESOLVE_NO_SYMLINKS
             | ResolveFlag::RESOLVE_NO_MAGICLINKS
             | ResolveFlag::RESOLVE_NO_XDEV,
     );
-    match openat2(root, relative, how) {
+    match openat2(root, path, how) {
         // EAGAIN means that a file was renamed meanwhile and the call should be repeated, which the other way needn't.
         Err(Errno::ENOSYS | Errno::EPERM | Errno::EINVAL | Errno::E2BIG | Errno::EAGAIN) => None,
         answer => Some(answer),

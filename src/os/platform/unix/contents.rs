@@ -1,0 +1,372 @@
+//! Looking through a folder whose content comes from a container, which may still change it.
+//!
+//! Each folder is opened relative to the one that it was found in, so nothing is resolved by its path and no link or mount
+//! is followed. What is held doesn't grow with the number of entries: a few open folders, and the path of the current one.
+
+use std::collections::VecDeque;
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use nix::dir::{Dir, OwningIter, Type};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, openat};
+use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
+
+use super::tree::{LISTING, READING, open_child};
+use crate::os::platform::{EntryKind, Found, MAX_DEPTH, Next, Unread};
+
+/// How many folders of the current path are open. The others are opened again when the walk comes back to them.
+const OPEN: usize = 16;
+/// How many names are read of a folder before it is closed, so that one with many deep folders isn't read from its
+/// beginning after each of them.
+const AHEAD: usize = 64;
+
+/// Where an entry is.
+#[derive(Clone, Copy)]
+pub struct Place<'w> {
+    dir: BorrowedFd<'w>,
+    name: &'w CStr,
+}
+
+impl Place<'_> {
+    /// Opens the entry for reading, if it is neither a link nor on another file system.
+    pub fn open(&self) -> io::Result<File> {
+        Ok(File::from(open_child(self.dir, self.name, READING)?))
+    }
+}
+
+/// Calls `visit` for everything below the folder `root`, down to [`MAX_DEPTH`] folders, in no order.
+///
+/// A folder that another process changes meanwhile may be seen in part, and never one outside `root`.
+pub fn walk_contents(root: &Path, visit: &mut dyn FnMut(Found<'_>) -> Next) {
+    let opened = openat(AT_FDCWD, root, LISTING, Mode::empty()).and_then(|dir| Level::new(dir, 0));
+    match opened {
+        Ok(top) => Walk { levels: vec![top], path: PathBuf::new() }.run(visit),
+        Err(error) => drop(visit(Found::Unread(Path::new(""), Unread::Failed(error.into())))),
+    }
+}
+
+/// A folder of the current path.
+struct Level {
+    /// `None` while it is closed.
+    open: Option<OpenFolder>,
+    /// Entries that were read and not visited yet.
+    ahead: VecDeque<(CString, Option<Type>)>,
+    /// How many entries were read.
+    read: usize,
+    /// The folder, to find it again.
+    identity: (u64, u64),
+    /// The length of the path to its parent.
+    parent_path: usize,
+}
+
+struct OpenFolder {
+    dir: OwnedFd,
+    listing: OwningIter,
+}
+
+impl OpenFolder {
+    fn new(dir: OwnedFd) -> Result<Self, Errno> {
+        // The listing needs a descriptor of its own, which nix doesn't lend out.
+        let own = dir.try_clone().map_err(|_| Errno::EMFILE)?;
+        let listing = Dir::from_fd(own)?.into_iter();
+        Ok(Self { dir, listing })
+    }
+}
+
+impl Level {
+    fn new(dir: OwnedFd, parent_path: usize) -> Result<Self, Errno> {
+        let identity = identity(&dir)?;
+        Ok(Self { open: Some(OpenFolder::new(dir)?), ahead: VecDeque::new(), read: 0, identity, parent_path })
+    }
+
+    fn next(&mut self) -> Option<Result<(CString, Option<Type>), Errno>> {
+        self.ahead.pop_front().map(Ok).or_else(|| self.read_next())
+    }
+
+    fn read_next(&mut self) -> Option<Result<(CString, Option<Type>), Errno>> {
+        let listing = &mut self.open.as_mut()?.listing;
+        loop {
+            match listing.next()? {
+                Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
+                Ok(entry) => {
+                    self.read += 1;
+                    return Some(Ok((entry.file_name().to_owned(), entry.file_type())));
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        while self.ahead.len() < AHEAD {
+            let Some(Ok(entry)) = self.read_next() else { break };
+            self.ahead.push_back(entry);
+        }
+        self.open = None;
+    }
+
+    /// Opens it again from one of its folders. That fails if the folder was moved elsewhere.
+    fn reopen(&mut self, child: BorrowedFd<'_>) -> Result<(), Unread> {
+        let opened = openat(child, c"..", LISTING, Mode::empty()).and_then(|dir| {
+            let is_same = identity(&dir)? == self.identity;
+            Ok(if is_same { Some(OpenFolder::new(dir)?) } else { None })
+        });
+        self.open = opened.map_err(|error| Unread::Failed(error.into()))?;
+        let read = std::mem::take(&mut self.read);
+        while self.read < read && self.read_next().is_some() {}
+        if self.open.is_some() { Ok(()) } else { Err(Unread::Moved) }
+    }
+}
+
+struct Walk {
+    /// From `root` to the current folder.
+    levels: Vec<Level>,
+    /// The current folder, relative to `root`.
+    path: PathBuf,
+}
+
+impl Walk {
+    fn run(mut self, visit: &mut dyn FnMut(Found<'_>) -> Next) {
+        while let Some(level) = self.levels.last_mut() {
+            let next = match level.next() {
+                Some(Ok((name, kind))) => self.visit(&name, kind, visit),
+                Some(Err(error)) => {
+                    let next = visit(Found::Unread(&self.path, Unread::Failed(error.into())));
+                    if next == Next::Stop { next } else { self.leave(visit) }
+                }
+                None => self.leave(visit),
+            };
+            if next == Next::Stop {
+                return;
+            }
+        }
+    }
+
+    fn visit(&mut self, name: &CStr, kind: Option<Type>, visit: &mut dyn FnMut(Found<'_>) -> Next) -> Next {
+        let Some(OpenFolder { dir, .. }) = self.levels.last().and_then(|level| level.open.as_ref()) else {
+            return Next::Stop;
+        };
+        let parent_path = self.path.as_os_str().len();
+        self.path.push(OsStr::from_bytes(name.to_bytes()));
+        let found = match kind.map_or_else(|| look(dir.as_fd(), name), |kind| Ok(Some(kind_of(kind)))) {
+            Ok(Some(kind)) => Ok((kind, visit(Found::entry(&self.path, kind, Place { dir: dir.as_fd(), name })))),
+            // It was removed meanwhile.
+            Ok(None) => Ok((EntryKind::Other, Next::GoOn)),
+            Err(error) => Err(Unread::Failed(error.into())),
+        };
+        let entered = match found {
+            Ok((EntryKind::Folder, Next::GoOn)) if self.levels.len() > MAX_DEPTH => Err(Unread::TooDeep),
+            Ok((EntryKind::Folder, Next::GoOn)) => open_child(dir.as_fd(), name, LISTING)
+                .and_then(|child| Level::new(child, parent_path))
+                .map_err(|error| Unread::Failed(error.into())),
+            Ok((_, next)) => {
+                self.shorten(parent_path);
+                return next;
+            }
+            Err(unread) => Err(unread),
+        };
+        match entered {
+            Ok(level) => {
+                self.levels.push(level);
+                if let Some(far) = self.levels.len().checked_sub(OPEN + 1) {
+                    self.levels[far].close();
+                }
+                Next::GoOn
+            }
+            Err(unread) => {
+                let next = visit(Found::Unread(&self.path, unread));
+                self.shorten(parent_path);
+                next
+            }
+        }
+    }
+
+    /// Goes back to the parent of the current folder.
+    fn leave(&mut self, visit: &mut dyn FnMut(Found<'_>) -> Next) -> Next {
+        let Some(left) = self.levels.pop() else { return Next::Stop };
+        self.shorten(left.parent_path);
+        let (Some(parent), Some(child)) = (self.levels.last_mut(), left.open) else { return Next::GoOn };
+        if parent.open.is_some() {
+            return Next::GoOn;
+        }
+        match parent.reopen(child.dir.as_fd()) {
+            Ok(()) => Next::GoOn,
+            // The way back to the folders above is lost, too.
+            Err(unread) => {
+                visit(Found::Unread(&self.path, unread));
+                Next::Stop
+            }
+        }
+    }
+
+    fn shorten(&mut self, length: usize) {
+        let mut bytes = std::mem::take(&mut self.path).into_os_string().into_vec();
+        bytes.truncate(length);
+        self.path = OsString::from_vec(bytes).into();
+    }
+}
+
+fn identity(dir: &OwnedFd) -> Result<(u64, u64), Errno> {
+    let stat = fstat(dir)?;
+    // The types differ between systems.
+    #[allow(clippy::unnecessary_cast)]
+    Ok((stat.st_dev as u64, stat.st_ino as u64))
+}
+
+/// The kind of an entry whose file system doesn't tell it with the name; `None` if it was removed meanwhile.
+fn look(dir: BorrowedFd<'_>, name: &CStr) -> Result<Option<EntryKind>, Errno> {
+    let mode = match fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(stat) => SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()),
+        Err(Errno::ENOENT) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    Ok(Some(match mode {
+        SFlag::S_IFDIR => EntryKind::Folder,
+        SFlag::S_IFREG => EntryKind::File,
+        SFlag::S_IFLNK => EntryKind::Link,
+        _ => EntryKind::Other,
+    }))
+}
+
+fn kind_of(kind: Type) -> EntryKind {
+    match kind {
+        Type::Directory => EntryKind::Folder,
+        Type::File => EntryKind::File,
+        Type::Symlink => EntryKind::Link,
+        _ => EntryKind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::walk_contents;
+    use crate::os::platform::{EntryKind, Found, MAX_DEPTH, Next, Unread};
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    /// The paths of all entries, with those of what isn't looked into after an exclamation mark.
+    fn seen(root: &Path, mut each: impl FnMut(&Path)) -> Vec<String> {
+        let mut seen = Vec::new();
+        walk_contents(root, &mut |found| {
+            match found {
+                Found::Entry(entry) => {
+                    each(entry.path);
+                    seen.push(entry.path.display().to_string());
+                }
+                Found::Unread(path, _) => seen.push(format!("!{}", path.display())),
+            }
+            Next::GoOn
+        });
+        seen.sort();
+        seen
+    }
+
+    #[test]
+    fn every_entry_is_seen_once_however_deep_and_wide_the_folders_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut expected = Vec::new();
+        // Each of the chains closes the folder that they are in, and there are more of them than names are read ahead.
+        for number in 0..300 {
+            let chain = format!("top/{number}{}", "/d".repeat(20 + number % 3));
+            fs::create_dir_all(dir.path().join(&chain)).unwrap();
+            fs::write(dir.path().join(&chain).join("file"), "").unwrap();
+            let parents = Path::new(&chain).ancestors().filter(|path| path.components().count() > 1);
+            expected.extend(parents.map(|path| path.display().to_string()));
+            expected.push(format!("{chain}/file"));
+        }
+        expected.push("top".to_owned());
+        expected.sort();
+        assert_eq!(seen(dir.path(), |_| {}), expected);
+    }
+
+    #[test]
+    fn folders_beyond_the_greatest_depth_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let deepest = ["d"; MAX_DEPTH].join("/");
+        fs::create_dir_all(dir.path().join(&deepest).join("e/f")).unwrap();
+        fs::write(dir.path().join(&deepest).join("file"), "").unwrap();
+        let seen = seen(dir.path(), |_| {});
+        assert_eq!(seen.len(), MAX_DEPTH + 3);
+        assert!(seen.contains(&format!("!{deepest}/e")) && seen.contains(&format!("{deepest}/file")));
+    }
+
+    #[test]
+    fn folders_that_become_links_during_a_walk_are_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, outside) = (dir.path().join("root"), dir.path().join("outside"));
+        fs::create_dir_all(root.join("folder")).unwrap();
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("PATIENT"), "").unwrap();
+        let seen = seen(&root, |path| {
+            if path == Path::new("folder") {
+                fs::remove_dir(root.join("folder")).unwrap();
+                symlink(&outside, root.join("folder")).unwrap();
+            }
+        });
+        assert_eq!(seen, ["!folder", "folder"]);
+    }
+
+    #[test]
+    fn a_folder_that_is_moved_during_a_walk_ends_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, outside) = (dir.path().join("root"), dir.path().join("outside"));
+        let chain = format!("folder{}", "/d".repeat(30));
+        fs::create_dir_all(root.join(&chain)).unwrap();
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("PATIENT"), "").unwrap();
+        // The way back from the deepest folder leads to another one now.
+        let third = root.join("folder/d/d");
+        let seen = seen(&root, |path| {
+            if path == Path::new(&chain) {
+                fs::rename(&third, outside.join("moved")).unwrap();
+            }
+        });
+        assert!(!seen.iter().any(|path| path.contains("PATIENT")), "{seen:?}");
+        assert!(seen.contains(&"!folder/d".to_owned()), "{seen:?}");
+    }
+
+    #[test]
+    fn a_walk_ends_when_it_is_told_to() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a", "b", "c"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        let mut count = 0;
+        walk_contents(dir.path(), &mut |_| {
+            count += 1;
+            Next::Stop
+        });
+        assert_eq!(count, 1);
+        let missing = dir.path().join("missing");
+        walk_contents(&missing, &mut |found| {
+            assert!(matches!(found, Found::Unread(path, Unread::Failed(_)) if path == Path::new("")));
+            count += 1;
+            Next::GoOn
+        });
+        assert_eq!(count, 2);
+    }
+
+    #[test]
+    fn an_entry_is_opened_where_it_was_found() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("d")).unwrap();
+        fs::write(dir.path().join("d/file"), "four").unwrap();
+        symlink("file", dir.path().join("d/link")).unwrap();
+        let mut kinds = Vec::new();
+        walk_contents(dir.path(), &mut |found| {
+            let Found::Entry(entry) = found else { panic!("all can be read") };
+            let length = entry.open().ok().map(|file| file.metadata().unwrap().len());
+            kinds.push((entry.kind, length.filter(|_| entry.kind == EntryKind::File)));
+            assert_eq!(length.is_some(), entry.kind != EntryKind::Link);
+            Next::GoOn
+        });
+        kinds.sort_by_key(|(kind, _)| format!("{kind:?}"));
+        assert_eq!(kinds, [(EntryKind::File, Some(4)), (EntryKind::Folder, None), (EntryKind::Link, None)]);
+    }
+}
