@@ -26,8 +26,8 @@
 //! 7. `task/outcome.rs`: from the container's exit to `completed`, `failed` or `cancelled`, with the error message.
 //! 8. `task/results.rs`: which files are results, and which stay here (P3). `task/outputs/scan.rs` finds them: every
 //!    regular file that isn't in `ReservedPaths` (`task/outputs.rs`) or excluded by `outputs.exclude`.
-//!    `task/results/copy_unreadable.rs` copies those out of the container that only root may read, and
-//!    `task/outputs/selection.rs` applies the limits. Then, before a file is sent, `TaskRunner::upload` (or `discard`) has
+//!    `task/results/copy_unreadable.rs` copies those that only root may read out of a container that shows the workspace,
+//!    and `task/outputs/selection.rs` applies the limits. Then, before a file is sent, `TaskRunner::upload` (or `discard`) has
 //!    `task/container.rs` remove the container; `agent/health.rs` removes one that is still there when its task is settled.
 //! 9. `task/upload.rs`: a file that has arrived isn't sent again, however often the agent restarts (P2). After each
 //!    answer the ledger has its line before `uploads.jsonl` does; `task/task_client.rs` writes it. If that fails, the step
