@@ -1,5 +1,6 @@
 //! The data_dir: every name in it, the lock that one agent holds, and the rights of users on it.
 
+mod copies;
 pub mod holder;
 pub mod instance;
 pub mod permissions;

@@ -117,5 +117,7 @@ pub(super) fn read_living_holder(file: &mut File) -> Option<Holder> {
     // Without a line's end it is a partial write.
     let role = Role::from_word(lines.next().filter(|_| text.ends_with('\n'))?);
     let pid = pid.parse().ok()?;
-    (platform::start_time(pid).unwrap_or_default() == started).then_some(Holder { pid: Some(pid), role })
+    // A system may tell no start times.
+    let is_same = platform::is_started_at(pid, started) || started.is_empty() && platform::start_time(pid).is_none();
+    is_same.then_some(Holder { pid: Some(pid), role })
 }

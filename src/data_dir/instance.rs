@@ -10,6 +10,7 @@ use std::thread;
 
 use thiserror::Error;
 
+use super::copies::{self, Copied};
 use super::holder::{Holder, PAUSE, Role, read_holder, write_holder};
 use super::permissions::{self, Refusal};
 use crate::data_dir::{DRAIN_REQUEST, DataDir, INSTANCE_ID, LOCK, METRICS, PID_FILE, STATUS_FILE};
@@ -58,6 +59,9 @@ pub enum InstanceError {
     Permissions(#[from] Refusal),
     #[error("`{}` can't be used: {}", .0.display(), .1)]
     Io(PathBuf, io::Error),
+    /// Another folder has the same id.
+    #[error(transparent)]
+    Copied(#[from] Copied),
 }
 
 impl Instance {
@@ -81,6 +85,7 @@ impl Instance {
             log::warn!("the pid can't be written, so `stop` and `status` may not find this agent: {error}");
         }
         let id = read_or_make_id(&folder).map_err(at(INSTANCE_ID))?;
+        copies::check(&folder, &id)?;
         Ok(Self { _lock: lock, folder, watch, id })
     }
 

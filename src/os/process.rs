@@ -137,6 +137,21 @@ mod tests {
     }
 
     #[test]
+    fn a_start_time_knows_the_boot_that_it_counts_from() {
+        let own = std::process::id();
+        let started = platform::start_time(own).unwrap();
+        assert!(platform::is_started_at(own, &started));
+        if cfg!(target_os = "linux") {
+            let (ticks, boot) = started.split_once('@').unwrap();
+            assert_eq!(boot.len(), 36, "{started}");
+            assert!(platform::is_started_at(own, ticks), "records of older versions don't name the boot");
+            let other_boot = format!("{ticks}@{}", "0".repeat(36));
+            assert!(!platform::is_started_at(own, &other_boot), "a process of another boot with the same ticks");
+        }
+        assert!(!platform::is_started_at(own, "1"));
+    }
+
+    #[test]
     fn a_call_returns_both_outputs_and_its_success() {
         let done = run_with_timeout(sh("echo out; echo err >&2; exit 3"), Duration::from_secs(20)).unwrap();
         assert_eq!((done.stdout.as_str(), done.stderr.as_str(), done.success), ("out\n", "err", false));

@@ -30,6 +30,58 @@ fn a_second_run_ends_and_names_the_first_ones_pid() {
 }
 
 #[test]
+fn a_copied_data_dir_is_refused_and_a_moved_one_is_used() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    assert!(started(&agent, &server).terminate(secs(10)).success());
+    let id = || fs::read_to_string(agent.data_dir().join("instance_id")).unwrap();
+    let first = id();
+    let copy = |from: &str, to: &str| {
+        let copied = Command::new("cp").arg("-a").args([agent.path(from), agent.path(to)]).status();
+        assert!(copied.unwrap().success());
+    };
+    copy("data", "backup");
+    agent.write("other.toml", agent.config_text().replace("./data", "./backup"));
+    let refused = agent.run(&["--config", "other.toml", "run"]);
+    refused.expect_code(1).expect_stderr("is a copy of").expect_stderr(&agent.data_dir().display().to_string());
+    // The original goes on, also as one that was restored from its copy, and one that was moved.
+    assert!(started(&agent, &server).terminate(secs(10)).success());
+    fs::remove_dir_all(agent.data_dir()).unwrap();
+    copy("backup", "data");
+    assert!(started(&agent, &server).terminate(secs(10)).success());
+    fs::rename(agent.data_dir(), agent.path("moved")).unwrap();
+    agent.change_config("[paths]\ndata_dir = './moved'");
+    let mut running = started(&agent, &server);
+    assert_eq!(fs::read_to_string(agent.path("moved/instance_id")).unwrap(), first);
+    assert!(!running.log().contains("copy of") && running.terminate(secs(10)).success());
+    // The command of the message makes a copy an agent of its own.
+    agent.write("other.toml", agent.config_text().replace("./moved", "./backup"));
+    fs::remove_dir_all(agent.path("backup")).unwrap();
+    copy("moved", "backup");
+    let said = agent.run(&["--config", "other.toml", "run"]).stderr;
+    let (_, command) = said.split_once("with `").expect("a command");
+    let (command, _) = command.split_once('`').expect("the command's end");
+    assert!(Command::new("sh").args(["-c", command]).status().unwrap().success());
+    let before = server.heartbeats().len();
+    let _other = agent.invoke(&["--config", "other.toml", "run"]).start();
+    server.wait_until("a heartbeat", secs(10), |server| server.heartbeats().len() > before);
+    assert_ne!(fs::read_to_string(agent.path("backup/instance_id")).unwrap(), first);
+}
+
+#[test]
+fn a_data_dir_of_another_machine_is_used_with_a_warning() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    assert!(started(&agent, &server).terminate(secs(10)).success());
+    let place = agent.data_dir().join("instance_id.place");
+    fs::write(&place, "0123456789abcdef0123456789abcdef\n/var/lib/agent-core\n").unwrap();
+    let mut running = started(&agent, &server);
+    assert!(running.log().contains("was used on another machine, as `/var/lib/agent-core`"), "{}", running.log());
+    assert!(running.terminate(secs(10)).success());
+    assert!(!started(&agent, &server).log().contains("another machine"), "it is logged once");
+}
+
+#[test]
 fn an_agent_ends_when_its_data_dir_was_replaced() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();

@@ -117,6 +117,18 @@ pub fn leave_session() -> io::Result<()> {
     Ok(())
 }
 
+/// Stands between the ticks of a start time and the boot that they count from.
+const BOOT: char = '@';
+
+/// Whether the process is the one that had this start time, by [`start_time`] or by an older version, which didn't name
+/// the boot.
+pub fn is_started_at(process: u32, started: &str) -> bool {
+    start_time(process).is_some_and(|now| {
+        let ticks = now.split_once(BOOT).map(|(ticks, _)| ticks);
+        now == started || ticks == Some(started)
+    })
+}
+
 /// When a process started, in the system's own format. It distinguishes two processes that had the same id. `None` if
 /// there is no such process.
 pub fn start_time(process: u32) -> Option<String> {
@@ -128,7 +140,10 @@ pub fn start_time(process: u32) -> Option<String> {
         if fields.trim_start().starts_with(['Z', 'X']) {
             return None;
         }
-        return fields.split_whitespace().nth(19).map(str::to_owned);
+        let ticks = fields.split_whitespace().nth(19)?;
+        // The ticks count from the boot, so that a process of another boot may have the same ones.
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        return Some(format!("{ticks}{BOOT}{}", boot.trim()));
     }
     let listed = Command::new("ps").args(["-o", "lstart=", "-p", &process.to_string()]).output().ok()?;
     let text = String::from_utf8_lossy(&listed.stdout).trim().to_owned();

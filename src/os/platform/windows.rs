@@ -84,6 +84,11 @@ fn is_alive(process: u32) -> bool {
     })
 }
 
+/// Whether the process is the one that had this start time.
+pub fn is_started_at(process: u32, started: &str) -> bool {
+    start_time(process).as_deref() == Some(started)
+}
+
 /// When a process started, in the system's own format. It distinguishes two processes that had the same id. `None` if
 /// there is no such process.
 pub fn start_time(process: u32) -> Option<String> {

@@ -88,7 +88,7 @@ impl<'t> ContainerRun<'t> {
     /// Kills a client of an earlier run of the agent: it could still create or start the container.
     fn kill_old_client(&mut self) -> Result<(), StepError> {
         let Some(client) = self.task.record.client.clone() else { return Ok(()) };
-        let is_alive = || client.started.is_some() && platform::start_time(client.id) == client.started;
+        let is_alive = || client.started.as_deref().is_some_and(|started| platform::is_started_at(client.id, started));
         if !is_alive() {
             return Ok(());
         }
