@@ -137,20 +137,31 @@ pub enum TaskResult {
         /// Whether the task needs no slot meanwhile, although its container hasn't run.
         frees_slot: bool,
     },
+    /// Its results have to be fetched, by a worker that may do so.
+    NeedsFetch,
     /// The agent ends.
     Interrupted,
 }
 
-/// Starts a worker: a thread that takes jobs until the channel is closed.
-pub fn spawn(name: &str, context: &Arc<Context>, jobs: &Receiver<Job>) -> io::Result<()> {
-    let (context, jobs) = (Arc::clone(context), jobs.clone());
-    thread::Builder::new().name(name.to_owned()).spawn(move || work(&context, jobs)).map(drop)
+/// What a worker may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duty {
+    /// Everything but to fetch results, which may take ten minutes and needs no slot.
+    Tasks,
+    /// Everything.
+    Fetches,
 }
 
-fn work(context: &Context, jobs: Receiver<Job>) {
+/// Starts a worker: a thread that takes jobs until the channel is closed.
+pub fn spawn(name: &str, context: &Arc<Context>, jobs: &Receiver<Job>, duty: Duty) -> io::Result<()> {
+    let (context, jobs) = (Arc::clone(context), jobs.clone());
+    thread::Builder::new().name(name.to_owned()).spawn(move || work(&context, jobs, duty)).map(drop)
+}
+
+fn work(context: &Context, jobs: Receiver<Job>, duty: Duty) {
     for job in jobs {
         let key = job.files.key().clone();
-        let result = TaskRunner::new(context, job).run();
+        let result = TaskRunner::new(context, job, duty).run();
         // An error means that the agent ends, and its records say the rest.
         let _ = context.messages.send(WorkerMessage { key, event: WorkerEvent::Finished(result) });
     }

@@ -30,7 +30,7 @@ use super::task_table::TaskTable;
 use super::workers::Workers;
 use crate::data_dir::instance::LockWatch;
 use crate::server::{Client, Load, PollAnswer, Purpose};
-use crate::task::{Context, Phase, Record, Store, TaskKey, TaskResult, WorkerEvent, WorkerMessage};
+use crate::task::{Context, Job, Phase, Record, Store, TaskKey, TaskResult, WorkerEvent, WorkerMessage};
 
 /// How often a record that can't be read is tried again.
 const UNREADABLE_RETRY: Duration = Duration::from_secs(30);
@@ -264,6 +264,10 @@ impl Intake {
                 self.status.count_settled(&key);
                 self.request(IntakeRequest::PollSoon);
             }
+            WorkerEvent::Finished(TaskResult::NeedsFetch) => {
+                self.table.hand_over(&key);
+                self.request(IntakeRequest::PollSoon);
+            }
             WorkerEvent::Finished(TaskResult::Interrupted) => self.table.release(&key),
             WorkerEvent::Finished(TaskResult::Deferred { phase, why, retry_after, frees_slot }) => {
                 self.table.defer(&key, phase, &why, retry_after);
@@ -297,7 +301,9 @@ impl Intake {
     /// Hands a task to a worker.
     pub(super) fn dispatch(&mut self, key: &TaskKey, record: Record) {
         let commands = self.table.start_work(key, record.phase);
-        self.workers.dispatch(self.store.task(key), record, commands);
+        let job = Job { files: self.store.task(key), record, commands };
+        let queue = self.table.queue(key);
+        self.workers.dispatch(queue, job);
     }
 
     /// The load for the Server.

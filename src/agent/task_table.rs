@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use super::workers::{FETCHERS, Queue};
 use crate::server::Backoff;
 use crate::task::{Phase, TaskKey, WorkerCommand};
 
@@ -41,6 +42,8 @@ struct Entry {
     since: Instant,
     stage: Stage,
     holds_slot: bool,
+    /// Whether its results are to be fetched, or are being fetched and then delivered, by a worker that may do so.
+    needs_fetch: bool,
     cancelled: bool,
     /// Whether its worker has the command to discard its result.
     discard_sent: bool,
@@ -66,9 +69,11 @@ impl TaskTable {
     }
 
     /// How many slots are taken: by tasks whose container hasn't ended, and by those whose worker goes on to deliver them.
-    /// A task that waits between two deliveries takes no slot.
+    /// A task that waits between two deliveries takes no slot, nor does one whose results are being fetched. Those that
+    /// wait for that take one each, or a submitter could have any number of them.
     pub fn slots_taken(&self) -> usize {
-        self.entries.values().filter(|entry| entry.holds_slot).count()
+        let fetches = self.entries.values().filter(|entry| entry.needs_fetch).count();
+        self.entries.values().filter(|entry| entry.holds_slot).count() + fetches.saturating_sub(FETCHERS)
     }
 
     /// Adds a task that has been in this phase for this long, and that no worker has.
@@ -82,6 +87,7 @@ impl TaskTable {
             since: now.checked_sub(time).unwrap_or(now),
             stage: Stage::Unassigned,
             holds_slot: phase < Phase::Exited,
+            needs_fetch: false,
             cancelled: false,
             discard_sent: false,
             backoff: Backoff::default(),
@@ -202,8 +208,27 @@ impl TaskTable {
             entry.last_reason = why.to_owned();
         }
         entry.phase = phase;
+        entry.needs_fetch = false;
         entry.holds_slot = phase < Phase::Exited;
         entry.stage = Stage::Waiting { until: Instant::now() + pause, may_be_woken: retry_after.is_none() };
+    }
+
+    /// Notes that a worker has returned a task whose results have to be fetched, and frees its slot. It is due at once.
+    pub fn hand_over(&mut self, key: &TaskKey) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.needs_fetch = true;
+            entry.holds_slot = false;
+            entry.stage = Stage::Waiting { until: Instant::now(), may_be_woken: false };
+        }
+    }
+
+    /// Which workers take a task.
+    pub fn queue(&self, key: &TaskKey) -> Queue {
+        match self.entries.get(key) {
+            Some(entry) if entry.needs_fetch => Queue::Fetches,
+            Some(entry) if entry.phase < Phase::Exited => Queue::Jobs,
+            _ => Queue::Deliveries,
+        }
     }
 
     /// Frees the slot of a deferred task until it is dispatched again.
@@ -288,98 +313,4 @@ impl TaskTable {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Needs, TaskTable};
-    use crate::task::WorkerCommand;
-    use crate::task::record::{Phase, TaskKey};
-    use std::time::{Duration, Instant};
-
-    fn key() -> TaskKey {
-        TaskKey::from_id("t").unwrap()
-    }
-
-    #[test]
-    fn a_task_whose_containers_name_is_taken_needs_a_slot_only_to_go_on() {
-        let (now, other) = (Instant::now() + Duration::from_secs(60), TaskKey::from_id("u").unwrap());
-        let mut table = TaskTable::new(1);
-        table.insert(&key(), "t", Phase::Prepared, Duration::ZERO);
-        table.start_work(&key(), Phase::Prepared);
-        table.defer(&key(), Phase::Prepared, "name taken", Some(Duration::from_secs(10)));
-        assert_eq!(table.slots_taken(), 1);
-        table.release_slot(&key());
-        assert_eq!((table.slots_taken(), table.due(now)), (0, Some(key())));
-        table.insert(&other, "u", Phase::Prepared, Duration::ZERO);
-        assert_eq!((table.due(now), table.next_due()), (None, None));
-        table.cancel(&key());
-        assert_eq!(table.due(now), Some(key()), "a cancellation needs no slot");
-        table.remove(&other);
-        table.start_work(&key(), Phase::Prepared);
-        assert_eq!(table.slots_taken(), 1);
-    }
-
-    #[test]
-    fn a_task_needs_room_until_its_workspace_is_complete() {
-        let mut table = TaskTable::new(1);
-        table.insert(&key(), "t", Phase::Accepting, Duration::ZERO);
-        let needs = Needs { disk: u64::MAX, memory: 7 };
-        table.set_needs(&key(), needs);
-        assert_eq!(table.needs(), needs);
-        table.set_phase(&key(), Phase::Prepared);
-        assert_eq!(table.needs(), Needs::default());
-    }
-
-    #[test]
-    fn a_slot_is_free_while_a_delivery_waits() {
-        let mut table = TaskTable::new(1);
-        table.insert(&key(), "t", Phase::Accepted, Duration::ZERO);
-        table.start_work(&key(), Phase::Accepted);
-        table.set_phase(&key(), Phase::Exited);
-        assert_eq!(table.slots_taken(), 1, "its worker is still busy with it");
-        table.defer(&key(), Phase::Exited, "server away", None);
-        assert_eq!(table.slots_taken(), 0);
-        table.defer(&key(), Phase::Accepted, "disk full", None);
-        assert_eq!(table.slots_taken(), 1);
-    }
-
-    #[test]
-    fn waiting_tasks_are_due_when_the_server_is_back() {
-        let mut table = TaskTable::new(1);
-        table.insert(&key(), "t", Phase::Exited, Duration::ZERO);
-        table.defer(&key(), Phase::Exited, "away", None);
-        assert!(table.due(Instant::now()).is_none() && table.next_due().is_some());
-        table.wake_waiting();
-        assert_eq!(table.due(Instant::now()), Some(key()));
-        table.defer(&key(), Phase::Exited, "429", Some(Duration::from_secs(60)));
-        table.wake_waiting();
-        assert!(table.due(Instant::now()).is_none(), "a pause that the Server asked for is kept");
-    }
-
-    #[test]
-    fn a_cancellation_reaches_the_worker_exactly_once() {
-        let mut table = TaskTable::new(1);
-        assert!(!table.cancel(&key()));
-        table.insert(&key(), "t", Phase::Accepting, Duration::ZERO);
-        assert!(table.cancel(&key()) && table.cancel(&key()));
-        let commands = table.start_work(&key(), Phase::Accepted);
-        assert_eq!(commands.try_iter().collect::<Vec<_>>(), [WorkerCommand::Cancel]);
-        assert!(table.cancel(&key()));
-        assert!(commands.try_recv().is_err());
-    }
-
-    #[test]
-    fn a_discarded_result_is_due_at_once_and_ordered_once() {
-        let mut table = TaskTable::new(1);
-        assert!(!table.discard(&key()));
-        table.insert(&key(), "t", Phase::Prepared, Duration::ZERO);
-        let commands = table.start_work(&key(), Phase::Prepared);
-        assert!(table.discard(&key()));
-        assert!(commands.try_recv().is_err(), "its container has no result yet");
-        table.set_phase(&key(), Phase::Exited);
-        assert!(table.discard(&key()) && table.discard(&key()));
-        assert_eq!(commands.try_iter().collect::<Vec<_>>(), [WorkerCommand::Discard]);
-        table.defer(&key(), Phase::Exited, "429", Some(Duration::from_secs(60)));
-        assert!(table.due(Instant::now()).is_none());
-        assert!(table.discard(&key()));
-        assert_eq!(table.due(Instant::now()), Some(key()));
-    }
-}
+mod tests;

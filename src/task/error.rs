@@ -14,6 +14,8 @@ pub enum StepError {
     Discarded,
     /// Another container has the name of the task's. The step has to be tried again later, and needs no slot until then.
     NameTaken { why: String },
+    /// Results have to be fetched, and this worker may not.
+    NeedsFetch,
     /// The step has to be tried again later.
     Retry {
         why: String,

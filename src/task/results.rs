@@ -3,7 +3,7 @@
 mod copy_unreadable;
 
 use super::outputs::{OutputFile, ReservedPaths, Selection, Skipped, scan};
-use super::{StepError, TaskContainer, TaskHandle};
+use super::{Duty, StepError, TaskContainer, TaskHandle};
 use copy_unreadable::CopyUnreadable;
 
 /// What a task wrote.
@@ -14,8 +14,8 @@ pub struct Results {
     pub skipped: Skipped,
 }
 
-/// Finds the results. Those of a cancelled task aren't wanted.
-pub fn collect(container: &TaskContainer<'_>, task: &mut TaskHandle) -> Result<Results, StepError> {
+/// Finds the results, and fetches them where that is the worker's duty. Those of a cancelled task aren't wanted.
+pub fn collect(container: &TaskContainer<'_>, task: &mut TaskHandle, duty: Duty) -> Result<Results, StepError> {
     if task.is_cancelled() {
         return Ok(Results::default());
     }
@@ -31,6 +31,9 @@ pub fn collect(container: &TaskContainer<'_>, task: &mut TaskHandle) -> Result<R
     // The rest of the delivery finds out the same.
     if task.is_cancel_requested() {
         return Ok(Results::default());
+    }
+    if duty == Duty::Tasks && task.record.fetched.is_none() && !found.unreadable.is_empty() {
+        return Err(StepError::NeedsFetch);
     }
     let not_copied = CopyUnreadable { container, task, reserved: &reserved }.copy(&found.unreadable)?;
     let mut skipped = found.skipped;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::report::Report;
 use super::upload::Upload;
 use super::{
-    Context, DiscardRequests, Job, Phase, StepError, TaskClient, TaskContainer, TaskHandle, TaskResult, Workspace,
-    discard, outcome, prepare, results,
+    Context, DiscardRequests, Duty, Job, Phase, StepError, TaskClient, TaskContainer, TaskHandle, TaskResult,
+    Workspace, discard, outcome, prepare, results,
 };
 
 /// How often a container's name that another container has is looked at.
@@ -16,13 +16,14 @@ const NAME_TAKEN_PAUSE: Duration = Duration::from_secs(10);
 pub struct TaskRunner<'c> {
     context: &'c Context,
     task: TaskHandle,
+    duty: Duty,
 }
 
 impl<'c> TaskRunner<'c> {
-    pub fn new(context: &'c Context, job: Job) -> Self {
+    pub fn new(context: &'c Context, job: Job, duty: Duty) -> Self {
         let workspace = Workspace::new(&context.config.paths.data_dir, job.files.key());
         let task = TaskHandle::new(job, workspace, Some(context.messages.clone()));
-        Self { context, task }
+        Self { context, task, duty }
     }
 
     pub fn run(mut self) -> TaskResult {
@@ -41,6 +42,7 @@ impl<'c> TaskRunner<'c> {
                 // After a command to discard the result, the next round finds the request.
                 Ok(()) | Err(StepError::Discarded) => {}
                 Err(StepError::Shutdown) => return TaskResult::Interrupted,
+                Err(StepError::NeedsFetch) => return TaskResult::NeedsFetch,
                 Err(StepError::Retry { why, retry_after }) => {
                     return TaskResult::Deferred { phase: self.task.record.phase, why, retry_after, frees_slot: false };
                 }
@@ -60,7 +62,7 @@ impl<'c> TaskRunner<'c> {
     fn upload(&mut self) -> Result<(), StepError> {
         let container = self.container();
         let mut upload = Upload::open(self.client(), &mut self.task)?;
-        let results = results::collect(&container, upload.task)?;
+        let results = results::collect(&container, upload.task, self.duty)?;
         upload.note_skipped(results.skipped)?;
         container.remove(upload.task)?;
         upload.send(&results.files)

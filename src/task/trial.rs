@@ -3,7 +3,7 @@
 use super::outputs::{OutputFile, Skipped};
 use super::results::Results;
 use super::{
-    Ending, Job, Phase, StepError, StopReason, TaskContainer, TaskHandle, Workspace, outcome, prepare, results,
+    Duty, Ending, Job, Phase, StepError, StopReason, TaskContainer, TaskHandle, Workspace, outcome, prepare, results,
 };
 
 /// The end of a trial.
@@ -22,7 +22,7 @@ pub struct Trial {
 /// Why the task couldn't be brought to an end. Its container may still exist then.
 pub fn try_out(container: &TaskContainer<'_>, workspace: Workspace, job: Job) -> Result<Trial, String> {
     run(container, TaskHandle::new(job, workspace, None)).map_err(|error| match error {
-        StepError::Shutdown | StepError::Discarded => "interrupted".to_owned(),
+        StepError::Shutdown | StepError::Discarded | StepError::NeedsFetch => "interrupted".to_owned(),
         StepError::Retry { why, .. } | StepError::NameTaken { why } => why,
     })
 }
@@ -39,7 +39,7 @@ fn run(container: &TaskContainer<'_>, mut task: TaskHandle) -> Result<Trial, Ste
             _ => return Err(StepError::retry("the task isn't accepted")),
         }
     }
-    let Results { files, skipped } = results::collect(container, &mut task)?;
+    let Results { files, skipped } = results::collect(container, &mut task, Duty::Fetches)?;
     container.remove(&mut task)?;
     let Some(ending) = task.record.ending else {
         return Err(StepError::retry("the record has no ending"));

@@ -1,0 +1,115 @@
+//! Tests of the table.
+
+use super::{FETCHERS, Needs, Queue, TaskTable};
+use crate::task::WorkerCommand;
+use crate::task::record::{Phase, TaskKey};
+use std::time::{Duration, Instant};
+
+fn key() -> TaskKey {
+    TaskKey::from_id("t").unwrap()
+}
+
+#[test]
+fn a_task_whose_containers_name_is_taken_needs_a_slot_only_to_go_on() {
+    let (now, other) = (Instant::now() + Duration::from_secs(60), TaskKey::from_id("u").unwrap());
+    let mut table = TaskTable::new(1);
+    table.insert(&key(), "t", Phase::Prepared, Duration::ZERO);
+    table.start_work(&key(), Phase::Prepared);
+    table.defer(&key(), Phase::Prepared, "name taken", Some(Duration::from_secs(10)));
+    assert_eq!(table.slots_taken(), 1);
+    table.release_slot(&key());
+    assert_eq!((table.slots_taken(), table.due(now)), (0, Some(key())));
+    table.insert(&other, "u", Phase::Prepared, Duration::ZERO);
+    assert_eq!((table.due(now), table.next_due()), (None, None));
+    table.cancel(&key());
+    assert_eq!(table.due(now), Some(key()), "a cancellation needs no slot");
+    table.remove(&other);
+    table.start_work(&key(), Phase::Prepared);
+    assert_eq!(table.slots_taken(), 1);
+}
+
+#[test]
+fn a_task_needs_room_until_its_workspace_is_complete() {
+    let mut table = TaskTable::new(1);
+    table.insert(&key(), "t", Phase::Accepting, Duration::ZERO);
+    let needs = Needs { disk: u64::MAX, memory: 7 };
+    table.set_needs(&key(), needs);
+    assert_eq!(table.needs(), needs);
+    table.set_phase(&key(), Phase::Prepared);
+    assert_eq!(table.needs(), Needs::default());
+}
+
+#[test]
+fn a_slot_is_free_while_a_delivery_waits() {
+    let mut table = TaskTable::new(1);
+    table.insert(&key(), "t", Phase::Accepted, Duration::ZERO);
+    table.start_work(&key(), Phase::Accepted);
+    table.set_phase(&key(), Phase::Exited);
+    assert_eq!(table.slots_taken(), 1, "its worker is still busy with it");
+    table.defer(&key(), Phase::Exited, "server away", None);
+    assert_eq!(table.slots_taken(), 0);
+    table.defer(&key(), Phase::Accepted, "disk full", None);
+    assert_eq!(table.slots_taken(), 1);
+}
+
+#[test]
+fn tasks_that_wait_for_a_fetch_take_slots_and_those_that_are_fetched_do_not() {
+    let mut table = TaskTable::new(4);
+    for number in 0..FETCHERS + 1 {
+        let key = TaskKey::from_id(&format!("t{number}")).unwrap();
+        table.insert(&key, key.as_str(), Phase::Accepted, Duration::ZERO);
+        table.start_work(&key, Phase::Prepared);
+        assert_eq!(table.queue(&key), Queue::Jobs);
+        table.set_phase(&key, Phase::Exited);
+        assert_eq!(table.slots_taken(), 1);
+        table.hand_over(&key);
+        assert_eq!((table.queue(&key), table.due(Instant::now())), (Queue::Fetches, Some(key.clone())));
+        table.start_work(&key, Phase::Exited);
+        assert_eq!(table.slots_taken(), usize::from(number == FETCHERS));
+    }
+    let first = TaskKey::from_id("t0").unwrap();
+    table.defer(&first, Phase::Exited, "engine away", None);
+    assert_eq!((table.slots_taken(), table.queue(&first)), (0, Queue::Deliveries));
+}
+
+#[test]
+fn waiting_tasks_are_due_when_the_server_is_back() {
+    let mut table = TaskTable::new(1);
+    table.insert(&key(), "t", Phase::Exited, Duration::ZERO);
+    table.defer(&key(), Phase::Exited, "away", None);
+    assert!(table.due(Instant::now()).is_none() && table.next_due().is_some());
+    table.wake_waiting();
+    assert_eq!(table.due(Instant::now()), Some(key()));
+    table.defer(&key(), Phase::Exited, "429", Some(Duration::from_secs(60)));
+    table.wake_waiting();
+    assert!(table.due(Instant::now()).is_none(), "a pause that the Server asked for is kept");
+}
+
+#[test]
+fn a_cancellation_reaches_the_worker_exactly_once() {
+    let mut table = TaskTable::new(1);
+    assert!(!table.cancel(&key()));
+    table.insert(&key(), "t", Phase::Accepting, Duration::ZERO);
+    assert!(table.cancel(&key()) && table.cancel(&key()));
+    let commands = table.start_work(&key(), Phase::Accepted);
+    assert_eq!(commands.try_iter().collect::<Vec<_>>(), [WorkerCommand::Cancel]);
+    assert!(table.cancel(&key()));
+    assert!(commands.try_recv().is_err());
+}
+
+#[test]
+fn a_discarded_result_is_due_at_once_and_ordered_once() {
+    let mut table = TaskTable::new(1);
+    assert!(!table.discard(&key()));
+    table.insert(&key(), "t", Phase::Prepared, Duration::ZERO);
+    let commands = table.start_work(&key(), Phase::Prepared);
+    assert!(table.discard(&key()));
+    assert!(commands.try_recv().is_err(), "its container has no result yet");
+    table.set_phase(&key(), Phase::Exited);
+    assert!(table.discard(&key()) && table.discard(&key()));
+    assert_eq!(commands.try_iter().collect::<Vec<_>>(), [WorkerCommand::Discard]);
+    table.defer(&key(), Phase::Exited, "429", Some(Duration::from_secs(60)));
+    assert!(table.due(Instant::now()).is_none());
+    assert!(table.discard(&key()));
+    assert_eq!(table.due(Instant::now()), Some(key()));
+}
