@@ -12,7 +12,7 @@ use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(180);
 /// The memory that the agent may need.
-const LIMIT_KIB: u64 = 16 * 1024;
+pub const LIMIT_KIB: u64 = 16 * 1024;
 
 /// A group of processes with a memory limit, which is removed with the value.
 struct MemoryGroup(PathBuf);
@@ -43,7 +43,7 @@ impl Drop for MemoryGroup {
 }
 
 /// The agent's peak memory so far, without the pages of the program itself, which is large in a debug build.
-fn peak_kib(running: &Running) -> u64 {
+pub fn peak_kib(running: &Running) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", running.pid())).expect("read the process's status");
     let number = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line of this name");

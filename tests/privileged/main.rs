@@ -6,6 +6,7 @@
 
 mod disk;
 mod engine_restart;
+mod fetch;
 mod foreign_paths;
 mod frozen_disk;
 mod hostile_trees;
