@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::ops::Deref;
 
-use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// How many bytes of an answer are read where little is expected.
 pub(super) const SMALL_ANSWER: u64 = 64 * 1024;
@@ -56,6 +56,77 @@ impl Visitor<'_> for ShortTextVisitor {
             return Err(E::custom(format_args!("an id or a name of {} bytes; {NAME_MAX} are the most", text.len())));
         }
         Ok(ShortText(text.to_owned()))
+    }
+}
+
+/// A value that should be a flag or a number. What else stands there is neither kept nor quoted in an error.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Scalar {
+    Flag(bool),
+    Count(u64),
+    #[default]
+    Null,
+    Other,
+}
+
+impl Scalar {
+    /// Whether the flag is set; `null` is a flag that isn't.
+    pub fn is_set(self, name: &str) -> serde_json::Result<bool> {
+        match self {
+            Self::Flag(flag) => Ok(flag),
+            Self::Null => Ok(false),
+            Self::Count(_) | Self::Other => {
+                Err(serde_json::Error::custom(format_args!("`{name}` is neither true nor false")))
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ScalarVisitor)
+    }
+}
+
+struct ScalarVisitor;
+
+impl<'de> Visitor<'de> for ScalarVisitor {
+    type Value = Scalar;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a flag or a number")
+    }
+
+    fn visit_bool<E: Error>(self, flag: bool) -> Result<Scalar, E> {
+        Ok(Scalar::Flag(flag))
+    }
+
+    fn visit_u64<E: Error>(self, count: u64) -> Result<Scalar, E> {
+        Ok(Scalar::Count(count))
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Scalar, E> {
+        Ok(Scalar::Other)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Scalar, E> {
+        Ok(Scalar::Other)
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<Scalar, E> {
+        Ok(Scalar::Other)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Scalar, E> {
+        Ok(Scalar::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Scalar, A::Error> {
+        IgnoredAny.visit_seq(seq).map(|_| Scalar::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Scalar, A::Error> {
+        IgnoredAny.visit_map(map).map(|_| Scalar::Other)
     }
 }
 

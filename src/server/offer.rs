@@ -1,4 +1,8 @@
 //! The answer of a poll: a cancellation, and an offered task as the Server wrote it, with what of it is taken.
+//!
+//! serde's own errors quote a text that stands in the place of another type, whole and escaped: of 8 MiB they make 50,
+//! and the log would show whatever a Server puts there. So nothing here lets serde expect another type where a long text
+//! may stand.
 
 use std::fmt;
 
@@ -6,7 +10,7 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::limits::{NAME_MAX, ShortText};
+use super::limits::{NAME_MAX, Scalar, ShortText};
 use super::protocol::{InputFile, Task, or_default};
 use crate::text::begin;
 
@@ -27,22 +31,28 @@ pub struct PollAnswer {
 #[derive(Default, Deserialize)]
 struct PollFields<'b> {
     /// Whether `task` counts.
-    #[serde(default, deserialize_with = "or_default")]
-    has_task: bool,
+    #[serde(default)]
+    has_task: Scalar,
     #[serde(borrow)]
     task: Option<&'b RawValue>,
     /// Whether `cancel_task_id` counts.
-    #[serde(default, deserialize_with = "or_default")]
-    should_cancel: bool,
+    #[serde(default)]
+    should_cancel: Scalar,
     cancel_task_id: Option<ShortText>,
 }
 
 impl PollAnswer {
     /// Parses an answer. Its offer stays in the memory of the answer's body.
     pub fn read(body: Vec<u8>) -> serde_json::Result<Self> {
-        let fields = serde_json::from_slice::<Option<PollFields<'_>>>(&body)?.unwrap_or_default();
-        let cancel = fields.cancel_task_id.filter(|_| fields.should_cancel);
-        let task = fields.task.filter(|_| fields.has_task).map(RawValue::get);
+        let fields = match body.trim_ascii_start().first() {
+            // `null` is an answer without content.
+            Some(b'n') => serde_json::from_slice::<()>(&body).map(|()| PollFields::default())?,
+            _ => read_object(&body, "the answer")?,
+        };
+        let (has_task, should_cancel) =
+            (fields.has_task.is_set("has_task")?, fields.should_cancel.is_set("should_cancel")?);
+        let cancel = fields.cancel_task_id.filter(|_| should_cancel);
+        let task = fields.task.filter(|_| has_task).map(RawValue::get);
         let range = task.map(|task| (task.as_ptr() as usize - body.as_ptr() as usize, task.len()));
         let offer = range.map(|(begin, length)| Offer::cut_out(body, begin, length));
         Ok(Self { offer, cancel })
@@ -70,7 +80,7 @@ impl Offer {
         struct Named {
             id: OfferedId,
         }
-        serde_json::from_slice::<Named>(&self.0).map(|named| named.id)
+        read_object::<Named>(&self.0, "the offer").map(|named| named.id)
     }
 
     /// How many bytes the offer has: its task needs about as much memory.
@@ -83,7 +93,15 @@ impl Offer {
     /// # Errors
     /// The offer has another shape, too many input files, or ids or names that are too long.
     pub fn parse(&self) -> serde_json::Result<Task> {
-        serde_json::from_slice(&self.0).map(OfferedTask::into_task)
+        read_object(&self.0, "the offer").map(OfferedTask::into_task)
+    }
+}
+
+/// Parses an object. Anything else is an error that doesn't quote it.
+fn read_object<'j, T: Deserialize<'j>>(json: &'j [u8], what: &str) -> serde_json::Result<T> {
+    match json.trim_ascii_start().first() {
+        Some(b'{') => serde_json::from_slice(json),
+        _ => Err(serde_json::Error::custom(format_args!("{what} isn't an object"))),
     }
 }
 
@@ -133,7 +151,7 @@ struct OfferedTask {
     output_prompt: Option<String>,
     #[serde(default)]
     session_id: Option<ShortText>,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default)]
     input_files: Inputs,
 }
 
@@ -143,7 +161,7 @@ struct OfferedFile {
     filename: ShortText,
     #[serde(default)]
     mime_type: Option<ShortText>,
-    size_bytes: u64,
+    size_bytes: Scalar,
 }
 
 impl OfferedTask {
@@ -158,14 +176,18 @@ impl OfferedTask {
     }
 }
 
-impl From<OfferedFile> for InputFile {
-    fn from(file: OfferedFile) -> Self {
-        Self {
+impl OfferedFile {
+    fn read(json: &RawValue) -> serde_json::Result<InputFile> {
+        let file: Self = read_object(json.get().as_bytes(), "an input file")?;
+        let Scalar::Count(size_bytes) = file.size_bytes else {
+            return Err(serde_json::Error::custom("the `size_bytes` of an input file isn't a number of bytes"));
+        };
+        Ok(InputFile {
             id: file.id.into_string(),
             filename: file.filename.into_string(),
             mime_type: file.mime_type.map(ShortText::into_string),
-            size_bytes: file.size_bytes,
-        }
+            size_bytes,
+        })
     }
 }
 
@@ -175,7 +197,7 @@ struct Inputs(Vec<InputFile>);
 
 impl<'de> Deserialize<'de> for Inputs {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(InputsVisitor)
+        deserializer.deserialize_any(InputsVisitor)
     }
 }
 
@@ -188,13 +210,21 @@ impl<'de> Visitor<'de> for InputsVisitor {
         write!(f, "a list of at most {INPUTS_MAX} input files")
     }
 
+    fn visit_unit<E: Error>(self) -> Result<Inputs, E> {
+        Ok(Inputs::default())
+    }
+
+    fn visit_str<E: Error>(self, _text: &str) -> Result<Inputs, E> {
+        Err(E::custom("`input_files` isn't a list"))
+    }
+
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Inputs, A::Error> {
         let mut files = Vec::new();
-        while let Some(file) = seq.next_element::<OfferedFile>()? {
+        while let Some(file) = seq.next_element::<&RawValue>()? {
             if files.len() == INPUTS_MAX {
                 return Err(A::Error::custom(format_args!("more than {INPUTS_MAX} input files")));
             }
-            files.push(file.into());
+            files.push(OfferedFile::read(file).map_err(A::Error::custom)?);
         }
         Ok(Inputs(files))
     }
@@ -224,6 +254,29 @@ mod tests {
         let id = long.id().unwrap();
         assert_eq!((id.begin.len(), id.length, id.whole(), long.parse().is_err()), (512, 600, None, true));
         assert_eq!(with(Vec::new()).id().unwrap().whole(), Some("t"));
+    }
+
+    /// A text in the place of every other type: neither quoted nor multiplied.
+    #[test]
+    fn errors_do_not_quote_the_server() {
+        let text = "\u{7f}secret".repeat(1000);
+        let wrong = [
+            json!(text),
+            json!({"id": "t", "input_files": text}),
+            json!({"id": "t", "input_files": [text]}),
+            json!({"id": "t", "input_files": [{"id": "f", "filename": "n", "size_bytes": text}]}),
+            json!({"id": "t", "input_files": [{"id": text, "filename": "n", "size_bytes": 1}]}),
+            json!({"id": "t", "session_id": text}),
+        ];
+        for offered in &wrong {
+            let error = offer(offered).parse().unwrap_err().to_string();
+            assert!(error.len() < 200 && !error.contains("secret"), "{error}");
+        }
+        assert!(offer(&wrong[0]).id().unwrap_err().to_string().len() < 200);
+        for answer in [&wrong[0], &json!({"has_task": text}), &json!({"should_cancel": text})] {
+            let error = PollAnswer::read(answer.to_string().into_bytes()).unwrap_err().to_string();
+            assert!(error.len() < 200, "{error}");
+        }
     }
 
     #[test]

@@ -45,6 +45,13 @@ fn shaped_floods() -> Vec<Vec<u8>> {
     vec![
         flood(&offer(r#""x":["#), r#"{"":0},"#, "0]}}"),
         flood(&offer(r#""input_files":["#), r#"{"id":"","filename":"","size_bytes":0},"#, "0]}}"),
+        // Texts in the place of other types.
+        flood("\"", "\x7f", "\""),
+        flood(r#"{"has_task":""#, "\x7f", "\"}"),
+        flood(r#"{"has_task":true,"task":""#, "\x7f", "\"}"),
+        flood(&offer(r#""input_files":""#), "\x7f", "\"}}"),
+        flood(&offer(r#""input_files":[""#), "\x7f", "\"]}}"),
+        flood(&offer(r#""input_files":[{"id":"f","filename":"n","size_bytes":""#), "\x7f", "\"}]}}"),
         flood(r#"{"has_task":true,"task":{"id":""#, "\\n", "\"}}"),
         flood(r#"{"has_task":true,"task":"#, "[", ""),
         flood(r#"{"should_cancel":true,"cancel_task_id":""#, "\\n", "\"}"),
