@@ -6,6 +6,7 @@
 mod bounded_log;
 mod logged;
 mod piped;
+mod replay;
 
 use std::io;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-pub use bounded_log::{BoundedLog, read_tail};
+pub use bounded_log::{BoundedLog, Otherwise, read_tail};
 pub use logged::LoggedChild;
 pub use piped::PipedChild;
 

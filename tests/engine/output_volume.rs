@@ -52,3 +52,24 @@ fn output_of_300_mb_is_cut_in_the_middle_with_little_memory() {
     beside.sort_unstable();
     assert_eq!(beside, ["cid", "command.sh", "record.json", "stderr.log", "stdout.log"], "no other file is left");
 }
+
+#[test]
+fn output_of_a_failed_container_is_not_replaced_by_less() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    // The engine keeps 10 MB of both streams together, and what it has kept begins like the whole.
+    let script = "x() { head -c $1 /dev/zero | tr '\\0' x; }
+        x 8192; echo SOMETHING; x 15000000
+        head -c 12000000 /dev/zero >&2
+        exit 3";
+    let id = server.submit(TaskSpec::script(script));
+    let _running = agent.start();
+    server.wait_for(&id, Status::Failed, secs(120));
+    let stdout = fs::read(agent.task_file(&id, "stdout.log")).expect("read the output");
+    let begin: Vec<u8> = [&[b'x'; 8192][..], b"SOMETHING\n"].concat();
+    assert!(stdout.starts_with(&begin) && stdout.len() > 5_000_000, "{} bytes", stdout.len());
+    let stderr = fs::read(agent.task_file(&id, "stderr.log")).expect("read the output");
+    assert!(stderr.iter().filter(|byte| **byte == 0).count() > 5_000_000, "{} bytes", stderr.len());
+    let told = String::from_utf8_lossy(&stdout);
+    assert!(!told.contains("the agent was not running"), "its client was there all the time");
+}

@@ -9,7 +9,10 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use super::replay::{Compared, GAP, Replay};
 use crate::os::files::{append, create, if_exists, ignore_missing, remove_if_exists};
+
+pub use super::replay::Otherwise;
 
 /// A log that is being written.
 pub struct BoundedLog {
@@ -24,18 +27,11 @@ pub struct BoundedLog {
     /// Bytes that could not be written.
     dropped: u64,
     first_error: Option<io::Error>,
-    /// The beginning of an earlier log that the output may repeat; see [`BoundedLog::replay`].
-    earlier: Option<Vec<u8>>,
-    /// Output that is not yet compared with the earlier log.
-    pending: Vec<u8>,
+    /// Whether the output repeats an earlier log, as far as it does; see [`BoundedLog::replay`].
+    replay: Option<Replay>,
     /// Also gets the output, as it arrives.
     echo: Option<Box<dyn Write + Send>>,
 }
-
-/// Stands between the beginning of the earlier log and the output that the engine has kept.
-const GAP: &[u8] = "\n[… the agent was not running: some output may be missing or repeated below …]\n".as_bytes();
-/// How many bytes decide whether a replay starts where the earlier log did.
-const COMPARED: usize = 4096;
 
 impl BoundedLog {
     /// A new log at `path` in place of an earlier one. Keeps the first `head` bytes, and of the last `tail` bytes at least
@@ -46,22 +42,18 @@ impl BoundedLog {
         log
     }
 
-    /// A log for output that the engine has kept and an earlier agent may have written here in part. If the engine has
-    /// kept the beginning, its output replaces the log; if not, the beginning of the log stays and the rest is replaced.
-    pub fn replay(path: PathBuf, head: u64, tail: u64) -> Self {
+    /// A log for output that the engine has kept and an earlier agent may have written here in part. What is in the log
+    /// stays, and what the output has beyond it is added. The engine may not have kept the beginning of the output; then
+    /// `otherwise` says what becomes of it.
+    pub fn replay(path: PathBuf, head: u64, tail: u64, otherwise: Otherwise) -> Self {
         let mut log = Self::unopened(path, head, tail);
-        let mut earlier = Vec::new();
-        if let Ok(file) = File::open(&log.path) {
-            // An unreadable earlier log counts as none.
-            if file.take(COMPARED as u64).read_to_end(&mut earlier).is_err() {
-                earlier.clear();
-            }
-        }
-        if earlier.is_empty() {
-            log.truncate();
-        } else {
-            log.earlier = Some(earlier);
-        }
+        let replay = log.take_over().and_then(|()| {
+            let [last, before_last] = log.segment_paths();
+            // A writer that was killed has not left the number of bytes that it had cut.
+            let is_cut = log.cut > 0 || before_last.exists();
+            Replay::new([log.path.clone(), before_last, last], is_cut, otherwise)
+        });
+        log.replay = log.keep(replay);
         log
     }
 
@@ -77,21 +69,24 @@ impl BoundedLog {
                 self.echo = None;
             }
         }
-        if let Some(earlier) = &self.earlier {
-            self.pending.extend_from_slice(bytes);
-            if self.pending.len() >= earlier.len() {
-                self.settle_replay();
+        match self.replay.as_mut().map(|replay| replay.compare(bytes)) {
+            None => self.put(bytes),
+            Some(Compared::Repeated) => {}
+            Some(Compared::NewFrom(at)) => {
+                self.replay = None;
+                self.put(&bytes[at..]);
             }
-            return;
+            Some(Compared::Other(repeated)) => {
+                self.replay = None;
+                self.put(GAP);
+                self.put(&repeated);
+                self.put(bytes);
+            }
         }
-        self.put(bytes);
     }
 
     /// Joins the parts into the one file.
     pub fn finish(mut self) {
-        if self.earlier.is_some() {
-            self.settle_replay();
-        }
         if let Err(error) = self.join() {
             // Segments that can't be joined are removed, since the disk may be full.
             for part in self.segment_paths() {
@@ -116,8 +111,7 @@ impl BoundedLog {
             cut: 0,
             dropped: 0,
             first_error: None,
-            earlier: None,
-            pending: Vec::new(),
+            replay: None,
             echo: None,
         }
     }
@@ -128,44 +122,33 @@ impl BoundedLog {
         self.remove_segments();
     }
 
-    /// Decides what a replay replaces, when enough of it has arrived, or all.
-    fn settle_replay(&mut self) {
-        let Some(earlier) = self.earlier.take() else { return };
-        let pending = std::mem::take(&mut self.pending);
-        if pending.is_empty() {
-            // The engine has kept nothing, so the log stays as it is. Segments of an earlier writer are joined to it.
+    /// Goes on with what an earlier writer has left: a log whose parts are joined or not, or half of it.
+    fn take_over(&mut self) -> io::Result<()> {
+        let [last, _] = self.segment_paths();
+        let (mut file, most) = (append(&self.path)?, self.head_room);
+        let length = file.metadata()?.len();
+        self.head_room = most.saturating_sub(length);
+        if let Some(segment) = if_exists(fs::metadata(&last))? {
             self.head_room = 0;
-            let reopened = append(&self.path);
-            self.head = self.keep(reopened);
-            return;
+            self.segment_len = segment.len();
+            self.segment = Some(append(&last)?);
+        } else if length > most {
+            let mut joined = File::open(&self.path)?;
+            joined.seek(SeekFrom::Start(most))?;
+            let mut buffer = vec![0; 64 * 1024];
+            loop {
+                match joined.read(&mut buffer)? {
+                    0 => break,
+                    count => self.put(&buffer[..count]),
+                }
+            }
         }
-        if pending.starts_with(&earlier) {
-            self.truncate();
-        } else {
-            // The output between the two beginnings is unknown, so no more may go to the head.
-            self.remove_segments();
-            let kept = self.own_beginning();
-            let reopened = append(&self.path).and_then(|file| {
-                file.set_len(kept)?;
-                Ok(file)
-            });
-            self.head = self.keep(reopened);
-            self.head_room = 0;
-            self.append_head(GAP);
+        if length > most {
+            file.set_len(most)?;
         }
-        self.put(&pending);
-    }
-
-    /// The length of the beginning that stays before a replay. It ends where an earlier replay began, or each replay
-    /// would add the output once more.
-    fn own_beginning(&self) -> u64 {
-        let mut beginning = Vec::new();
-        let read = File::open(&self.path).and_then(|file| file.take(self.head_room).read_to_end(&mut beginning));
-        if read.is_err() {
-            return 0;
-        }
-        let replayed = beginning.windows(GAP.len()).position(|part| part == GAP);
-        replayed.unwrap_or(beginning.len()) as u64
+        file.seek(SeekFrom::End(0))?;
+        self.head = Some(file);
+        Ok(())
     }
 
     fn put(&mut self, bytes: &[u8]) {
@@ -267,8 +250,9 @@ pub fn read_tail(path: &Path, limit: u64) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{BoundedLog, read_tail};
+    use super::{BoundedLog, Otherwise, read_tail};
     use std::fs;
+    use std::path::Path;
 
     fn written(chunks: &[&str], head: u64, tail: u64) -> String {
         let dir = tempfile::tempdir().unwrap();
@@ -296,54 +280,76 @@ mod tests {
         assert_eq!(text, "0123\n[… 12 bytes of output cut here …]\nghijkl");
     }
 
-    #[test]
-    fn a_replay_from_the_beginning_replaces_the_log() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("stdout.log");
-        fs::write(&path, "line 1\nli").unwrap();
-        let mut log = BoundedLog::replay(path.clone(), 100, 100);
-        log.write(b"line ");
-        log.write(b"1\nline 2\n");
-        log.finish();
-        assert_eq!(fs::read_to_string(path).unwrap(), "line 1\nline 2\n");
+    /// What the log has after replays of these outputs.
+    fn replayed(dir: &Path, (head, tail): (u64, u64), otherwise: Otherwise, outputs: &[&[&str]]) -> String {
+        let path = dir.join("stdout.log");
+        for chunks in outputs {
+            let mut log = BoundedLog::replay(path.clone(), head, tail, otherwise);
+            chunks.iter().for_each(|chunk| log.write(chunk.as_bytes()));
+            log.finish();
+        }
+        assert_eq!(fs::read_dir(dir).unwrap().count(), 1, "only the log itself is left");
+        fs::read_to_string(path).unwrap()
     }
 
     #[test]
-    fn a_replay_without_the_beginning_keeps_the_logs_head() {
+    fn a_replay_adds_what_the_log_lacks() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("stdout.log"), "line 1\nli").unwrap();
+        for otherwise in [Otherwise::Append, Otherwise::Drop] {
+            let text = replayed(dir.path(), (100, 100), otherwise, &[&["line ", "1\nline 2\n"]]);
+            assert_eq!(text, "line 1\nline 2\n");
+        }
+        let shorter = replayed(dir.path(), (100, 100), Otherwise::Append, &[&["line 1\n"], &[]]);
+        assert_eq!(shorter, "line 1\nline 2\n", "nothing is replaced by less");
+    }
+
+    #[test]
+    fn a_replay_without_the_beginning_follows_the_log() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("stdout.log");
         fs::write(&path, "line 1\nline 2\n").unwrap();
         fs::write(path.with_extension("tail"), "old tail").unwrap();
-        let mut log = BoundedLog::replay(path.clone(), 7, 100);
-        log.write(b"line 8\nline 9\n");
-        log.finish();
-        let text = fs::read_to_string(path).unwrap();
-        assert!(text.starts_with("line 1\n\n[…") && text.ends_with("]\nline 8\nline 9\n"), "{text}");
+        let text = replayed(dir.path(), (7, 1000), Otherwise::Append, &[&["line 8\nline 9\n"]]);
+        assert!(text.starts_with("line 1\nold tail\n[…") && text.ends_with("]\nline 8\nline 9\n"), "{text}");
+        let same = replayed(dir.path(), (7, 1000), Otherwise::Drop, &[&["something else\n"]]);
+        assert_eq!(same, text);
     }
 
     #[test]
-    fn a_replay_replaces_the_previous_replay() {
+    fn a_replay_goes_on_with_the_previous_replay() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("stderr.log");
-        fs::write(&path, "docker: a warning\nline 1\n").unwrap();
-        for lines in ["line 1\nline 2\n", "line 1\nline 2\nline 3\n"] {
-            let mut log = BoundedLog::replay(path.clone(), 1000, 1000);
-            log.write(lines.as_bytes());
-            log.finish();
+        fs::write(dir.path().join("stdout.log"), "docker: a warning\nline 1\n").unwrap();
+        let outputs: &[&[&str]] = &[&["line 1\nline 2\n"], &["line 1\nline 2\nline 3\n"]];
+        for (head, tail) in [(1000, 1000), (10, 1000)] {
+            let text = replayed(dir.path(), (head, tail), Otherwise::Append, outputs);
+            assert!(text.starts_with("docker: a warning\nline 1\n\n[…"), "{text}");
+            assert!(text.ends_with("…]\nline 1\nline 2\nline 3\n"), "{text}");
+            assert_eq!(text.matches("line 2").count(), 1, "{text}");
         }
-        let text = fs::read_to_string(path).unwrap();
-        assert!(text.starts_with("docker: a warning\nline 1\n\n[…"), "{text}");
-        assert!(text.ends_with("…]\nline 1\nline 2\nline 3\n"), "{text}");
-        assert_eq!(text.matches("line 2").count(), 1, "{text}");
     }
 
     #[test]
-    fn an_empty_replay_leaves_the_log_unchanged() {
+    fn a_replay_that_only_begins_like_the_log_replaces_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("stdout.log");
-        fs::write(&path, "line 1\n").unwrap();
-        BoundedLog::replay(path.clone(), 100, 100).finish();
-        assert_eq!(fs::read_to_string(path).unwrap(), "line 1\n");
+        let same = "x".repeat(200_000);
+        let log = format!("{same}SOMETHING{same}");
+        fs::write(dir.path().join("stdout.log"), &log).unwrap();
+        let kept = "x".repeat(400_000);
+        let text =
+            replayed(dir.path(), (1 << 20, 9 << 20), Otherwise::Append, &[&[&kept[..150_000], &kept[150_000..]]]);
+        assert!(text.starts_with(&log) && text.len() > log.len() + 200_000, "{} bytes", text.len());
+    }
+
+    #[test]
+    fn replays_of_long_logs_stay_within_the_limits() {
+        let dir = tempfile::tempdir().unwrap();
+        for number in 0..5 {
+            let output = number.to_string().repeat(5000);
+            let text = replayed(dir.path(), (100, 1000), Otherwise::Append, &[&[&output]]);
+            assert!(text.starts_with(&"0".repeat(100)) && text.ends_with(&output[..500]), "{text}");
+            assert!(text.len() < 100 + 1000 + 300, "{}", text.len());
+        }
     }
 
     #[test]

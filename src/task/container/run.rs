@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::logs::Lacking;
 use super::watch::{ENGINE_PAUSE, Watch};
 use super::{TaskContainer, launch, logs};
 use crate::docker::{Container, ExitEvents, Status};
@@ -48,8 +49,8 @@ struct Seen {
     client_exit_code: Option<i32>,
     /// Whether a client was with the container.
     was_watched: bool,
-    /// Whether the logs hold all that the container printed.
-    output_complete: bool,
+    /// What the logs may lack of what the container printed.
+    lacking: Lacking,
     removal_polls: u32,
     /// When the container started, on a clock that can't be set.
     started: Option<Instant>,
@@ -114,7 +115,7 @@ impl<'t> ContainerRun<'t> {
                 Err(error) => {
                     // The client's exit status may be a result of this outage; ignore it.
                     self.seen.client_exit_code = None;
-                    self.seen.output_complete = false;
+                    self.seen.lacking = Lacking::Unknown;
                     self.seen.engine_was_down |= self.task.files.cid().exists();
                     if let Some(so_far) = reminder.due() {
                         log::warn!(task:% = self.task.key(); "waiting for the engine{so_far}: {error}");
@@ -224,8 +225,10 @@ impl<'t> ContainerRun<'t> {
         let started = *self.seen.started.get_or_insert_with(by_engine);
         let exit_code = self.watch(follower, Some(started))?;
         self.seen.client_exit_code = None;
+        // Also a follower that saw the container's end is known to have ended before the last line.
+        self.seen.lacking = if exit_code == Some(0) { Lacking::LastLines } else { Lacking::Unknown };
         self.seen.engine_was_down |= exit_code.is_some_and(|code| code != 0);
-        if !self.seen.output_complete {
+        if exit_code != Some(0) {
             // It ended before the container did, perhaps with the engine; don't inspect at once.
             self.task.wait(Duration::from_secs(1))?;
         }
@@ -237,14 +240,20 @@ impl<'t> ContainerRun<'t> {
         let (exit_code, started) = Watch::new(self.container, self.task, started).run(client)?;
         self.seen.started = started;
         self.seen.was_watched = true;
-        self.seen.output_complete = exit_code == Some(0);
         Ok(exit_code)
     }
 
     fn handle_exited(&mut self, container: &Container) -> Result<ContainerOutcome, StepError> {
         self.note_started()?;
-        if !self.seen.output_complete {
-            logs::collect(self.container, self.task, self.seen.launches > 0);
+        let lacking = match self.seen.client_exit_code {
+            // Nothing but the container exits so.
+            Some(0) => None,
+            // The client exits as its container does, and with another status if it lost it.
+            Some(code) if code == container.state.exit_code && code != CLIENT_FAILED => Some(Lacking::Nothing),
+            _ => Some(self.seen.lacking),
+        };
+        if let Some(lacking) = lacking {
+            logs::collect(self.container, self.task, self.seen.launches > 0, lacking);
         }
         Ok(ContainerOutcome::Exited(Exit {
             code: container.state.exit_code,
