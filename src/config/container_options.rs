@@ -30,6 +30,8 @@ pub struct DockerArgs {
     pub args: Vec<String>,
     /// The folders and files of this machine that they mount.
     pub sources: Vec<HostPath>,
+    /// The files of this machine that docker reads for them, at each start of a container.
+    pub files: Vec<PathBuf>,
     /// The absolute paths in the container where they mount something, normalized.
     pub targets: Vec<String>,
     /// The value of `--platform`.

@@ -126,10 +126,10 @@ fn check(name: &str, value: &str, noted: &mut DockerArgs) -> Result<(), String> 
         "label" if value.trim_start().starts_with("open-aaas.") => {
             Err("labels that begin with `open-aaas.` are the agent's own".to_owned())
         }
-        "env-file" if !is_absolute(value) => Err(must_be_absolute("its file")),
+        "env-file" => note_file(value, "its file", noted),
         "security-opt" => match value.split_once(['=', ':']) {
-            Some(("seccomp", profile)) if !["unconfined", "builtin"].contains(&profile) && !is_absolute(profile) => {
-                Err(must_be_absolute("its profile"))
+            Some(("seccomp", profile)) if !["unconfined", "builtin"].contains(&profile) => {
+                note_file(profile, "its profile", noted)
             }
             _ => Ok(()),
         },
@@ -257,6 +257,14 @@ fn note_source(source: &str, readonly: bool, noted: &mut DockerArgs) -> Result<(
         return Err(must_be_absolute("its path of this machine"));
     }
     noted.sources.push(HostPath { path: PathBuf::from(source), readonly });
+    Ok(())
+}
+
+fn note_file(path: &str, what: &str, noted: &mut DockerArgs) -> Result<(), String> {
+    if !is_absolute(path) {
+        return Err(must_be_absolute(what));
+    }
+    noted.files.push(PathBuf::from(path));
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use super::{Line, MAX_NUMBERED};
 use crate::data_dir::DataDir;
-use crate::os::files::{if_exists, open_existing};
+use crate::os::files::{if_exists, open_to_read};
 use crate::os::platform;
 
 /// The length from which a line counts as damaged; the agent writes no line as long.
@@ -26,7 +26,7 @@ impl Reader {
         // Files are renamed to higher numbers only, so this order misses none of them. But it may open one twice; then
         // the later place counts, since younger files may have been opened in between.
         for number in 0..=MAX_NUMBERED {
-            let Some(file) = if_exists(open_existing(&data_dir.ledger(number)))? else { continue };
+            let Some(file) = if_exists(open_to_read(&data_dir.ledger(number)))? else { continue };
             let identity = platform::identity(&file)?;
             files.retain(|(opened, _)| *opened != identity);
             files.push((identity, BufReader::new(file)));

@@ -66,6 +66,11 @@ pub fn open_existing(path: &Path) -> io::Result<File> {
     platform::open_file(&Dir::WORKING, path, Open::Existing, Access::Owner)
 }
 
+/// Opens a regular file to read it. A link is an error, and so is a FIFO, which would block.
+pub fn open_to_read(path: &Path) -> io::Result<File> {
+    platform::open_file(&Dir::WORKING, path, Open::Read, Access::Owner)
+}
+
 /// Makes a folder for its owner only. One that exists is an error.
 pub fn make_new_dir(path: &Path) -> io::Result<()> {
     platform::make_dir(path, Access::Owner)

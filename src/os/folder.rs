@@ -48,7 +48,7 @@ impl Folder {
 
     /// The text of a small file, or `None` if it is missing.
     pub fn read(&self, name: &str) -> io::Result<Option<String>> {
-        let Some(mut file) = if_exists(self.open(name, Open::Existing))? else { return Ok(None) };
+        let Some(mut file) = if_exists(self.open(name, Open::Read))? else { return Ok(None) };
         let mut text = String::new();
         file.read_to_string(&mut text)?;
         Ok(Some(text))

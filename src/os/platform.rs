@@ -41,6 +41,8 @@ pub enum Open {
     Update,
     /// It must exist, and may be changed.
     Existing,
+    /// It must exist, and is read only.
+    Read,
 }
 
 /// Which users a new file or folder is for.

@@ -139,7 +139,9 @@ fn check_programs(config: &Config, mounted: &HostPath, host: &Path) -> Result<()
     let docker = find_program(config.executor.docker.as_ref()).map(|path| ("the docker client", path));
     let file = ("a part of the path of the configuration file", config.file.clone());
     let data_dir = ("a part of the path of the data_dir", config.paths.data_dir.to_path_buf());
-    for (what, path) in [file, data_dir].into_iter().chain(own).chain(docker) {
+    let read = config.executor.options.docker_args.files.iter().cloned();
+    let read = read.map(|path| ("a file that `executor.docker_args` names", path));
+    for (what, path) in [file, data_dir].into_iter().chain(own).chain(docker).chain(read) {
         // A path that isn't trusted is refused where it is used.
         let passes = Walked::new(&path, Last::Strict).is_ok_and(|walked| passes(&walked, &mounted.path));
         if real(&path).starts_with(host) || passes {

@@ -148,6 +148,19 @@ fn a_mount_in_which_tasks_could_replace_a_program_is_refused() {
 }
 
 #[test]
+fn a_mount_in_which_tasks_could_replace_a_file_of_docker_args_is_refused() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().config(&mount_as_written("./share")).build();
+    let file = agent.write("share/env", "A=1\n");
+    for arg in ["--env-file=", "--security-opt=seccomp="] {
+        agent.change_config(&format!("[executor]\ndocker_args = ['{arg}{}']", file.display()));
+        assert_mounts_refused(&agent, "holds a file that `executor.docker_args` names");
+    }
+    agent.change_config("[executor]\ndocker_args = ['--security-opt=seccomp=unconfined']");
+    agent.run(&["check"]).expect_stdout("✓ mounts");
+}
+
+#[test]
 fn a_mount_below_a_folder_that_others_can_write_is_refused() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().config(&mount_as_written("./open/data")).build();

@@ -1,6 +1,6 @@
 use super::{
     Durability, Replacement, append, create, create_for_containers, create_new, is_temporary, make_dir_for_containers,
-    make_dirs, make_new_dir, open_existing,
+    make_dirs, make_new_dir, open_existing, open_to_read,
 };
 use crate::os::trust::make_folder;
 use std::fs::{self, File, Permissions};
@@ -56,7 +56,7 @@ fn an_open_file_of_an_older_version_is_closed_and_kept() {
 }
 
 /// The ways to open a file that another user may have put a link or a FIFO in the place of.
-const OPENERS: [Opener; 2] = [("append", append), ("existing", open_existing)];
+const OPENERS: [Opener; 3] = [("append", append), ("existing", open_existing), ("read", open_to_read)];
 
 type Opener = (&'static str, fn(&Path) -> io::Result<File>);
 

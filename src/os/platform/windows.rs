@@ -109,6 +109,7 @@ pub fn open_file(dir: &Dir, path: &Path, open: Open, _access: Access) -> io::Res
         Open::Append => options.append(true).create(true),
         Open::Update => options.write(true).create(true).truncate(false),
         Open::Existing => options.write(true),
+        Open::Read => &mut options,
     };
     let file = options.open(dir.path(path))?;
     if is_link(&file.metadata()?) {

@@ -46,17 +46,22 @@ impl Store {
         ignore_missing(fs::remove_dir_all(self.root.join(key.as_str())))
     }
 
-    /// Removes folders whose record was never written, because of a crash: the task was not accepted yet. For the agent
-    /// that holds the data_dir.
+    /// Removes what a crash has left: temporary files, and folders whose record was never written, since the task was
+    /// not accepted yet. For the agent that holds the data_dir.
     pub fn remove_unwritten(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.root)? {
             let dir = entry?.path();
-            if !dir.is_dir() || dir.join("record.json").exists() {
+            if !dir.is_dir() {
+                continue;
+            }
+            if let Err(error) = remove_temporary(&dir, "record.json") {
+                log::warn!("what a crash has left in `{}` can't be removed: {error}", dir.display());
+            }
+            if dir.join("record.json").exists() {
                 continue;
             }
             // A folder with any other file isn't removed.
-            let removed = remove_temporary(&dir, "record.json").and_then(|()| fs::remove_dir(&dir));
-            if let Err(error) = removed {
+            if let Err(error) = fs::remove_dir(&dir) {
                 log::warn!("`{}` holds no record and can't be removed: {error}", dir.display());
             }
         }
@@ -120,7 +125,10 @@ mod tests {
         let store = Store::open(&DataDir::new(dir.path())).unwrap();
         let whole = Record::from_offer(task("whole"), "s", "http://h");
         store.create(&TaskKey::from_id("whole").unwrap(), &whole).unwrap();
-        for (key, file) in [("whole", "record.json.tmp"), ("half", "record.json.tmp"), ("other", "stdout.log")] {
+        let temporary = "record.json.0123456789abcdef.tmp";
+        for (key, file) in
+            [("whole", temporary), ("half", temporary), ("half", "record.json.tmp"), ("other", "stdout.log")]
+        {
             fs::create_dir_all(dir.path().join("tasks").join(key)).unwrap();
             fs::write(dir.path().join("tasks").join(key).join(file), "{").unwrap();
         }
@@ -128,6 +136,7 @@ mod tests {
         store.remove_unwritten().unwrap();
         let left = fs::read_dir(dir.path().join("tasks")).unwrap().map(|entry| entry.unwrap().file_name());
         assert_eq!(left.collect::<HashSet<_>>(), HashSet::from(["whole".into(), "other".into()]));
+        assert!(!dir.path().join("tasks/whole").join(temporary).exists());
         assert_eq!(store.load_all(|_, record| Some(record)).unwrap().taken.len(), 1);
     }
 

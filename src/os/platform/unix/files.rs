@@ -136,11 +136,12 @@ pub fn open_file(dir: &Dir, path: &Path, open: Open, access: Access) -> io::Resu
         Open::Append => OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_APPEND,
         Open::Update => OFlag::O_RDWR | OFlag::O_CREAT,
         Open::Existing => OFlag::O_RDWR,
+        Open::Read => OFlag::O_RDONLY,
     };
     let file = regular(openat(dir.at(), path, flags | PLAIN, mode(access, 0o666)))?;
     let now = file.metadata()?.mode() & 0o777;
     let wanted = match (open, access) {
-        (Open::Existing, _) => now,
+        (Open::Existing | Open::Read, _) => now,
         (_, Access::Owner) => 0o600,
         (_, Access::Everyone) => 0o666,
         (_, Access::Umask) => now | 0o600,
