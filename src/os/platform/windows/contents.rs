@@ -27,7 +27,10 @@ pub fn walk_contents(root: &Path, visit: &mut dyn FnMut(Found<'_>) -> Next) {
     let mut path = root.to_owned();
     let mut levels = match fs::read_dir(root) {
         Ok(entries) => vec![entries],
-        Err(error) => return drop(visit(Found::Unread(Path::new(""), Unread::Failed(error)))),
+        Err(error) => {
+            visit(Found::Unread(Path::new(""), Unread::Failed(error)));
+            return;
+        }
     };
     while let Some(entries) = levels.last_mut() {
         let entry = entries.next();
