@@ -4,6 +4,7 @@
 //! This module knows containers, not tasks. Pure functions parse what docker prints, and no decision rests on the text of
 //! an error: whether a container exists is asked, not guessed.
 
+pub mod archive;
 pub mod args;
 mod container;
 mod exit_events;

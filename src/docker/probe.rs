@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use crossbeam_channel::bounded;
 use serde::de::DeserializeOwned;
-use tar::{Archive, EntryType};
+use tar::EntryType;
 
+use super::archive::Archive;
 use super::args::mount_value;
 use super::options::add;
 use super::{Docker, DockerError, REQUEST_TIMEOUT, VERSION_TIMEOUT};
@@ -165,12 +166,10 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 
 pub(super) fn first_entry(source: impl Read) -> io::Result<PathInfo> {
     let mut archive = Archive::new(source);
-    let Some(entry) = archive.entries()?.next() else { return Err(io::ErrorKind::UnexpectedEof.into()) };
-    let mut entry = entry?;
-    let is_dir = entry.header().entry_type() == EntryType::Directory;
-    let changed = entry.header().mtime()?;
+    let Some(member) = archive.next_member()? else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+    let (is_dir, changed) = (member.kind == EntryType::Directory, member.changed);
     let mut content = Vec::new();
-    entry.by_ref().take(MAX_CONTENT).read_to_end(&mut content)?;
+    archive.take(MAX_CONTENT).read_to_end(&mut content)?;
     Ok(PathInfo { is_dir, changed, content })
 }
 

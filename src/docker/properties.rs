@@ -1,7 +1,11 @@
+use std::io::{self, Read};
+
 use jiff::Timestamp;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use tar::{EntryType, Header};
 
+use super::archive::{Archive, MAX_EXTENSION};
 use super::container::parse_inspect;
 use super::container::tests::EXITED;
 use super::event_times;
@@ -40,6 +44,20 @@ proptest! {
     fn the_first_entry_of_any_archive_is_read_in_part(bytes in prop_oneof![vec(any::<u8>(), 0..2000), archive(archive_entries())]) {
         if let Ok(seen) = first_entry(&bytes[..]) {
             prop_assert!(seen.content.len() <= 4096);
+        }
+    }
+
+    #[test]
+    fn members_of_any_archive_take_little_memory(bytes in archive(archive_entries()), size in 0..u64::MAX >> 28, kind in 0..5usize) {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::new(b"LKxg0"[kind]));
+        header.set_size(size);
+        header.set_cksum();
+        let endless = bytes.chain(&header.as_bytes()[..]).chain(io::repeat(b'7')).take(64 << 20);
+        let mut archive = Archive::new(endless);
+        while let Ok(Some(member)) = archive.next_member() {
+            let held = member.path.capacity() + member.link.map_or(0, |link| link.capacity());
+            prop_assert!(held as u64 <= 4 * MAX_EXTENSION);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! An agent that isn't root takes from the engine what only root can read: nothing but what is in the workspace, within
 //! one limit for all of it, and without a slot.
 
+use crate::disk::SmallDisk;
 use crate::support::agent::{Agent, Running};
 use crate::support::docker::{self, assert_no_containers, wait_until};
 use crate::support::ordinary_user::{OrdinaryUser, open_to_all};
@@ -168,6 +169,77 @@ fn a_hundred_thousand_unreadable_files_take_little_memory() {
     let peak = crate::hostile_trees::peak_kib(&running);
     println!("{peak} KiB");
     assert!(peak < crate::hostile_trees::LIMIT_KIB, "{peak} KiB");
+}
+
+/// Its extension takes the whole name, as the engine writes it, and another one the size.
+#[test]
+fn content_after_a_name_with_a_newline_is_never_read_as_headers() {
+    let server = FakeServer::start();
+    let user = agent(&server, "[outputs]\nmax_total_mb = 100");
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::GNULongName);
+    header.set_size(300 << 20);
+    header.set_cksum();
+    let script = "cd output; echo first > a; f=$(printf 'x\\nb\\303\\251'); cat ../input/header > \"$f\"
+        truncate -s 9G \"$f\" && chmod 600 \"$f\" a";
+    let id = server.submit(TaskSpec::script(script).input("header", header.as_bytes().to_vec()));
+    let running = user.start();
+    let task = server.wait_for(&id, Status::Completed, secs(90));
+    assert_eq!(task.output["files"], serde_json::json!(["output/a"]), "{:?}", left_out(&task));
+    let reasons = left_out(&task);
+    let is_named = |reason: &str| reasons.iter().any(|(_, why)| why.contains(reason));
+    assert!(is_named("outputs.max_file_mb") && is_named("the rest was not looked at"), "{reasons:?}");
+    let peak = crate::hostile_trees::peak_kib(&running);
+    assert!(peak < crate::hostile_trees::LIMIT_KIB, "{peak} KiB");
+}
+
+#[test]
+fn a_copy_that_breaks_off_each_time_is_tried_three_times() {
+    let server = FakeServer::start();
+    let user = agent(&server, "");
+    let script =
+        "#!/bin/sh\n[ \"$1\" = cp ] || exec docker \"$@\"\ndocker \"$@\" | head -c 3500; echo broken >&2; exit 1\n";
+    let script = user.agent.write_script("docker", script);
+    user.agent.change_config(&format!("[executor]\ndocker = {:?}", script.to_string_lossy()));
+    user.own_everything();
+    let (task, log) = run(&server, &user, "umask 077; cd output; for name in a b c; do echo $name > $name; done");
+    assert_eq!(task.output["files"], serde_json::json!([]));
+    let reasons = left_out(&task);
+    assert!(reasons.iter().any(|(file, why)| file == "output" && why.contains("broken")), "{reasons:?}");
+    assert_eq!(copies(&log), 3, "{log}");
+}
+
+/// Runs a task that leaves so little room, and returns it.
+fn run_with_little_room(server: &FakeServer, free: u64) -> Task {
+    let user = agent(server, "[paths]\nmin_free_disk_mb = 10");
+    let disk = SmallDisk::mount(&user.agent, 40);
+    user.own_everything();
+    let _running = user.start();
+    let script = "echo 1 > output/private; chmod 600 output/private; until [ -e full ]; do sleep 0.1; done; rm full";
+    let id = server.submit(TaskSpec::script(script));
+    let private = user.agent.workspace(&id).join("output/private");
+    wait_until("the file", secs(30), || private.exists());
+    fs::write(user.agent.workspace(&id).join("full"), "").expect("release the container");
+    disk.leave(free);
+    let task = server.wait_for(&id, Status::Completed, secs(240));
+    tally::wait_phase(&user.agent, &id, "settled");
+    task
+}
+
+#[test]
+fn what_has_no_room_here_is_left_out_after_a_while() {
+    let server = FakeServer::start();
+    let task = run_with_little_room(&server, 3 << 20);
+    assert_eq!(task.output["files"], serde_json::json!([]));
+    let reasons = left_out(&task);
+    assert!(reasons.iter().any(|(_, why)| why.contains("can't be written: no storage space")), "{reasons:?}");
+}
+
+#[test]
+fn small_results_are_copied_into_half_of_the_room_that_is_kept_free() {
+    let server = FakeServer::start();
+    let task = run_with_little_room(&server, 7 << 20);
+    assert_eq!(task.output["files"], serde_json::json!(["output/private"]));
 }
 
 /// An agent whose `docker cp` waits until it is released.

@@ -9,11 +9,12 @@ use std::io::{self, Read, Write};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tar::{Archive, Entry, EntryType};
+use tar::EntryType;
 
 use super::selection::{beyond_max_files, beyond_max_total, check_size};
 use super::{CopiedFile, NOT_REGULAR, ReservedPaths, SYMBOLIC_LINK, Skipped, excluded_by, shown_name};
 use crate::config::{OutputsConfig, PathKind};
+use crate::docker::archive::{Archive, Member};
 use crate::os::files;
 use crate::os::platform::{self, MAX_DEPTH, Unread};
 
@@ -23,7 +24,7 @@ pub const LONGEST: usize = 3600;
 /// Why something with a longer path isn't delivered.
 pub const TOO_LONG: &str = "only the engine can read it, and `docker cp` leaves out what has so long a path";
 
-/// What was extracted. An earlier state can be put back: the next files take the numbers of those that came after it.
+/// What was extracted.
 #[derive(Debug, Clone, Default)]
 pub struct Extracted {
     /// The files, each under its own number.
@@ -78,6 +79,17 @@ impl Budget {
         self.read() > self.limit.load(Ordering::Relaxed)
     }
 
+    /// What [`Self::restore`] puts back.
+    pub fn spent(&self) -> [u64; 2] {
+        [&self.read, &self.limit].map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// Doesn't count what was read since then.
+    pub fn restore(&self, [read, limit]: [u64; 2]) {
+        self.read.store(read, Ordering::Relaxed);
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
     /// Doesn't count so many bytes.
     fn allow(&self, bytes: u64) {
         self.limit.fetch_add(bytes, Ordering::Relaxed);
@@ -129,24 +141,43 @@ impl Extracted {
         self.skipped
     }
 
-    /// Extracts what only the engine can read, of an archive that is read as far as the budget lasts.
-    pub fn unpack(&mut self, source: impl Read, options: &ExtractOptions<'_>) -> Result<(), UnpackError> {
-        let mut archive = Archive::new(LimitedReader { source, budget: options.budget });
-        for entry in archive.entries().map_err(UnpackError::Archive)? {
-            let added = entry.map_err(UnpackError::Archive).and_then(|mut entry| self.add(&mut entry, options));
-            match added {
-                Err(UnpackError::Archive(error)) if error.kind() == io::ErrorKind::FileTooLarge => {
-                    return Err(UnpackError::TooLarge);
-                }
-                other => other?,
-            }
+    /// Puts an earlier state back, and removes the files that came after it, also one that wasn't written to its end: the
+    /// next ones take their numbers.
+    pub fn revert(&mut self, before: Self, into: &Path) -> io::Result<()> {
+        let numbers = before.files.len()..=self.files.len();
+        *self = before;
+        for number in numbers {
+            files::remove_if_exists(&into.join(number.to_string()))?;
         }
         Ok(())
     }
 
-    fn add<R: Read>(&mut self, entry: &mut Entry<'_, R>, options: &ExtractOptions<'_>) -> Result<(), UnpackError> {
-        let Some(relative) = below(options.base, &entry.path_bytes()) else {
-            let path = String::from_utf8_lossy(&entry.path_bytes()).escape_default().to_string();
+    /// Extracts what only the engine can read, of an archive that is read as far as the budget lasts.
+    pub fn unpack(&mut self, source: impl Read, options: &ExtractOptions<'_>) -> Result<(), UnpackError> {
+        let mut archive = Archive::new(LimitedReader { source, budget: options.budget });
+        match self.add_all(&mut archive, options) {
+            Err(UnpackError::Archive(error)) if error.kind() == io::ErrorKind::FileTooLarge => {
+                Err(UnpackError::TooLarge)
+            }
+            done => done,
+        }
+    }
+
+    fn add_all<R: Read>(&mut self, archive: &mut Archive<R>, options: &ExtractOptions<'_>) -> Result<(), UnpackError> {
+        while let Some(member) = archive.next_member().map_err(UnpackError::Archive)? {
+            self.add(&member, archive, options)?;
+        }
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        member: &Member,
+        content: &mut impl Read,
+        options: &ExtractOptions<'_>,
+    ) -> Result<(), UnpackError> {
+        let Some(relative) = below(options.base, &member.path) else {
+            let path = String::from_utf8_lossy(&member.path).escape_default().to_string();
             self.skipped.skip(path, "its path leads elsewhere");
             return Ok(());
         };
@@ -159,7 +190,7 @@ impl Extracted {
         self.missing.remove(&name);
         // What can be listed was found by the scan.
         let was_found = relative.parent().is_some_and(|parent| self.is_listed(parent, options));
-        let kind = entry.header().entry_type();
+        let kind = member.kind;
         let path_kind = if kind == EntryType::Directory { PathKind::Folder } else { PathKind::File };
         if let Some(pattern) = exclude.pattern_for(&relative, path_kind) {
             if !was_found {
@@ -170,19 +201,19 @@ impl Extracted {
         match kind {
             EntryType::Directory if was_found && depth > MAX_DEPTH => {}
             EntryType::Directory => self.add_folder(&relative, name, options),
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse | EntryType::Link => {
+            EntryType::Regular | EntryType::Continuous | EntryType::Link => {
                 let here = if was_found { platform::open_beneath(options.workspace, &relative).ok() } else { None };
                 if let Some(metadata) = here.and_then(|file| file.metadata().ok()) {
-                    // It is read where it lies. Its holes count, since they are bytes of the archive.
-                    options.budget.allow(platform::allocated(&metadata).min(metadata.len()));
+                    // It is read where it lies. Its holes count, since they are bytes of the archive. Another name of it
+                    // has no bytes there.
+                    options.budget.allow(platform::allocated(&metadata).min(member.size));
                     return Ok(());
                 }
                 if kind == EntryType::Link {
-                    let other = entry.link_name_bytes().and_then(|path| below(options.base, &path));
+                    let other = member.link.as_ref().and_then(|path| below(options.base, path));
                     return self.add_link(other, (relative, name), options);
                 }
-                let size = entry.size();
-                return self.write_file(entry, size, (relative, name), options);
+                return self.write_file(content, member.size, (relative, name), options);
             }
             _ if was_found => {}
             EntryType::Symlink => self.skipped.skip(name, SYMBOLIC_LINK),
@@ -310,109 +341,4 @@ fn below(base: &Path, path: &[u8]) -> Option<PathBuf> {
 }
 
 #[cfg(all(test, unix))]
-mod tests {
-    use super::{Budget, ExtractOptions, Extracted, UnpackError};
-    use crate::config::{Exclude, OutputsConfig};
-    use crate::task::outputs::ReservedPaths;
-    use std::fs;
-    use std::io::{self, Read};
-    use std::path::Path;
-    use tar::{Builder, EntryType, Header};
-
-    fn add(builder: &mut Builder<Vec<u8>>, kind: EntryType, path: &str, bytes: &[u8]) {
-        let mut header = Header::new_gnu();
-        header.set_entry_type(kind);
-        // Write the raw header: the `tar` builder rejects such paths, an attacker wouldn't.
-        header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
-        header.set_size(bytes.len() as u64);
-        if kind == EntryType::Link || kind == EntryType::Symlink {
-            header.set_link_name("secret/a").expect("a short name");
-        }
-        header.set_mode(0o4777);
-        header.set_cksum();
-        builder.append(&header, bytes).expect("write to memory");
-    }
-
-    fn unpack(archive: impl Read, into: &Path, limit: u64) -> (Extracted, Result<(), UnpackError>) {
-        let mut extracted = Extracted::default();
-        let reserved = ReservedPaths::new(["/workspace/out/secret/mnt"]);
-        let exclude = Exclude::new(&["*.raw".to_owned(), "scratch/".to_owned()]).expect("patterns");
-        let limits = OutputsConfig { max_file: 1000, max_files: 4, max_total: 1500, exclude };
-        let base = Path::new("out/secret");
-        let (workspace, budget) = (Path::new("/nonexistent"), &Budget::new(limit));
-        let options =
-            ExtractOptions { into, workspace, base, reserved: &reserved, limits: &limits, keep_free: 0, budget };
-        let done = extracted.unpack(archive, &options);
-        (extracted, done)
-    }
-
-    #[test]
-    fn only_regular_files_are_unpacked_under_numbers() {
-        let mut builder = Builder::new(Vec::new());
-        add(&mut builder, EntryType::Directory, "secret/", b"");
-        add(&mut builder, EntryType::Regular, "secret/a", b"one");
-        add(&mut builder, EntryType::Regular, "secret/mnt/data", b"not a result");
-        add(&mut builder, EntryType::Symlink, "secret/link", b"");
-        add(&mut builder, EntryType::Link, "secret/b", b"");
-        add(&mut builder, EntryType::Fifo, "secret/pipe", b"");
-        add(&mut builder, EntryType::Regular, "secret/x.raw", b"stays here");
-        add(&mut builder, EntryType::Directory, "secret/scratch/", b"");
-        add(&mut builder, EntryType::Regular, "secret/scratch/deep/y", b"stays here");
-        add(&mut builder, EntryType::Char, "secret/null", b"");
-        add(&mut builder, EntryType::Regular, "secret/../../x", b"x");
-        add(&mut builder, EntryType::Regular, "secret/large", &[b'x'; 1001]);
-        add(&mut builder, EntryType::Regular, "secret/deep/c", &[b'c'; 1000]);
-        add(&mut builder, EntryType::Regular, "secret/d", &[b'd'; 900]);
-        let dir = tempfile::tempdir().unwrap();
-        let (extracted, done) = unpack(&builder.into_inner().unwrap()[..], dir.path(), u64::MAX);
-        done.unwrap();
-        let files: Vec<(&str, usize)> = extracted.files.iter().map(|one| (one.file.as_str(), one.number)).collect();
-        assert_eq!(files, [("out/secret/a", 0), ("out/secret/b", 0), ("out/secret/deep/c", 2)]);
-        assert_eq!(fs::read(dir.path().join("0")).unwrap(), b"one");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
-        let named: Vec<&str> = extracted.skipped.non_results.iter().map(|left| left.file.as_str()).collect();
-        assert_eq!(
-            named,
-            [
-                "out/secret/link",
-                "out/secret/pipe",
-                "out/secret/x.raw",
-                "out/secret/scratch/",
-                "out/secret/null",
-                "secret/../../x"
-            ]
-        );
-        let kept: Vec<&str> = extracted.skipped.undelivered.iter().map(|left| left.reason.as_str()).collect();
-        assert!(kept[0].contains("1001 bytes") && kept[1].contains("outputs.max_total_mb"), "{kept:?}");
-    }
-
-    #[test]
-    fn a_truncated_archive_is_an_error() {
-        let mut builder = Builder::new(Vec::new());
-        add(&mut builder, EntryType::Regular, "secret/a", &[b'a'; 900]);
-        let bytes = builder.into_inner().unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let (extracted, done) = unpack(&bytes[..1000], dir.path(), u64::MAX);
-        assert!(matches!(done, Err(UnpackError::Archive(_))) && extracted.files.is_empty(), "{done:?}");
-        let (_, done) = unpack(&b"no archive"[..], dir.path(), u64::MAX);
-        assert!(matches!(done, Err(UnpackError::Archive(_))), "{done:?}");
-    }
-
-    #[test]
-    fn an_endless_archive_is_read_up_to_the_limit() {
-        let mut builder = Builder::new(Vec::new());
-        add(&mut builder, EntryType::Regular, "secret/a", b"one");
-        let begun = builder.into_inner().unwrap()[..1024].to_vec();
-        let mut header = Header::new_gnu();
-        header.set_path("secret/endless").unwrap();
-        header.set_size(1 << 40);
-        header.set_cksum();
-        let endless = io::Cursor::new(begun).chain(io::Cursor::new(header.as_bytes().to_vec())).chain(io::repeat(0));
-        let dir = tempfile::tempdir().unwrap();
-        let (extracted, done) = unpack(endless, dir.path(), 1 << 20);
-        assert!(matches!(done, Err(UnpackError::TooLarge)), "{done:?}");
-        assert_eq!(extracted.files.len(), 1);
-        let reasons: Vec<&str> = extracted.skipped.undelivered.iter().map(|left| left.reason.as_str()).collect();
-        assert!(reasons.len() == 1 && reasons[0].contains("outputs.max_file_mb"), "{reasons:?}");
-    }
-}
+mod tests;

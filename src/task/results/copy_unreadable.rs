@@ -8,7 +8,8 @@
 //! The copies are complete, and their list is in the record, before anything is sent; after a crash before that, the
 //! copying starts anew.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::docker::DockerError;
@@ -23,12 +24,20 @@ use crate::task::{StepError, TaskContainer, TaskHandle};
 
 /// How often one place is tried while the engine answers other calls.
 const TRIES: u32 = 3;
+/// The pause between two such tries.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How long `docker cp` may send nothing: the engine may have to wake a disk, and no longer.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the copying may take in all.
 const TIME: Duration = Duration::from_secs(600);
 /// How many times the bytes that may be delivered are read in all.
 const READ_FACTOR: u64 = 4;
+
+/// How long the copying is tried again in all while this machine has no room for the copies, or the engine refuses to show
+/// the workspace: as long as the agent needs to remove delivered workspaces. What isn't copied stays on this machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// The pause between two such tries.
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// Why the copying is tried again while the engine can't be reached.
 const NOT_YET: &str = "results can't be fetched yet";
@@ -49,6 +58,29 @@ struct Copied {
     extracted: Extracted,
     budget: Budget,
     deadline: Instant,
+    /// When this machine's trouble isn't waited for any more. It is set by the first trouble.
+    patience: Option<Instant>,
+}
+
+impl Copied {
+    fn new(expected: &[String], limit: u64) -> Self {
+        let (extracted, budget) = (Extracted::expecting(expected), Budget::new(limit));
+        Self { extracted, budget, deadline: Instant::now() + TIME, patience: None }
+    }
+
+    fn is_patience_over(&mut self) -> bool {
+        let now = Instant::now();
+        now >= *self.patience.get_or_insert(now + PATIENCE)
+    }
+
+    /// Adds that these places aren't copied.
+    fn skip<'p>(&mut self, places: impl IntoIterator<Item = &'p PathBuf>, reason: &str) {
+        for place in places {
+            self.extracted.skipped.skip_deliverable(shown_name(place), reason);
+        }
+        // What is in there isn't known.
+        self.extracted.missing.clear();
+    }
 }
 
 /// How the copying of one place has ended.
@@ -58,6 +90,8 @@ enum Ended {
     Limit(&'static str),
     /// It failed, in docker's words.
     Failed(String),
+    /// A copy can't be written, for this reason.
+    NotWritten(io::Error),
 }
 
 impl CopyUnreadable<'_> {
@@ -73,21 +107,50 @@ impl CopyUnreadable<'_> {
         let count = unreadable.count();
         log::info!(task:% = self.task.key(); "{count} file(s) or folder(s) can be read by the engine only; fetching them");
         make_new_dir(&into).map_err(failed())?;
-        let view = self.create_view()?;
-        let copied = self.copy_places(&view, unreadable);
-        // Where that fails, the health thread removes it later.
-        if let Err(error) = self.container.docker.remove(&view) {
-            log::warn!(task:% = self.task.key(); "the container `{view}` can't be removed yet: {error}");
+        let limit = self.container.config.outputs.max_total.saturating_mul(READ_FACTOR);
+        let mut copied = Copied::new(unreadable.named().0, limit);
+        let places = unreadable.places();
+        if let Some(view) = self.wait_for_view(&places, &mut copied)? {
+            let done = self.copy_places(&view, &places, &mut copied);
+            // Where that fails, the health thread removes it later.
+            if let Err(error) = self.container.docker.remove(&view) {
+                log::warn!(task:% = self.task.key(); "the container `{view}` can't be removed yet: {error}");
+            }
+            done?;
         }
-        let Some(mut extracted) = copied? else { return Ok(Skipped::default()) };
+        if self.task.is_cancel_requested() {
+            return Ok(Skipped::default());
+        }
+        let mut extracted = copied.extracted;
         platform::sync_dir(&into).map_err(failed())?;
         self.task.record.fetched = Some(std::mem::take(&mut extracted.files));
         self.task.save()?;
         Ok(extracted.finish())
     }
 
+    /// As [`Self::create_view`] does. Returns `None` if the engine refuses it again and again, or the task was cancelled.
+    fn wait_for_view(&mut self, places: &[PathBuf], copied: &mut Copied) -> Result<Option<String>, StepError> {
+        loop {
+            match self.create_view() {
+                Ok(name) => return Ok(Some(name)),
+                Err(DockerError::Refused(words)) if copied.is_patience_over() => {
+                    copied.skip(places, &format!("only the engine could read it, and shows no workspaces: {words}"));
+                    return Ok(None);
+                }
+                Err(error @ DockerError::Refused(_)) => {
+                    log::warn!(task:% = self.task.key(); "{NOT_YET}: {error}");
+                }
+                Err(error) => return Err(StepError::because(NOT_YET)(error)),
+            }
+            self.task.wait(PAUSE)?;
+            if self.task.is_cancel_requested() {
+                return Ok(None);
+            }
+        }
+    }
+
     /// Creates the container that shows the workspace to the engine, and returns its name.
-    fn create_view(&self) -> Result<String, StepError> {
+    fn create_view(&self) -> Result<String, DockerError> {
         let (docker, config) = (self.container.docker, self.container.config);
         let name = self.container.view_name();
         let spec = ProbeSpec {
@@ -104,60 +167,66 @@ impl CopyUnreadable<'_> {
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
-        created.and_then(|()| docker.create_probe(&spec)).map_err(StepError::because(NOT_YET))?;
-        Ok(name)
+        created.and_then(|()| docker.create_probe(&spec)).map(|()| name.clone())
     }
 
-    /// Copies what is in these places. Returns `None` if the task was cancelled meanwhile.
-    fn copy_places(&mut self, view: &str, unreadable: &Unreadable) -> Result<Option<Extracted>, StepError> {
-        let limit = self.container.config.outputs.max_total.saturating_mul(READ_FACTOR);
-        let mut copied = Copied {
-            extracted: Extracted::expecting(unreadable.named().0),
-            budget: Budget::new(limit),
-            deadline: Instant::now() + TIME,
-        };
-        let mut end = None;
-        for place in unreadable.places() {
-            if end.is_none() {
-                end = self.copy_place(view, &place, &mut copied)?;
-            }
-            if let Some(reason) = end {
+    /// Copies what is in these places, until the task is cancelled.
+    fn copy_places(&mut self, view: &str, places: &[PathBuf], copied: &mut Copied) -> Result<(), StepError> {
+        for (number, place) in places.iter().enumerate() {
+            if let Some(reason) = self.copy_place(view, place, copied)? {
                 log::warn!(task:% = self.task.key(); "not all results are fetched: {reason}");
-                copied.extracted.skipped.skip_deliverable(shown_name(&place), reason);
-                // What is in there isn't known.
-                copied.extracted.missing.clear();
+                copied.skip(&places[number..], reason);
+                return Ok(());
             }
             if self.task.is_cancel_requested() {
-                return Ok(None);
+                return Ok(());
             }
         }
-        Ok(Some(copied.extracted))
+        Ok(())
     }
 
     /// Copies what is in one place. Returns why the next place isn't to be copied, if it isn't.
-    fn copy_place(&mut self, view: &str, place: &Path, copied: &mut Copied) -> Result<Option<&'static str>, StepError> {
-        for tries in 1.. {
-            let before = copied.extracted.clone();
+    fn copy_place(
+        &mut self,
+        view: &str,
+        place: &PathBuf,
+        copied: &mut Copied,
+    ) -> Result<Option<&'static str>, StepError> {
+        let into = self.task.files.fetched_dir();
+        let name = shown_name(place);
+        let mut tries = 0;
+        loop {
+            let (before, spent) = (copied.extracted.clone(), copied.budget.spent());
             let why = match self.try_copy(view, place, copied)? {
                 Ended::Whole => return Ok(None),
                 Ended::Limit(reason) => return Ok(Some(reason)),
-                Ended::Failed(why) => why,
+                Ended::Failed(words) => Ok(words),
+                Ended::NotWritten(error) => Err(error),
             };
-            copied.extracted = before;
+            let failed = || StepError::because(format!("results can't be fetched to `{}`", into.display()));
+            copied.extracted.revert(before, &into).map_err(failed())?;
             if self.task.is_cancel_requested() {
                 return Ok(None);
             }
-            self.container.docker.engine_version().map_err(StepError::because(NOT_YET))?;
-            let name = shown_name(place);
-            log::warn!(task:% = self.task.key(); "`{name}` can't be fetched: {why}");
-            if tries == TRIES {
-                let reason = format!("only the engine could read it, and failed: {why}");
-                copied.extracted.skipped.skip_deliverable(name, reason);
+            let (reason, pause, is_last) = match why {
+                Ok(words) => {
+                    self.container.docker.engine_version().map_err(StepError::because(NOT_YET))?;
+                    tries += 1;
+                    (format!("only the engine could read it, and failed: {words}"), RETRY_PAUSE, tries == TRIES)
+                }
+                Err(error) => {
+                    copied.budget.restore(spent);
+                    let reason = format!("only the engine can read it, and its copy can't be written: {error}");
+                    (reason, PAUSE, copied.is_patience_over())
+                }
+            };
+            log::warn!(task:% = self.task.key(); "`{name}` can't be fetched: {reason}");
+            if is_last {
+                copied.skip([place], &reason);
                 return Ok(None);
             }
-            self.task.wait(Duration::from_secs(1))?;
+            self.task.wait(pause)?;
         }
-        Ok(None)
     }
 
     /// Runs `docker cp` and extracts what it sends. A command ends it, and so does a standstill.
@@ -165,7 +234,7 @@ impl CopyUnreadable<'_> {
         let config = self.container.config;
         let into = self.task.files.fetched_dir();
         let workspace = self.task.workspace.dir().to_owned();
-        let Copied { extracted, budget, deadline } = copied;
+        let Copied { extracted, budget, deadline, .. } = copied;
         let (budget, deadline) = (&*budget, *deadline);
         let options = ExtractOptions {
             into: &into,
@@ -173,7 +242,8 @@ impl CopyUnreadable<'_> {
             base: place,
             reserved: self.reserved,
             limits: &config.outputs,
-            keep_free: config.paths.min_free_disk_mb << 20,
+            // The rest of that space is for results that have to leave before their workspace can be removed.
+            keep_free: config.paths.keep_free() / 2,
             budget,
         };
         let command = self.container.docker.copy_out_command(view, &Path::new(MOUNT_POINT).join(place));
@@ -196,14 +266,16 @@ impl CopyUnreadable<'_> {
             }
         })?;
         // That the rest of the archive wasn't read isn't docker's failure.
-        let is_cut = matches!(unpacked, Err(UnpackError::TooLarge));
+        let is_cut = matches!(unpacked, Err(UnpackError::TooLarge | UnpackError::Local(_)));
         let ended = child.finish(if is_cut { Duration::ZERO } else { Duration::from_secs(10) });
         Ok(match (unpacked, ended) {
-            (Err(UnpackError::Local(error)), _) => {
-                return Err(StepError::retry(format!("results can't be fetched to `{}`: {error}", into.display())));
-            }
+            (Err(UnpackError::Local(error)), _) => Ended::NotWritten(error),
             (Err(UnpackError::TooLarge), _) => Ended::Limit(TOO_MUCH),
             (Ok(()), Ok(())) => Ended::Whole,
+            // docker's words would be about the end of the reading.
+            (Err(UnpackError::Archive(error)), _) if error.kind() == io::ErrorKind::InvalidData => {
+                Ended::Failed(format!("its archive: {error}"))
+            }
             _ if Instant::now() >= deadline => Ended::Limit(TOO_LATE),
             (Ok(()) | Err(UnpackError::Archive(_)), Err(words)) => Ended::Failed(words),
             (Err(UnpackError::Archive(error)), Ok(())) => Ended::Failed(format!("its archive: {error}")),
