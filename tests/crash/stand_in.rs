@@ -59,9 +59,11 @@ impl StandIn {
     pub fn install(agent: &Agent) -> Self {
         let folder = agent.path("stand-in");
         let script = SCRIPT.replace("@HERE@", &folder.to_string_lossy());
-        let script = agent.write_script("stand-in/docker", &script);
+        // Not in that folder, which is open to others: the agent would not run it.
+        let script = agent.write_script("stand-in-docker", &script);
         agent.change_config(&format!("[executor]\ndocker = {:?}", script.to_string_lossy()));
         // The agent may run as another user.
+        fs::create_dir(&folder).expect("make the script's folder");
         open_to_all(&folder);
         let stand_in = Self { folder };
         stand_in.disarm();
