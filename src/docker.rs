@@ -14,7 +14,7 @@ pub mod probe;
 mod properties;
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -94,7 +94,7 @@ impl Docker {
     pub fn new(program: impl Into<OsString>) -> Result<Self, UntrustedClient> {
         let program = program.into();
         match check_program(&program) {
-            Ok(()) => Ok(Self { program }),
+            Ok(_) => Ok(Self { program }),
             Err(why) => Err(UntrustedClient { program: program.to_string_lossy().into_owned(), why }),
         }
     }
@@ -245,11 +245,27 @@ impl Docker {
         })
     }
 
+    /// The file of the client, which may have been installed or moved since the last call. Where there is none, or none
+    /// that is safe from other users, the path leads to nothing.
+    pub fn executable(&self) -> PathBuf {
+        match check_program(&self.program) {
+            Ok(Some(file)) => file,
+            Ok(None) => Path::new("/").join(&self.program),
+            Err(why) => {
+                log::error!(
+                    "`{}` (`executor.docker`) isn't safe from other users: {why}",
+                    self.program.to_string_lossy()
+                );
+                PathBuf::from("/dev/null/docker")
+            }
+        }
+    }
+
     /// A call of docker, which is logged so that it can be pasted (P6).
     fn command(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = Command::new(self.executable());
         command.args(args);
-        let words: Vec<_> = [command.get_program()].into_iter().chain(command.get_args()).collect();
+        let words: Vec<_> = [&*self.program].into_iter().chain(command.get_args()).collect();
         let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
         log::debug!("{}", shell_line(words.iter().map(AsRef::as_ref)));
         command

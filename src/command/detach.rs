@@ -88,16 +88,19 @@ fn start(config: &Config, folder: &Folder, log_format: LogFormat) -> Result<(Chi
     let opened = folder.append(AGENT_LOG).and_then(|file| Ok((file.try_clone()?, file.metadata()?.len(), file)));
     let (stdout, length, stderr) = opened.map_err(Failure::with_path(&path, "can't be written"))?;
     let program = std::env::current_exe().map_err(Failure::context("can't find this program"))?;
-    for program in [program.as_os_str(), OsStr::new(platform::LAUNCHER)] {
+    let check = |program: &OsStr| {
         let unsafe_program = format!("`{}` isn't safe from other users", program.to_string_lossy());
-        check_program(program).map_err(Failure::context(unsafe_program))?;
-    }
+        check_program(program).map_err(Failure::context(unsafe_program))
+    };
+    check(program.as_os_str())?;
+    let launcher = check(OsStr::new(platform::LAUNCHER))?
+        .ok_or_else(|| Failure::new(format!("there is no `{}` in the PATH", platform::LAUNCHER)))?;
     let mut args = vec![OsString::from("--config"), config.file.clone().into(), "run".into(), "--detached".into()];
     if log_format == LogFormat::Json {
         args.extend(["--log-format".into(), "json".into()]);
     }
     let time = Timestamp::now();
-    let mut command = platform::detached(&program, &args);
+    let mut command = platform::detached(&launcher, &program, &args);
     let child = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn().map_err(|error| {
         let program = command.get_program().to_string_lossy();
         Failure::new(format!("the agent can't be started in the background: `{program}`: {error}"))

@@ -7,9 +7,9 @@ use std::path::Path;
 use thiserror::Error;
 use toml_edit::{DocumentMut, Item, Table, TomlError, Value};
 
-use crate::os::files::{Durability, Replacement, create_new, if_exists, ignore_missing};
-use crate::os::platform::{self, Why};
-use crate::os::trust::check_folder_of;
+use crate::os::files::{Durability, Replacement, create_new, ignore_missing};
+use crate::os::platform::{self, Untrusted, Why};
+use crate::os::trust::{check_folder_of, place_of_file};
 
 /// The file that `init` writes: every key with its default and a comment.
 pub const TEMPLATE: &str = include_str!("template.toml");
@@ -37,8 +37,7 @@ pub fn set(file: &Path, settings: &[Setting<'_>]) -> Result<(), EditError> {
 /// Replaces a file in one step: readers see the old or the new text, also after a power cut. A link is followed, so that
 /// its target is replaced and not the link. The file's mode becomes 0600, its owner stays.
 pub fn save(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    let target = if_exists(fs::canonicalize(file))?.unwrap_or_else(|| file.to_owned());
-    check_folder_of(&target).map_err(io::Error::other)?;
+    let target = place_of_file(file).map_err(as_io)?;
     let replacement = Replacement::write(&target, bytes, Durability::PowerCut)?;
     ignore_missing(platform::keep_owner(&target, replacement.file()))?;
     replacement.commit()
@@ -46,13 +45,17 @@ pub fn save(file: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Writes a file that doesn't exist yet, for its owner only.
 pub fn create(file: &Path, text: &str) -> io::Result<()> {
-    check_folder_of(file).map_err(|wrong| match wrong.why {
-        Why::Unreadable(error) => error,
-        _ => io::Error::other(wrong),
-    })?;
+    check_folder_of(file).map_err(as_io)?;
     let mut new = create_new(file)?;
     new.write_all(text.as_bytes())?;
     new.sync_all()
+}
+
+fn as_io(wrong: Untrusted) -> io::Error {
+    match wrong.why {
+        Why::Unreadable(error) => error,
+        _ => io::Error::other(wrong),
+    }
 }
 
 /// The text with these values set; comments, order and formatting stay as they are.

@@ -7,7 +7,6 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf, absolute};
 
 use super::folder::Folder;
@@ -44,33 +43,41 @@ pub fn check_folder_of(file: &Path) -> Result<(), Untrusted> {
     Walked::new(file.parent().unwrap_or(Path::new("/")), Last::Strict).map(drop)
 }
 
+/// The place of a file that is to be made or replaced, behind links of root and this user.
+pub fn place_of_file(file: &Path) -> Result<PathBuf, Untrusted> {
+    let file = absolute(file).unwrap_or_else(|_| file.to_owned());
+    Walked::new(&file, Last::Owner).map(|walked| walked.real())
+}
+
 /// The path of a program's file, if there is one.
 pub fn find_program(program: &OsStr) -> Option<PathBuf> {
     platform::program_places(program).into_iter().find(|place| platform::is_executable(place))
 }
 
-/// Checks a program that is about to be executed. One that is looked up in PATH is checked together with the folders of
-/// PATH up to its own: another user could put a program of that name into an earlier one.
+/// Checks a program that is about to be executed, and returns its file. That file is to be executed, and no name to be
+/// looked up in PATH: another user could put a program of that name into an earlier folder meanwhile.
 ///
 /// A missing program is no error here.
-pub fn check_program(program: &OsStr) -> Result<(), Untrusted> {
-    for place in platform::program_places(program) {
-        let place = absolute(&place).unwrap_or(place);
-        let walked = match Walked::new(&place, Last::Strict) {
-            // Another user's folder that this user can't enter holds no program for it.
-            Err(Untrusted { why: Why::Unreadable(error), .. })
-                if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::NotADirectory) =>
-            {
-                continue;
-            }
-            walked => walked?,
-        };
-        if walked.may_appear() {
-            return Err(Untrusted { path: place, why: Why::MayAppear });
-        }
-        if walked.exists() && platform::is_executable(&place) {
-            return Ok(());
-        }
+pub fn check_program(program: &OsStr) -> Result<Option<PathBuf>, Untrusted> {
+    let is_path = Path::new(program).parent().is_some_and(|folder| folder != Path::new(""));
+    // A path leads to one place, also while there is no program.
+    let at_path = || if is_path { Some(PathBuf::from(program)) } else { None };
+    let Some(place) = find_program(program).or_else(at_path) else { return Ok(None) };
+    let place = absolute(&place).unwrap_or(place);
+    let walked = Walked::new(&place, Last::Strict)?;
+    if walked.may_appear() {
+        return Err(Untrusted { path: place, why: Why::MayAppear });
     }
-    Ok(())
+    Ok(walked.exists().then_some(place))
+}
+
+/// A folder of PATH in which another user could put a program of this name, before the folder that has it.
+pub fn open_folder_before(program: &OsStr) -> Option<PathBuf> {
+    let places = platform::program_places(program).into_iter().take_while(|place| !platform::is_executable(place));
+    let mut places = places.map(|place| absolute(&place).unwrap_or(place));
+    let is_open = |place: &PathBuf| match Walked::new(place, Last::Strict) {
+        Ok(walked) => walked.may_appear(),
+        Err(wrong) => !matches!(wrong.why, Why::Unreadable(_)),
+    };
+    places.find(is_open)?.parent().map(Path::to_owned)
 }

@@ -92,3 +92,14 @@ fn the_template_loads_unchanged() {
     status.expect_code(3).expect_stdout("Registration status: Not registered");
     assert_eq!(status.stderr, "");
 }
+
+#[test]
+fn force_makes_a_file_of_the_working_directory() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    for _ in 0..2 {
+        agent.run(&["--config", "new.toml", "init", "--force"]).expect_code(0).expect_stdout("Created");
+        assert!(agent.path("new.toml").is_file());
+        fs::remove_file(agent.path("new.toml")).unwrap();
+    }
+}

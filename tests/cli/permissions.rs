@@ -143,8 +143,7 @@ fn a_docker_client_that_others_can_replace_is_not_run() {
     }
     let usual = std::env::var("PATH").unwrap();
     let at = |folder: &str| agent.path(folder).display().to_string();
-    // Another user could put a `docker` into the second one's first folder at any time.
-    for path in [at("bin"), format!("{}:{}", at("empty"), at("own")), format!("{}:{}", at("none"), at("bin"))] {
+    for path in [at("bin"), format!("{}:{}", at("bin"), at("own")), format!("{}:{}", at("none"), at("bin"))] {
         let path = format!("{path}:{usual}");
         for command in [&["run"][..], &["try", "--prompt", "p"], &["stop", "--abort"], &["check"]] {
             let refused = agent.invoke(command).env("PATH", path.clone()).run();
@@ -153,8 +152,15 @@ fn a_docker_client_that_others_can_replace_is_not_run() {
         }
     }
     assert!(!marker.exists());
-    let check = agent.invoke(&["check"]).env("PATH", format!("{}:{}:{usual}", at("none"), at("own"))).run();
-    assert!(marker.exists(), "{}", check.stdout);
+    let check = |path: String| agent.invoke(&["check"]).env("PATH", format!("{path}:{usual}")).run();
+    let safe = check(format!("{}:{}", at("none"), at("own")));
+    assert!(marker.exists(), "{}", safe.stdout);
+    // An open folder without a client delays nothing, but another user could put a client into it later.
+    fs::remove_file(&marker).unwrap();
+    agent.write_script("own/docker", &format!("{script}echo Docker version 1\n"));
+    let warned = check(format!("{}:{}", at("empty"), at("own")));
+    warned.expect_stdout("! docker ").expect_stdout(&format!("put a `docker` into `{}`", at("empty")));
+    assert!(marker.exists());
 }
 
 #[test]

@@ -290,3 +290,44 @@ fn add_writer(path: &Path, user: u32) {
     let set = unsafe { nix::libc::setxattr(path.as_ptr(), name.as_ptr(), list.as_ptr().cast(), list.len(), 0) };
     assert_eq!(set, 0, "set an access list: {}", std::io::Error::last_os_error());
 }
+
+#[test]
+fn init_writes_through_no_link_of_another_user() {
+    let server = FakeServer::start();
+    let agent = agent(&server, "");
+    let victim = agent.write("victim", "kept");
+    fs::create_dir(agent.path("shared")).expect("make a folder");
+    set_mode(&agent.path("shared"), 0o1777);
+    let link = agent.path("shared/config.toml");
+    symlink(&victim, &link).expect("make a link");
+    lchown(&link, Some(USER), Some(USER)).expect("give the link away");
+    for arguments in
+        [&["--config", "shared/config.toml", "init", "--force"][..], &["--config", "shared/config.toml", "init"]]
+    {
+        let refused = agent.run(arguments);
+        assert!(!refused.status.success(), "{}", said(&refused));
+    }
+    agent
+        .run(&["--config", "shared/config.toml", "init", "--force"])
+        .expect_stderr(&format!("is a link of user {USER}"));
+    assert_eq!(fs::read_to_string(&victim).expect("read the victim"), "kept");
+    lchown(&link, Some(0), Some(0)).expect("take the link back");
+    agent.run(&["--config", "shared/config.toml", "init", "--force"]).expect_code(0);
+    assert!(fs::read_to_string(&victim).expect("read the file").contains("[server]"));
+}
+
+#[test]
+fn folders_that_only_the_owners_group_can_write_are_as_good_as_closed() {
+    let server = FakeServer::start();
+    let agent = agent(&server, "[[paths.mounts]]\nhost = './share/new'\ncontainer = '/data'");
+    // As a umask of 002 leaves them.
+    set_mode(agent.dir(), 0o775);
+    let mut running = agent.start();
+    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    running.kill9();
+    assert!(agent.path("share/new").is_dir());
+    // The mounted folder may belong to the user of containers.
+    give_away(&agent.path("share/new"));
+    set_mode(&agent.path("share"), 0o775);
+    agent.run(&["check"]).expect_stdout("✓ mounts");
+}

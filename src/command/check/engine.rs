@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::config::container_options::Pull;
 use crate::docker::Docker;
 use crate::docker::probe::ClientTrouble;
+use crate::os::trust::open_folder_before;
 
 pub fn check(config: &Config, targets: &ProbeTargets, report: &mut Report) {
     let docker = match Docker::new(&config.executor.docker) {
@@ -61,7 +62,7 @@ fn skip(config: &Config, why: &str, report: &mut Report) {
 fn check_client(config: &Config, docker: &Docker, report: &mut Report) {
     let program = &config.executor.docker;
     let (why, remedy) = match docker.client_version() {
-        Ok(version) => return report.pass(Check::Docker, version),
+        Ok(version) => return pass_client(program, version, report),
         Err(ClientTrouble::NotStarted(error)) => (
             format!("can't be started: {error}"),
             format!(
@@ -74,6 +75,22 @@ fn check_client(config: &Config, docker: &Docker, report: &mut Report) {
         }
     };
     report.fail(Check::Docker, format!("`{program} --version` {why}"), remedy);
+}
+
+/// Passes the client. One that another user could put before it would be refused, and not executed.
+fn pass_client(program: &str, version: String, report: &mut Report) {
+    match open_folder_before(program.as_ref()) {
+        None => report.pass(Check::Docker, version),
+        Some(folder) => report.warn(
+            Check::Docker,
+            format!(
+                "{version}; another user could put a `{program}` into `{}`, which stands before it in PATH; it would be \
+                 refused, and no task accepted",
+                folder.display()
+            ),
+            "take that folder out of the agent's PATH, or set `executor.docker` to the client's path",
+        ),
+    }
 }
 
 fn check_engine(config: &Config, docker: &Docker, report: &mut Report) {

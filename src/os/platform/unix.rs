@@ -1,5 +1,6 @@
 //! The Unix side of [`super`].
 
+mod accounts;
 mod contents;
 mod files;
 mod tree;
@@ -249,10 +250,10 @@ pub fn redirect_output(file: &File) -> io::Result<()> {
 /// The program that starts the agent in the background.
 pub const LAUNCHER: &str = "nohup";
 
-/// The command that runs `program` in the background (README, "Foreground and background run": `nohup`). The program has to call
+/// The command that runs `program` in the background, by [`LAUNCHER`]'s file (README, "Foreground and background run": `nohup`). The program has to call
 /// [`leave_session`] itself: it handles SIGHUP, so that `nohup` alone would not protect it.
-pub fn detached(program: &Path, args: &[OsString]) -> Command {
-    let mut command = Command::new(LAUNCHER);
+pub fn detached(launcher: &Path, program: &Path, args: &[OsString]) -> Command {
+    let mut command = Command::new(launcher);
     command.arg(program).args(args);
     command
 }

@@ -252,9 +252,9 @@ pub fn from_bytes(path: &[u8]) -> Option<&Path> {
 /// The program that starts the agent in the background.
 pub const LAUNCHER: &str = "cmd";
 
-/// The command that runs `program` in the background (README, "Foreground and background run": `cmd /C start /B`).
-pub fn detached(program: &Path, args: &[OsString]) -> Command {
-    let mut command = Command::new(LAUNCHER);
+/// The command that runs `program` in the background, by [`LAUNCHER`]'s file (README, "Foreground and background run": `cmd /C start /B`).
+pub fn detached(launcher: &Path, program: &Path, args: &[OsString]) -> Command {
+    let mut command = Command::new(launcher);
     command.args(["/C", "start", "/B", ""]).arg(program).args(args);
     command
 }

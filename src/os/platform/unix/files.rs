@@ -38,8 +38,7 @@ impl Dir {
     }
 
     fn as_file(&self) -> io::Result<File> {
-        let copy = self.0.as_ref().map(OwnedFd::try_clone).transpose()?;
-        copy.map(File::from).ok_or_else(|| io::Error::other("not an open folder"))
+        self.0.as_ref().map_or_else(|| File::open("."), |dir| Ok(dir.try_clone()?.into()))
     }
 
     /// The user that the folder belongs to, if that isn't this one.

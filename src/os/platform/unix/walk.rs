@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
@@ -11,9 +11,10 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, openat, readlinkat};
 use nix::libc::{S_IFDIR, S_IFLNK, S_IFMT, S_ISVTX};
 use nix::sys::stat::{FileStat, Mode, fstat, fstatat, mkdirat};
-use nix::unistd::{Gid, Group, Uid, User, geteuid};
+use nix::unistd::{Uid, geteuid};
 
 use super::Dir;
+use super::accounts::Accounts;
 use super::files::{fix_new_dir, identity_by, mode_by, read_at};
 use super::tree::PASSAGE;
 use crate::os::platform::{Last, Untrusted, Why};
@@ -196,8 +197,7 @@ impl Walked {
 
     /// Whether a missing name could be made by another user.
     pub fn may_appear(&self) -> bool {
-        let is_open = |stat: FileStat| mode_by(&stat) & (OTHERS_WRITE | GROUP_WRITES) != 0;
-        !self.exists() && fstat(self.top()).is_ok_and(is_open)
+        !self.exists() && fstat(self.top()).is_ok_and(|stat| others_write(&stat, Some(self.top())))
     }
 
     fn top(&self) -> BorrowedFd<'_> {
@@ -221,8 +221,9 @@ impl Walked {
         if self.last == Last::Any && opened.is_some_and(is_windows_drive) {
             return Ok(());
         }
-        let is_kept_by_sticky_bit = mode_by(parent) & (OTHERS_WRITE | GROUP_WRITES) != 0;
-        if (last != Last::Any || is_kept_by_sticky_bit) && !self.is_trusted(stat.st_uid) {
+        // The folder in which the name was looked up is still the last one that was reached.
+        let is_kept_by_sticky_bit = || others_write(parent, Some(self.top()));
+        if !self.is_trusted(stat.st_uid) && (last != Last::Any || is_kept_by_sticky_bit()) {
             return Err(Why::Owner { owner: stat.st_uid });
         }
         if last == Last::Strict { check_mode(stat, opened) } else { Ok(()) }
@@ -240,39 +241,28 @@ fn names(path: &Path) -> impl DoubleEndedIterator<Item = OsString> + '_ {
 
 /// Checks that only its owner can write here, or that the sticky bit protects the entries.
 fn check_mode(stat: &FileStat, opened: Option<BorrowedFd<'_>>) -> Result<(), Why> {
-    let mode = mode_by(stat);
     let is_sticky_folder = stat.st_mode & S_IFMT == S_IFDIR && stat.st_mode & S_ISVTX != 0;
-    let is_writable = mode & (OTHERS_WRITE | GROUP_WRITES) != 0;
-    // The group's rights are also the limit of an access list's entries.
-    let is_owners = || mode & OTHERS_WRITE == 0 && is_owners_group(stat) && !opened.is_some_and(has_access_list);
-    if is_writable && !is_sticky_folder && !is_owners() {
-        Err(Why::Writable { mode, owner: stat.st_uid })
+    if !is_sticky_folder && others_write(stat, opened) {
+        Err(Why::Writable { mode: mode_by(stat), owner: stat.st_uid })
     } else {
         Ok(())
     }
 }
 
-/// Whether a group has no other members than root, this user and the owner. Many systems give each user such a group and
-/// a umask of 002, so that all of the user's folders are writable for it.
-fn is_owners_group(stat: &FileStat) -> bool {
-    let gid = Gid::from_raw(stat.st_gid);
-    // Members of the group `admin` may become root on macOS, and it may write to `/Applications`.
-    if cfg!(target_os = "macos") && gid.as_raw() == 80 {
-        return true;
+/// Whether other users than root, this user and the owner may write here.
+pub(super) fn others_write(stat: &FileStat, opened: Option<BorrowedFd<'_>>) -> bool {
+    match mode_by(stat) & (OTHERS_WRITE | GROUP_WRITES) {
+        0 => false,
+        // The group's rights are also the limit of an access list's entries.
+        GROUP_WRITES => !is_owners_group(stat) || opened.is_some_and(has_access_list),
+        _ => true,
     }
-    let user = |uid: Uid| User::from_uid(uid).ok().flatten();
-    let (Ok(Some(group)), Some(owner)) = (Group::from_gid(gid), user(Uid::from_raw(stat.st_uid))) else { return false };
-    let trusted: Vec<String> =
-        [Uid::from_raw(0), geteuid()].into_iter().filter_map(user).map(|user| user.name).collect();
-    let is_trusted = |member: &String| trusted.contains(member) || *member == owner.name;
-    let is_own = gid.as_raw() == 0 || group.name == owner.name && owner.gid == gid;
-    // Debian's `staff`, for example, has no members at first, and wrote to `/usr/local` in older releases.
-    group.mem.iter().all(is_trusted) && (is_own || gid.as_raw() < 100 && !is_some_users_main_group(gid))
 }
 
-fn is_some_users_main_group(gid: Gid) -> bool {
-    let Ok(users) = fs::read_to_string("/etc/passwd") else { return true };
-    users.lines().any(|line| line.split(':').nth(3) == Some(&gid.to_string()))
+fn is_owners_group(stat: &FileStat) -> bool {
+    // Members of the group `admin` may become root on macOS, and it may write to `/Applications`.
+    let is_admin = cfg!(target_os = "macos") && stat.st_gid == 80;
+    is_admin || Accounts::read().is_ok_and(|accounts| accounts.is_owners_group(stat.st_gid, stat.st_uid))
 }
 
 /// A descriptor of a file that is only looked at.
