@@ -26,6 +26,8 @@ use container::{INSPECT_FORMAT, parse_inspect};
 pub use exit_events::ExitEvents;
 use exit_events::parse_exit_events;
 
+use args::RemovalSpec;
+
 use crate::os::platform::Untrusted;
 use crate::os::process::{CallError, CommandOutput, run_with_timeout};
 use crate::os::trust::check_program;
@@ -44,8 +46,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time limit of a stop; on a busy machine, the engine needs a while for the KILL.
 const STOP_TIMEOUT: Duration = Duration::from_secs(40);
-/// Time limit of a container that removes a folder.
-const REMOVE_TREE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Time limit of a container that removes what is in a folder.
+const REMOVE_CONTENT_TIMEOUT: Duration = Duration::from_secs(300);
 /// The time between TERM and KILL, in seconds.
 const STOP_GRACE: &str = "10";
 /// How long after a container's end the engine has recorded it: as a rule, and at the latest. It waits up to 2 s for the
@@ -207,10 +209,18 @@ impl Docker {
         self.command([OsStr::new("cp"), &source, OsStr::new("-")])
     }
 
-    /// Removes a folder with a container of `image` that runs as root: for files that a task's container created as
-    /// another user. The image needs an `rm`.
-    pub fn remove_tree(&self, image: &str, parent: &Path, name: &str) -> Result<(), DockerError> {
-        self.request(&args::remove_tree(image, parent, name), REMOVE_TREE_TIMEOUT).map(drop)
+    /// Removes what is in a folder with a container of the executor's image that runs as root: a task's container may have
+    /// created files as another user. The image needs `sh`, `find`, `mv` and `rm`. What can't be removed in time can be
+    /// tried again.
+    pub fn remove_content(&self, spec: &RemovalSpec<'_>) -> Result<(), DockerError> {
+        // A killed agent may have left it.
+        self.remove_forced(spec.name)?;
+        let removed = self.request(&spec.args(), REMOVE_CONTENT_TIMEOUT).map(drop);
+        if let Err(DockerError::Unreachable(_)) = removed {
+            // Its client was killed, and it may go on.
+            self.remove_forced(spec.name)?;
+        }
+        removed
     }
 
     /// The names of all containers of an agent, in any state.

@@ -29,6 +29,7 @@ mod prepare;
 #[cfg(test)]
 mod properties;
 pub mod record;
+mod removal;
 mod report;
 mod results;
 mod runner;
@@ -46,9 +47,10 @@ pub use ledger_entries::{failed_report, report_entry};
 pub use record::{
     DiscardRequests, Ending, Phase, Process, Record, ReportState, StopReason, Store, TaskFiles, TaskKey, UploadEvent,
 };
+pub use removal::{Remover, log_removed};
 pub use trial::{Trial, try_out};
 pub use uploads::Uploads;
-pub use workspace::{Workspace, input_names, remove_tree};
+pub use workspace::{Workspace, input_names};
 
 use std::io;
 use std::sync::Arc;

@@ -15,11 +15,10 @@ use crossbeam_channel::{Receiver, Sender, select};
 use housekeeping::Housekeeping;
 use pull::Puller;
 
-use crate::config::Config;
-use crate::docker::{Docker, DockerError};
+use crate::docker::DockerError;
 use crate::task::mounts::MountWatch;
 use crate::task::record::{Phase, Store, TaskKey};
-use crate::task::viewed;
+use crate::task::{Context, viewed};
 
 /// How often the host is checked.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -49,12 +48,7 @@ pub enum RecheckRequest {
 
 /// The thread that checks the host.
 pub struct HealthMonitor {
-    /// The configuration.
-    pub config: Arc<Config>,
-    /// The engine.
-    pub docker: Docker,
-    /// The id by which the containers of this agent are labelled.
-    pub instance_id: String,
+    pub context: Arc<Context>,
     /// The records, to tell containers that are still needed.
     pub store: Store,
 }
@@ -81,10 +75,10 @@ impl HealthMonitor {
     fn run(&self, reports: &Sender<HostHealth>, rechecks: &Receiver<RecheckRequest>) {
         let mut checks = Checks {
             mounts: MountWatch::default(),
-            housekeeping: Housekeeping::default(),
-            puller: Puller::new(self.docker.clone(), &self.config.executor),
+            housekeeping: Housekeeping::new(&self.context, self.store.clone()),
+            puller: Puller::new(self.context.docker.clone(), &self.context.config.executor),
             // If `executor.pull` is set, the image is checked before the first task is accepted.
-            check_image: self.config.executor.options.pull.is_some(),
+            check_image: self.context.config.executor.options.pull.is_some(),
             reported: None,
             was_image_looked_for: false,
             cleaning_due: Instant::now(),
@@ -116,7 +110,7 @@ impl HealthMonitor {
     }
 
     fn check(&self, checks: &mut Checks) -> HostHealth {
-        if let Err(error) = self.docker.engine_version() {
+        if let Err(error) = self.context.docker.engine_version() {
             return HostHealth::EngineDown(error.to_string());
         }
         if checks.check_image {
@@ -125,10 +119,7 @@ impl HealthMonitor {
             }
         }
         let housekeeping = &mut checks.housekeeping;
-        let ready = checks
-            .mounts
-            .check(&self.config)
-            .and_then(|()| housekeeping.make_room(&self.config, &self.docker, &self.store));
+        let ready = checks.mounts.check(&self.context.config).and_then(|()| housekeeping.make_room());
         match ready {
             Ok(()) => HostHealth::Ready,
             Err(why) => HostHealth::NotReady(why),
@@ -137,7 +128,7 @@ impl HealthMonitor {
 
     /// Where that isn't enough, the task waits, and the health of the host is the same.
     fn make_room_for_task(&self, housekeeping: &mut Housekeeping, bytes: u64) {
-        if let Err(error) = housekeeping.free_up(&self.config, &self.docker, &self.store, bytes) {
+        if let Err(error) = housekeeping.free_up(bytes) {
             log::debug!("{error}");
         }
     }
@@ -156,7 +147,7 @@ impl HealthMonitor {
         }
         if Instant::now() >= checks.cleaning_due {
             self.remove_leftover_containers();
-            checks.housekeeping.remove_expired(&self.config, &self.docker, &self.store);
+            checks.housekeeping.remove_expired();
             checks.cleaning_due = Instant::now() + CLEANING;
         }
     }
@@ -164,8 +155,8 @@ impl HealthMonitor {
     /// Without `executor.pull`, docker pulls a missing image with the first task, if it can. A warning comes before that
     /// task.
     fn look_for_image(&self) {
-        let image = &self.config.executor.image;
-        if let Ok(false) = self.docker.has_image(image) {
+        let image = &self.context.config.executor.image;
+        if let Ok(false) = self.context.docker.has_image(image) {
             log::warn!(
                 "the image `{image}` isn't on this machine; docker tries to pull it with the first task, which fails if it \
                  can't (to change that, set `executor.pull`)"
@@ -176,7 +167,7 @@ impl HealthMonitor {
     /// Removes containers of this agent that no unfinished task needs: an engine that didn't answer when one was to be
     /// removed leaves it behind.
     fn remove_leftover_containers(&self) {
-        let names = match self.docker.names_of_instance(&self.instance_id) {
+        let names = match self.context.docker.names_of_instance(&self.context.instance_id) {
             Ok(names) => names,
             Err(error) => {
                 log::warn!("can't list leftover containers: {error}");
@@ -193,8 +184,8 @@ impl HealthMonitor {
                 continue;
             }
             log::info!("removing the container `{name}`, which no task needs any more");
-            let removed = match self.docker.stop(&name) {
-                Ok(()) | Err(DockerError::Refused(_)) => self.docker.remove(&name),
+            let removed = match self.context.docker.stop(&name) {
+                Ok(()) | Err(DockerError::Refused(_)) => self.context.docker.remove(&name),
                 Err(error) => Err(error),
             };
             if let Err(error) = removed {

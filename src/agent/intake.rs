@@ -111,8 +111,7 @@ impl Intake {
         let unfinished = intake.recover()?;
         // Tasks that were accepted under a larger capacity need workers, too.
         intake.workers.start(context.config.executor.capacity.max(unfinished))?;
-        let (config, docker) = (Arc::clone(&context.config), context.docker.clone());
-        let monitor = HealthMonitor { config, docker, instance_id: context.instance_id.clone(), store };
+        let monitor = HealthMonitor { context, store };
         monitor.spawn(health_reports, recheck_queue)?;
         intake.reported_reclaiming = !intake.reclaims.is_asked();
         Ok(intake)

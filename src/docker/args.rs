@@ -67,12 +67,52 @@ impl RunSpec<'_> {
     }
 }
 
-/// The arguments that remove `parent/name` in a container of `image`, as root and without a network.
-pub fn remove_tree(image: &str, parent: &Path, name: &str) -> Vec<String> {
-    let mount = Mount { host: parent.to_owned(), relative: false, container: "/parent".to_owned(), readonly: false };
-    let args = ["run", "--rm", "--network", "none", "--user", "0", "--mount", &mount_value(&mount)].map(str::to_owned);
-    let command = ["--entrypoint", "rm", image, "-rf", &format!("/parent/{name}")].map(str::to_owned);
-    args.into_iter().chain(command).collect()
+/// A container that removes what is in a folder.
+#[derive(Debug, Clone)]
+pub struct RemovalSpec<'s> {
+    pub name: &'s str,
+    pub labels: Vec<(&'static str, String)>,
+    pub executor: &'s ExecutorConfig,
+    /// The folder on this machine.
+    pub dir: &'s Path,
+}
+
+/// Where the container has the folder.
+const REMOVED: &str = "/agent-core-remove";
+/// Removes all that is in the current folder. Some programs named `rm` can't remove folders that are nested deeper than
+/// a path may be long. For those, folders from deep inside are moved to the top, and the removal begins anew, as long as
+/// there are any. A path of twelve names is never too long, but most are shorter, and then 400 are better.
+const REMOVE: &str = r#"cd "$0" || exit 1
+pass=0
+while :; do
+    pass=$((pass + 1))
+    find . -mindepth 1 -maxdepth 1 -exec rm -rf {} + 2>/dev/null
+    [ -n "$(find . -mindepth 1 -maxdepth 1 | head -n 1)" ] || exit 0
+    for depth in 400 12; do
+        find . -mindepth $depth -maxdepth $depth -type d -exec sh -c '
+            for dir; do n=$((n + 1)); mv "$dir" "./.removed-$0-$$-$n"; done' $pass {} + 2>/dev/null
+        [ -z "$(find . -maxdepth 1 -name ".removed-$pass-*" | head -n 1)" ] || continue 2
+    done
+    find . -mindepth 1 -maxdepth 1 -exec rm -rf {} + 2>&1 | head -n 1 >&2
+    exit 1
+done"#;
+
+impl RemovalSpec<'_> {
+    /// The arguments of `docker run`: as root, so that nothing belongs to another user, and with no more than that takes.
+    pub(super) fn args(&self) -> Vec<String> {
+        let (host, container) = (self.dir.to_owned(), REMOVED.to_owned());
+        let mount = Mount { host, relative: false, container, readonly: false };
+        let mut args = ["run", "--rm", "--name", self.name].map(str::to_owned).to_vec();
+        add(&mut args, "--label", self.labels.iter().map(|(key, value)| format!("{key}={value}")));
+        add(&mut args, "--platform", self.executor.options.docker_args.platform.clone());
+        args.extend(["--pull", "never", "--network", "none", "--user", "0", "--read-only"].map(str::to_owned));
+        args.extend(["--security-opt", "no-new-privileges", "--cap-drop", "ALL"].map(str::to_owned));
+        args.extend(["--cap-add", "DAC_OVERRIDE", "--cap-add", "FOWNER"].map(str::to_owned));
+        args.extend(["--pids-limit", "64", "--memory", "512m", "--log-driver", "none"].map(str::to_owned));
+        args.extend(["--mount", &mount_value(&mount)].map(str::to_owned));
+        let command = ["--entrypoint", "sh", &self.executor.image, "-c", REMOVE, REMOVED].map(str::to_owned);
+        args.into_iter().chain(command).collect()
+    }
 }
 
 /// The value of docker's `--mount`.

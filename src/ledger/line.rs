@@ -67,6 +67,8 @@ pub enum Outcome {
     Unknown,
     /// The file stays on this machine.
     LeftOut,
+    /// The file was removed from this machine, and the Server never got it.
+    Removed,
 }
 
 impl Outcome {
@@ -79,6 +81,7 @@ impl Outcome {
             Self::Failed => "failed",
             Self::Unknown => "unknown",
             Self::LeftOut => "left_out",
+            Self::Removed => "removed",
         }
     }
 }

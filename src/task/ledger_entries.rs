@@ -31,6 +31,17 @@ pub fn stays_here(file: &str, reason: &str) -> Entry {
     Entry::File(Transfer { reason: Some(reason.to_owned()), ..Transfer::new(Direction::Out, Outcome::LeftOut, file) })
 }
 
+/// Files that the Server never got, and that are removed from this machine.
+pub fn removed_here(uploads: &Uploads, reason: &str) -> Entry {
+    let count = Some(uploads.left_out_count());
+    Entry::File(Transfer {
+        file: None,
+        count,
+        reason: Some(reason.to_owned()),
+        ..Transfer::new(Direction::Out, Outcome::Removed, "")
+    })
+}
+
 /// Uploads whose end isn't known because the agent was interrupted, or couldn't write the ledger.
 pub fn interrupted(uploads: &Uploads) -> Vec<Entry> {
     let entry = |(file, began): (&String, &Option<_>)| {

@@ -9,11 +9,9 @@ use serde::Serialize;
 use super::TaskKey;
 use super::file_name::{safe_name, split_extension};
 use crate::data_dir::DataDir;
-use crate::docker::Docker;
 use crate::os::files::{create_for_containers, make_dir_for_containers, make_dirs};
 use crate::os::platform;
 use crate::server::protocol::{InputFile, Task};
-use crate::shell::shell_line;
 
 /// A task's workspace, which may or may not exist.
 #[derive(Debug, Clone)]
@@ -60,22 +58,6 @@ impl Workspace {
         platform::sync_dir(&self.dir.join("input"))?;
         platform::sync_dir(&self.dir)
     }
-}
-
-/// Removes a folder that containers have written to. Containers may leave files that only their own user can remove:
-/// these are removed by a container of `image`, as root.
-///
-/// # Errors
-/// The reason, and the command that removes the folder.
-pub fn remove_tree(docker: &Docker, image: &str, dir: &Path) -> Result<(), String> {
-    let Err(error) = platform::remove_tree(dir) else { return Ok(()) };
-    if let Some((parent, name)) = dir.parent().zip(dir.file_name().and_then(|name| name.to_str())) {
-        if docker.remove_tree(image, parent, name).is_ok() && platform::remove_tree(dir).is_ok() {
-            return Ok(());
-        }
-    }
-    let command = shell_line(["sudo", "rm", "-rf", &dir.to_string_lossy()]);
-    Err(format!("{error}; run `{command}`"))
 }
 
 /// The content of `task.json`. It borrows the texts, which may be megabytes.

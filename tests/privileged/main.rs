@@ -12,6 +12,7 @@ mod frozen_disk;
 mod hostile_trees;
 mod ordinary_user;
 mod own_engine;
+mod removal;
 mod small_disk;
 #[path = "../support/mod.rs"]
 mod support;

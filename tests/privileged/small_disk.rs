@@ -350,6 +350,33 @@ fn old_delivered_workspaces_are_removed_when_space_is_low() {
 }
 
 #[test]
+fn kept_back_workspaces_are_removed_when_nothing_else_makes_room() {
+    let server = FakeServer::start();
+    let config = "[paths]\nmin_free_disk_mb = 16\n[outputs]\nmax_file_mb = 1";
+    let agent = tally::agent(&server).config(config).build();
+    let disk = SmallDisk::mount(&agent, 48);
+    let mut running = agent.start();
+    let run = |script: &str| {
+        let id = server.submit(TaskSpec::script(script));
+        server.wait_for(&id, Status::Completed, PATIENCE);
+        tally::wait_phase(&agent, &id, "settled");
+        id
+    };
+    let kept = run("head -c 6000000 /dev/zero > output/large");
+    let delivered = run("head -c 900000 /dev/zero > output/small");
+    assert_eq!(agent.record(&kept)["kept_back"], true);
+    disk.leave(12 * MIB);
+    running.wait_log(&format!("task {kept}: its workspace was removed with files that the Server never got"), secs(40));
+    assert!(!agent.workspace(&kept).exists() && !agent.workspace(&delivered).exists());
+    assert!(running.log().contains(&format!("task {delivered}: its delivered workspace was removed")));
+    let removed = ledger::of_kind(&agent.data_dir(), &kept, "file");
+    let line = removed.iter().find(|line| line["outcome"] == "removed").expect("a line in the ledger");
+    assert_eq!((&line["count"], &line["reason"]), (&1.into(), &"removed to make room on the disk".into()));
+    expect_next_task_works(&server, &agent);
+    assert!(!running.log().contains("no new task is accepted"), "{}", running.log());
+}
+
+#[test]
 fn a_container_that_prints_to_a_full_disk_is_not_blocked() {
     let server = FakeServer::start();
     let (agent, disk) = agent_on_disk(&server, 16);

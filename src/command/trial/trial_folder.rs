@@ -9,14 +9,13 @@ use std::path::{Path, PathBuf};
 
 use crate::command::failure::Failure;
 use crate::command::output::eprint_line;
-use crate::config::Config;
+use crate::config::{Config, ExecutorConfig};
 use crate::data_dir::permissions;
 use crate::docker::Docker;
 use crate::os::files::{create, create_new, make_dirs, open_existing};
 use crate::os::platform::FileLock;
 use crate::os::random::random_u64;
-use crate::task::view_name;
-use crate::task::workspace::remove_tree;
+use crate::task::{Remover, view_name};
 
 /// What the names of trials' containers begin with. No agent takes such a name for a task's.
 const CONTAINER_PREFIX: &str = "open-aaas-try-";
@@ -30,7 +29,7 @@ pub struct TrialFolder {
     /// The folder's name, unique in this data_dir.
     pub name: String,
     lock: Option<FileLock>,
-    image: String,
+    executor: ExecutorConfig,
     made_data_dir: bool,
 }
 
@@ -53,7 +52,7 @@ impl TrialFolder {
         let lock = FileLock::try_new(create_new(&unnamed)?)?;
         let lock = Some(lock.map_err(|_| io::Error::other("another process holds a lock that was just created"))?);
         fs::rename(&unnamed, dir.join(LOCK))?;
-        Ok(Self { dir, name, lock, image: config.executor.image.clone(), made_data_dir })
+        Ok(Self { dir, name, lock, executor: config.executor.clone(), made_data_dir })
     }
 
     pub fn container_name(&self) -> String {
@@ -74,7 +73,7 @@ impl TrialFolder {
     /// too: they might belong to another user than the agent's.
     pub fn remove(mut self, docker: &Docker) {
         self.lock = None;
-        remove(docker, &self.image, &self.dir, &self.name);
+        remove(docker, &self.executor, &self.dir, &self.name);
         let parents = self.dir.ancestors().skip(1).take(if self.made_data_dir { 2 } else { 1 });
         for dir in parents {
             // A folder that isn't empty stays.
@@ -94,7 +93,7 @@ pub fn remove_abandoned(config: &Config, docker: &Docker) {
             continue;
         }
         log::info!("removing what a killed trial has left: `{}`", dir.display());
-        remove(docker, &config.executor.image, &dir, name);
+        remove(docker, &config.executor, &dir, name);
     }
 }
 
@@ -104,7 +103,7 @@ fn container_name(name: &str) -> String {
 
 /// Removes the container first, since it may write into the folder while it runs. If the container can't be removed, the
 /// folder stays for the next trial.
-fn remove(docker: &Docker, image: &str, dir: &Path, name: &str) {
+fn remove(docker: &Docker, executor: &ExecutorConfig, dir: &Path, name: &str) {
     let container = container_name(name);
     for container in [view_name(&container), container] {
         if let Err(error) = docker.remove_forced(&container) {
@@ -112,7 +111,7 @@ fn remove(docker: &Docker, image: &str, dir: &Path, name: &str) {
             return;
         }
     }
-    if let Err(why) = remove_tree(docker, image, dir) {
+    if let Err(why) = (Remover { docker, executor, owner: None }).remove(dir) {
         log::error!("`{}` can't be removed: {why}", dir.display());
     }
 }

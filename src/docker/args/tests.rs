@@ -1,6 +1,7 @@
-use super::RunSpec;
+use super::{REMOVE, RemovalSpec, RunSpec};
 use crate::config::container_options::{ContainerOptions, DockerArgs};
 use crate::config::{ExecutorConfig, Mount, Program};
+use std::path::Path;
 
 fn executor() -> ExecutorConfig {
     ExecutorConfig {
@@ -82,4 +83,25 @@ fn a_script_is_the_argument_of_its_interpreter() {
         let executor = ExecutorConfig { program, ..executor() };
         assert!(spec(&executor).executed().join(" ").ends_with(expected), "{expected}");
     }
+}
+
+#[test]
+fn a_removal_has_one_folder_and_little_else() {
+    let mut executor = executor();
+    let labels = vec![("open-aaas.instance", "abc".to_owned())];
+    let expected = "run --rm --name r --label open-aaas.instance=abc --pull never --network none --user 0 --read-only \
+                    --security-opt no-new-privileges --cap-drop ALL --cap-add DAC_OVERRIDE --cap-add FOWNER \
+                    --pids-limit 64 --memory 512m --log-driver none \
+                    --mount type=bind,source=/d/workspaces/t1,target=/agent-core-remove --entrypoint sh img:1 -c";
+    let dir = Path::new("/d/workspaces/t1");
+    let mut words: Vec<String> = expected.split_whitespace().map(str::to_owned).collect();
+    words.extend([REMOVE, "/agent-core-remove"].map(str::to_owned));
+    assert_eq!(RemovalSpec { name: "r", labels: labels.clone(), executor: &executor, dir }.args(), words);
+    executor.options.docker_args.platform = Some("linux/arm64".to_owned());
+    assert!(
+        RemovalSpec { name: "r", labels: labels.clone(), executor: &executor, dir }
+            .args()
+            .join(" ")
+            .contains("--platform linux/arm64 --pull never")
+    );
 }

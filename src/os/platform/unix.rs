@@ -3,6 +3,9 @@
 mod accounts;
 mod contents;
 mod files;
+#[cfg(target_os = "linux")]
+mod flags;
+mod remove;
 mod tree;
 mod walk;
 
@@ -27,7 +30,8 @@ use nix::unistd::{Pid, Uid, User, close, dup2_stderr, dup2_stdout, geteuid, sets
 
 pub use contents::{Place, walk_contents};
 pub use files::{Dir, folder_identity, is_executable, make_dir, open_file, set_dir_access};
-pub use tree::{open_beneath, remove_tree};
+pub use remove::remove_tree;
+pub use tree::open_beneath;
 pub use walk::{Walked, program_places};
 
 use super::OutputStream;

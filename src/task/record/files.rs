@@ -2,12 +2,21 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::reserve::Reserve;
 use super::{Phase, Record, TaskKey, UploadEvent};
-use crate::os::files::{Durability, Replacement, append, create, if_exists, ignore_missing, open_existing};
+use crate::os::files::{
+    Durability, Replacement, append, create, if_exists, ignore_missing, open_existing, remove_if_exists,
+};
+use crate::os::process::read_tail;
 use crate::server::protocol::Task;
+
+/// The size from which a record is large: it has an offer in it.
+const LARGE_RECORD: u64 = 64 * 1024;
+/// How much of an output is kept where the disk is nearly full, and the most that is written before it.
+const KEPT_OUTPUT: u64 = 64 * 1024;
+const CUT_NOTE: u64 = 128;
 
 /// The folder of one task's record and logs. Its files may or may not exist.
 #[derive(Debug, Clone)]
@@ -75,7 +84,7 @@ impl TaskFiles {
 
     /// Replaces the record in one step. Where the disk is full, the reserve is used.
     pub fn save(&self, record: &Record) -> io::Result<()> {
-        let path = self.dir.join("record.json");
+        let path = self.record();
         let replacement = self.reserve().write(|| {
             // Piece by piece: an offer may be megabytes.
             Replacement::write_by(&path, Durability::PowerCut, |file| Ok(serde_json::to_writer_pretty(file, record)?))
@@ -100,19 +109,44 @@ impl TaskFiles {
         Ok(Some(serde_json::from_slice(&text)?))
     }
 
+    fn record(&self) -> PathBuf {
+        self.dir.join("record.json")
+    }
+
     fn offer(&self) -> PathBuf {
         self.dir.join("offer.json")
     }
 
     /// Reads the record, or `None` if there is none.
     pub fn load(&self) -> io::Result<Option<Record>> {
-        let Some(text) = if_exists(fs::read(self.dir.join("record.json")))? else { return Ok(None) };
+        let Some(text) = if_exists(fs::read(self.record()))? else { return Ok(None) };
         let record: Record = serde_json::from_slice(&text)?;
         if TaskKey::from_id(&record.task.id).as_ref() != Some(&self.key) {
             // Names that differ only in case are one file on some systems.
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the record is another task's"));
         }
         Ok(Some(record))
+    }
+
+    /// Removes what a settled task doesn't need of its offer and of what its container printed. Returns the number of bytes
+    /// that this freed.
+    pub fn shrink(&self) -> io::Result<u64> {
+        let mut freed = if_exists(fs::metadata(self.offer()))?.map_or(0, |metadata| metadata.len());
+        remove_if_exists(&self.offer())?;
+        for log in [self.stdout(), self.stderr()] {
+            freed += cut_log(&log)?;
+        }
+        // A record of an older version has the whole offer.
+        let length = || if_exists(fs::metadata(self.record())).map(|found| found.map_or(0, |metadata| metadata.len()));
+        let before = length()?;
+        if before > LARGE_RECORD {
+            if let Some(mut record) = self.load()?.filter(|record| record.phase == Phase::Settled) {
+                record.task = Task { id: record.task.id, ..Task::default() };
+                self.save(&record)?;
+                freed += before.saturating_sub(length()?);
+            }
+        }
+        Ok(freed)
     }
 
     /// Appends lines to `uploads.jsonl` and returns when they are on the disk.
@@ -172,6 +206,20 @@ impl TaskFiles {
         }
         Ok((events, None))
     }
+}
+
+/// Cuts all but the end of a log, which is what a report has of it. Returns the number of bytes that this freed.
+fn cut_log(log: &Path) -> io::Result<u64> {
+    let Some(metadata) = if_exists(fs::metadata(log))? else { return Ok(0) };
+    let freed = metadata.len().saturating_sub(KEPT_OUTPUT + CUT_NOTE);
+    if freed > 0 {
+        let end = read_tail(log, KEPT_OUTPUT)?;
+        // The disk may be full, so there is no room for both.
+        let mut file = open_existing(log)?;
+        file.set_len(0)?;
+        write!(file, "[… {freed} bytes of output were removed to make room on the disk …]\n{end}")?;
+    }
+    Ok(freed)
 }
 
 #[cfg(test)]

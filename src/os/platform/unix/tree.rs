@@ -1,20 +1,15 @@
-//! A folder whose content comes from a container: opening a file beneath it, and removing it.
-//!
-//! Neither trusts the content. No link redirects the opening, and a removal needs the same small stack and the same few
-//! open files at any depth of nesting.
+//! Opening a file beneath a folder whose content comes from a container, and isn't trusted: no link redirects it.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 
 use nix::NixPath;
-use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, openat, renameat};
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
-use nix::unistd::{UnlinkatFlags, unlinkat};
 
 /// A folder on a path; where the system supports it, without the right to list the folder.
 #[cfg(target_os = "linux")]
@@ -28,9 +23,6 @@ pub(super) const LISTING: OFlag =
 /// A file to read, not through a link, and without waiting for the other end of a FIFO.
 pub(super) const READING: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY).union(OFlag::O_CLOEXEC);
-
-/// How many names are read before their files are removed.
-const BATCH: usize = 1024;
 
 /// Opens the file at `relative` beneath the folder `root` for reading. A link in any part of the path below `root` is an
 /// error, and so is a file on another file system.
@@ -84,97 +76,13 @@ fn step_by_step(root: OwnedFd, relative: &Path) -> Result<OwnedFd, Errno> {
     Ok(dir)
 }
 
-/// Removes a folder with its content, without following links. A missing folder is no error.
-///
-/// Nested folders are moved to the top folder first, so that neither memory nor open files grow with the depth: a
-/// container can nest folders deeper than any stack.
-pub fn remove_tree(root: &Path) -> io::Result<()> {
-    let top = match openat(AT_FDCWD, root, LISTING, Mode::empty()) {
-        Ok(top) => top,
-        Err(Errno::ENOENT) => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    let mut moved = 0u64;
-    loop {
-        let names = some_names(top.as_fd())?;
-        if names.is_empty() {
-            break;
-        }
-        for name in names {
-            if !remove_shallow(top.as_fd(), &name)? {
-                flatten(top.as_fd(), &name, &mut moved)?;
-            }
-        }
-    }
-    match unlinkat(AT_FDCWD, root, UnlinkatFlags::RemoveDir) {
-        Err(error) if error != Errno::ENOENT => Err(error.into()),
-        _ => Ok(()),
-    }
-}
-
-/// Removes a file, a link, or an empty folder. Returns false for a folder that isn't empty.
-fn remove_shallow(dir: BorrowedFd<'_>, name: &CString) -> Result<bool, Errno> {
-    let removed = match unlinkat(dir, name.as_c_str(), UnlinkatFlags::RemoveDir) {
-        Err(Errno::ENOTDIR) => unlinkat(dir, name.as_c_str(), UnlinkatFlags::NoRemoveDir),
-        other => other,
-    };
-    match removed {
-        Ok(()) | Err(Errno::ENOENT) => Ok(true),
-        Err(Errno::ENOTEMPTY | Errno::EEXIST) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Removes a folder of `top`. Its folders that aren't empty become folders of `top`.
-fn flatten(top: BorrowedFd<'_>, name: &CString, moved: &mut u64) -> Result<(), Errno> {
-    let dir = openat(top, name.as_c_str(), LISTING, Mode::empty())?;
-    loop {
-        let children = some_names(dir.as_fd())?;
-        if children.is_empty() {
-            break;
-        }
-        for child in children {
-            while !remove_shallow(dir.as_fd(), &child)? {
-                *moved += 1;
-                let Ok(new) = CString::new(format!(".removed-{moved}")) else { return Err(Errno::EINVAL) };
-                match renameat(dir.as_fd(), child.as_c_str(), top, new.as_c_str()) {
-                    Ok(()) => break,
-                    // A file has that name; try the next one.
-                    Err(Errno::ENOTEMPTY | Errno::EEXIST | Errno::ENOTDIR) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-    }
-    remove_shallow(top, name).map(drop)
-}
-
-/// Some of the names in a folder; none if it is empty.
-fn some_names(dir: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {
-    // A new stream, which starts at the first name.
-    let mut listing = Dir::from_fd(openat(dir, c".", LISTING, Mode::empty())?)?;
-    let mut names = Vec::new();
-    for entry in listing.iter() {
-        let entry = entry?;
-        let name = entry.file_name();
-        if name != c"." && name != c".." {
-            names.push(name.to_owned());
-        }
-        if names.len() == BATCH {
-            break;
-        }
-    }
-    Ok(names)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{LISTING, PASSAGE, open_beneath, remove_tree, step_by_step};
+    use super::{PASSAGE, open_beneath, step_by_step};
     use nix::fcntl::{AT_FDCWD, openat};
-    use nix::sys::stat::{Mode, mkdirat};
+    use nix::sys::stat::Mode;
     use std::fs::{self, File};
     use std::io::{self, Read};
-    use std::os::fd::AsFd;
     use std::os::unix::fs::symlink;
     use std::path::Path;
 
@@ -223,33 +131,5 @@ mod tests {
         // The one file system that is mounted everywhere below another.
         assert!(File::open("/proc/version").is_ok());
         assert!(open_beneath(Path::new("/"), Path::new("proc/version")).is_err());
-    }
-
-    #[test]
-    fn deep_and_wide_trees_are_removed_without_link_targets() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("kept")).unwrap();
-        fs::write(dir.path().join("kept/file"), "x").unwrap();
-        let root = dir.path().join("root");
-        fs::create_dir_all(root.join("wide/er")).unwrap();
-        for number in 0..3000 {
-            fs::write(root.join(format!("wide/er/{number}")), "").unwrap();
-        }
-        // The names that a removal uses itself.
-        fs::create_dir_all(root.join(".removed-1/.removed-2/.removed-3/deep")).unwrap();
-        fs::write(root.join(".removed-2"), "").unwrap();
-        symlink("../kept", root.join("link")).unwrap();
-        symlink("../../../kept", root.join("wide/er/link")).unwrap();
-        // Deeper than a path may be long, and than most processes may have files open.
-        let mut at = openat(AT_FDCWD, &root, LISTING, Mode::empty()).unwrap();
-        for _ in 0..5000 {
-            mkdirat(at.as_fd(), c"d", Mode::S_IRWXU).unwrap();
-            at = openat(at.as_fd(), c"d", LISTING, Mode::empty()).unwrap();
-        }
-        drop(at);
-        remove_tree(&root).unwrap();
-        assert!(!root.exists());
-        assert_eq!(fs::read_to_string(dir.path().join("kept/file")).unwrap(), "x");
-        remove_tree(&root).unwrap();
     }
 }

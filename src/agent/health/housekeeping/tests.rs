@@ -1,0 +1,94 @@
+//! Tests of what is removed, and in which order.
+
+use super::Housekeeping;
+use crate::config::{Config, Credentials, Secret};
+use crate::docker::Docker;
+use crate::ledger::Ledger;
+use crate::os::trust::make_folder;
+use crate::server::Client;
+use crate::server::protocol::Task;
+use crate::task::Context;
+use crate::task::record::{Phase, Record, Store, TaskKey};
+use jiff::{SignedDuration, Timestamp};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+fn housekeeping(dir: &Path, paths: &str) -> Housekeeping {
+    let text = format!("[server]\nbase_url='http://h'\n[paths]\n{paths}\n");
+    let config = Config::parse(&dir.join("config.toml"), &text).unwrap();
+    let credentials = Credentials { service_id: "s".to_owned(), api_key: Secret::new("k") };
+    let store = Store::open(&config.paths.data_dir).unwrap();
+    let folder = make_folder(&config.paths.data_dir).unwrap();
+    let context = Context {
+        client: Client::new(&config.server, credentials, Arc::default()),
+        docker: Docker::new("/nonexistent/docker").unwrap(),
+        ledger: Ledger::new(&folder, Secret::new(""), Arc::default()),
+        folder,
+        instance_id: String::new(),
+        messages: crossbeam_channel::unbounded().0,
+        counters: Arc::default(),
+        config: Arc::new(config),
+    };
+    Housekeeping::new(&Arc::new(context), store)
+}
+
+fn task(dir: &Path, id: &str, phase: Phase, hours_ago: i64) -> Record {
+    let store = housekeeping(dir, "").janitor.store.clone();
+    let task = Task { id: id.to_owned(), task_prompt: "p".repeat(100_000), ..Task::default() };
+    let mut record = Record::from_offer(task, "s", "http://h");
+    record.phase = phase;
+    record.settled_at = (phase == Phase::Settled).then(|| Timestamp::now() - SignedDuration::from_hours(hours_ago));
+    store.create(&TaskKey::from_id(id).unwrap(), &record).unwrap();
+    fs::create_dir_all(dir.join("data/workspaces").join(id).join("output")).unwrap();
+    record
+}
+
+fn left(dir: &Path, what: &str) -> Vec<String> {
+    let entries = fs::read_dir(dir.join("data").join(what)).unwrap();
+    let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn only_tasks_past_the_retention_time_are_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    task(dir.path(), "old", Phase::Settled, 200);
+    task(dir.path(), "new", Phase::Settled, 100);
+    task(dir.path(), "undelivered", Phase::Exited, 0);
+    housekeeping(dir.path(), "retention_hours = 0").remove_expired();
+    assert_eq!(left(dir.path(), "tasks"), ["new", "old", "undelivered"]);
+    housekeeping(dir.path(), "").remove_expired();
+    assert_eq!(left(dir.path(), "tasks"), ["new", "undelivered"]);
+    assert_eq!(left(dir.path(), "workspaces"), ["new", "undelivered"]);
+}
+
+#[test]
+fn a_full_disk_removes_what_settled_tasks_have_left_but_no_records() {
+    let dir = tempfile::tempdir().unwrap();
+    task(dir.path(), "delivered", Phase::Settled, 1);
+    task(dir.path(), "undelivered", Phase::Uploaded, 0);
+    let mut kept = task(dir.path(), "kept", Phase::Settled, 2);
+    kept.has_undelivered = true;
+    let files = housekeeping(dir.path(), "").janitor.store.task(&TaskKey::from_id("kept").unwrap());
+    files.save(&kept).unwrap();
+    fs::write(files.stdout(), "o".repeat(1_000_000) + "end").unwrap();
+
+    let wrong = housekeeping(dir.path(), "min_free_disk_mb = 1000000000").make_room().unwrap_err();
+    assert!(wrong.contains("min_free_disk_mb"), "{wrong}");
+    assert_eq!(left(dir.path(), "workspaces"), ["undelivered"]);
+    assert_eq!(left(dir.path(), "tasks"), ["delivered", "kept", "undelivered"]);
+    let ledger = fs::read_to_string(dir.path().join("data/ledger.jsonl")).unwrap();
+    assert!(ledger.lines().count() == 1 && ledger.contains(r#""task":"kept""#), "{ledger}");
+    assert!(ledger.contains(r#""outcome":"removed""#) && ledger.contains("to make room on the disk"), "{ledger}");
+    let output = fs::read_to_string(files.stdout()).unwrap();
+    assert!(output.len() < 70_000 && output.starts_with("[…") && output.ends_with("oend"), "{} bytes", output.len());
+    for (id, is_there) in [("delivered", false), ("kept", false), ("undelivered", true)] {
+        let folder = dir.path().join("data/tasks").join(id);
+        assert_eq!(folder.join("offer.json").exists(), is_there);
+        let record = fs::read_to_string(folder.join("record.json")).unwrap();
+        assert_eq!(record.len() > 100_000, is_there, "{id}");
+    }
+    assert_eq!(housekeeping(dir.path(), "min_free_disk_mb = 0").make_room(), Ok(()));
+}

@@ -1,0 +1,59 @@
+//! Flags of files and folders that keep root itself from removing them: a container may set them, on some file systems
+//! and with some capabilities.
+
+use std::ffi::CString;
+use std::mem::size_of;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use nix::libc::{c_int, c_long};
+use nix::sys::stat::fstat;
+use nix::{ioctl_read, ioctl_read_bad, ioctl_write_ptr, ioctl_write_ptr_bad, request_code_read, request_code_write};
+
+use super::tree::{READING, open_child};
+
+/// `chattr +i` and `chattr +a`.
+const IMMUTABLE: c_int = 0x10;
+const APPEND_ONLY: c_int = 0x20;
+/// A subvolume of btrfs that may only be read, and the inode number of each subvolume's root.
+const SUBVOLUME_READ_ONLY: u64 = 1 << 1;
+const SUBVOLUME_ROOT: u64 = 256;
+
+// The size in the two numbers is that of a long, and the value is an int (ioctl_iflags(2)).
+ioctl_read_bad!(get_flags, request_code_read!(b'f', 1, size_of::<c_long>()), c_int);
+ioctl_write_ptr_bad!(set_flags, request_code_write!(b'f', 2, size_of::<c_long>()), c_int);
+ioctl_read!(get_subvolume_flags, 0x94, 25, u64);
+ioctl_write_ptr!(set_subvolume_flags, 0x94, 26, u64);
+
+/// Takes these flags away from the folders, and from an entry of the last one. Returns whether there was one.
+pub fn unlock(folders: &[BorrowedFd<'_>], name: &CString) -> bool {
+    let child = folders.last().and_then(|dir| open_child(*dir, name, READING).ok());
+    let all = folders.iter().copied().chain(child.as_ref().map(AsFd::as_fd));
+    // Each of them, since several may have flags.
+    all.fold(false, |changed, file| make_mutable(file) | make_writable(file) | changed)
+}
+
+fn make_mutable(file: BorrowedFd<'_>) -> bool {
+    let mut flags: c_int = 0;
+    // SAFETY: the descriptor is open, and the call writes an int.
+    if unsafe { get_flags(file.as_raw_fd(), &raw mut flags) }.is_err() || flags & (IMMUTABLE | APPEND_ONLY) == 0 {
+        return false;
+    }
+    flags &= !(IMMUTABLE | APPEND_ONLY);
+    // SAFETY: the descriptor is open, and the call reads an int.
+    unsafe { set_flags(file.as_raw_fd(), &raw const flags) }.is_ok()
+}
+
+fn make_writable(file: BorrowedFd<'_>) -> bool {
+    if !fstat(file).is_ok_and(|stat| stat.st_ino == SUBVOLUME_ROOT) {
+        return false;
+    }
+    let mut flags: u64 = 0;
+    // SAFETY: the descriptor is open, and the call writes 64 bits.
+    let read = unsafe { get_subvolume_flags(file.as_raw_fd(), &raw mut flags) };
+    if read.is_err() || flags & SUBVOLUME_READ_ONLY == 0 {
+        return false;
+    }
+    flags &= !SUBVOLUME_READ_ONLY;
+    // SAFETY: the descriptor is open, and the call reads 64 bits.
+    unsafe { set_subvolume_flags(file.as_raw_fd(), &raw const flags) }.is_ok()
+}
