@@ -3,14 +3,13 @@
 //! The file is replaced whenever something in it changes.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::data_dir::{DataDir, STATUS_FILE};
-use crate::os::files::Durability;
+use crate::os::files::{self, Durability};
 use crate::os::folder::Folder;
 
 /// The contents of `status.json`.
@@ -79,7 +78,7 @@ pub enum EngineState {
 impl State {
     /// What the last agent wrote, or `None` if that can't be read: no decision depends on it for correctness.
     pub fn load(data_dir: &DataDir) -> Option<Self> {
-        serde_json::from_slice(&fs::read(data_dir.status_file()).ok()?).ok()
+        serde_json::from_slice(&files::read(&data_dir.status_file()).ok()?).ok()
     }
 
     /// Replaces the file in an agent's data_dir.

@@ -1,7 +1,6 @@
 //! `run-detached`: the agent in the background.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -18,6 +17,7 @@ use crate::config::Config;
 use crate::data_dir::holder::{Holder, find_holder};
 use crate::data_dir::{AGENT_LOG, DataDir, instance, permissions};
 use crate::logging::LogFormat;
+use crate::os::files::open_to_read;
 use crate::os::folder::Folder;
 use crate::os::platform;
 use crate::os::trust::check_program;
@@ -39,6 +39,8 @@ const SHOWN: u64 = 4000;
 pub fn run_detached(file: &Path, log_format: LogFormat) -> Result<(), Failure> {
     let config = Config::load(file)?;
     let data_dir = &config.paths.data_dir;
+    // The lock in another user's folder could name any process.
+    permissions::find(data_dir)?;
     // A command holds the data_dir for a moment only.
     let holder = wait_for(OTHERS, || match find_holder(data_dir) {
         Ok(Some(holder)) if !holder.is_agent() => None,
@@ -156,7 +158,7 @@ impl Log {
 
     /// Whole lines that were logged since the start.
     fn tail(&self) -> io::Result<String> {
-        let mut file = File::open(&self.path)?;
+        let mut file = open_to_read(&self.path)?;
         let length = file.metadata()?.len();
         // A shorter log was rotated meanwhile.
         let begin = if length < self.length { 0 } else { self.length };

@@ -13,6 +13,7 @@ use crate::cli::DiscardArgs;
 use crate::config::{Config, Secret};
 use crate::data_dir::holder::Role;
 use crate::data_dir::instance::{Instance, InstanceError};
+use crate::data_dir::permissions;
 use crate::ledger::Ledger;
 use crate::server::Client;
 use crate::task;
@@ -26,6 +27,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Discards a task's result: the running agent does it, or this command where none runs.
 pub fn discard(file: &Path, args: &DiscardArgs) -> Result<(), Failure> {
     let config = Config::load(file)?;
+    permissions::find(&config.paths.data_dir)?;
     let (files, record) = find_task(&config, &args.id)?;
     check_undelivered(&record)?;
     if !args.yes {

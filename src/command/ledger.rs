@@ -11,6 +11,7 @@ use super::failure::Failure;
 use super::output::{OutputFormat, eprint_line, ignore_broken_pipe};
 use crate::cli::LedgerArgs;
 use crate::config::Config;
+use crate::data_dir::permissions;
 use crate::ledger::{Direction, Entry, Line, Reader, Report, Settled, TextSizes, Transfer};
 use crate::text::{escape, escape_json};
 use crate::units::Local;
@@ -20,6 +21,7 @@ pub fn ledger(file: &Path, args: &LedgerArgs) -> Result<(), Failure> {
     let since = args.since.as_deref().map(parse_since).transpose().map_err(Failure::usage)?;
     let config = Config::load(file)?;
     let data_dir = &config.paths.data_dir;
+    permissions::find(data_dir)?;
     let unreadable = Failure::context(format!("the ledger in `{}` can't be read", data_dir.display()));
     let Some(mut reader) = Reader::open(data_dir).map_err(&unreadable)? else {
         eprint_line(format_args!("There is no ledger in `{}` yet: no file has been transferred.", data_dir.display()));

@@ -1,6 +1,5 @@
 //! `logs`: what a task's container has printed.
 
-use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 use std::process::Stdio;
@@ -13,8 +12,9 @@ use super::output::{eprint_line, ignore_broken_pipe};
 use crate::cli::LogsArgs;
 use crate::config::Config;
 use crate::data_dir::holder::find_holder;
-use crate::data_dir::{DataDir, instance};
+use crate::data_dir::{DataDir, instance, permissions};
 use crate::docker::{Docker, DockerError, LogRange};
+use crate::os::files::open_to_read;
 use crate::os::terminal::Shown;
 use crate::task::Phase;
 
@@ -25,6 +25,7 @@ const LOOK: Duration = Duration::from_millis(300);
 pub fn logs(file: &Path, args: &LogsArgs) -> Result<(), Failure> {
     let config = Config::load(file)?;
     let data_dir = &config.paths.data_dir;
+    permissions::find(data_dir)?;
     let docker = Docker::new(&config.executor.docker)?;
     let (files, mut record) = find_task(&config, &args.id)?;
     let name = files.key().container_name();
@@ -101,7 +102,7 @@ fn pass_on(mut from: impl Read, mut to: impl Write) {
 }
 
 fn print_file(path: &Path, mut out: impl Write) -> Result<(), Failure> {
-    match File::open(path) {
+    match open_to_read(path) {
         Ok(mut file) => ignore_broken_pipe(io::copy(&mut file, &mut out).and_then(|_| out.flush())),
         // The container was never started.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),

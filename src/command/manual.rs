@@ -15,7 +15,7 @@ use clap_mangen::Man;
 use super::failure::Failure;
 use super::output::{print_line, print_output};
 use crate::cli::{Cli, ManArgs};
-use crate::os::files;
+use crate::os::trust::make_folder_by_umask;
 use topics::{TOPICS, Topic};
 
 /// Shows a page by `man`, or prints its roff where standard output is no terminal; or writes all pages to a folder.
@@ -50,12 +50,14 @@ pub fn pages() -> BTreeMap<String, String> {
 }
 
 fn write_all(folder: &Path) -> Result<(), Failure> {
-    files::make_dirs_by_umask(folder).map_err(Failure::with_path(folder, "can't be made"))?;
+    let opened = make_folder_by_umask(folder).map_err(Failure::with_path(folder, "can't be used"))?;
     let pages = pages();
     for name in [None].into_iter().chain(pages.keys().map(|name| Some(name.as_str()))) {
         let page = Page::find(name)?;
-        let file = folder.join(format!("{}.1", page.name));
-        files::write_by_umask(&file, page.roff()?.as_bytes()).map_err(Failure::with_path(&file, "can't be written"))?;
+        let name = format!("{}.1", page.name);
+        let file = folder.join(&name);
+        let written = opened.write_by_umask(&name, page.roff()?.as_bytes());
+        written.map_err(Failure::with_path(&file, "can't be written"))?;
     }
     print_line(format_args!("Wrote {} pages to {}.", pages.len() + 1, folder.display()));
     Ok(())

@@ -16,6 +16,7 @@ use super::task_view::{TaskView, Tasks};
 use crate::agent::status_file::{EngineState, LastError, ServerTrouble, State};
 use crate::config::Config;
 use crate::data_dir::holder::{Holder, find_holder};
+use crate::data_dir::permissions;
 use crate::task::record::Phase;
 
 /// The exit status where no agent runs.
@@ -72,6 +73,7 @@ pub fn status(file: &Path, format: OutputFormat) -> CommandResult {
 impl<'c> Report<'c> {
     fn load(config: &'c Config) -> Result<Self, Failure> {
         let data_dir = &config.paths.data_dir;
+        permissions::find(data_dir)?;
         let (agent, other) = match find_holder(data_dir).map_err(Failure::unusable(data_dir))? {
             Some(holder) if holder.is_agent() => (Some(holder), None),
             other => (None, other),

@@ -52,7 +52,8 @@ pub fn stop(file: &Path, args: &StopArgs) -> Result<(), Failure> {
 
 /// The error of the configuration, and the pid of an agent that runs on the data_dir that the file names.
 fn name_running_agent(file: &Path, error: ConfigError) -> Failure {
-    let holder = Config::data_dir_of(file).and_then(|data_dir| find_holder(&data_dir).ok().flatten());
+    let data_dir = Config::data_dir_of(file).filter(|data_dir| permissions::find(data_dir).is_ok());
+    let holder = data_dir.and_then(|data_dir| find_holder(&data_dir).ok().flatten());
     match holder.filter(|holder| holder.is_agent()).and_then(|holder| holder.pid) {
         Some(pid) => Failure::usage(format!(
             "{error}\nThe agent (pid {pid}) is still running; correct the file, or stop the agent with `kill {pid}`."

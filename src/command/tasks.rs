@@ -10,8 +10,8 @@ use super::task_view::{AgentState, Tasks};
 use crate::agent::status_file::State;
 use crate::cli::TasksArgs;
 use crate::config::Config;
-use crate::data_dir::DataDir;
 use crate::data_dir::holder::find_holder;
+use crate::data_dir::{DataDir, permissions};
 use crate::task::record::Phase;
 use crate::text::escape;
 use crate::units::Local;
@@ -20,6 +20,7 @@ use crate::units::Local;
 pub fn tasks(file: &Path, args: &TasksArgs) -> CommandResult {
     let config = Config::load(file)?;
     let data_dir = &config.paths.data_dir;
+    permissions::find(data_dir)?;
     let is_wanted = |phase| !args.undelivered || (Phase::Exited..Phase::Settled).contains(&phase);
     let mut tasks = Tasks::load(data_dir, is_wanted).map_err(Failure::with_path(data_dir, "can't be read"))?;
     let agent = add_reasons(data_dir, &mut tasks);

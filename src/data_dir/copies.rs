@@ -5,13 +5,12 @@
 //! with its id.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use super::INSTANCE_ID;
-use crate::os::files::{Durability, open_to_read};
+use crate::os::files::{Durability, read_text};
 use crate::os::folder::Folder;
 use crate::os::platform;
 use crate::shell::shell_line;
@@ -51,7 +50,7 @@ pub(super) fn check(folder: &Folder, id: &str) -> Result<(), Copied> {
             last.path.display()
         ),
         Some(last) if is_another_folder(&last.path, folder) => {
-            let other_id = open_to_read(&last.path.join(INSTANCE_ID)).and_then(io::read_to_string);
+            let other_id = read_text(&last.path.join(INSTANCE_ID));
             if other_id.is_ok_and(|other| other.trim() == id) {
                 return Err(Copied { copy: place.path, original: last.path });
             }

@@ -3,7 +3,7 @@
 //! The lock on `agent.lock` decides: the system releases it when the process ends in any way. The pidfile is for people
 //! and scripts.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -14,7 +14,7 @@ use super::copies::{self, Copied};
 use super::holder::{Holder, PAUSE, Role, read_holder, write_holder};
 use super::permissions::{self, Refusal};
 use crate::data_dir::{DRAIN_REQUEST, DataDir, INSTANCE_ID, LOCK, METRICS, PID_FILE, STATUS_FILE};
-use crate::os::files::{Durability, if_exists, is_temporary};
+use crate::os::files::{Durability, if_exists, is_temporary, read_text};
 use crate::os::folder::Folder;
 use crate::os::platform::{self, FileLock};
 use crate::os::random::random_id;
@@ -128,7 +128,7 @@ pub fn request_drain(data_dir: &DataDir, pid: u32) -> Result<(), InstanceError> 
 /// Whether the agent with this pid has a request to drain.
 pub fn is_drain_requested(data_dir: &DataDir, pid: u32) -> bool {
     // An unreadable file is no request.
-    fs::read_to_string(data_dir.drain_request()).is_ok_and(|text| text.trim().parse() == Ok(pid))
+    read_text(&data_dir.drain_request()).is_ok_and(|text| text.trim().parse() == Ok(pid))
 }
 
 /// Removes the pidfile of an agent that was killed. To be called when no agent runs.
@@ -172,7 +172,7 @@ fn lock(folder: &Folder) -> io::Result<Result<(FileLock, LockWatch), File>> {
 
 /// The id of a data_dir, if an agent has ever run on it.
 pub fn read_id(data_dir: &DataDir) -> io::Result<Option<String>> {
-    let text = if_exists(fs::read_to_string(data_dir.instance_id()))?;
+    let text = if_exists(read_text(&data_dir.instance_id()))?;
     Ok(text.map(|text| text.trim().to_owned()).filter(|id| is_id(id)))
 }
 

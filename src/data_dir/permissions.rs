@@ -68,12 +68,13 @@ pub fn prepare(data_dir: &DataDir) -> Result<Folder, Refusal> {
         Refusal::Unsafe(format!("the data_dir `{}` can't be closed to other users: {error}", data_dir.display()))
     };
     let Some(mode) = folder.dir().shared_mode().map_err(unusable)? else { return Ok(folder) };
+    let writable = folder.dir().others_write().map_err(unusable)?.then_some(mode);
     folder.dir().set_mode(mode & 0o700).map_err(unusable)?;
     if folder.dir().shared_mode().map_err(unusable)?.is_some() {
         return Err(unusable(io::Error::other("the file system keeps no rights")));
     }
     // Something may have been put there since the check. With its old mode the next start looks for that again.
-    if let Err(why) = check_content(data_dir, folder.dir(), mode) {
+    if let Err(why) = check_content(data_dir, folder.dir(), writable) {
         folder.dir().set_mode(mode).map_err(unusable)?;
         return Err(why);
     }
@@ -117,7 +118,11 @@ fn check(data_dir: &DataDir, folder: &Folder) -> Result<(), Refusal> {
         return Err(refuse_owner(data_dir, owner));
     }
     match folder.dir().shared_mode().map_err(&unreadable)? {
-        Some(mode) => check_names(data_dir, folder).and_then(|()| check_content(data_dir, folder.dir(), mode)),
+        Some(mode) => {
+            check_names(data_dir, folder)?;
+            let writable = folder.dir().others_write().map_err(&unreadable)?.then_some(mode);
+            check_content(data_dir, folder.dir(), writable)
+        }
         None => Ok(()),
     }
 }
@@ -145,14 +150,23 @@ fn check_names(data_dir: &DataDir, folder: &Folder) -> Result<(), Refusal> {
     }
 }
 
-/// Checks that nothing in a folder in which others could write is theirs, or leads to another place: the agent would
-/// write there.
-fn check_content(data_dir: &DataDir, dir: &Dir, mode: u32) -> Result<(), Refusal> {
-    if mode & 0o022 == 0 {
-        return Ok(());
-    }
-    let shown = data_dir.display();
-    match dir.foreign_entry().map_err(unreadable(data_dir))? {
+/// Checks that nothing in a folder in which others could write, with this mode, is theirs, or leads to another place: the
+/// agent would write there. Without the sticky bit they could also exchange the names of what is the agent's.
+fn check_content(data_dir: &DataDir, dir: &Dir, writable: Option<u32>) -> Result<(), Refusal> {
+    const STICKY: u32 = 0o1000;
+    let Some(mode) = writable else { return Ok(()) };
+    let (shown, unreadable) = (data_dir.display(), unreadable(data_dir));
+    match dir.foreign_entry().map_err(&unreadable)? {
+        None if mode & STICKY == 0 => match dir.names().map_err(&unreadable)?.iter().find(|name| *name != "lost+found")
+        {
+            None => Ok(()),
+            Some(name) => Err(Refusal::Unsafe(format!(
+                "other users could write to the data_dir `{shown}` (mode {mode:o}), and rename or remove what is in it, such \
+                 as `{}`; let `paths.data_dir` be a new folder, or look at each file in it and run `{}`",
+                name.to_string_lossy(),
+                shell_line(["chmod", "go=", &data_dir.to_string_lossy()])
+            ))),
+        },
         None => Ok(()),
         Some((name, what)) => Err(Refusal::Unsafe(format!(
             "other users could write to the data_dir `{shown}` (mode {mode:o}), and `{}` in it is {what}; let \

@@ -8,7 +8,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, BufWriter, ErrorKind, Write};
+use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +16,8 @@ pub use super::missing::{if_exists, ignore_missing, remove_if_exists};
 use super::platform::{self, Access, Dir, Open};
 use super::random::random_u64;
 
+/// What is larger than any file that the agent writes and reads as a whole, in bytes.
+const LARGEST: u64 = 64 << 20;
 /// How often a file is created in the place of one that another process creates at the same time.
 const TRIES: u32 = 10;
 
@@ -33,17 +35,6 @@ pub fn create(path: &Path) -> io::Result<File> {
 /// the workspaces keeps all other users of this machine out.
 pub fn create_for_containers(path: &Path) -> io::Result<File> {
     create_over(path, Access::Everyone)
-}
-
-/// Creates a file that a person asked for in a folder of their own: its mode follows the umask. One that exists is an
-/// error.
-pub fn create_new_by_umask(path: &Path) -> io::Result<File> {
-    platform::open_file(&Dir::WORKING, path, Open::New, Access::Umask)
-}
-
-/// Writes such a file. An earlier one is removed.
-pub fn write_by_umask(path: &Path, content: &[u8]) -> io::Result<()> {
-    create_over(path, Access::Umask)?.write_all(content)
 }
 
 fn create_over(path: &Path, access: Access) -> io::Result<File> {
@@ -71,14 +62,27 @@ pub fn open_to_read(path: &Path) -> io::Result<File> {
     platform::open_file(&Dir::WORKING, path, Open::Read, Access::Owner)
 }
 
+/// The bytes of one of the agent's own files. A link, a FIFO, a device and a file of more than 64 MiB are errors.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    read_all(open_to_read(path)?)
+}
+
+pub(super) fn read_all(file: File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if file.take(LARGEST + 1).read_to_end(&mut bytes)? as u64 > LARGEST {
+        return Err(io::Error::new(ErrorKind::InvalidData, "it is larger than 64 MiB, so it isn't the agent's"));
+    }
+    Ok(bytes)
+}
+
+/// The text of such a file.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    String::from_utf8(read(path)?).map_err(io::Error::other)
+}
+
 /// Makes a folder for its owner only. One that exists is an error.
 pub fn make_new_dir(path: &Path) -> io::Result<()> {
     platform::make_dir(path, Access::Owner)
-}
-
-/// Makes a folder and the missing ones above it, each for its owner only. A folder that exists stays as it is.
-pub fn make_dirs(path: &Path) -> io::Result<()> {
-    make_missing(path, Access::Owner)
 }
 
 /// Makes a folder in which a container may write as any user; one that exists becomes so. Those above it must exist.
@@ -89,17 +93,13 @@ pub fn make_dir_for_containers(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes a folder that a person asked for and the missing ones above it: their modes follow the umask.
-pub fn make_dirs_by_umask(path: &Path) -> io::Result<()> {
-    make_missing(path, Access::Umask)
-}
-
-fn make_missing(path: &Path, access: Access) -> io::Result<()> {
-    let made = match platform::make_dir(path, access) {
+/// Makes a folder and the missing ones above it, each for its owner only. A folder that exists stays as it is.
+pub fn make_dirs(path: &Path) -> io::Result<()> {
+    let made = match platform::make_dir(path, Access::Owner) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else { return Err(error) };
-            make_missing(parent, access)?;
-            platform::make_dir(path, access)
+            make_dirs(parent)?;
+            platform::make_dir(path, Access::Owner)
         }
         made => made,
     };

@@ -2,11 +2,11 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::files::{Durability, Replacement, if_exists, ignore_missing};
+use super::files::{Durability, Replacement, if_exists, ignore_missing, read_all};
 use super::platform::{self, Access, Dir, Open};
 
 /// An open folder. Clones are the same one.
@@ -48,10 +48,19 @@ impl Folder {
 
     /// The text of a small file, or `None` if it is missing.
     pub fn read(&self, name: &str) -> io::Result<Option<String>> {
-        let Some(mut file) = if_exists(self.open(name, Open::Read))? else { return Ok(None) };
-        let mut text = String::new();
-        file.read_to_string(&mut text)?;
-        Ok(Some(text))
+        let Some(file) = if_exists(self.open(name, Open::Read))? else { return Ok(None) };
+        String::from_utf8(read_all(file)?).map(Some).map_err(io::Error::other)
+    }
+
+    /// Creates a file that a person asked for: its mode follows the umask. One that exists is an error.
+    pub fn create_new_by_umask(&self, name: &OsStr) -> io::Result<File> {
+        platform::open_file(&self.dir, Path::new(name), Open::New, Access::Umask)
+    }
+
+    /// Writes such a file. An earlier one is removed.
+    pub fn write_by_umask(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        self.remove(name)?;
+        self.create_new_by_umask(OsStr::new(name))?.write_all(content)
     }
 
     /// Replaces a file in one step, by [`Replacement`].

@@ -43,6 +43,20 @@ pub fn check_folder_of(file: &Path) -> Result<(), Untrusted> {
     Walked::new(file.parent().unwrap_or(Path::new("/")), Last::Strict).map(drop)
 }
 
+/// Checks a folder, or the place where it is to be made.
+pub fn check_folder(path: &Path) -> Result<(), Untrusted> {
+    Walked::new(&absolute(path).unwrap_or_else(|_| path.to_owned()), Last::Strict).map(drop)
+}
+
+/// Opens a folder that a person asked for, and makes it, and the missing ones above it, where only this user can write
+/// and the umask says who can read.
+pub fn make_folder_by_umask(path: &Path) -> Result<Folder, Untrusted> {
+    let path = absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut walked = Walked::new(&path, Last::Strict)?;
+    walked.make_folders(0o755)?;
+    walked.into_folder().map(|dir| Folder::new(&path, dir))
+}
+
 /// The place of a file that is to be made or replaced, behind links of root and this user.
 pub fn place_of_file(file: &Path) -> Result<PathBuf, Untrusted> {
     let file = absolute(file).unwrap_or_else(|_| file.to_owned());

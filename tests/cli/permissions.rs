@@ -106,6 +106,18 @@ fn a_fifo_in_place_of_a_file_is_an_error_and_blocks_nothing() {
         agent.run(&[command]).expect_code(1).expect_stderr("isn't a regular file");
         fs::remove_file(agent.data_dir().join(name)).unwrap();
     }
+    fs::create_dir_all(agent.data_dir().join("tasks/t")).unwrap();
+    fifo("data/status.json");
+    fifo("data/tasks/t/record.json");
+    agent.run(&["status"]).expect_code(3);
+    agent.run(&["tasks"]).expect_code(1).expect_stderr("isn't a regular file");
+    agent.run(&["logs", "t"]).expect_code(1).expect_stderr("isn't a regular file");
+    fs::remove_file(agent.data_dir().join("tasks/t/record.json")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", agent.data_dir().join("tasks/t/record.json")).unwrap();
+    agent.run(&["tasks"]).expect_code(1).expect_stderr("it is a symbolic link");
+    fs::remove_file(agent.data_dir().join("tasks/t/record.json")).unwrap();
+    fs::File::create(agent.data_dir().join("tasks/t/record.json")).unwrap().set_len(1 << 40).unwrap();
+    agent.run(&["tasks"]).expect_code(1).expect_stderr("larger than 64 MiB");
     fifo("data/ledger.jsonl");
     let ledger = agent.run(&["ledger"]);
     ledger.expect_code(1).expect_stderr("isn't a regular file");

@@ -2,13 +2,14 @@
 
 use crate::support::agent::{Agent, Builder, Finished};
 use crate::support::docker::{containers_with_label, docker, remove_containers, wait_until};
+use crate::support::ordinary_user::OrdinaryUser;
 use crate::support::secs;
 use crate::support::server::{FakeServer, Status, TaskSpec};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::process::Command;
 
 fn tidy(builder: Builder) -> Agent {
@@ -252,4 +253,31 @@ fn a_program_missing_in_the_image_is_reported() {
         let done = agent.run(&["check"]);
         done.expect_code(1).expect_stdout(&format!("has no program `{program}` in its PATH"));
     }
+}
+
+#[test]
+fn a_mount_that_others_can_write_to_is_a_warning_for_containers_of_root() {
+    let server = FakeServer::start();
+    let mount = "[[paths.mounts]]\nhost = './share'\ncontainer = '/share'\nreadonly = true\n";
+    let config = |user: &str| format!("{mount}[executor]\nuser = '{user}'");
+    for (user, mode, status) in [("0:0", 0o777, "warned"), ("0:0", 0o755, "passed"), ("52001:52001", 0o777, "passed")] {
+        let agent = tidy(Agent::builder(&server).with_engine().config(&config(user)));
+        fs::create_dir(agent.path("share")).expect("make a folder");
+        fs::set_permissions(agent.path("share"), Permissions::from_mode(mode)).expect("change the mode");
+        let (done, checks) = check(&agent);
+        done.expect_code(0);
+        assert_eq!(all(&checks, "container_user")[0]["status"], status, "{user} {mode:o}: {checks:#?}");
+    }
+}
+
+#[test]
+fn the_agents_own_uid_is_a_warning_for_containers() {
+    let server = FakeServer::start();
+    let user = OrdinaryUser::new(Agent::builder(&server).with_engine());
+    let uid = fs::metadata(user.agent.config_path()).expect("look at the file").uid();
+    let text = user.agent.config_text().replacen("[executor]", &format!("[executor]\nuser = '{uid}:{uid}'"), 1);
+    fs::write(user.agent.config_path(), text).expect("change the configuration");
+    let done = user.invoke(&["check"]).run();
+    let words = if uid == 0 { "✓ container_user" } else { "is the agent's own user" };
+    done.expect_stdout(words);
 }

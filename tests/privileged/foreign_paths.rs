@@ -111,7 +111,10 @@ fn a_data_dir_of_another_user_or_below_their_folder_is_refused() {
     fs::create_dir_all(agent.path("home/data")).expect("make folders");
     let refused = |path: &Path| {
         let words = format!("`{}` belongs to user {USER}", path.display());
-        for command in [&["run"][..], &["run-detached"], &["try", "--prompt", "p"], &["stop"], &["stop", "--abort"]] {
+        let readers: [&[&str]; 5] = [&["status"], &["tasks"], &["ledger"], &["logs", "t"], &["discard", "--yes", "t"]];
+        let others: [&[&str]; 5] =
+            [&["run"], &["run-detached"], &["try", "--prompt", "p"], &["stop"], &["stop", "--abort"]];
+        for command in readers.into_iter().chain(others) {
             agent.run(command).expect_code(1).expect_stderr(&words);
         }
         agent.run(&["check"]).expect_code(1).expect_stdout(&words);
@@ -178,7 +181,21 @@ fn an_open_data_dir_with_files_of_others_is_refused_and_stays_open() {
             fs::remove_dir_all(agent.data_dir()).expect("remove the folder");
         }
     }
-    // Without anything of others it is closed.
+    // Without the sticky bit others could exchange the names of what is the agent's.
+    fs::create_dir_all(agent.data_dir().join("tasks")).expect("make folders");
+    set_mode(&agent.data_dir(), 0o777);
+    let words = format!(
+        "such as `tasks`; let `paths.data_dir` be a new folder, or look at each file in it and run `chmod go= {}`",
+        agent.data_dir().display()
+    );
+    for command in [&["run"][..], &["run-detached"], &["stop", "--abort"], &["status"]] {
+        agent.run(command).expect_code(1).expect_stderr(&words);
+    }
+    set_mode(&agent.data_dir(), 0o1777);
+    agent.run(&["stop", "--abort"]).expect_code(0);
+    assert_eq!(fs::metadata(agent.data_dir()).expect("look at the folder").mode() & 0o777, 0o700);
+    fs::remove_dir_all(agent.data_dir()).expect("remove the folder");
+    // Without anything in it, it is closed.
     fs::create_dir(agent.data_dir()).expect("make the folder");
     set_mode(&agent.data_dir(), 0o777);
     let running = agent.start();
@@ -330,4 +347,55 @@ fn folders_that_only_the_owners_group_can_write_are_as_good_as_closed() {
     give_away(&agent.path("share/new"));
     set_mode(&agent.path("share"), 0o775);
     agent.run(&["check"]).expect_stdout("✓ mounts");
+}
+
+#[test]
+fn another_users_lock_names_no_process_to_stop() {
+    let server = FakeServer::start();
+    let agent = agent(&server, "");
+    let running = agent.start();
+    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    give_away(&agent.data_dir());
+    for command in ["status", "run-detached", "stop"] {
+        let refused = agent.run(&[command]);
+        refused.expect_code(1).expect_stderr(&format!("belongs to user {USER}"));
+    }
+    let typo = agent.config_text() + "\n[exec";
+    fs::write(agent.config_path(), typo).expect("change the configuration");
+    let wrong = agent.run(&["stop"]);
+    assert!(!wrong.status.success() && !wrong.stderr.contains("kill"), "{}", wrong.stderr);
+    drop(running);
+}
+
+#[test]
+fn files_that_a_person_asks_for_are_written_into_no_folder_of_another_user() {
+    let server = FakeServer::start();
+    let agent = agent(&server, "");
+    fs::create_dir_all(agent.path("shared/theirs")).expect("make folders");
+    fs::create_dir(agent.path("shared/empty")).expect("make a folder");
+    set_mode(&agent.path("shared"), 0o1777);
+    give_away(&agent.path("shared/theirs"));
+    symlink(agent.path("shared/empty"), agent.path("shared/link")).expect("make a link");
+    lchown(agent.path("shared/link"), Some(USER), Some(USER)).expect("give the link away");
+    for place in ["shared/theirs", "shared/theirs/new", "shared/link", "shared/link/new"] {
+        for command in [&["man", "--out", place][..], &["try", "--prompt", "p", "--out", place]] {
+            let refused = agent.run(command);
+            assert!(
+                !refused.status.success() && refused.stderr.contains(&format!("user {USER}")),
+                "{}",
+                refused.stderr
+            );
+        }
+    }
+    for folder in ["shared/theirs", "shared/empty"] {
+        assert_eq!(fs::read_dir(agent.path(folder)).expect("look into the folder").count(), 0);
+    }
+    agent.run(&["man", "--out", "shared/new/pages"]).expect_code(0);
+    assert!(agent.path("shared/new/pages/agent-core.1").is_file());
+    // A link in the place of a page is replaced.
+    let victim = agent.write("victim", "kept");
+    fs::remove_file(agent.path("shared/new/pages/agent-core.1")).expect("remove a page");
+    symlink(&victim, agent.path("shared/new/pages/agent-core.1")).expect("make a link");
+    agent.run(&["man", "--out", "shared/new/pages"]).expect_code(0);
+    assert_eq!(fs::read_to_string(&victim).expect("read the victim"), "kept");
 }

@@ -1,14 +1,19 @@
 //! Whether the user of containers is somebody on this machine: that account reads the workspace and the variables of each
 //! container under `/proc`, past the closed data_dir.
 
+use std::path::PathBuf;
+
 use super::report::{Check, Report};
 use crate::config::Config;
 use crate::docker::Docker;
-use crate::os::platform;
+use crate::os::platform::{self, Last, Walked};
 use crate::os::timeout::{timeout_message, with_timeout};
 
-pub fn check(config: &Config, docker: &Docker, report: &mut Report) {
-    const CHECK: Check = Check::ContainerUser;
+const CHECK: Check = Check::ContainerUser;
+const REMEDY: &str = "set `executor.user` to a uid without an account, such as \"52001:52001\"";
+
+/// `mounts` are the host paths that containers get.
+pub fn check(config: &Config, docker: &Docker, mounts: &[PathBuf], report: &mut Report) {
     let (user, source) = match &config.executor.options.user {
         Some(user) => (user.clone(), "`executor.user`"),
         None => match docker.image_user(&config.executor.image) {
@@ -23,7 +28,14 @@ pub fn check(config: &Config, docker: &Docker, report: &mut Report) {
         Err(_) => return report.pass(CHECK, format!("`{name}`, {source}; the image knows its uid")),
     };
     if uid == 0 {
-        return report.pass(CHECK, format!("root, {source}"));
+        return check_root(source, mounts.to_vec(), report);
+    }
+    if uid.to_string() == platform::user() {
+        let detail = format!(
+            "uid {uid}, {source}, is the agent's own user: what a task reaches of this machine, it can use as the agent can, \
+             such as the configuration file with the key"
+        );
+        return report.warn(CHECK, detail, REMEDY);
     }
     match with_timeout(move || platform::other_account(uid)) {
         Some(None) => report.pass(CHECK, format!("uid {uid}, {source}; no other account of this machine has it")),
@@ -33,8 +45,30 @@ pub fn check(config: &Config, docker: &Docker, report: &mut Report) {
                 "uid {uid}, {source}, is the account `{account}` of this machine, which can read and change what containers \
                  work on"
             ),
-            "set `executor.user` to a uid without an account, such as \"52001:52001\"",
+            REMEDY,
         ),
         None => report.skip(CHECK, format!("the list of accounts {}", timeout_message())),
+    }
+}
+
+/// Warns of a mounted folder in which another user can write: through a socket in it, that user can pass a container of
+/// root's an open folder of this machine.
+fn check_root(source: &str, mounts: Vec<PathBuf>, report: &mut Report) {
+    let find = || {
+        let writers = |host: &PathBuf| Walked::new(host, Last::Any).ok()?.other_writers();
+        mounts.into_iter().find_map(|host| writers(&host).map(|who| (host, who)))
+    };
+    match with_timeout(find) {
+        None => report.skip(CHECK, format!("a mount {}", timeout_message())),
+        Some(None) => report.pass(CHECK, format!("root, {source}")),
+        Some(Some((host, who))) => report.warn(
+            CHECK,
+            format!(
+                "root, {source}, and {who} can write to the mount of `{}`: a user of this machine and a task together could \
+                 read and change every file of this machine",
+                host.display()
+            ),
+            REMEDY,
+        ),
     }
 }

@@ -36,7 +36,7 @@ pub fn check(config: &Config, targets: &ProbeTargets, report: &mut Report) {
     if !report.has_passed(Check::Image) {
         return skip(config, "there is no image to make a container of", report);
     }
-    container_user::check(config, &docker, report);
+    container_user::check(config, &docker, &targets.mounts, report);
     let probe = EngineProbe::new(config, &docker);
     match &targets.folder {
         Some(folder) => {

@@ -1,13 +1,14 @@
 //! The files of one task beside its workspace: the record, the uploads, the container's output.
 
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Write};
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::reserve::Reserve;
 use super::{Phase, Record, TaskKey, UploadEvent};
 use crate::os::files::{
-    Durability, Replacement, append, create, if_exists, ignore_missing, open_existing, remove_if_exists,
+    self, Durability, Replacement, append, create, if_exists, ignore_missing, open_existing, open_to_read,
+    remove_if_exists,
 };
 use crate::os::process::read_tail;
 use crate::server::protocol::Task;
@@ -17,6 +18,8 @@ const LARGE_RECORD: u64 = 64 * 1024;
 /// How much of an output is kept where the disk is nearly full, and the most that is written before it.
 const KEPT_OUTPUT: u64 = 64 * 1024;
 const CUT_NOTE: u64 = 128;
+/// What is longer than any line of `uploads.jsonl`, in bytes.
+const LINE_MAX: u64 = 1 << 20;
 
 /// The folder of one task's record and logs. Its files may or may not exist.
 #[derive(Debug, Clone)]
@@ -105,7 +108,7 @@ impl TaskFiles {
 
     /// The whole offer; `None` for a task of an older version, whose record has it.
     pub fn load_offer(&self) -> io::Result<Option<Task>> {
-        let Some(text) = if_exists(fs::read(self.offer()))? else { return Ok(None) };
+        let Some(text) = if_exists(files::read(&self.offer()))? else { return Ok(None) };
         Ok(Some(serde_json::from_slice(&text)?))
     }
 
@@ -119,7 +122,7 @@ impl TaskFiles {
 
     /// Reads the record, or `None` if there is none.
     pub fn load(&self) -> io::Result<Option<Record>> {
-        let Some(text) = if_exists(fs::read(self.record()))? else { return Ok(None) };
+        let Some(text) = if_exists(files::read(&self.record()))? else { return Ok(None) };
         let record: Record = serde_json::from_slice(&text)?;
         if TaskKey::from_id(&record.task.id).as_ref() != Some(&self.key) {
             // Names that differ only in case are one file on some systems.
@@ -192,12 +195,20 @@ impl TaskFiles {
 
     /// The whole lines, and their length if a part of a line follows them.
     fn parse_uploads(&self) -> io::Result<(Vec<UploadEvent>, Option<u64>)> {
-        let Some(file) = if_exists(File::open(self.dir.join("uploads.jsonl")))? else { return Ok((Vec::new(), None)) };
+        let Some(file) = if_exists(open_to_read(&self.dir.join("uploads.jsonl")))? else {
+            return Ok((Vec::new(), None));
+        };
         let mut events = Vec::new();
         let mut reader = BufReader::new(file);
         let (mut line, mut whole) = (Vec::new(), 0);
-        while reader.read_until(b'\n', &mut line)? > 0 {
+        while reader.by_ref().take(LINE_MAX).read_until(b'\n', &mut line)? > 0 {
             if line.last() != Some(&b'\n') {
+                if line.len() as u64 == LINE_MAX {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "it has a line that is longer than the agent's",
+                    ));
+                }
                 return Ok((events, Some(whole)));
             }
             whole += line.len() as u64;

@@ -37,7 +37,7 @@ impl Dir {
         self.0.as_ref().map_or(AT_FDCWD, AsFd::as_fd)
     }
 
-    fn as_file(&self) -> io::Result<File> {
+    pub(super) fn as_file(&self) -> io::Result<File> {
         self.0.as_ref().map_or_else(|| File::open("."), |dir| Ok(dir.try_clone()?.into()))
     }
 

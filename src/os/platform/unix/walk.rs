@@ -200,6 +200,18 @@ impl Walked {
         !self.exists() && fstat(self.top()).is_ok_and(|stat| others_write(&stat, Some(self.top())))
     }
 
+    /// Which other users than root and this one can make something in the folder at the end of the path.
+    pub fn other_writers(&self) -> Option<String> {
+        let stat = fstat(self.top()).ok()?;
+        if self.file.is_some() || !self.exists() {
+            None
+        } else if !self.is_trusted(stat.st_uid) {
+            Some(format!("user {}", stat.st_uid))
+        } else {
+            others_write(&stat, Some(self.top())).then(|| "other users".to_owned())
+        }
+    }
+
     fn top(&self) -> BorrowedFd<'_> {
         self.folders.last().map_or(AT_FDCWD, |(_, folder)| folder.as_fd())
     }
@@ -230,6 +242,14 @@ impl Walked {
     }
 }
 
+impl Dir {
+    /// Whether other users than root and this one can write into the folder.
+    pub fn others_write(&self) -> io::Result<bool> {
+        let folder = self.as_file()?;
+        Ok(others_write(&fstat(&folder)?, Some(folder.as_fd())))
+    }
+}
+
 /// The names of a path, with `..` as one of them.
 fn names(path: &Path) -> impl DoubleEndedIterator<Item = OsString> + '_ {
     path.components().filter_map(|part| match part {
@@ -250,7 +270,7 @@ fn check_mode(stat: &FileStat, opened: Option<BorrowedFd<'_>>) -> Result<(), Why
 }
 
 /// Whether other users than root, this user and the owner may write here.
-pub(super) fn others_write(stat: &FileStat, opened: Option<BorrowedFd<'_>>) -> bool {
+fn others_write(stat: &FileStat, opened: Option<BorrowedFd<'_>>) -> bool {
     match mode_by(stat) & (OTHERS_WRITE | GROUP_WRITES) {
         0 => false,
         // The group's rights are also the limit of an access list's entries.

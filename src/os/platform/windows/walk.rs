@@ -29,6 +29,11 @@ impl Dir {
         Ok(None)
     }
 
+    /// Whether other users can write into the folder.
+    pub fn others_write(&self) -> io::Result<bool> {
+        Ok(false)
+    }
+
     /// An entry that another user may have made.
     pub fn foreign_entry(&self) -> io::Result<Option<(OsString, &'static str)>> {
         Ok(None)
@@ -96,6 +101,11 @@ impl Walked {
     /// Whether a missing name could be made by another user.
     pub fn may_appear(&self) -> bool {
         false
+    }
+
+    /// Which other users can make something in the folder at the end of the path.
+    pub fn other_writers(&self) -> Option<String> {
+        None
     }
 
     /// Makes the missing folders at the end of the path.
