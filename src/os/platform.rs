@@ -24,10 +24,10 @@ pub use found::{Entry, EntryKind, Found, MAX_DEPTH, Next, Unread};
 use system::Place;
 pub use system::{
     Dir, FileLock, LAUNCHER, Walked, allocated, detached, disk_size, folder_identity, free_disk, from_bytes, gated,
-    identity, in_own_group, is_executable, is_started_at, keep_owner, kill_group, kill_process, leave_session,
-    make_dir, make_world_writable, mode_if_shared, open_beneath, open_file, other_account, program_places, read_both,
-    redirect_output, remove_tree, restrict_to_owner, set_dir_access, share_one_heap, start_time, sync_dir, terminate,
-    to_bytes, user, walk_contents,
+    identity, in_own_group, is_executable, is_short_of_files, is_started_at, keep_owner, kill_group, kill_process,
+    leave_session, make_dir, make_world_writable, mode_if_shared, open_beneath, open_file, other_account,
+    program_places, read_both, redirect_output, remove_tree, restrict_to_owner, set_dir_access, share_one_heap,
+    start_time, sync_dir, terminate, to_bytes, user, walk_contents,
 };
 
 /// How a file is opened.

@@ -23,10 +23,15 @@ pub struct SmallDisk {
 impl SmallDisk {
     /// Mounts a disk of `mib` MiB as the data folder of an agent that hasn't run yet.
     pub fn mount(agent: &Agent, mib: u64) -> Self {
+        Self::mount_with(agent, &format!("size={mib}m"))
+    }
+
+    /// As [`SmallDisk::mount`] does, with these options of a tmpfs.
+    pub fn mount_with(agent: &Agent, options: &str) -> Self {
         crate::require_root();
         let place = agent.data_dir();
         fs::create_dir(&place).expect("make the data folder");
-        let options = format!("size={mib}m,mode=0700");
+        let options = format!("{options},mode=0700");
         let words = ["-t", "tmpfs", "-o", &options, "agent-core-test"];
         let output = Command::new("mount").args(words).arg(&place).output().expect("run `mount`");
         assert!(output.status.success(), "mount: {}", String::from_utf8_lossy(&output.stderr));

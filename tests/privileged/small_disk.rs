@@ -399,3 +399,16 @@ fn a_container_that_prints_to_a_full_disk_is_not_blocked() {
     disk.clear();
     expect_next_task_works(&server, &agent);
 }
+
+/// A disk for 3000 files, of which a delivered task has nearly all.
+#[test]
+fn a_disk_without_free_files_loses_delivered_workspaces() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).config("[paths]\nmin_free_disk_mb = 1").build();
+    let _disk = SmallDisk::mount_with(&agent, "size=64m,nr_inodes=3000");
+    let mut running = agent.start();
+    let id = server.submit(TaskSpec::script("cd input; for i in $(seq 2900); do : > $i; done; true"));
+    server.wait_for(&id, Status::Completed, PATIENCE);
+    running.wait_log("its delivered workspace was removed, to make room on the disk", PATIENCE);
+    expect_next_task_works(&server, &agent);
+}

@@ -66,12 +66,16 @@ impl Housekeeping {
         let (wanted, bytes) = (paths.min_free_disk_mb, paths.keep_free());
         // Without the number of the moment: a message that stays the same is logged once.
         let data_dir = paths.data_dir.display();
-        let message = format!("the disk of `{data_dir}` has less than {wanted} MiB left (`paths.min_free_disk_mb`)");
+        let message = if platform::is_short_of_files(&paths.data_dir).unwrap_or(false) {
+            format!("the disk of `{data_dir}` can have few more files (`df -i {data_dir}`)")
+        } else {
+            format!("the disk of `{data_dir}` has less than {wanted} MiB left (`paths.min_free_disk_mb`)")
+        };
         if wanted == 0 || self.free_up(bytes)? { Ok(()) } else { Err(message) }
     }
 
-    /// Removes what settled tasks have left until the disk has so many free bytes. Returns whether it has them: where a
-    /// removal takes long, a later call knows more.
+    /// Removes what settled tasks have left until the disk has so many free bytes, and room for more files. Returns
+    /// whether it has them: where a removal takes long, a later call knows more.
     ///
     /// # Errors
     /// The disk's space can't be read.
@@ -89,7 +93,7 @@ impl Janitor {
     fn has_free(&self, wanted: u64) -> Result<bool, String> {
         let data_dir = &self.context.config.paths.data_dir;
         platform::free_disk(data_dir)
-            .map(|bytes| bytes >= wanted)
+            .and_then(|bytes| Ok(bytes >= wanted && !platform::is_short_of_files(data_dir)?))
             .map_err(|error| format!("can't read the free space of `{}`: {error}", data_dir.display()))
     }
 

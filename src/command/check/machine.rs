@@ -107,11 +107,18 @@ fn check_disk(config: &Config, report: &mut Report) {
     let owned = data_dir.clone();
     let free = with_timeout(move || {
         let existing = owned.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-        platform::free_disk(existing)
+        Ok((platform::free_disk(existing)? >> 20, platform::is_short_of_files(existing)?))
     });
-    match free.unwrap_or_else(|| Err(io::Error::other(timeout_message()))).map(|bytes| bytes >> 20) {
-        Ok(free) if free >= wanted => report.pass(Check::Disk, format!("{free} MiB free, at least {wanted} wanted")),
-        Ok(free) => report.fail(
+    match free.unwrap_or_else(|| Err(io::Error::other(timeout_message()))) {
+        Ok((_, true)) => report.fail(
+            Check::Disk,
+            format!("the disk of `{0}` can have few more files (`df -i {0}`)", data_dir.display()),
+            "remove files there; until then no task is accepted",
+        ),
+        Ok((free, _)) if free >= wanted => {
+            report.pass(Check::Disk, format!("{free} MiB free, at least {wanted} wanted"))
+        }
+        Ok((free, _)) => report.fail(
             Check::Disk,
             format!("{free} MiB free on the disk of `{}`, at least {wanted} wanted", data_dir.display()),
             "make room there, or set `paths.min_free_disk_mb` to less; until then no task is accepted",

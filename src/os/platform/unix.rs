@@ -218,6 +218,13 @@ pub fn disk_size(path: &Path) -> io::Result<u64> {
     Ok(u64::from(disk.blocks()).saturating_mul(u64::from(disk.fragment_size())))
 }
 
+/// Whether the disk of a folder has so few files left that it may be full of them soon: fewer than 10,000, and fewer than
+/// a twentieth of those that it can have. Not every file system has a limit.
+pub fn is_short_of_files(path: &Path) -> io::Result<bool> {
+    let disk = statvfs(path)?;
+    Ok(disk.files() > 0 && disk.files_available() < (disk.files() / 20).min(10_000))
+}
+
 /// How many bytes of the disk a file takes: fewer than its length if it has holes.
 pub fn allocated(metadata: &Metadata) -> u64 {
     metadata.blocks().saturating_mul(512)

@@ -173,6 +173,11 @@ pub fn disk_size(path: &Path) -> io::Result<u64> {
     disk_space(path).map(|(_, size)| size)
 }
 
+/// NTFS has no limit of files that is met before that of bytes.
+pub fn is_short_of_files(_path: &Path) -> io::Result<bool> {
+    Ok(false)
+}
+
 /// The free and all bytes of a disk.
 fn disk_space(path: &Path) -> io::Result<(u64, u64)> {
     let wide: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
