@@ -3,6 +3,7 @@
 pub mod files;
 pub mod folder;
 mod missing;
+pub mod mount_table;
 pub mod platform;
 pub mod process;
 pub mod random;

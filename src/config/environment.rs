@@ -19,6 +19,8 @@ pub struct Environment {
     proxies: BTreeMap<&'static str, Secret>,
     /// `SSL_CERT_FILE`, which the TLS library reads too.
     pub ssl_cert_file: Option<PathBuf>,
+    /// The folder with the docker client's configuration.
+    pub docker_config: Option<PathBuf>,
 }
 
 impl Environment {
@@ -36,7 +38,9 @@ impl Environment {
         let names = HTTPS.into_iter().chain(HTTP).chain(EXCEPTIONS);
         let proxies = names.filter_map(|name| Some((name, text(&name)?))).collect();
         let ssl_cert_file = get("SSL_CERT_FILE").filter(|file| !file.is_empty()).map(PathBuf::from);
-        Self { proxies, ssl_cert_file }
+        let folder = |variable| get(variable).filter(|folder| !folder.is_empty()).map(PathBuf::from);
+        let docker_config = folder("DOCKER_CONFIG").or_else(|| Some(folder("HOME")?.join(".docker")));
+        Self { proxies, ssl_cert_file, docker_config }
     }
 
     /// The variables that name a proxy for this address with their values, in the order of their precedence.

@@ -9,12 +9,15 @@ use std::path::{Path, PathBuf};
 
 use crate::config::container_options::HostPath;
 use crate::config::{Config, Mount};
-use crate::os::platform::{Last, Untrusted, Walked, Why, folder_identity};
+use crate::os::mount_table::{Location, MountTable};
+use crate::os::platform::{Last, Untrusted, Walked, Why, folder_identity, is_executable, program_places};
 use crate::os::timeout::{ProbeLabel, SingleFlight, timeout_message};
-use crate::os::trust::find_program;
 
 /// The mode of a folder that is made for a mount.
 const MODE: u32 = 0o755;
+
+/// Why a read-only mount may be written to: with Docker before 25 or Linux before 5.12.
+const NOT_RECURSIVE: &str = "`readonly` may not hold for a file system that is mounted below the mount's host path";
 
 /// Makes sure that every mount's host path exists and shows nothing that a container must not see.
 ///
@@ -101,26 +104,33 @@ pub fn check_exposure(config: &Config, mounted: &HostPath) -> Result<(), String>
              machine there; make it first"
         ));
     }
-    check_shown(config, mounted, &walked.real())?;
-    for outer in writable(config) {
-        let is_inside = walked.real().starts_with(real(&outer.path)) && walked.real() != real(&outer.path);
-        if is_inside || passes(&walked, &outer.path) {
+    let table = MountTable::read().map_err(|error| format!("the mounts of this machine can't be read: {error}"))?;
+    check_shown(config, mounted, &table)?;
+    for outer in all_mounts(config) {
+        if Writable::new(&outer, &table).is_passed(&walked) {
+            let remedy = match outer.readonly {
+                true => format!("{NOT_RECURSIVE}, so mount only one of the two"),
+                false => "mount the outer one only, or set its `readonly = true`".to_owned(),
+            };
             return Err(format!(
                 "the mount of `{shown}` lies in that of `{}`, which tasks may write to, so a task could put a link to any \
-                 folder of this machine in its place; mount the outer one only, or set its `readonly = true`",
+                 folder of this machine in its place; {remedy}",
                 outer.path.display()
             ));
         }
     }
-    if mounted.readonly { Ok(()) } else { check_programs(config, mounted, &walked.real()) }
+    check_programs(config, mounted, &Writable::new(mounted, &table))
 }
 
-/// Refuses a mount that shows what no task may see.
-fn check_shown(config: &Config, mounted: &HostPath, host: &Path) -> Result<(), String> {
-    let (file, data_dir) = (real(&config.file), real(&config.paths.data_dir));
-    let (what, path) = if file.starts_with(host) {
+/// Refuses a mount that shows what no task may see, also by another path than its own.
+fn check_shown(config: &Config, mounted: &HostPath, table: &MountTable) -> Result<(), String> {
+    let host = real(&mounted.path);
+    let [file, data_dir] = [&config.file, &*config.paths.data_dir].map(|path| table.location(&real(path)));
+    let top = table.location(&host);
+    let is_shown = |path: &Location| path.is_within(&top) || table.below(&host).any(|(root, _)| path.is_within(root));
+    let (what, path) = if is_shown(&file) {
         ("the configuration file", config.file.as_path())
-    } else if data_dir.starts_with(host) || host.starts_with(&data_dir) {
+    } else if is_shown(&data_dir) || top.is_within(&data_dir) {
         ("the data_dir", &*config.paths.data_dir)
     } else {
         return Ok(());
@@ -132,35 +142,92 @@ fn check_shown(config: &Config, mounted: &HostPath, host: &Path) -> Result<(), S
     ))
 }
 
-/// Refuses a mount in which a task could replace what the agent runs, or where the configuration and the data_dir are
-/// found.
-fn check_programs(config: &Config, mounted: &HostPath, host: &Path) -> Result<(), String> {
+/// Refuses a mount in which a task could replace what the agent runs, what docker reads, or where the configuration and
+/// the data_dir are found.
+fn check_programs(config: &Config, mounted: &HostPath, writable: &Writable<'_>) -> Result<(), String> {
     let own = std::env::current_exe().ok().map(|path| ("the program of the agent", path));
-    let docker = find_program(config.executor.docker.as_ref()).map(|path| ("the docker client", path));
     let file = ("a part of the path of the configuration file", config.file.clone());
     let data_dir = ("a part of the path of the data_dir", config.paths.data_dir.to_path_buf());
     let read = config.executor.options.docker_args.files.iter().cloned();
     let read = read.map(|path| ("a file that `executor.docker_args` names", path));
-    for (what, path) in [file, data_dir].into_iter().chain(own).chain(docker).chain(read) {
+    let client = config.server.environment.docker_config.clone();
+    let client = client.map(|folder| ("the configuration of the docker client", folder));
+    let is_in_client = client.as_ref().is_some_and(|(_, folder)| writable.is_part_of(folder));
+    let client = client.map(|(what, folder)| (what, folder.join("config.json")));
+    let paths = [file, data_dir].into_iter().chain(own).chain(docker_places(config)).chain(read).chain(client.clone());
+    let is_replaceable = |path: &Path| {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         // A path that isn't trusted is refused where it is used.
-        let passes = Walked::new(&path, Last::Strict).is_ok_and(|walked| passes(&walked, &mounted.path));
-        if real(&path).starts_with(host) || passes {
-            return Err(format!(
-                "tasks may write to the mount of `{}`, which holds {what}, `{}`, so a task could replace it; set \
-                 `readonly = true`, or mount a folder that has no part of it",
-                mounted.path.display(),
-                path.display()
-            ));
-        }
-    }
-    Ok(())
+        writable.holds(&real(&path)) || Walked::new(&path, Last::Strict).is_ok_and(|walked| writable.is_passed(&walked))
+    };
+    let found = paths.into_iter().find(|(_, path)| is_replaceable(path)).or(client.filter(|_| is_in_client));
+    let Some((what, path)) = found else { return Ok(()) };
+    let remedy = match mounted.readonly {
+        true => format!("{NOT_RECURSIVE}, so mount a folder that has no part of it"),
+        false => "set `readonly = true`, or mount a folder that has no part of it".to_owned(),
+    };
+    Err(format!(
+        "tasks may write to the mount of `{}`, which holds {what}, `{}`, so a task could replace it; {remedy}",
+        mounted.path.display(),
+        path.display()
+    ))
 }
 
-/// The mounts that tasks may write to.
-fn writable(config: &Config) -> impl Iterator<Item = HostPath> + '_ {
+/// The docker client, and the places where a program of its name would be found before it.
+fn docker_places(config: &Config) -> Vec<(&'static str, PathBuf)> {
+    let mut places = Vec::new();
+    for place in program_places(config.executor.docker.as_ref()) {
+        let is_found = is_executable(&place);
+        places.push((
+            if is_found { "the docker client" } else { "a place where the docker client is looked for" },
+            place,
+        ));
+        if is_found {
+            break;
+        }
+    }
+    places
+}
+
+/// All mounts of a task's container.
+fn all_mounts(config: &Config) -> impl Iterator<Item = HostPath> + '_ {
     let mounts = config.paths.mounts.iter().map(host_path);
-    let sources = config.executor.options.docker_args.sources.iter().cloned();
-    mounts.chain(sources).filter(|mounted| !mounted.readonly)
+    mounts.chain(config.executor.options.docker_args.sources.iter().cloned())
+}
+
+/// What tasks may write to by a mount: that of the host path unless it is read-only, and that of the file systems that are
+/// mounted below it: for these, `readonly` holds only with newer engines and kernels.
+struct Writable<'m> {
+    /// The host path, unless it is read-only.
+    host: Option<&'m Path>,
+    places: Vec<Location>,
+    table: &'m MountTable,
+}
+
+impl<'m> Writable<'m> {
+    fn new(mounted: &'m HostPath, table: &'m MountTable) -> Self {
+        let (real, host) = (real(&mounted.path), Some(mounted.path.as_path()).filter(|_| !mounted.readonly));
+        let below = table.below(&real).filter(|(_, readonly)| !readonly).map(|(root, _)| root.clone());
+        let places = below.chain(host.map(|_| table.location(&real))).collect();
+        Self { host, places, table }
+    }
+
+    /// Whether it has this path, which has no links.
+    fn holds(&self, path: &Path) -> bool {
+        let location = self.table.location(path);
+        self.places.iter().any(|place| location.is_within(place))
+    }
+
+    /// Whether some of it is in this folder.
+    fn is_part_of(&self, folder: &Path) -> bool {
+        let folder = self.table.location(&real(folder));
+        self.places.iter().any(|place| place.is_within(&folder))
+    }
+
+    /// Whether a name on the way was looked up in it. A link in it may be a task's, also where it belongs to root.
+    fn is_passed(&self, walked: &Walked) -> bool {
+        walked.places.iter().any(|place| self.holds(place)) || self.host.is_some_and(|host| passes(walked, host))
+    }
 }
 
 /// Whether a name on the way was looked up in this folder, by whatever path.

@@ -148,6 +148,23 @@ fn a_mount_in_which_tasks_could_replace_a_program_is_refused() {
 }
 
 #[test]
+fn a_mount_in_which_tasks_could_put_what_docker_obeys_is_refused() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().config(&mount_as_written("./share")).build();
+    fs::create_dir(agent.path("share")).unwrap();
+    let refused = |name: &str, value: String, words: &str| {
+        let check = agent.invoke(&["check"]).env(name, value).run();
+        assert!(!check.status.success() && check.stdout.contains(words), "{}", check.stdout);
+    };
+    let path = std::env::var("PATH").unwrap();
+    let client = "holds the configuration of the docker client";
+    refused("PATH", format!("{}:{path}", agent.path("share").display()), "holds a place where the docker client");
+    refused("HOME", agent.path("share").display().to_string(), client);
+    refused("DOCKER_CONFIG", agent.path("share").display().to_string(), client);
+    refused("DOCKER_CONFIG", agent.dir().display().to_string(), client);
+}
+
+#[test]
 fn a_mount_in_which_tasks_could_replace_a_file_of_docker_args_is_refused() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().config(&mount_as_written("./share")).build();

@@ -277,6 +277,74 @@ fn mounts_that_another_user_could_replace_are_refused() {
     assert_eq!(fs::read_dir(agent.path("theirs")).expect("look into the folder").count(), 0);
 }
 
+/// A file system that is mounted for a test.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn new(words: &[&str], at: PathBuf) -> Self {
+        fs::create_dir_all(&at).expect("make the mount point");
+        let status = Command::new("mount").args(words).arg(&at).status();
+        assert!(status.is_ok_and(|status| status.success()), "mount {words:?}");
+        Self(at)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(&self.0).status();
+        assert!(unmounted.is_ok_and(|status| status.success()) || std::thread::panicking(), "unmount");
+    }
+}
+
+/// `run` and `check` must refuse the mounts with these words.
+fn assert_mounts_refused(agent: &Agent, words: &str) {
+    agent.run(&["run"]).expect_code(1).expect_stderr(words);
+    agent.run(&["check"]).expect_code(1).expect_stdout(words);
+}
+
+fn mount(host: &str, container: &str) -> String {
+    format!("[[paths.mounts]]\nhost = '{host}'\ncontainer = '{container}'\nreadonly = true\n")
+}
+
+#[test]
+fn a_file_system_below_a_readonly_mount_counts_as_writable() {
+    let server = FakeServer::start();
+    let both = mount("./share", "/share") + &mount("./share/disk/ref", "/ref");
+    let agent = agent(&server, &both);
+    {
+        let _disk = Mounted::new(&["-t", "tmpfs", "agent-core-test"], agent.path("share/disk"));
+        fs::create_dir(agent.path("share/disk/ref")).expect("make a folder");
+        assert_mounts_refused(&agent, "so mount only one of the two");
+        // A link of root's leads there.
+        symlink("share/disk/ref", agent.path("link")).expect("make a link");
+        agent.change_config(&(mount("./share", "/share") + &mount("./link", "/ref")));
+        assert_mounts_refused(&agent, "so mount only one of the two");
+    }
+    fs::create_dir(agent.path("share/disk/ref")).expect("make a folder");
+    let _disk = Mounted::new(&["-t", "tmpfs", "-o", "ro", "agent-core-test"], agent.path("share/other"));
+    agent.run(&["check"]).expect_stdout("✓ mounts");
+}
+
+#[test]
+fn a_mount_by_another_path_of_the_same_place_is_refused() {
+    let server = FakeServer::start();
+    let writable = mount("./srv", "/srv").replace("readonly = true", "");
+    let agent = agent(&server, &(writable + &mount("./alias/sub", "/ref")));
+    fs::create_dir_all(agent.path("srv/x/sub")).expect("make folders");
+    let inside = agent.path("srv/x").display().to_string();
+    let _alias = Mounted::new(&["--bind", &inside], agent.path("alias"));
+    assert_mounts_refused(&agent, "which tasks may write to");
+    // The other path itself is held by its mount, whatever a task puts in the folder's place.
+    let alone = mount("./srv", "/srv").replace("readonly = true", "") + &mount("./alias", "/ref");
+    agent.change_config(&alone);
+    agent.run(&["check"]).expect_stdout("✓ mounts");
+    // The folder of the configuration, by another path and below the mount.
+    let all = agent.dir().display().to_string();
+    let _all = Mounted::new(&["--bind", &all], agent.path("srv/all"));
+    agent.change_config(&mount("./srv", "/srv"));
+    assert_mounts_refused(&agent, "would show the configuration file");
+}
+
 #[test]
 fn an_access_list_counts_as_rights_of_others() {
     let server = FakeServer::start();

@@ -34,6 +34,8 @@ pub struct Walked {
     missing: Vec<OsString>,
     /// The identities of all folders in which a name was looked up, also on the way through links.
     pub passed: Vec<(u64, u64)>,
+    /// The paths without links of the same folders.
+    pub places: Vec<PathBuf>,
     trusted: Vec<Uid>,
     /// What is wanted of the end of the path.
     last: Last,
@@ -58,6 +60,7 @@ impl Walked {
             file: None,
             missing: Vec::new(),
             passed: Vec::new(),
+            places: Vec::new(),
             trusted: vec![Uid::from_raw(0), geteuid(), owner],
             last,
         };
@@ -105,6 +108,7 @@ impl Walked {
         }
         let parent = fstat(self.top())?;
         self.passed.push(identity_by(&parent));
+        self.places.push(self.real());
         let found = match fstatat(self.top(), name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Err(Errno::ENOENT) => return Ok(Step::Missing),
             found => found?,

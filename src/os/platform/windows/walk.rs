@@ -80,12 +80,16 @@ pub struct Walked {
     path: PathBuf,
     /// The identities of the folders on the way: they aren't needed where nothing is checked.
     pub passed: Vec<(u64, u64)>,
+    /// The paths without links of the folders on the way.
+    pub places: Vec<PathBuf>,
 }
 
 impl Walked {
     /// Walks to an absolute path.
     pub fn new(path: &Path, _last: Last) -> Result<Self, Untrusted> {
-        Ok(Self { path: path.to_owned(), passed: Vec::new() })
+        let mut walked = Self { path: path.to_owned(), passed: Vec::new(), places: Vec::new() };
+        walked.places.extend(walked.real().parent().map(Path::to_owned));
+        Ok(walked)
     }
 
     /// The path without links.
