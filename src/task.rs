@@ -38,6 +38,7 @@ mod task_ledger;
 mod trial;
 mod upload;
 mod uploads;
+pub mod volumes;
 pub mod workspace;
 
 pub use console::TrialConsole;

@@ -5,20 +5,21 @@
 //! with the same calls and in the same place as for a start. So this works with every image: it needs no shell, and no
 //! program at all.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use tar::EntryType;
 
 use super::archive::Archive;
 use super::args::mount_value;
 use super::options::add;
 use super::{Docker, DockerError, REQUEST_TIMEOUT, VERSION_TIMEOUT};
-use crate::config::Mount;
+use crate::config::{Mount, csv};
 use crate::os::process::{CallError, PipedChild, run_with_timeout};
 
 /// The label of the probes of `check`; its value is their owner.
@@ -44,7 +45,8 @@ pub struct ProbeSpec<'s> {
 }
 
 impl ProbeSpec<'_> {
-    fn args(&self) -> Vec<String> {
+    /// The arguments for an image that declares these volumes.
+    fn args(&self, volumes: &[PathBuf]) -> Vec<String> {
         let (host, container) = (self.source.to_owned(), MOUNT_POINT.to_owned());
         let mount = Mount { host, relative: false, container, readonly: true };
         let mut args = ["create", "--name", self.name].map(str::to_owned).to_vec();
@@ -55,6 +57,10 @@ impl ProbeSpec<'_> {
             ["--network", "none", "--security-opt", "no-new-privileges", "--cap-drop", "ALL"].map(str::to_owned),
         );
         args.extend(["--mount", &mount_value(&mount)].map(str::to_owned));
+        // Instead of a volume, into which the engine would copy all that the image has there.
+        let instead = volumes.iter().filter(|volume| *volume != Path::new(MOUNT_POINT));
+        let instead = instead.map(|volume| csv::line(["type=tmpfs", &format!("target={}", volume.display())]));
+        add(&mut args, "--mount", instead);
         // docker refuses an image that names no program, and this program is never started.
         args.extend(["--entrypoint", MOUNT_POINT, self.image].map(str::to_owned));
         args
@@ -93,7 +99,12 @@ impl Docker {
 
     /// Creates a probe.
     pub fn create_probe(&self, spec: &ProbeSpec<'_>) -> Result<(), DockerError> {
-        self.request(&spec.args(), REQUEST_TIMEOUT).map(drop)
+        // Where that is refused, the creation is, too, with clearer words.
+        let volumes = match self.image_volumes(spec.image) {
+            Err(error @ DockerError::Unreachable(_)) => return Err(error),
+            volumes => volumes.unwrap_or_default(),
+        };
+        self.request(&spec.args(&volumes), REQUEST_TIMEOUT).map(drop)
     }
 
     /// The file or folder at a path of a container. A refusal means that there is none.
@@ -146,6 +157,12 @@ impl Docker {
         Ok(parts.into_iter().flatten().flatten().collect())
     }
 
+    /// The paths of the volumes that the image declares, each without `.`, `..` and needless slashes.
+    pub fn image_volumes(&self, image: &str) -> Result<Vec<PathBuf>, DockerError> {
+        let volumes: Option<BTreeMap<String, IgnoredAny>> = self.inspect_image(image, "{{json .Config.Volumes}}")?;
+        Ok(volumes.unwrap_or_default().into_keys().map(|volume| clean(Path::new(&volume))).collect())
+    }
+
     /// The folders in which containers of the image find programs: those of its PATH, or else of the engine's default.
     pub fn image_path(&self, image: &str) -> Result<Vec<PathBuf>, DockerError> {
         let variables: Option<Vec<String>> = self.inspect_image(image, "{{json .Config.Env}}")?;
@@ -159,6 +176,19 @@ impl Docker {
         serde_json::from_str(printed.trim())
             .map_err(|error| DockerError::Refused(format!("`docker image inspect` gave no usable answer: {error}")))
     }
+}
+
+/// The path in the form that the engine gives it.
+fn clean(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => drop(clean.pop()),
+            _ => {}
+        }
+    }
+    clean
 }
 
 /// The PATH that the engine sets for an image without one.
@@ -175,8 +205,8 @@ pub(super) fn first_entry(source: impl Read) -> io::Result<PathInfo> {
 
 #[cfg(test)]
 mod tests {
-    use super::{LABEL, ProbeSpec};
-    use std::path::Path;
+    use super::{LABEL, ProbeSpec, clean};
+    use std::path::{Path, PathBuf};
 
     #[test]
     fn probe_arguments_are_complete_and_in_order() {
@@ -185,8 +215,17 @@ mod tests {
         let expected = "create --name n --label open-aaas.check=o --pull never --network none \
                         --security-opt no-new-privileges --cap-drop ALL --mount type=bind,\"source=/a, b\",target=/agent-core-check,readonly \
                         --entrypoint /agent-core-check img:1";
-        assert_eq!(spec.args().join(" "), expected);
+        assert_eq!(spec.args(&[]).join(" "), expected);
         let other = ProbeSpec { platform: Some("linux/arm64"), ..spec };
-        assert!(other.args().join(" ").contains("--pull never --platform linux/arm64 --network none"));
+        let args = other.args(&["/data", "/agent-core-check"].map(PathBuf::from)).join(" ");
+        assert!(args.contains("--pull never --platform linux/arm64 --network none"), "{args}");
+        assert!(args.contains(",readonly --mount type=tmpfs,target=/data --entrypoint"), "{args}");
+    }
+
+    #[test]
+    fn paths_of_volumes_are_compared_as_the_engine_writes_them() {
+        for (path, cleaned) in [("/a//b/./c/", "/a/b/c"), ("/a/../../workspace/x", "/workspace/x"), ("data", "/data")] {
+            assert_eq!(clean(Path::new(path)), Path::new(cleaned));
+        }
     }
 }

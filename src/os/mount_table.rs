@@ -90,7 +90,7 @@ impl Entry {
         let (id, parent, device) = (number(next()?)?, number(next()?)?, next()?.to_owned());
         let (root, point) = (unescape(next()?)?, unescape(next()?)?);
         let is_readonly = |options: &[u8]| options.split(|byte| *byte == b',').any(|option| option == b"ro");
-        let readonly = is_readonly(next()?) || is_readonly(fields.last()?);
+        let readonly = is_readonly(next()?) || is_readonly(fields.next_back()?);
         Some(Self { id, parent, root: Location { device, path: root }, point, readonly })
     }
 }

@@ -63,6 +63,11 @@ pub fn place_of_file(file: &Path) -> Result<PathBuf, Untrusted> {
     Walked::new(&file, Last::Owner).map(|walked| walked.real())
 }
 
+/// The path of a program's file, if there is one.
+fn find_program(program: &OsStr) -> Option<PathBuf> {
+    platform::program_places(program).into_iter().find(|place| platform::is_executable(place))
+}
+
 /// Checks a program that is about to be executed, and returns its file. That file is to be executed, and no name to be
 /// looked up in PATH: another user could put a program of that name into an earlier folder meanwhile.
 ///

@@ -35,7 +35,8 @@ use crate::config::WORKSPACE;
 use crate::os::platform;
 use crate::server::protocol::LeftOut;
 
-/// How many skipped files are named, and how many bytes their names and reasons have at most; the others are counted.
+/// How many skipped files of each kind are named, and how many bytes their names and reasons have at most; the others are
+/// counted. So what is no result, of which there may be very much, takes no room from results that aren't delivered.
 const NAMED: usize = 1000;
 const NAMED_BYTES: usize = 256 * 1024;
 /// Why links are skipped.
@@ -140,24 +141,19 @@ pub struct Skipped {
     pub undelivered: Vec<LeftOut>,
     /// How many more there are of both kinds.
     pub unnamed: u64,
-    named_bytes: usize,
+    /// Of each kind.
+    named_bytes: [usize; 2],
 }
 
 impl Skipped {
     /// Adds a file that is no result.
     pub fn skip(&mut self, file: String, reason: impl Into<String>) {
-        let left = LeftOut { file, reason: reason.into() };
-        if self.has_room(&left) {
-            self.non_results.push(left);
-        }
+        self.unnamed += name(&mut self.non_results, &mut self.named_bytes[0], LeftOut { file, reason: reason.into() });
     }
 
     /// Adds a result that can't be delivered.
     pub fn skip_deliverable(&mut self, file: String, reason: impl Into<String>) {
-        let left = LeftOut { file, reason: reason.into() };
-        if self.has_room(&left) {
-            self.undelivered.push(left);
-        }
+        self.unnamed += name(&mut self.undelivered, &mut self.named_bytes[1], LeftOut { file, reason: reason.into() });
     }
 
     pub fn add(&mut self, other: Self) {
@@ -165,18 +161,17 @@ impl Skipped {
         other.undelivered.into_iter().for_each(|left| self.skip_deliverable(left.file, left.reason));
         self.unnamed += other.unnamed;
     }
+}
 
-    /// Whether one more file can be named. Otherwise it is counted.
-    fn has_room(&mut self, left: &LeftOut) -> bool {
-        let bytes = self.named_bytes + left.file.len() + left.reason.len();
-        let has_room = self.non_results.len() + self.undelivered.len() < NAMED && bytes <= NAMED_BYTES;
-        if has_room {
-            self.named_bytes = bytes;
-        } else {
-            self.unnamed += 1;
-        }
-        has_room
+/// Adds a file to those of its kind while these are few. Returns how many files aren't named: 1 or 0.
+fn name(of_kind: &mut Vec<LeftOut>, bytes: &mut usize, left: LeftOut) -> u64 {
+    let with_it = *bytes + left.file.len() + left.reason.len();
+    if of_kind.len() >= NAMED || with_it > NAMED_BYTES {
+        return 1;
     }
+    *bytes = with_it;
+    of_kind.push(left);
+    0
 }
 
 /// Paths in the workspace that are no results: `task.json`, `input/`, and what a mount inside it covered.

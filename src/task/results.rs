@@ -2,8 +2,10 @@
 
 mod copy_unreadable;
 
-use super::outputs::{OutputFile, ReservedPaths, Selection, Skipped, scan};
+use super::outputs::{OutputFile, ReservedPaths, Selection, Skipped, scan, shown_name};
+use super::volumes::{describe, hiding_volume};
 use super::{Duty, StepError, TaskContainer, TaskHandle};
+use crate::config::WORKSPACE;
 use copy_unreadable::CopyUnreadable;
 
 /// What a task wrote.
@@ -38,6 +40,11 @@ pub fn collect(container: &TaskContainer<'_>, task: &mut TaskHandle, duty: Duty)
     let not_copied = CopyUnreadable { container, task, reserved: &reserved }.copy(&found.unreadable)?;
     let mut skipped = found.skipped;
     skipped.add(not_copied);
+    // The image may have come with the container's start. Where the engine doesn't answer, the results don't wait for it.
+    if let Ok(Some(volume)) = hiding_volume(config, container.docker) {
+        let folder = volume.strip_prefix(WORKSPACE).unwrap_or(&volume);
+        skipped.skip_deliverable(shown_name(folder) + "/", describe(&config.executor.image, &volume));
+    }
     let mut selection = Selection::new(&config.outputs);
     found.files.into_iter().for_each(|file| selection.push(file));
     for copied in task.record.fetched.iter().flatten() {

@@ -1,6 +1,7 @@
 //! Files that are not delivered are named with the reason, and don't change the task's outcome.
 
 use crate::support::agent::Agent;
+use crate::support::docker::{TEST_IMAGE, docker, docker_if_there};
 use crate::support::secs;
 use crate::support::server::{FakeServer, Options, Status, Task, TaskSpec};
 use serde_json::json;
@@ -123,4 +124,52 @@ fn a_thousand_hostile_names_fill_little_of_the_log() {
     assert!(log.len() < 100_000, "{} bytes", log.len());
     assert!(log.lines().all(|line| line.len() < 2200), "a long line");
     assert!(log.contains(" more file"), "{log}");
+}
+
+/// The test image with a volume in the workspace. It is removed when the value is dropped.
+struct VolumeImage(String);
+
+impl VolumeImage {
+    fn make() -> Self {
+        let name = format!("agent-core-test-volume:{}", std::process::id());
+        let container = docker(&["create", TEST_IMAGE]);
+        docker(&["commit", "--change", "VOLUME /workspace/output//vol/", container.trim(), &name]);
+        docker(&["rm", container.trim()]);
+        Self(name)
+    }
+}
+
+impl Drop for VolumeImage {
+    fn drop(&mut self) {
+        docker_if_there(&["image", "rm", "--force", &self.0]);
+    }
+}
+
+#[test]
+fn an_image_whose_volume_hides_results_runs_no_task() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    let image = VolumeImage::make();
+    agent.change_config(&format!("[executor]\nimage = '{}'", image.0));
+    let words = "declares the volume `/workspace/output/vol`";
+    agent.run(&["check"]).expect_code(1).expect_stdout(words);
+    let script = "echo 1 > output/vol/result.txt; echo 2 > output/other.txt";
+    let id = server.submit(TaskSpec::script(script));
+    let mut running = agent.start();
+    let task = server.wait_for(&id, Status::Failed, secs(60));
+    assert!(task.error_message.as_deref().is_some_and(|message| message.contains(words)), "{:?}", task.error_message);
+    running.kill9();
+    // An image that comes with the start is looked at afterwards.
+    let ran = agent.path("ran");
+    let client = format!(
+        "#!/bin/sh\n[ \"$1\" != run ] || : > {ran}\n[ \"$1 $2\" != 'image inspect' ] || [ -e {ran} ] || exit 1\nexec docker \"$@\"\n",
+        ran = ran.display()
+    );
+    let client = agent.write_script("docker", &client);
+    agent.change_config(&format!("[executor]\ndocker = '{}'", client.display()));
+    let id = server.submit(TaskSpec::script(script));
+    let _running = agent.start();
+    let task = server.wait_for(&id, Status::Completed, secs(60));
+    assert_eq!(task.output["files"], json!(["output/other.txt"]));
+    assert!(left_out(&task).iter().any(|(file, why)| *file == "output/vol/" && why.contains(words)));
 }

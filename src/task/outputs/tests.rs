@@ -52,6 +52,18 @@ fn a_scan_keeps_a_bounded_number_of_names() {
 }
 
 #[test]
+fn many_links_take_no_room_from_results_that_are_not_delivered() {
+    let dir = tempfile::tempdir().unwrap();
+    for number in 0..1100 {
+        symlink("x", dir.path().join(format!("a{number:04}"))).unwrap();
+    }
+    fs::write(dir.path().join("zz-large"), vec![b'x'; 9]).unwrap();
+    let found = scan(dir.path(), &ReservedPaths::new([]), &OutputsConfig { max_file: 8, ..limits() });
+    assert_eq!((found.skipped.non_results.len(), found.skipped.unnamed), (1000, 100));
+    assert_eq!(found.skipped.undelivered[0].file, "zz-large");
+}
+
+#[test]
 fn results_are_all_regular_files_except_inputs_and_mounts() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path();

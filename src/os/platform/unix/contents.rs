@@ -3,7 +3,6 @@
 //! Each folder is opened relative to the one that it was found in, so nothing is resolved by its path and no link or mount
 //! is followed. What is held doesn't grow with the number of entries: a few open folders, and the path of the current one.
 
-use std::collections::VecDeque;
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -14,16 +13,15 @@ use std::path::{Path, PathBuf};
 use nix::dir::{Dir, OwningIter, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, openat};
+use nix::libc::off_t;
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
+use nix::unistd::{Whence, lseek};
 
 use super::tree::{LISTING, READING, open_child};
 use crate::os::platform::{EntryKind, Found, MAX_DEPTH, Next, Unread};
 
 /// How many folders of the current path are open. The others are opened again when the walk comes back to them.
 const OPEN: usize = 16;
-/// How many names are read of a folder before it is closed, so that one with many deep folders isn't read from its
-/// beginning after each of them.
-const AHEAD: usize = 64;
 
 /// Where an entry is.
 #[derive(Clone, Copy)]
@@ -54,72 +52,111 @@ pub fn walk_contents(root: &Path, visit: &mut dyn FnMut(Found<'_>) -> Next) {
 struct Level {
     /// `None` while it is closed.
     open: Option<OpenFolder>,
-    /// Entries that were read and not visited yet.
-    ahead: VecDeque<(CString, Option<Type>)>,
-    /// How many entries were read.
-    read: usize,
+    /// Where the listing is, to go on from there when the folder was closed.
+    at: Position,
     /// The folder, to find it again.
     identity: (u64, u64),
     /// The length of the path to its parent.
     parent_path: usize,
 }
 
-struct OpenFolder {
-    dir: OwnedFd,
-    listing: OwningIter,
+/// A position in a listing. The system tells it only of the beginning of what it has listed at once.
+#[derive(Clone, Default)]
+struct Position {
+    /// The beginning of what was listed last, in the system's own units.
+    batch: off_t,
+    /// How many entries were read since then.
+    in_batch: usize,
+    /// How many entries were read in all.
+    read: usize,
+    /// The name that was read last.
+    last: CString,
 }
 
+struct OpenFolder {
+    dir: OwnedFd,
+    /// It has a descriptor of its own, with the same position as `dir`.
+    listing: OwningIter,
+    /// Where the system goes on when the next entries are listed.
+    end: off_t,
+}
+
+type Named = (CString, Option<Type>);
+
 impl OpenFolder {
-    fn new(dir: OwnedFd) -> Result<Self, Errno> {
+    /// Opens a listing at this position of the system.
+    fn new(dir: OwnedFd, start: off_t) -> Result<Self, Errno> {
+        if start != 0 {
+            lseek(&dir, start, Whence::SeekSet)?;
+        }
         // The listing needs a descriptor of its own, which nix doesn't lend out.
         let own = dir.try_clone().map_err(|_| Errno::EMFILE)?;
         let listing = Dir::from_fd(own)?.into_iter();
-        Ok(Self { dir, listing })
+        Ok(Self { dir, listing, end: start })
+    }
+
+    fn read(&mut self, at: &mut Position) -> Option<Result<Named, Errno>> {
+        let entry = match self.listing.next()? {
+            Ok(entry) => entry,
+            Err(error) => return Some(Err(error)),
+        };
+        match lseek(&self.dir, 0, Whence::SeekCur) {
+            Ok(end) if end != self.end => (at.batch, at.in_batch, self.end) = (self.end, 0, end),
+            // Without positions, the listing is one batch.
+            _ => {}
+        }
+        at.in_batch += 1;
+        at.read += 1;
+        entry.file_name().clone_into(&mut at.last);
+        Some(Ok((entry.file_name().to_owned(), entry.file_type())))
+    }
+
+    /// Reads so many entries again. Returns whether the last of them has this name.
+    fn skip(&mut self, count: usize, at: &mut Position, last: &CStr) -> bool {
+        (0..count).all(|_| matches!(self.read(at), Some(Ok(_)))) && at.last.as_c_str() == last
     }
 }
 
 impl Level {
     fn new(dir: OwnedFd, parent_path: usize) -> Result<Self, Errno> {
         let identity = identity(&dir)?;
-        Ok(Self { open: Some(OpenFolder::new(dir)?), ahead: VecDeque::new(), read: 0, identity, parent_path })
+        Ok(Self { open: Some(OpenFolder::new(dir, 0)?), at: Position::default(), identity, parent_path })
     }
 
-    fn next(&mut self) -> Option<Result<(CString, Option<Type>), Errno>> {
-        self.ahead.pop_front().map(Ok).or_else(|| self.read_next())
-    }
-
-    fn read_next(&mut self) -> Option<Result<(CString, Option<Type>), Errno>> {
-        let listing = &mut self.open.as_mut()?.listing;
+    fn next(&mut self) -> Option<Result<Named, Errno>> {
+        let open = self.open.as_mut()?;
         loop {
-            match listing.next()? {
-                Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
-                Ok(entry) => {
-                    self.read += 1;
-                    return Some(Ok((entry.file_name().to_owned(), entry.file_type())));
-                }
-                Err(error) => return Some(Err(error)),
+            match open.read(&mut self.at)? {
+                Ok((name, _)) if matches!(name.to_bytes(), b"." | b"..") => {}
+                read => return Some(read),
             }
         }
     }
 
-    fn close(&mut self) {
-        while self.ahead.len() < AHEAD {
-            let Some(Ok(entry)) = self.read_next() else { break };
-            self.ahead.push_back(entry);
-        }
-        self.open = None;
-    }
-
     /// Opens it again from one of its folders. That fails if the folder was moved elsewhere.
     fn reopen(&mut self, child: BorrowedFd<'_>) -> Result<(), Unread> {
-        let opened = openat(child, c"..", LISTING, Mode::empty()).and_then(|dir| {
-            let is_same = identity(&dir)? == self.identity;
-            Ok(if is_same { Some(OpenFolder::new(dir)?) } else { None })
-        });
-        self.open = opened.map_err(|error| Unread::Failed(error.into()))?;
-        let read = std::mem::take(&mut self.read);
-        while self.read < read && self.read_next().is_some() {}
-        if self.open.is_some() { Ok(()) } else { Err(Unread::Moved) }
+        let before = self.at.clone();
+        // A folder with many deep ones in it isn't read from its beginning after each of them, unless its file system
+        // doesn't find the position again.
+        for (start, count) in [(before.batch, before.in_batch), (0, before.read)] {
+            let mut open = self.open_at(child, start)?;
+            self.at = Position { batch: start, read: before.read - count, ..Position::default() };
+            let is_there = open.skip(count, &mut self.at, &before.last);
+            self.open = Some(open);
+            if is_there {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn open_at(&self, child: BorrowedFd<'_>, start: off_t) -> Result<OpenFolder, Unread> {
+        let failed = |error: Errno| Unread::Failed(error.into());
+        let dir = openat(child, c"..", LISTING, Mode::empty()).map_err(failed)?;
+        if identity(&dir).map_err(failed)? != self.identity {
+            return Err(Unread::Moved);
+        }
+        OpenFolder::new(dir, start).map_err(failed)
     }
 }
 
@@ -174,7 +211,7 @@ impl Walk {
             Ok(level) => {
                 self.levels.push(level);
                 if let Some(far) = self.levels.len().checked_sub(OPEN + 1) {
-                    self.levels[far].close();
+                    self.levels[far].open = None;
                 }
                 Next::GoOn
             }
@@ -249,6 +286,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
     use std::path::Path;
+    use std::time::Instant;
 
     /// The paths of all entries, with those of what isn't looked into after an exclamation mark.
     fn seen(root: &Path, mut each: impl FnMut(&Path)) -> Vec<String> {
@@ -283,6 +321,25 @@ mod tests {
         expected.push("top".to_owned());
         expected.sort();
         assert_eq!(seen(dir.path(), |_| {}), expected);
+    }
+
+    #[test]
+    fn a_wide_folder_with_many_deep_ones_is_read_about_once() {
+        let dir = tempfile::tempdir().unwrap();
+        for number in 0..40_000 {
+            fs::write(dir.path().join(format!("file-{number}")), "").unwrap();
+        }
+        for number in 0..600 {
+            fs::create_dir_all(dir.path().join(format!("chain-{number}{}", "/d".repeat(17)))).unwrap();
+        }
+        let all = || walkdir::WalkDir::new(dir.path()).min_depth(1).into_iter().flatten().count();
+        let expected = all();
+        let (start, count) = (Instant::now(), all());
+        let once = start.elapsed();
+        let start = Instant::now();
+        assert_eq!((seen(dir.path(), |_| {}).len(), count), (expected, expected));
+        let taken = start.elapsed();
+        assert!(taken < once * 10, "{taken:?}, and another program's walk takes {once:?}");
     }
 
     #[test]
