@@ -37,7 +37,7 @@ pub struct TaskView {
 impl TaskView {
     fn new(data_dir: &DataDir, files: &TaskFiles, record: Record) -> Self {
         // The agent, which needs the file, logs an error where the file can't be read.
-        let uploads = Uploads::from_events(files.read_uploads().unwrap_or_default());
+        let uploads = Uploads::read(files).unwrap_or_default();
         let workspace = Workspace::new(data_dir, files.key()).dir().to_owned();
         let has_container =
             record.phase >= Phase::Prepared && record.phase < Phase::Settled && !record.container_removed;

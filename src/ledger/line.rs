@@ -5,10 +5,13 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::server::protocol::FinalStatus;
 
-/// The longest file name that is written whole, in bytes; paths are shorter in practice.
+/// The longest name of a result that is written whole, in bytes as the line has it; paths are shorter in practice. A
+/// control character is six bytes there.
 const NAME_MAX: usize = 1024;
 /// The same for reasons and for ids that the Server made.
 const WORDS_MAX: usize = 512;
+/// The same for the name and the id of an input file. The Server, which made them, can have thousands written.
+const INPUT_MAX: usize = 256;
 /// The shortest text that is removed as a secret; a shorter one may be a part of any word.
 const SECRET_MIN: usize = 8;
 
@@ -130,6 +133,11 @@ impl Transfer {
         }
     }
 
+    /// Input files on this machine, by their number and size only.
+    pub fn received_unnamed(count: u64, bytes: u64) -> Self {
+        Self { file: None, count: Some(count), bytes: Some(bytes), ..Self::new(Direction::In, Outcome::Received, "") }
+    }
+
     /// Left out files, by their number only.
     pub fn unnamed(count: u64) -> Self {
         Self { file: None, count: Some(count), ..Self::new(Direction::Out, Outcome::LeftOut, "") }
@@ -204,8 +212,7 @@ impl Line {
             if secret.len() >= SECRET_MIN && text.contains(secret) {
                 *text = text.replace(secret, "[api_key]");
             }
-            if text.len() > max {
-                let end = (0..=max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+            if let Some(end) = end_within(text, max) {
                 text.truncate(end);
                 text.push('…');
             }
@@ -213,8 +220,12 @@ impl Line {
         clean(&mut self.task, WORDS_MAX);
         match &mut self.entry {
             Entry::File(transfer) => {
-                transfer.file.iter_mut().for_each(|text| clean(text, NAME_MAX));
-                transfer.file_id.iter_mut().for_each(|text| clean(text, WORDS_MAX));
+                let (name_max, id_max) = match transfer.direction {
+                    Direction::In => (INPUT_MAX, INPUT_MAX),
+                    Direction::Out => (NAME_MAX, WORDS_MAX),
+                };
+                transfer.file.iter_mut().for_each(|text| clean(text, name_max));
+                transfer.file_id.iter_mut().for_each(|text| clean(text, id_max));
                 transfer.reason.iter_mut().for_each(|text| clean(text, WORDS_MAX));
             }
             Entry::Report(report) => report.reason.iter_mut().for_each(|text| clean(text, WORDS_MAX)),
@@ -222,6 +233,20 @@ impl Line {
         }
         self
     }
+}
+
+/// Where a text has to end so that its JSON form has at most `max` bytes, if that is longer.
+fn end_within(text: &str, max: usize) -> Option<usize> {
+    let mut written = 0;
+    let end = text.char_indices().find(|(_, char)| {
+        written += match char {
+            '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+            '\0'..'\u{20}' => 6,
+            other => other.len_utf8(),
+        };
+        written > max
+    });
+    end.map(|(end, _)| end)
 }
 
 fn in_milliseconds<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
@@ -325,5 +350,22 @@ mod tests {
         let (file, reason) = (transfer.file.unwrap(), transfer.reason.unwrap());
         assert_eq!((file.chars().count(), file.ends_with("é…")), (513, true));
         assert!(reason.starts_with("the Server says: [api_key], é") && reason.len() < 520, "{reason}");
+    }
+
+    #[test]
+    fn the_longest_line_is_bounded_as_it_is_written() {
+        for (direction, max) in [(Direction::Out, 3500), (Direction::In, 2500)] {
+            for text in ["\u{1}", "\"", "\\", "\n", "\u{1f980}", "x"] {
+                let text = text.repeat(5000);
+                let transfer = Transfer {
+                    file_id: Some(text.clone()),
+                    reason: Some(text.clone()),
+                    ..Transfer::new(direction, Outcome::Refused, &text)
+                };
+                let line = Line { task: text.clone(), ..line(Entry::File(transfer)) };
+                let length = serde_json::to_string(&line.sanitize("")).unwrap().len();
+                assert!(length < max, "{length} bytes of {:?}", &text[..1]);
+            }
+        }
     }
 }

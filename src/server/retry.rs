@@ -16,8 +16,8 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The pause after one more failure. If the Server asks for a pause (`Retry-After`), it is that one, but at most a
-    /// minute. A quarter of jitter, or up to a second more than was asked for, keeps agents that failed together from
+    /// The pause after one more failure. If the Server asks for a longer pause (`Retry-After`), it is that one, but at most
+    /// a minute. A quarter of jitter, or up to a second more than was asked for, keeps agents that failed together from
     /// retrying together.
     pub fn next(&mut self, asked: Option<Duration>) -> Duration {
         self.failures = self.failures.saturating_add(1);
@@ -28,8 +28,8 @@ impl Backoff {
 fn pause(failures: u32, asked: Option<Duration>, random: f64) -> Duration {
     let doubled = SHORTEST.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1))).min(LONGEST);
     match asked {
-        // The Server refuses an earlier call.
-        Some(asked) => asked.min(LONGEST) + doubled.min(SHORTEST).mul_f64(random),
+        // The Server refuses an earlier call. One that asks for no pause at all isn't called without end.
+        Some(asked) => asked.min(LONGEST).max(doubled) + doubled.min(SHORTEST).mul_f64(random),
         None => doubled.mul_f64(0.75 + 0.25 * random),
     }
 }
@@ -57,6 +57,8 @@ mod tests {
         for asked in [60, 86_400, u64::MAX] {
             assert_eq!(pause(1, Some(Duration::from_secs(asked)), 1.0), Duration::from_secs(61));
         }
+        let without: Vec<u64> = (1..=8).map(|n| pause(n, Some(Duration::ZERO), 0.0).as_secs()).collect();
+        assert_eq!(without, [1, 2, 4, 8, 16, 32, 60, 60], "the Server asks for no pause");
     }
 
     #[test]

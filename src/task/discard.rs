@@ -41,7 +41,7 @@ pub fn settle(client: &TaskClient<'_>, task: &mut TaskHandle, requests: &Discard
 /// Writes ledger lines for transfers that were in flight when the agent stopped, for a task that won't be resumed (e.g.
 /// another service's).
 pub fn log_abandoned(ledger: &Ledger, files: &TaskFiles, record: &mut Record) -> io::Result<()> {
-    let uploads = Uploads::from_events(files.load_uploads()?);
+    let uploads = Uploads::load(files)?;
     let mut entries = interrupted(&uploads);
     if record.report == ReportState::Sending {
         entries.extend(interrupted_report(files, record, &uploads));
@@ -67,7 +67,7 @@ pub fn discard(
     record: &mut Record,
 ) -> io::Result<Discarded> {
     log_abandoned(ledger, files, record)?;
-    let uploads = Uploads::from_events(files.load_uploads()?);
+    let uploads = Uploads::load(files)?;
     let ending = discarded_ending(record.ending.take());
     record.ending = Some(ending.clone());
     record.has_undelivered = true;

@@ -17,6 +17,13 @@ pub fn received(file: &InputFile) -> Entry {
     })
 }
 
+/// Input files that are complete on this machine, in one line.
+pub fn received_unnamed<'f>(files: impl Iterator<Item = &'f InputFile>) -> Option<Entry> {
+    let (count, bytes) =
+        files.fold((0, 0u64), |(count, bytes), file| (count + 1, bytes.saturating_add(file.size_bytes)));
+    (count > 0).then(|| Entry::File(Transfer::received_unnamed(count, bytes)))
+}
+
 /// An input file that can't be downloaded.
 pub fn not_received(file: &InputFile, error: &ClientError) -> Entry {
     Entry::File(Transfer {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use super::ledger_entries::{not_received, received};
+use super::ledger_entries::{not_received, received, received_unnamed};
 use super::outcome::{self, ContainerOutcome};
 use super::task_client::{TaskClient, TransferProgress};
 use super::{Phase, StepError, TaskHandle, input_names};
@@ -19,6 +19,10 @@ use crate::units::{Bytes, Span};
 const TRIES: u32 = 5;
 /// How many downloads may have another length than announced: a connection may have been cut.
 const WRONG_LENGTHS: u32 = 3;
+
+/// How many input files of a task have a line of their own in the ledger; the rest have one line together. A Server can
+/// offer thousands of empty files, and their lines must not push others out.
+const NAMED_INPUTS: usize = 100;
 
 /// After how many bytes of a download its disk is looked at.
 const DISK_CHECK: u64 = 16 * 1024 * 1024;
@@ -71,15 +75,30 @@ fn download_inputs(client: &mut TaskClient<'_>, task: &mut TaskHandle, names: &[
     check_disk_size(client, task)?;
     let files = task.record.task.input_files.clone();
     let began = Instant::now();
-    for (file, name) in files.iter().zip(names) {
-        Download { client, task, file, name, failures: 0, wrong_lengths: 0 }.run()?;
+    let mut inputs = files.iter().zip(names).enumerate();
+    let done = inputs.try_for_each(|(index, (file, name))| {
+        let is_named = index < NAMED_INPUTS;
+        Download { client, task, file, name, is_named, failures: 0, wrong_lengths: 0 }.run()
+    });
+    // A step that is tried again writes the line at its end.
+    if !matches!(done, Err(PrepareError::Step(_))) {
+        let unnamed = files.iter().zip(names).skip(NAMED_INPUTS);
+        let here = unnamed.filter(|(file, name)| is_complete(&task.workspace.input(name), file.size_bytes));
+        let line = received_unnamed(here.map(|(file, _)| file));
+        client.append_to_ledger(task, line.into_iter().collect())?;
     }
+    done?;
     if !files.is_empty() {
         let bytes = Bytes(files.iter().map(|file| file.size_bytes).fold(0, u64::saturating_add));
         let time = Span(began.elapsed());
         log::info!(task:% = task.key(); "{} input file(s) downloaded, {bytes} in {time}", files.len());
     }
     Ok(())
+}
+
+/// Whether an input file is in its place: only a complete one is moved there.
+fn is_complete(place: &Path, size: u64) -> bool {
+    fs::symlink_metadata(place).is_ok_and(|meta| meta.is_file() && meta.len() == size)
 }
 
 /// Fails a task whose input files would fit on no disk of this size. One that fits when there is more room waits for it.
@@ -103,6 +122,8 @@ struct Download<'d, 'c> {
     file: &'d InputFile,
     /// Its name in the workspace.
     name: &'d str,
+    /// Whether it has a line of its own in the ledger.
+    is_named: bool,
     /// Failures while the Server could be reached.
     failures: u32,
     wrong_lengths: u32,
@@ -117,7 +138,7 @@ impl Download<'_, '_> {
         loop {
             self.task.check_commands()?;
             self.check_stop()?;
-            if fs::symlink_metadata(&place).is_ok_and(|meta| meta.is_file() && meta.len() == self.file.size_bytes) {
+            if is_complete(&place, self.file.size_bytes) {
                 return Ok(());
             }
             self.client.acquire(self.task, Purpose::Delivery)?;
@@ -161,7 +182,9 @@ impl Download<'_, '_> {
             Err(error) => return Ok(Some(error)),
         }
         // Before the file has its place, or a crash in between would leave it there without a line in the ledger.
-        self.client.append_to_ledger(self.task, vec![received(file)])?;
+        if self.is_named {
+            self.client.append_to_ledger(self.task, vec![received(file)])?;
+        }
         let moved = platform::make_world_writable(&part).and_then(|()| fs::rename(&part, place));
         let name = self.name;
         moved.map_err(|error| PrepareError::Task(format!("input file `{name}` can't be written: {error}")))?;

@@ -110,11 +110,13 @@ proptest! {
         let (_dir, files) = task_files();
         let path = files.stdout().with_file_name("uploads.jsonl");
         fs::write(&path, &bytes).expect("write it");
-        let read = files.read_uploads();
+        let mut read = Vec::new();
+        let is_read = files.read_uploads(&mut |event| read.push(event)).is_ok();
         prop_assert_eq!(fs::read(&path).expect("read it"), bytes.clone());
-        if let Ok(events) = files.load_uploads() {
-            prop_assert_eq!(read.expect("the same"), events.clone());
-            let uploads = Uploads::from_events(events.clone());
+        let mut events = Vec::new();
+        if files.load_uploads(&mut |event| events.push(event)).is_ok() {
+            prop_assert!(is_read && read == events);
+            let uploads = Uploads::load(&files).expect("load it again");
             prop_assert!(uploads.done.len() + uploads.left_out.len() <= events.len());
             // The next line is appended to whole lines.
             let kept = fs::read(&path).expect("read it");

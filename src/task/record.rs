@@ -232,6 +232,9 @@ pub enum UploadEvent {
         file: String,
         size: u64,
         at: Option<Timestamp>,
+        /// The number of the attempt, where the lines of earlier ones were removed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        attempt: Option<u64>,
     },
     /// The ledger has an upload that may or may not have arrived.
     #[serde(rename = "told")]

@@ -26,6 +26,8 @@ const DISCARDED: &str = "the result was discarded before it was known";
 
 /// How many files that aren't delivered are named in the log.
 const NAMED: usize = 20;
+/// How many attempts to send one file have a line each in the ledger.
+const LOGGED_ATTEMPTS: u64 = 16;
 /// What the Server's file list calls the creator of a result.
 const BY_AGENT: &str = "agent";
 /// How much memory the ids of the files may need that the Server has before the first upload.
@@ -51,6 +53,12 @@ impl Ids {
     }
 }
 
+/// Whether an attempt that didn't succeed has a line in the ledger: the first ones, and later ever fewer. A Server that
+/// never takes a file must not push the past out of the ledger.
+fn has_line(attempt: u64) -> bool {
+    attempt <= LOGGED_ATTEMPTS || attempt.is_power_of_two()
+}
+
 /// The uploads of one task.
 pub struct Upload<'t> {
     client: TaskClient<'t>,
@@ -61,7 +69,7 @@ pub struct Upload<'t> {
 impl<'t> Upload<'t> {
     /// Reads `uploads.jsonl`. Uploads that were interrupted get their lines in the ledger.
     pub fn open(client: TaskClient<'t>, task: &'t mut TaskHandle) -> Result<Self, StepError> {
-        let uploads = Uploads::load(&task.files)?;
+        let uploads = Uploads::load(&task.files).map_err(StepError::because("uploads.jsonl"))?;
         let mut upload = Self { client, task, uploads };
         upload.append_to_ledger(interrupted(&upload.uploads))?;
         upload.note_all(upload.uploads.logged_events())?;
@@ -160,7 +168,7 @@ impl<'t> Upload<'t> {
     }
 
     fn attempt(&mut self, file: &OutputFile, opened: &File, size: u64) -> Result<(), StepError> {
-        self.note(UploadEvent::Begin { file: file.name.clone(), size, at: Some(Timestamp::now()) })?;
+        self.note(UploadEvent::Begin { file: file.name.clone(), size, at: Some(Timestamp::now()), attempt: None })?;
         let (task_id, taken) = (self.task.record.task.id.clone(), AtomicU64::new(0));
         let upload = server::Upload { task_id: &task_id, filename: &file.name, file: opened, size, bytes_read: &taken };
         let progress = TransferProgress { what: format!("sending `{}`", file.name), bytes: size, moved: &taken };
@@ -303,6 +311,10 @@ impl<'t> Upload<'t> {
 
     fn append_upload(&self, transfer: Transfer) -> Result<(), StepError> {
         let attempt = transfer.file.as_ref().and_then(|file| self.uploads.attempts.get(file)).copied();
+        // The later line has the number of the attempt, which says how many there were.
+        if transfer.outcome != Outcome::Sent && attempt.is_some_and(|attempt| !has_line(attempt)) {
+            return Ok(());
+        }
         self.append_to_ledger(vec![Entry::File(Transfer { attempt, ..transfer })])
     }
 

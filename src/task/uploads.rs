@@ -1,11 +1,16 @@
 //! What has become of a task's results, read from its `uploads.jsonl`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
 
 use jiff::Timestamp;
 
-use super::{StepError, TaskFiles, UploadEvent};
+use super::{TaskFiles, UploadEvent};
 use crate::server::protocol::LeftOut;
+
+/// How many uploads that were begun again may have lines before those that say nothing any more are removed: a Server
+/// that never takes a file mustn't fill the disk with lines about it.
+const REPEATS_MAX: u32 = 32;
 
 /// The content of `uploads.jsonl`.
 #[derive(Default)]
@@ -29,19 +34,51 @@ pub struct Uploads {
     pub unlogged: BTreeMap<String, Option<Timestamp>>,
     /// How many uploads of a name have failed while the Server could be reached.
     pub failures: HashMap<String, u32>,
+    /// How many lines are about an upload that was begun again.
+    repeats: u32,
 }
 
 impl Uploads {
-    pub fn load(files: &TaskFiles) -> Result<Self, StepError> {
-        files.load_uploads().map(Self::from_events).map_err(StepError::because("uploads.jsonl"))
+    /// For the agent that holds the data_dir.
+    pub fn load(files: &TaskFiles) -> io::Result<Self> {
+        let mut uploads = Self::default();
+        files.load_uploads(&mut |event| uploads.apply(event))?;
+        if uploads.repeats >= REPEATS_MAX {
+            // On a full disk the lines stay, until a later step removes them.
+            if let Err(error) = uploads.compact(files) {
+                log::debug!(task:% = files.key(); "uploads.jsonl can't be made shorter: {error}");
+            }
+        }
+        Ok(uploads)
     }
 
-    pub fn from_events(events: Vec<UploadEvent>) -> Self {
+    /// The same without a change to the file, for other processes.
+    pub fn read(files: &TaskFiles) -> io::Result<Self> {
         let mut uploads = Self::default();
-        for event in events {
-            uploads.apply(event);
+        files.read_uploads(&mut |event| uploads.apply(event))?;
+        Ok(uploads)
+    }
+
+    /// Removes the lines about attempts, and writes what they say together, for each file that isn't decided.
+    fn compact(&mut self, files: &TaskFiles) -> io::Result<()> {
+        let is_kept = |event: &UploadEvent| {
+            !matches!(event, UploadEvent::Begin { .. } | UploadEvent::Logged { .. } | UploadEvent::Failed { .. })
+        };
+        let mut events = Vec::new();
+        for (file, size) in &self.in_doubt {
+            let failed = UploadEvent::Failed { file: file.clone() };
+            let failures = self.failures.get(file).copied().unwrap_or_default();
+            events.extend((0..failures).map(|_| failed.clone()));
+            let (attempt, unlogged) = (self.attempts.get(file).copied(), self.unlogged.get(file));
+            let at = unlogged.copied().flatten();
+            events.push(UploadEvent::Begin { file: file.clone(), size: *size, at, attempt });
+            if unlogged.is_none() {
+                events.push(UploadEvent::Logged { file: file.clone() });
+            }
         }
-        uploads
+        files.rewrite_uploads(is_kept, &events)?;
+        self.repeats = 0;
+        Ok(())
     }
 
     /// The lines that note that every upload is in the ledger.
@@ -58,10 +95,13 @@ impl Uploads {
     pub fn apply(&mut self, event: UploadEvent) {
         match event {
             UploadEvent::Before { ids } => self.before = Some(ids.into_iter().collect()),
-            UploadEvent::Begin { file, size, at } => {
-                *self.attempts.entry(file.clone()).or_default() += 1;
+            UploadEvent::Begin { file, size, at, attempt } => {
+                let attempts = self.attempts.entry(file.clone()).or_default();
+                *attempts = attempt.unwrap_or(attempts.saturating_add(1));
                 self.unlogged.insert(file.clone(), at);
-                self.in_doubt.insert(file, size);
+                if self.in_doubt.insert(file, size).is_some() {
+                    self.repeats = self.repeats.saturating_add(1);
+                }
             }
             UploadEvent::Logged { file } => {
                 self.unlogged.remove(&file);
@@ -90,14 +130,22 @@ impl Uploads {
 
 #[cfg(test)]
 mod tests {
-    use super::Uploads;
-    use crate::server::protocol::LeftOut;
-    use crate::task::record::UploadEvent;
+    use super::{REPEATS_MAX, Uploads};
+    use crate::data_dir::DataDir;
+    use crate::server::protocol::{LeftOut, Task};
+    use crate::task::record::{Record, Store, TaskKey, UploadEvent};
+    use std::fs;
+
+    fn applied(events: Vec<UploadEvent>) -> Uploads {
+        let mut uploads = Uploads::default();
+        events.into_iter().for_each(|event| uploads.apply(event));
+        uploads
+    }
 
     #[test]
     fn a_started_upload_is_in_doubt_until_its_end_is_recorded() {
-        let begin = |file: &str| UploadEvent::Begin { file: file.to_owned(), size: 3, at: None };
-        let uploads = Uploads::from_events(vec![
+        let begin = |file: &str| UploadEvent::Begin { file: file.to_owned(), size: 3, at: None, attempt: None };
+        let uploads = applied(vec![
             UploadEvent::Before { ids: vec!["old".to_owned()] },
             begin("a"),
             UploadEvent::Done { file: "a".to_owned(), size: 3, file_id: "1".to_owned() },
@@ -115,7 +163,40 @@ mod tests {
         let done = || UploadEvent::Done { file: "a".to_owned(), size: u64::MAX, file_id: "1".to_owned() };
         let left_out = LeftOut { file: "b".to_owned(), reason: "refused".to_owned() };
         let unnamed = UploadEvent::Unnamed { count: u64::MAX };
-        let uploads = Uploads::from_events(vec![done(), done(), UploadEvent::LeftOut(left_out), unnamed]);
+        let uploads = applied(vec![done(), done(), UploadEvent::LeftOut(left_out), unnamed]);
         assert_eq!((uploads.done_bytes, uploads.left_out_count()), (u64::MAX, u64::MAX));
+    }
+    #[test]
+    fn lines_about_attempts_without_end_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&DataDir::new(dir.path())).unwrap();
+        let task = Task { id: "t".to_owned(), ..Task::default() };
+        let files = store.create(&TaskKey::from_id("t").unwrap(), &Record::from_offer(task, "s", "u")).unwrap();
+        let begin = |file: &str| UploadEvent::Begin { file: file.to_owned(), size: 3, at: None, attempt: None };
+        let (file, reason) = ("kept".to_owned(), "refused".to_owned());
+        let start = [
+            UploadEvent::Before { ids: vec!["old".to_owned()] },
+            begin("sent"),
+            UploadEvent::Done { file: "sent".to_owned(), size: 5, file_id: "1".to_owned() },
+            UploadEvent::LeftOut(LeftOut { file, reason }),
+            begin("again"),
+            UploadEvent::Failed { file: "again".to_owned() },
+            begin("other"),
+        ];
+        files.append_uploads(&start).unwrap();
+        let mut longest = 0;
+        for number in 2..2000 {
+            files.append_uploads(&[begin("again"), UploadEvent::Logged { file: "again".to_owned() }]).unwrap();
+            longest = fs::metadata(dir.path().join("tasks/t/uploads.jsonl")).unwrap().len().max(longest);
+            let uploads = Uploads::load(&files).unwrap();
+            assert!(uploads.repeats < REPEATS_MAX);
+            assert_eq!((uploads.attempts["again"], uploads.failures["again"]), (number, 1));
+            assert!(uploads.in_doubt.contains_key("again") && uploads.in_doubt.contains_key("other"));
+            assert_eq!(uploads.unlogged.keys().collect::<Vec<_>>(), ["other"]);
+        }
+        assert!(longest < 8 * 1024, "{longest} bytes");
+        let uploads = Uploads::read(&files).unwrap();
+        assert_eq!((uploads.done.len(), uploads.done_bytes, uploads.left_out.len()), (1, 5, 1));
+        assert!(uploads.before.unwrap().contains("old"));
     }
 }

@@ -289,3 +289,23 @@ fn no_task_is_settled_while_the_ledger_can_not_be_written() {
     wait_until("the task's line", secs(10), || of_kind(&agent.data_dir(), &id, "task").len() == 1);
     expect_what_left(&agent.data_dir(), &server, &id);
 }
+
+/// Thousands of empty input files with long names would push the past out of the ledger.
+#[test]
+fn input_files_after_the_first_hundred_have_one_line() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().config("[server]\nmax_requests_per_minute = 0").build();
+    let script = TaskSpec::script("ls input | wc -l > output/count");
+    let id = server.submit((0..130).fold(script, |spec, number| spec.input(format!("{number}\u{1}"), "12")));
+    let _running = agent.start();
+    server.wait_for(&id, Status::Completed, secs(60));
+    tally::wait_phase(&agent, &id, "settled");
+    assert_eq!(server.output(&id, "output/count").text().trim(), "131");
+    let received = files(&agent.data_dir(), &id, "in", "received");
+    let (named, unnamed): (Vec<_>, Vec<_>) = received.iter().partition(|line| line["file"].is_string());
+    assert_eq!((named.len(), unnamed.len()), (100, 1));
+    // `run.sh` is the first input.
+    assert_eq!((&unnamed[0]["count"], &unnamed[0]["bytes"]), (&json!(31), &json!(62)));
+    agent.run(&["ledger"]).expect_code(0).expect_stdout("31 more file(s)");
+    expect_what_left(&agent.data_dir(), &server, &id);
+}

@@ -159,7 +159,7 @@ impl TaskFiles {
             serde_json::to_writer(&mut lines, event)?;
             lines.push(b'\n');
         }
-        let path = self.dir.join("uploads.jsonl");
+        let path = self.uploads();
         self.reserve().write(|| {
             let mut file = append(&path)?;
             let whole = file.metadata()?.len();
@@ -177,28 +177,50 @@ impl TaskFiles {
         Reserve::new(&self.dir)
     }
 
-    /// The lines of `uploads.jsonl`. A last line that a crash cut off counts as not written, and is removed. For the
-    /// agent that holds the data_dir.
-    pub fn load_uploads(&self) -> io::Result<Vec<UploadEvent>> {
-        let (events, cut) = self.parse_uploads()?;
-        if let Some(whole) = cut {
+    /// Passes the lines of `uploads.jsonl` on, one by one. A last line that a crash cut off counts as not written, and is
+    /// removed. For the agent that holds the data_dir.
+    pub fn load_uploads(&self, each: &mut dyn FnMut(UploadEvent)) -> io::Result<()> {
+        if let Some(whole) = self.parse_uploads(each)? {
             // The next line would be appended to it.
-            open_existing(&self.dir.join("uploads.jsonl"))?.set_len(whole)?;
+            open_existing(&self.uploads())?.set_len(whole)?;
         }
-        Ok(events)
+        Ok(())
     }
 
     /// The same without a change to the file, for other processes: a part of a line is just being written.
-    pub fn read_uploads(&self) -> io::Result<Vec<UploadEvent>> {
-        self.parse_uploads().map(|(events, _)| events)
+    pub fn read_uploads(&self, each: &mut dyn FnMut(UploadEvent)) -> io::Result<()> {
+        self.parse_uploads(each).map(drop)
     }
 
-    /// The whole lines, and their length if a part of a line follows them.
-    fn parse_uploads(&self) -> io::Result<(Vec<UploadEvent>, Option<u64>)> {
-        let Some(file) = if_exists(open_to_read(&self.dir.join("uploads.jsonl")))? else {
-            return Ok((Vec::new(), None));
-        };
-        let mut events = Vec::new();
+    /// Replaces `uploads.jsonl` in one step: by those of its lines that `keeps` is true of, and by `added` after them.
+    pub fn rewrite_uploads(&self, keeps: impl Fn(&UploadEvent) -> bool, added: &[UploadEvent]) -> io::Result<()> {
+        let path = self.uploads();
+        let new = Replacement::write_by(&path, Durability::PowerCut, |file| {
+            let mut written = Ok(());
+            let mut write = |event: &UploadEvent| {
+                if written.is_ok() {
+                    written =
+                        serde_json::to_writer(&mut *file, event).map_err(Into::into).and_then(|()| writeln!(file));
+                }
+            };
+            self.parse_uploads(&mut |event| {
+                if keeps(&event) {
+                    write(&event);
+                }
+            })?;
+            added.iter().for_each(write);
+            written
+        });
+        new?.commit()
+    }
+
+    fn uploads(&self) -> PathBuf {
+        self.dir.join("uploads.jsonl")
+    }
+
+    /// Passes the whole lines on. Returns their length if a part of a line follows them.
+    fn parse_uploads(&self, each: &mut dyn FnMut(UploadEvent)) -> io::Result<Option<u64>> {
+        let Some(file) = if_exists(open_to_read(&self.uploads()))? else { return Ok(None) };
         let mut reader = BufReader::new(file);
         let (mut line, mut whole) = (Vec::new(), 0);
         while reader.by_ref().take(LINE_MAX).read_until(b'\n', &mut line)? > 0 {
@@ -209,13 +231,13 @@ impl TaskFiles {
                         "it has a line that is longer than the agent's",
                     ));
                 }
-                return Ok((events, Some(whole)));
+                return Ok(Some(whole));
             }
             whole += line.len() as u64;
-            events.push(serde_json::from_slice(&line)?);
+            each(serde_json::from_slice(&line)?);
             line.clear();
         }
-        Ok((events, None))
+        Ok(None)
     }
 }
 
@@ -236,10 +258,16 @@ fn cut_log(log: &Path) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::super::Store;
-    use super::{Phase, Record, TaskKey, UploadEvent};
+    use super::{Phase, Record, TaskFiles, TaskKey, UploadEvent};
     use crate::data_dir::DataDir;
     use crate::server::protocol::Task;
     use std::fs;
+
+    fn loaded(files: &TaskFiles) -> Vec<UploadEvent> {
+        let mut events = Vec::new();
+        files.load_uploads(&mut |event| events.push(event)).unwrap();
+        events
+    }
 
     fn task(id: &str) -> Task {
         Task { id: id.to_owned(), task_prompt: "p".to_owned(), ..Task::default() }
@@ -250,16 +278,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&DataDir::new(dir.path())).unwrap();
         let files = store.create(&TaskKey::from_id("t").unwrap(), &Record::from_offer(task("t"), "s", "u")).unwrap();
-        let begin = UploadEvent::Begin { file: "a".to_owned(), size: 1, at: None };
+        let begin = UploadEvent::Begin { file: "a".to_owned(), size: 1, at: None, attempt: None };
         files.append_uploads(std::slice::from_ref(&begin)).unwrap();
         let path = dir.path().join("tasks/t/uploads.jsonl");
         let cut = fs::read_to_string(&path).unwrap() + "{\"event\":\"do";
         fs::write(&path, &cut).unwrap();
-        assert_eq!(files.read_uploads().unwrap(), std::slice::from_ref(&begin));
+        let mut read = Vec::new();
+        files.read_uploads(&mut |event| read.push(event)).unwrap();
+        assert_eq!(read, std::slice::from_ref(&begin));
         assert_eq!(fs::read_to_string(&path).unwrap(), cut, "who only looks doesn't cut into the writer's line");
-        assert_eq!(files.load_uploads().unwrap(), std::slice::from_ref(&begin));
+        assert_eq!(loaded(&files), std::slice::from_ref(&begin));
         files.append_uploads(std::slice::from_ref(&begin)).unwrap();
-        assert_eq!(files.load_uploads().unwrap(), [begin.clone(), begin]);
+        assert_eq!(loaded(&files), [begin.clone(), begin]);
     }
 
     #[test]
@@ -281,7 +311,7 @@ mod tests {
         let old = [
             (
                 r#"{"event":"begin","file":"a","size":1}"#,
-                UploadEvent::Begin { file: "a".to_owned(), size: 1, at: None },
+                UploadEvent::Begin { file: "a".to_owned(), size: 1, at: None, attempt: None },
             ),
             (r#"{"event":"told","file":"a"}"#, UploadEvent::Logged { file: "a".to_owned() }),
             (r#"{"event":"unnamed","count":3}"#, UploadEvent::Unnamed { count: 3 }),
