@@ -22,7 +22,7 @@ use crate::os::folder::Folder;
 use crate::text::{cut, escape, escape_json};
 pub use reminder::Reminder;
 use rotating::RotatingFile;
-use share::{Shares, Verdict};
+use share::{ALL, ONE, Shares, Size, Verdict};
 
 /// The form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -151,17 +151,38 @@ fn lines(format: LogFormat, record: &Record<'_>, shares: &mut Shares) -> Vec<Lin
         return vec![line];
     }
     let place = || format!("{}:{}", record.module_path().unwrap_or_default(), record.line().unwrap_or_default());
-    let name = task.clone().unwrap_or_else(place);
+    // Warnings about a task must not keep out the few lines that say what became of it.
+    let name = match &task {
+        Some(task) if level == Level::Info => format!("info {task}"),
+        Some(task) => task.clone(),
+        None => place(),
+    };
     let about = if task.is_some() { "about this task" } else { "like the last ones" };
-    let note = |text: String| Line::new(format, Level::Warn, (task.as_deref(), &text), MESSAGE_MAX);
-    match shares.take(&name, line.text.len(), Instant::now()) {
-        Verdict::Write { left_out: 0 } => vec![line],
-        Verdict::Write { left_out } => vec![note(format!("{left_out} line(s) {about} were left out of the log")), line],
-        Verdict::FirstLeftOut => {
-            vec![note(format!("lines {about} have filled their share of the log; more are left out for an hour"))]
+    let bytes = line.text.len();
+    let mut take = |name: &str, size: Size, task: Option<&str>, about: &str| {
+        let note = |text: String| Line::new(format, Level::Warn, (task, &text), MESSAGE_MAX);
+        match shares.take(name, size, bytes, Instant::now()) {
+            Verdict::Write { left_out: 0 } => (true, None),
+            Verdict::Write { left_out } => {
+                (true, Some(note(format!("{left_out} line(s) {about} were left out of the log"))))
+            }
+            Verdict::FirstLeftOut => {
+                let text =
+                    format!("lines {about} have filled their share of the log; more are left out for up to an hour");
+                (false, Some(note(text)))
+            }
+            Verdict::LeftOut => (false, None),
         }
-        Verdict::LeftOut => Vec::new(),
+    };
+    let (mut is_written, note) = take(&name, ONE, task.as_deref(), about);
+    let mut lines: Vec<Line> = note.into_iter().collect();
+    if is_written && task.is_some() && level <= Level::Warn {
+        let (is_in_share, note) = take("", ALL, None, "with warnings and errors of tasks");
+        is_written = is_in_share;
+        lines.extend(note);
     }
+    lines.extend(Some(line).filter(|_| is_written));
+    lines
 }
 
 fn json(time: &str, level: Level, task: Option<&str>, message: &str) -> String {
@@ -255,5 +276,23 @@ mod tests {
         assert!(all.len() < 300, "{}", all.len());
         assert!(all.last().unwrap().starts_with("task t: lines about this task have filled their share"));
         assert_eq!(written(LogFormat::Human, "fine", &[("task", "u")], &mut shares), ["task u: fine"]);
+        let pairs = [("task", "t")];
+        let record = Record::builder().level(Level::Info).args(format_args!("accepted")).key_values(&pairs).build();
+        assert_eq!(lines(LogFormat::Human, &record, &mut shares)[0].text, "task t: accepted");
+    }
+
+    #[test]
+    fn a_flood_of_many_tasks_ends_and_is_named() {
+        let mut shares = Shares::default();
+        let long = "x".repeat(1000);
+        let mut all = Vec::new();
+        for number in 0..100 {
+            let id = number.to_string();
+            (0..1000).for_each(|_| all.extend(written(LogFormat::Human, &long, &[("task", &id)], &mut shares)));
+        }
+        let bytes: usize = all.iter().map(String::len).sum();
+        assert!((1_000_000..1_200_000).contains(&bytes), "{bytes}");
+        let said = "lines with warnings and errors of tasks have filled their share of the log";
+        assert_eq!(all.iter().filter(|line| line.starts_with(said)).count(), 1);
     }
 }
