@@ -129,7 +129,7 @@ impl Scheduler {
             IntakeRequest::AnswerHandled(next) => self.poller.note_handled(next, now),
             IntakeRequest::PollSoon => self.poller.hurry(now),
             IntakeRequest::HeartbeatNow => self.heartbeat.hurry(now),
-            IntakeRequest::Reclaiming(is_reclaiming) => self.poller.is_reclaiming = is_reclaiming,
+            IntakeRequest::Reclaiming(is_reclaiming) => self.poller.note_reclaiming(is_reclaiming, now),
             IntakeRequest::Stopped(stopped) => return Some(stopped),
         }
         None
@@ -154,7 +154,7 @@ impl Scheduler {
         let was_interrupted = self.heartbeat.note_acknowledged(now, at);
         if was_interrupted {
             // Before any poll: the intake thread says when the reclaims are done.
-            self.poller.is_reclaiming = true;
+            self.poller.note_reclaiming(true, now);
         }
         self.send(ServerEvent::HeartbeatAcknowledged { at, was_interrupted });
     }

@@ -8,6 +8,9 @@ use crate::server::{Backoff, Purpose};
 /// How long the intake thread may take for an answer before the agent reports that it has no room: its disk hangs, or
 /// the Server is slow to answer `accept`.
 const STUCK_INTAKE: Duration = Duration::from_secs(30);
+/// How long a poll waits for reclaims: a Server that is slow to answer each, or makes the agent begin again and again,
+/// must not keep cancellations from it.
+const RECLAIM_MAX: Duration = Duration::from_secs(45);
 
 /// The polls of one agent.
 #[derive(Debug)]
@@ -21,7 +24,9 @@ pub struct Poller {
     /// Since when the intake thread works on the last answer.
     handed_over_at: Option<Instant>,
     /// Whether tasks of this agent are being reclaimed.
-    pub is_reclaiming: bool,
+    is_reclaiming: bool,
+    /// Since when the next poll has waited for reclaims, perhaps with breaks.
+    reclaiming_since: Option<Instant>,
 }
 
 impl Poller {
@@ -35,12 +40,24 @@ impl Poller {
             backoff: Backoff::default(),
             handed_over_at: None,
             is_reclaiming,
+            reclaiming_since: is_reclaiming.then_some(now),
         }
     }
 
-    /// When to poll next; `None` while the intake thread works on the last answer, or reclaims tasks.
+    /// When to poll next; `None` while the intake thread works on the last answer. A poll waits for reclaims, but not for
+    /// longer than [`RECLAIM_MAX`].
     pub fn due(&self) -> Option<Instant> {
-        (self.handed_over_at.is_none() && !self.is_reclaiming).then_some(self.due)
+        let latest = self.reclaiming_since.filter(|_| self.is_reclaiming).map(|since| since + RECLAIM_MAX);
+        let due = latest.map_or(self.due, |latest| self.due.max(latest));
+        self.handed_over_at.is_none().then_some(due)
+    }
+
+    /// Reclaims begin or are done.
+    pub fn note_reclaiming(&mut self, is_reclaiming: bool, now: Instant) {
+        self.is_reclaiming = is_reclaiming;
+        if is_reclaiming {
+            self.reclaiming_since.get_or_insert(now);
+        }
     }
 
     /// Whether the intake thread is stuck on the last answer.
@@ -62,6 +79,7 @@ impl Poller {
     /// A poll leaves now.
     pub fn note_sent(&mut self, now: Instant) {
         self.polled_at = Some(now);
+        self.reclaiming_since = self.is_reclaiming.then_some(now);
     }
 
     /// The answer goes to the intake thread, which replies with the time of the next poll.
@@ -101,7 +119,7 @@ impl Poller {
 
 #[cfg(test)]
 mod tests {
-    use super::{Poller, STUCK_INTAKE};
+    use super::{Poller, RECLAIM_MAX, STUCK_INTAKE};
     use crate::agent::messages::NextPoll;
     use crate::server::budget::Purpose;
     use std::time::{Duration, Instant};
@@ -109,11 +127,29 @@ mod tests {
     const INTERVAL: Duration = Duration::from_secs(5);
 
     #[test]
+    fn reclaims_delay_a_poll_by_45_seconds_at_most() {
+        let start = Instant::now();
+        let mut poller = Poller::new(INTERVAL, false, start);
+        // Reclaims begin again and again, with an end in between.
+        for second in 0..60 {
+            poller.note_reclaiming(second % 10 != 0, start + Duration::from_secs(second));
+        }
+        assert_eq!(poller.due(), Some(start + Duration::from_secs(1) + RECLAIM_MAX));
+        let polled = start + Duration::from_secs(60);
+        poller.note_sent(polled);
+        poller.note_answered(polled);
+        poller.note_handled(NextPoll::Immediately, polled);
+        assert_eq!(poller.due(), Some(polled + RECLAIM_MAX));
+        poller.note_reclaiming(false, polled);
+        assert_eq!(poller.due(), Some(polled));
+    }
+
+    #[test]
     fn no_poll_is_due_during_an_answer_or_a_reclaim() {
         let now = Instant::now();
         let mut poller = Poller::new(INTERVAL, true, now);
-        assert_eq!(poller.due(), None);
-        poller.is_reclaiming = false;
+        assert_eq!(poller.due(), Some(now + RECLAIM_MAX));
+        poller.note_reclaiming(false, now);
         assert_eq!(poller.due(), Some(now));
         poller.note_sent(now);
         poller.note_answered(now);
