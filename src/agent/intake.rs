@@ -215,6 +215,9 @@ impl Intake {
     /// Cancels and accepts what the answer to a poll names.
     fn handle_answer(&mut self, answer: PollAnswer) -> NextPoll {
         match answer.cancel {
+            Some(id) if self.client.is_key_in(&id) => {
+                log::error!("the Server cancels a task whose id contains the api_key")
+            }
             Some(id) => self.cancel(&id),
             None => self.orphan = None,
         }

@@ -28,7 +28,7 @@ enum Stage {
 /// What a task needs of this machine until its workspace is complete.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// The announced bytes of its input files.
+    /// The announced bytes of its input files, and what is written of its offer.
     pub disk: u64,
     /// About how many bytes its offer takes in memory.
     pub memory: usize,

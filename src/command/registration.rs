@@ -28,23 +28,30 @@ pub fn register_agent(config: &Config, token: &str, name: &str) -> Result<(), Fa
     })?;
     let registration = server::register(&config.server, token, config.executor.capacity)
         .map_err(|error| not_accepted(config, &error))?;
-    if !is_service_id(&registration.service_id) || !is_api_key(&registration.api_key) {
+    let (service_id, api_key) = (&registration.service_id, &registration.api_key);
+    if !is_service_id(service_id) || !is_api_key(api_key) || service_id.contains(api_key) {
         return Err(Failure::new(format!(
             "{} answered with invalid credentials (service_id `{}`), so nothing was stored; the token is used up: see \
              what is wrong with the Server, and get a new token from it",
             config.server.base_url,
-            escape(&cut(&registration.service_id.replace(token, "[token]"), SHOWN))
+            shown(service_id, &registration, token)
         )));
     }
     store(config, &registration, name)?;
-    print_line(format_args!("Registered {name} as service {}; the key is in {file}.", registration.service_id));
-    if let Some(service_name) = registration.name {
-        print_line(format_args!(
-            "The Server calls the service {}.",
-            escape(&cut(&service_name.replace(token, "[token]"), SHOWN))
-        ));
+    print_line(format_args!("Registered {name} as service {service_id}; the key is in {file}."));
+    if let Some(service_name) = &registration.name {
+        print_line(format_args!("The Server calls the service {}.", shown(service_name, &registration, token)));
     }
     Ok(())
+}
+
+/// A text of the Server for people, without what is secret in it.
+fn shown(text: &str, registration: &Registration, token: &str) -> String {
+    let mut text = text.replace(token, "[token]");
+    if !registration.api_key.is_empty() {
+        text = text.replace(&registration.api_key, "[api_key]");
+    }
+    escape(&cut(&text, SHOWN))
 }
 
 fn not_accepted(config: &Config, error: &ClientError) -> Failure {

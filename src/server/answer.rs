@@ -2,23 +2,56 @@
 
 use std::time::{Duration, SystemTime};
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use ureq::Body;
 use ureq::http::{Response, StatusCode, header};
 
 use super::error::ClientError;
-use super::limits::{LARGE_ANSWER, SMALL_ANSWER};
-use super::offer::PollAnswer;
+use super::limits::{LARGE_ANSWER, SMALL_ANSWER, Scalar, ShortText};
+use super::offer::{PollAnswer, read_object};
 use super::protocol::ErrorBody;
 
-/// The JSON of an answer where little is expected; an answer without content counts as `null`.
+/// The object of an answer where little is expected.
 pub(super) fn read_small<A: DeserializeOwned>(response: Response<Body>) -> Result<A, ClientError> {
-    read_body(response, SMALL_ANSWER, |body| serde_json::from_slice(&body))
+    read_body(response, SMALL_ANSWER, |body| read_object(&body, "the answer"))
 }
 
-/// The answer of a poll, which may hold an offer.
+/// The answer of a poll, which may hold an offer. 204 means that there is no task.
 pub(super) fn read_poll(response: Response<Body>) -> Result<PollAnswer, ClientError> {
+    if response.status() == StatusCode::NO_CONTENT {
+        return Ok(PollAnswer::default());
+    }
     read_body(response, LARGE_ANSWER, PollAnswer::read)
+}
+
+/// What the answers of `heartbeat`, `accept` and `complete` say beside their status. A proxy, or a page before a network
+/// that wants a login, answers 200 to any call, and nothing may be settled by that.
+#[derive(Deserialize)]
+pub(super) struct Confirmation {
+    #[serde(default)]
+    acknowledged: Scalar,
+    #[serde(default)]
+    success: Scalar,
+    /// The task of the call, which `complete` always names.
+    task_id: Option<ShortText>,
+}
+
+impl Confirmation {
+    /// Checks that a heartbeat has arrived.
+    pub fn of_heartbeat(&self) -> Result<(), ClientError> {
+        confirmed(self.acknowledged == Scalar::Flag(true), "without `\"acknowledged\":true`")
+    }
+
+    /// Checks that the Server did what a call about this task asked for.
+    pub fn of_task(&self, id: &str) -> Result<(), ClientError> {
+        confirmed(self.success == Scalar::Flag(true), "without `\"success\":true`")?;
+        confirmed(self.task_id.as_ref().is_none_or(|named| **named == *id), "about another task")
+    }
+}
+
+fn confirmed(is_confirmed: bool, why: &str) -> Result<(), ClientError> {
+    if is_confirmed { Ok(()) } else { Err(ClientError::Lost(format!("a confirmation {why}"))) }
 }
 
 fn read_body<A>(
@@ -28,12 +61,8 @@ fn read_body<A>(
 ) -> Result<A, ClientError> {
     let mut response = accept_success(response)?;
     let status = response.status();
-    let body = if status == StatusCode::NO_CONTENT {
-        b"null".to_vec()
-    } else {
-        let body = response.body_mut().with_config().limit(limit).read_to_vec();
-        body.map_err(|error| ClientError::Lost(error.to_string()))?
-    };
+    let body = response.body_mut().with_config().limit(limit).read_to_vec();
+    let body = body.map_err(|error| ClientError::Lost(error.to_string()))?;
     let begin = body.trim_ascii_start().first().copied();
     parse(body).map_err(|error| unusable(status, begin, &error.to_string()))
 }
@@ -44,11 +73,15 @@ pub(super) fn unusable(status: StatusCode, begin: Option<u8>, why: &str) -> Clie
     ClientError::Lost(format!("{}: {what}", status.as_u16()))
 }
 
-/// The answer, unless it is a refusal.
+/// The answer, unless it is a refusal. The Server answers 200 or 201; any other 2xx is something else's, and says nothing
+/// about what the Server did.
 pub(super) fn accept_success(mut response: Response<Body>) -> Result<Response<Body>, ClientError> {
     let status = response.status();
-    if status.is_success() {
+    if matches!(status, StatusCode::OK | StatusCode::CREATED) {
         return Ok(response);
+    }
+    if status.is_success() {
+        return Err(ClientError::Lost(format!("{status} instead of 200 OK")));
     }
     let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
     let retry_after = header(header::RETRY_AFTER).and_then(|text| parse_retry_after(text, SystemTime::now()));
@@ -83,7 +116,7 @@ pub(super) fn parse_retry_after(text: &str, now: SystemTime) -> Option<Duration>
 
 #[cfg(test)]
 mod tests {
-    use super::parse_retry_after;
+    use super::{Confirmation, parse_retry_after, read_object};
     use std::time::{Duration, SystemTime};
 
     #[test]
@@ -94,5 +127,32 @@ mod tests {
         assert_eq!(parse_retry_after("Sun, 06 Nov 1994 08:40:00 GMT", now), Some(Duration::ZERO));
         assert_eq!(parse_retry_after("soon", now), None);
         assert_eq!(parse_retry_after("-1", now), None);
+    }
+    #[test]
+    fn only_the_servers_words_confirm_a_call() {
+        let task = |body: &str| {
+            let read = read_object::<Confirmation>(body.as_bytes(), "the answer");
+            read.is_ok_and(|confirmation| confirmation.of_task("t").is_ok())
+        };
+        for body in [r#"{"success":true}"#, r#" {"task_id":"t","success":true,"status":"failed","more":[1]}"#] {
+            assert!(task(body), "{body}");
+        }
+        let others = [
+            r#"{"success":false,"error":"Maintenance"}"#,
+            r#"{"success":"true"}"#,
+            r#"{"success":true,"task_id":"other"}"#,
+            r#"{"acknowledged":true}"#,
+            "{}",
+            "null",
+            "[true,true]",
+            r#""ok""#,
+            "",
+        ];
+        for body in others {
+            assert!(!task(body), "{body}");
+        }
+        let heartbeat = |body: &str| serde_json::from_str::<Confirmation>(body).unwrap().of_heartbeat().is_ok();
+        assert!(heartbeat(r#"{"acknowledged":true,"server_time":"now"}"#));
+        assert!(!heartbeat(r#"{"acknowledged":false}"#) && !heartbeat(r#"{"success":true}"#));
     }
 }

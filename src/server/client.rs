@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use serde::de::{DeserializeOwned, IgnoredAny};
 use ureq::http::{Response, header};
 use ureq::{Body, SendBody};
 
-use super::answer::{accept_success, read_poll, read_small};
+use super::answer::{Confirmation, accept_success, read_poll, read_small};
 use super::connection::{Connection, REQUEST_TIMEOUT, STALL_TIMEOUT, path_segment};
 use super::error::ClientError;
 use super::list::{Each, read_list};
@@ -76,6 +75,11 @@ impl Client {
         self.connection.abort();
     }
 
+    /// Whether a text of the Server contains the key: it must not get into names, logs and containers.
+    pub fn is_key_in(&self, text: &str) -> bool {
+        self.connection.is_key_in(text)
+    }
+
     /// The Server's address.
     pub fn base_url(&self) -> &str {
         &self.connection.server.base_url
@@ -101,7 +105,7 @@ impl Client {
             capacity: load.capacity.max(load.current),
             available_capacity: load.available,
         });
-        self.post::<IgnoredAny>("heartbeat", &body, limit.unwrap_or(REQUEST_TIMEOUT)).map(drop)
+        self.post("heartbeat", &body, limit.unwrap_or(REQUEST_TIMEOUT), Confirmation::of_heartbeat)
     }
 
     /// Asks for a task or a cancellation. The call takes at most `limit`.
@@ -112,12 +116,15 @@ impl Client {
 
     /// Accepts a task.
     pub fn accept(&self, task_id: &str) -> Result<(), ClientError> {
-        self.post::<IgnoredAny>("accept", &to_json(&AcceptRequest { task_id }), REQUEST_TIMEOUT).map(drop)
+        let body = to_json(&AcceptRequest { task_id });
+        self.post("accept", &body, REQUEST_TIMEOUT, |confirmation| confirmation.of_task(task_id))
     }
 
     /// Reports a task's end.
     pub fn complete(&self, report: &EncodedReport<'_>) -> Result<(), ClientError> {
-        self.post::<IgnoredAny>("complete", &report.body, REQUEST_TIMEOUT).map(drop)
+        self.post("complete", &report.body, REQUEST_TIMEOUT, |confirmation| {
+            confirmation.of_task(report.request.task_id)
+        })
     }
 
     /// Copies a file of the Server into `sink` and checks that it has the announced length.
@@ -171,8 +178,12 @@ impl Client {
         if let Some(error) = form.file.error {
             return Err(ClientError::Local(error));
         }
-        let uploaded: Uploaded = self.note(self.connection.answer(sent, read_small))?;
-        Ok(uploaded.file_id.into_string())
+        let read = |response| {
+            let uploaded: Uploaded = read_small(response)?;
+            let id = Some(uploaded.file_id.into_string()).filter(|id| !id.is_empty() && !self.is_key_in(id));
+            id.ok_or_else(|| ClientError::Lost("a `file_id` that can't be one".to_owned()))
+        };
+        self.note(self.connection.answer(sent, read))
     }
 
     /// Calls `each` with every file that the Server holds for a task. After an error the call has failed, although `each`
@@ -183,9 +194,16 @@ impl Client {
         self.note(self.connection.answer(request.call(), |response| read_list(response, each)))
     }
 
-    /// Makes a call with a small answer.
-    fn post<A: DeserializeOwned>(&self, call: &str, body: &[u8], limit: Duration) -> Result<A, ClientError> {
-        self.note(self.connection.answer(self.send(call, body, limit), read_small))
+    /// Makes a call that the Server confirms.
+    fn post(
+        &self,
+        call: &str,
+        body: &[u8],
+        limit: Duration,
+        check: impl FnOnce(&Confirmation) -> Result<(), ClientError>,
+    ) -> Result<(), ClientError> {
+        let read = |response| check(&read_small(response)?);
+        self.note(self.connection.answer(self.send(call, body, limit), read))
     }
 
     fn send(&self, call: &str, body: &[u8], limit: Duration) -> Result<Response<Body>, ureq::Error> {

@@ -36,19 +36,25 @@ pub(super) struct Connection {
     agent: Agent,
     pub server: ServerConfig,
     credentials: Option<Credentials>,
-    /// The token that a registration sends.
-    token: Option<Secret>,
+    /// The key or the token, with its name: it is removed from errors.
+    hidden: Option<(Secret, &'static str)>,
 }
 
 impl Connection {
     /// Connects to nothing yet.
     pub fn new(server: &ServerConfig, credentials: Option<Credentials>) -> Self {
-        Self { agent: agent(server), server: server.clone(), credentials, token: None }
+        let hidden = credentials.as_ref().map(hidden_key);
+        Self { agent: agent(server), server: server.clone(), credentials, hidden }
+    }
+
+    /// The same without credentials, and with the key removed from errors all the same: the Server knows it.
+    pub fn without_key(server: &ServerConfig, known: Option<&Credentials>) -> Self {
+        Self { hidden: known.map(hidden_key), ..Self::new(server, None) }
     }
 
     /// The same without credentials, to get some for this token.
     pub fn to_register(server: &ServerConfig, token: &str) -> Self {
-        Self { token: Some(Secret::new(token)), ..Self::new(server, None) }
+        Self { hidden: Some((Secret::new(token), "token")), ..Self::new(server, None) }
     }
 
     /// The same with connections of its own, so that [`Connection::abort`] of the one doesn't end calls of the other.
@@ -89,6 +95,12 @@ impl Connection {
         called.map_err(|error| self.error(error)).and_then(read).map_err(|error| self.clean(error))
     }
 
+    /// Whether a text contains the key.
+    pub fn is_key_in(&self, text: &str) -> bool {
+        let key = self.hidden.as_ref().map(|(key, _)| key.expose());
+        key.is_some_and(|key| !key.is_empty() && text.contains(key))
+    }
+
     /// The meaning of an error, without the key.
     pub fn error(&self, error: ureq::Error) -> ClientError {
         self.clean(classify(error, self.server.environment.ssl_cert_file.as_deref()))
@@ -96,9 +108,12 @@ impl Connection {
 
     /// The same error without a secret, and of a bounded length.
     fn clean(&self, error: ClientError) -> ClientError {
-        let key = self.credentials.as_ref().map(|credentials| (&credentials.api_key, "api_key"));
-        error.clean(key.or(self.token.as_ref().map(|token| (token, "token"))))
+        error.clean(self.hidden.as_ref().map(|(secret, name)| (secret, *name)))
     }
+}
+
+fn hidden_key(credentials: &Credentials) -> (Secret, &'static str) {
+    (credentials.api_key.clone(), "api_key")
 }
 
 fn agent(server: &ServerConfig) -> Agent {

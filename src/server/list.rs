@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use ureq::Body;
-use ureq::http::{Response, StatusCode};
+use ureq::http::Response;
 
 use super::answer::{accept_success, unusable};
 use super::error::ClientError;
@@ -20,9 +20,6 @@ pub type Each<'e> = &'e mut dyn FnMut(ListedFile) -> Result<(), String>;
 pub(super) fn read_list(response: Response<Body>, each: Each<'_>) -> Result<(), ClientError> {
     let response = accept_success(response)?;
     let status = response.status();
-    if status == StatusCode::NO_CONTENT {
-        return Ok(());
-    }
     let body = response.into_body().into_with_config().limit(LARGE_ANSWER).reader();
     read(body, each).map_err(|(begin, why)| unusable(status, begin, &why))
 }
@@ -38,7 +35,7 @@ fn read(body: impl Read, each: Each<'_>) -> Result<(), (Option<u8>, String)> {
     List(each).deserialize(&mut parser).and_then(|()| parser.end()).map_err(|error| (begin, error.to_string()))
 }
 
-/// `{"files":[…]}`, or `null`.
+/// `{"files":[…]}`. An answer without a list doesn't say that the Server has no file.
 struct List<'e>(Each<'e>);
 
 impl<'de> DeserializeSeed<'de> for List<'_> {
@@ -56,23 +53,21 @@ impl<'de> Visitor<'de> for List<'_> {
         f.write_str("an object with a list of files")
     }
 
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        Ok(())
-    }
-
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut has_list = false;
         while let Some(key) = map.next_key::<Cow<'_, str>>()? {
             if key == "files" {
                 map.next_value_seed(Files(&mut *self.0))?;
+                has_list = true;
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
         }
-        Ok(())
+        if has_list { Ok(()) } else { Err(A::Error::missing_field("files")) }
     }
 }
 
-/// The files, or `null`.
+/// The files.
 struct Files<'e>(Each<'e>);
 
 impl<'de> DeserializeSeed<'de> for Files<'_> {
@@ -88,10 +83,6 @@ impl<'de> Visitor<'de> for Files<'_> {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of files")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
@@ -120,16 +111,14 @@ mod tests {
     fn files_are_passed_on_one_by_one() {
         let two = r#"{"x":[1],"files":[{"id":"a","filename":null},{"id":"b","size_bytes":3,"new":{}}],"next":null}"#;
         assert_eq!(ids(two).unwrap(), ["a", "b"]);
-        for none in ["null", "{}", r#"{"files":null}"#, r#"{"files":[]}"#] {
-            assert_eq!(ids(none).unwrap(), [""; 0], "{none}");
-        }
+        assert_eq!(ids(r#"{"files":[]}"#).unwrap(), [""; 0]);
     }
 
     #[test]
     fn other_shapes_are_errors() {
-        for wrong in
-            ["", "7", "[]", r#"{"files":7}"#, r#"{"files":[{}]}"#, r#"{"files":[]}x"#, r#"{"files":[{"id":"a"}"#]
-        {
+        let others = ["", "7", "[]", "null", "{}", r#"{"success":false}"#, r#"{"files":null}"#, r#"{"files":7}"#];
+        let cut = [r#"{"files":[{}]}"#, r#"{"files":[]}x"#, r#"{"files":[{"id":"a"}"#];
+        for wrong in others.into_iter().chain(cut) {
             assert!(ids(wrong).is_err(), "{wrong}");
         }
         let long = format!(r#"{{"files":[{{"id":"{}"}}]}}"#, "x".repeat(513));

@@ -98,7 +98,7 @@ impl Offer {
 }
 
 /// Parses an object. Anything else is an error that doesn't quote it.
-fn read_object<'j, T: Deserialize<'j>>(json: &'j [u8], what: &str) -> serde_json::Result<T> {
+pub(super) fn read_object<'j, T: Deserialize<'j>>(json: &'j [u8], what: &str) -> serde_json::Result<T> {
     match json.trim_ascii_start().first() {
         Some(b'{') => serde_json::from_slice(json),
         _ => Err(serde_json::Error::custom(format_args!("{what} isn't an object"))),

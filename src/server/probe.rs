@@ -41,10 +41,18 @@ pub struct Answered {
 /// Asks for the list of files of a task that doesn't exist, which changes nothing on the Server. Without credentials the
 /// Server refuses the call (401); with valid ones it answers that there is no such task, or with an empty list.
 pub fn probe(server: &ServerConfig, credentials: Option<&Credentials>) -> Result<Answered, Unanswered> {
+    probe_by(&Connection::new(server, credentials.cloned()), credentials)
+}
+
+/// The same without the credentials, which the answer may repeat all the same.
+pub fn probe_without_key(server: &ServerConfig, known: Option<&Credentials>) -> Result<Answered, Unanswered> {
+    probe_by(&Connection::without_key(server, known), None)
+}
+
+fn probe_by(connection: &Connection, credentials: Option<&Credentials>) -> Result<Answered, Unanswered> {
     let service_id = credentials.map_or("agent-core-check", |credentials| &credentials.service_id);
     let task = format!("agent-core-check-{:016x}", random_u64());
     let path = format!("/api/v1/files/agent/{}/files/list/{task}", path_segment(service_id));
-    let connection = Connection::new(server, credentials.cloned());
     let before = SystemTime::now();
     // A limit for each step, so that a timeout names the step.
     let request = connection
@@ -57,7 +65,7 @@ pub fn probe(server: &ServerConfig, credentials: Option<&Credentials>) -> Result
         .timeout_global(Some(2 * REQUEST_TIMEOUT))
         .build();
     let response = request.call().map_err(|error| {
-        let step = step_of(&error, server);
+        let step = step_of(&error, &connection.server);
         let why = match connection.error(error) {
             ClientError::NotSent(why) | ClientError::Lost(why) => why,
             other => other.to_string(),

@@ -86,6 +86,14 @@ pub struct Task {
 }
 
 impl Task {
+    /// All texts of the Server in it.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        let optional = [&self.output_prompt, &self.session_id].into_iter().flatten();
+        let files =
+            self.input_files.iter().flat_map(|file| [&file.id, &file.filename].into_iter().chain(&file.mime_type));
+        [&self.id, &self.task_prompt].into_iter().chain(optional).chain(files).map(String::as_str)
+    }
+
     /// The announced bytes of all input files.
     pub fn input_size(&self) -> u64 {
         self.input_files.iter().map(|file| file.size_bytes).fold(0, u64::saturating_add)

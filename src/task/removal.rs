@@ -86,7 +86,7 @@ fn command(dir: &Path, before: &[Words]) -> String {
 /// Writes into the ledger that a task's files that the Server never got are removed from this machine.
 pub fn log_removed(ledger: &Ledger, files: &TaskFiles, reason: &str) -> io::Result<()> {
     let Some(record) = files.load()? else { return Ok(()) };
-    let uploads = Uploads::from_events(files.read_uploads()?);
+    let uploads = Uploads::read(files)?;
     TaskLedger::new(ledger, files, &record).append(vec![removed_here(&uploads, reason)])
 }
 

@@ -4,7 +4,8 @@ use crate::check::{Checked, builder, tidy};
 use crate::relay::Relay;
 use crate::support::agent::Builder;
 use crate::support::secs;
-use crate::support::server::{FakeServer, Fault, Match, Options};
+use crate::support::server::{FakeServer, Fault, Match, Options, Response};
+use serde_json::json;
 use std::time::{Duration, Instant, SystemTime};
 
 #[test]
@@ -53,6 +54,21 @@ fn a_proxys_page_does_not_pass_as_the_server() {
         let fault = server.fault(Match::path("list"), Fault::html(status));
         Checked::of(&tidy(builder(&server))).expect_failed("server", words);
         server.remove_fault(fault);
+    }
+}
+
+/// The Server knows the key also where the call has none.
+#[test]
+fn a_key_in_the_servers_words_is_not_shown() {
+    let server = FakeServer::start();
+    let (_, key) = server.service();
+    let words = json!({"error": key, "message": format!("the key is {key}")});
+    server.fault(Match::path("list"), Fault::Answer(Response::json(500, &words)));
+    let agent = tidy(builder(&server));
+    Checked::of(&agent).expect_failed("server", "the key is [api_key]");
+    for args in [&["check"][..], &["check", "--json"]] {
+        let done = agent.run(args);
+        assert!(!done.stdout.contains(&key) && !done.stderr.contains(&key), "{}", done.stdout);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::support::agent::Agent;
 use crate::support::secs;
-use crate::support::server::{Control, FakeServer, Fault, Match};
+use crate::support::server::{Control, FakeServer, Fault, Match, Response};
 use serde_json::json;
 use std::time::Duration;
 
@@ -83,4 +83,16 @@ fn the_last_heartbeat_reports_offline() {
     assert!(last.is("heartbeat"), "{last}");
     let body = json!({"status": "offline", "current_load": 0, "capacity": 3, "available_capacity": 0});
     assert_eq!(last.body, body);
+}
+
+#[test]
+fn a_heartbeat_that_the_server_does_not_acknowledge_is_sent_again() {
+    let server = FakeServer::start();
+    let page = Response::json(200, &json!({"status": "login required"}));
+    server.fault(Match::path("heartbeat").times(1), Fault::Answer(page));
+    let agent = Agent::builder(&server).without_engine().build();
+    let mut running = agent.start();
+    running.wait_log("without `\"acknowledged\":true`", secs(10));
+    server.wait_until("a poll", secs(20), |server| !server.requests_to("poll").is_empty());
+    assert!(server.requests_to("heartbeat").len() >= 2, "{}", server.report());
 }

@@ -195,14 +195,30 @@ fn the_key_is_printed_when_the_file_is_no_longer_toml() {
 
 #[test]
 fn invalid_credentials_are_not_stored() {
-    for (service_id, api_key) in
-        [("svc/../x", "ak_1"), ("svc\u{1b}[2J", "ak_1"), ("", "ak_1"), ("..", "ak_1"), (".", "ak_1"), ("svc-1", "a b")]
-    {
+    for (service_id, api_key) in [
+        ("svc/../x", "ak_1"),
+        ("svc\u{1b}[2J", "ak_1"),
+        ("", "ak_1"),
+        ("..", "ak_1"),
+        (".", "ak_1"),
+        ("svc-1", "a b"),
+        ("svc_ak_1", "ak_1"),
+    ] {
         let answer = json!({"service_id": service_id, "name": "n", "api_key": api_key, "status": "online"});
         let done = register_under(Fault::Answer(Response::json(200, &answer)));
         done.expect_stderr("nothing was stored").expect_stderr("the token is used up");
-        assert!(!done.stderr.contains('\u{1b}'), "{:?}", done.stderr);
+        assert!(!done.stderr.contains('\u{1b}') && !done.stderr.contains("ak_1"), "{:?}", done.stderr);
     }
+}
+
+#[test]
+fn a_key_in_the_services_name_is_not_shown() {
+    let server = FakeServer::start();
+    let answer = json!({"service_id": "svc-1", "name": "lab ak_secret", "api_key": "ak_secret", "status": "online"});
+    server.fault(Match::path("register"), Fault::Answer(Response::json(201, &answer)));
+    let done = unregistered(&server).run(&REGISTER);
+    done.expect_code(0).expect_stdout("The Server calls the service lab [api_key].");
+    assert!(!done.stdout.contains("ak_secret"), "{}", done.stdout);
 }
 
 #[test]

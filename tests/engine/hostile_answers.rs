@@ -109,7 +109,8 @@ fn large_answers_about_tasks_need_little_memory() {
         }
     }
     let count = floods().len() + shaped_floods().len();
-    server.wait_until("the ends of all tasks", secs(240), |server| {
+    // The request budget spreads the calls over three minutes.
+    server.wait_until("the ends of all tasks", secs(420), |server| {
         server.tasks().iter().filter(|task| task.status == Status::Completed).count() == count
     });
     expect_small(&running, idle);
@@ -202,7 +203,7 @@ fn a_task_whose_inputs_do_not_fit_on_the_disk_is_not_accepted() {
     let inputs =
         json!([{"id": "f", "filename": "a", "size_bytes": size}, {"id": "g", "filename": "b", "size_bytes": size}]);
     server.submit_raw("too-large", json!({"id": "too-large", "task_prompt": "p", "input_files": inputs}));
-    running.wait_log("the offered task `too-large` waits: its input files have 1.47 GB", secs(30));
+    running.wait_log("the offered task `too-large` waits: its input files and texts need 1.47 GB", secs(30));
     let polls = server.requests_to("poll").len();
     server.wait_until("polls", secs(40), |server| server.requests_to("poll").len() > polls + 2);
     assert_eq!(running.log().matches("`too-large` waits").count(), 1);

@@ -58,3 +58,36 @@ fn the_api_key_is_only_in_its_file_and_in_headers() {
     assert_eq!(files_with(&agent, &key), ["config.toml"]);
     assert!(running.terminate(secs(10)).success());
 }
+
+#[test]
+fn a_task_that_contains_the_api_key_is_refused_and_not_shown() {
+    let server = FakeServer::start();
+    let key = server.service().1;
+    let agent = tally::agent(&server).env("RUST_LOG", "trace").build();
+    let mut running = agent.start();
+    let file = |id: &str, name: &str| json!([{"id": id, "filename": name, "size_bytes": 1}]);
+    let offers = [
+        json!({"id": key, "task_prompt": "p"}),
+        json!({"id": format!("task-{key}"), "task_prompt": "p"}),
+        json!({"id": format!("{key}{}", "x".repeat(600)), "task_prompt": "p"}),
+        json!({"id": "prompt", "task_prompt": format!("use {key}")}),
+        json!({"id": "session", "task_prompt": "p", "session_id": key}),
+        json!({"id": "file-id", "task_prompt": "p", "input_files": file(&key, "a")}),
+        json!({"id": "file-name", "task_prompt": "p", "input_files": file("f", &key)}),
+    ];
+    for offer in offers {
+        let id = offer["id"].as_str().expect("an id").to_owned();
+        let polls = server.requests_to("poll").len();
+        server.submit_raw(&id, offer);
+        server.wait_until("polls", secs(40), |server| server.requests_to("poll").len() > polls + 2);
+        assert_eq!(server.requests_to("accept").len(), 0, "{}", server.report());
+        server.cancel(&id);
+    }
+    running.wait_log("the Server offers a task that contains the api_key", secs(5));
+    let status = agent.run(&["status"]).stdout;
+    assert!(!running.log().contains(&key) && !status.contains(&key), "{}", running.log());
+    assert_eq!(files_with(&agent, &key), ["config.toml"]);
+    let id = server.submit(tally::waiting_task("echo 1 > output/one"));
+    tally::release(&agent, &id);
+    server.wait_for(&id, Status::Completed, secs(60));
+}

@@ -4,7 +4,7 @@
 use crate::support::agent::{Agent, Running};
 use crate::support::docker;
 use crate::support::secs;
-use crate::support::server::{Control, FakeServer, Fault, Match, Moment, Request, Status};
+use crate::support::server::{Control, FakeServer, Fault, Match, Moment, Request, Response, Status};
 use crate::support::tally;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -305,6 +305,36 @@ fn every_call_is_retried_after_error_pages() {
             scope.spawn(move || survives(call, vec![Fault::html(502), Fault::html(200), Fault::status(500)]));
         }
     });
+}
+
+/// Answers with a good status that aren't the Server's: of a proxy, or of a network that wants a login first.
+#[test]
+fn every_call_is_retried_after_a_success_that_is_not_the_servers() {
+    let answers = [
+        Response::new(204, "text/plain", ""),
+        Response::json(200, &json!({"success": false, "error": "Maintenance"})),
+        Response::json(202, &json!({"success": true, "file_id": "f", "files": []})),
+    ];
+    thread::scope(|scope| {
+        // A download has no form: its length is what is checked.
+        for call in ["accept", "list", "upload", "complete"] {
+            let faults = answers.clone().map(Fault::Answer).to_vec();
+            scope.spawn(move || survives(call, faults));
+        }
+    });
+}
+
+#[test]
+fn a_report_that_another_program_confirms_is_not_settled() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = begun(&server);
+    let other = Response::json(200, &json!({"success": true, "task_id": "another", "status": "completed"}));
+    let fault = server.fault(Match::path("complete"), Fault::Answer(other));
+    tally::release(&agent, &id);
+    running.wait_log("no usable answer from the Server: a confirmation about another task", secs(20));
+    assert_eq!(agent.record(&id)["phase"], "uploaded");
+    server.remove_fault(fault);
+    expect_result_once(&server, &agent, &id);
 }
 
 #[test]

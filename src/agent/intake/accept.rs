@@ -18,6 +18,11 @@ const OFFERS_MEMORY: usize = 4 * 1024 * 1024;
 const SMALL_OFFER: usize = 64 * 1024;
 /// How often the health thread is asked to make room on the disk.
 const ROOM_INTERVAL: Duration = Duration::from_secs(60);
+/// How often a byte of an offer is written, at most: in the record and the file that replaces it, in `offer.json`, and
+/// in `task.json`, which has the prompt twice; and one for the marks around each value.
+const WRITTEN: u64 = 6;
+const KEY_OFFERED: &str =
+    "the Server offers a task that contains the api_key, which would get into names, files and the container";
 const INVALID: &str = "the Server's offer is not a valid task";
 
 /// What is remembered of earlier offers.
@@ -59,8 +64,12 @@ impl Intake {
         };
         let Some((id, key)) = id.whole().and_then(|id| Some((id, TaskKey::from_id(id)?))) else {
             let why = format!("the Server offers a task whose id, {} bytes long, can't be one", id.length);
-            return self.offers.refuse(&id.begin, &why);
+            let shown = if self.client.is_key_in(&id.begin) { "" } else { &id.begin };
+            return self.offers.refuse(shown, &why);
         };
+        if self.client.is_key_in(id) {
+            return self.offers.refuse("", KEY_OFFERED);
+        }
         if self.table.id(&key).is_some() {
             return self.reclaim_offered(&key);
         }
@@ -112,17 +121,21 @@ impl Intake {
         };
         // The task holds all of it.
         drop(offer);
-        let needs = Needs { disk: task.input_size(), memory };
-        if let Err(why) = self.check_room(needs.disk, needed.disk) {
+        if task.texts().any(|text| self.client.is_key_in(text)) {
+            return self.offers.refuse(key.as_str(), KEY_OFFERED);
+        }
+        let (announced, texts) = (task.input_size(), WRITTEN.saturating_mul(memory as u64));
+        let needs = Needs { disk: announced.saturating_add(texts), memory };
+        if let Err(why) = self.check_room(announced, texts, needed.disk) {
             return self.offers.refuse(key.as_str(), &format!("the offered task `{key}` waits: {why}"));
         }
         if self.try_acquire() { self.accept(key, task, needs) } else { NextPoll::AfterInterval }
     }
 
-    /// Checks that the announced input files of a new task fit on the disk, beside those of other tasks that aren't
-    /// complete. A task that would fit on no disk of this size may be accepted: its preparation fails it, so that it
+    /// Checks that the announced input files of a new task, and what is written of its offer, fit on the disk, beside those
+    /// of other tasks that aren't complete. A task that would fit on no disk of this size may be accepted: its preparation fails it, so that it
     /// doesn't wait for ever before the tasks behind it.
-    fn check_room(&mut self, announced: u64, others: u64) -> Result<(), String> {
+    fn check_room(&mut self, announced: u64, texts: u64, others: u64) -> Result<(), String> {
         let paths = &self.context.config.paths;
         let keep_free = paths.keep_free();
         // The health thread reports a disk whose space can't be read.
@@ -131,21 +144,22 @@ impl Intake {
         else {
             return Ok(());
         };
-        let wanted = announced.saturating_add(others).saturating_add(keep_free);
-        if announced == 0 || wanted <= free || announced > size.saturating_sub(keep_free) {
+        let wanted = |bytes: u64| bytes.saturating_add(texts).saturating_add(others).saturating_add(keep_free);
+        let fits_no_disk = announced > size.saturating_sub(keep_free);
+        if wanted(announced) <= free || (fits_no_disk && wanted(0) <= free) {
             return Ok(());
         }
         let now = Instant::now();
         if self.offers.room_asked_at.is_none_or(|at| now.saturating_duration_since(at) >= ROOM_INTERVAL) {
             self.offers.room_asked_at = Some(now);
             // The health thread ends only with the agent.
-            let _ = self.rechecks.send(RecheckRequest::MakeRoom(wanted));
+            let _ = self.rechecks.send(RecheckRequest::MakeRoom(wanted(announced)));
         }
         // Without the number of the moment: a message that stays the same is logged once.
         Err(format!(
-            "its input files have {}, and the disk of `{}` hasn't so much room beside those of other tasks and the {} that \
+            "its input files and texts need {}, and the disk of `{}` hasn't so much room beside those of other tasks and the {} that \
              stay free (`paths.min_free_disk_mb`); make room there, or cancel the task on the Server",
-            Bytes(announced),
+            Bytes(announced.saturating_add(texts)),
             paths.data_dir.display(),
             Bytes(keep_free)
         ))

@@ -6,7 +6,7 @@ use ureq::http::Uri;
 
 use super::report::{Check, Report};
 use crate::config::{Config, Credentials};
-use crate::server::probe::{Answered, Unanswered, probe};
+use crate::server::probe::{Answered, Unanswered, probe, probe_without_key};
 use crate::server::proxy::{ProxyRoute, resolve_route};
 use crate::server::{ClientError, Step};
 use crate::shell::register_command;
@@ -28,7 +28,7 @@ pub fn check(config: &Config, report: &mut Report) {
     check_address(&config.server.base_url, &route, report);
     check_proxy(&route, report);
     let way = WayToServer::new(config, &route);
-    let answered = probe(&config.server, None);
+    let answered = probe_without_key(&config.server, config.agent.credentials.as_ref());
     way.report_steps(answered.as_ref().err(), report);
     if let Ok(Answered { refusal, .. }) = &answered {
         check_api(config, refusal.as_ref(), report);
