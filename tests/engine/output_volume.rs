@@ -50,7 +50,11 @@ fn output_of_300_mb_is_cut_in_the_middle_with_little_memory() {
     let beside = fs::read_dir(agent.task_file(&id, "")).unwrap().flatten().map(|entry| entry.file_name());
     let mut beside: Vec<_> = beside.map(|name| name.to_string_lossy().into_owned()).collect();
     beside.sort_unstable();
-    assert_eq!(beside, ["cid", "command.sh", "record.json", "stderr.log", "stdout.log"], "no other file is left");
+    assert_eq!(
+        beside,
+        ["cid", "command.sh", "offer.json", "record.json", "stderr.log", "stdout.log"],
+        "no other file is left"
+    );
 }
 
 #[test]
