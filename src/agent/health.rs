@@ -128,7 +128,7 @@ impl HealthMonitor {
 
     /// Where that isn't enough, the task waits, and the health of the host is the same.
     fn make_room_for_task(&self, housekeeping: &mut Housekeeping, bytes: u64) {
-        if let Err(error) = housekeeping.free_up(bytes) {
+        if let Err(error) = housekeeping.make_room_for_task(bytes) {
             log::debug!("{error}");
         }
     }

@@ -34,6 +34,15 @@ struct Janitor {
     stuck: Mutex<HashMap<TaskKey, Instant>>,
 }
 
+/// What may be removed to make room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Removable {
+    /// What was delivered. More isn't removed for the size that a Server announces.
+    Delivered,
+    /// In the end also what the Server never got.
+    All,
+}
+
 /// A settled task whose files may be deleted.
 struct Settled {
     files: TaskFiles,
@@ -71,20 +80,25 @@ impl Housekeeping {
         } else {
             format!("the disk of `{data_dir}` has less than {wanted} MiB left (`paths.min_free_disk_mb`)")
         };
-        if wanted == 0 || self.free_up(bytes)? { Ok(()) } else { Err(message) }
+        if wanted == 0 || self.free_up(bytes, Removable::All)? { Ok(()) } else { Err(message) }
+    }
+
+    /// Removes what was delivered until the disk has so many free bytes, for an offered task.
+    ///
+    /// # Errors
+    /// The disk's space can't be read.
+    pub fn make_room_for_task(&mut self, wanted: u64) -> Result<(), String> {
+        self.free_up(wanted, Removable::Delivered).map(drop)
     }
 
     /// Removes what settled tasks have left until the disk has so many free bytes, and room for more files. Returns
     /// whether it has them: where a removal takes long, a later call knows more.
-    ///
-    /// # Errors
-    /// The disk's space can't be read.
-    pub fn free_up(&mut self, wanted: u64) -> Result<bool, String> {
+    fn free_up(&mut self, wanted: u64, removable: Removable) -> Result<bool, String> {
         if self.janitor.has_free(wanted)? {
             return Ok(true);
         }
         let janitor = Arc::clone(&self.janitor);
-        let _ = self.flight.run(move |_| janitor.free_up(wanted));
+        let _ = self.flight.run(move |_| janitor.free_up(wanted, removable));
         self.janitor.has_free(wanted)
     }
 }
@@ -120,10 +134,13 @@ impl Janitor {
 
     /// Removes the oldest first: delivered workspaces; then what the records have that is large; and then workspaces with
     /// files that the Server doesn't have.
-    fn free_up(&self, wanted: u64) {
+    fn free_up(&self, wanted: u64, removable: Removable) {
         let is_enough = || self.has_free(wanted).unwrap_or(true);
-        let (kept, delivered): (Vec<Settled>, Vec<Settled>) =
+        let (mut kept, delivered): (Vec<Settled>, Vec<Settled>) =
             self.settled(|_| true).into_iter().partition(|task| task.has_undelivered);
+        if removable == Removable::Delivered {
+            kept.clear();
+        }
         for task in &delivered {
             if self.has_workspace(task) && self.remove_workspace(&task.files) {
                 log::warn!(task:% = task.files.key(); "its delivered workspace was removed, to make room on the disk");

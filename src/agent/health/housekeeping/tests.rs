@@ -92,3 +92,15 @@ fn a_full_disk_removes_what_settled_tasks_have_left_but_no_records() {
     }
     assert_eq!(housekeeping(dir.path(), "min_free_disk_mb = 0").make_room(), Ok(()));
 }
+
+#[test]
+fn the_size_of_an_offer_removes_nothing_undelivered() {
+    let dir = tempfile::tempdir().unwrap();
+    task(dir.path(), "delivered", Phase::Settled, 1);
+    let mut kept = task(dir.path(), "kept", Phase::Settled, 2);
+    kept.has_undelivered = true;
+    let mut housekeeping = housekeeping(dir.path(), "");
+    housekeeping.janitor.store.task(&TaskKey::from_id("kept").unwrap()).save(&kept).unwrap();
+    housekeeping.make_room_for_task(u64::MAX).unwrap();
+    assert_eq!(left(dir.path(), "workspaces"), ["kept"]);
+}
