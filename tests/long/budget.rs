@@ -81,7 +81,6 @@ fn expect_never_refused(server: &FakeServer) {
 }
 
 #[test]
-#[ignore = "takes minutes: scripts/test --test long -- --ignored"]
 fn a_task_with_400_results_is_delivered_without_a_refused_call() {
     let server = limited_server();
     let agent = agent(&server, "");
@@ -96,7 +95,6 @@ fn a_task_with_400_results_is_delivered_without_a_refused_call() {
 }
 
 #[test]
-#[ignore = "takes minutes: scripts/test --test long -- --ignored"]
 fn two_agents_with_half_the_budget_each_are_never_refused() {
     let server = limited_server();
     let agents = [(); 2].map(|()| {
@@ -123,7 +121,6 @@ fn two_agents_with_half_the_budget_each_are_never_refused() {
 }
 
 #[test]
-#[ignore = "takes minutes: scripts/test --test long -- --ignored"]
 fn a_limit_used_up_by_another_agent_delays_transfers() {
     let server = limited_server();
     let agent = agent(&server, "");

@@ -1,8 +1,7 @@
 //! Measurements that take minutes: memory and files over many tasks, the Server's limit on requests, a scan of very
 //! many results, and an upload that the Server doesn't read.
 //!
-//! They run only on request: `scripts/test --test long -- --ignored --nocapture`. Each prints a table of its
-//! measurements, which come from /proc.
+//! Each prints a table of its measurements, which come from /proc: `scripts/test --test long -- --nocapture` shows them.
 
 #![cfg(target_os = "linux")]
 

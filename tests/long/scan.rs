@@ -25,7 +25,6 @@ fn script() -> String {
 }
 
 #[test]
-#[ignore = "a benchmark: scripts/test --test long -- --ignored --nocapture scan"]
 fn a_scan_of_100000_files_takes_little_time_and_memory() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().config("[outputs]\nmax_files = 1").build();

@@ -5,7 +5,6 @@ use crate::support::server::{FakeServer, Fault, Match, Status};
 use crate::support::tally;
 
 #[test]
-#[ignore = "takes minutes: scripts/test --test long -- --ignored"]
 fn an_upload_that_is_not_read_is_sent_again() {
     let server = FakeServer::start();
     let fault = server.fault(Match::path("upload").times(1), Fault::StallBody(100_000));
