@@ -8,8 +8,8 @@ use std::time::Instant;
 pub const ONE: Size = Size { burst: 256.0 * 1024.0, refill: 64.0 * 1024.0 / 3600.0 };
 /// How much the warnings and errors of all tasks together may write: a Server can make any number of tasks.
 pub const ALL: Size = Size { burst: 1024.0 * 1024.0, refill: 1024.0 * 1024.0 / 3600.0 };
-/// How many shares are remembered.
-const REMEMBERED: usize = 4096;
+/// How many shares are remembered: an idle agent's memory must not grow with the number of tasks that it has had.
+const REMEMBERED: usize = 512;
 
 /// How large a share is.
 #[derive(Debug, Clone, Copy, PartialEq)]
