@@ -6,13 +6,12 @@ mod properties;
 use std::borrow::Cow;
 use std::path::Path;
 
-use crate::text::is_shown;
+use crate::text::{escape, is_seen};
 
 /// A command in one line that a POSIX shell reads back as the same words.
 ///
-/// Quoting keeps control characters, and characters that change the direction of text, but terminals interpret them and
-/// the log escapes them. A line with such characters is therefore written as octal numbers for `printf`, and read by
-/// `eval`.
+/// Quoting keeps every character, but the log escapes those that aren't seen, and counts many spaces in a row. A line with
+/// such characters is therefore written as octal numbers for `printf`, and read by `eval`.
 pub fn shell_line<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
     let quote = |(index, word): (usize, &'w str)| {
         // The library quotes every `=`, which only the first word needs: there it would be an assignment.
@@ -25,12 +24,13 @@ pub fn shell_line<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
     };
     let quoted: Vec<_> = words.into_iter().enumerate().map(quote).collect();
     let line = quoted.join(" ");
-    if line.chars().all(is_shown) {
+    if line.chars().all(is_seen) && escape(&line) == line {
         return line;
     }
-    let mut spelled = String::new();
+    let (mut spelled, mut before) = (String::new(), None);
     for c in line.chars() {
-        if !is_shown(c) || matches!(c, '\'' | '\\' | '%') {
+        let is_second_space = before.replace(c) == Some(' ') && c == ' ';
+        if !is_seen(c) || is_second_space || matches!(c, '\'' | '\\' | '%') {
             for byte in c.encode_utf8(&mut [0; 4]).bytes() {
                 spelled.push_str(&format!("\\{byte:03o}"));
             }
@@ -54,7 +54,7 @@ pub fn register_command(config_file: &Path) -> String {
 #[cfg(all(test, unix))]
 mod tests {
     use super::shell_line;
-    use crate::text::is_shown;
+    use crate::text::escape;
 
     #[test]
     fn a_shell_splits_the_line_into_the_same_words() {
@@ -72,9 +72,11 @@ mod tests {
             "!x",
             "a=b",
             "--x=%1,2",
+            "many            spaces",
+            "no\u{a0}break می\u{200c}خواهم 世\u{3000}界",
         ];
         let line = shell_line(["printf", "%s\\0"].into_iter().chain(words));
-        assert!(line.chars().all(is_shown), "{line}");
+        assert_eq!(escape(&line), line);
         let printed = std::process::Command::new("/bin/sh").args(["-c", &line]).output().unwrap();
         let expected: Vec<u8> = words.iter().flat_map(|word| [word.as_bytes(), b"\0"].concat()).collect();
         assert_eq!(String::from_utf8_lossy(&printed.stdout), String::from_utf8_lossy(&expected));

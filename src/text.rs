@@ -1,55 +1,80 @@
 //! Text from outside, for terminals, logs and programs.
 //!
-//! A terminal obeys more than the characters below U+0020, and text can be turned around or hidden. What only changes how
-//! letters of a language join (U+200C and U+200D, in Persian, in Indian scripts, in emoji) is shown to people as it is;
-//! for programs it is escaped like the rest, since a JSON parser gives it back.
+//! A terminal obeys more than the characters below U+0020, and text can be turned around, hidden, or moved to the next
+//! line of the screen, where it looks like a line of its own. `text/characters.rs` says which characters are shown. What
+//! only changes how letters join or emoji look is shown to people behind a character that isn't ASCII, so that ordinary
+//! text stays readable; for programs it is escaped like the rest, since a JSON parser gives it back.
 
+mod characters;
 mod terminal;
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
+use characters::is_joiner;
+pub use characters::is_seen;
 pub use terminal::Escaper;
 
-/// Escapes control characters, and characters that change the direction of text, break lines or can't be seen.
+/// How many plain spaces stand behind each other, at most: more of them would move what follows to the next line of the
+/// screen.
+const SPACES_MAX: usize = 8;
+/// How many joiners stand behind each other in text that was written for people, as in a heart on fire.
+const JOINERS_MAX: usize = 2;
+
+/// Escapes what [`is_seen`] refuses, and counts plain spaces where there are many. Joiners behind a character that isn't
+/// ASCII are left as they are.
 pub fn escape(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_shown(c) {
-            shown.push(c);
+    let (mut spaces, mut joiners_left) = (0, 0);
+    for c in text.chars().map(Some).chain([None]) {
+        if c == Some(' ') {
+            spaces += 1;
         } else {
-            shown.extend(c.escape_default());
+            push_spaces(&mut shown, std::mem::take(&mut spaces));
+        }
+        match c {
+            None | Some(' ') => joiners_left = 0,
+            Some(c) if is_seen(c) => {
+                shown.push(c);
+                joiners_left = if c.is_ascii() { 0 } else { JOINERS_MAX };
+            }
+            Some(c) if is_joiner(c) && joiners_left > 0 => {
+                shown.push(c);
+                joiners_left -= 1;
+            }
+            Some(c) => {
+                shown.extend(c.escape_default());
+                joiners_left = 0;
+            }
         }
     }
     shown
 }
 
-/// Whether [`escape`] leaves a character as it is. A command in the log must have only such characters, or it can't be
-/// pasted.
-pub fn is_shown(c: char) -> bool {
-    is_harmless(c) || matches!(c, '\u{200c}' | '\u{200d}')
+fn push_spaces(shown: &mut String, count: usize) {
+    if count > SPACES_MAX {
+        // Writing to a string can't fail.
+        let _ = write!(shown, " [{count} spaces] ");
+    } else {
+        shown.extend(std::iter::repeat_n(' ', count));
+    }
 }
 
-/// Whether a character is neither obeyed by a terminal nor able to turn, break or hide text.
-fn is_harmless(c: char) -> bool {
-    // The ranges have the Arabic letter mark; zero-width spaces and joiners and the marks of direction; separators of
-    // lines, embeddings and overrides; invisible operators, isolates and old format characters; the byte order mark;
-    // annotations; and tags, which are letters without a shape.
-    !c.is_control()
-        && !matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-}
-
-/// Escapes in JSON what serde_json leaves as it is and a terminal may obey. Such characters stand only within strings,
-/// where `\u` and four digits mean the same.
+/// Escapes in JSON what serde_json leaves as it is and [`is_seen`] refuses, and the spaces of a row behind the first eight.
+/// All these stand only within strings, where `\u` and four digits mean the same; outside of them are the line ends, and
+/// the spaces behind them, of JSON in lines.
 pub fn escape_json(json: &str) -> Cow<'_, str> {
-    let is_kept = |c: char| c.is_ascii_control() && c != '\u{7f}' || is_harmless(c);
-    if json.chars().all(is_kept) {
+    let is_kept = |c: char| c == '\n' || is_seen(c);
+    if json.chars().all(is_kept) && !has_long_space(json) {
         return Cow::Borrowed(json);
     }
     let mut escaped = String::with_capacity(json.len() + 64);
+    let mut spaces = 0;
+    let mut is_indentation = true;
     for c in json.chars() {
-        if is_kept(c) {
+        spaces = if c == ' ' { spaces + 1 } else { 0 };
+        is_indentation = c == '\n' || (c == ' ' && is_indentation);
+        if is_kept(c) && (is_indentation || spaces <= SPACES_MAX) {
             escaped.push(c);
         } else {
             for unit in c.encode_utf16(&mut [0; 2]) {
@@ -59,6 +84,11 @@ pub fn escape_json(json: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(escaped)
+}
+
+/// Whether there are more spaces in a row than are shown.
+fn has_long_space(text: &str) -> bool {
+    text.split(|c| c != ' ').any(|spaces| spaces.len() > SPACES_MAX)
 }
 
 /// An id that isn't a task's of this machine, short and in backticks, so that it can't be taken for a key or for the
@@ -102,11 +132,35 @@ mod tests {
     }
 
     #[test]
+    fn padding_does_not_move_a_text_to_the_next_line() {
+        let forged = "2026-12-01 INFO all well";
+        for pad in "\u{a0}\u{2003}\u{3000}\u{2800}\u{3164}\u{115f}\u{ffa0}\u{1d159}\u{ad}\u{34f}\u{200b}".chars() {
+            let shown = escape(&format!("t{}{forged}", pad.to_string().repeat(100)));
+            assert!(shown.starts_with(&format!("t\\u{{{:x}}}\\u", u32::from(pad))), "{shown}");
+        }
+        assert_eq!(escape(&format!("t{}{forged}", " ".repeat(100))), format!("t [100 spaces] {forged}"));
+        assert_eq!(escape("a        b"), "a        b");
+        assert_eq!(escape("a         "), "a [9 spaces] ");
+        // Joiners that join nothing, or very many of them.
+        assert_eq!(escape("a\u{200d}b 世\u{200d}\u{200d}\u{200d}"), "a\\u{200d}b 世\u{200d}\u{200d}\\u{200d}");
+        assert_eq!(escape("\u{e000}\u{fff9}\u{ffff}\u{e0100}"), "\\u{e000}\\u{fff9}\\u{ffff}\\u{e0100}");
+    }
+
+    #[test]
     fn text_of_any_language_is_shown_as_it_is() {
         let persian = "می\u{200c}خواهم";
         let family = "👩\u{200d}👩\u{200d}👧 ❤\u{fe0f}";
-        for text in ["héllo — 世界", "שלום עולם", "مرحبا بالعالم", persian, "क्\u{200d}ष", family, "ไทย", "Tiếng Việt"]
-        {
+        for text in [
+            "héllo — 世界",
+            "שלום עולם",
+            "مرحبا بالعالم",
+            persian,
+            "क्\u{200d}ष",
+            family,
+            "ไทย",
+            "Tiếng Việt",
+            "❤\u{fe0f}\u{200d}🔥",
+        ] {
             assert_eq!(escape(text), text);
         }
     }
@@ -117,11 +171,13 @@ mod tests {
         let json = serde_json::to_string_pretty(&serde_json::json!({ text: [text] })).unwrap();
         let escaped = escape_json(&json);
         assert!(escaped.contains("\\u007f\\u009b31m\\u061c") && escaped.contains("\\udb40\\udc41 世界"), "{escaped}");
-        let obeyed = |c: char| c != '\n' && !super::is_harmless(c);
-        assert!(!escaped.contains(obeyed), "{escaped:?}");
+        let unseen = |c: char| c != '\n' && !super::is_seen(c);
+        assert!(!escaped.contains(unseen), "{escaped:?}");
         let back: serde_json::Value = serde_json::from_str(&escaped).unwrap();
         assert_eq!(back[text][0], text);
         assert!(matches!(escape_json("{\n  \"a\": \"世\"\n}"), std::borrow::Cow::Borrowed(_)));
+        let deep = "{\n            \"a\": \"b          c\"\n}";
+        assert_eq!(escape_json(deep), "{\n            \"a\": \"b        \\u0020\\u0020c\"\n}");
     }
 
     #[test]
@@ -129,6 +185,7 @@ mod tests {
         assert_eq!(quote_foreign("t-1`: settled"), "`t-1': settled`");
         assert_eq!(quote_foreign(&"x".repeat(1000)).len(), 82);
     }
+
     #[test]
     fn a_long_text_is_cut_between_two_characters() {
         assert_eq!((cut("abc", 3), cut("", 0)), ("abc".into(), "".into()));

@@ -2,9 +2,10 @@
 
 use std::io::{self, Write};
 
-use super::is_shown;
+use super::characters::{is_joiner, is_seen, is_space};
 
-/// Passes text on and escapes what a terminal would obey, but for line ends and tabs. Bytes that aren't UTF-8 are
+/// Passes text on and escapes what isn't seen, but for line ends, tabs, all spaces and joiners: the text has any number of
+/// lines, so that spaces can't forge one, and programs draw tables and trees with them. Bytes that aren't UTF-8 are
 /// escaped, too.
 pub struct Escaper<W: Write> {
     out: W,
@@ -56,7 +57,7 @@ fn is_begin_of_char(bytes: &[u8]) -> bool {
 fn escape_lines(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        if is_shown(c) || matches!(c, '\n' | '\t') {
+        if is_seen(c) || is_space(c) || is_joiner(c) || matches!(c, '\n' | '\t') {
             shown.push(c);
         } else {
             shown.extend(c.escape_default());
@@ -72,8 +73,9 @@ mod tests {
 
     #[test]
     fn a_terminal_gets_text_and_no_commands() {
-        let text = "a\tb\n\u{1b}]52;c;aGk=\u{7}\u{9b}2J 世界 👩\u{200d}👧 \u{202e}x\r\n".as_bytes();
-        let expected = "a\tb\n\\u{1b}]52;c;aGk=\\u{7}\\u{9b}2J 世界 👩\u{200d}👧 \\u{202e}x\\r\n\\xff\\xe4\\xb8";
+        let text = "a\tb\n\u{1b}]52;c;aGk=\u{7}\u{9b}2J 世界 👩\u{200d}👧 ├──\u{a0}\u{3164}\u{202e}x\r\n".as_bytes();
+        let expected =
+            "a\tb\n\\u{1b}]52;c;aGk=\\u{7}\\u{9b}2J 世界 👩\u{200d}👧 ├──\u{a0}\\u{3164}\\u{202e}x\\r\n\\xff\\xe4\\xb8";
         let all = [text, b"\xff", b"\xe4\xb8"].concat();
         for size in [1, 2, 3, 5, 1000] {
             let mut shown = Vec::new();

@@ -155,11 +155,12 @@ fn a_closed_output_pipe_is_no_error() {
 
 #[test]
 fn no_output_has_a_character_that_a_terminal_obeys() {
-    let name = "a\u{9b}31m\u{7f}\u{61c}\u{202e}\u{2028}\u{feff}\u{e0041} 世界 👩\u{200d}👧";
+    let name = "a\u{9b}31m\u{7f}\u{61c}\u{202e}\u{2028}\u{feff}\u{e0041}\u{a0}\u{3164}\u{2800}\u{fe00}\u{ad} 世界 👩\u{200d}👧";
     let (_server, agent) = agent_with(&[sent("2026-11-01T00:00:00.000Z", "t-1", name)]);
     let obeyed = |c: char| {
         c.is_control() && c != '\n'
-            || matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+            || matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{feff}' | '\u{a0}'
+                | '\u{ad}' | '\u{2800}' | '\u{3164}' | '\u{fe00}' | '\u{e0000}'..='\u{e007f}')
     };
     let table = show(&agent, &[]).stdout;
     assert!(!table.contains(obeyed) && table.contains("世界 👩\u{200d}👧"), "{table:?}");
