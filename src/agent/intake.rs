@@ -250,7 +250,8 @@ impl Intake {
     pub(super) fn handle_message(&mut self, WorkerMessage { key, event }: WorkerMessage) {
         match event {
             WorkerEvent::PhaseReached(phase) => {
-                if let Some((before, time)) = self.table.set_phase(&key, phase) {
+                let is_counted = !self.table.was_settled(&key);
+                if let Some((before, time)) = self.table.set_phase(&key, phase).filter(|_| is_counted) {
                     self.status.metrics.observe(before.as_str(), time);
                 }
             }
@@ -262,8 +263,10 @@ impl Intake {
             WorkerEvent::ContainerExited => self.admission.note_container_exit(),
             WorkerEvent::Requeued => self.reclaim_all(),
             WorkerEvent::Finished(TaskResult::Settled) => {
+                if !self.table.was_settled(&key) {
+                    self.status.count_settled(&key);
+                }
                 self.table.remove(&key);
-                self.status.count_settled(&key);
                 self.request(IntakeRequest::PollSoon);
             }
             WorkerEvent::Finished(TaskResult::NeedsFetch) => {

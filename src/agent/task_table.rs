@@ -42,6 +42,8 @@ struct Entry {
     since: Instant,
     stage: Stage,
     holds_slot: bool,
+    /// Whether it had been settled when it was offered again. The metrics have counted it.
+    was_settled: bool,
     /// Whether its results are to be fetched, or are being fetched and then delivered, by a worker that may do so.
     needs_fetch: bool,
     cancelled: bool,
@@ -87,6 +89,7 @@ impl TaskTable {
             since: now.checked_sub(time).unwrap_or(now),
             stage: Stage::Unassigned,
             holds_slot: phase < Phase::Exited,
+            was_settled: false,
             needs_fetch: false,
             cancelled: false,
             discard_sent: false,
@@ -94,6 +97,18 @@ impl TaskTable {
             last_reason: String::new(),
         };
         self.entries.insert(key.clone(), entry);
+    }
+
+    /// Notes that a task had been settled before it was added.
+    pub fn note_settled_before(&mut self, key: &TaskKey) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.was_settled = true;
+        }
+    }
+
+    /// Whether a task had been settled before it was added.
+    pub fn was_settled(&self, key: &TaskKey) -> bool {
+        self.entries.get(key).is_some_and(|entry| entry.was_settled)
     }
 
     pub fn set_needs(&mut self, key: &TaskKey, needs: Needs) {

@@ -100,7 +100,7 @@ pub fn discard(
     let discarded = Discarded { unreported };
     record.report.note_logged();
     record.discarded = Some(discarded.clone());
-    record.settled_at = Some(Timestamp::now());
+    record.settled_at.get_or_insert_with(Timestamp::now);
     record.set_phase(Phase::Settled);
     files.save(record)?;
     Ok(discarded)

@@ -135,7 +135,7 @@ pub struct Record {
     /// Whether the engine is known to have the container no longer.
     #[serde(default)]
     pub container_removed: bool,
-    /// Set from [`Phase::Settled`] on.
+    /// Set from the first [`Phase::Settled`] on, also while the task is reported again.
     pub settled_at: Option<Timestamp>,
 }
 

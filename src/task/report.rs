@@ -131,7 +131,7 @@ impl<'t> Report<'t> {
             }
         }
         self.task.record.report.note_logged();
-        self.task.record.settled_at = Some(Timestamp::now());
+        self.task.record.settled_at.get_or_insert_with(Timestamp::now);
         self.task.advance(Phase::Settled)
     }
 

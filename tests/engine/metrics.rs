@@ -21,6 +21,34 @@ fn value(samples: &Samples, series: &str) -> f64 {
 }
 
 #[test]
+fn a_task_offered_again_is_counted_once_and_keeps_its_time() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    let running = agent.start();
+    let id = server.submit(TaskSpec::script("true"));
+    server.wait_for(&id, Status::Completed, secs(30));
+    tally::wait_phase(&agent, &id, "settled");
+    let settled_at = || agent.record(&id)["settled_at"].clone();
+    let first = settled_at();
+    for count in 1..=2 {
+        server.forget_end(&id);
+        server.wait_for(&id, Status::Completed, secs(30));
+        tally::wait_phase(&agent, &id, "settled");
+        let said = "offered again although it was settled; reporting the stored result";
+        assert_eq!(running.log().matches(said).count(), count, "{}", running.log());
+        assert_eq!(settled_at(), first);
+    }
+    // Another task has the metrics written anew.
+    let other = server.submit(TaskSpec::script("true"));
+    server.wait_for(&other, Status::Completed, secs(30));
+    let counted = "agent_core_task_phase_seconds_count{phase=\"exited\"} 2\n";
+    wait_until("both tasks in the file", secs(30), || text(&agent).contains(counted));
+    let samples = parse(&text(&agent));
+    assert_eq!(value(&samples, "tasks_total{outcome=\"completed\"}"), 2.0);
+    assert_eq!(value(&samples, "task_phase_seconds_count{phase=\"uploaded\"}"), 2.0);
+}
+
+#[test]
 fn metrics_count_tasks_bytes_and_phases() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().capacity(3).build();

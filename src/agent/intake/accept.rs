@@ -132,9 +132,9 @@ impl Intake {
         if self.try_acquire() { self.accept(key, task, needs) } else { NextPoll::AfterInterval }
     }
 
-    /// Checks that the announced input files of a new task, and what is written of its offer, fit on the disk, beside those
-    /// of other tasks that aren't complete. A task that would fit on no disk of this size may be accepted: its preparation fails it, so that it
-    /// doesn't wait for ever before the tasks behind it.
+    /// Checks that the announced input files of a new task, and what is written of its offer, fit on the disk, beside
+    /// those of other tasks that aren't complete. A task that would fit on no disk of this size may be accepted: its
+    /// preparation fails it, so that it doesn't wait for ever before the tasks behind it.
     fn check_room(&mut self, announced: u64, texts: u64, others: u64) -> Result<(), String> {
         let paths = &self.context.config.paths;
         let keep_free = paths.keep_free();
@@ -157,8 +157,8 @@ impl Intake {
         }
         // Without the number of the moment: a message that stays the same is logged once.
         Err(format!(
-            "its input files and texts need {}, and the disk of `{}` hasn't so much room beside those of other tasks and the {} that \
-             stay free (`paths.min_free_disk_mb`); make room there, or cancel the task on the Server",
+            "its input files and texts need {}, and the disk of `{}` hasn't so much room beside those of other tasks and \
+             the {} that stay free (`paths.min_free_disk_mb`); make room there, or cancel the task on the Server",
             Bytes(announced.saturating_add(texts)),
             paths.data_dir.display(),
             Bytes(keep_free)
@@ -215,17 +215,20 @@ impl Intake {
         }
     }
 
-    /// A task that was settled is offered again: the Server has lost its state. The record still has its end, so the report
-    /// is sent again; the files are on the Server.
+    /// A task that was settled is offered again: the Server has lost its state. The record still has its end, so the
+    /// report is sent again; the files are on the Server. The record keeps the time when the task was settled first, or a
+    /// Server that offers it again and again would keep it here for ever.
     fn deliver_again(&mut self, key: &TaskKey, mut record: Record) -> NextPoll {
         if !self.try_acquire() {
             return NextPoll::AfterInterval;
         }
         // On the disk before it is accepted: even if the answer is lost, the result is delivered.
         record.set_phase(Phase::Uploaded);
-        record.settled_at = None;
         if let Err(error) = self.store.task(key).save(&record) {
-            log::error!(task:% = key; "offered again although it was settled, but its record can't be written: {error}");
+            log::error!(
+                task:% = key;
+                "offered again although it was settled, but its record can't be written: {error}"
+            );
             return NextPoll::AfterInterval;
         }
         let accepted = self.client.accept(&record.task.id);
@@ -234,6 +237,7 @@ impl Intake {
             Err(error) => log::warn!(task:% = key; "offered again although it was settled; accept: {error}"),
         }
         self.table.insert(key, &record.task.id, Phase::Uploaded, Duration::ZERO);
+        self.table.note_settled_before(key);
         self.dispatch(key, record);
         if accepted.is_ok() { NextPoll::Immediately } else { NextPoll::AfterInterval }
     }

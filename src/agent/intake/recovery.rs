@@ -51,6 +51,9 @@ impl Intake {
         log::info!(task:% = key; "going on from `{}`", record.phase);
         let time = record.phase_since.and_then(|since| Duration::try_from(Timestamp::now().duration_since(since)).ok());
         self.table.insert(&key, &record.task.id, record.phase, time.unwrap_or_default());
+        if record.settled_at.is_some() {
+            self.table.note_settled_before(&key);
+        }
         let memory = record.task.task_prompt.len() + record.task.output_prompt.as_ref().map_or(0, String::len);
         self.table.set_needs(&key, Needs { disk: record.task.input_size(), memory });
         self.reclaims.push(&key);
