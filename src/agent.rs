@@ -18,6 +18,8 @@ mod shutdown;
 mod status;
 pub mod status_file;
 mod task_table;
+#[cfg(test)]
+mod test_context;
 mod workers;
 
 use std::io;

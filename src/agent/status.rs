@@ -172,35 +172,15 @@ impl StatusReporter {
 mod tests {
     use super::StatusReporter;
     use crate::agent::status_file::{ServerTrouble, State};
-    use crate::config::{Config, Credentials, Secret};
-    use crate::docker::Docker;
-    use crate::ledger::Ledger;
-    use crate::os::trust::make_folder;
-    use crate::server::Client;
-    use crate::task::Context;
-    use crate::task::record::Store;
+    use crate::agent::test_context::test_context;
     use jiff::Timestamp;
     use std::collections::BTreeMap;
     use std::path::Path;
-    use std::sync::Arc;
     use std::time::Instant;
 
     fn reporter(dir: &Path) -> StatusReporter {
-        let config = Config::parse(&dir.join("config.toml"), "[server]\nbase_url='http://h'\n").unwrap();
-        let credentials = Credentials { service_id: "s".to_owned(), api_key: Secret::new("k") };
-        let store = Store::open(&config.paths.data_dir).unwrap();
-        let folder = make_folder(&config.paths.data_dir).unwrap();
-        let context = Context {
-            client: Client::new(&config.server, credentials, Arc::default()),
-            docker: Docker::new("docker").unwrap(),
-            ledger: Ledger::new(&folder, Secret::new(""), Arc::default()),
-            folder,
-            instance_id: String::new(),
-            messages: crossbeam_channel::unbounded().0,
-            counters: Arc::default(),
-            config: Arc::new(config),
-        };
-        StatusReporter::new(&Arc::new(context), store, Instant::now())
+        let (context, store) = test_context(dir, "");
+        StatusReporter::new(&context, store, Instant::now())
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::ops::Deref;
 
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use crate::text::begin;
+
 /// How many bytes of an answer are read where little is expected.
 pub(super) const SMALL_ANSWER: u64 = 64 * 1024;
 /// How many bytes of an offer or of a list of files are read.
@@ -37,25 +39,50 @@ impl Deref for ShortText {
 
 impl<'de> Deserialize<'de> for ShortText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(ShortTextVisitor)
+        let text = CutText::deserialize(deserializer)?;
+        match text.whole() {
+            Some(_) => Ok(Self(text.begin)),
+            None => {
+                let length = text.length;
+                Err(D::Error::custom(format_args!("an id or a name of {length} bytes; {NAME_MAX} are the most")))
+            }
+        }
     }
 }
 
-struct ShortTextVisitor;
+/// A text of the Server of which no more than [`NAME_MAX`] bytes are copied.
+#[derive(Debug)]
+pub struct CutText {
+    /// The text, or the first bytes of a long one.
+    pub begin: String,
+    /// How many bytes the whole text has.
+    pub length: usize,
+}
 
-impl Visitor<'_> for ShortTextVisitor {
-    type Value = ShortText;
+impl CutText {
+    /// The text, unless it is too long.
+    pub fn whole(&self) -> Option<&str> {
+        (self.length == self.begin.len()).then_some(&self.begin)
+    }
+}
+
+impl<'de> Deserialize<'de> for CutText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(TextVisitor)
+    }
+}
+
+struct TextVisitor;
+
+impl Visitor<'_> for TextVisitor {
+    type Value = CutText;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a text of at most {NAME_MAX} bytes")
     }
 
-    /// Looks at the length before the text is copied.
-    fn visit_str<E: Error>(self, text: &str) -> Result<ShortText, E> {
-        if text.len() > NAME_MAX {
-            return Err(E::custom(format_args!("an id or a name of {} bytes; {NAME_MAX} are the most", text.len())));
-        }
-        Ok(ShortText(text.to_owned()))
+    fn visit_str<E: Error>(self, text: &str) -> Result<CutText, E> {
+        Ok(CutText { begin: begin(text, NAME_MAX).to_owned(), length: text.len() })
     }
 }
 

@@ -10,9 +10,8 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::limits::{NAME_MAX, Scalar, ShortText};
+use super::limits::{CutText, Scalar, ShortText};
 use super::protocol::{InputFile, Task, or_default};
-use crate::text::begin;
 
 /// How many input files a task may have.
 pub const INPUTS_MAX: usize = 10_000;
@@ -71,14 +70,14 @@ impl Offer {
         Self(body)
     }
 
-    /// The task's id.
+    /// The task's id, which may be too long to be one.
     ///
     /// # Errors
     /// The offer is no object with an id.
-    pub fn id(&self) -> serde_json::Result<OfferedId> {
+    pub fn id(&self) -> serde_json::Result<CutText> {
         #[derive(Deserialize)]
         struct Named {
-            id: OfferedId,
+            id: CutText,
         }
         read_object::<Named>(&self.0, "the offer").map(|named| named.id)
     }
@@ -102,42 +101,6 @@ pub(super) fn read_object<'j, T: Deserialize<'j>>(json: &'j [u8], what: &str) ->
     match json.trim_ascii_start().first() {
         Some(b'{') => serde_json::from_slice(json),
         _ => Err(serde_json::Error::custom(format_args!("{what} isn't an object"))),
-    }
-}
-
-/// The id of an offered task, which may be too long to be one.
-#[derive(Debug)]
-pub struct OfferedId {
-    /// The id, or the first bytes of a long one.
-    pub begin: String,
-    /// How many bytes the whole id has.
-    pub length: usize,
-}
-
-impl OfferedId {
-    /// The id, unless it is too long.
-    pub fn whole(&self) -> Option<&str> {
-        (self.length == self.begin.len()).then_some(&self.begin)
-    }
-}
-
-impl<'de> Deserialize<'de> for OfferedId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(IdVisitor)
-    }
-}
-
-struct IdVisitor;
-
-impl Visitor<'_> for IdVisitor {
-    type Value = OfferedId;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a task's id")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<OfferedId, E> {
-        Ok(OfferedId { begin: begin(text, NAME_MAX).to_owned(), length: text.len() })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Files with secrets are made unreadable for other users of the machine.
 
 use crate::folder::{mode, set_mode};
-use crate::support::agent::{Agent, Running};
+use crate::support::agent::{Agent, COMMANDS, Running};
 use crate::support::secs;
 use crate::support::server::FakeServer;
 use std::fs;
@@ -38,18 +38,7 @@ fn an_open_configuration_file_is_closed_and_logged_once() {
 fn assert_refused(agent: &Agent, server: &FakeServer, words: &[&str]) {
     let marker = agent.path("docker-ran");
     agent.write_script("docker", &format!("#!/bin/sh\necho >> {}\n", marker.display()));
-    let commands: [&[&str]; 9] = [
-        &["run"],
-        &["run-detached"],
-        &["try", "--prompt", "p"],
-        &["check"],
-        &["stop"],
-        &["stop", "--abort"],
-        &["discard", "--yes", "t"],
-        &["register", "--token", "rt_x"],
-        &["status"],
-    ];
-    for command in commands {
+    for command in COMMANDS {
         let refused = agent.run(command);
         assert!(!refused.status.success(), "{command:?} succeeded: {}", refused.stdout);
         let said = refused.stderr.clone() + &refused.stdout;

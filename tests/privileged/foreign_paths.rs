@@ -1,6 +1,6 @@
 //! Files and folders of another user in places that an agent of root looks at.
 
-use crate::support::agent::{Agent, Finished};
+use crate::support::agent::{Agent, COMMANDS, Finished};
 use crate::support::docker::wait_until;
 use crate::support::ordinary_user::USER;
 use crate::support::secs;
@@ -10,18 +10,6 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-
-const COMMANDS: [&[&str]; 9] = [
-    &["run"],
-    &["run-detached"],
-    &["try", "--prompt", "p"],
-    &["check"],
-    &["stop"],
-    &["stop", "--abort"],
-    &["discard", "--yes", "t"],
-    &["logs", "t"],
-    &["register", "--token", "rt_x"],
-];
 
 /// An agent of root in the system's folder for temporary files, where every user may go.
 fn agent(server: &FakeServer, config: &str) -> Agent {

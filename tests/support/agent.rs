@@ -19,6 +19,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Commands that read the configuration and the data_dir.
+pub const COMMANDS: [&[&str]; 10] = [
+    &["run"],
+    &["run-detached"],
+    &["try", "--prompt", "p"],
+    &["check"],
+    &["status"],
+    &["stop"],
+    &["stop", "--abort"],
+    &["discard", "--yes", "t"],
+    &["logs", "t"],
+    &["register", "--token", "rt_x"],
+];
+
 /// The settings of an agent before its folder is made.
 pub struct Builder {
     server: Control,

@@ -1,36 +1,16 @@
 //! Tests of what is removed, and in which order.
 
 use super::Housekeeping;
-use crate::config::{Config, Credentials, Secret};
-use crate::docker::Docker;
-use crate::ledger::Ledger;
-use crate::os::trust::make_folder;
-use crate::server::Client;
+use crate::agent::test_context::test_context;
 use crate::server::protocol::Task;
-use crate::task::Context;
-use crate::task::record::{Phase, Record, Store, TaskKey};
+use crate::task::record::{Phase, Record, TaskKey};
 use jiff::{SignedDuration, Timestamp};
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
 fn housekeeping(dir: &Path, paths: &str) -> Housekeeping {
-    let text = format!("[server]\nbase_url='http://h'\n[paths]\n{paths}\n");
-    let config = Config::parse(&dir.join("config.toml"), &text).unwrap();
-    let credentials = Credentials { service_id: "s".to_owned(), api_key: Secret::new("k") };
-    let store = Store::open(&config.paths.data_dir).unwrap();
-    let folder = make_folder(&config.paths.data_dir).unwrap();
-    let context = Context {
-        client: Client::new(&config.server, credentials, Arc::default()),
-        docker: Docker::new("/nonexistent/docker").unwrap(),
-        ledger: Ledger::new(&folder, Secret::new(""), Arc::default()),
-        folder,
-        instance_id: String::new(),
-        messages: crossbeam_channel::unbounded().0,
-        counters: Arc::default(),
-        config: Arc::new(config),
-    };
-    Housekeeping::new(&Arc::new(context), store)
+    let (context, store) = test_context(dir, paths);
+    Housekeeping::new(&context, store)
 }
 
 fn task(dir: &Path, id: &str, phase: Phase, hours_ago: i64) -> Record {

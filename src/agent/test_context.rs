@@ -1,0 +1,32 @@
+//! What an agent is made of, for tests without a Server and an engine.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::config::{Config, Credentials, Secret};
+use crate::docker::Docker;
+use crate::ledger::Ledger;
+use crate::os::trust::make_folder;
+use crate::server::Client;
+use crate::task::Context;
+use crate::task::record::Store;
+
+/// The context and the records of an agent in this folder. `paths` is the section of this name in its configuration.
+pub fn test_context(dir: &Path, paths: &str) -> (Arc<Context>, Store) {
+    let text = format!("[server]\nbase_url='http://h'\n[paths]\n{paths}\n");
+    let config = Config::parse(&dir.join("config.toml"), &text).unwrap();
+    let credentials = Credentials { service_id: "s".to_owned(), api_key: Secret::new("k") };
+    let store = Store::open(&config.paths.data_dir).unwrap();
+    let folder = make_folder(&config.paths.data_dir).unwrap();
+    let context = Context {
+        client: Client::new(&config.server, credentials, Arc::default()),
+        docker: Docker::new("/nonexistent/docker").unwrap(),
+        ledger: Ledger::new(&folder, Secret::new(""), Arc::default()),
+        folder,
+        instance_id: String::new(),
+        messages: crossbeam_channel::unbounded().0,
+        counters: Arc::default(),
+        config: Arc::new(config),
+    };
+    (Arc::new(context), store)
+}
