@@ -7,6 +7,7 @@ mod connection;
 mod error;
 mod limits;
 mod list;
+mod media_type;
 mod offer;
 pub mod probe;
 #[cfg(test)]

@@ -9,7 +9,7 @@
 //! | `accepted` to `prepared`: input files and `task.json` | [`prepare`] | yes | no |
 //! | `prepared` to `exited`: the container | [`container`], [`outcome`] | no | yes |
 //! | `exited` to `uploaded`: find the results | [`results`] | no | yes |
-//! | … and send them | [`upload`] | yes | no |
+//! | … and send them | [`deliver`], [`upload`] | yes | no |
 //! | `uploaded` to `settled`: the report | [`report`] | yes | no |
 //!
 //! [`trial`] takes the same steps without a Server.
@@ -17,6 +17,7 @@
 mod complete_request;
 mod console;
 mod container;
+mod deliver;
 mod discard;
 mod error;
 mod file_name;

@@ -164,7 +164,7 @@ impl Client {
 
     /// Sends a file, streamed, and returns the Server's id of it.
     pub fn upload(&self, upload: &Upload<'_>) -> Result<String, ClientError> {
-        let mut form = Form::new(upload);
+        let mut form = Form::new(upload).map_err(ClientError::Local)?;
         let request = self
             .connection
             .post(&self.files_path("files/upload"))

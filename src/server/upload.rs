@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::media_type::media_type;
 use crate::os::random::random_id;
 
 /// A file to be uploaded, opened already, so that the file that was checked is the file that is sent.
@@ -33,9 +34,11 @@ pub(super) struct Form<'a> {
 }
 
 impl<'a> Form<'a> {
-    pub fn new(upload: &Upload<'a>) -> Self {
+    /// # Errors
+    /// The file can't be read.
+    pub fn new(upload: &Upload<'a>) -> io::Result<Self> {
         let boundary = format!("agent-core-{}", random_id());
-        let mime = mime_guess::from_path(upload.filename).first_raw().unwrap_or("application/octet-stream");
+        let mime = media_type(upload.filename, upload.file, upload.size)?;
         // The Server reads the text field only in front of the file.
         let head = format!(
             "--{boundary}\r\nContent-Disposition: form-data; name=\"task_id\"\r\n\r\n{}\r\n\
@@ -46,7 +49,7 @@ impl<'a> Form<'a> {
         let tail = format!("\r\n--{boundary}--\r\n");
         let length = head.len() as u64 + upload.size + tail.len() as u64;
         let file = SizedReader { file: upload.file, left: upload.size, bytes_read: upload.bytes_read, error: None };
-        Self { content_type: format!("multipart/form-data; boundary={boundary}"), length, file, head, tail }
+        Ok(Self { content_type: format!("multipart/form-data; boundary={boundary}"), length, file, head, tail })
     }
 
     pub fn reader(&mut self) -> impl Read {

@@ -12,6 +12,7 @@
 
 mod scan;
 mod selection;
+pub mod sending;
 #[cfg(all(test, unix))]
 mod tests;
 pub mod unpack;
@@ -68,7 +69,7 @@ pub struct OutputFile {
     identity: (u64, u64),
 }
 
-/// The order of delivery: files under `output/` first, then by name. Where not all can be delivered, the first are.
+/// The order of choice: files under `output/` first, then by name. Where not all can be delivered, the first are.
 impl Ord for OutputFile {
     fn cmp(&self, other: &Self) -> Ordering {
         let is_elsewhere = |file: &Self| !file.name.starts_with("output/");

@@ -2,7 +2,7 @@
 
 mod copy_unreadable;
 
-use super::outputs::{OutputFile, ReservedPaths, Selection, Skipped, scan, shown_name};
+use super::outputs::{OutputFile, ReservedPaths, Selection, Skipped, scan, sending, shown_name};
 use super::volumes::{describe, hiding_volume};
 use super::{Duty, StepError, TaskContainer, TaskHandle};
 use crate::config::WORKSPACE;
@@ -13,6 +13,8 @@ use copy_unreadable::CopyUnreadable;
 pub struct Results {
     /// The files to send, in this order.
     pub files: Vec<OutputFile>,
+    /// The copy of the answer, which is sent only if the answer can't be.
+    pub copy: Option<OutputFile>,
     pub skipped: Skipped,
 }
 
@@ -54,6 +56,9 @@ pub fn collect(container: &TaskContainer<'_>, task: &mut TaskHandle, duty: Duty)
             Err(error) => skipped.skip_deliverable(copied.file.clone(), format!("can't be read: {error}")),
         }
     }
-    let files = selection.finish(&mut skipped);
-    Ok(Results { files, skipped })
+    let mut files = selection.finish(&mut skipped);
+    // Where one of them can't be read, sending it says so.
+    let copy = sending::take_copy(&mut files).unwrap_or_default();
+    sending::sort(&mut files);
+    Ok(Results { files, copy, skipped })
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::deliver::deliver;
 use super::report::Report;
 use super::upload::Upload;
 use super::{
@@ -62,10 +63,10 @@ impl<'c> TaskRunner<'c> {
     fn upload(&mut self) -> Result<(), StepError> {
         let container = self.container();
         let mut upload = Upload::open(self.client(), &mut self.task)?;
-        let results = results::collect(&container, upload.task, self.duty)?;
-        upload.note_skipped(results.skipped)?;
+        let mut results = results::collect(&container, upload.task, self.duty)?;
+        upload.note_skipped(std::mem::take(&mut results.skipped))?;
         container.remove(upload.task)?;
-        upload.send(&results.files)
+        deliver(upload, &results)
     }
 
     fn discard(&mut self) -> Result<(), StepError> {

@@ -1,6 +1,6 @@
 //! A task that a person tries out: the same steps as for the Server's tasks, up to where something would be sent.
 
-use super::outputs::{OutputFile, Skipped};
+use super::outputs::{OutputFile, Skipped, sending};
 use super::results::Results;
 use super::{
     Duty, Ending, Job, Phase, StepError, StopReason, TaskContainer, TaskHandle, Workspace, outcome, prepare, results,
@@ -39,7 +39,10 @@ fn run(container: &TaskContainer<'_>, mut task: TaskHandle) -> Result<Trial, Ste
             _ => return Err(StepError::retry("the task isn't accepted")),
         }
     }
-    let Results { files, skipped } = results::collect(container, &mut task, Duty::Fetches)?;
+    let Results { files, copy, mut skipped } = results::collect(container, &mut task, Duty::Fetches)?;
+    if let Some(copy) = copy {
+        skipped.skip(copy.name, sending::SAME_AS_ANSWER);
+    }
     container.remove(&mut task)?;
     let Some(ending) = task.record.ending else {
         return Err(StepError::retry("the record has no ending"));

@@ -64,13 +64,16 @@ pub struct Upload<'t> {
     client: TaskClient<'t>,
     pub task: &'t mut TaskHandle,
     uploads: Uploads,
+    /// When this try began, and how many files and bytes had been sent before.
+    start: (Instant, usize, u64),
 }
 
 impl<'t> Upload<'t> {
     /// Reads `uploads.jsonl`. Uploads that were interrupted get their lines in the ledger.
     pub fn open(client: TaskClient<'t>, task: &'t mut TaskHandle) -> Result<Self, StepError> {
         let uploads = Uploads::load(&task.files).map_err(StepError::because("uploads.jsonl"))?;
-        let mut upload = Self { client, task, uploads };
+        let start = (Instant::now(), uploads.done.len(), uploads.done_bytes);
+        let mut upload = Self { client, task, uploads, start };
         upload.append_to_ledger(interrupted(&upload.uploads))?;
         upload.note_all(upload.uploads.logged_events())?;
         Ok(upload)
@@ -91,20 +94,38 @@ impl<'t> Upload<'t> {
         Ok(())
     }
 
-    /// Sends every file that hasn't arrived yet.
-    pub fn send(mut self, files: &[OutputFile]) -> Result<(), StepError> {
-        let (began, files_before, bytes_before) = (Instant::now(), self.uploads.done.len(), self.uploads.done_bytes);
-        if !self.task.is_cancelled() {
-            for file in files {
-                self.task.check_commands()?;
-                if self.task.is_cancel_requested() {
-                    break;
-                }
-                if !self.uploads.decided.contains(&file.name) {
-                    self.send_file(file)?;
-                }
-            }
+    /// Sends a file that hasn't arrived yet, unless the task is cancelled. Whether it arrives, [`Upload::has`] says later.
+    pub fn send(&mut self, file: &OutputFile) -> Result<(), StepError> {
+        if self.is_cancelled() {
+            return Ok(());
         }
+        self.task.check_commands()?;
+        if self.task.is_cancel_requested() || self.uploads.decided.contains(&file.name) {
+            return Ok(());
+        }
+        self.send_file(file)
+    }
+
+    /// Whether the Server has a file of this task by this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.uploads.done.iter().any(|(done, _)| done == name)
+    }
+
+    /// Writes down that a file isn't sent, although nothing of it is missing on the Server.
+    pub fn skip_equal(&mut self, name: &str, reason: &str) -> Result<(), StepError> {
+        if self.is_cancelled() || self.uploads.decided.contains(name) {
+            return Ok(());
+        }
+        self.skip(vec![LeftOut { file: name.to_owned(), reason: reason.to_owned() }])
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.task.is_cancelled() || self.task.is_cancel_requested()
+    }
+
+    /// Ends the delivery of these files.
+    pub fn finish<'f>(self, files: impl IntoIterator<Item = &'f OutputFile>) -> Result<(), StepError> {
+        let (began, files_before, bytes_before) = self.start;
         if self.uploads.done.len() > files_before {
             let (count, bytes) = (self.uploads.done.len() - files_before, self.uploads.done_bytes - bytes_before);
             let time = Span(began.elapsed());
@@ -112,7 +133,7 @@ impl<'t> Upload<'t> {
         }
         // A cancellation after the container's exit doesn't wait for the rest of the results.
         if self.task.is_cancel_requested() {
-            let rest = files.iter().filter(|file| !self.uploads.decided.contains(&file.name));
+            let rest = files.into_iter().filter(|file| !self.uploads.decided.contains(&file.name));
             self.append_to_ledger(rest.map(|file| stays_here(&file.name, "the task was cancelled")).collect())?;
             if let Some(ending) = self.task.record.ending.as_mut() {
                 ending.status = FinalStatus::Cancelled;

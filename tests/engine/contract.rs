@@ -108,7 +108,7 @@ fn another_user_can_read_and_write_the_whole_workspace() {
     let _running = agent.start();
     let task = server.wait_for(&id, Status::Completed, secs(60));
     assert_eq!(task.stdout(), "65534\n");
-    assert_eq!(task.output["files"], json!(["output/made/data.csv", "output/seen.json", "top"]));
+    assert_eq!(task.output["files"], json!(["top", "output/made/data.csv", "output/seen.json"]));
     assert_eq!(server.output(&id, "output/made/data.csv").text(), "1\nmore\n");
     // Every user may write to the workspace; the private data_dir around it keeps other users out.
     let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;

@@ -40,7 +40,7 @@ fn expect_both_results_once(server: &FakeServer, id: &str) {
     let outputs = server.outputs(id);
     let outputs: Vec<_> = outputs.iter().map(|file| (file.filename.as_str(), file.text(), file.id.as_str())).collect();
     let task = server.task(id);
-    let [a, b] = task.file_ids.as_slice() else { panic!("two ids: {task:#?}") };
+    let [b, a] = task.file_ids.as_slice() else { panic!("two ids: {task:#?}") };
     assert_eq!(outputs, [("output/a.txt", "A\n", a.as_str()), ("output/b.txt", "B\n", b.as_str())]);
 }
 

@@ -27,7 +27,7 @@ fn standard_runs_the_images_own_entrypoint() {
     let _running = agent.start();
     let task = server.wait_for(&id, Status::Completed, secs(60));
     // The entrypoint of the test image copies the inputs.
-    assert_eq!(task.output["files"], json!(["output/data.csv", "output/result.txt"]));
+    assert_eq!(task.output["files"], json!(["output/result.txt", "output/data.csv"]));
     assert_eq!(task.stdout(), "copied 1 inputs\n");
 }
 

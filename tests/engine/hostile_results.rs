@@ -136,7 +136,7 @@ fn files_over_the_limit_are_counted_and_not_delivered() {
     let server = FakeServer::start();
     let script = "i=0; while [ $i -lt 20000 ]; do : > f$i; i=$((i+1)); done; echo r > output/r";
     let (agent, task) = run(&server, "[outputs]\nmax_files = 3", script);
-    assert_eq!(task.output["files"], json!(["output/r", "f0", "f1"]));
+    assert_eq!(task.output["files"], json!(["f1", "f0", "output/r"]));
     assert_eq!((reasons(&task).len(), &task.output["left_out_count"]), (100, &json!(19_998)));
     assert_eq!(agent.record(&task.id)["kept_back"], true, "the record says that files remain in the workspace");
 }
@@ -151,7 +151,7 @@ fn excluded_files_are_left_out_with_their_pattern() {
         ln -s /etc raw";
     let config = "[outputs]\nexclude = ['/raw/', '*.csv', '*.tmp', 'output/logs/*', '!kept.log']";
     let (_agent, task) = run(&server, config, script);
-    assert_eq!(task.output["files"], json!(["output/keep.md", "output/logs/kept.log"]));
+    assert_eq!(task.output["files"], json!(["output/logs/kept.log", "output/keep.md"]));
     let uploads = server.requests_to("upload");
     assert_eq!(uploads.len(), 2, "no other file was sent");
     let expected = [

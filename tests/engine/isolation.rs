@@ -126,7 +126,7 @@ fn a_strict_container_can_do_its_task() {
             echo top > top";
         let (server, task) = done(&format!("isolation = 'strict'\n{user}"), &format!("cd /workspace\n{script}"));
         assert_eq!(task.stdout(), "CapBnd:\t0000000000000000\nNoNewPrivs:\t1\n");
-        assert_eq!(task.output["files"], json!(["output/deep/private", "output/open", "top"]), "{user}");
+        assert_eq!(task.output["files"], json!(["top", "output/deep/private", "output/open"]), "{user}");
         let private = server.output(&task.id, "output/deep/private");
         assert_eq!((private.text(), server.output(&task.id, "output/open").text()), ("private\n", "temporary\n"));
     }

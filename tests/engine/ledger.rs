@@ -179,12 +179,12 @@ fn the_ledger_is_complete_after_a_cancel_during_delivery() {
     tally::wait_phase(&agent, &id, "settled");
     let data_dir = agent.data_dir();
     expect_what_left(&data_dir, &server, &id);
-    assert_eq!(only(&files(&data_dir, &id, "out", "sent"), &["file"]), [json!(["output/1"])]);
+    assert_eq!(only(&files(&data_dir, &id, "out", "sent"), &["file"]), [json!(["output/3"])]);
     let [unknown] = &files(&data_dir, &id, "out", "unknown")[..] else { panic!("one file of unknown outcome") };
     let bytes = unknown["bytes"].as_u64().unwrap();
     assert!(unknown["file"] == "output/2" && (100_000..30_000_000).contains(&bytes), "{unknown}");
     let stayed = files(&data_dir, &id, "out", "left_out");
-    let expected = ["output/2", "output/3"].map(|name| json!([name, "the task was cancelled"]));
+    let expected = ["output/2", "output/1"].map(|name| json!([name, "the task was cancelled"]));
     assert_eq!(only(&stayed, &["file", "reason"]), expected);
 }
 
@@ -199,7 +199,7 @@ fn killed_at(moment: Moment, besides: Option<Fault>) -> Vec<Value> {
     if let Some(fault) = besides {
         server.fault(which, fault);
     }
-    let id = server.submit(tally::waiting_task("echo A > output/a; head -c 200000 /dev/zero > output/b"));
+    let id = server.submit(tally::waiting_task("echo B > output/b; head -c 200000 /dev/zero > output/a"));
     tally::release(&agent, &id);
     running.wait_exit(secs(30));
     let _running = agent.start();
@@ -207,7 +207,7 @@ fn killed_at(moment: Moment, besides: Option<Fault>) -> Vec<Value> {
     tally::wait_phase(&agent, &id, "settled");
     expect_what_left(&agent.data_dir(), &server, &id);
     let mut told = of_kind(&agent.data_dir(), &id, "file");
-    told.retain(|line| line["file"] == "output/b");
+    told.retain(|line| line["file"] == "output/a");
     told
 }
 

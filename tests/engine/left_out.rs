@@ -71,7 +71,7 @@ fn only_the_file_over_the_servers_limit_is_left_out() {
     let id = server.submit(TaskSpec::script(script));
     let _running = agent.start();
     let task = server.wait_for(&id, Status::Completed, secs(60));
-    assert_eq!(task.output["files"], json!(["output/just-right", "output/small"]));
+    assert_eq!(task.output["files"], json!(["output/small", "output/just-right"]));
     assert_eq!(server.output(&id, "output/just-right").bytes.len(), 100_000);
     let [(name, reason)] = left_out(&task)[..] else { panic!("not exactly one file is left out") };
     // The reason contains the status and the message of the Server.

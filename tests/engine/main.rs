@@ -41,6 +41,7 @@ mod server_faults;
 mod several_agents;
 mod signals;
 mod stop;
+mod submitter;
 #[path = "../support/mod.rs"]
 mod support;
 mod task_commands;

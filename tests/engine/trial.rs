@@ -128,7 +128,7 @@ fn try_lists_sent_and_left_out_files_and_copies_results() {
         ln -s /etc/passwd output/link; dd if=/dev/zero of=output/huge bs=1M count=2 2>/dev/null; mkfifo fifo";
     let done = try_script(&agent, script, &["--out", "new/results"]);
     done.expect_code(0)
-        .expect_stderr("Would be sent: 2 files, 11 bytes\n  output/deep/r.md  7 bytes\n  top  4 bytes\n");
+        .expect_stderr("Would be sent: 2 files, 11 bytes\n  top  4 bytes\n  output/deep/r.md  7 bytes\n");
     done.expect_stderr("Would be left out: 4 files\n  output/huge: 2097152 bytes are more than the 1 MB");
     for line in ["  fifo: not a regular file\n", "  output/link: a symbolic link\n", "  x.raw: excluded by `*.raw`"] {
         done.expect_stderr(line);

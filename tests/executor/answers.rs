@@ -123,7 +123,7 @@ fn files_named_like_the_first_answer_are_kept() {
     let model = Model::start(Style::OpenAi, vec![bash(own), say("I found 42.")], Some(say("42")));
     let scene = Setup::with_model(model).start();
     let task = scene.completed(TaskSpec::new("Add.").output_prompt("a number"));
-    let files = ["output/response.md", "output/response.original-2.md", "output/response.original-3.md"];
+    let files = ["output/response.original-3.md", "output/response.original-2.md", "output/response.md"];
     assert_eq!(task.output["files"], json!(files), "the existing files are kept");
     assert_eq!(scene.output(&task, "output/response.md"), "42\n");
     assert_eq!(scene.output(&task, "output/response.original-2.md"), "mine\n");

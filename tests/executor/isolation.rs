@@ -14,7 +14,7 @@ fn done(config: &str) -> String {
         if touch /usr/x 2> /dev/null; then echo writable; else echo closed; fi";
     let scene = Setup::new(vec![bash(command), say("Done.")]).config(&format!("[executor]\n{config}")).start();
     let task = scene.completed(TaskSpec::new("Work.").input("data.csv", "a,b\n1,2\n"));
-    assert_eq!(task.output["files"], json!(["output/copy", "output/response.md", "output/summary.md"]), "{config}");
+    assert_eq!(task.output["files"], json!(["output/copy", "output/summary.md", "output/response.md"]), "{config}");
     assert_eq!(scene.output(&task, "output/response.md"), "Done.\n");
     let said = messages_of(&scene.model.asked()[1], "tool").concat();
     said.split_whitespace().collect::<Vec<_>>().join(" ")

@@ -25,9 +25,9 @@ fn the_minimal_image_works_under_strict_with_any_prompt() {
         let id = server.submit(TaskSpec::new(prompt).input("data.csv", "1,2\n3,4\n"));
         let task = server.wait_for(&id, Status::Completed, secs(60));
         let report = format!("# Report\n\nAsked for: {prompt}\n\n- data.csv: 2 lines, 2 words, 8 bytes\n");
-        assert_eq!(task.output["files"], json!(["output/report.md"]));
-        assert_eq!(server.output(&id, "output/report.md").text(), report);
-        assert_eq!(task.stdout(), "wrote output/report.md\n");
+        assert_eq!(task.output["files"], json!(["output/response.md"]));
+        assert_eq!(server.output(&id, "output/response.md").text(), report);
+        assert_eq!(task.stdout(), "wrote output/response.md\n");
     }
     let id = server.submit(TaskSpec::new(""));
     let task = server.wait_for(&id, Status::Failed, secs(60));

@@ -21,7 +21,7 @@ fn table_task(style: Style) -> (Scene, Task) {
 fn an_input_is_read_and_two_outputs_arrive() {
     for style in [Style::OpenAi, Style::Anthropic] {
         let (scene, task) = table_task(style);
-        assert_eq!(task.output["files"], json!(["output/response.md", "output/total.txt"]), "{style:?}");
+        assert_eq!(task.output["files"], json!(["output/total.txt", "output/response.md"]), "{style:?}");
         assert_eq!(scene.output(&task, "output/total.txt"), "42\n");
         let response = "The total is **42**; it is in `output/total.txt`.\n";
         assert_eq!(scene.output(&task, "output/response.md"), response);

@@ -94,7 +94,7 @@ fn holes_of_unreadable_files_count_as_bytes() {
     let script = "echo first > output/first; umask 077
         for name in a b c; do mkdir $name; echo 1 > $name/1; truncate -s 1000G $name/huge || exit 9; done";
     let (task, log) = run(&server, &user, script);
-    assert_eq!(task.output["files"], serde_json::json!(["output/first", "a/1"]));
+    assert_eq!(task.output["files"], serde_json::json!(["a/1", "output/first"]));
     assert_eq!(copies(&log), 1, "{log}");
     let reasons = left_out(&task);
     for name in ["a", "b", "c"] {
@@ -122,7 +122,7 @@ fn another_name_of_a_readable_file_in_a_closed_folder_is_fetched() {
     let user = agent(&server, "");
     let script = "cd output; echo 1 > a; mkdir closed; ln a closed/b; chmod 700 closed";
     let (task, _) = run(&server, &user, script);
-    assert_eq!(task.output["files"], serde_json::json!(["output/a", "output/closed/b"]));
+    assert_eq!(task.output["files"], serde_json::json!(["output/closed/b", "output/a"]));
     assert_eq!(server.output(&task.id, "output/closed/b").text(), "1\n");
 }
 

@@ -25,7 +25,7 @@ fn an_output_is_left_out_after_five_failed_uploads() {
 
     let task = server.wait_for(&id, Status::Completed, secs(150));
     assert_eq!(server.fault_hits(bad), 5);
-    assert_eq!(task.output["files"], json!(["output/a", "output/c"]));
+    assert_eq!(task.output["files"], json!(["output/c", "output/a"]));
     let left_out = &task.output["left_out"][0];
     assert_eq!(left_out["file"], "output/b");
     assert!(left_out["reason"].as_str().is_some_and(|why| why.contains("could not be sent in 5 tries")), "{left_out}");
@@ -77,7 +77,7 @@ fn a_refused_output_is_not_sent_again() {
         // The refusal doesn't change the task's outcome.
         let task = server.wait_for(&id, Status::Failed, secs(30));
         assert_eq!((&task.output["exit_code"], server.fault_hits(bad)), (&json!(3), 1));
-        assert_eq!(task.output["files"], json!(["output/a", "output/c"]));
+        assert_eq!(task.output["files"], json!(["output/c", "output/a"]));
         assert_eq!(task.output["left_out"].as_array().map(Vec::len), Some(1));
         let reason = task.output["left_out"][0]["reason"].as_str().unwrap_or_default();
         assert!(reason.contains(&status.to_string()) && reason.contains("服务器故障"), "{reason}");

@@ -32,7 +32,7 @@ fn only_the_silent_container_is_stopped() {
         "{message}"
     );
     assert_eq!(words, "step 1\nstep 2\nstep 3\nstep 4");
-    assert_eq!(task.output["files"], json!(["output/asked", "output/part"]));
+    assert_eq!(task.output["files"], json!(["output/part", "output/asked"]));
     assert_eq!(server.output(&silent, "output/part").text(), "part\n");
     let duration = task.output["duration_secs"].as_f64().unwrap();
     assert!((62.5..78.0).contains(&duration), "the container is stopped one minute after its last output: {duration}");

@@ -22,7 +22,7 @@ fn a_task_over_its_time_limit_is_stopped_and_delivered() {
     let (explanation, words) = message.split_once('\n').unwrap();
     assert!(explanation.contains("timed out after 1 minute") && explanation.contains("timeout_minutes"), "{message}");
     assert_eq!(words, "still working");
-    assert_eq!(task.output["files"], json!(["output/asked", "output/timeout"]));
+    assert_eq!(task.output["files"], json!(["output/timeout", "output/asked"]));
     assert_eq!(server.output(&id, "output/timeout").text(), "60\n");
     let duration = task.output["duration_secs"].as_f64().unwrap();
     // The limit counts from the container's creation, and a busy engine may start it seconds later.

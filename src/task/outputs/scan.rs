@@ -20,7 +20,7 @@ const PULSE: u32 = 1024;
 /// What is in a workspace.
 #[derive(Debug, Default)]
 pub struct ScanResult {
-    /// The results, in the order of delivery.
+    /// The results, in the order of choice.
     pub files: Vec<OutputFile>,
     pub skipped: Skipped,
     /// What may hold results and can't be read.

@@ -42,7 +42,7 @@ impl<'l> Selection<'l> {
         }
     }
 
-    /// The results in the order of delivery. What goes beyond the limits is added to `skipped`.
+    /// The results in the order of choice. What goes beyond the limits is added to `skipped`.
     pub fn finish(self, skipped: &mut Skipped) -> Vec<OutputFile> {
         let Self { limits, heap, beyond, .. } = self;
         let mut total = 0;
