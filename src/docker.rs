@@ -48,8 +48,8 @@ const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 /// Time limit of a container that removes what is in a folder.
 const REMOVE_CONTENT_TIMEOUT: Duration = Duration::from_secs(300);
-/// The time between TERM and KILL, in seconds.
-const STOP_GRACE: &str = "10";
+/// The time between TERM and KILL for a container whose files are delivered.
+pub const STOP_GRACE: Duration = Duration::from_secs(10);
 /// How long after a container's end the engine has recorded it: as a rule, and at the latest. It waits up to 2 s for the
 /// last of the output.
 const EVENT_DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(15)];
@@ -175,10 +175,10 @@ impl Docker {
         Ok(self.request(&["info", "--format", "{{.LiveRestoreEnabled}}"], REQUEST_TIMEOUT)?.trim() == "true")
     }
 
-    /// Stops a container: TERM, ten seconds, KILL. Returns when it has ended. A container that has ended already is no
-    /// error, an absent one is.
-    pub fn stop(&self, name: &str) -> Result<(), DockerError> {
-        self.request(&["stop", "-t", STOP_GRACE, name], STOP_TIMEOUT).map(drop)
+    /// Stops a container: TERM, after `grace` (of whole seconds) KILL. Returns when it has ended. A container that has ended
+    /// already is no error, an absent one is.
+    pub fn stop(&self, name: &str, grace: Duration) -> Result<(), DockerError> {
+        self.request(&["stop", "-t", &grace.as_secs().to_string(), name], STOP_TIMEOUT).map(drop)
     }
 
     /// Removes a container, by its name or id, that isn't running; the engine refuses a running one.

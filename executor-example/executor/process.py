@@ -17,7 +17,8 @@ from typing import IO
 from failure import ASKED_TO_END, BAD_CONFIGURATION, Failure
 from lines import Lines
 
-# docker kills ten seconds after its TERM; before that, this program has something to say.
+# docker kills ten seconds after its TERM (two where the task was cancelled, and nothing is delivered); before that, this
+# program has something to say.
 GRACE_SECS = 5.0
 # How long pi's output is read on after its end: a child of it may hold the pipe.
 DRAIN_SECS = 1.0

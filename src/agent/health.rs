@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, Sender, select};
 use housekeeping::Housekeeping;
 use pull::Puller;
 
-use crate::docker::DockerError;
+use crate::docker::{DockerError, STOP_GRACE};
 use crate::task::mounts::MountWatch;
 use crate::task::record::{Phase, Store, TaskKey};
 use crate::task::{Context, viewed};
@@ -184,7 +184,7 @@ impl HealthMonitor {
                 continue;
             }
             log::info!("removing the container `{name}`, which no task needs any more");
-            let removed = match self.context.docker.stop(&name) {
+            let removed = match self.context.docker.stop(&name, STOP_GRACE) {
                 Ok(()) | Err(DockerError::Refused(_)) => self.context.docker.remove(&name),
                 Err(error) => Err(error),
             };

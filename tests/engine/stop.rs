@@ -3,7 +3,7 @@
 use crate::support::agent::{Agent, Running};
 use crate::support::docker;
 use crate::support::secs;
-use crate::support::server::{FakeServer, Status};
+use crate::support::server::{FakeServer, Status, TaskSpec};
 use crate::support::tally;
 use nix::sys::signal::Signal;
 
@@ -111,6 +111,21 @@ fn an_abort_ends_containers_and_reports_their_tasks_as_failed() {
         docker::assert_no_containers(&task.id);
     }
     agent.run(&["stop", "--abort"]).expect_code(0).expect_stdout("No task is left to stop.");
+}
+
+#[test]
+fn an_aborted_container_has_ten_seconds_to_write_its_files() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    let script = "trap 'sleep 4; echo late > output/late; exit 0' TERM
+        touch output/began
+        while :; do sleep 0.1; done";
+    let id = server.submit(TaskSpec::script(script));
+    let _running = agent.start();
+    let began = agent.workspace(&id).join("output/began");
+    docker::wait_until("the script", secs(60), || began.exists());
+    agent.run(&["stop", "--abort"]).expect_code(0);
+    assert_eq!(server.output(&id, "output/late").text(), "late\n");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::command::output::{eprint_line, print_line};
 use crate::config::Config;
 use crate::data_dir::holder::Role;
 use crate::data_dir::instance::Instance;
-use crate::docker::{Docker, DockerError};
+use crate::docker::{Docker, DockerError, STOP_GRACE};
 use crate::task::record::{Phase, Record, StopReason, Store, TaskFiles, TaskKey};
 
 /// How long to try to stop containers and to reach the Server.
@@ -82,7 +82,7 @@ fn stop_container(docker: &Docker, key: &TaskKey, instance_id: &str) -> Result<(
     let Some(container) = container.filter(|container| container.instance.as_deref() == Some(instance_id)) else {
         return Ok(());
     };
-    match docker.stop(&container.id) {
+    match docker.stop(&container.id, STOP_GRACE) {
         // The engine refuses to stop a container that has ended.
         Err(DockerError::Refused(_)) => Ok(()),
         stopped => stopped,

@@ -7,10 +7,13 @@ use crossbeam_channel::{after, select};
 
 use super::TaskContainer;
 use crate::config::ExecutorConfig;
-use crate::docker::DockerError;
+use crate::docker::{DockerError, STOP_GRACE};
 use crate::os::process::LoggedChild;
 use crate::task::{StepError, StopReason, TaskHandle};
 
+/// The time between TERM and KILL for a container of a cancelled task. Nothing of it is delivered, so it has nothing to
+/// bring to an end; and a shell as first process, which many images have, doesn't hear TERM.
+const CANCEL_GRACE: Duration = Duration::from_secs(2);
 /// How often the clocks are checked where nothing else wakes this thread.
 const TICK: Duration = Duration::from_millis(500);
 /// How long the client may live on after a stop that succeeded, or after stops that were refused.
@@ -113,7 +116,8 @@ impl<'t> Watch<'t> {
         if now < tries.next {
             return true;
         }
-        let pause = match self.container.docker.stop(&self.container.name) {
+        let grace = if self.task.is_cancel_requested() { CANCEL_GRACE } else { STOP_GRACE };
+        let pause = match self.container.docker.stop(&self.container.name, grace) {
             Ok(()) => {
                 // A stop may take long, so the client's time begins after the first one that succeeded.
                 if !tries.has_succeeded {
