@@ -37,7 +37,7 @@ use poller::Poller;
 pub use serve::serve;
 use status_file::ServerTrouble;
 
-use crate::server::{AgentStatus, Client, ClientError, Load, REQUEST_TIMEOUT};
+use crate::server::{AgentStatus, Client, ClientError, Load, Purpose, REQUEST_TIMEOUT};
 use crate::shell::register_command;
 
 /// The main thread.
@@ -163,8 +163,12 @@ impl Scheduler {
 
     fn poll(&mut self) {
         let now = Instant::now();
-        if let Err(time) = self.client.try_acquire(self.poller.purpose(now)) {
+        let purpose = self.poller.purpose(now);
+        if let Err(time) = self.client.try_acquire(purpose) {
             self.poller.defer(time, now);
+            if purpose == Purpose::Poll {
+                self.send(ServerEvent::PollWithoutRoom(time));
+            }
             return;
         }
         self.poller.note_sent(now);

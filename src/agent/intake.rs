@@ -5,6 +5,7 @@
 
 mod accept;
 mod cancel;
+mod no_room;
 mod operator;
 mod reclaim;
 mod recovery;
@@ -191,6 +192,7 @@ impl Intake {
                 self.orphan = None;
                 log::warn!("poll: {error}; trying again in {pause} s");
             }
+            ServerEvent::PollWithoutRoom(time) => self.offers.no_room.note("the next poll", time, Instant::now()),
             ServerEvent::Shutdown => {}
         }
     }
@@ -341,6 +343,7 @@ impl Intake {
 
     fn report_status(&mut self, now: Instant) {
         let not_accepting = self.admission.check(1, now).err().map(|why| why.to_string());
+        let not_accepting = not_accepting.or_else(|| self.offers.no_room.shown(now));
         self.status.publish(not_accepting, self.table.reasons());
     }
 

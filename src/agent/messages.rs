@@ -1,5 +1,7 @@
 //! What the main thread and the intake thread tell each other.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::status_file::ServerTrouble;
@@ -22,6 +24,8 @@ pub enum ServerEvent {
     PollAnswered(PollAnswer),
     /// A poll failed, and the next one is made after a pause of so many seconds.
     PollFailed(ClientError, u64),
+    /// The poll that is due waits for so long, since the request budget has no room for it.
+    PollWithoutRoom(Duration),
     /// A signal came. The intake thread ends with [`IntakeRequest::Stopped`].
     Shutdown,
 }

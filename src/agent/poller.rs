@@ -71,9 +71,10 @@ impl Poller {
         if is_regular { Purpose::Poll } else { Purpose::Intake }
     }
 
-    /// The request budget has no room for so long.
+    /// The request budget has no room for so long. It may have room for the regular poll before it has room for a further one.
     pub fn defer(&mut self, time: Duration, now: Instant) {
-        self.due = now + time;
+        let regular = self.polled_at.map(|at| at + self.interval).filter(|regular| *regular > now);
+        self.due = regular.map_or(now + time, |regular| regular.min(now + time));
     }
 
     /// A poll leaves now.
@@ -183,5 +184,21 @@ mod tests {
         poller.note_sent(now);
         assert_eq!(poller.purpose(now), Purpose::Intake);
         assert_eq!(poller.purpose(now + INTERVAL), Purpose::Poll);
+    }
+
+    #[test]
+    fn a_further_poll_without_room_waits_for_the_regular_one_at_most() {
+        let now = Instant::now();
+        let mut poller = Poller::new(INTERVAL, false, now);
+        poller.defer(Duration::from_secs(50), now);
+        assert_eq!(poller.due(), Some(now + Duration::from_secs(50)), "there was no poll yet");
+        poller.note_sent(now);
+        let later = now + Duration::from_secs(1);
+        poller.defer(Duration::from_secs(50), later);
+        assert_eq!(poller.due(), Some(now + INTERVAL));
+        poller.defer(Duration::from_secs(2), later);
+        assert_eq!(poller.due(), Some(later + Duration::from_secs(2)));
+        poller.defer(Duration::from_secs(50), now + INTERVAL);
+        assert_eq!(poller.due(), Some(now + INTERVAL + Duration::from_secs(50)), "the regular one has none");
     }
 }

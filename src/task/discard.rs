@@ -13,7 +13,7 @@ use super::record::{DiscardRequests, Discarded, Ending, Phase, Record, ReportSta
 use super::task_ledger::TaskLedger;
 use super::{StepError, TaskClient, TaskHandle, Uploads, WorkerEvent};
 use crate::ledger::{Entry, Ledger, Outcome, TextSizes};
-use crate::server::{Client, FinalStatus, Output, Purpose};
+use crate::server::{Client, FinalStatus, Output};
 use crate::text::escape;
 
 /// The error message on the Server, and the reason in the ledger.
@@ -21,7 +21,7 @@ const REASON: &str = "the result was discarded by the operator";
 
 /// Settles the task of a worker without its result.
 pub fn settle(client: &TaskClient<'_>, task: &mut TaskHandle, requests: &DiscardRequests) -> Result<(), StepError> {
-    client.acquire(task, Purpose::Report)?;
+    client.acquire_report(task)?;
     let discarded = discard(client.ledger, Some(client.client), &task.files, &mut task.record)
         .map_err(StepError::because("can't be discarded"))?;
     match discarded.unreported {

@@ -12,7 +12,7 @@ use super::task_client::{TaskClient, TransferProgress};
 use super::{Phase, StepError, TaskHandle, input_names};
 use crate::os::files::{self, is_full, remove_if_exists};
 use crate::os::platform;
-use crate::server::{Backoff, Client, ClientError, InputFile, Purpose};
+use crate::server::{Backoff, Client, ClientError, InputFile};
 use crate::units::{Bytes, Span};
 
 /// How many downloads of a file may fail while other calls succeed, before that counts as the file's fault.
@@ -141,7 +141,7 @@ impl Download<'_, '_> {
             if is_complete(&place, self.file.size_bytes) {
                 return Ok(());
             }
-            self.client.acquire(self.task, Purpose::Delivery)?;
+            self.client.acquire_delivery(self.task)?;
             self.check_stop()?;
             let Some(error) = self.attempt(&place)? else { continue };
             self.check_stop()?;

@@ -8,7 +8,7 @@ use super::complete_request::{build, full_output, shrink};
 use super::ledger_entries::{failed_report, interrupted_report, report_entry, settled, text_sizes};
 use super::{Ending, Phase, ReportState, StepError, TaskClient, TaskHandle, Uploads, WorkerEvent};
 use crate::ledger::{Entry, Outcome, TextSizes};
-use crate::server::{ClientError, Output, Purpose};
+use crate::server::{ClientError, Output};
 use crate::units::Span;
 
 /// How often a task that isn't running on the Server is accepted again before the step is tried later.
@@ -69,7 +69,7 @@ impl<'t> Report<'t> {
     /// Sends the report and settles the task if the Server takes it. Returns the error otherwise.
     fn send_once(&mut self) -> Result<Option<ClientError>, StepError> {
         self.task.check_commands()?;
-        self.client.acquire(self.task, Purpose::Report)?;
+        self.client.acquire_report(self.task)?;
         let task_id = self.task.record.task.id.clone();
         let report = build(&task_id, &self.ending, &self.uploads, self.output.clone()).encode();
         // Before the call: after a crash, the record alone says that a report may have arrived.
@@ -92,7 +92,7 @@ impl<'t> Report<'t> {
     /// or it has ended (PROTOCOL 5). In both cases the report is sent once more, since the agent may have accepted the
     /// task a moment ago for another reason. Returns whether the task seems to have ended.
     fn has_ended(&mut self) -> Result<bool, StepError> {
-        self.client.acquire(self.task, Purpose::Report)?;
+        self.client.acquire_report(self.task)?;
         match self.client.client.accept(&self.task.record.task.id) {
             Ok(()) => {
                 log::info!(task:% = self.task.key(); "had been requeued and is this agent's again");

@@ -56,12 +56,21 @@ impl<'c> TaskClient<'c> {
         ledger.append(entries).map_err(StepError::because("the ledger can't be written"))
     }
 
-    /// Waits until the request budget has room for a call. A wait for a file ends when the task is cancelled. A wait for
-    /// a report doesn't: a cancellation is reported like any other end.
-    pub fn acquire(&self, task: &mut TaskHandle, purpose: Purpose) -> Result<(), StepError> {
+    /// Waits until the request budget has room for a file of the task, or until the task is cancelled.
+    pub fn acquire_delivery(&self, task: &mut TaskHandle) -> Result<(), StepError> {
+        self.acquire(task, Purpose::delivery(task.key().as_str()))
+    }
+
+    /// Waits until the request budget has room for a report, also of a cancelled task: a cancellation is reported like any
+    /// other end.
+    pub fn acquire_report(&self, task: &mut TaskHandle) -> Result<(), StepError> {
+        self.acquire(task, Purpose::Report)
+    }
+
+    fn acquire(&self, task: &mut TaskHandle, purpose: Purpose) -> Result<(), StepError> {
         let mut reminder = Reminder::new();
         while let Err(time) = self.client.try_acquire(purpose) {
-            if purpose == Purpose::Delivery && task.is_cancel_requested() {
+            if purpose != Purpose::Report && task.is_cancel_requested() {
                 return Ok(());
             }
             if let Some(so_far) = reminder.due() {

@@ -14,7 +14,7 @@ use super::outputs::{OutputFile, Skipped};
 use super::task_client::{TaskClient, TransferProgress};
 use super::{Phase, StepError, TaskHandle, UploadEvent, Uploads};
 use crate::ledger::{Direction, Entry, Outcome, Transfer};
-use crate::server::{self, ClientError, FinalStatus, LeftOut, Purpose};
+use crate::server::{self, ClientError, FinalStatus, LeftOut};
 use crate::units::{Bytes, Span};
 
 /// How many uploads of a file may fail while other calls succeed, before that counts as the file's fault.
@@ -153,7 +153,7 @@ impl<'t> Upload<'t> {
                 return Ok(());
             }
         }
-        self.client.acquire(self.task, Purpose::Delivery)?;
+        self.client.acquire_delivery(self.task)?;
         if self.task.is_cancel_requested() {
             return Ok(());
         }
@@ -169,7 +169,7 @@ impl<'t> Upload<'t> {
         if self.uploads.before.is_some() {
             return Ok(true);
         }
-        self.client.acquire(self.task, Purpose::Delivery)?;
+        self.client.acquire_delivery(self.task)?;
         if self.task.is_cancel_requested() {
             return Ok(false);
         }
@@ -269,7 +269,7 @@ impl<'t> Upload<'t> {
     /// Whether an upload without an answer reached the Server: its file list has an agent file of this name and size
     /// that is neither older than the first upload nor already counted.
     fn has_arrived(&mut self, name: &str, size: u64) -> Result<bool, StepError> {
-        self.client.acquire(self.task, Purpose::Delivery)?;
+        self.client.acquire_delivery(self.task)?;
         if self.task.is_cancel_requested() {
             return Ok(false);
         }

@@ -1,6 +1,7 @@
 //! How many tasks run at the same time, and how soon a free slot is used.
 
 use crate::support::agent::Agent;
+use crate::support::docker::wait_until;
 use crate::support::secs;
 use crate::support::server::{Control, FakeServer, Request, Status, TaskSpec};
 use crate::support::tally;
@@ -164,4 +165,20 @@ fn reports(server: &FakeServer) -> Vec<Request> {
 
 fn number(request: &Request, key: &str) -> i64 {
     request.body[key].as_i64().unwrap_or_else(|| panic!("no number `{key}` in {request}"))
+}
+
+#[test]
+fn a_free_slot_that_waits_for_the_request_budget_is_shown() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().config("[server]\nmax_requests_per_minute = 20").build();
+    let mut running = agent.start();
+    running.wait_log("tasks are accepted", secs(20));
+    for _ in 0..12 {
+        server.submit(TaskSpec::script("true"));
+    }
+    running.wait_log(" for the request budget (`server.max_requests_per_minute`)", secs(30));
+    let shown = || agent.run(&["status"]).stdout;
+    wait_until("the reason in `status`", secs(30), || {
+        shown().contains("Accepting tasks: no: the request budget (`server.max_requests_per_minute`) has no room now")
+    });
 }

@@ -1,8 +1,9 @@
 //! The Server's limit of 150 calls a minute (PROTOCOL 6), with more files to deliver than it allows.
 
 use crate::support::agent::{Agent, Running};
+use crate::support::docker::wait_until;
 use crate::support::secs;
-use crate::support::server::{Control, FakeServer, Options, RateLimit, Request, Status, Task};
+use crate::support::server::{Control, FakeServer, Options, RateLimit, Request, Status, Task, TaskSpec};
 use crate::support::tally;
 use crate::support::twin::Twin;
 use std::collections::BTreeSet;
@@ -151,4 +152,35 @@ fn a_limit_used_up_by_another_agent_delays_transfers() {
     println!("refused heartbeats were tried again after {retried:.1?} s");
     assert!(retried.len() >= 5, "{retried:?}");
     assert!(retried.iter().all(|pause| (5.0..8.0).contains(pause)), "{retried:?}");
+}
+
+/// How long after its submission a task had this status.
+fn after(task: &Task, status: Status) -> Duration {
+    task.since(status).expect("the status") - task.since(Status::Pending).expect("the submission")
+}
+
+#[test]
+fn small_tasks_are_accepted_while_300_files_are_sent() {
+    let server = limited_server();
+    let agent = agent(&server, "");
+    let mut running = agent.start();
+    let large = begin(&server, &agent, 300);
+    tally::release(&agent, &large);
+    server.wait_until("the window to be full", secs(60), |server| server.outputs(&large).len() >= 60);
+    let mut times = Vec::new();
+    for seconds in [3, 12, 20] {
+        let submitted = Instant::now();
+        let id = server.submit(TaskSpec::script("echo 1 > output/a; echo 2 > output/b; echo 3 > output/response.md"));
+        let task = server.wait_for(&id, Status::Completed, secs(60));
+        times.push((after(&task, Status::Running), after(&task, Status::Completed)));
+        let next = submitted + secs(seconds);
+        wait_until("the next submission", secs(30), || Instant::now() >= next);
+    }
+    println!("accepted and completed after {times:.1?}, beside {} files", server.outputs(&large).len());
+    assert_eq!(server.task(&large).status, Status::Running, "the files aren't all sent yet: {times:?}");
+    // A poll comes every five seconds.
+    assert!(times.iter().all(|(accepted, _)| *accepted < secs(7)), "{times:?}");
+    assert!(times.iter().all(|(_, completed)| *completed < secs(20)), "{times:?}");
+    running.wait_log("for the request budget", secs(1));
+    expect_never_refused(&server);
 }

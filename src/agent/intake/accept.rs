@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::Intake;
+use super::no_room::NoRoom;
 use crate::agent::health::RecheckRequest;
 use crate::agent::messages::NextPoll;
 use crate::agent::task_table::Needs;
 use crate::os::platform;
-use crate::server::{Offer, Task};
+use crate::server::{Offer, Purpose, Task};
 use crate::task::{Phase, Record, TaskKey, Workspace};
 use crate::text::quote_foreign;
 use crate::units::Bytes;
@@ -34,6 +35,8 @@ pub(super) struct Offers {
     refused: Option<String>,
     /// When the health thread was asked last to make room on the disk.
     room_asked_at: Option<Instant>,
+    /// Whether the request budget keeps a free slot empty.
+    pub(super) no_room: NoRoom,
 }
 
 impl Offers {
@@ -129,7 +132,16 @@ impl Intake {
         if let Err(why) = self.check_room(announced, texts, needed.disk) {
             return self.offers.refuse(key.as_str(), &format!("the offered task `{key}` waits: {why}"));
         }
-        if self.try_acquire() { self.accept(key, task, needs) } else { NextPoll::AfterInterval }
+        match self.client.try_acquire(Purpose::Intake) {
+            Ok(()) => {
+                self.offers.no_room = NoRoom::default();
+                self.accept(key, task, needs)
+            }
+            Err(time) => {
+                self.offers.no_room.note(&format!("the offered task `{key}`"), time, Instant::now());
+                NextPoll::AfterInterval
+            }
+        }
     }
 
     /// Checks that the announced input files of a new task, and what is written of its offer, fit on the disk, beside
