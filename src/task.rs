@@ -47,7 +47,8 @@ pub use container::{TaskContainer, view_name, viewed};
 pub use discard::{discard, log_abandoned};
 pub use ledger_entries::{failed_report, report_entry};
 pub use record::{
-    DiscardRequests, Ending, Phase, Process, Record, ReportState, StopReason, Store, TaskFiles, TaskKey, UploadEvent,
+    DiscardRequests, Ending, KnownIds, Phase, Process, Record, ReportState, StopReason, Store, TaskFiles, TaskKey,
+    UploadEvent,
 };
 pub use removal::{Remover, log_removed};
 pub use trial::{Trial, try_out};

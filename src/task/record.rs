@@ -7,6 +7,7 @@
 mod discards;
 mod files;
 mod key;
+mod known_ids;
 mod reserve;
 mod store;
 
@@ -21,6 +22,7 @@ use crate::task::outputs::CopiedFile;
 pub use discards::DiscardRequests;
 pub use files::TaskFiles;
 pub use key::TaskKey;
+pub use known_ids::KnownIds;
 pub use store::{Loaded, Store};
 
 /// The phase of a task. Each is named after what has been done and is on disk.
@@ -224,7 +226,7 @@ impl Record {
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum UploadEvent {
     /// The ids of the files that the Server had for this task before the first upload.
-    Before { ids: Vec<String> },
+    Before(KnownIds),
     /// An upload begins. Without a [`UploadEvent::Done`] after this line, the file may or may not have arrived; without
     /// any other line about the file after it, the ledger lacks this upload.
     Begin {

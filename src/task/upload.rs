@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::ledger_entries::{INTERRUPTED, interrupted, not_arrived, stays_here};
 use super::outputs::{OutputFile, Skipped};
 use super::task_client::{TaskClient, TransferProgress};
-use super::{Phase, StepError, TaskHandle, UploadEvent, Uploads};
+use super::{KnownIds, Phase, StepError, TaskHandle, UploadEvent, Uploads};
 use crate::ledger::{Direction, Entry, Outcome, Transfer};
 use crate::server::{self, ClientError, FinalStatus, LeftOut};
 use crate::units::{Bytes, Span};
@@ -30,29 +30,6 @@ const NAMED: usize = 20;
 const LOGGED_ATTEMPTS: u64 = 16;
 /// What the Server's file list calls the creator of a result.
 const BY_AGENT: &str = "agent";
-/// How much memory the ids of the files may need that the Server has before the first upload.
-const IDS_MAX: usize = 2 * 1024 * 1024;
-/// What an id needs beside its bytes.
-const ID_OVERHEAD: usize = 64;
-
-/// Ids of files, of a bounded size together.
-#[derive(Default)]
-struct Ids {
-    list: Vec<String>,
-    size: usize,
-}
-
-impl Ids {
-    fn push(&mut self, id: String) -> Result<(), String> {
-        self.size += id.len() + ID_OVERHEAD;
-        if self.size > IDS_MAX {
-            return Err(format!("the list has more than {} results of this task", self.list.len()));
-        }
-        self.list.push(id);
-        Ok(())
-    }
-}
-
 /// Whether an attempt that didn't succeed has a line in the ledger: the first ones, and later ever fewer. A Server that
 /// never takes a file must not push the past out of the ledger.
 fn has_line(attempt: u64) -> bool {
@@ -173,18 +150,21 @@ impl<'t> Upload<'t> {
         if self.task.is_cancel_requested() {
             return Ok(false);
         }
-        let mut ids = Ids::default();
+        let mut known = KnownIds::default();
         let listed = self.client.client.list_files(&self.task.record.task.id, &mut |file| {
             // Another file can't be mistaken for an upload of this agent.
-            if file.created_by == BY_AGENT { ids.push(file.id.into_string()) } else { Ok(()) }
+            if file.created_by == BY_AGENT {
+                known.insert(&file.id);
+            }
+            Ok(())
         });
-        let ids = match listed {
-            Ok(()) => ids.list,
+        match listed {
+            Ok(()) => {}
             // This Server has no list of the task, so there is nothing that could be mistaken for a new upload.
-            Err(error) if !error.is_retryable() && !error.is_unauthorized() => Vec::new(),
+            Err(error) if !error.is_retryable() && !error.is_unauthorized() => known = KnownIds::default(),
             Err(error) => return Err(error.into()),
-        };
-        self.note(UploadEvent::Before { ids })?;
+        }
+        self.note(UploadEvent::Before(known))?;
         Ok(true)
     }
 
@@ -267,7 +247,8 @@ impl<'t> Upload<'t> {
     }
 
     /// Whether an upload without an answer reached the Server: its file list has an agent file of this name and size
-    /// that is neither older than the first upload nor already counted.
+    /// that is neither older than the first upload nor already counted. A list too long to be remembered before the first
+    /// upload leaves no such file: what is in doubt is sent again.
     fn has_arrived(&mut self, name: &str, size: u64) -> Result<bool, StepError> {
         self.client.acquire_delivery(self.task)?;
         if self.task.is_cancel_requested() {
@@ -280,7 +261,7 @@ impl<'t> Upload<'t> {
                 && file.filename == name
                 && file.size_bytes == size
                 && file.created_by == BY_AGENT
-                && !uploads.before.as_ref().is_some_and(|before| before.contains(&*file.id))
+                && !uploads.before.as_ref().is_some_and(|before| before.may_have(&file.id))
                 && !uploads.done.iter().any(|(_, id)| **id == *file.id);
             if is_it {
                 arrived = Some(file);

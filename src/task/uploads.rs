@@ -5,7 +5,7 @@ use std::io;
 
 use jiff::Timestamp;
 
-use super::{TaskFiles, UploadEvent};
+use super::{KnownIds, TaskFiles, UploadEvent};
 use crate::server::protocol::LeftOut;
 
 /// How many uploads that were begun again may have lines before those that say nothing any more are removed: a Server
@@ -15,8 +15,8 @@ const REPEATS_MAX: u32 = 32;
 /// The content of `uploads.jsonl`.
 #[derive(Default)]
 pub struct Uploads {
-    /// Ids of files that were on the Server before the first upload; `None` until the Server was asked.
-    pub before: Option<HashSet<String>>,
+    /// The files that were on the Server before the first upload; `None` until the Server was asked.
+    pub before: Option<KnownIds>,
     /// Names and ids of the files on the Server, in the order of their uploads.
     pub done: Vec<(String, String)>,
     pub done_bytes: u64,
@@ -94,7 +94,7 @@ impl Uploads {
     /// Adds a line.
     pub fn apply(&mut self, event: UploadEvent) {
         match event {
-            UploadEvent::Before { ids } => self.before = Some(ids.into_iter().collect()),
+            UploadEvent::Before(known) => self.before = Some(known),
             UploadEvent::Begin { file, size, at, attempt } => {
                 let attempts = self.attempts.entry(file.clone()).or_default();
                 *attempts = attempt.unwrap_or(attempts.saturating_add(1));
@@ -130,11 +130,17 @@ impl Uploads {
 
 #[cfg(test)]
 mod tests {
-    use super::{REPEATS_MAX, Uploads};
+    use super::{KnownIds, REPEATS_MAX, Uploads};
     use crate::data_dir::DataDir;
     use crate::server::protocol::{LeftOut, Task};
     use crate::task::record::{Record, Store, TaskKey, UploadEvent};
     use std::fs;
+
+    fn before(id: &str) -> UploadEvent {
+        let mut known = KnownIds::default();
+        known.insert(id);
+        UploadEvent::Before(known)
+    }
 
     fn applied(events: Vec<UploadEvent>) -> Uploads {
         let mut uploads = Uploads::default();
@@ -146,7 +152,7 @@ mod tests {
     fn a_started_upload_is_in_doubt_until_its_end_is_recorded() {
         let begin = |file: &str| UploadEvent::Begin { file: file.to_owned(), size: 3, at: None, attempt: None };
         let uploads = applied(vec![
-            UploadEvent::Before { ids: vec!["old".to_owned()] },
+            before("old"),
             begin("a"),
             UploadEvent::Done { file: "a".to_owned(), size: 3, file_id: "1".to_owned() },
             begin("b"),
@@ -166,6 +172,7 @@ mod tests {
         let uploads = applied(vec![done(), done(), UploadEvent::LeftOut(left_out), unnamed]);
         assert_eq!((uploads.done_bytes, uploads.left_out_count()), (u64::MAX, u64::MAX));
     }
+
     #[test]
     fn lines_about_attempts_without_end_are_removed() {
         let dir = tempfile::tempdir().unwrap();
@@ -175,7 +182,7 @@ mod tests {
         let begin = |file: &str| UploadEvent::Begin { file: file.to_owned(), size: 3, at: None, attempt: None };
         let (file, reason) = ("kept".to_owned(), "refused".to_owned());
         let start = [
-            UploadEvent::Before { ids: vec!["old".to_owned()] },
+            before("old"),
             begin("sent"),
             UploadEvent::Done { file: "sent".to_owned(), size: 5, file_id: "1".to_owned() },
             UploadEvent::LeftOut(LeftOut { file, reason }),
@@ -197,6 +204,6 @@ mod tests {
         assert!(longest < 8 * 1024, "{longest} bytes");
         let uploads = Uploads::read(&files).unwrap();
         assert_eq!((uploads.done.len(), uploads.done_bytes, uploads.left_out.len()), (1, 5, 1));
-        assert!(uploads.before.unwrap().contains("old"));
+        assert!(uploads.before.unwrap().may_have("old"));
     }
 }

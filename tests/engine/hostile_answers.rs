@@ -286,3 +286,43 @@ fn a_task_that_can_not_be_reclaimed_keeps_no_cancellation_away() {
     server.cancel(&ids[0]);
     server.wait_for(&ids[0], Status::Cancelled, secs(60));
 }
+
+/// A list of results that aren't this task's, with the longest ids or with very many.
+fn foreign_list(count: usize, id_length: usize) -> Fault {
+    let entry = |number| format!(r#"{{"id":"{number:0>id_length$}","created_by":"agent"}}"#);
+    let entries: Vec<String> = (0..count).map(entry).collect();
+    ok(format!(r#"{{"files":[{}]}}"#, entries.join(",")).into_bytes())
+}
+
+#[test]
+fn a_list_of_long_ids_does_not_keep_a_result_here() {
+    let server = FakeServer::start();
+    let agent = agent(&server, 1);
+    let _running = agent.start();
+    let id = server.submit(TaskSpec::script("echo 1 > output/one"));
+    server.fault(Match::path("list").task(&id).times(1), foreign_list(3500, 512));
+    // After the failure, the step begins anew with what is written of the list.
+    server.fault(Match::path("upload").task(&id).times(1), Fault::status(503));
+    let task = server.wait_for(&id, Status::Completed, secs(60));
+    assert_eq!(task.output["files"], json!(["output/one"]));
+    assert_eq!(server.outputs(&id).len(), 1);
+}
+
+#[test]
+fn long_lists_of_eight_tasks_need_little_memory() {
+    /// How much more memory all the lists take, with what the uploads take beside them.
+    const LISTS_MIB: u64 = 12;
+    let server = FakeServer::start();
+    let agent = agent(&server, 8);
+    let (running, idle) = start(&agent);
+    let upload = |_| {
+        let id = server.submit(TaskSpec::script("echo 1 > output/one"));
+        server.fault(Match::path("list").task(&id).times(1), foreign_list(29_000, 7));
+        // All tasks have their list at the same time.
+        server.fault(Match::path("upload").task(&id), Fault::NeverAnswer)
+    };
+    let uploads: Vec<_> = (0..8).map(upload).collect();
+    server.wait_until("all uploads", secs(40), |server| uploads.iter().all(|upload| server.fault_hits(*upload) > 0));
+    let peak = peak_mib(&running);
+    assert!(peak < idle + LISTS_MIB, "{idle} MiB at first, {peak} MiB at the peak");
+}
