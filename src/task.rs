@@ -151,7 +151,7 @@ pub enum TaskResult {
 /// What a worker may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Duty {
-    /// Everything but to fetch results, which may take ten minutes and needs no slot.
+    /// Everything but to fetch results, or to look for them for long, which may take ten minutes and needs no slot.
     Tasks,
     /// Everything.
     Fetches,

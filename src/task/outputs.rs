@@ -19,12 +19,13 @@ pub mod unpack;
 mod unreadable;
 mod upload_name;
 
-pub use scan::scan;
+pub use scan::{Pulse, ScanResult, scan};
 pub use selection::Selection;
 pub use unreadable::Unreadable;
 pub use upload_name::upload_name;
 
 use std::cmp::Ordering;
+use std::fmt;
 use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,9 @@ const NAMED_BYTES: usize = 256 * 1024;
 const SYMBOLIC_LINK: &str = "a symbolic link";
 /// Why sockets, FIFOs and devices are skipped.
 const NOT_REGULAR: &str = "not a regular file";
+
+/// Why a file is skipped that a lease keeps from being opened.
+const LEASED: &str = "can't be read: another program has a lease of it";
 
 /// Why a file is skipped that matches a pattern of `outputs.exclude`.
 fn excluded_by(pattern: &str) -> String {
@@ -113,14 +117,34 @@ impl OutputFile {
     /// Opens the file for sending and returns its size at that moment.
     ///
     /// # Errors
-    /// The reason for skipping it.
-    pub fn open(&self) -> Result<(File, u64), String> {
-        let opened = Self::open_at(&self.root, &self.relative);
-        let opened = opened.map_err(|error| format!("can't be read: {error}"))?;
+    /// Why it can't be sent, or not yet.
+    pub fn open(&self) -> Result<(File, u64), Unopened> {
+        let opened = Self::open_at(&self.root, &self.relative).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => Unopened::Leased,
+            _ => Unopened::Skip(format!("can't be read: {error}")),
+        })?;
         if !opened.metadata.is_file() || opened.identity != self.identity {
-            return Err("it was replaced by something else while it was looked at".to_owned());
+            return Err(Unopened::Skip("it was replaced by something else while it was looked at".to_owned()));
         }
         Ok((opened.file, opened.metadata.len()))
+    }
+}
+
+/// Why a file isn't opened for sending.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Unopened {
+    /// The reason for skipping it.
+    Skip(String),
+    /// Another program has a lease of it, which the kernel takes away from that program after a while.
+    Leased,
+}
+
+impl fmt::Display for Unopened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Skip(reason) => reason,
+            Self::Leased => LEASED,
+        })
     }
 }
 

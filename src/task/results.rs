@@ -2,7 +2,9 @@
 
 mod copy_unreadable;
 
-use super::outputs::{OutputFile, ReservedPaths, Selection, Skipped, scan, sending, shown_name};
+use std::time::{Duration, Instant};
+
+use super::outputs::{OutputFile, Pulse, ReservedPaths, ScanResult, Selection, Skipped, scan, sending, shown_name};
 use super::volumes::{describe, hiding_volume};
 use super::{Duty, StepError, TaskContainer, TaskHandle};
 use crate::config::WORKSPACE;
@@ -18,6 +20,22 @@ pub struct Results {
     pub skipped: Skipped,
 }
 
+/// How long looking for results and fetching them may take together.
+const TIME: Duration = Duration::from_secs(600);
+/// How long a worker with a slot may look for results: longer than that takes for a hundred thousand files.
+const TIME_WITH_SLOT: Duration = Duration::from_secs(10);
+/// How long files are waited for that another program has a lease of: longer than the kernel needs to take it away.
+const LEASE_PATIENCE: Duration = Duration::from_secs(60);
+/// The pause between two looks at such files.
+const LEASE_PAUSE: Duration = Duration::from_secs(3);
+
+/// How long a worker looks for results.
+#[derive(Clone, Copy)]
+struct Until {
+    duty: Duty,
+    deadline: Instant,
+}
+
 /// Finds the results, and fetches them where that is the worker's duty. Those of a cancelled task aren't wanted.
 pub fn collect(container: &TaskContainer<'_>, task: &mut TaskHandle, duty: Duty) -> Result<Results, StepError> {
     if task.is_cancelled() {
@@ -25,21 +43,14 @@ pub fn collect(container: &TaskContainer<'_>, task: &mut TaskHandle, duty: Duty)
     }
     let config = container.config;
     let reserved = ReservedPaths::new(config.paths.mounts.iter().map(|mount| mount.container.as_str()));
-    let workspace = task.workspace.dir().to_owned();
-    let mut commands = Ok(());
-    let found = scan(&workspace, &reserved, &config.outputs, || {
-        commands = task.check_commands();
-        commands.is_ok() && !task.is_cancel_requested()
-    });
-    commands?;
-    // The rest of the delivery finds out the same.
-    if task.is_cancel_requested() {
+    let deadline = Instant::now() + TIME;
+    let Some(found) = look(container, task, &reserved, Until { duty, deadline })? else {
         return Ok(Results::default());
-    }
+    };
     if duty == Duty::Tasks && task.record.fetched.is_none() && !found.unreadable.is_empty() {
         return Err(StepError::NeedsFetch);
     }
-    let not_copied = CopyUnreadable { container, task, reserved: &reserved }.copy(&found.unreadable)?;
+    let not_copied = CopyUnreadable { container, task, reserved: &reserved, deadline }.copy(&found.unreadable)?;
     let mut skipped = found.skipped;
     skipped.add(not_copied);
     // The image may have come with the container's start. Where the engine doesn't answer, the results don't wait for it.
@@ -61,4 +72,41 @@ pub fn collect(container: &TaskContainer<'_>, task: &mut TaskHandle, duty: Duty)
     let copy = sending::take_copy(&mut files).unwrap_or_default();
     sending::sort(&mut files);
     Ok(Results { files, copy, skipped })
+}
+
+/// Looks through the workspace. A worker with a slot gives up a look that takes long, for one without a slot to begin
+/// anew. Returns `None` for a cancelled task.
+fn look(
+    container: &TaskContainer<'_>,
+    task: &mut TaskHandle,
+    reserved: &ReservedPaths,
+    until: Until,
+) -> Result<Option<ScanResult>, StepError> {
+    let workspace = task.workspace.dir().to_owned();
+    let began = Instant::now();
+    let end = if until.duty == Duty::Tasks { until.deadline.min(began + TIME_WITH_SLOT) } else { until.deadline };
+    loop {
+        let mut commands = Ok(());
+        let found = scan(&workspace, reserved, &container.config.outputs, || {
+            commands = task.check_commands();
+            match () {
+                () if commands.is_err() || task.is_cancel_requested() => Pulse::Stop,
+                () if Instant::now() >= end => Pulse::TooLate,
+                () => Pulse::GoOn,
+            }
+        });
+        commands?;
+        // The rest of the delivery finds out the same.
+        if task.is_cancel_requested() {
+            return Ok(None);
+        }
+        if until.duty == Duty::Tasks && (found.is_cut || found.has_leased) {
+            log::info!(task:% = task.key(); "looking for its results takes long, and goes on without a slot");
+            return Err(StepError::NeedsFetch);
+        }
+        if !found.has_leased || found.is_cut || began.elapsed() >= LEASE_PATIENCE {
+            return Ok(Some(found));
+        }
+        task.wait(LEASE_PAUSE)?;
+    }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::ledger_entries::{INTERRUPTED, interrupted, not_arrived, stays_here};
-use super::outputs::{OutputFile, Skipped};
+use super::outputs::{OutputFile, Skipped, Unopened};
 use super::task_client::{TaskClient, TransferProgress};
 use super::{KnownIds, Phase, StepError, TaskHandle, UploadEvent, Uploads};
 use crate::ledger::{Direction, Entry, Outcome, Transfer};
@@ -136,7 +136,8 @@ impl<'t> Upload<'t> {
         }
         match file.open() {
             Ok((opened, size)) => self.attempt(file, &opened, size),
-            Err(reason) => self.skip_deliverable(vec![LeftOut { file: file.name.clone(), reason }]),
+            Err(Unopened::Skip(reason)) => self.skip_deliverable(vec![LeftOut { file: file.name.clone(), reason }]),
+            Err(Unopened::Leased) => self.retry_later(&file.name, &Unopened::Leased.to_string(), None),
         }
     }
 
@@ -229,21 +230,21 @@ impl<'t> Upload<'t> {
                 return Err(unanswered);
             }
         }
-        self.retry_later(name, &error)
+        self.retry_later(name, &error.to_string(), error.retry_after())
     }
 
     /// Counts a failure that is the file's. After too many, the file isn't sent.
-    fn retry_later(&mut self, name: &str, error: &ClientError) -> Result<(), StepError> {
+    fn retry_later(&mut self, name: &str, why: &str, asked: Option<Duration>) -> Result<(), StepError> {
         self.note(UploadEvent::Failed { file: name.to_owned() })?;
         let failures = self.uploads.failures.get(name).copied().unwrap_or_default();
         if failures >= TRIES {
-            let reason = format!("could not be sent in {TRIES} tries: {error}");
+            let reason = format!("could not be sent in {TRIES} tries: {why}");
             return self.skip_deliverable(vec![LeftOut { file: name.to_owned(), reason }]);
         }
         // The pauses give a Server whose storage is in trouble a minute. Meanwhile the slot is free for other tasks.
         let pause = FIRST_PAUSE * 2u32.saturating_pow(failures.saturating_sub(1));
-        let pause = error.retry_after().map_or(pause, |asked| asked.max(pause));
-        Err(StepError::Retry { why: format!("`{name}`: {error}"), retry_after: Some(pause) })
+        let pause = asked.map_or(pause, |asked| asked.max(pause));
+        Err(StepError::Retry { why: format!("`{name}`: {why}"), retry_after: Some(pause) })
     }
 
     /// Whether an upload without an answer reached the Server: its file list has an agent file of this name and size

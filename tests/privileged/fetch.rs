@@ -9,7 +9,10 @@ use crate::support::secs;
 use crate::support::server::{FakeServer, Status, Task, TaskSpec};
 use crate::support::tally;
 use std::fs;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Instant;
 
 /// What no task may get.
 const SECRET: &str = "HOST-ROOT-ONLY";
@@ -333,4 +336,81 @@ fn a_discarded_task_leaves_no_container_of_its_fetch() {
 /// The containers that show this task's workspace to the engine.
 fn views(id: &str) -> Vec<String> {
     docker::containers_with_prefix(&format!("open-aaas-view-of-open-aaas-task-{id}"))
+}
+
+/// A file of which this process has the only lease to write (fcntl(2)), until the value is dropped.
+struct Lease(fs::File);
+
+impl Lease {
+    fn take(path: &Path) -> Self {
+        use nix::libc::{F_SETLEASE, F_WRLCK, SIGURG, fcntl};
+        // Of <linux/fcntl.h>.
+        const F_SETSIG: i32 = 10;
+        let file = fs::File::options().read(true).write(true).open(path).expect("open the file");
+        // SAFETY: both calls change the state of an open file only. The signal that asks for the lease is one that is
+        // ignored by default.
+        let taken = unsafe { fcntl(file.as_raw_fd(), F_SETSIG, SIGURG) | fcntl(file.as_raw_fd(), F_SETLEASE, F_WRLCK) };
+        assert_eq!(taken, 0, "{}", std::io::Error::last_os_error());
+        Self(file)
+    }
+
+    /// Whether another program has tried to open the file.
+    fn is_asked_for(&self) -> bool {
+        // SAFETY: it reads the state of an open file.
+        unsafe { nix::libc::fcntl(self.0.as_raw_fd(), nix::libc::F_GETLEASE) != nix::libc::F_WRLCK }
+    }
+}
+
+#[test]
+fn a_lease_of_a_result_delays_it_without_a_slot() {
+    crate::require_root();
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).capacity(1).build();
+    let mut running = agent.start();
+    let id = server.submit(tally::waiting_task(""));
+    tally::wait_begun(&agent, &id);
+    let place = agent.workspace(&id).join("output/leased");
+    fs::write(&place, "kept").expect("write a result");
+    let lease = Lease::take(&place);
+    tally::release(&agent, &id);
+    wait_until("a try to open the file", secs(30), || lease.is_asked_for());
+    let other = server.submit(TaskSpec::script("true"));
+    server.wait_for(&other, Status::Completed, secs(30));
+    assert_ne!(server.task(&id).status, Status::Completed);
+    drop(lease);
+    let task = server.wait_for(&id, Status::Completed, secs(30));
+    assert!(left_out(&task).is_empty(), "{}", task.output);
+    assert_eq!(server.output(&id, "output/leased").text(), "kept");
+    running.wait_log("looking for its results takes long, and goes on without a slot", secs(1));
+}
+
+/// The agent stands still in the middle of its look, for longer than one with a slot may take.
+#[test]
+fn a_long_look_for_results_goes_on_without_a_slot() {
+    crate::require_root();
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).capacity(1).config("[outputs]\nmax_files = 1").build();
+    let mut running = agent.start();
+    let id = server.submit(tally::waiting_task(""));
+    tally::wait_begun(&agent, &id);
+    let output = agent.workspace(&id).join("output");
+    (0..100_000).for_each(|number| drop(fs::File::create(output.join(format!("f{number}"))).expect("make a file")));
+    tally::release(&agent, &id);
+    let open_files = format!("/proc/{}/fd", running.pid());
+    let is_looking = || {
+        let files = fs::read_dir(&open_files).expect("list the open files").flatten();
+        files.filter_map(|file| fs::read_link(file.path()).ok()).any(|file| file == output)
+    };
+    let deadline = Instant::now() + secs(60);
+    // Without pauses: a look into the folder takes a second or less.
+    while !is_looking() {
+        assert!(Instant::now() < deadline, "no look into the folder: {}", running.log());
+    }
+    running.signal(nix::sys::signal::Signal::SIGSTOP);
+    std::thread::sleep(secs(11));
+    running.signal(nix::sys::signal::Signal::SIGCONT);
+    running.wait_log("looking for its results takes long, and goes on without a slot", secs(30));
+    let task = server.wait_for(&id, Status::Completed, secs(60));
+    assert_eq!(task.output["left_out_count"], 99_999);
+    assert!(left_out(&task).iter().all(|(file, _)| file != "."), "{}", task.output);
 }

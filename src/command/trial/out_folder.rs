@@ -35,7 +35,7 @@ impl OutFolder {
         for output in files {
             // The name has plain components only, so the path stays below the folder.
             let place = self.0.join(&output.name);
-            let copied = output.open().and_then(|(file, _)| {
+            let copied = output.open().map_err(|why| why.to_string()).and_then(|(file, _)| {
                 create(&place)
                     .and_then(|new| copy_with_progress(&output.name, file, new, interrupted))
                     .map_err(|error| format!("can't be written to `{}`: {error}", place.display()))

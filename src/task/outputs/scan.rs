@@ -6,20 +6,35 @@ use std::sync::Arc;
 
 use super::unpack::{LONGEST, TOO_LONG};
 use super::{
-    NOT_REGULAR, OutputFile, ReservedPaths, SYMBOLIC_LINK, Selection, Skipped, Unreadable, excluded_by, shown_name,
-    upload_name,
+    LEASED, NOT_REGULAR, OutputFile, ReservedPaths, SYMBOLIC_LINK, Selection, Skipped, Unreadable, excluded_by,
+    shown_name, upload_name,
 };
 use crate::config::{OutputsConfig, PathKind};
 use crate::os::platform::{self, Entry, EntryKind, Found, Next, Unread};
 
 /// The longest path that a file is opened by when it is sent (path_resolution(7)).
 const PATH_MAX: usize = 4095;
-/// How many entries are looked at between two questions whether to go on.
-const PULSE: u32 = 1024;
+/// Why what wasn't looked at in time isn't delivered.
+const TOO_LATE: &str = "looking for results took too long, and the rest was not looked at";
+
+/// Whether a scan goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pulse {
+    GoOn,
+    /// Its result isn't wanted.
+    Stop,
+    /// It has taken too long.
+    TooLate,
+}
 
 /// What is in a workspace.
 #[derive(Debug, Default)]
 pub struct ScanResult {
+    /// Whether it took too long, so that a part of the workspace wasn't looked at.
+    pub is_cut: bool,
+    /// Whether a file can't be opened while another program has a lease of it (fcntl(2), `F_SETLEASE`). The kernel takes
+    /// that lease away after `/proc/sys/fs/lease-break-time`, 45 s as a rule, counted from the first try to open the file.
+    pub has_leased: bool,
     /// The results, in the order of choice.
     pub files: Vec<OutputFile>,
     pub skipped: Skipped,
@@ -27,22 +42,26 @@ pub struct ScanResult {
     pub unreadable: Unreadable,
 }
 
-/// Looks through a workspace for results: every regular file that isn't reserved and may leave this machine. The scan
-/// ends early when `goes_on` returns false.
+/// Looks through a workspace for results: every regular file that isn't reserved and may leave this machine. `pulse` is
+/// called for each entry and may end the scan.
 pub fn scan(
     workspace: &Path,
     reserved: &ReservedPaths,
     limits: &OutputsConfig,
-    mut goes_on: impl FnMut() -> bool,
+    mut pulse: impl FnMut() -> Pulse,
 ) -> ScanResult {
     let root = workspace.into();
     let (found, selection) = (ScanResult::default(), Selection::new(limits));
     let mut scan = Scan { root: &root, reserved, limits, selection, found };
-    let mut count = 0u32;
     platform::walk_contents(workspace, &mut |seen| {
-        count = count.wrapping_add(1);
-        if count % PULSE == 0 && !goes_on() {
-            return Next::Stop;
+        match pulse() {
+            Pulse::GoOn => {}
+            Pulse::Stop => return Next::Stop,
+            Pulse::TooLate => {
+                scan.found.is_cut = true;
+                scan.found.skipped.skip_deliverable(shown_name(Path::new("")), TOO_LATE);
+                return Next::Stop;
+            }
         }
         match seen {
             Found::Entry(entry) => scan.look_at(&entry),
@@ -112,6 +131,10 @@ impl ScanResult {
                     return self.skipped.skip_deliverable(upload_name(path), TOO_LONG);
                 }
                 self.unreadable.add(path);
+            }
+            Unread::Failed(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.has_leased = true;
+                self.skipped.skip_deliverable(shown_name(path), LEASED);
             }
             // It was removed meanwhile.
             Unread::Failed(error) if error.kind() == io::ErrorKind::NotFound && !path.as_os_str().is_empty() => {}

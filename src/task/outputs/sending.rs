@@ -76,7 +76,8 @@ pub fn take_copy(files: &mut Vec<OutputFile>) -> Result<Option<OutputFile>, Stri
 }
 
 fn has_same_bytes(one: &OutputFile, other: &OutputFile) -> Result<bool, String> {
-    let ((one, one_size), (other, other_size)) = (one.open()?, other.open()?);
+    let open = |file: &OutputFile| file.open().map_err(|why| why.to_string());
+    let ((one, one_size), (other, other_size)) = (open(one)?, open(other)?);
     let same = one_size == other_size && are_equal(one.take(one_size), other.take(other_size)).map_err(read_error)?;
     Ok(same)
 }

@@ -1,7 +1,7 @@
 //! Tests of the scan.
 
 use super::ReservedPaths;
-use super::scan::{self, ScanResult};
+use super::scan::{self, Pulse, ScanResult};
 use crate::config::{Exclude, OutputsConfig};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -14,7 +14,7 @@ fn limits() -> OutputsConfig {
 }
 
 fn scan(workspace: &Path, reserved: &ReservedPaths, limits: &OutputsConfig) -> ScanResult {
-    scan::scan(workspace, reserved, limits, || true)
+    scan::scan(workspace, reserved, limits, || Pulse::GoOn)
 }
 
 fn names(found: &ScanResult) -> Vec<&str> {
@@ -104,5 +104,27 @@ fn a_file_that_becomes_a_link_after_the_scan_is_not_opened() {
     fs::write(dir.path().join("other"), "y").unwrap();
     fs::write(&path, "z").unwrap();
     // A new file may get the old one's inode number; what is sent is a regular file of the workspace either way.
-    assert!(found.files[0].open().is_ok() || found.files[0].open().unwrap_err().contains("replaced"));
+    assert!(found.files[0].open().is_ok() || found.files[0].open().unwrap_err().to_string().contains("replaced"));
+}
+
+#[test]
+fn a_scan_that_takes_too_long_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    for number in 0..100 {
+        fs::write(dir.path().join(format!("f{number:04}")), "x").unwrap();
+    }
+    let scan_for = |entries: usize, end: Pulse| {
+        let mut left = entries;
+        scan::scan(dir.path(), &ReservedPaths::new([]), &limits(), || {
+            left = left.saturating_sub(1);
+            if left == 0 { end } else { Pulse::GoOn }
+        })
+    };
+    let found = scan_for(41, Pulse::TooLate);
+    assert_eq!((found.is_cut, found.files.len()), (true, 40));
+    let left = &found.skipped.undelivered;
+    assert!(left.len() == 1 && left[0].file == "." && left[0].reason.contains("took too long"), "{left:?}");
+    assert!(!scan_for(41, Pulse::Stop).is_cut);
+    let whole = scan_for(1000, Pulse::TooLate);
+    assert_eq!((whole.is_cut, whole.files.len(), whole.skipped.undelivered.len()), (false, 100, 0));
 }

@@ -28,8 +28,6 @@ const TRIES: u32 = 3;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How long `docker cp` may send nothing: the engine may have to wake a disk, and no longer.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long the copying may take in all.
-const TIME: Duration = Duration::from_secs(600);
 /// How many times the bytes that may be delivered are read in all.
 const READ_FACTOR: u64 = 4;
 
@@ -51,6 +49,8 @@ pub struct CopyUnreadable<'t> {
     pub container: &'t TaskContainer<'t>,
     pub task: &'t mut TaskHandle,
     pub reserved: &'t ReservedPaths,
+    /// When the copying ends, whatever is left.
+    pub deadline: Instant,
 }
 
 /// How far the copying has come.
@@ -63,9 +63,9 @@ struct Copied {
 }
 
 impl Copied {
-    fn new(expected: &[String], limit: u64) -> Self {
+    fn new(expected: &[String], limit: u64, deadline: Instant) -> Self {
         let (extracted, budget) = (Extracted::expecting(expected), Budget::new(limit));
-        Self { extracted, budget, deadline: Instant::now() + TIME, patience: None }
+        Self { extracted, budget, deadline, patience: None }
     }
 
     fn is_patience_over(&mut self) -> bool {
@@ -108,7 +108,7 @@ impl CopyUnreadable<'_> {
         log::info!(task:% = self.task.key(); "{count} file(s) or folder(s) can be read by the engine only; fetching them");
         make_new_dir(&into).map_err(failed())?;
         let limit = self.container.config.outputs.max_total.saturating_mul(READ_FACTOR);
-        let mut copied = Copied::new(unreadable.named().0, limit);
+        let mut copied = Copied::new(unreadable.named().0, limit, self.deadline);
         let places = unreadable.places();
         if let Some(view) = self.wait_for_view(&places, &mut copied)? {
             let done = self.copy_places(&view, &places, &mut copied);
