@@ -44,6 +44,8 @@ pub enum RecheckRequest {
     FailedStart,
     /// A task needs so much free space on the disk, in bytes: remove workspaces that aren't needed.
     MakeRoom(u64),
+    /// A workspace was set aside: remove it.
+    Clean,
 }
 
 /// The thread that checks the host.
@@ -97,6 +99,7 @@ impl HealthMonitor {
                 recv(rechecks) -> request => match request {
                     // The last report may not be true any more.
                     Ok(RecheckRequest::FailedStart) => (checks.check_image, checks.reported) = (true, None),
+                    Ok(RecheckRequest::Clean) => checks.cleaning_due = Instant::now(),
                     Ok(RecheckRequest::MakeRoom(bytes)) => self.make_room_for_task(&mut checks.housekeeping, bytes),
                     Err(_) => return,
                 },

@@ -1,6 +1,7 @@
 //! The folder that a container has as its workspace: the input files and `task.json`.
 
 use std::collections::{HashMap, HashSet};
+use std::fs;
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
@@ -9,9 +10,13 @@ use serde::Serialize;
 use super::TaskKey;
 use super::file_name::{safe_name, split_extension};
 use crate::data_dir::DataDir;
-use crate::os::files::{create_for_containers, make_dir_for_containers, make_dirs};
+use crate::os::files::{create_for_containers, if_exists, make_dir_for_containers, make_dirs};
 use crate::os::platform;
+use crate::os::random::random_u64;
 use crate::server::protocol::{InputFile, Task};
+
+/// What the names begin with of workspaces that were set aside. No task's key begins with a dot.
+const SET_ASIDE: &str = ".old-";
 
 /// A task's workspace, which may or may not exist.
 #[derive(Debug, Clone)]
@@ -40,9 +45,25 @@ impl Workspace {
         Ok(())
     }
 
-    /// Removes the folder. Files of an earlier task with the same name would be taken for results.
-    pub fn remove(&self) -> io::Result<()> {
-        platform::remove_tree(&self.dir)
+    /// Gives the folder another name, by which it is removed later: files of an earlier task with the same name would be
+    /// taken for results, and there may be millions of them. Returns whether there was one.
+    pub fn set_aside(&self) -> io::Result<bool> {
+        let place = self.dir.with_file_name(format!("{SET_ASIDE}{:016x}", random_u64()));
+        match fs::rename(&self.dir, place) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The folders that were set aside and aren't removed yet.
+    pub fn all_set_aside(data_dir: &DataDir) -> io::Result<Vec<PathBuf>> {
+        let Some(entries) = if_exists(fs::read_dir(data_dir.workspaces()))? else { return Ok(Vec::new()) };
+        let paths = entries.flatten().map(|entry| entry.path());
+        let is_set_aside = |path: &PathBuf| {
+            path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(SET_ASIDE.as_bytes()))
+        };
+        Ok(paths.filter(is_set_aside).collect())
     }
 
     /// The path of an input file, by its name from [`input_names`].

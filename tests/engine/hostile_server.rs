@@ -39,7 +39,7 @@ fn expect_plain_lines(log: &str) {
 }
 
 /// The names in a folder.
-fn names(dir: impl AsRef<std::path::Path>) -> BTreeSet<String> {
+pub fn names(dir: impl AsRef<std::path::Path>) -> BTreeSet<String> {
     let entries = fs::read_dir(dir).expect("list a folder");
     entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a plain name")).collect()
 }

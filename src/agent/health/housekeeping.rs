@@ -8,6 +8,7 @@
 //! A container may also leave millions of files, so the removal has a thread of its own, and nothing waits long for it.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::os::platform;
 use crate::os::timeout::SingleFlight;
-use crate::task::{Context, Phase, Record, Remover, Store, TaskFiles, TaskKey, Workspace, log_removed};
+use crate::task::{Context, Phase, Record, Remover, Store, TaskFiles, Workspace, log_removed};
 use crate::units::Bytes;
 
 /// How often a workspace is tried again that couldn't be removed.
@@ -31,7 +32,7 @@ struct Janitor {
     context: Arc<Context>,
     store: Store,
     /// Workspaces that couldn't be removed, and when they are tried again. Each is logged once.
-    stuck: Mutex<HashMap<TaskKey, Instant>>,
+    stuck: Mutex<HashMap<PathBuf, Instant>>,
 }
 
 /// What may be removed to make room.
@@ -41,6 +42,16 @@ enum Removable {
     Delivered,
     /// In the end also what the Server never got.
     All,
+}
+
+/// What a removal has come to.
+enum Removal {
+    /// There is no folder any more.
+    Done,
+    /// It failed again, as it had before.
+    Stuck,
+    /// It failed for the first time, for this reason.
+    Failed(String),
 }
 
 /// A settled task whose files may be deleted.
@@ -57,8 +68,8 @@ impl Housekeeping {
         Self { janitor: Arc::new(janitor), flight: SingleFlight::default() }
     }
 
-    /// Removes workspaces and records that were settled longer ago than `paths.retention_hours`. Returns before the end of
-    /// a removal that takes long.
+    /// Removes workspaces that were set aside, and those and records that were settled longer ago than
+    /// `paths.retention_hours`. Returns before the end of a removal that takes long.
     pub fn remove_expired(&mut self) {
         let janitor = Arc::clone(&self.janitor);
         // Later ones are removed by a later call.
@@ -112,6 +123,7 @@ impl Janitor {
     }
 
     fn remove_expired(&self) {
+        self.remove_set_aside();
         let Some(hours) = self.context.config.paths.retention_hours else { return };
         let now = Timestamp::now();
         let limit = SignedDuration::from_hours(i64::try_from(hours).unwrap_or(i64::MAX / 3600));
@@ -132,10 +144,14 @@ impl Janitor {
         }
     }
 
-    /// Removes the oldest first: delivered workspaces; then what the records have that is large; and then workspaces with
-    /// files that the Server doesn't have.
+    /// Removes what was set aside; then the oldest first: delivered workspaces; then what the records have that is large;
+    /// and then workspaces with files that the Server doesn't have.
     fn free_up(&self, wanted: u64, removable: Removable) {
         let is_enough = || self.has_free(wanted).unwrap_or(true);
+        self.remove_set_aside();
+        if is_enough() {
+            return;
+        }
         let (mut kept, delivered): (Vec<Settled>, Vec<Settled>) =
             self.settled(|_| true).into_iter().partition(|task| task.has_undelivered);
         if removable == Removable::Delivered {
@@ -192,23 +208,42 @@ impl Janitor {
 
     /// Returns whether the workspace was removed, or wasn't there.
     fn remove_workspace(&self, files: &TaskFiles) -> bool {
-        let (workspace, key) = (self.workspace(files), files.key());
+        match self.remove(self.workspace(files).dir()) {
+            Removal::Done => return true,
+            Removal::Stuck => {}
+            Removal::Failed(why) => log::error!(task:% = files.key(); "its workspace can't be removed: {why}"),
+        }
+        false
+    }
+
+    /// Removes the workspaces that tasks of the same names have had to leave.
+    fn remove_set_aside(&self) {
+        let dirs = match Workspace::all_set_aside(&self.context.config.paths.data_dir) {
+            Ok(dirs) => dirs,
+            Err(error) => return log::warn!("the workspaces can't be listed: {error}"),
+        };
+        for dir in dirs {
+            if let Removal::Failed(why) = self.remove(&dir) {
+                log::error!("`{}`, the workspace of an earlier task, can't be removed: {why}", dir.display());
+            }
+        }
+    }
+
+    fn remove(&self, dir: &Path) -> Removal {
         let stuck = || self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
-        let tried_again = stuck().get(key).copied();
+        let tried_again = stuck().get(dir).copied();
         // A removal that failed would fail soon after in most cases, and take long.
         if tried_again.is_some_and(|at| Instant::now() < at) {
-            return workspace.remove().is_ok();
+            return if platform::remove_tree(dir).is_ok() { Removal::Done } else { Removal::Stuck };
         }
         let Context { config, docker, instance_id, .. } = &*self.context;
         let remover = Remover { docker, executor: &config.executor, owner: Some(instance_id) };
-        let Err(why) = remover.remove(workspace.dir()) else {
-            stuck().remove(key);
-            return true;
+        let Err(why) = remover.remove(dir) else {
+            stuck().remove(dir);
+            return Removal::Done;
         };
-        if stuck().insert(key.clone(), Instant::now() + STUCK_PAUSE).is_none() {
-            log::error!(task:% = key; "its workspace can't be removed: {why}");
-        }
-        false
+        let was_stuck = stuck().insert(dir.to_owned(), Instant::now() + STUCK_PAUSE).is_some();
+        if was_stuck { Removal::Stuck } else { Removal::Failed(why) }
     }
 
     /// Every settled task whose delivery was at a matching time, the earliest first.

@@ -1,5 +1,6 @@
 //! Offers: which of them becomes a task of this agent, and what stands on the disk before the Server hears of it.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use super::Intake;
@@ -127,6 +128,10 @@ impl Intake {
         if task.texts().any(|text| self.client.is_key_in(text)) {
             return self.offers.refuse(key.as_str(), KEY_OFFERED);
         }
+        if let Err(error) = self.set_workspace_aside(key) {
+            log::error!("the offered task `{key}` can't be accepted: an earlier workspace can't be moved: {error}");
+            return NextPoll::AfterInterval;
+        }
         let (announced, texts) = (task.input_size(), WRITTEN.saturating_mul(memory as u64));
         let needs = Needs { disk: announced.saturating_add(texts), memory };
         if let Err(why) = self.check_room(announced, texts, needed.disk) {
@@ -142,6 +147,17 @@ impl Intake {
                 NextPoll::AfterInterval
             }
         }
+    }
+
+    /// Moves what an earlier task of this name has left to where the health thread removes it. That may take long, and a
+    /// task that waits for room on the disk needs it done all the more.
+    fn set_workspace_aside(&self, key: &TaskKey) -> io::Result<()> {
+        if Workspace::new(&self.context.config.paths.data_dir, key).set_aside()? {
+            log::info!("the workspace of an earlier task `{key}` is removed");
+            // The health thread ends only with the agent.
+            let _ = self.rechecks.send(RecheckRequest::Clean);
+        }
+        Ok(())
     }
 
     /// Checks that the announced input files of a new task, and what is written of its offer, fit on the disk, beside
@@ -182,8 +198,7 @@ impl Intake {
     fn accept(&mut self, key: &TaskKey, task: Task, needs: Needs) -> NextPoll {
         let id = task.id.clone();
         let mut record = Record::from_offer(task, &self.client.service_id, self.client.base_url());
-        let workspace = Workspace::new(&self.context.config.paths.data_dir, key);
-        let files = match workspace.remove().and_then(|()| self.store.create(key, &record)) {
+        let files = match self.store.create(key, &record) {
             Ok(files) => files,
             Err(error) => {
                 log::error!("the offered task `{key}` can't be accepted: its directories can't be prepared: {error}");
