@@ -52,6 +52,15 @@ impl Folder {
         String::from_utf8(read_all(file)?).map(Some).map_err(io::Error::other)
     }
 
+    /// Opens a folder in this one that belongs to this user, and makes it where it is missing: its mode follows the umask.
+    pub fn make_folder_by_umask(&self, name: &OsStr) -> io::Result<Self> {
+        let dir = self.dir.make_folder(Path::new(name))?;
+        if dir.other_owner()?.is_some() || dir.others_write()? {
+            return Err(io::Error::other("another user has made this folder or may write to it"));
+        }
+        Ok(Self::new(&self.path.join(name), dir))
+    }
+
     /// Creates a file that a person asked for: its mode follows the umask. One that exists is an error.
     pub fn create_new_by_umask(&self, name: &OsStr) -> io::Result<File> {
         platform::open_file(&self.dir, Path::new(name), Open::New, Access::Umask)

@@ -43,18 +43,32 @@ pub fn check_folder_of(file: &Path) -> Result<(), Untrusted> {
     Walked::new(file.parent().unwrap_or(Path::new("/")), Last::Strict).map(drop)
 }
 
-/// Checks a folder, or the place where it is to be made.
-pub fn check_folder(path: &Path) -> Result<(), Untrusted> {
-    Walked::new(&absolute(path).unwrap_or_else(|_| path.to_owned()), Last::Strict).map(drop)
+/// A folder that a person asked for, or the place where it is to be made. The folders on the way are held open: a task may
+/// replace one of them by a link of root's, where root's container has a mount that it may write to.
+pub struct FolderPlace {
+    path: PathBuf,
+    walked: Walked,
+}
+
+impl FolderPlace {
+    /// Checks the path.
+    pub fn find(path: &Path) -> Result<Self, Untrusted> {
+        let path = absolute(path).unwrap_or_else(|_| path.to_owned());
+        let walked = Walked::new(&path, Last::Strict)?;
+        Ok(Self { path, walked })
+    }
+
+    /// Opens the folder, and makes it, and the missing ones above it, as [`make_folder_by_umask`] does.
+    pub fn make(mut self) -> Result<Folder, Untrusted> {
+        self.walked.make_folders(0o755)?;
+        self.walked.into_folder().map(|dir| Folder::new(&self.path, dir))
+    }
 }
 
 /// Opens a folder that a person asked for, and makes it, and the missing ones above it, where only this user can write
 /// and the umask says who can read.
 pub fn make_folder_by_umask(path: &Path) -> Result<Folder, Untrusted> {
-    let path = absolute(path).unwrap_or_else(|_| path.to_owned());
-    let mut walked = Walked::new(&path, Last::Strict)?;
-    walked.make_folders(0o755)?;
-    walked.into_folder().map(|dir| Folder::new(&path, dir))
+    FolderPlace::find(path)?.make()
 }
 
 /// The place of a file that is to be made or replaced, behind links of root and this user.

@@ -310,3 +310,29 @@ fn a_replay_repeats_a_kept_task_and_leaves_it_unchanged() {
     agent.run(&["try", "--replay", "no-such"]).expect_code(1).expect_stderr("no task `no-such` is kept");
     assert!(folders(&agent).is_empty(), "{:?}", folders(&agent));
 }
+
+/// The container writes to the folder around `--out` by a mount.
+#[test]
+fn results_are_not_copied_to_where_a_task_makes_the_folder_lead() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().unregistered().build();
+    for folder in ["share/results", "share/inner", "victim"] {
+        fs::create_dir_all(agent.path(folder)).unwrap();
+    }
+    let mount = format!("[[paths.mounts]]\nhost = '{}'\ncontainer = '/share'", agent.path("share").display());
+    agent.change_config(&mount);
+    let make = "echo 1 > output/one; cd /share";
+    let cases = [
+        ("results", "rmdir results; ln -s ../victim results", "was replaced while the container ran"),
+        ("new", "ln -s ../victim new", "can't be made"),
+        ("inner", "ln -s ../../victim inner/output", "can't be written"),
+    ];
+    for (name, script, words) in cases {
+        let done = try_script(&agent, &format!("{make}; {script}"), &["--out", &format!("share/{name}")]);
+        assert_ne!(done.status.code(), Some(0), "{}", done.stderr);
+        done.expect_stderr(words);
+        assert_eq!(fs::read_dir(agent.path("victim")).unwrap().count(), 0, "{script}: {}", done.stderr);
+        // The results are still where the task left them.
+        done.expect_stderr("Kept: ");
+    }
+}

@@ -8,11 +8,15 @@ use std::sync::atomic::AtomicBool;
 use super::copier::copy_with_progress;
 use crate::command::failure::Failure;
 use crate::command::output::eprint_line;
-use crate::os::trust::{check_folder, make_folder_by_umask};
+use crate::os::folder::Folder;
+use crate::os::trust::FolderPlace;
 use crate::task::outputs::OutputFile;
 use crate::text::escape;
 
-pub struct OutFolder(PathBuf);
+pub struct OutFolder {
+    path: PathBuf,
+    place: FolderPlace,
+}
 
 impl OutFolder {
     /// Fails unless the folder is new or empty.
@@ -26,33 +30,40 @@ impl OutFolder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(wrong(&format!("can't be used: {error}"))),
         }
-        check_folder(dir).map_err(|why| wrong(&format!("isn't safe from other users: {why}")))?;
-        Ok(Self(dir.to_owned()))
+        let place = FolderPlace::find(dir).map_err(|why| wrong(&format!("isn't safe from other users: {why}")))?;
+        Ok(Self { path: dir.to_owned(), place })
     }
 
-    /// Copies the files that would be sent, each under the name that the Server would get.
-    pub fn copy(&self, files: &[OutputFile], interrupted: &AtomicBool) -> Result<(), Failure> {
+    /// Copies the files that would be sent, each under the name that the Server would get. There is a folder also where
+    /// there is no file.
+    pub fn copy(self, files: &[OutputFile], interrupted: &AtomicBool) -> Result<(), Failure> {
+        let Self { path, place } = self;
+        let folder = place.make().map_err(Failure::with_path(&path, "can't be made"))?;
+        // The task may have done that, by a mount that it may write to.
+        if folder.is_replaced() {
+            return Err(Failure::new(format!("`{}` was replaced while the container ran (`--out`)", path.display())));
+        }
         for output in files {
-            // The name has plain components only, so the path stays below the folder.
-            let place = self.0.join(&output.name);
             let copied = output.open().map_err(|why| why.to_string()).and_then(|(file, _)| {
-                create(&place)
+                create(&folder, Path::new(&output.name))
                     .and_then(|new| copy_with_progress(&output.name, file, new, interrupted))
-                    .map_err(|error| format!("can't be written to `{}`: {error}", place.display()))
+                    .map_err(|error| format!("can't be written to `{}`: {error}", path.join(&output.name).display()))
             });
             copied.map_err(|why| Failure::new(format!("the result `{}` {why}", escape(&output.name))))?;
         }
-        // There is a folder also where there is no file.
-        make_folder_by_umask(&self.0).map_err(Failure::with_path(&self.0, "can't be made"))?;
-        eprint_line(format_args!("Copied to: {}", self.0.display()));
+        eprint_line(format_args!("Copied to: {}", path.display()));
         Ok(())
     }
 }
 
-/// Makes a file and the folders above it. Another user may have made one of the folders while the container ran.
-fn create(place: &Path) -> io::Result<File> {
-    let (Some(folder), Some(name)) = (place.parent(), place.file_name()) else {
+/// Makes a file and the folders above it, each in the one that was opened before it. The name has plain parts only.
+fn create(folder: &Folder, name: &Path) -> io::Result<File> {
+    let (Some(parents), Some(last)) = (name.parent(), name.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    make_folder_by_umask(folder).map_err(io::Error::other)?.create_new_by_umask(name)
+    let mut folder = folder.clone();
+    for parent in parents {
+        folder = folder.make_folder_by_umask(parent)?;
+    }
+    folder.create_new_by_umask(last)
 }

@@ -114,6 +114,16 @@ impl Dir {
         Ok(names)
     }
 
+    /// Opens a folder in this one, and makes it where it is missing. A link is an error.
+    pub fn make_folder(&self, name: &Path) -> io::Result<Self> {
+        match mkdirat(self.at(), name, mode(Access::Umask, 0o755)) {
+            Ok(()) => fix_new_dir(self.at(), name.as_os_str())?,
+            Err(Errno::EEXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Self(Some(openat(self.at(), name, OFlag::O_RDONLY | OFlag::O_DIRECTORY | PLAIN, Mode::empty())?)))
+    }
+
     /// Renames an entry.
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         Ok(renameat(self.at(), from, self.at(), to)?)

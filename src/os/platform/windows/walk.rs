@@ -59,6 +59,15 @@ impl Dir {
         Ok(fs::metadata(self.path(path))?.len())
     }
 
+    /// Opens a folder in this one, and makes it where it is missing.
+    pub fn make_folder(&self, name: &Path) -> io::Result<Self> {
+        let path = self.path(name);
+        match fs::create_dir(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(Self(Some(path))),
+        }
+    }
+
     /// Renames an entry.
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(self.path(from), self.path(to))
