@@ -11,9 +11,10 @@
 //! 2. `agent/intake.rs`: the intake thread, `Intake::run`, is the list of its parts. `Admission::check` in
 //!    `agent/admission.rs` decides whether a new task may be accepted, and if not, why (P8).
 //! 3. `agent/intake/accept.rs`: `Intake::handle_offer` looks at an offer; `Intake::accept` writes the record, then calls
-//!    `Client::accept`. Where the answer is lost, `agent/intake/reclaim.rs` asks again. `agent/intake/cancel.rs` hands a
-//!    cancellation to the task's worker, or reports that of a task that isn't here. The table of unfinished tasks is in
-//!    `agent/task_table.rs`, the queues to the workers in `agent/workers.rs`.
+//!    `Client::accept`. Where the answer is lost, `agent/intake/reclaim.rs` asks again; `agent/intake/claim.rs` decides what
+//!    the answer means. `agent/intake/cancel.rs` hands a cancellation to the task's worker, or reports that of a task that
+//!    isn't here. The table of unfinished tasks is in `agent/task_table.rs`, the queues to the workers in
+//!    `agent/workers.rs`.
 //! 4. `task/runner.rs`: the worker. `TaskRunner::run` reads the phase and takes that phase's step; after a restart
 //!    `agent/intake/recovery.rs` sends the unfinished tasks the same way (P2). The worker writes the record in
 //!    `task/handle.rs`.

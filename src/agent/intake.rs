@@ -5,6 +5,7 @@
 
 mod accept;
 mod cancel;
+mod claim;
 mod no_room;
 mod operator;
 mod reclaim;

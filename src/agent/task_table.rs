@@ -149,6 +149,12 @@ impl TaskTable {
         self.entries.get(key).is_some_and(|entry| entry.phase == Phase::Accepting)
     }
 
+    /// Whether a worker reports a task. It finds out by itself whether the task was requeued, and accepts it again then.
+    pub fn is_reporting(&self, key: &TaskKey) -> bool {
+        let entry = self.entries.get(key);
+        entry.is_some_and(|entry| entry.phase >= Phase::Uploaded && matches!(entry.stage, Stage::Working(_)))
+    }
+
     /// The phase of a task; a task that isn't here is settled.
     pub fn phase(&self, key: &TaskKey) -> Phase {
         self.entries.get(key).map_or(Phase::Settled, |entry| entry.phase)

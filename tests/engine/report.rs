@@ -2,8 +2,12 @@
 
 use crate::support::agent::Agent;
 use crate::support::secs;
-use crate::support::server::{FakeServer, Fault, Match, Options, Request, Status, TaskSpec};
+use crate::support::server::{Control, FakeServer, Fault, Match, Moment, Options, Request, Status, TaskSpec};
+use crate::support::tally;
+use crate::support::twin::Twin;
 use serde_json::{Value, json};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// The output of `seq 1 20000`, which is more than a report contains.
 fn long_output() -> String {
@@ -117,4 +121,34 @@ fn each_413_is_answered_with_a_smaller_report() {
     assert!(message.ends_with("19999\n20000"), "{message}");
     assert_eq!(task.output["exit_code"], json!(3));
     assert_eq!(task.output["stdout"], Value::Null);
+}
+
+/// The agent takes two refusals, with a refused `accept` between them, for the task's end. Each of them is wrong here: the
+/// task is pending, then a twin's, then pending again. If the intake thread accepted it now, no worker would have it.
+#[test]
+fn a_task_requeued_twice_during_its_report_ends() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).build();
+    let mut running = agent.start();
+    let id = server.submit(tally::waiting_task(""));
+    let requeue = |control: Control| move |_: &Request| control.time_out(&control.service().0);
+    let reports = |number| Match::path("complete").nth(number);
+    server.fault(reports(1), Fault::call(Moment::Arrived, requeue(server.control())));
+    let (twin, taken) = (Twin::new(&server.control()), id.clone());
+    let take = move |_: &Request| assert_eq!(twin.accept(&taken), 200);
+    server.fault(Match::path("accept").nth(2), Fault::call(Moment::Arrived, take));
+    server.fault(reports(2), Fault::call(Moment::Arrived, requeue(server.control())));
+    let (control, refused) = (server.control(), id.clone());
+    let wait = move |_: &Request| {
+        let deadline = Instant::now() + secs(4);
+        while control.task(&refused).status != Status::Running && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(20));
+        }
+    };
+    server.fault(reports(2), Fault::call(Moment::Effected, wait));
+    tally::release(&agent, &id);
+    running.wait_log("had ended on the Server already", secs(30));
+    tally::wait_done_once(&server, &agent, &id);
+    tally::wait_phase(&agent, &id, "settled");
+    assert_eq!(server.task(&id).retry_count, 2);
 }

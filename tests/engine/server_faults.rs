@@ -100,6 +100,28 @@ fn an_accept_that_did_not_arrive_is_repeated() {
     assert_eq!(server.task(&id).accepted_count, 1);
 }
 
+/// Such a call leaves no doubt: were it taken for a lost one, the agent would run a task that it was never given.
+#[test]
+fn an_accept_without_a_connection_leaves_no_task_behind() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).build();
+    let mut running = agent.start();
+    running.wait_log("tasks are accepted", secs(20));
+    server.pause_offering(true);
+    let id = server.submit(tally::waiting_task(RESULT));
+    tally::release(&agent, &id);
+    let next_poll = || Match::path("poll").times(1);
+    let (offering, outage) = (server.control(), server.control());
+    server.fault(next_poll(), Fault::call(Moment::Arrived, move |_| offering.pause_offering(false)));
+    server.fault(next_poll(), Fault::call(Moment::Answered, move |_| outage.stop_listening()));
+    running.wait_log(&format!("accept of the task `{id}`: the Server can't be reached"), secs(20));
+    assert!(!agent.task_file(&id, "record.json").exists());
+    server.cancel(&id);
+    server.resume();
+    expect_quiet(&server, &id, 3);
+    assert_eq!(tally::times_begun(&agent, &id), 0);
+}
+
 #[test]
 fn an_upload_with_a_lost_answer_is_not_repeated() {
     let server = FakeServer::start();

@@ -4,12 +4,13 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::Intake;
+use super::claim::{Answer, Claim, Verdict, decide};
 use super::no_room::NoRoom;
 use crate::agent::health::RecheckRequest;
 use crate::agent::messages::NextPoll;
 use crate::agent::task_table::Needs;
 use crate::os::platform;
-use crate::server::{Offer, Purpose, Task};
+use crate::server::{ClientError, Offer, Purpose, Task};
 use crate::task::{Phase, Record, TaskKey, Workspace};
 use crate::text::quote_foreign;
 use crate::units::Bytes;
@@ -103,8 +104,12 @@ impl Intake {
     /// The Server has requeued a task of this agent, and it hides everything behind it until an agent accepts it.
     fn reclaim_offered(&mut self, key: &TaskKey) -> NextPoll {
         let now = Instant::now();
-        // The pause after a failed `accept`, perhaps one of the Server's, isn't cut short by the Server's offer.
-        let is_reclaimed = !self.reclaims.is_paused(key, now) && self.try_acquire() && self.reclaim(key, now);
+        // The pause after a failed `accept`, perhaps one of the Server's, isn't cut short by the Server's offer. While the task
+        // is being reported, its worker accepts it again.
+        let is_reclaimed = !self.reclaims.is_paused(key, now)
+            && !self.table.is_reporting(key)
+            && self.try_acquire()
+            && self.reclaim(key, now);
         // A Server that refuses the task that it offers is polled in the usual interval only.
         if is_reclaimed { NextPoll::Immediately } else { NextPoll::AfterInterval }
     }
@@ -206,8 +211,10 @@ impl Intake {
                 return NextPoll::AfterInterval;
             }
         };
-        match self.client.accept(&id) {
-            Ok(()) => {
+        let result = self.client.accept(&id);
+        let answer = answer_of(&result);
+        match (decide(Claim::New, answer), result) {
+            (Verdict::Begin | Verdict::GoOn, _) => {
                 log_accepted(key, &record.task);
                 self.offers.lost_race = None;
                 self.offers.refused = None;
@@ -223,16 +230,19 @@ impl Intake {
                 self.dispatch(key, record);
                 NextPoll::Immediately
             }
-            Err(error) if error.may_have_arrived() => {
-                log::warn!(task:% = key; "accept: {error}; asking again");
+            (Verdict::AskAgain, result) => {
+                let error = result.err();
+                let why = error.as_ref().map(ToString::to_string).unwrap_or_default();
+                log::warn!(task:% = key; "accept: {why}; asking again");
                 self.table.insert(key, &id, Phase::Accepting, Duration::ZERO);
                 self.table.set_needs(key, needs);
-                self.reclaims.push_failed(key, error.retry_after(), Instant::now());
+                self.reclaims.push_failed(key, error.and_then(|error| error.retry_after()), Instant::now());
                 NextPoll::AfterInterval
             }
-            Err(error) => {
+            (Verdict::Forget, result) => {
                 self.remove_record(key);
-                if error.is_wrong_state() {
+                let Err(error) = result else { return NextPoll::AfterInterval };
+                if answer == Answer::NotPending {
                     log::debug!("another agent accepted the task `{key}` first ({error})");
                     return self.offers.note_lost_race(&id);
                 }
@@ -273,6 +283,17 @@ impl Intake {
         if let Err(error) = self.store.remove(key) {
             log::warn!(task:% = key; "its record can't be removed: {error}");
         }
+    }
+}
+
+/// What the result of an `accept` says.
+pub(super) fn answer_of(result: &Result<(), ClientError>) -> Answer {
+    match result {
+        Ok(()) => Answer::Given,
+        Err(error) if error.is_wrong_state() => Answer::NotPending,
+        Err(error) if error.may_have_arrived() => Answer::Lost,
+        Err(error) if error.is_retryable() || error.is_unauthorized() => Answer::NotNow,
+        Err(_) => Answer::Refused,
     }
 }
 

@@ -6,8 +6,9 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::Intake;
-use super::accept::log_accepted;
-use crate::server::{Backoff, Purpose};
+use super::accept::{answer_of, log_accepted};
+use super::claim::{Answer, Claim, Verdict, decide};
+use crate::server::{Backoff, ClientError, Purpose};
 use crate::task::{Phase, TaskKey};
 
 /// The tasks to reclaim, each with its own pause after a failure.
@@ -117,42 +118,49 @@ impl Intake {
     /// Accepts a task of this agent again: 200 means that it had been requeued, 400 that it runs here or has ended
     /// (PROTOCOL 3 and 5). Where an earlier `accept` is unconfirmed, 200 means that the task is accepted only now, and 400
     /// that the earlier call had arrived. Returns whether the Server gave the task to this agent just now.
+    ///
+    /// A task that is being reported is left to its worker: that takes a refused report and a refused `accept` for the
+    /// task's end, which an `accept` of this thread would be mistaken for.
     pub(super) fn reclaim(&mut self, key: &TaskKey, now: Instant) -> bool {
-        let Some(id) = self.table.id(key).map(str::to_owned) else {
+        let id = self.table.id(key).filter(|_| !self.table.is_reporting(key)).map(str::to_owned);
+        let Some(id) = id else {
             self.reclaims.remove(key);
             return false;
         };
-        let is_unconfirmed = self.table.is_unconfirmed(key);
-        let answer = self.client.accept(&id);
-        let is_given = answer.is_ok();
-        match answer {
-            Err(error) if error.is_retryable() || error.is_unauthorized() => {
-                let pause = self.reclaims.push_failed(key, error.retry_after(), now);
-                log::warn!(task:% = key; "accept: {error}; asking again in {} s", pause.as_secs());
-                return false;
+        let claim = if self.table.is_unconfirmed(key) { Claim::Unconfirmed } else { Claim::Confirmed };
+        let result = self.client.accept(&id);
+        let answer = answer_of(&result);
+        let is_given = answer == Answer::Given;
+        let verdict = decide(claim, answer);
+        if verdict == Verdict::AskAgain {
+            self.ask_again(key, &result, now);
+            return false;
+        }
+        match (verdict, &result) {
+            (Verdict::Begin, Err(error)) => log::debug!(task:% = key; "accept: {error}; the first accept had arrived"),
+            (Verdict::GoOn, Ok(())) => log::info!(task:% = key; "had been requeued and is this agent's again"),
+            (Verdict::GoOn, Err(error)) if answer == Answer::NotPending => {
+                log::debug!(task:% = key; "accept: {error}; not requeued");
             }
-            Ok(()) if is_unconfirmed => {
-                if !self.confirm_accepted(key, now) {
-                    return is_given;
-                }
-            }
-            Ok(()) => log::info!(task:% = key; "had been requeued and is this agent's again"),
-            Err(error) if error.is_wrong_state() && is_unconfirmed => {
-                log::debug!(task:% = key; "accept: {error}; the first accept had arrived");
-                if !self.confirm_accepted(key, now) {
-                    return is_given;
-                }
-            }
-            Err(error) if error.is_wrong_state() => log::debug!(task:% = key; "accept: {error}; not requeued"),
-            Err(error) if is_unconfirmed => {
+            (Verdict::GoOn, Err(error)) => log::warn!(task:% = key; "accept: {error}"),
+            (Verdict::Forget, Err(error)) => {
                 log::error!(task:% = key; "accept: {error}; the task isn't this agent's");
                 self.table.remove(key);
                 self.remove_record(key);
             }
-            Err(error) => log::warn!(task:% = key; "accept: {error}"),
+            (Verdict::AskAgain | Verdict::Begin | Verdict::Forget, _) => {}
+        }
+        if verdict == Verdict::Begin && !self.confirm_accepted(key, now) {
+            return is_given;
         }
         self.reclaims.remove(key);
         is_given
+    }
+
+    fn ask_again(&mut self, key: &TaskKey, result: &Result<(), ClientError>, now: Instant) {
+        let Err(error) = result else { return };
+        let pause = self.reclaims.push_failed(key, error.retry_after(), now);
+        log::warn!(task:% = key; "accept: {error}; asking again in {} s", pause.as_secs());
     }
 
     /// A task whose `accept` was unconfirmed is this agent's. Returns whether its record says so; otherwise the reclaim is
