@@ -8,10 +8,11 @@ mod discards;
 mod files;
 mod key;
 mod known_ids;
+mod phase;
+mod report_state;
 mod reserve;
+mod stop_reason;
 mod store;
-
-use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -23,67 +24,10 @@ pub use discards::DiscardRequests;
 pub use files::TaskFiles;
 pub use key::TaskKey;
 pub use known_ids::KnownIds;
+pub use phase::Phase;
+pub use report_state::ReportState;
+pub use stop_reason::StopReason;
 pub use store::{Loaded, Store};
-
-/// The phase of a task. Each is named after what has been done and is on disk.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Phase {
-    /// The record holds the offer, and `accept` may have been sent and may have taken effect.
-    #[default]
-    Accepting,
-    /// The Server has given the task to this agent.
-    Accepted,
-    /// The workspace is complete; the container may exist.
-    Prepared,
-    /// The record holds the task's ending; the container isn't needed any more.
-    Exited,
-    /// Every result that can be delivered is on the Server.
-    Uploaded,
-    /// The Server knows the ending.
-    Settled,
-}
-
-impl Phase {
-    /// The word in records, logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepting => "accepting",
-            Self::Accepted => "accepted",
-            Self::Prepared => "prepared",
-            Self::Exited => "exited",
-            Self::Uploaded => "uploaded",
-            Self::Settled => "settled",
-        }
-    }
-}
-
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// Why a task is being stopped. The record holds it before the container is stopped, so that a crash in between doesn't
-/// change the reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StopReason {
-    /// It ran longer than `executor.timeout_minutes`.
-    Timeout {
-        /// The limit at that time.
-        minutes: u64,
-    },
-    /// It printed nothing for `executor.idle_timeout_minutes`.
-    Idle {
-        /// The limit at that time.
-        minutes: u64,
-    },
-    /// The Server asked for it.
-    Cancel,
-    /// The operator asked for it, with `stop --abort`.
-    Operator,
-}
 
 /// A process that must be found again after a crash of the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,52 +83,6 @@ pub struct Record {
     pub container_removed: bool,
     /// Set from the first [`Phase::Settled`] on, also while the task is reported again.
     pub settled_at: Option<Timestamp>,
-}
-
-/// What became of the report of a task's end. Its form in the record is the two flags of older versions.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "ReportFlags", into = "ReportFlags")]
-pub enum ReportState {
-    /// None was sent, or none arrived.
-    #[default]
-    NotSent,
-    /// One is being sent, and the ledger doesn't have it yet.
-    Sending,
-    /// One may have arrived, and the ledger has it.
-    MaybeArrived,
-}
-
-impl ReportState {
-    /// The ledger has the report that was being sent.
-    pub fn note_logged(&mut self) {
-        if *self == Self::Sending {
-            *self = Self::MaybeArrived;
-        }
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct ReportFlags {
-    #[serde(default, rename = "report_in_doubt")]
-    may_have_arrived: bool,
-    #[serde(default, rename = "report_open")]
-    is_unlogged: bool,
-}
-
-impl From<ReportFlags> for ReportState {
-    fn from(flags: ReportFlags) -> Self {
-        match flags {
-            ReportFlags { is_unlogged: true, .. } => Self::Sending,
-            ReportFlags { may_have_arrived: true, .. } => Self::MaybeArrived,
-            _ => Self::NotSent,
-        }
-    }
-}
-
-impl From<ReportState> for ReportFlags {
-    fn from(state: ReportState) -> Self {
-        Self { may_have_arrived: state != ReportState::NotSent, is_unlogged: state == ReportState::Sending }
-    }
 }
 
 /// A result that the operator has discarded.
