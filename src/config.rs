@@ -181,11 +181,13 @@ impl PathsConfig {
 pub struct OutputsConfig {
     /// Bytes of one file. The Server takes 50 MB unless it is configured otherwise (PROTOCOL 7).
     pub max_file: u64,
-    /// Files of one task; those under `output/` go first.
+    /// Files of one task; those under `output/` are chosen first.
     pub max_files: usize,
     /// Bytes of one task.
     pub max_total: u64,
     pub exclude: Exclude,
+    /// Whether the agent sends files of its own about a task, for clients that read nothing but files.
+    pub notes: bool,
 }
 
 /// A `[[paths.mounts]]`.

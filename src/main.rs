@@ -30,7 +30,8 @@
 //!    `task/results/copy_unreadable.rs` copies those that only root may read out of a container that shows the workspace,
 //!    and `task/outputs/selection.rs` applies the limits. Then, before a file is sent, `TaskRunner::upload` (or `discard`) has
 //!    `task/container.rs` remove the container; `agent/health.rs` removes one that is still there when its task is settled.
-//! 9. `task/deliver.rs` sends them in the order of `task/outputs/sending.rs`: what people should see comes last.
+//! 9. `task/deliver.rs` sends them in the order of `task/outputs/sending.rs`: what people should see comes last; `task/notes.rs`
+//!    writes the agent's own files, such as `failure.md`.
 //!    `task/upload.rs`: a file that has arrived isn't sent again, however often the agent restarts (P2). After each
 //!    answer the ledger has its line before `uploads.jsonl` does; `task/task_client.rs` writes it. If that fails, the step
 //!    is tried again later, and the Server's file list says whether the file has to be sent.

@@ -9,7 +9,7 @@
 //! | `accepted` to `prepared`: input files and `task.json` | [`prepare`] | yes | no |
 //! | `prepared` to `exited`: the container | [`container`], [`outcome`] | no | yes |
 //! | `exited` to `uploaded`: find the results | [`results`] | no | yes |
-//! | … and send them | [`deliver`], [`upload`] | yes | no |
+//! | … and send them, with [`notes`] | [`deliver`], [`upload`] | yes | no |
 //! | `uploaded` to `settled`: the report | [`report`] | yes | no |
 //!
 //! [`trial`] takes the same steps without a Server.
@@ -24,6 +24,7 @@ mod file_name;
 mod handle;
 mod ledger_entries;
 pub mod mounts;
+mod notes;
 mod outcome;
 pub mod outputs;
 mod prepare;

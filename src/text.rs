@@ -13,7 +13,7 @@ use std::fmt::Write;
 
 use characters::is_joiner;
 pub use characters::is_seen;
-pub use terminal::Escaper;
+pub use terminal::{Escaper, plain};
 
 /// How many plain spaces stand behind each other, at most: more of them would move what follows to the next line of the
 /// screen.

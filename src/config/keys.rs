@@ -70,6 +70,7 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("outputs.max_files", Integer(1, 1_000_000, Some(1000))),
     ("outputs.max_total_mb", Integer(1, 1 << 30, Some(2048))),
     ("outputs.exclude", Texts),
+    ("outputs.notes", Boolean(true)),
 ];
 
 /// The names of the keys and sections that a section can hold. The file itself is the section with an empty name.

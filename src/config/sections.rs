@@ -123,8 +123,9 @@ pub(super) fn read_outputs(mut section: Section<'_>, findings: &mut Findings) ->
     let max_total = section.integer("max_total_mb") * MIB;
     let patterns = section.texts("exclude").unwrap_or_default();
     let exclude = Exclude::new(&patterns).map_err(|wrong| section.refuse("exclude", wrong)).unwrap_or_default();
+    let notes = section.boolean("notes");
     section.finish(findings);
-    OutputsConfig { max_file, max_files, max_total, exclude }
+    OutputsConfig { max_file, max_files, max_total, exclude, notes }
 }
 
 fn is_at_home(written: &str) -> bool {

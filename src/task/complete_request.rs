@@ -5,7 +5,7 @@ use super::{Ending, TaskFiles, Uploads};
 use crate::server::protocol::{CompleteRequest, Output};
 
 /// How many bytes of each output stream are sent.
-const OUTPUT_TAIL: u64 = 64 * 1024;
+pub const OUTPUT_TAIL: u64 = 64 * 1024;
 /// How many undelivered files a report names; the log names all of them.
 const NAMED: usize = 100;
 

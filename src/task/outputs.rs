@@ -20,7 +20,7 @@ mod unreadable;
 mod upload_name;
 
 pub use scan::{Pulse, ScanResult, scan};
-pub use selection::Selection;
+pub use selection::{Selection, beyond_max_files};
 pub use unreadable::Unreadable;
 pub use upload_name::upload_name;
 
@@ -179,6 +179,10 @@ impl Skipped {
     /// Adds a result that can't be delivered.
     pub fn skip_deliverable(&mut self, file: String, reason: impl Into<String>) {
         self.unnamed += name(&mut self.undelivered, &mut self.named_bytes[1], LeftOut { file, reason: reason.into() });
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.non_results.is_empty() && self.undelivered.is_empty() && self.unnamed == 0
     }
 
     pub fn add(&mut self, other: Self) {

@@ -72,7 +72,7 @@ proptest! {
     #[test]
     fn archives_of_any_bytes_unpack_within_the_limits(archive in archive(archive_entries())) {
         let dir = tempfile::tempdir().expect("make a folder");
-        let limits = OutputsConfig { max_file: 1000, max_files: 3, max_total: 1500, exclude: Exclude::default() };
+        let limits = OutputsConfig { max_file: 1000, max_files: 3, max_total: 1500, exclude: Exclude::default(), notes: true };
         let reserved = ReservedPaths::new([]);
         let (into, base) = (dir.path(), Path::new("base"));
         let (workspace, budget) = (Path::new("/nonexistent"), &Budget::new(1 << 20));

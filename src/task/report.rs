@@ -123,9 +123,12 @@ impl<'t> Report<'t> {
     /// Closes the record, after the last lines of the ledger.
     fn settle(&mut self, entries: Vec<Entry>) -> Result<(), StepError> {
         self.client.append_to_ledger(self.task, entries)?;
+        let files = &self.task.files;
+        if let Err(error) = files.remove_notes() {
+            log::warn!(task:% = files.key(); "`{}` can't be removed: {error}", files.notes_dir().display());
+        }
         // The copies have been sent, unless something stayed here that a person may want to have.
         if !self.task.record.has_undelivered {
-            let files = &self.task.files;
             if let Err(error) = files.remove_fetched() {
                 log::warn!(task:% = files.key(); "`{}` can't be removed: {error}", files.fetched_dir().display());
             }

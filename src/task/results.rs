@@ -4,10 +4,15 @@ mod copy_unreadable;
 
 use std::time::{Duration, Instant};
 
-use super::outputs::{OutputFile, Pulse, ReservedPaths, ScanResult, Selection, Skipped, scan, sending, shown_name};
+use super::notes::Left;
+use super::outputs::sending::{self, Rank};
+use super::outputs::{
+    OutputFile, Pulse, ReservedPaths, ScanResult, Selection, Skipped, beyond_max_files, scan, shown_name,
+};
 use super::volumes::{describe, hiding_volume};
 use super::{Duty, StepError, TaskContainer, TaskHandle};
-use crate::config::WORKSPACE;
+use crate::config::{OutputsConfig, WORKSPACE};
+use crate::server::FinalStatus;
 use copy_unreadable::CopyUnreadable;
 
 /// What a task wrote.
@@ -18,6 +23,7 @@ pub struct Results {
     /// The copy of the answer, which is sent only if the answer can't be.
     pub copy: Option<OutputFile>,
     pub skipped: Skipped,
+    pub left: Left,
 }
 
 /// How long looking for results and fetching them may take together.
@@ -68,10 +74,30 @@ pub fn collect(container: &TaskContainer<'_>, task: &mut TaskHandle, duty: Duty)
         }
     }
     let mut files = selection.finish(&mut skipped);
+    leave_room(&mut files, &mut skipped, task, &config.outputs);
     // Where one of them can't be read, sending it says so.
     let copy = sending::take_copy(&mut files).unwrap_or_default();
     sending::sort(&mut files);
-    Ok(Results { files, copy, skipped })
+    let left = Left::new(&files, &skipped);
+    Ok(Results { files, copy, skipped, left })
+}
+
+/// Leaves the last place of `outputs.max_files` to the note that is due, unless it is the only one.
+fn leave_room(files: &mut Vec<OutputFile>, skipped: &mut Skipped, task: &TaskHandle, limits: &OutputsConfig) {
+    let is_failed = task.record.ending.as_ref().is_some_and(|ending| ending.status == FinalStatus::Failed);
+    let is_due = limits.notes && (is_failed || !skipped.is_empty());
+    if is_due && files.len() > 1 && files.len() >= limits.max_files {
+        if let Some(last) = files.pop() {
+            skipped.skip_deliverable(last.name, beyond_max_files(limits));
+        }
+    }
+}
+
+impl Results {
+    /// The files that clients don't show as the answer, and those that they may show.
+    pub fn split(&self) -> (&[OutputFile], &[OutputFile]) {
+        self.files.split_at(self.files.partition_point(|file| Rank::of(&file.name) < Rank::RootAnswer))
+    }
 }
 
 /// Looks through the workspace. A worker with a slot gives up a look that takes long, for one without a slot to begin

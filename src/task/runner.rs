@@ -66,7 +66,7 @@ impl<'c> TaskRunner<'c> {
         let mut results = results::collect(&container, upload.task, self.duty)?;
         upload.note_skipped(std::mem::take(&mut results.skipped))?;
         container.remove(upload.task)?;
-        deliver(upload, &results)
+        deliver(upload, &results, &self.context.config.outputs)
     }
 
     fn discard(&mut self) -> Result<(), StepError> {

@@ -19,6 +19,8 @@ use crate::units::{Bytes, Span};
 
 /// How many uploads of a file may fail while other calls succeed, before that counts as the file's fault.
 const TRIES: u32 = 5;
+/// The same for a file of the agent's own: the report of the task's end waits for it.
+const NOTE_TRIES: u32 = 2;
 /// The pause after the first such failure; it doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// The reason in the ledger for an upload that a request to discard the result has ended.
@@ -43,6 +45,8 @@ pub struct Upload<'t> {
     uploads: Uploads,
     /// When this try began, and how many files and bytes had been sent before.
     start: (Instant, usize, u64),
+    /// Whether the file that is being sent is the agent's own.
+    is_note: bool,
 }
 
 impl<'t> Upload<'t> {
@@ -50,7 +54,7 @@ impl<'t> Upload<'t> {
     pub fn open(client: TaskClient<'t>, task: &'t mut TaskHandle) -> Result<Self, StepError> {
         let uploads = Uploads::load(&task.files).map_err(StepError::because("uploads.jsonl"))?;
         let start = (Instant::now(), uploads.done.len(), uploads.done_bytes);
-        let mut upload = Self { client, task, uploads, start };
+        let mut upload = Self { client, task, uploads, start, is_note: false };
         upload.append_to_ledger(interrupted(&upload.uploads))?;
         upload.note_all(upload.uploads.logged_events())?;
         Ok(upload)
@@ -83,6 +87,19 @@ impl<'t> Upload<'t> {
         self.send_file(file)
     }
 
+    /// Sends a file of the agent's own in the same way. Where the Server doesn't take it, nothing of the task is missing there.
+    pub fn send_note(&mut self, note: &OutputFile) -> Result<(), StepError> {
+        self.is_note = true;
+        let sent = self.send(note);
+        self.is_note = false;
+        sent
+    }
+
+    /// What isn't sent, and how many more files aren't.
+    pub fn left_out(&self) -> (&[LeftOut], u64) {
+        (&self.uploads.left_out, self.uploads.unnamed)
+    }
+
     /// Whether the Server has a file of this task by this name.
     pub fn has(&self, name: &str) -> bool {
         self.uploads.done.iter().any(|(done, _)| done == name)
@@ -96,7 +113,7 @@ impl<'t> Upload<'t> {
         self.skip(vec![LeftOut { file: name.to_owned(), reason: reason.to_owned() }])
     }
 
-    fn is_cancelled(&self) -> bool {
+    pub fn is_cancelled(&self) -> bool {
         self.task.is_cancelled() || self.task.is_cancel_requested()
     }
 
@@ -237,8 +254,9 @@ impl<'t> Upload<'t> {
     fn retry_later(&mut self, name: &str, why: &str, asked: Option<Duration>) -> Result<(), StepError> {
         self.note(UploadEvent::Failed { file: name.to_owned() })?;
         let failures = self.uploads.failures.get(name).copied().unwrap_or_default();
-        if failures >= TRIES {
-            let reason = format!("could not be sent in {TRIES} tries: {why}");
+        let tries = if self.is_note { NOTE_TRIES } else { TRIES };
+        if failures >= tries {
+            let reason = format!("could not be sent in {tries} tries: {why}");
             return self.skip_deliverable(vec![LeftOut { file: name.to_owned(), reason }]);
         }
         // The pauses give a Server whose storage is in trouble a minute. Meanwhile the slot is free for other tasks.
@@ -277,7 +295,7 @@ impl<'t> Upload<'t> {
 
     /// Skips files that a person may want to have from this machine.
     fn skip_deliverable(&mut self, files: Vec<LeftOut>) -> Result<(), StepError> {
-        if !self.task.record.has_undelivered && !files.is_empty() {
+        if !self.is_note && !self.task.record.has_undelivered && !files.is_empty() {
             self.task.record.has_undelivered = true;
             self.task.save()?;
         }

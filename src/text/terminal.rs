@@ -66,10 +66,52 @@ fn escape_lines(text: &str) -> String {
     shown
 }
 
+/// What a program printed for a terminal, as plain text: without colours and movements of the cursor, with `\n` as the end
+/// of each line, and with everything else escaped that a terminal would obey.
+pub fn plain(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(begin) = rest.find(['\u{1b}', '\r']) {
+        shown += &escape_lines(&rest[..begin]);
+        rest = &rest[begin..];
+        if let Some(end) = sequence_length(rest) {
+            rest = &rest[end..];
+        } else if let Some(after) = rest.strip_prefix('\r') {
+            shown.push('\n');
+            rest = after.strip_prefix('\n').unwrap_or(after);
+        } else {
+            shown += &escape_lines("\u{1b}");
+            rest = &rest[1..];
+        }
+    }
+    shown + &escape_lines(rest)
+}
+
+/// The length of the control sequence that a text begins with (ECMA-48, 5.4).
+fn sequence_length(text: &str) -> Option<usize> {
+    let body = text.strip_prefix("\u{1b}[")?;
+    let end = body.bytes().position(|byte| !matches!(byte, 0x20..=0x3f))?;
+    matches!(body.as_bytes()[end], 0x40..=0x7e).then_some(2 + end + 1)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Escaper;
+    use super::{Escaper, plain};
     use std::io::Write;
+
+    #[test]
+    fn plain_text_has_no_colours_and_one_kind_of_line_end() {
+        for (printed, shown) in [
+            ("a\r\nb\rc\n", "a\nb\nc\n"),
+            ("\u{1b}[1;31mred\u{1b}[0m \u{1b}[2K\u{1b}[?25l世界", "red 世界"),
+            ("\u{1b}]0;title\u{7}x\u{1b}", "\\u{1b}]0;title\\u{7}x\\u{1b}"),
+            ("\u{1b}[12", "\\u{1b}[12"),
+            ("\u{1b}[1世", "\\u{1b}[1世"),
+            ("\u{9b}31m\u{202e}\t|", "\\u{9b}31m\\u{202e}\t|"),
+        ] {
+            assert_eq!(plain(printed), shown, "{printed:?}");
+        }
+    }
 
     #[test]
     fn a_terminal_gets_text_and_no_commands() {

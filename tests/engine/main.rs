@@ -33,6 +33,7 @@ mod logged_command;
 mod metrics;
 mod mounts;
 mod not_started;
+mod notes;
 mod output_volume;
 mod report;
 mod retention;

@@ -10,7 +10,13 @@ use std::path::Path;
 const MIB: u64 = 1 << 20;
 
 fn limits() -> OutputsConfig {
-    OutputsConfig { max_file: 50 * MIB, max_files: 1000, max_total: 2048 * MIB, exclude: Exclude::default() }
+    OutputsConfig {
+        max_file: 50 * MIB,
+        max_files: 1000,
+        max_total: 2048 * MIB,
+        exclude: Exclude::default(),
+        notes: true,
+    }
 }
 
 fn scan(workspace: &Path, reserved: &ReservedPaths, limits: &OutputsConfig) -> ScanResult {

@@ -67,6 +67,15 @@ impl TaskFiles {
         ignore_missing(fs::remove_dir_all(self.fetched_dir()))
     }
 
+    /// The folder of the files that the agent adds to the results.
+    pub fn notes_dir(&self) -> PathBuf {
+        self.dir.join("notes")
+    }
+
+    pub fn remove_notes(&self) -> io::Result<()> {
+        ignore_missing(fs::remove_dir_all(self.notes_dir()))
+    }
+
     /// The variables of the container's environment that must not be in a command line, for docker's `--env-file`.
     pub fn env(&self) -> PathBuf {
         self.dir.join("env")

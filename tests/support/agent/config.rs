@@ -3,7 +3,8 @@
 use super::docker::TEST_IMAGE;
 use toml_edit::{DocumentMut, Item, Table, value};
 
-/// A registered agent with the test image that polls every second.
+/// A registered agent with the test image that polls every second. It sends no notes of its own, so that a test's results
+/// are those of its task; `engine::notes` has the tests with them.
 pub fn usual(base_url: &str, credentials: Option<&(String, String)>) -> String {
     let mut document = DocumentMut::new();
     document["server"] = Item::Table(Table::new());
@@ -21,6 +22,8 @@ pub fn usual(base_url: &str, credentials: Option<&(String, String)>) -> String {
     document["paths"]["data_dir"] = value("./data");
     // The test machine may have little free space.
     document["paths"]["min_free_disk_mb"] = value(16);
+    document["outputs"] = Item::Table(Table::new());
+    document["outputs"]["notes"] = value(false);
     document.to_string()
 }
 

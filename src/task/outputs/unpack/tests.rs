@@ -24,7 +24,7 @@ fn unpack(archive: impl Read, into: &Path, limit: u64) -> (Extracted, Result<(),
     let mut extracted = Extracted::default();
     let reserved = ReservedPaths::new(["/workspace/out/secret/mnt"]);
     let exclude = Exclude::new(&["*.raw".to_owned(), "scratch/".to_owned()]).expect("patterns");
-    let limits = OutputsConfig { max_file: 1000, max_files: 4, max_total: 1500, exclude };
+    let limits = OutputsConfig { max_file: 1000, max_files: 4, max_total: 1500, exclude, notes: true };
     let base = Path::new("out/secret");
     let (workspace, budget) = (Path::new("/nonexistent"), &Budget::new(limit));
     let options = ExtractOptions { into, workspace, base, reserved: &reserved, limits: &limits, keep_free: 0, budget };
