@@ -54,8 +54,7 @@ struct Found {
 
 impl Found {
     /// The number of a state, which may be a new one.
-    fn add(&mut self, state: &State, parent: u32) -> u32 {
-        let packed = state.pack();
+    fn add(&mut self, packed: Packed, parent: u32) -> u32 {
         let next = u32::try_from(self.states.len()).expect("fewer states than that");
         let number = *self.numbers.entry(packed).or_insert(next);
         if number == next {
@@ -76,9 +75,10 @@ impl Found {
         numbers.reverse();
         let steps = numbers.windows(2).map(|pair| {
             let [from, to] = [pair[0], pair[1]].map(|number| self.states[number as usize]);
-            let before = State::unpack(from);
+            let before = State::unpack(from, world.size());
             let steps = world.steps(&before);
-            let step = steps.into_iter().find(|step| step.state.pack() == to).expect("a step between the two");
+            let step =
+                steps.into_iter().find(|step| step.state.pack(world.size()) == to).expect("a step between the two");
             format!("{step}\n{}", step.state.changes(&before))
         });
         steps.collect()
@@ -90,21 +90,21 @@ impl Found {
 pub fn explore(world: &World) -> Result<Summary, Counterexample> {
     let began = Instant::now();
     let mut found = Found::default();
-    found.add(&world.start(), 0);
+    found.add(world.start().pack(world.size()), 0);
     // From each faultless step's state to the one before it.
     let mut back: Vec<(u32, u32)> = Vec::new();
     let (mut next, mut count, mut steps) = (0, 0, Vec::new());
     while next < found.states.len() {
         let number = next as u32;
         next += 1;
-        let state = State::unpack(found.states[number as usize]);
+        let state = State::unpack(found.states[number as usize], world.size());
         if let Some(property) = world.broken_invariant(&state) {
             return Err(Counterexample { property, trace: found.trace(world, number) });
         }
         world.steps_into(&state, &mut steps);
         count += steps.len();
         for Step { state: after, is_fault, .. } in steps.drain(..) {
-            let to = found.add(&after, number);
+            let to = found.add(after.pack(world.size()), number);
             if !is_fault && to != number {
                 back.push((to, number));
             }
@@ -122,7 +122,8 @@ pub fn explore(world: &World) -> Result<Summary, Counterexample> {
 /// goal.
 fn first_lost(world: &World, found: &Found, mut back: Vec<(u32, u32)>) -> Option<u32> {
     back.sort_unstable();
-    let mut marked: Vec<bool> = found.states.iter().map(|state| world.is_goal(&State::unpack(*state))).collect();
+    let mut marked: Vec<bool> =
+        found.states.iter().map(|state| world.is_goal(&State::unpack(*state, world.size()))).collect();
     let mut open: Vec<u32> = (0..).zip(&marked).filter(|(_, marked)| **marked).map(|(number, _)| number).collect();
     while let Some(to) = open.pop() {
         let first = back.partition_point(|(other, _)| *other < to);

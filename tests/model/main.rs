@@ -40,8 +40,8 @@
 //! - More than two agents and two tasks, and more faults at a time than the budgets say. Where two agents or two tasks are in
 //!   a world, a container is started, ended and removed in one step each.
 //!
-//! The explorer (`explore.rs`) is our own: those of crates like stateright can't tell that the end is within reach from every
-//! state, since they look for it on the paths that they happen to take.
+//! The explorer (`explore.rs`) is our own: stateright, the nearest crate, looks for `eventually` on paths without a cycle
+//! only, and so can't tell that the end is within reach from every state.
 
 mod broken;
 #[path = "../../src/agent/intake/claim.rs"]

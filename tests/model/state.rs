@@ -296,27 +296,28 @@ pub struct State {
 }
 
 impl State {
-    pub fn pack(&self) -> Packed {
+    /// Packs the state of a world with so many agents and tasks.
+    pub fn pack(&self, size: [usize; 2]) -> Packed {
         let mut codec = Codec::writer();
         let mut copy = *self;
-        copy.pass(&mut codec);
+        copy.pass(size, &mut codec);
         codec.packed()
     }
 
-    pub fn unpack(packed: Packed) -> Self {
+    pub fn unpack(packed: Packed, size: [usize; 2]) -> Self {
         let mut state = Self::default();
-        state.pass(&mut Codec::reader(packed));
+        state.pass(size, &mut Codec::reader(packed));
         state
     }
 
-    /// Passes every field, in the order in which they are packed.
-    fn pass(&mut self, codec: &mut Codec) {
-        for Agent { alive, host, admits, checks_image, was_refused, burned } in &mut self.agents {
+    /// Passes every field, in the order in which they are packed. What no agent of the world has is left out.
+    fn pass(&mut self, [agents, tasks]: [usize; 2], codec: &mut Codec) {
+        for Agent { alive, host, admits, checks_image, was_refused, burned } in &mut self.agents[..agents] {
             [alive, admits, checks_image, was_refused].into_iter().for_each(|flag| codec.field(flag));
             codec.field(host);
             codec.field(burned);
         }
-        for Held { record, memory, engine } in self.held.iter_mut().flatten() {
+        for Held { record, memory, engine } in self.held[..agents].iter_mut().flat_map(|held| &mut held[..tasks]) {
             let Record { phase, report, stop, client, replacing, removed, ending, sent, cid } = record;
             [client, replacing, removed, cid].into_iter().for_each(|flag| codec.field(flag));
             codec.field(phase);

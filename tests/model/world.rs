@@ -299,6 +299,11 @@ impl World {
         state
     }
 
+    /// How many agents and tasks are in this world.
+    pub fn size(&self) -> [usize; 2] {
+        [self.agents, self.tasks]
+    }
+
     pub fn steps(&self, state: &State) -> Vec<Step> {
         let mut steps = Vec::new();
         self.steps_into(state, &mut steps);

@@ -113,3 +113,15 @@ fn a_discarded_result_is_due_at_once_and_ordered_once() {
     assert!(table.discard(&key()));
     assert_eq!(table.due(Instant::now()), Some(key()));
 }
+
+#[test]
+fn a_task_is_left_to_its_worker_while_that_reports_it() {
+    let mut table = TaskTable::new(1);
+    table.insert(&key(), "t", Phase::Exited, Duration::ZERO);
+    let _commands = table.start_work(&key(), Phase::Exited);
+    assert!(!table.is_reporting(&key()));
+    table.set_phase(&key(), Phase::Uploaded);
+    assert!(table.is_reporting(&key()));
+    table.defer(&key(), Phase::Uploaded, "the Server can't be reached", None);
+    assert!(!table.is_reporting(&key()));
+}
