@@ -35,8 +35,8 @@
 //!   may be over at once, and only a world with `is_prompt` knows the 15 s in which new tasks are left to twins.
 //! - Calls that overlap: a call takes effect in one step, or as a late one.
 //! - The operator (`discard`, `stop`), the limits of time, of the disk and of the request budget, the ledger, several input and
-//!   output files, a container that another program removes or whose name is taken, an engine that loses its containers, and
-//!   the end of `paths.retention_hours`.
+//!   output files and those of a failed task, a container that another program removes or whose name is taken, an engine
+//!   that loses its containers, and the end of `paths.retention_hours`.
 //! - More than two agents and two tasks, and more faults at a time than the budgets say. Where two agents or two tasks are in
 //!   a world, a container is started, ended and removed in one step each.
 //!
