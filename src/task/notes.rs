@@ -147,14 +147,24 @@ impl<'n> Notes<'n> {
 
     fn has_room(&self, kind: Kind, name: &str, bytes: u64) -> bool {
         let limits = self.limits;
-        let exclude = &limits.exclude;
-        let is_excluded =
-            exclude.holds_above(name.as_ref()) || exclude.pattern_for(name.as_ref(), PathKind::File).is_some();
         // The answer comes before a note about what is missing.
         let before = self.left.count + usize::from(kind == Kind::NotDelivered && self.has_only_printed());
         let total = self.left.bytes.saturating_add(bytes);
-        !is_excluded && before < limits.max_files && bytes <= limits.max_file && total <= limits.max_total
+        !is_excluded(limits, name) && before < limits.max_files && bytes <= limits.max_file && total <= limits.max_total
     }
+}
+
+/// Whether the note about a task's failure, or about what stays here, would be sent beside results of so many bytes if it had
+/// a place among `outputs.max_files`.
+pub fn is_sendable(limits: &OutputsConfig, is_failed: bool, bytes: u64) -> bool {
+    let kind = if is_failed { Kind::Failure } else { Kind::NotDelivered };
+    let is_wanted = limits.notes && names(kind).next().is_some_and(|name| !is_excluded(limits, &name));
+    is_wanted && bytes.saturating_add(text::LONGEST) <= limits.max_total
+}
+
+fn is_excluded(limits: &OutputsConfig, name: &str) -> bool {
+    let (exclude, name) = (&limits.exclude, Path::new(name));
+    exclude.holds_above(name) || exclude.pattern_for(name, PathKind::File).is_some()
 }
 
 /// The names that a note may have, the best first.

@@ -181,10 +181,6 @@ impl Skipped {
         self.unnamed += name(&mut self.undelivered, &mut self.named_bytes[1], LeftOut { file, reason: reason.into() });
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.non_results.is_empty() && self.undelivered.is_empty() && self.unnamed == 0
-    }
-
     pub fn add(&mut self, other: Self) {
         other.non_results.into_iter().for_each(|left| self.skip(left.file, left.reason));
         other.undelivered.into_iter().for_each(|left| self.skip_deliverable(left.file, left.reason));

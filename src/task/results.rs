@@ -4,7 +4,7 @@ mod copy_unreadable;
 
 use std::time::{Duration, Instant};
 
-use super::notes::Left;
+use super::notes::{Left, is_sendable};
 use super::outputs::sending::{self, Rank};
 use super::outputs::{
     OutputFile, Pulse, ReservedPaths, ScanResult, Selection, Skipped, beyond_max_files, scan, shown_name,
@@ -82,11 +82,13 @@ pub fn collect(container: &TaskContainer<'_>, task: &mut TaskHandle, duty: Duty)
     Ok(Results { files, copy, skipped, left })
 }
 
-/// Leaves the last place of `outputs.max_files` to the note that is due, unless it is the only one.
+/// Leaves the last place of `outputs.max_files` to the note that is due: of a failed task, or of one whose results aren't all
+/// delivered anyway. No result gives way to a note that isn't sent, or that says only which links stay here.
 fn leave_room(files: &mut Vec<OutputFile>, skipped: &mut Skipped, task: &TaskHandle, limits: &OutputsConfig) {
     let is_failed = task.record.ending.as_ref().is_some_and(|ending| ending.status == FinalStatus::Failed);
-    let is_due = limits.notes && (is_failed || !skipped.is_empty());
-    if is_due && files.len() > 1 && files.len() >= limits.max_files {
+    let is_due = is_failed || !skipped.undelivered.is_empty() || skipped.unnamed > 0;
+    let bytes = files.iter().map(|file| file.size).fold(0, u64::saturating_add);
+    if is_due && files.len() > 1 && files.len() >= limits.max_files && is_sendable(limits, is_failed, bytes) {
         if let Some(last) = files.pop() {
             skipped.skip_deliverable(last.name, beyond_max_files(limits));
         }

@@ -121,6 +121,12 @@ fn notes_count_into_the_limits() {
     assert_eq!(task.output["left_out"][0]["file"], "output/b");
     let (_server, _agent, _task, names) = done("max_files = 1", script, Status::Failed);
     assert_eq!(names, ["output/a"], "the only place is the task's");
+    // No result gives way to a note that isn't sent, or that says no more than which links stay here.
+    let (_server, _agent, _task, names) = done("max_files = 2\nexclude = ['*.md']", script, Status::Failed);
+    assert_eq!(names, ["output/b", "output/a"]);
+    let linked = "echo 1 > output/a; echo 2 > output/b; ln -s x link";
+    let (_server, _agent, _task, names) = done("max_files = 2", linked, Status::Completed);
+    assert_eq!(names, ["output/b", "output/a"]);
     let script = "for i in 1 2 3 4; do echo $i > output/$i; done";
     let (server, _agent, task, names) = done("max_files = 3", script, Status::Completed);
     assert_eq!(names, ["output/2", "output/1", "not-delivered.md"]);

@@ -12,6 +12,8 @@ const NAMED_BYTES: usize = 16 * 1024;
 /// How much of each output a note shows, in bytes. Escaping makes it longer.
 pub const SHOWN_OUTPUT: u64 = 8 * 1024;
 const SHOWN_BYTES: usize = 16 * 1024;
+/// What is more than any note of a failure, or of what stayed here, has in bytes.
+pub const LONGEST: u64 = 256 * 1024;
 
 /// What stayed on this machine.
 #[derive(Debug, Clone, Copy)]
@@ -96,7 +98,7 @@ fn fenced(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{NAMED, Stayed, failure, fenced, not_delivered, printed};
+    use super::{LONGEST, NAMED, Stayed, failure, fenced, not_delivered, printed};
     use crate::server::protocol::{FinalStatus, LeftOut};
     use crate::task::Ending;
     use jiff::Timestamp;
@@ -153,7 +155,7 @@ mod tests {
         let stayed = Stayed { files: &files, unnamed: u64::MAX };
         let long = "\u{7}`".repeat(20_000);
         let note = failure(&ending(Some(1), &long), stayed, &long, &long);
-        assert!(note.len() < 256 * 1024, "{} bytes", note.len());
+        assert!((note.len() as u64) < LONGEST, "{} bytes", note.len());
         let few = vec![LeftOut { file: "f".to_owned(), reason: "r".to_owned() }; NAMED + 7];
         assert!(not_delivered(Stayed { files: &few, unnamed: 1 }).contains("\nand 8 more\n"));
         assert!(not_delivered(Stayed { files: &[], unnamed: 5 }).contains("\n5 files\n"));
