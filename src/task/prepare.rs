@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::ledger_entries::{not_received, received, received_unnamed};
 use super::outcome::{self, ContainerOutcome};
@@ -17,6 +17,9 @@ use crate::units::{Bytes, Span};
 
 /// How many downloads of a file may fail while other calls succeed, before that counts as the file's fault.
 const TRIES: u32 = 5;
+/// For how long a file may be refused for its time only (429, or a key that other calls may use) while other calls
+/// succeed. Its task holds a slot meanwhile.
+const LONGEST_REFUSAL: Duration = Duration::from_secs(3600);
 /// How many downloads may have another length than announced: a connection may have been cut.
 const WRONG_LENGTHS: u32 = 3;
 
@@ -78,7 +81,7 @@ fn download_inputs(client: &mut TaskClient<'_>, task: &mut TaskHandle, names: &[
     let mut inputs = files.iter().zip(names).enumerate();
     let done = inputs.try_for_each(|(index, (file, name))| {
         let is_named = index < NAMED_INPUTS;
-        Download { client, task, file, name, is_named, failures: 0, wrong_lengths: 0 }.run()
+        Download { client, task, file, name, is_named, failures: Failures::default(), wrong_lengths: 0 }.run()
     });
     // A step that is tried again writes the line at its end.
     if !matches!(done, Err(PrepareError::Step(_))) {
@@ -124,9 +127,30 @@ struct Download<'d, 'c> {
     name: &'d str,
     /// Whether it has a line of its own in the ledger.
     is_named: bool,
-    /// Failures while the Server could be reached.
-    failures: u32,
+    failures: Failures,
     wrong_lengths: u32,
+}
+
+/// The failures of a download while the Server could be reached: only those say something about the file.
+#[derive(Default)]
+struct Failures {
+    /// How many.
+    count: u32,
+    /// Since when the file is refused for its time only.
+    refused_since: Option<Instant>,
+}
+
+impl Failures {
+    /// Notes a failure. Returns why the file is given up, if it is.
+    fn note(&mut self, error: &ClientError, now: Instant) -> Option<String> {
+        if !(error.is_unauthorized() || error.status() == Some(429)) {
+            self.count += 1;
+            return (self.count >= TRIES).then(|| format!("{TRIES} tries failed while other calls succeeded: "));
+        }
+        let since = *self.refused_since.get_or_insert(now);
+        (now.saturating_duration_since(since) >= LONGEST_REFUSAL)
+            .then(|| format!("refused for {} while other calls succeeded: ", Span(LONGEST_REFUSAL)))
+    }
 }
 
 impl Download<'_, '_> {
@@ -152,13 +176,10 @@ impl Download<'_, '_> {
             log::warn!(task:% = self.task.key(); "input file `{}`: {error}; trying again in {} s", self.name, pause.as_secs());
             let answered = self.client.client.success_count();
             self.task.wait(pause)?;
-            // A failure says something about the file only if the Server can be reached otherwise.
-            let says_nothing = error.is_unauthorized() || error.status() == Some(429);
-            if self.client.client.success_count() > answered && !says_nothing {
-                self.failures += 1;
+            if self.client.client.success_count() == answered {
+                continue;
             }
-            if self.failures >= TRIES {
-                let after = format!("{TRIES} tries failed while other calls succeeded: ");
+            if let Some(after) = self.failures.note(&error, Instant::now()) {
                 return Err(self.give_up(&error, after)?);
             }
         }
@@ -274,5 +295,36 @@ impl Write for WatchedFile<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Failures, LONGEST_REFUSAL, TRIES};
+    use crate::server::ClientError;
+    use std::time::{Duration, Instant};
+
+    fn refused(status: u16) -> ClientError {
+        ClientError::Refused { status, message: "no".to_owned(), by_server: true, retry_after: None }
+    }
+
+    #[test]
+    fn a_download_that_is_only_postponed_is_given_up_after_an_hour() {
+        let start = Instant::now();
+        for status in [429, 401] {
+            let mut failures = Failures::default();
+            for minute in 0..60 {
+                assert_eq!(failures.note(&refused(status), start + Duration::from_secs(60 * minute)), None);
+            }
+            let why = failures.note(&refused(status), start + LONGEST_REFUSAL);
+            assert_eq!(why.unwrap(), "refused for 60 min 0 s while other calls succeeded: ");
+        }
+    }
+
+    #[test]
+    fn a_download_that_fails_is_given_up_after_its_tries() {
+        let mut failures = Failures::default();
+        let given_up = (1..=TRIES).find(|_| failures.note(&refused(503), Instant::now()).is_some());
+        assert_eq!(given_up, Some(TRIES));
     }
 }
