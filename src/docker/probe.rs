@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
+use std::process::ChildStdout;
 use std::thread;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use super::args::mount_value;
 use super::options::add;
 use super::{Docker, DockerError, REQUEST_TIMEOUT, VERSION_TIMEOUT};
 use crate::config::{Mount, csv};
+use crate::os::platform;
 use crate::os::process::{CallError, PipedChild, run_with_timeout};
 
 /// The label of the probes of `check`; its value is their owner.
@@ -40,15 +42,31 @@ pub struct ProbeSpec<'s> {
     pub image: &'s str,
     /// docker's `--platform`.
     pub platform: Option<&'s str>,
-    /// The absolute path on this machine that is mounted at [`MOUNT_POINT`].
+    /// The absolute path on this machine that is mounted.
     pub source: &'s Path,
+    pub view: View<'s>,
+}
+
+/// What a probe has of its image and of this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View<'s> {
+    /// The source at [`MOUNT_POINT`], read-only, and nothing in place of the image's volumes.
+    Source,
+    /// The source in place of each of these volumes of the image, read-only.
+    InPlaceOf(&'s [PathBuf]),
 }
 
 impl ProbeSpec<'_> {
     /// The arguments for an image that declares these volumes.
     fn args(&self, volumes: &[PathBuf]) -> Vec<String> {
-        let (host, container) = (self.source.to_owned(), MOUNT_POINT.to_owned());
-        let mount = Mount { host, relative: false, container, readonly: true };
+        let targets = match self.view {
+            View::Source => vec![PathBuf::from(MOUNT_POINT)],
+            View::InPlaceOf(volumes) => volumes.to_vec(),
+        };
+        let mount_at = |target: &PathBuf| {
+            let container = target.to_string_lossy().into_owned();
+            mount_value(&Mount { host: self.source.to_owned(), relative: false, container, readonly: true })
+        };
         let mut args = ["create", "--name", self.name].map(str::to_owned).to_vec();
         add(&mut args, "--label", self.labels.iter().map(|(key, value)| format!("{key}={value}")));
         args.extend(["--pull", "never"].map(str::to_owned));
@@ -56,9 +74,9 @@ impl ProbeSpec<'_> {
         args.extend(
             ["--network", "none", "--security-opt", "no-new-privileges", "--cap-drop", "ALL"].map(str::to_owned),
         );
-        args.extend(["--mount", &mount_value(&mount)].map(str::to_owned));
+        add(&mut args, "--mount", targets.iter().map(mount_at));
         // Instead of a volume, into which the engine would copy all that the image has there.
-        let instead = volumes.iter().filter(|volume| *volume != Path::new(MOUNT_POINT));
+        let instead = volumes.iter().filter(|volume| !targets.contains(volume));
         let instead = instead.map(|volume| csv::line(["type=tmpfs", &format!("target={}", volume.display())]));
         add(&mut args, "--mount", instead);
         // docker refuses an image that names no program, and this program is never started.
@@ -109,6 +127,25 @@ impl Docker {
 
     /// The file or folder at a path of a container. A refusal means that there is none.
     pub fn inspect_path(&self, container: &str, path: &Path) -> Result<PathInfo, DockerError> {
+        self.read_copy(container, path, first_entry)
+    }
+
+    /// The folder that holds a file of this name, at or below a path of a container. A refusal means that the container
+    /// has no such path.
+    pub fn find_folder_of(&self, name: &str, container: &str, path: &Path) -> Result<Option<PathBuf>, DockerError> {
+        let name = name.to_owned();
+        // The names in the archive begin with the last name of the path.
+        let above = path.parent().map(Path::to_owned).unwrap_or_default();
+        let found = self.read_copy(container, path, move |archive| folder_of(&name, archive))?;
+        Ok(found.map(|folder| above.join(folder)))
+    }
+
+    fn read_copy<T: Send + 'static>(
+        &self,
+        container: &str,
+        path: &Path,
+        read: impl FnOnce(ChildStdout) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, DockerError> {
         let unreachable = |why: String| DockerError::Unreachable(format!("`docker cp` {why}"));
         let (mut child, stdout) = PipedChild::spawn(self.copy_out_command(container, path))
             .map_err(|error| unreachable(CallError::Spawn(error).to_string()))?;
@@ -116,7 +153,7 @@ impl Docker {
         thread::Builder::new()
             .name("probe".to_owned())
             // The receiver is dropped when the time is over.
-            .spawn(move || drop(done.send(first_entry(stdout))))
+            .spawn(move || drop(done.send(read(stdout))))
             .map_err(|error| unreachable(format!("needs a thread: {error}")))?;
         let Ok(first) = result.recv_timeout(REQUEST_TIMEOUT) else {
             child.kill();
@@ -194,6 +231,17 @@ fn clean(path: &Path) -> PathBuf {
 /// The PATH that the engine sets for an image without one.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+fn folder_of(name: &str, source: impl Read) -> io::Result<Option<PathBuf>> {
+    let mut archive = Archive::new(source);
+    while let Some(member) = archive.next_member()? {
+        let Some(path) = platform::from_bytes(&member.path) else { continue };
+        if path.file_name() == Some(name.as_ref()) {
+            return Ok(path.parent().map(Path::to_owned));
+        }
+    }
+    Ok(None)
+}
+
 pub(super) fn first_entry(source: impl Read) -> io::Result<PathInfo> {
     let mut archive = Archive::new(source);
     let Some(member) = archive.next_member()? else { return Err(io::ErrorKind::UnexpectedEof.into()) };
@@ -205,21 +253,26 @@ pub(super) fn first_entry(source: impl Read) -> io::Result<PathInfo> {
 
 #[cfg(test)]
 mod tests {
-    use super::{LABEL, ProbeSpec, clean};
+    use super::{LABEL, ProbeSpec, View, clean};
     use std::path::{Path, PathBuf};
 
     #[test]
     fn probe_arguments_are_complete_and_in_order() {
         let labels = vec![(LABEL, "o".to_owned())];
-        let spec = ProbeSpec { name: "n", labels, image: "img:1", platform: None, source: Path::new("/a, b") };
+        let source = Path::new("/a, b");
+        let spec = ProbeSpec { name: "n", labels, image: "img:1", platform: None, source, view: View::Source };
         let expected = "create --name n --label open-aaas.check=o --pull never --network none \
                         --security-opt no-new-privileges --cap-drop ALL --mount type=bind,\"source=/a, b\",target=/agent-core-check,readonly \
                         --entrypoint /agent-core-check img:1";
         assert_eq!(spec.args(&[]).join(" "), expected);
-        let other = ProbeSpec { platform: Some("linux/arm64"), ..spec };
+        let other = ProbeSpec { platform: Some("linux/arm64"), ..spec.clone() };
         let args = other.args(&["/data", "/agent-core-check"].map(PathBuf::from)).join(" ");
         assert!(args.contains("--pull never --platform linux/arm64 --network none"), "{args}");
         assert!(args.contains(",readonly --mount type=tmpfs,target=/data --entrypoint"), "{args}");
+        let volumes = ["/data", "/other"].map(PathBuf::from);
+        let tried = ProbeSpec { view: View::InPlaceOf(&volumes[..1]), ..spec };
+        let args = tried.args(&volumes).join(" ");
+        assert!(args.contains("target=/data,readonly --mount type=tmpfs,target=/other --entrypoint"), "{args}");
     }
 
     #[test]

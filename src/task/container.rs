@@ -9,9 +9,10 @@ mod watch;
 
 use super::console::TrialConsole;
 use super::outcome::ContainerOutcome;
+use super::volumes::{HiddenParts, Hiding};
 use super::{StepError, TaskHandle};
 use crate::config::Config;
-use crate::docker::{Container, Docker, INSTANCE_LABEL, SERVICE_LABEL, TASK_LABEL};
+use crate::docker::{Container, Docker, DockerError, INSTANCE_LABEL, SERVICE_LABEL, TASK_LABEL};
 use run::ContainerRun;
 
 /// The container of one task: what it should be, and the engine that has it.
@@ -41,6 +42,13 @@ impl TaskContainer<'_> {
     /// The name of the container that shows the workspace to the engine.
     pub fn view_name(&self) -> String {
         view_name(&self.name)
+    }
+
+    /// What hides a part of the workspace in the task's container.
+    pub fn find_hiding(&self, task: &TaskHandle) -> Result<Option<Hiding>, DockerError> {
+        let (name, labels) = (self.view_name(), self.labels(task));
+        let (config, docker, beside) = (self.config, self.docker, task.workspace.dir());
+        HiddenParts { config, docker, name: &name, labels, owner: self.owner, beside }.find()
     }
 
     /// Whether a container of this name is this task's, and not another agent's.

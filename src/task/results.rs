@@ -9,7 +9,6 @@ use super::outputs::sending::{self, Rank};
 use super::outputs::{
     OutputFile, Pulse, ReservedPaths, ScanResult, Selection, Skipped, beyond_max_files, scan, shown_name,
 };
-use super::volumes::{describe, hiding_volume};
 use super::{Duty, StepError, TaskContainer, TaskHandle};
 use crate::config::{OutputsConfig, WORKSPACE};
 use crate::server::FinalStatus;
@@ -60,9 +59,9 @@ pub fn collect(container: &TaskContainer<'_>, task: &mut TaskHandle, duty: Duty)
     let mut skipped = found.skipped;
     skipped.add(not_copied);
     // The image may have come with the container's start. Where the engine doesn't answer, the results don't wait for it.
-    if let Ok(Some(volume)) = hiding_volume(config, container.docker) {
-        let folder = volume.strip_prefix(WORKSPACE).unwrap_or(&volume);
-        skipped.skip_deliverable(shown_name(folder) + "/", describe(&config.executor.image, &volume));
+    if let Ok(Some(hiding)) = container.find_hiding(task) {
+        let folder = hiding.hidden.strip_prefix(WORKSPACE).unwrap_or(&hiding.hidden);
+        skipped.skip_deliverable(shown_name(folder) + "/", hiding.describe(&config.executor.image));
     }
     let mut selection = Selection::new(&config.outputs);
     found.files.into_iter().for_each(|file| selection.push(file));

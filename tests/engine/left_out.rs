@@ -1,7 +1,7 @@
 //! Files that are not delivered are named with the reason, and don't change the task's outcome.
 
 use crate::support::agent::Agent;
-use crate::support::docker::{TEST_IMAGE, docker, docker_if_there};
+use crate::support::docker::{TEST_IMAGE, assert_no_containers, docker, docker_if_there};
 use crate::support::secs;
 use crate::support::server::{FakeServer, Options, Status, Task, TaskSpec};
 use serde_json::json;
@@ -131,9 +131,21 @@ struct VolumeImage(String);
 
 impl VolumeImage {
     fn make() -> Self {
-        let name = format!("agent-core-test-volume:{}", std::process::id());
-        let container = docker(&["create", TEST_IMAGE]);
-        docker(&["commit", "--change", "VOLUME /workspace/output//vol/", container.trim(), &name]);
+        Self::with("volume", "true", "/workspace/output//vol/")
+    }
+
+    /// An image of the test image after this script, with this volume.
+    fn with(tag: &str, script: &str, volume: &str) -> Self {
+        let name = format!("agent-core-test-{tag}:{}", std::process::id());
+        let container = docker(&["create", "--entrypoint", "sh", TEST_IMAGE, "-c", script]);
+        docker(&["start", "--attach", container.trim()]);
+        let entrypoint =
+            docker(&["image", "inspect", "--format", "ENTRYPOINT {{json .Config.Entrypoint}}", TEST_IMAGE]);
+        let command = docker(&["image", "inspect", "--format", "CMD {{json .Config.Cmd}}", TEST_IMAGE]);
+        let changes = [format!("VOLUME {volume}"), entrypoint.trim().to_owned(), command.trim().to_owned()];
+        let mut words = vec!["commit"];
+        words.extend(changes.iter().filter(|change| !change.ends_with("null")).flat_map(|change| ["--change", change]));
+        docker(&[words, vec![container.trim(), &name]].concat());
         docker(&["rm", container.trim()]);
         Self(name)
     }
@@ -172,4 +184,36 @@ fn an_image_whose_volume_hides_results_runs_no_task() {
     let task = server.wait_for(&id, Status::Completed, secs(60));
     assert_eq!(task.output["files"], json!(["output/other.txt"]));
     assert!(left_out(&task).iter().any(|(file, why)| *file == "output/vol/" && why.contains(words)));
+}
+
+#[test]
+fn a_volume_that_a_link_of_the_image_leads_to_a_result_runs_no_task() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    let images = [
+        ("volume-out", "ln -s /workspace/output /res", "/res", "`/workspace/output`"),
+        ("volume-new", "ln -s /workspace /ws", "/ws/new", "`/workspace/new`"),
+        ("volume-all", "mkdir /d; ln -s /d /e; ln -s ../workspace /d/ws", "/e/ws", "`/workspace`"),
+    ];
+    for (tag, script, volume, words) in images {
+        let image = VolumeImage::with(tag, script, volume);
+        agent.change_config(&format!("[executor]\nimage = '{}'", image.0));
+        agent.run(&["check"]).expect_code(1).expect_stdout(words);
+        let mut running = agent.start();
+        let id = server.submit(TaskSpec::script("echo 1 > output/one"));
+        let task = server.wait_for(&id, Status::Failed, secs(60));
+        let message = task.error_message.expect("a message");
+        assert!(message.contains("that a link in the image leads to") && message.contains(words), "{message}");
+        running.kill9();
+    }
+    // A volume elsewhere hides nothing.
+    let image = VolumeImage::with("volume-else", "mkdir /else; ln -s /else /link", "/link/data");
+    agent.change_config(&format!("[executor]\nimage = '{}'", image.0));
+    let _running = agent.start();
+    let id = server.submit(TaskSpec::script("echo 1 > /link/data/x; echo 1 > output/one"));
+    let task = server.wait_for(&id, Status::Completed, secs(60));
+    assert_eq!((&task.output["files"], task.output.get("left_out")), (&json!(["output/one"]), None));
+    assert_no_containers(&id);
+    let old = std::fs::read_dir(agent.data_dir().join("workspaces")).expect("list the workspaces").flatten();
+    assert!(old.into_iter().all(|entry| !entry.file_name().to_string_lossy().starts_with('.')), "a folder is left");
 }

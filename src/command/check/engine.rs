@@ -41,7 +41,7 @@ pub fn check(config: &Config, targets: &ProbeTargets, report: &mut Report) {
     match &targets.folder {
         Some(folder) => {
             let container = probe.create(&folder.dir);
-            check_program(&probe, container.as_deref().ok(), report);
+            check_program(&probe, container.as_deref().ok(), &folder.dir, report);
             probe.check_data_dir(folder, container, report);
         }
         None => report.skip_missing(&[Check::Program, Check::EngineDataDir], "the data_dir can't be used"),

@@ -9,10 +9,11 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::probe_folder::ProbeFolder;
 use super::report::{Check, Report};
 use crate::config::Config;
-use crate::docker::probe::{LABEL, MOUNT_POINT, PathInfo, ProbeSpec};
+use crate::docker::probe::{LABEL, MOUNT_POINT, PathInfo, ProbeSpec, View};
 use crate::docker::{Docker, DockerError};
 use crate::os::random::random_u64;
 use crate::os::timeout::{timeout_message, with_timeout};
+use crate::task::volumes::{HiddenParts, Hiding};
 
 /// The remedy where the engine sees other files than this machine.
 const SAME_FILES: &str = "the engine has to find the same files under the same path: it must run on this machine (see \
@@ -42,17 +43,28 @@ impl<'c> EngineProbe<'c> {
 
     /// Creates a container that sees `source`, and returns its name.
     pub fn create(&self, source: &Path) -> Result<String, DockerError> {
-        let name = format!("open-aaas-check-{}-{:08x}", self.owner, random_u64() as u32);
+        let name = self.new_name();
         let spec = ProbeSpec {
             name: &name,
             labels: vec![(LABEL, self.owner.clone())],
             image: &self.config.executor.image,
             platform: self.config.executor.options.docker_args.platform.as_deref(),
             source,
+            view: View::Source,
         };
         let created = self.docker.create_probe(&spec);
         self.is_unanswered.set(matches!(created, Err(DockerError::Unreachable(_))));
         created.map(|()| name)
+    }
+
+    /// What hides a part of the workspace in containers of the image. `beside` is a folder among the workspaces.
+    pub fn find_hiding(&self, beside: &Path) -> Result<Option<Hiding>, DockerError> {
+        let (name, labels) = (self.new_name(), vec![(LABEL, self.owner.clone())]);
+        HiddenParts { config: self.config, docker: self.docker, name: &name, labels, owner: None, beside }.find()
+    }
+
+    fn new_name(&self) -> String {
+        format!("open-aaas-check-{}-{:08x}", self.owner, random_u64() as u32)
     }
 
     pub fn check_data_dir(&self, folder: &ProbeFolder, container: Result<String, DockerError>, report: &mut Report) {

@@ -7,17 +7,17 @@ use super::report::{Check, Report};
 use crate::command::check_script::check_script;
 use crate::config::{Program, ScriptSource};
 use crate::docker::DockerError;
-use crate::task::volumes::{describe, hiding_volume};
 
-/// Checks the program, then the script. `container` is one of the executor image.
-pub fn check_program(probe: &EngineProbe<'_>, container: Option<&str>, report: &mut Report) {
+/// Checks the program, then the script. `container` is one of the executor image, and `beside` a folder among the
+/// workspaces.
+pub fn check_program(probe: &EngineProbe<'_>, container: Option<&str>, beside: &Path, report: &mut Report) {
     if let Err(wrong) = check_script(probe.config) {
         return fail_script(wrong, report);
     }
-    match hiding_volume(probe.config, probe.docker) {
+    match probe.find_hiding(beside) {
         Ok(None) => {}
-        Ok(Some(volume)) => {
-            let wrong = describe(&probe.config.executor.image, &volume);
+        Ok(Some(hiding)) => {
+            let wrong = hiding.describe(&probe.config.executor.image);
             return report.fail(Check::Program, wrong, "no task is started with this image");
         }
         Err(error) => return fail_image(&error, report),

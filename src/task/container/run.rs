@@ -19,7 +19,7 @@ use crate::os::process::{LoggedChild, read_tail};
 use crate::task::console::TrialConsole;
 use crate::task::mounts::check_mounts;
 use crate::task::outcome::{ContainerOutcome, Exit, StopCause, last_words};
-use crate::task::{StepError, TaskHandle, WorkerEvent, volumes};
+use crate::task::{StepError, TaskHandle, WorkerEvent};
 
 /// How often a container that was created and not started is replaced before that counts as its failure.
 const LAUNCHES: u32 = 3;
@@ -155,8 +155,11 @@ impl<'t> ContainerRun<'t> {
     fn launch(&mut self) -> Progress {
         let config = self.container.config;
         // An image that isn't here yet is pulled by `docker run`; what its volumes hide is looked at with the results.
-        let hiding = volumes::hiding_volume(config, self.container.docker).unwrap_or_default();
-        let hiding = hiding.map_or(Ok(()), |volume| Err(volumes::describe(&config.executor.image, &volume)));
+        let hiding = self.container.find_hiding(self.task).unwrap_or_else(|error| {
+            log::info!(task:% = self.task.key(); "whether a volume of the image hides results isn't known yet: {error}");
+            None
+        });
+        let hiding = hiding.map_or(Ok(()), |hiding| Err(hiding.describe(&config.executor.image)));
         if let Err(why) = check_mounts(config).and(hiding) {
             self.task.send(WorkerEvent::StartFailed);
             log::error!(task:% = self.task.key(); "{why}");

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::docker::DockerError;
-use crate::docker::probe::{MOUNT_POINT, ProbeSpec};
+use crate::docker::probe::{MOUNT_POINT, ProbeSpec, View};
 use crate::os::files::make_new_dir;
 use crate::os::platform;
 use crate::os::process::PipedChild;
@@ -159,6 +159,7 @@ impl CopyUnreadable<'_> {
             image: &config.executor.image,
             platform: config.executor.options.docker_args.platform.as_deref(),
             source: self.task.workspace.dir(),
+            view: View::Source,
         };
         let created = match docker.inspect(&name) {
             // A killed agent has left it.
