@@ -27,6 +27,8 @@ pub enum Kind {
     Timeout,
     /// As [`Kind::Success`], with outputs that only the engine can read.
     Guarded,
+    /// As [`Kind::Failure`], with a note of the agent's own.
+    Noted,
 }
 
 /// One step of a case.

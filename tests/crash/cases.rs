@@ -24,6 +24,7 @@ pub fn all() -> Vec<Case> {
         cases.extend(replaced(kind));
     }
     cases.extend(fetched());
+    cases.extend(noted());
     cases.extend(half_done());
     cases.extend(cancelled_while_running());
     cases.extend(cancelled_without_an_agent());
@@ -48,6 +49,7 @@ fn expected(kind: Kind) -> Expected {
     match kind {
         Kind::Success | Kind::Guarded => Expected::success(),
         Kind::Failure => Expected::failure(),
+        Kind::Noted => Expected::noted(),
         Kind::Cancel => Expected::cancelled(),
         Kind::Timeout => Expected::timed_out(),
     }
@@ -283,6 +285,28 @@ fn fetched() -> Vec<Case> {
     let uploads = [1, 2].into_iter().flat_map(|number| request(Upload(number), &[Sending, Before, Unanswered, After]));
     for point in uploads.chain(request(Complete, &TAKES_EFFECT)) {
         cases.push(with(vec![Act::Kill(point), Act::Restart]));
+    }
+    cases
+}
+
+/// The agent's own note is the third file. It must be there once, and be the same after a kill.
+fn noted() -> Vec<Case> {
+    let kind = Kind::Noted;
+    let with = |acts: Vec<Act>| Case { kind, held: false, acts, expected: expected(kind) };
+    let mut cases = Vec::new();
+    for number in [2, 3] {
+        for point in request(Upload(number), &[Sending, Before, Unanswered, After]) {
+            cases.push(with(vec![Act::Kill(point), Act::Restart]));
+        }
+    }
+    for point in request(Complete, &TAKES_EFFECT) {
+        cases.push(with(vec![Act::Kill(point), Act::Restart]));
+    }
+    for first in [Before, Unanswered] {
+        let first = Act::Kill(Point::Request(Upload(3), first));
+        for second in request(List, &[Before, After]).into_iter().chain(request(Complete, &TAKES_EFFECT)) {
+            cases.push(with(vec![first, Act::Kill(second), Act::Restart]));
+        }
     }
     cases
 }

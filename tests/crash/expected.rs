@@ -55,6 +55,10 @@ impl Expected {
         Self { status: Status::Failed, message: Message::Exactly(BROKEN), ..Self::success() }
     }
 
+    pub fn noted() -> Self {
+        Self { files: Some(&["failure.md", "output/copy.bin", "output/text.txt"]), ..Self::failure() }
+    }
+
     pub fn cancelled() -> Self {
         Self { status: Status::Cancelled, files: Some(&[]), printed: false, ..Self::success() }
     }
@@ -120,8 +124,12 @@ fn check_files(scene: &Scene, task: &Task, names: &[&str], expected: &Expected) 
     let found: Vec<&str> = files.iter().map(|file| file.filename.as_str()).collect();
     assert_eq!(found, names, "the results on the Server");
     for file in &files {
-        let expected = if file.filename.ends_with(".bin") { DATA } else { TEXT };
-        assert!(file.bytes == expected, "the bytes of {file:?}");
+        let is_expected = match file.filename.rsplit_once('.') {
+            Some((_, "bin")) => file.bytes == DATA,
+            Some((_, "md")) => file.text().contains(BROKEN),
+            _ => file.bytes == TEXT,
+        };
+        assert!(is_expected, "the bytes of {file:?}");
     }
     if expected.reports > 0 {
         let mut ids: Vec<String> = files.iter().map(|file| file.id.clone()).collect();

@@ -80,6 +80,7 @@ impl Scene {
             .capacity(1)
             .config(mount)
             .config(&format!("[executor]\ntimeout_minutes = {timeout}"))
+            .config(&format!("[outputs]\nnotes = {}", case.kind == Kind::Noted))
             .env("RUST_LOG", "debug");
         let (agent, user) = match case.kind {
             Kind::Guarded => {
@@ -206,7 +207,7 @@ const FOLLOWS: &str = "following the running container";
 
 fn task_script(kind: Kind) -> String {
     let end = match kind {
-        Kind::Failure => format!("echo '{BROKEN}' >&2\nexit 3\n"),
+        Kind::Failure | Kind::Noted => format!("echo '{BROKEN}' >&2\nexit 3\n"),
         _ => String::new(),
     };
     let mask = if kind == Kind::Guarded { "077" } else { "022" };
