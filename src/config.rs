@@ -12,6 +12,7 @@ mod environment;
 mod exclude;
 mod executor;
 mod gpu;
+mod host_path;
 mod keys;
 mod load;
 mod problem;

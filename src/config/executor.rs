@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::container_options::{ContainerOptions, DockerArgs, Isolation, Pull};
 use super::gpu::read_gpus;
+use super::host_path::{check_literal, resolve_host};
 use super::problem::Findings;
 use super::reader::Section;
-use super::sections::resolve_host;
 use super::values::{is_container_path, is_cpus, is_image_name, is_memory_limit, is_network, is_user};
 use super::{ExecutorConfig, Program, Secret, Variable, docker_args};
 
@@ -44,11 +44,14 @@ pub(super) fn read_executor(mut section: Section<'_>, file: &Path, findings: &mu
 /// The docker client. A plain name is looked up in PATH; a text with a separator is a path of this machine.
 fn read_docker(section: &mut Section<'_>, file: &Path) -> String {
     let written = section.text("docker");
-    if !written.contains(['/', '\\']) && !written.is_empty() && !written.starts_with('-') {
-        return written;
-    }
-    match resolve_host(file, &written) {
-        Ok(path) => path.to_string_lossy().into_owned(),
+    let is_name = !written.contains(['/', '\\']) && !written.is_empty() && !written.starts_with('-');
+    let resolved = if is_name {
+        check_literal(&written).map(|()| written.clone())
+    } else {
+        resolve_host(file, &written).map(|path| path.to_string_lossy().into_owned())
+    };
+    match resolved {
+        Ok(docker) => docker,
         Err(wrong) => {
             section.refuse("docker", wrong);
             written

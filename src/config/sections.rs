@@ -1,10 +1,11 @@
 //! The rules of `[server]`, `[agent]`, `[paths]` and `[outputs]`.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf, absolute};
+use std::path::Path;
 use std::time::Duration;
 
 use super::container_options::HostPath;
+use super::host_path::{is_at_home, resolve_host};
 use super::problem::Findings;
 use super::reader::Section;
 use super::values::{clean_base_url, is_api_key, is_container_path, is_service_id, normalize};
@@ -126,30 +127,4 @@ pub(super) fn read_outputs(mut section: Section<'_>, findings: &mut Findings) ->
     let notes = section.boolean("notes");
     section.finish(findings);
     OutputsConfig { max_file, max_files, max_total, exclude, notes }
-}
-
-fn is_at_home(written: &str) -> bool {
-    written == "~" || written.starts_with("~/")
-}
-
-/// The absolute path of this machine that a path in the file means: `~/` is the home, and a relative path begins at the
-/// file's folder.
-pub(super) fn resolve_host(file: &Path, written: &str) -> Result<PathBuf, String> {
-    if written.is_empty() || written.contains('\0') {
-        return Err("must be a path of this machine".to_owned());
-    }
-    let path = if is_at_home(written) {
-        let home = std::env::home_dir().filter(|home| home.is_absolute()).ok_or_else(|| {
-            format!("begins with `~`, but HOME isn't set; write the whole path instead of `{written}`")
-        })?;
-        home.join(written.trim_start_matches('~').trim_start_matches('/'))
-    } else {
-        file.parent().unwrap_or(Path::new("/")).join(written)
-    };
-    let path = absolute(&path).map_err(|error| format!("can't be resolved: {error}"))?;
-    // It becomes a part of docker's command line, as text.
-    if path.to_str().is_none() {
-        return Err("must be valid UTF-8, with all folders above it".to_owned());
-    }
-    Ok(path)
 }

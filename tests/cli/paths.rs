@@ -295,3 +295,33 @@ fn a_mount_through_a_link_is_refused() {
         "the configuration file",
     );
 }
+
+#[test]
+fn variables_and_drives_in_paths_are_errors_and_no_folders() {
+    for (written, instead) in [
+        ("$HOME/lab", "write `~/` for the home"),
+        ("/srv/${LAB}", "write the whole path"),
+        ("%USERPROFILE%/lab", "write the whole path"),
+        ("~other/lab", "write the whole path"),
+        (r"C:\lab", "a path of Windows"),
+        ("C:/lab", "a path of Windows"),
+    ] {
+        let keys = [
+            (mount_as_written(written), "host"),
+            (format!("[paths]\ndata_dir = '{written}'"), "data_dir"),
+            (format!("[executor]\ndocker = '{written}'"), "docker"),
+        ];
+        for (config, key) in keys {
+            let server = FakeServer::start();
+            let agent = Agent::builder(&server).without_engine().config(&config).build();
+            let before = names_in(&agent.path(""));
+            for command in ["check", "run"] {
+                let run = agent.run(&[command]);
+                let printed = format!("{}{}", run.stdout, run.stderr);
+                assert!(printed.contains(&format!("`{written}`")) && printed.contains(instead), "{printed}");
+                assert!(printed.contains(key) && printed.contains("config.toml:"), "{command}: {printed}");
+            }
+            assert_eq!(names_in(&agent.path("")), before, "nothing was made for {key} = {written}");
+        }
+    }
+}
