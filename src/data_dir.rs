@@ -19,12 +19,16 @@ pub const AGENT_LOG: &str = "agent.log";
 pub const INSTANCE_ID: &str = "instance_id";
 /// The request of `stop --drain`.
 pub const DRAIN_REQUEST: &str = "drain";
+/// What becomes [`DRAIN_REQUEST`] where the disk is full: the running agent has written its pid to it.
+pub const DRAIN_READY: &str = "drain.ready";
 const DISCARD_REQUESTS: &str = "discard";
 /// The state of the running agent, for `status`.
 pub const STATUS_FILE: &str = "status.json";
 /// The numbers for Prometheus.
 pub const METRICS: &str = "metrics.prom";
 const LEDGER: &str = "ledger.jsonl";
+/// The lines of the ledger that wait for room on a full disk.
+pub const LEDGER_RESERVE: &str = "ledger.jsonl.reserve";
 const TASKS: &str = "tasks";
 const WORKSPACES: &str = "workspaces";
 const TRIALS: &str = "try";
@@ -89,6 +93,11 @@ impl DataDir {
     /// A file of the ledger: 0 is the one that is being written, and higher numbers are older.
     pub fn ledger(&self, number: u32) -> PathBuf {
         self.join(ledger_name(number))
+    }
+
+    /// The lines of the ledger that wait for room on a full disk.
+    pub fn ledger_reserve(&self) -> PathBuf {
+        self.join(LEDGER_RESERVE)
     }
 
     /// The folder of records and logs, with one folder a task.

@@ -175,6 +175,11 @@ impl Docker {
         Ok(self.request(&["info", "--format", "{{.LiveRestoreEnabled}}"], REQUEST_TIMEOUT)?.trim() == "true")
     }
 
+    /// The folder in which the engine keeps images and containers, as the engine names it.
+    pub fn data_root(&self) -> Result<PathBuf, DockerError> {
+        Ok(self.request(&["info", "--format", "{{.DockerRootDir}}"], REQUEST_TIMEOUT)?.trim_end_matches('\n').into())
+    }
+
     /// Stops a container: TERM, after `grace` (of whole seconds) KILL. Returns when it has ended. A container that has ended
     /// already is no error, an absent one is.
     pub fn stop(&self, name: &str, grace: Duration) -> Result<(), DockerError> {

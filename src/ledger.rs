@@ -7,6 +7,9 @@
 //!
 //! Names and reasons come from outside. Their length is limited, or a hostile Server could push the past out of the
 //! ledger with a few lines, and the api_key is removed from them.
+//!
+//! Where the disk is full, lines wait in a file whose room nothing can take, and are added when there is room again. A crash
+//! while they are added results in the same lines twice.
 
 mod line;
 mod reader;
@@ -19,12 +22,16 @@ pub use line::{Direction, Entry, Line, Outcome, Peer, Report, Settled, TextSizes
 pub use reader::Reader;
 
 use crate::config::Secret;
-use crate::data_dir::ledger_name;
+use crate::data_dir::{LEDGER_RESERVE, ledger_name};
 use crate::metrics::Counters;
+use crate::os::files::is_full;
 use crate::os::folder::Folder;
+use crate::os::reserve::Reserve;
 
 /// The size at which a file gets a number and a new one is begun.
 const MAX_BYTES: u64 = 10 << 20;
+/// The size of the reserve for a full disk: half of it takes about two thousand lines.
+const RESERVE_BYTES: usize = 2 << 20;
 /// How many numbered files are kept.
 const MAX_NUMBERED: u32 = 20;
 
@@ -53,6 +60,30 @@ impl Ledger {
         }
     }
 
+    /// Makes the reserve for a full disk, unless it is there.
+    pub fn make_reserve(&self) {
+        let made = self.folder.length(LEDGER_RESERVE).and_then(|length| match length {
+            Some(length) if length >= RESERVE_BYTES as u64 => Ok(()),
+            // One that a crash has left incomplete holds nothing.
+            _ => self.folder.remove(LEDGER_RESERVE).and_then(|()| {
+                Reserve::fill(&mut self.folder.open_or_create(LEDGER_RESERVE)?, RESERVE_BYTES)
+                    .or_else(|error| self.folder.remove(LEDGER_RESERVE).and(Err(error)))
+            }),
+        });
+        if let Err(error) = made {
+            let path = self.folder.path().join(LEDGER_RESERVE);
+            log::warn!("`{}`, the room of the ledger on a full disk, can't be made: {error}", path.display());
+        }
+    }
+
+    /// Adds lines that have waited for room on the disk.
+    pub fn put_back(&self) {
+        let _one_writer = self.rotation_failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = self.append_waiting() {
+            log::debug!("lines of the ledger wait for room on the disk: {error}");
+        }
+    }
+
     /// Adds lines, all or none, and returns when they are on the disk.
     pub fn append(&self, lines: &[Line]) -> io::Result<()> {
         let mut text = Vec::new();
@@ -62,25 +93,55 @@ impl Ledger {
         }
         let mut rotation_failed = self.rotation_failed.lock().unwrap_or_else(PoisonError::into_inner);
         self.rotate_if_full(&mut rotation_failed);
+        match self.append_waiting().and_then(|()| self.append_text(&text)) {
+            Err(error) if is_full(&error) => self.keep(&text, error)?,
+            appended => appended?,
+        }
+        lines.iter().for_each(|line| self.count(&line.entry));
+        Ok(())
+    }
+
+    fn append_text(&self, text: &[u8]) -> io::Result<()> {
         let mut file = self.folder.append(&ledger_name(0))?;
         let before = file.metadata()?.len();
-        if before > 0 && !ends_a_line(&mut file)? {
-            // A crash has cut the last line. It stays, and the new line begins behind it.
-            text.insert(0, b'\n');
-        }
-        let written = file.write_all(&text).and_then(|()| file.sync_data());
+        // A crash may have cut the last line. It stays, and the new line begins behind it.
+        let gap: &[u8] = if before > 0 && !ends_a_line(&mut file)? { b"\n" } else { b"" };
+        let written = file.write_all(&[gap, text].concat()).and_then(|()| file.sync_data());
         if written.is_err() {
             // If this fails too, the next call ends the partial line.
             if let Err(error) = file.set_len(before) {
                 log::debug!("a part of a line stays in the ledger: {error}");
             }
-        } else {
-            lines.iter().for_each(|line| self.count(&line.entry));
-            if before == 0 {
-                self.folder.sync()?;
-            }
+        } else if before == 0 {
+            self.folder.sync()?;
         }
         written
+    }
+
+    /// Adds the lines that wait in the reserve.
+    fn append_waiting(&self) -> io::Result<()> {
+        let Some(reserve) = self.reserve()? else { return Ok(()) };
+        let waiting = reserve.entries()?.concat();
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        self.append_text(&waiting)?;
+        reserve.clear()?;
+        log::info!("the disk has room again; the lines of the ledger that waited for it are added");
+        Ok(())
+    }
+
+    /// Writes lines in the reserve, since the ledger has no room on the disk.
+    fn keep(&self, text: &[u8], full: io::Error) -> io::Result<()> {
+        let Some(reserve) = self.reserve()? else { return Err(full) };
+        if reserve.entries()?.is_empty() {
+            log::warn!("the disk is full; lines of the ledger wait in `{LEDGER_RESERVE}` until it has room");
+        }
+        reserve.push(text).map_err(|error| if is_full(&error) { full } else { error })
+    }
+
+    fn reserve(&self) -> io::Result<Option<Reserve>> {
+        self.folder.open_existing(LEDGER_RESERVE)?.map(Reserve::open).transpose()
     }
 
     /// Counts the bytes of files and reports that have arrived, here or on the Server.

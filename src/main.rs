@@ -28,7 +28,7 @@
 //! 8. `task/results.rs`: which files are results, and which stay here (P3). `task/outputs/scan.rs` finds them: every
 //!    regular file that isn't in `ReservedPaths` (`task/outputs.rs`) or excluded by `outputs.exclude`.
 //!    `task/results/copy_unreadable.rs` copies those that only root may read out of a container that shows the workspace,
-//!    and `task/outputs/selection.rs` applies the limits. Then, before a file is sent, `TaskRunner::upload` (or `discard`) has
+//!    and `task/outputs/selection.rs` applies the limits. Before that, `TaskRunner::upload` (or `discard`) has
 //!    `task/container.rs` remove the container; `agent/health.rs` removes one that is still there when its task is settled.
 //! 9. `task/deliver.rs` sends them in the order of `task/outputs/sending.rs`: what people should see comes last; `task/notes.rs`
 //!    writes the agent's own files, such as `failure.md`.

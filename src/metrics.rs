@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::os::files::Durability;
 use crate::os::folder::Folder;
 
 /// Upper bounds of the histogram's buckets, in seconds: from a tenth of a second to a day.
@@ -97,7 +96,7 @@ impl Metrics {
 
     /// Replaces the file in one step, so that the collector never reads a part of it.
     pub fn write(&self, folder: &Folder, name: &str, gauges: &Gauges) -> io::Result<()> {
-        folder.replace(name, self.render(gauges).as_bytes(), Durability::Crash)
+        folder.replace_text(name, self.render(gauges).as_bytes())
     }
 
     fn render(&self, gauges: &Gauges) -> String {

@@ -1,5 +1,6 @@
 //! The operating system: files, processes, locks and time limits.
 
+pub mod digest;
 pub mod files;
 pub mod folder;
 mod missing;
@@ -7,6 +8,7 @@ pub mod mount_table;
 pub mod platform;
 pub mod process;
 pub mod random;
+pub mod reserve;
 pub mod terminal;
 pub mod timeout;
 pub mod trust;

@@ -142,6 +142,8 @@ pub enum TaskResult {
         retry_after: Option<Duration>,
         /// Whether the task needs no slot meanwhile, although its container hasn't run.
         frees_slot: bool,
+        /// Why the task is being stopped, which its record may lack.
+        stop: Option<StopReason>,
     },
     /// Its results have to be fetched, by a worker that may do so.
     NeedsFetch,

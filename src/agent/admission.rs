@@ -25,8 +25,10 @@ pub const HOLD: Duration = Duration::from_secs(15);
 pub enum Mode {
     /// It accepts tasks until a signal or a drain ends it.
     Serve,
-    /// It accepts no new task, and ends when every task here is settled, or at this time.
-    Drain(Option<Instant>),
+    /// It accepts no new task, and ends when every task here is settled.
+    Drain,
+    /// It stops every container, accepts no new task, and ends when every task here is settled, or at this time.
+    Abort(Instant),
 }
 
 /// Why no new task is accepted.
@@ -146,7 +148,7 @@ impl Admission {
 
     /// From now on no new task is accepted, and the agent ends when every task is settled.
     pub fn drain(&mut self) {
-        self.mode = Mode::Drain(None);
+        self.mode = Mode::Drain;
     }
 
     /// Takes in a health report. Returns whether the host was ready before.

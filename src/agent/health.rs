@@ -1,8 +1,9 @@
-//! The health of the host: whether the engine answers, mounts are there, the disk has space, and after a failed start
+//! The health of the host: whether the engine answers, mounts are there, the disks have space, and after a failed start
 //! whether the image is there.
 //!
 //! A thread of its own checks that, since the engine may take long to answer (P5).
 
+mod engine_disk;
 pub mod housekeeping;
 mod pull;
 
@@ -12,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, select};
+use engine_disk::EngineDisk;
 use housekeeping::Housekeeping;
 use pull::Puller;
 
@@ -59,6 +61,7 @@ pub struct HealthMonitor {
 struct Checks {
     mounts: MountWatch,
     housekeeping: Housekeeping,
+    engine_disk: EngineDisk,
     puller: Puller,
     /// Whether the image is checked, too.
     check_image: bool,
@@ -78,6 +81,7 @@ impl HealthMonitor {
         let mut checks = Checks {
             mounts: MountWatch::default(),
             housekeeping: Housekeeping::new(&self.context, self.store.clone()),
+            engine_disk: EngineDisk::default(),
             puller: Puller::new(self.context.docker.clone(), &self.context.config.executor),
             // If `executor.pull` is set, the image is checked before the first task is accepted.
             check_image: self.context.config.executor.options.pull.is_some(),
@@ -122,7 +126,9 @@ impl HealthMonitor {
             }
         }
         let housekeeping = &mut checks.housekeeping;
+        let keep_free = self.context.config.paths.keep_free();
         let ready = checks.mounts.check(&self.context.config).and_then(|()| housekeeping.make_room());
+        let ready = ready.and_then(|()| checks.engine_disk.check(&self.context.docker, keep_free));
         match ready {
             Ok(()) => HostHealth::Ready,
             Err(why) => HostHealth::NotReady(why),

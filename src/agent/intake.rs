@@ -60,6 +60,13 @@ pub(super) struct Inbox {
     pub(super) health: Receiver<HostHealth>,
 }
 
+/// What the main thread knows of this one.
+#[derive(Default)]
+struct Reported {
+    load: Option<Load>,
+    is_reclaiming: bool,
+}
+
 /// The state of the intake thread.
 pub struct Intake {
     context: Arc<Context>,
@@ -74,11 +81,11 @@ pub struct Intake {
     orphan: Option<Orphan>,
     pub(super) status: StatusReporter,
     operator: OperatorRequests,
+    /// Settled tasks whose last state waits for room on the disk.
+    reserves: Vec<TaskKey>,
     requests: Sender<IntakeRequest>,
     rechecks: Sender<RecheckRequest>,
-    /// The load that the main thread knows.
-    reported_load: Option<Load>,
-    reported_reclaiming: bool,
+    reported: Reported,
 }
 
 impl Intake {
@@ -103,10 +110,10 @@ impl Intake {
             orphan: None,
             status: StatusReporter::new(&context, store.clone(), now),
             operator: OperatorRequests::new(&context.config.paths.data_dir, lock, now),
+            reserves: Vec::new(),
             requests,
             rechecks,
-            reported_load: None,
-            reported_reclaiming: false,
+            reported: Reported::default(),
             store: store.clone(),
             context: Arc::clone(&context),
         };
@@ -115,7 +122,7 @@ impl Intake {
         intake.workers.start(context.config.executor.capacity.max(unfinished))?;
         let monitor = HealthMonitor { context, store };
         monitor.spawn(health_reports, recheck_queue)?;
-        intake.reported_reclaiming = !intake.reclaims.is_asked();
+        intake.reported.is_reclaiming = !intake.reclaims.is_asked();
         Ok(intake)
     }
 
@@ -132,7 +139,10 @@ impl Intake {
             match self.inbox.events.try_recv() {
                 Ok(ServerEvent::Shutdown) | Err(TryRecvError::Disconnected) => return self.shut_down(),
                 Ok(event) => self.handle_event(event),
-                Err(TryRecvError::Empty) if self.status.due() <= now => self.status.report(&self.table, now),
+                Err(TryRecvError::Empty) if self.status.due() <= now => {
+                    self.put_back_waiting();
+                    self.status.report(&self.table, now);
+                }
                 Err(TryRecvError::Empty) if self.operator.due() <= now => {
                     if let Err(why) = self.check_operator_requests(now) {
                         return self.request(IntakeRequest::Stopped(Err(why)));
@@ -270,6 +280,7 @@ impl Intake {
                     self.status.count_settled(&key);
                 }
                 self.table.remove(&key);
+                self.reserves.push(key);
                 self.request(IntakeRequest::PollSoon);
             }
             WorkerEvent::Finished(TaskResult::NeedsFetch) => {
@@ -277,7 +288,8 @@ impl Intake {
                 self.request(IntakeRequest::PollSoon);
             }
             WorkerEvent::Finished(TaskResult::Interrupted) => self.table.release(&key),
-            WorkerEvent::Finished(TaskResult::Deferred { phase, why, retry_after, frees_slot }) => {
+            WorkerEvent::Finished(TaskResult::Deferred { phase, why, retry_after, frees_slot, stop }) => {
+                self.table.note_stop(&key, stop);
                 self.table.defer(&key, phase, &why, retry_after);
                 if frees_slot {
                     self.table.release_slot(&key);
@@ -307,11 +319,22 @@ impl Intake {
     }
 
     /// Hands a task to a worker.
-    pub(super) fn dispatch(&mut self, key: &TaskKey, record: Record) {
+    pub(super) fn dispatch(&mut self, key: &TaskKey, mut record: Record) {
+        if record.phase < Phase::Exited {
+            record.stop = record.stop.or(self.table.stop(key));
+        }
         let commands = self.table.start_work(key, record.phase);
         let job = Job { files: self.store.task(key), record, commands };
         let queue = self.table.queue(key);
         self.workers.dispatch(queue, job);
+    }
+
+    /// Writes what has waited for room on the disk, where there is some by now.
+    fn put_back_waiting(&mut self) {
+        self.context.ledger.put_back();
+        let (store, table) = (&self.store, &self.table);
+        // One that was offered again has a worker, which does that.
+        self.reserves.retain(|key| table.id(key).is_none() && !store.task(key).close_reserve());
     }
 
     /// The load for the Server.
@@ -322,11 +345,11 @@ impl Intake {
 
     fn report_load(&mut self, now: Instant) {
         let load = self.load(now);
-        if self.reported_load != Some(load) {
-            self.reported_load = Some(load);
+        if self.reported.load != Some(load) {
+            self.reported.load = Some(load);
             self.request(IntakeRequest::Load(load));
         }
-        if self.reported_reclaiming == self.reclaims.is_asked() {
+        if self.reported.is_reclaiming == self.reclaims.is_asked() {
             self.report_reclaiming();
         }
     }
@@ -338,8 +361,8 @@ impl Intake {
     }
 
     fn report_reclaiming(&mut self) {
-        self.reported_reclaiming = !self.reclaims.is_asked();
-        self.request(IntakeRequest::Reclaiming(self.reported_reclaiming));
+        self.reported.is_reclaiming = !self.reclaims.is_asked();
+        self.request(IntakeRequest::Reclaiming(self.reported.is_reclaiming));
     }
 
     fn report_status(&mut self, now: Instant) {

@@ -29,6 +29,7 @@ pub fn serve(config: Config, credentials: Credentials, instance: &Instance, mode
     let store = Store::open(&data_dir).map_err(unusable)?;
     let counters = Arc::<Counters>::default();
     let ledger = Ledger::new(instance.folder(), credentials.api_key.clone(), Arc::clone(&counters));
+    ledger.make_reserve();
     let worker_client = Client::new(&config.server, credentials, Arc::clone(&counters));
     let client = worker_client.with_own_connections();
     let intake_client = worker_client.with_own_connections();

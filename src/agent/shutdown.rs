@@ -54,7 +54,8 @@ impl Intake {
     pub(super) fn is_drained(&self, now: Instant) -> bool {
         match self.admission.mode() {
             Mode::Serve => false,
-            Mode::Drain(deadline) => self.table.is_empty() || deadline.is_some_and(|deadline| now >= deadline),
+            Mode::Drain => self.table.is_empty(),
+            Mode::Abort(deadline) => self.table.is_empty() || now >= deadline,
         }
     }
 

@@ -117,7 +117,7 @@ impl StatusReporter {
         if self.published.as_ref() == Some(&self.state) {
             return;
         }
-        // A failed write is tried again with the next change: on a full disk every round of the loop would fail.
+        // A failed write is tried again with the next change: on a disk in trouble every round of the loop would fail.
         self.published = Some(self.state.clone());
         if let Err(error) = self.state.save(&self.context.folder) {
             log::debug!("status.json can't be written: {error}");

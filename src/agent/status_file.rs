@@ -4,13 +4,18 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::thread;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::data_dir::{DataDir, STATUS_FILE};
-use crate::os::files::{self, Durability};
+use crate::os::files::{self, is_full};
 use crate::os::folder::Folder;
+
+/// The pause before a file that can't be read is read again.
+const PAUSE: Duration = Duration::from_millis(30);
 
 /// The contents of `status.json`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,11 +83,23 @@ pub enum EngineState {
 impl State {
     /// What the last agent wrote, or `None` if that can't be read: no decision depends on it for correctness.
     pub fn load(data_dir: &DataDir) -> Option<Self> {
-        serde_json::from_slice(&files::read(&data_dir.status_file()).ok()?).ok()
+        let read = || serde_json::from_slice(&files::read(&data_dir.status_file()).ok()?).ok();
+        // On a full disk the file is written in place, and may be read in the middle of that.
+        read().or_else(|| {
+            thread::sleep(PAUSE);
+            read()
+        })
     }
 
     /// Replaces the file in an agent's data_dir.
     pub fn save(&self, folder: &Folder) -> io::Result<()> {
-        folder.replace(STATUS_FILE, &serde_json::to_vec_pretty(self)?, Durability::Crash)
+        match folder.replace_text(STATUS_FILE, &serde_json::to_vec_pretty(self)?) {
+            // What doesn't fit in the room that the file has is the longest part.
+            Err(error) if is_full(&error) => {
+                let shorter = Self { deferred: BTreeMap::new(), ..self.clone() };
+                folder.replace_text(STATUS_FILE, &serde_json::to_vec_pretty(&shorter)?)
+            }
+            saved => saved,
+        }
     }
 }

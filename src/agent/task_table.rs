@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::workers::{FETCHERS, Queue};
 use crate::server::Backoff;
-use crate::task::{Phase, TaskKey, WorkerCommand};
+use crate::task::{Phase, StopReason, TaskKey, WorkerCommand};
 
 /// Whether a worker has a task.
 enum Stage {
@@ -47,6 +47,8 @@ struct Entry {
     /// Whether its results are to be fetched, or are being fetched and then delivered, by a worker that may do so.
     needs_fetch: bool,
     cancelled: bool,
+    /// Why it is being stopped, as far as a worker has said so: on a full disk the record may lack it.
+    stop: Option<StopReason>,
     /// Whether its worker has the command to discard its result.
     discard_sent: bool,
     backoff: Backoff,
@@ -92,6 +94,7 @@ impl TaskTable {
             was_settled: false,
             needs_fetch: false,
             cancelled: false,
+            stop: None,
             discard_sent: false,
             backoff: Backoff::default(),
             last_reason: String::new(),
@@ -109,6 +112,18 @@ impl TaskTable {
     /// Whether a task had been settled before it was added.
     pub fn was_settled(&self, key: &TaskKey) -> bool {
         self.entries.get(key).is_some_and(|entry| entry.was_settled)
+    }
+
+    /// Notes why a task is being stopped.
+    pub fn note_stop(&mut self, key: &TaskKey, stop: Option<StopReason>) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.stop = entry.stop.or(stop);
+        }
+    }
+
+    /// Why a task is being stopped, as far as that was noted.
+    pub fn stop(&self, key: &TaskKey) -> Option<StopReason> {
+        self.entries.get(key)?.stop
     }
 
     pub fn set_needs(&mut self, key: &TaskKey, needs: Needs) {

@@ -12,6 +12,8 @@ use crate::os::platform::{self, FileLock};
 
 /// How often a text that is being written is read again, and the pause before that.
 const TRIES: u32 = 10;
+/// How long the text is at least, in bytes.
+const LENGTH: usize = 128;
 pub(super) const PAUSE: Duration = Duration::from_millis(30);
 
 /// What a process does with the data_dir whose lock it holds.
@@ -91,9 +93,11 @@ pub fn find_holder(data_dir: &DataDir) -> io::Result<Option<Holder>> {
 pub(super) fn write_holder(mut file: &File, role: Role) -> io::Result<()> {
     let pid = std::process::id();
     let started = platform::start_time(pid).unwrap_or_default();
-    file.set_len(0)?;
+    let mut text = format!("{pid} {started}\n{}\n", role.as_str()).into_bytes();
+    // Over the earlier text, in one write and never shorter: on a full disk there is no new room for it.
+    text.resize(text.len().max(LENGTH), b'\n');
     file.rewind()?;
-    write!(file, "{pid} {started}\n{}\n", role.as_str())
+    file.write_all(&text)
 }
 
 /// Reads the holder of the lock. A process takes the lock first and then writes, so the text may be that of an earlier

@@ -13,8 +13,8 @@ use thiserror::Error;
 use super::copies::{self, Copied};
 use super::holder::{Holder, PAUSE, Role, read_holder, write_holder};
 use super::permissions::{self, Refusal};
-use crate::data_dir::{DRAIN_REQUEST, DataDir, INSTANCE_ID, LOCK, METRICS, PID_FILE, STATUS_FILE};
-use crate::os::files::{Durability, if_exists, is_temporary, read_text};
+use crate::data_dir::{DRAIN_READY, DRAIN_REQUEST, DataDir, INSTANCE_ID, LOCK, METRICS, PID_FILE, STATUS_FILE};
+use crate::os::files::{Durability, if_exists, ignore_missing, is_full, is_temporary, read_text};
 use crate::os::folder::Folder;
 use crate::os::platform::{self, FileLock};
 use crate::os::random::random_id;
@@ -75,14 +75,15 @@ impl Instance {
         let (lock, watch) =
             lock(&folder).map_err(at(LOCK))?.map_err(|mut held| InstanceError::Held(read_holder(&mut held)))?;
         // A request to an earlier agent names that one's pid, which this process may have again.
-        folder.remove(DRAIN_REQUEST).map_err(at(DRAIN_REQUEST))?;
+        remove_drain_request(&folder).map_err(at(DRAIN_REQUEST))?;
         let pid = format!("{}\n", std::process::id());
-        let written = write_holder(lock.file(), role)
-            .and_then(|()| folder.replace(PID_FILE, pid.as_bytes(), Durability::Crash))
-            .and_then(|()| remove_temporary(&folder));
-        if let Err(error) = written {
-            // On a full disk there may be results to deliver, so this is no reason to end.
+        // On a full disk there may be results to deliver, so none of this is a reason to end.
+        if let Err(error) = write_holder(lock.file(), role) {
             log::warn!("the pid can't be written, so `stop` and `status` may not find this agent: {error}");
+        }
+        let others = [PID_FILE, DRAIN_READY].map(|name| folder.replace_text(name, pid.as_bytes()));
+        if let Err(error) = others.into_iter().collect::<io::Result<()>>().and_then(|()| remove_temporary(&folder)) {
+            log::warn!("`{PID_FILE}` and `{DRAIN_READY}` can't be written: {error}");
         }
         let id = read_or_make_id(&folder).map_err(at(INSTANCE_ID))?;
         copies::check(&folder, &id)?;
@@ -114,15 +115,24 @@ impl Drop for Instance {
         }
         // Files that stay do no harm: the lock decides, and the next agent replaces or removes them.
         let _ = self.folder.remove(PID_FILE);
-        let _ = self.folder.remove(DRAIN_REQUEST);
+        let _ = remove_drain_request(&self.folder);
     }
 }
 
 /// Asks the agent with this pid, and no later one, to accept nothing new and to end when all results are delivered.
 pub fn request_drain(data_dir: &DataDir, pid: u32) -> Result<(), InstanceError> {
     let folder = permissions::prepare(data_dir)?;
-    let written = folder.replace(DRAIN_REQUEST, format!("{pid}\n").as_bytes(), Durability::Crash);
+    let written = match folder.replace(DRAIN_REQUEST, format!("{pid}\n").as_bytes(), Durability::Crash) {
+        // The agent has written the same pid there.
+        Err(error) if is_full(&error) => folder.rename(DRAIN_READY, DRAIN_REQUEST).map_err(|_| error),
+        written => written,
+    };
     written.map_err(|error| InstanceError::Io(data_dir.drain_request(), error))
+}
+
+/// The file becomes the one that is kept ready: on a full disk no other could be made.
+fn remove_drain_request(folder: &Folder) -> io::Result<()> {
+    ignore_missing(folder.rename(DRAIN_REQUEST, DRAIN_READY))
 }
 
 /// Whether the agent with this pid has a request to drain.
@@ -138,7 +148,7 @@ pub fn remove_stale_pid_file(folder: &Folder) -> io::Result<()> {
 
 /// Removes the temporary files that a crash has left.
 fn remove_temporary(folder: &Folder) -> io::Result<()> {
-    const REPLACED: [&str; 5] = [PID_FILE, INSTANCE_ID, DRAIN_REQUEST, STATUS_FILE, METRICS];
+    const REPLACED: [&str; 6] = [PID_FILE, INSTANCE_ID, DRAIN_REQUEST, DRAIN_READY, STATUS_FILE, METRICS];
     for name in folder.dir().names()? {
         if REPLACED.iter().any(|of| is_temporary(&name.to_string_lossy(), of)) {
             folder.remove(name)?;

@@ -1,12 +1,13 @@
 //! Reads the ledger, also while an agent writes it.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 
 use super::{Line, MAX_NUMBERED};
 use crate::data_dir::DataDir;
 use crate::os::files::{if_exists, open_to_read};
 use crate::os::platform;
+use crate::os::reserve::Reserve;
 
 /// The length from which a line counts as damaged; the agent writes no line as long.
 const LINE_MAX: u64 = 1 << 20;
@@ -14,7 +15,7 @@ const LINE_MAX: u64 = 1 << 20;
 /// All lines, the oldest first.
 pub struct Reader {
     /// The files that are not read to their end, the oldest last.
-    files: Vec<BufReader<File>>,
+    files: Vec<Box<dyn BufRead>>,
     buffer: Vec<u8>,
     damaged: u64,
 }
@@ -22,6 +23,11 @@ pub struct Reader {
 impl Reader {
     /// Opens all files; `None` if there is none.
     pub fn open(data_dir: &DataDir) -> io::Result<Option<Self>> {
+        // First, so that lines that are moved from it to a file meanwhile are there twice and not missing.
+        let waiting = match if_exists(open_to_read(&data_dir.ledger_reserve()))? {
+            Some(reserve) => Reserve::open(reserve)?.entries()?.concat(),
+            None => Vec::new(),
+        };
         let mut files: Vec<(_, BufReader<File>)> = Vec::new();
         // Files are renamed to higher numbers only, so this order misses none of them. But it may open one twice; then
         // the later place counts, since younger files may have been opened in between.
@@ -31,7 +37,9 @@ impl Reader {
             files.retain(|(opened, _)| *opened != identity);
             files.push((identity, BufReader::new(file)));
         }
-        let files: Vec<_> = files.into_iter().map(|(_, file)| file).collect();
+        let waiting = (!waiting.is_empty()).then(|| Box::new(Cursor::new(waiting)) as Box<dyn BufRead>);
+        let files = files.into_iter().map(|(_, file)| Box::new(file) as Box<dyn BufRead>);
+        let files: Vec<_> = waiting.into_iter().chain(files).collect();
         Ok((!files.is_empty()).then_some(Self { files, buffer: Vec::new(), damaged: 0 }))
     }
 
@@ -72,7 +80,7 @@ impl Reader {
 }
 
 /// Skips the rest of a line of which this is the beginning.
-fn skip_line(file: &mut BufReader<File>, beginning: &[u8]) -> io::Result<()> {
+fn skip_line(file: &mut dyn BufRead, beginning: &[u8]) -> io::Result<()> {
     let mut ends = beginning.ends_with(b"\n");
     while !ends {
         let rest = file.fill_buf()?;

@@ -2,11 +2,11 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::files::{Durability, Replacement, if_exists, ignore_missing, read_all};
+use super::files::{Durability, Replacement, if_exists, ignore_missing, is_full, read_all};
 use super::platform::{self, Access, Dir, Open};
 
 /// An open folder. Clones are the same one.
@@ -40,6 +40,11 @@ impl Folder {
     /// Opens a file to read and change it, or creates it.
     pub fn open_or_create(&self, name: &str) -> io::Result<File> {
         self.open(name, Open::Update)
+    }
+
+    /// Opens a file to read and change it, or returns `None` if it is missing.
+    pub fn open_existing(&self, name: &str) -> io::Result<Option<File>> {
+        if_exists(self.open(name, Open::Existing))
     }
 
     fn open(&self, name: &str, open: Open) -> io::Result<File> {
@@ -77,6 +82,21 @@ impl Folder {
         Replacement::write_in(&self.dir, Path::new(name), durability, |file| file.write_all(content))?.commit()
     }
 
+    /// Replaces a small text in one step. Where the disk is full, the text is written over the earlier one, in the room that
+    /// the file has, with empty lines behind it. A reader may see a part of it then.
+    ///
+    /// # Errors
+    /// It can't be replaced, and there is no earlier one or it has less room.
+    pub fn replace_text(&self, name: &str, text: &[u8]) -> io::Result<()> {
+        match self.replace(name, text, Durability::Crash) {
+            Err(full) if is_full(&full) => match self.open_existing(name)? {
+                Some(file) => overwrite(&file, text),
+                None => Err(full),
+            },
+            replaced => replaced,
+        }
+    }
+
     /// The length of a file, or `None` if it is missing.
     pub fn length(&self, name: &str) -> io::Result<Option<u64>> {
         if_exists(self.dir.length(Path::new(name)))
@@ -105,4 +125,20 @@ impl Folder {
             (Ok(_), Err(_)) => false,
         }
     }
+}
+
+/// Writes over what a file has, without a free block of the disk: behind the text are empty lines up to the file's end.
+///
+/// # Errors
+/// The file has too little room, or can't be written.
+pub fn overwrite(mut file: &File, text: &[u8]) -> io::Result<()> {
+    let metadata = file.metadata()?;
+    let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+    if text.len() as u64 > platform::allocated(&metadata).max(metadata.len()) {
+        return Err(io::Error::from(io::ErrorKind::StorageFull));
+    }
+    let mut content = text.to_vec();
+    content.resize(length.max(text.len()), b'\n');
+    file.rewind()?;
+    file.write_all(&content)
 }

@@ -49,7 +49,7 @@ pub fn log_abandoned(ledger: &Ledger, files: &TaskFiles, record: &mut Record) ->
     if entries.is_empty() {
         return Ok(());
     }
-    TaskLedger::new(ledger, files, record).append(entries)?;
+    TaskLedger::new(ledger, record).append(entries)?;
     files.append_uploads(&uploads.logged_events())?;
     record.report.note_logged();
     files.save(record)
@@ -96,7 +96,7 @@ pub fn discard(
     let taken =
         if unreported.is_none() { text_sizes(&report.request.output, Some(REASON)) } else { TextSizes::default() };
     let entries: Vec<Entry> = entry.into_iter().chain([settled(&ending, &uploads, taken, Some(REASON))]).collect();
-    TaskLedger::new(ledger, files, record).append(entries)?;
+    TaskLedger::new(ledger, record).append(entries)?;
     let discarded = Discarded { unreported };
     record.report.note_logged();
     record.discarded = Some(discarded.clone());

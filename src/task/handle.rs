@@ -121,16 +121,23 @@ impl TaskHandle {
 
     pub fn handle(&mut self, received: Result<WorkerCommand, RecvError>) -> Result<(), StepError> {
         match received {
-            Ok(WorkerCommand::Cancel) => self.note_stop(StopReason::Cancel),
+            Ok(WorkerCommand::Cancel) => {
+                self.note_stop(StopReason::Cancel);
+                Ok(())
+            }
             Ok(WorkerCommand::Discard) => Err(StepError::Discarded),
             Ok(WorkerCommand::Shutdown) | Err(RecvError) => Err(StepError::Shutdown),
         }
     }
 
-    /// Writes why the task is being stopped, before the stop itself. The first reason stands.
-    pub fn note_stop(&mut self, reason: StopReason) -> Result<(), StepError> {
+    /// Notes why the task is being stopped, and writes it before the stop itself. The first reason stands.
+    ///
+    /// Where it can't be written, the task is stopped all the same: a container that fills the disk must not keep itself
+    /// from being stopped. After a crash the Server asks again, and a limit of time is over again; an operator's stop is
+    /// repeated by the operator.
+    pub fn note_stop(&mut self, reason: StopReason) {
         if self.record.stop.is_some() {
-            return Ok(());
+            return;
         }
         match reason {
             StopReason::Cancel => {
@@ -144,7 +151,14 @@ impl TaskHandle {
             StopReason::Operator => log::info!(task:% = self.key(); "stopped by the operator"),
         }
         self.record.stop = Some(reason);
-        self.save()
+        self.save_later();
+    }
+
+    /// Writes the record, or leaves that to the next time: for what stays true without it.
+    pub fn save_later(&self) {
+        if let Err(error) = self.files.save(&self.record) {
+            log::warn!(task:% = self.key(); "the record can't be written: {error}; going on without it");
+        }
     }
 
     /// Whether the Server has asked for the task's cancellation, so that its results aren't wanted.

@@ -45,14 +45,18 @@ impl<'c> TaskRunner<'c> {
                 Err(StepError::Shutdown) => return TaskResult::Interrupted,
                 Err(StepError::NeedsFetch) => return TaskResult::NeedsFetch,
                 Err(StepError::Retry { why, retry_after }) => {
-                    return TaskResult::Deferred { phase: self.task.record.phase, why, retry_after, frees_slot: false };
+                    return self.deferred(why, retry_after, false);
                 }
                 Err(StepError::NameTaken { why }) => {
-                    let (phase, retry_after) = (self.task.record.phase, Some(NAME_TAKEN_PAUSE));
-                    return TaskResult::Deferred { phase, why, retry_after, frees_slot: true };
+                    return self.deferred(why, Some(NAME_TAKEN_PAUSE), true);
                 }
             }
         }
+    }
+
+    fn deferred(&self, why: String, retry_after: Option<Duration>, frees_slot: bool) -> TaskResult {
+        let (phase, stop) = (self.task.record.phase, self.task.record.stop);
+        TaskResult::Deferred { phase, why, retry_after, frees_slot, stop }
     }
 
     fn run_container(&mut self) -> Result<(), StepError> {
@@ -62,10 +66,11 @@ impl<'c> TaskRunner<'c> {
 
     fn upload(&mut self) -> Result<(), StepError> {
         let container = self.container();
+        // First: what it has written outside the workspace may be what fills the engine's disk.
+        container.remove(&mut self.task)?;
         let mut upload = Upload::open(self.client(), &mut self.task)?;
         let mut results = results::collect(&container, upload.task, self.duty)?;
         upload.note_skipped(std::mem::take(&mut results.skipped))?;
-        container.remove(upload.task)?;
         deliver(upload, &results, &self.context.config.outputs)
     }
 

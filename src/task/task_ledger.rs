@@ -2,22 +2,21 @@
 
 use std::io;
 
-use super::{Record, TaskFiles};
+use super::Record;
 use crate::ledger::{Entry, Ledger, Line, Peer};
 
-/// One task's lines in the ledger. Where the disk is full, they use the room that is reserved for the task.
+/// One task's lines in the ledger.
 pub struct TaskLedger<'t> {
     pub ledger: &'t Ledger,
-    pub files: &'t TaskFiles,
     pub task_id: &'t str,
     pub peer: Peer<'t>,
 }
 
 impl<'t> TaskLedger<'t> {
     /// For a task whose lines name the Server of its record.
-    pub fn new(ledger: &'t Ledger, files: &'t TaskFiles, record: &'t Record) -> Self {
+    pub fn new(ledger: &'t Ledger, record: &'t Record) -> Self {
         let peer = Peer { server: &record.base_url, service_id: &record.service_id };
-        Self { ledger, files, task_id: &record.task.id, peer }
+        Self { ledger, task_id: &record.task.id, peer }
     }
 
     /// Appends all of these lines, or none.
@@ -26,6 +25,6 @@ impl<'t> TaskLedger<'t> {
             return Ok(());
         }
         let lines: Vec<Line> = entries.into_iter().map(|entry| Line::new(self.task_id, self.peer, entry)).collect();
-        self.files.reserve().write(|| self.ledger.append(&lines))
+        self.ledger.append(&lines)
     }
 }

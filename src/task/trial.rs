@@ -42,6 +42,7 @@ fn run(container: &TaskContainer<'_>, mut task: TaskHandle) -> Result<Trial, Ste
             _ => return Err(StepError::retry("the task isn't accepted")),
         }
     }
+    container.remove(&mut task)?;
     let mut results = results::collect(container, &mut task, Duty::Fetches)?;
     let files = with_notes(&task, &results, &container.config.outputs);
     let Results { copy, skipped, .. } = &mut results;
@@ -49,7 +50,6 @@ fn run(container: &TaskContainer<'_>, mut task: TaskHandle) -> Result<Trial, Ste
         skipped.skip(copy.name, sending::SAME_AS_ANSWER);
     }
     let skipped = results.skipped;
-    container.remove(&mut task)?;
     let Some(ending) = task.record.ending else {
         return Err(StepError::retry("the record has no ending"));
     };

@@ -2,18 +2,20 @@
 
 use crate::support::agent::Agent;
 use crate::support::docker;
+use crate::support::ordinary_user::{OrdinaryUser, USER};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::Pid;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-/// A tmpfs on the agent's data folder. Dropping the value kills the agent, removes its containers and unmounts the
+/// A disk, mostly a tmpfs, as the agent's data folder. Dropping the value kills the agent, removes its containers and unmounts the
 /// disk.
 pub struct SmallDisk {
     agent: Agent,
@@ -36,6 +38,32 @@ impl SmallDisk {
         let output = Command::new("mount").args(words).arg(&place).output().expect("run `mount`");
         assert!(output.status.success(), "mount: {}", String::from_utf8_lossy(&output.stderr));
         Self { agent: agent.clone(), place }
+    }
+
+    /// Mounts an ext4 of `mib` MiB, made with these options of `mkfs.ext4`, as the data folder of an ordinary user's agent.
+    /// Root, and so a container of root, also fills the part of it that the system keeps back from that user.
+    pub fn mount_ext4(user: &OrdinaryUser, mib: u64, options: &[&str]) -> Self {
+        crate::require_root();
+        let agent = &user.agent;
+        let (place, image) = (agent.data_dir(), agent.path("disk.img"));
+        fs::create_dir(&place).expect("make the data folder");
+        File::create(&image).and_then(|file| file.set_len(mib << 20)).expect("make the disk's image");
+        let run = |program: &str, words: &[&str], paths: &[&Path]| {
+            let output = Command::new(program).args(words).args(paths).output().expect("run a command");
+            assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+        };
+        run("mkfs.ext4", &[&["-q", "-F"], options].concat(), &[&image]);
+        run("mount", &["-o", "loop"], &[&image, &place]);
+        fs::remove_dir(place.join("lost+found")).expect("remove what `mkfs.ext4` has made");
+        chown(&place, Some(USER), Some(USER)).expect("give the disk to the user");
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o700)).expect("close the disk");
+        Self { agent: agent.clone(), place }
+    }
+
+    /// Whether hardly anything can be written, also by root. An ext4 keeps a fiftieth for itself.
+    pub fn is_full(&self) -> bool {
+        let disk = statvfs(&self.place).expect("ask the disk for its room");
+        disk.blocks_free() < disk.blocks() / 40 || disk.files_free() == 0
     }
 
     /// The free space in bytes.

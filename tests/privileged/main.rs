@@ -9,6 +9,7 @@ mod engine_restart;
 mod fetch;
 mod foreign_paths;
 mod frozen_disk;
+mod full_disk;
 mod hostile_trees;
 mod ordinary_user;
 mod own_engine;

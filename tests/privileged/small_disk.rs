@@ -79,7 +79,7 @@ fn result_task() -> TaskSpec {
 #[test]
 fn results_of_a_container_that_fills_the_disk_are_delivered() {
     let server = FakeServer::start();
-    let (agent, _disk) = agent_on_disk(&server, 24);
+    let (agent, _disk) = agent_on_disk(&server, 26);
     let _running = agent.start();
     let fill = "dd if=/dev/zero of=output/big bs=64k 2>&1";
     let failing = server.submit(TaskSpec::script(format!("{fill} || exit 7")));
@@ -87,7 +87,7 @@ fn results_of_a_container_that_fills_the_disk_are_delivered() {
     let message = task.error_message.expect("a message");
     assert!(message.contains("disk") && message.contains("full") && message.contains("status 7"), "{message}");
     let big = server.output(&failing, "output/big").bytes.len() as u64;
-    assert!(big > 20 * MIB && big < 24 * MIB, "{big}");
+    assert!(big > 20 * MIB && big < 26 * MIB, "{big}");
     assert_eq!(task.completed_count, 1);
     assert_no_containers(&failing);
     expect_whole_records(&agent);
@@ -295,7 +295,7 @@ fn an_agent_without_a_reserve_delivers_when_there_is_space() {
 #[test]
 fn a_first_start_on_a_full_disk_names_the_unwritable_file() {
     let server = FakeServer::start();
-    let (agent, disk) = agent_on_disk(&server, 2);
+    let (agent, disk) = agent_on_disk(&server, 6);
     disk.filler()();
     let refused = agent.run(&["run"]);
     refused.expect_code(1).expect_stderr(NO_SPACE).expect_stderr(&agent.data_dir().display().to_string());

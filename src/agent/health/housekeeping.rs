@@ -134,6 +134,10 @@ impl Janitor {
             if task.has_undelivered {
                 self.log_removed(&task.files, &format!("removed {hours} hours after the task's end"));
             }
+            // Its last state isn't in its record yet.
+            if task.files.has_waiting() {
+                continue;
+            }
             match self.store.remove(task.files.key()) {
                 Ok(()) if task.has_undelivered => {
                     log::warn!(task:% = task.files.key(); "removed after {hours} h, with files that the Server never got");

@@ -27,7 +27,11 @@ pub struct OperatorRequests {
 impl OperatorRequests {
     /// They are looked for now, and every second from then on.
     pub fn new(data_dir: &DataDir, lock: LockWatch, now: Instant) -> Self {
-        Self { due: now, lock, discards: DiscardRequests::new(data_dir), failed: None }
+        let discards = DiscardRequests::new(data_dir);
+        if let Err(error) = discards.prepare() {
+            log::warn!("`discard` may not work on a full disk: {error}");
+        }
+        Self { due: now, lock, discards, failed: None }
     }
 
     /// When requests are looked for again.

@@ -7,16 +7,24 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Intake;
+use crate::agent::admission::Mode;
 use crate::agent::task_table::Needs;
-use crate::task;
 use crate::task::record::{Loaded, Phase, Record, TaskFiles};
+use crate::task::{self, StopReason};
 
 impl Intake {
     /// Takes up every unfinished task of this agent's service. Returns how many of them need a worker with a slot.
     pub(super) fn recover(&mut self) -> io::Result<usize> {
         self.store.remove_unwritten()?;
-        let if_unfinished = |files, record: Record| (record.phase < Phase::Settled).then_some((files, record));
+        let mut settled = Vec::new();
+        let if_unfinished = |files: TaskFiles, record: Record| {
+            if record.phase == Phase::Settled && files.reserve().exists() {
+                settled.push(files.key().clone());
+            }
+            (record.phase < Phase::Settled).then_some((files, record))
+        };
         let Loaded { taken: mut tasks, broken } = self.store.load_all(if_unfinished)?;
+        self.reserves = settled;
         tasks.sort_by_key(|(_, record)| record.offered_at);
         for (dir, error) in broken {
             log::error!("the record in `{}` can't be read and is left alone: {error}", dir.display());
@@ -51,6 +59,9 @@ impl Intake {
         log::info!(task:% = key; "going on from `{}`", record.phase);
         let time = record.phase_since.and_then(|since| Duration::try_from(Timestamp::now().duration_since(since)).ok());
         self.table.insert(&key, &record.task.id, record.phase, time.unwrap_or_default());
+        if let Mode::Abort(_) = self.admission.mode() {
+            self.table.note_stop(&key, Some(StopReason::Operator));
+        }
         if record.settled_at.is_some() {
             self.table.note_settled_before(&key);
         }

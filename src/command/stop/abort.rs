@@ -29,10 +29,10 @@ pub(super) fn abort(config: &Config) -> Result<(), Failure> {
         return Ok(());
     }
     let count = tasks.len();
-    let foreign = mark_stopped(config, tasks)?;
+    let foreign = mark_stopped(config, tasks);
     stop_foreign(&docker, &foreign, instance.id(), deadline);
     if let Some(credentials) = config.agent.credentials.clone() {
-        serve(config.clone(), credentials, &instance, Mode::Drain(Some(deadline))).map_err(Failure::new)?;
+        serve(config.clone(), credentials, &instance, Mode::Abort(deadline)).map_err(Failure::new)?;
     }
     drop(instance);
     let backlog = load_backlog(config)?;
@@ -47,9 +47,9 @@ pub(super) fn abort(config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes the reason into the records first, so that the next start goes on where this command ends early. Returns the
-/// tasks of other registrations.
-fn mark_stopped(config: &Config, tasks: Vec<(TaskFiles, Record)>) -> Result<Vec<TaskKey>, Failure> {
+/// Writes the reason into the records first, so that the next start goes on where this command ends early. A container is
+/// stopped also where that fails. Returns the tasks of other registrations.
+fn mark_stopped(config: &Config, tasks: Vec<(TaskFiles, Record)>) -> Vec<TaskKey> {
     let service_id = config.agent.credentials.as_ref().map(|credentials| &credentials.service_id);
     let mut foreign = Vec::new();
     for (files, mut record) in tasks {
@@ -58,11 +58,12 @@ fn mark_stopped(config: &Config, tasks: Vec<(TaskFiles, Record)>) -> Result<Vec<
         }
         if record.stop.is_none() {
             record.stop = Some(StopReason::Operator);
-            let unwritable = Failure::context(format!("task {}: its record can't be written", files.key()));
-            files.save(&record).map_err(unwritable)?;
+            if let Err(error) = files.save(&record) {
+                eprint_line(format_args!("task {}: its record can't be written: {error}; going on", files.key()));
+            }
         }
     }
-    Ok(foreign)
+    foreign
 }
 
 /// Stops the containers of other registrations: the agent doesn't work on their tasks.

@@ -222,11 +222,11 @@ impl<'t> ContainerRun<'t> {
     fn follow(&mut self, container: &Container) -> Progress {
         log::info!(task:% = self.task.key(); "following the running container `{}`", self.container.name);
         self.seen.engine_was_down = false;
-        self.note_started()?;
+        self.note_started();
         let follower = logs::follow(self.container, self.task)?;
         // A crash would leave it behind until the container prints or ends.
         self.task.record.client = Some(launch::process(&follower));
-        self.task.save()?;
+        self.task.save_later();
         // Only a container that started before this run of the agent is timed by the engine's clock, which can be set.
         let by_engine = || Instant::now().checked_sub(container.ran_for(Timestamp::now())).unwrap_or_else(Instant::now);
         let started = *self.seen.started.get_or_insert_with(by_engine);
@@ -251,7 +251,7 @@ impl<'t> ContainerRun<'t> {
     }
 
     fn handle_exited(&mut self, container: &Container) -> Result<ContainerOutcome, StepError> {
-        self.note_started()?;
+        self.note_started();
         let lacking = match self.seen.client_exit_code {
             // Nothing but the container exits so.
             Some(0) => None,
@@ -271,12 +271,11 @@ impl<'t> ContainerRun<'t> {
     }
 
     /// A container that was to be replaced has started after all: from now on its absence means that it was removed.
-    fn note_started(&mut self) -> Result<(), StepError> {
+    fn note_started(&mut self) {
         if self.task.record.replacing {
             self.task.record.replacing = false;
-            self.task.save()?;
+            self.task.save_later();
         }
-        Ok(())
     }
 
     /// Finds out what ended a container. What isn't known for certain doesn't speak against its program.

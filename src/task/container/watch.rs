@@ -58,7 +58,7 @@ impl<'t> Watch<'t> {
             if client.has_printed() {
                 self.last_output = Instant::now();
             }
-            self.note_limits()?;
+            self.note_limits();
             if self.task.record.stop.is_some() && !self.stop_when_due() {
                 break;
             }
@@ -77,16 +77,15 @@ impl<'t> Watch<'t> {
     }
 
     /// Notes that the container has to be stopped because it has run or printed nothing for too long.
-    fn note_limits(&mut self) -> Result<(), StepError> {
+    fn note_limits(&mut self) {
         let executor = self.executor();
         if self.deadline().is_some_and(|at| Instant::now() >= at) {
-            self.task.note_stop(StopReason::Timeout { minutes: executor.timeout_minutes })?;
+            self.task.note_stop(StopReason::Timeout { minutes: executor.timeout_minutes });
         }
         let is_idle = |limit| self.started.is_some() && self.last_output.elapsed() >= limit;
         if executor.idle_timeout().is_some_and(is_idle) {
-            self.task.note_stop(StopReason::Idle { minutes: executor.idle_timeout_minutes })?;
+            self.task.note_stop(StopReason::Idle { minutes: executor.idle_timeout_minutes });
         }
-        Ok(())
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -1,7 +1,7 @@
 //! Discard requests: one marker file per task, read by the running agent.
 //!
 //! The file is named after the task's key and is in `{data_dir}/discard`. It stays there until the task is settled,
-//! also over a restart of the agent.
+//! also over a restart of the agent. An empty file is kept ready, which needs no room on a full disk to become one.
 
 use std::fs;
 use std::io;
@@ -9,8 +9,11 @@ use std::path::PathBuf;
 
 use super::TaskKey;
 use crate::data_dir::DataDir;
-use crate::os::files::{create, if_exists, make_dirs, remove_if_exists};
+use crate::os::files::{create, if_exists, is_full, make_dirs, remove_if_exists};
 use crate::os::platform;
+
+/// The file that is kept ready. No task's key begins with a dot.
+const READY: &str = ".ready";
 
 /// The discard requests of a data_dir.
 #[derive(Debug, Clone)]
@@ -23,10 +26,20 @@ impl DiscardRequests {
         Self { dir: data_dir.discard_requests() }
     }
 
+    /// Makes the file that is kept ready, unless it is there.
+    pub fn prepare(&self) -> io::Result<()> {
+        make_dirs(&self.dir)?;
+        let ready = self.dir.join(READY);
+        if ready.exists() { Ok(()) } else { create(&ready).map(drop) }
+    }
+
     /// Adds a request, which is on the disk when this returns.
     pub fn add(&self, key: &TaskKey) -> io::Result<()> {
         make_dirs(&self.dir)?;
-        create(&self.file(key))?;
+        match create(&self.file(key)) {
+            Err(error) if is_full(&error) => fs::rename(self.dir.join(READY), self.file(key)).map_err(|_| error)?,
+            created => drop(created?),
+        }
         platform::sync_dir(&self.dir)
     }
 
@@ -45,6 +58,10 @@ impl DiscardRequests {
 
     /// Removes a request. A missing one is no error.
     pub fn remove(&self, key: &TaskKey) -> io::Result<()> {
+        let ready = self.dir.join(READY);
+        if !ready.exists() && self.contains(key) {
+            return fs::rename(self.file(key), ready);
+        }
         remove_if_exists(&self.file(key))
     }
 
@@ -64,6 +81,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let discards = DiscardRequests::new(&DataDir::new(dir.path()));
         let (one, other) = (TaskKey::from_id("t/1").unwrap(), TaskKey::from_id("t2").unwrap());
+        assert!(discards.all().unwrap().is_empty());
+        discards.prepare().unwrap();
         assert!(discards.all().unwrap().is_empty());
         discards.remove(&one).unwrap();
         discards.add(&one).unwrap();

@@ -4,10 +4,11 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::reserve::Reserve;
+use super::reserve::{TaskReserve, Waiting};
 use super::{Phase, Record, TaskKey, UploadEvent};
+use crate::os::digest::fnv;
 use crate::os::files::{
-    self, Durability, Replacement, append, create, if_exists, ignore_missing, open_existing, open_to_read,
+    self, Durability, Replacement, append, create, if_exists, ignore_missing, is_full, open_existing, open_to_read,
     remove_if_exists,
 };
 use crate::os::process::read_tail;
@@ -94,20 +95,75 @@ impl TaskFiles {
         writeln!(file, "#!/bin/sh\n# Runs this task's container again, in the same workspace.\n{line}")
     }
 
-    /// Replaces the record in one step. Where the disk is full, the reserve is used.
+    /// Replaces the record in one step. Where the disk is full, it waits in the reserve.
     pub fn save(&self, record: &Record) -> io::Result<()> {
-        let path = self.record();
-        let replacement = self.reserve().write(|| {
-            // Piece by piece: an offer may be megabytes.
-            Replacement::write_by(&path, Durability::PowerCut, |file| Ok(serde_json::to_writer_pretty(file, record)?))
-        })?;
-        // Before the record is replaced, so that a crash in between can't leave a reserve to a settled task.
+        match self.put_back().and_then(|()| self.replace_record(record)) {
+            Err(error) if is_full(&error) => {
+                let replaced = if_exists(files::read(&self.record()))?.map_or(0, fnv);
+                let record = Some((replaced, serde_json::to_vec_pretty(record)?));
+                self.keep(Waiting { record, uploads: None }, error)
+            }
+            saved => saved,
+        }
+    }
+
+    fn replace_record(&self, record: &Record) -> io::Result<()> {
+        // Piece by piece: an offer may be megabytes.
+        let write = |file: &mut io::BufWriter<&fs::File>| Ok(serde_json::to_writer_pretty(file, record)?);
+        Replacement::write_by(&self.record(), Durability::PowerCut, write)?.commit()?;
         if record.phase == Phase::Settled {
-            if let Err(error) = self.reserve().remove() {
-                log::warn!(task:% = self.key; "can't delete its disk reserve: {error}");
+            self.remove_reserve();
+        }
+        Ok(())
+    }
+
+    fn remove_reserve(&self) {
+        if let Err(error) = self.reserve().remove() {
+            log::warn!(task:% = self.key; "can't delete its disk reserve: {error}");
+        }
+    }
+
+    fn keep(&self, waiting: Waiting, full: io::Error) -> io::Result<()> {
+        if self.reserve().keep(waiting, full)? {
+            log::warn!(task:% = self.key; "the disk is full; what is to be written about the task waits in its reserve");
+        }
+        Ok(())
+    }
+
+    /// Puts what waits in the reserve in its place. A crash in between leaves both, which is read as one.
+    ///
+    /// # Errors
+    /// The disk is still full, or can't be written for another reason.
+    fn put_back(&self) -> io::Result<()> {
+        let waiting = self.reserve().load()?;
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        if let Some((whole, lines)) = &waiting.uploads {
+            self.append_lines(lines, *whole)?;
+        }
+        if let Some((replaced, record)) = &waiting.record {
+            if if_exists(files::read(&self.record()))?.map_or(0, fnv) == *replaced {
+                Replacement::write(&self.record(), record, Durability::PowerCut)?.commit()?;
             }
         }
-        replacement.commit()
+        self.reserve().clear()?;
+        log::info!(task:% = self.key; "the disk has room again; what waited in its reserve is written");
+        Ok(())
+    }
+
+    /// Whether something waits in the reserve, or may do so.
+    pub fn has_waiting(&self) -> bool {
+        self.reserve().load().map_or(true, |waiting| !waiting.is_empty())
+    }
+
+    /// Puts what waits in the reserve of a settled task in its place, and removes the reserve. Returns whether it is done.
+    pub fn close_reserve(&self) -> bool {
+        let done = self.reserve().exists() && self.put_back().map_err(|error| log::debug!("{error}")).is_ok();
+        if done {
+            self.remove_reserve();
+        }
+        !self.reserve().exists()
     }
 
     /// Writes the whole offer, which the record has only until the workspace is complete, for a replay by a person.
@@ -131,7 +187,12 @@ impl TaskFiles {
 
     /// Reads the record, or `None` if there is none.
     pub fn load(&self) -> io::Result<Option<Record>> {
-        let Some(text) = if_exists(files::read(&self.record()))? else { return Ok(None) };
+        let Some(mut text) = if_exists(files::read(&self.record()))? else { return Ok(None) };
+        if let Some((replaced, record)) = self.reserve().load()?.record {
+            if replaced == fnv(text.iter().copied()) {
+                text = record;
+            }
+        }
         let record: Record = serde_json::from_slice(&text)?;
         if TaskKey::from_id(&record.task.id).as_ref() != Some(&self.key) {
             // Names that differ only in case are one file on some systems.
@@ -161,29 +222,40 @@ impl TaskFiles {
         Ok(freed)
     }
 
-    /// Appends lines to `uploads.jsonl` and returns when they are on the disk.
+    /// Appends lines to `uploads.jsonl` and returns when they are on the disk. Where that is full, they wait in the reserve.
     pub fn append_uploads(&self, events: &[UploadEvent]) -> io::Result<()> {
         let mut lines = Vec::new();
         for event in events {
             serde_json::to_writer(&mut lines, event)?;
             lines.push(b'\n');
         }
-        let path = self.uploads();
-        self.reserve().write(|| {
-            let mut file = append(&path)?;
-            let whole = file.metadata()?.len();
-            let written = file.write_all(&lines).and_then(|()| file.sync_data());
-            if written.is_err() {
-                // The next line must not be appended to a part of this one.
-                file.set_len(whole)?;
+        match self.put_back().and_then(|()| self.append_lines(&lines, u64::MAX)) {
+            Err(error) if is_full(&error) => {
+                let waiting = self.reserve().load()?.uploads;
+                let length = || if_exists(fs::metadata(self.uploads())).map(|found| found.map_or(0, |file| file.len()));
+                let whole = waiting.map_or_else(length, |(whole, _)| Ok(whole))?;
+                self.keep(Waiting { record: None, uploads: Some((whole, lines)) }, error)
             }
-            written
-        })
+            appended => appended,
+        }
     }
 
-    /// The disk space for writes that must not fail, also for those to a file elsewhere.
-    pub fn reserve(&self) -> Reserve {
-        Reserve::new(&self.dir)
+    /// Appends lines behind the first `whole` bytes of `uploads.jsonl`.
+    fn append_lines(&self, lines: &[u8], whole: u64) -> io::Result<()> {
+        let mut file = append(&self.uploads())?;
+        let whole = whole.min(file.metadata()?.len());
+        file.set_len(whole)?;
+        let written = file.write_all(lines).and_then(|()| file.sync_data());
+        if written.is_err() {
+            // The next line must not be appended to a part of this one.
+            file.set_len(whole)?;
+        }
+        written
+    }
+
+    /// The disk space for writes that must not fail.
+    pub fn reserve(&self) -> TaskReserve {
+        TaskReserve::new(&self.dir)
     }
 
     /// Passes the lines of `uploads.jsonl` on, one by one. A last line that a crash cut off counts as not written, and is
@@ -203,6 +275,7 @@ impl TaskFiles {
 
     /// Replaces `uploads.jsonl` in one step: by those of its lines that `keeps` is true of, and by `added` after them.
     pub fn rewrite_uploads(&self, keeps: impl Fn(&UploadEvent) -> bool, added: &[UploadEvent]) -> io::Result<()> {
+        self.put_back()?;
         let path = self.uploads();
         let new = Replacement::write_by(&path, Durability::PowerCut, |file| {
             let mut written = Ok(());
@@ -227,27 +300,37 @@ impl TaskFiles {
         self.dir.join("uploads.jsonl")
     }
 
-    /// Passes the whole lines on. Returns their length if a part of a line follows them.
+    /// Passes the whole lines on, and those that wait in the reserve. Returns the length of those in the file if a part of a
+    /// line follows them.
     fn parse_uploads(&self, each: &mut dyn FnMut(UploadEvent)) -> io::Result<Option<u64>> {
-        let Some(file) = if_exists(open_to_read(&self.uploads()))? else { return Ok(None) };
-        let mut reader = BufReader::new(file);
-        let (mut line, mut whole) = (Vec::new(), 0);
-        while reader.by_ref().take(LINE_MAX).read_until(b'\n', &mut line)? > 0 {
-            if line.last() != Some(&b'\n') {
-                if line.len() as u64 == LINE_MAX {
-                    return Err(io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        "it has a line that is longer than the agent's",
-                    ));
-                }
-                return Ok(Some(whole));
-            }
-            whole += line.len() as u64;
-            each(serde_json::from_slice(&line)?);
-            line.clear();
-        }
-        Ok(None)
+        let (whole, waiting) = self.reserve().load()?.uploads.unwrap_or((u64::MAX, Vec::new()));
+        let cut = match if_exists(open_to_read(&self.uploads()))? {
+            Some(file) => parse_lines(BufReader::new(file.take(whole)), each)?,
+            None => None,
+        };
+        parse_lines(waiting.as_slice(), each)?;
+        Ok(cut)
     }
+}
+
+/// Passes the whole lines on. Returns their length if a part of a line follows them.
+fn parse_lines(mut reader: impl BufRead, each: &mut dyn FnMut(UploadEvent)) -> io::Result<Option<u64>> {
+    let (mut line, mut whole) = (Vec::new(), 0);
+    while reader.by_ref().take(LINE_MAX).read_until(b'\n', &mut line)? > 0 {
+        if line.last() != Some(&b'\n') {
+            if line.len() as u64 == LINE_MAX {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "it has a line that is longer than the agent's",
+                ));
+            }
+            return Ok(Some(whole));
+        }
+        whole += line.len() as u64;
+        each(serde_json::from_slice(&line)?);
+        line.clear();
+    }
+    Ok(None)
 }
 
 /// Cuts all but the end of a log, which is what a report has of it. Returns the number of bytes that this freed.
@@ -267,10 +350,10 @@ fn cut_log(log: &Path) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::super::Store;
-    use super::{Phase, Record, TaskFiles, TaskKey, UploadEvent};
+    use super::{Phase, Record, TaskFiles, TaskKey, UploadEvent, Waiting, fnv};
     use crate::data_dir::DataDir;
     use crate::server::protocol::Task;
-    use std::fs;
+    use std::{fs, io};
 
     fn loaded(files: &TaskFiles) -> Vec<UploadEvent> {
         let mut events = Vec::new();
@@ -299,6 +382,40 @@ mod tests {
         assert_eq!(loaded(&files), std::slice::from_ref(&begin));
         files.append_uploads(std::slice::from_ref(&begin)).unwrap();
         assert_eq!(loaded(&files), [begin.clone(), begin]);
+    }
+
+    #[test]
+    fn what_waits_in_the_reserve_is_read_and_put_in_its_place_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&DataDir::new(dir.path())).unwrap();
+        let mut record = Record::from_offer(task("t"), "s", "u");
+        let files = store.create(&TaskKey::from_id("t").unwrap(), &record).unwrap();
+        let begin = |file: &str| UploadEvent::Begin { file: file.to_owned(), size: 1, at: None, attempt: None };
+        files.append_uploads(&[begin("a")]).unwrap();
+        let uploads = dir.path().join("tasks/t/uploads.jsonl");
+        let whole = fs::read_to_string(&uploads).unwrap();
+        let lines = serde_json::to_string(&begin("b")).unwrap() + "\n";
+        record.phase = Phase::Exited;
+        let text = || serde_json::to_vec(&record).unwrap();
+        let replaced = fnv(fs::read(files.record()).unwrap());
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let wait = || Waiting {
+            record: Some((replaced, text())),
+            uploads: Some((whole.len() as u64, lines.clone().into_bytes())),
+        };
+        files.keep(wait(), full()).unwrap();
+        assert_eq!(files.load().unwrap().unwrap().phase, Phase::Exited);
+        assert_eq!(loaded(&files), [begin("a"), begin("b")]);
+        // A crash in the middle leaves a part of the lines in both places.
+        fs::write(&uploads, whole.clone() + &lines[..7]).unwrap();
+        assert_eq!(loaded(&files), [begin("a"), begin("b")]);
+        files.append_uploads(&[begin("c")]).unwrap();
+        assert!(files.reserve().load().unwrap().is_empty());
+        assert_eq!(loaded(&files), [begin("a"), begin("b"), begin("c")]);
+        assert_eq!(files.load().unwrap().unwrap().phase, Phase::Exited);
+        // What waits is about an earlier record.
+        files.keep(Waiting { record: Some((replaced, b"{}".to_vec())), uploads: None }, full()).unwrap();
+        assert_eq!(files.load().unwrap().unwrap().phase, Phase::Exited);
     }
 
     #[test]

@@ -7,18 +7,18 @@ use std::fmt;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::os::digest::fnv;
+
 /// How many ids are known, at most: a megabyte for all tasks of an agent with the usual capacity.
 const KNOWN_MAX: usize = 10_000;
 
-/// A digest of an id (FNV-1a with 64 bits, <https://datatracker.ietf.org/doc/html/draft-eastlake-fnv>). A Server that makes
-/// two ids with the same one gets a file twice.
+/// A digest of an id. A Server that makes two ids with the same one gets a file twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 struct Digest(u64);
 
 impl Digest {
     fn of(id: &str) -> Self {
-        let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        Self(id.bytes().fold(0xcbf2_9ce4_8422_2325, mix))
+        Self(fnv(id.bytes()))
     }
 }
 
