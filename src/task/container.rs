@@ -2,6 +2,7 @@
 //!
 //! Nothing in here reaches the Server. What the run comes to is a value, [`ContainerOutcome`].
 
+mod engine_copy;
 mod launch;
 mod logs;
 mod run;

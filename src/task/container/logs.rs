@@ -1,11 +1,14 @@
 //! What the container prints: the two logs that keep the beginning and the end of each stream.
 
 use std::fs;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::TaskContainer;
+use super::engine_copy::{self, ClientWords};
 use crate::docker::LogRange;
+use crate::os::files::{self, Durability, Replacement, if_exists, remove_if_exists};
 use crate::os::process::{BoundedLog, LoggedChild, Otherwise};
 use crate::task::{StepError, TaskHandle};
 
@@ -14,6 +17,8 @@ const HEAD: u64 = 1 << 20;
 const TAIL: u64 = 9 << 20;
 /// How much of a stream the engine keeps in any case, however short its lines are.
 const ALWAYS_KEPT: u64 = 64 * 1024;
+/// How much of the engine's copy is compared with a log, at most.
+const COMPARED: u64 = 1 << 20;
 /// How long `docker logs` may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -49,24 +54,72 @@ pub fn follow(container: &TaskContainer<'_>, task: &TaskHandle) -> Result<Logged
 /// Reads what the logs of an exited container may lack. Nothing that they have is replaced by less.
 ///
 /// What a client left in the logs may hold its own words (a pull's progress, a warning, "unexpected EOF"), which must
-/// not pass for the container's. So where a client of this run `was_launched`, the engine's copy replaces the logs,
+/// not pass for the container's. So where a client of this run `was_launched`, the logs are compared with the engine's copy,
 /// unless they are so long that the engine may not have kept all: it keeps the two streams in one file.
 pub fn collect(container: &TaskContainer<'_>, task: &TaskHandle, was_launched: bool, lacking: Lacking) {
     let paths = [task.files.stdout(), task.files.stderr()];
     let length: u64 = paths.iter().map(|path| fs::metadata(path).map_or(0, |meta| meta.len())).sum();
-    let is_replaced = was_launched && length < ALWAYS_KEPT;
+    if was_launched && length < ALWAYS_KEPT && combine(container, task, lacking) {
+        return;
+    }
     let otherwise = match lacking {
-        Lacking::Nothing if !is_replaced => return,
+        Lacking::Nothing => return,
         Lacking::LastLines => Otherwise::Drop,
-        Lacking::Nothing | Lacking::Unknown => Otherwise::Append,
+        Lacking::Unknown => Otherwise::Append,
     };
-    let [stdout, stderr] = paths.map(|path| if is_replaced { create(path) } else { replay(path, otherwise) });
+    read(container, task, paths.map(|path| replay(path, otherwise)));
+}
+
+/// Combines each log with the engine's copy. Returns whether that was possible for both of them.
+fn combine(container: &TaskContainer<'_>, task: &TaskHandle, lacking: Lacking) -> bool {
+    let behind = if lacking == Lacking::Nothing { ClientWords::Before } else { ClientWords::BeforeAndBehind };
+    let logs = [(task.files.stdout(), ClientWords::Nowhere), (task.files.stderr(), behind)];
+    let copies = logs.each_ref().map(|(log, _)| log.with_extension("copy"));
+    let is_read = read(container, task, copies.clone().map(create));
+    let combined = logs.iter().zip(&copies).map(|((log, words), copy)| combine_one(log, copy, *words));
+    let combined: Vec<io::Result<bool>> = combined.collect();
+    for copy in &copies {
+        if let Err(error) = remove_if_exists(copy) {
+            log::warn!(task:% = task.key(); "`{}` can't be removed: {error}", copy.display());
+        }
+    }
+    let is_combined = combined.into_iter().map(|one| {
+        one.unwrap_or_else(|error| {
+            log::warn!(task:% = task.key(); "its output can't be compared with the engine's copy: {error}");
+            false
+        })
+    });
+    // All are asked.
+    is_combined.fold(is_read, |all, one| all && one)
+}
+
+/// Combines a log with the engine's copy of it. Returns whether that was possible.
+fn combine_one(log: &Path, copy: &Path, words: ClientWords) -> io::Result<bool> {
+    // On a full disk the log may lack far more than the rest of the agent should hold in memory.
+    if if_exists(fs::metadata(copy))?.is_some_and(|copy| copy.len() > COMPARED) {
+        return Ok(false);
+    }
+    let text = |path: &Path| if_exists(files::read(path)).map(Option::unwrap_or_default);
+    let (before, copy) = (text(log)?, text(copy)?);
+    let combined = engine_copy::combine(&before, &copy, words);
+    if let Some(combined) = combined.as_ref().filter(|combined| **combined != before) {
+        Replacement::write(log, combined, Durability::Crash)?.commit()?;
+    }
+    Ok(combined.is_some())
+}
+
+/// Reads the engine's copy of the output. Returns whether it could be read to its end.
+fn read(container: &TaskContainer<'_>, task: &TaskHandle, [stdout, stderr]: [BoundedLog; 2]) -> bool {
     let command = container.docker.logs_command(&container.name, LogRange::UntilNow);
     match LoggedChild::spawn(command, stdout, stderr).map(|reader| reader.finish(READ_TIMEOUT)) {
-        Ok(Some(_)) => {}
+        Ok(Some(status)) => status.success(),
         Ok(None) => {
             log::warn!(task:% = task.key(); "`docker logs` didn't end within 60 s; its output may be incomplete");
+            false
         }
-        Err(error) => log::warn!(task:% = task.key(); "its output can't be fetched: {error}"),
+        Err(error) => {
+            log::warn!(task:% = task.key(); "its output can't be fetched: {error}");
+            false
+        }
     }
 }
