@@ -21,7 +21,7 @@ mod upload_name;
 
 pub use scan::{Pulse, ScanResult, scan};
 pub use selection::{Selection, beyond_max_files};
-pub use unreadable::Unreadable;
+pub use unreadable::{OUTPUT, Unreadable};
 pub use upload_name::upload_name;
 
 use std::cmp::Ordering;
@@ -157,8 +157,15 @@ pub struct CopiedFile {
     pub number: usize,
 }
 
+/// The results that were copied, once all of them are, and what isn't copied.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Fetched {
+    pub files: Vec<CopiedFile>,
+    pub skipped: Skipped,
+}
+
 /// Files that aren't delivered: some by name, the others as a number.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Skipped {
     /// Files that are no results, such as links.
     pub non_results: Vec<LeftOut>,
@@ -166,7 +173,8 @@ pub struct Skipped {
     pub undelivered: Vec<LeftOut>,
     /// How many more there are of both kinds.
     pub unnamed: u64,
-    /// Of each kind.
+    /// Of each kind. What was read is added to others, and not added to.
+    #[serde(skip)]
     named_bytes: [usize; 2],
 }
 

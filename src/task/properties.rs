@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::outputs::unpack::{Budget, ExtractOptions, Extracted};
+use super::outputs::unpack::{Budget, ExtractOptions, Extracted, Pass};
 use super::outputs::{ReservedPaths, upload_name};
 use super::record::{Record, Store, TaskFiles, TaskKey};
 use super::uploads::Uploads;
@@ -76,8 +76,9 @@ proptest! {
         let reserved = ReservedPaths::new([]);
         let (into, base) = (dir.path(), Path::new("base"));
         let (workspace, budget) = (Path::new("/nonexistent"), &Budget::new(1 << 20));
+        let (done, pass, reserved, limits) = (None, Pass::Results, &reserved, &limits);
         let options =
-            ExtractOptions { into, workspace, base, reserved: &reserved, limits: &limits, keep_free: 0, budget };
+            ExtractOptions { into, workspace, base, done, pass, reserved, limits, keep_free: 0, budget };
         let mut extracted = Extracted::default();
         let done = extracted.unpack(&archive[..], &options);
         let mut bytes = 0;

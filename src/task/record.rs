@@ -5,6 +5,7 @@
 //! restart.
 
 mod discards;
+mod fetched;
 mod files;
 mod key;
 mod known_ids;
@@ -76,7 +77,7 @@ pub struct Record {
     #[serde(default, rename = "kept_back")]
     pub has_undelivered: bool,
     pub discarded: Option<Discarded>,
-    /// The results that only the engine could read, once all of them are copied.
+    /// The copied results of an older version; [`TaskFiles::load_fetched`] has those of this one.
     pub fetched: Option<Vec<CopiedFile>>,
     /// Whether the engine is known to have the container no longer.
     #[serde(default)]

@@ -2,12 +2,14 @@
 
 mod copy_unreadable;
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use super::notes::{Left, is_sendable};
 use super::outputs::sending::{self, Rank};
 use super::outputs::{
-    OutputFile, Pulse, ReservedPaths, ScanResult, Selection, Skipped, beyond_max_files, scan, shown_name,
+    CopiedFile, Fetched, OutputFile, Pulse, ReservedPaths, ScanResult, Selection, Skipped, beyond_max_files, scan,
+    shown_name,
 };
 use super::{Duty, StepError, TaskContainer, TaskHandle};
 use crate::config::{OutputsConfig, WORKSPACE};
@@ -52,12 +54,14 @@ pub fn collect(container: &TaskContainer<'_>, task: &mut TaskHandle, duty: Duty)
     let Some(found) = look(container, task, &reserved, Until { duty, deadline })? else {
         return Ok(Results::default());
     };
-    if duty == Duty::Tasks && task.record.fetched.is_none() && !found.unreadable.is_empty() {
-        return Err(StepError::NeedsFetch);
-    }
-    let not_copied = CopyUnreadable { container, task, reserved: &reserved, deadline }.copy(&found.unreadable)?;
+    let fetched = match copied_before(task)? {
+        Some(fetched) => fetched,
+        None if found.unreadable.is_empty() => Fetched::default(),
+        None if duty == Duty::Tasks => return Err(StepError::NeedsFetch),
+        None => CopyUnreadable { container, task, reserved: &reserved, deadline }.copy(&found.unreadable)?,
+    };
     let mut skipped = found.skipped;
-    skipped.add(not_copied);
+    skipped.add(fetched.skipped);
     // The image may have come with the container's start. Where the engine doesn't answer, the results don't wait for it.
     if let Ok(Some(hiding)) = container.find_hiding(task) {
         let folder = hiding.hidden.strip_prefix(WORKSPACE).unwrap_or(&hiding.hidden);
@@ -65,11 +69,10 @@ pub fn collect(container: &TaskContainer<'_>, task: &mut TaskHandle, duty: Duty)
     }
     let mut selection = Selection::new(&config.outputs);
     found.files.into_iter().for_each(|file| selection.push(file));
-    for copied in task.record.fetched.iter().flatten() {
-        let file = copied.number.to_string();
-        match OutputFile::copied(&task.files.fetched_dir(), file.as_ref(), &copied.file) {
-            Ok(file) => selection.push(file),
-            Err(error) => skipped.skip_deliverable(copied.file.clone(), format!("can't be read: {error}")),
+    for CopiedFile { file, number } in fetched.files {
+        match OutputFile::copied(&task.files.fetched_dir(), number.to_string().as_ref(), &file) {
+            Ok(copied) => selection.push(copied),
+            Err(error) => skipped.skip_deliverable(file, format!("can't be read: {error}")),
         }
     }
     let mut files = selection.finish(&mut skipped);
@@ -98,6 +101,20 @@ impl Results {
     /// The files that clients don't show as the answer, and those that they may show.
     pub fn split(&self) -> (&[OutputFile], &[OutputFile]) {
         self.files.split_at(self.files.partition_point(|file| Rank::of(&file.name) < Rank::RootAnswer))
+    }
+}
+
+/// What was copied in an earlier try, if that was brought to its end.
+fn copied_before(task: &TaskHandle) -> Result<Option<Fetched>, StepError> {
+    let of_older_version = || task.record.fetched.clone().map(|files| Fetched { files, skipped: Skipped::default() });
+    match task.files.load_fetched() {
+        Ok(fetched) => Ok(fetched.or_else(of_older_version)),
+        // The results are still in the workspace.
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            log::warn!(task:% = task.key(); "the list of its fetched results is damaged: {error}; fetching them again");
+            Ok(None)
+        }
+        Err(error) => Err(StepError::because("the list of fetched results can't be read")(error)),
     }
 }
 

@@ -17,13 +17,13 @@ use std::time::Instant;
 /// What no task may get.
 const SECRET: &str = "HOST-ROOT-ONLY";
 
-fn agent(server: &FakeServer, config: &str) -> OrdinaryUser {
+pub fn agent(server: &FakeServer, config: &str) -> OrdinaryUser {
     crate::require_root();
     OrdinaryUser::new(Agent::builder(server).with_engine().config(config).env("RUST_LOG", "debug"))
 }
 
 /// Runs a task, which must complete.
-fn run(server: &FakeServer, user: &OrdinaryUser, script: &str) -> (Task, String) {
+pub fn run(server: &FakeServer, user: &OrdinaryUser, script: &str) -> (Task, String) {
     let id = server.submit(TaskSpec::script(script));
     let running = user.start();
     let task = server.wait_for(&id, Status::Completed, secs(90));
@@ -33,11 +33,11 @@ fn run(server: &FakeServer, user: &OrdinaryUser, script: &str) -> (Task, String)
 }
 
 /// How often `docker cp` was called.
-fn copies(log: &str) -> usize {
+pub fn copies(log: &str) -> usize {
     log.matches("docker cp open-aaas-view-of-").count()
 }
 
-fn left_out(task: &Task) -> Vec<(String, String)> {
+pub fn left_out(task: &Task) -> Vec<(String, String)> {
     let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
     let left = task.output["left_out"].as_array().into_iter().flatten();
     left.map(|left| (text(&left["file"]), text(&left["reason"]))).collect()

@@ -7,6 +7,7 @@
 mod disk;
 mod engine_restart;
 mod fetch;
+mod fetch_choice;
 mod foreign_paths;
 mod frozen_disk;
 mod full_disk;

@@ -30,11 +30,10 @@ impl<'l> Selection<'l> {
         }
         self.path_bytes += file.name.len();
         self.heap.push(file);
-        let most = PATH_BYTES.saturating_add(self.limits.max_files.saturating_mul(PATH_BYTES_EACH));
-        while self.heap.len() > self.limits.max_files || self.path_bytes > most {
+        while self.heap.len() > self.limits.max_files || self.path_bytes > most_path_bytes(self.limits) {
             let reason = match self.heap.len() > self.limits.max_files {
                 true => beyond_max_files(self.limits),
-                false => format!("the paths of the files before it have {most} bytes, and no more are delivered"),
+                false => beyond_path_bytes(self.limits),
             };
             let Some(last) = self.heap.pop() else { return };
             self.path_bytes -= last.name.len();
@@ -74,6 +73,16 @@ pub fn check_size(size: u64, limits: &OutputsConfig) -> Result<(), String> {
 
 pub fn beyond_max_files(limits: &OutputsConfig) -> String {
     format!("beyond the {} files that are delivered (`outputs.max_files`)", limits.max_files)
+}
+
+/// How many bytes the paths of the results may have together.
+pub fn most_path_bytes(limits: &OutputsConfig) -> usize {
+    PATH_BYTES.saturating_add(limits.max_files.saturating_mul(PATH_BYTES_EACH))
+}
+
+pub fn beyond_path_bytes(limits: &OutputsConfig) -> String {
+    let most = most_path_bytes(limits);
+    format!("the paths of the files before it have {most} bytes, and no more are delivered")
 }
 
 pub fn beyond_max_total(limits: &OutputsConfig) -> String {

@@ -3,26 +3,34 @@
 //! Nothing of the archive but the bytes of regular files is written, each under a number, so that names, links, devices
 //! and modes in it have no effect here.
 
+mod budget;
+mod listed;
+
 use std::collections::{HashMap, HashSet};
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::{self, Read, Write};
 use std::path::{Component, Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tar::EntryType;
 
-use super::selection::{beyond_max_files, beyond_max_total, check_size};
+use super::selection::{beyond_max_files, beyond_max_total, beyond_path_bytes, check_size, most_path_bytes};
 use super::{CopiedFile, NOT_REGULAR, ReservedPaths, SYMBOLIC_LINK, Skipped, excluded_by, shown_name};
 use crate::config::{OutputsConfig, PathKind};
 use crate::docker::archive::{Archive, Member};
 use crate::os::files;
 use crate::os::platform::{self, MAX_DEPTH, Unread};
+use budget::LimitedReader;
+use listed::ListedFolders;
+
+pub use budget::Budget;
 
 /// The longest path that `docker cp` carries in any case: it leaves out what has a path of more than 4095 bytes in the
 /// engine's folder for the container, without a word.
 pub const LONGEST: usize = 3600;
 /// Why something with a longer path isn't delivered.
 pub const TOO_LONG: &str = "only the engine can read it, and `docker cp` leaves out what has so long a path";
+/// Why a further name of a file isn't delivered.
+const NOT_EITHER: &str = "another name of a file that isn't delivered";
 
 /// What was extracted.
 #[derive(Debug, Clone, Default)]
@@ -33,13 +41,28 @@ pub struct Extracted {
     pub skipped: Skipped,
     /// Names of which each should be in the archive, until it is seen there.
     pub missing: HashSet<String>,
+    /// How many more should be in the archive, and weren't seen there.
+    unnamed_missing: u64,
     /// The first folder that only the engine can list.
     pub closed_folder: Option<String>,
     bytes: u64,
-    /// The folder that was looked at last, and whether it can be listed.
-    last_folder: Option<(PathBuf, bool)>,
+    path_bytes: usize,
+    listed: ListedFolders,
     /// The number of each path, for files with more than one name.
     numbers: HashMap<PathBuf, usize>,
+    /// Results whose bytes stand in the archive under a name that is no result, with that name.
+    awaited: HashMap<PathBuf, Vec<String>>,
+    /// How many bytes these paths and names have.
+    awaited_bytes: usize,
+}
+
+/// Which members of an archive are extracted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// The results.
+    Results,
+    /// The bytes of results that are another name of what is no result. The archive has them before that is known.
+    OtherNames,
 }
 
 /// Where and by which rules an archive is extracted.
@@ -50,50 +73,14 @@ pub struct ExtractOptions<'o> {
     pub workspace: &'o Path,
     /// The path relative to the workspace of what is in the archive.
     pub base: &'o Path,
+    /// What was extracted from another archive before.
+    pub done: Option<&'o Path>,
+    pub pass: Pass,
     pub reserved: &'o ReservedPaths,
     pub limits: &'o OutputsConfig,
     /// How many bytes the disk must have left.
     pub keep_free: u64,
     pub budget: &'o Budget,
-}
-
-/// How many bytes of archives are read, over all archives of a task.
-#[derive(Debug)]
-pub struct Budget {
-    read: AtomicU64,
-    limit: AtomicU64,
-}
-
-impl Budget {
-    pub fn new(limit: u64) -> Self {
-        Self { read: AtomicU64::new(0), limit: AtomicU64::new(limit) }
-    }
-
-    /// How many bytes were read.
-    pub fn read(&self) -> u64 {
-        self.read.load(Ordering::Relaxed)
-    }
-
-    /// Whether more was read than may be.
-    pub fn is_exceeded(&self) -> bool {
-        self.read() > self.limit.load(Ordering::Relaxed)
-    }
-
-    /// What [`Self::restore`] puts back.
-    pub fn spent(&self) -> [u64; 2] {
-        [&self.read, &self.limit].map(|count| count.load(Ordering::Relaxed))
-    }
-
-    /// Doesn't count what was read since then.
-    pub fn restore(&self, [read, limit]: [u64; 2]) {
-        self.read.store(read, Ordering::Relaxed);
-        self.limit.store(limit, Ordering::Relaxed);
-    }
-
-    /// Doesn't count so many bytes.
-    fn allow(&self, bytes: u64) {
-        self.limit.fetch_add(bytes, Ordering::Relaxed);
-    }
 }
 
 /// Why an archive wasn't extracted to its end.
@@ -107,31 +94,34 @@ pub enum UnpackError {
     TooLarge,
 }
 
-/// Reads as long as the budget lasts.
-struct LimitedReader<'b, R> {
-    source: R,
-    budget: &'b Budget,
-}
-
-impl<R: Read> Read for LimitedReader<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.budget.is_exceeded() {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        let count = self.source.read(buffer)?;
-        self.budget.read.fetch_add(count as u64, Ordering::Relaxed);
-        Ok(count)
-    }
-}
-
 impl Extracted {
     /// Nothing yet, of what should have these names.
-    pub fn expecting(names: &[String]) -> Self {
-        Self { missing: names.iter().cloned().collect(), ..Self::default() }
+    pub fn expecting((names, unnamed_missing): (&[String], u64)) -> Self {
+        Self { missing: names.iter().cloned().collect(), unnamed_missing, ..Self::default() }
+    }
+
+    /// Whether the same archive has to be read once more, in [`Pass::OtherNames`].
+    pub fn needs_other_names(&self) -> bool {
+        !self.awaited.is_empty()
+    }
+
+    /// Names the results whose bytes weren't in the archive. To be called after the last pass over it.
+    pub fn end_archive(&mut self) {
+        self.awaited_bytes = 0;
+        for name in std::mem::take(&mut self.awaited).into_values().flatten() {
+            self.skipped.skip_deliverable(name, NOT_EITHER);
+        }
+    }
+
+    /// Doesn't expect anything more: what wasn't read isn't known.
+    pub fn forget_missing(&mut self) {
+        self.missing.clear();
+        self.unnamed_missing = 0;
     }
 
     /// What isn't delivered, when every archive was read.
     pub fn finish(mut self) -> Skipped {
+        self.skipped.unnamed += self.unnamed_missing;
         for name in self.missing {
             self.skipped.skip_deliverable(name, "only the engine can read it, and its archive doesn't have it");
         }
@@ -181,113 +171,149 @@ impl Extracted {
             self.skipped.skip(path, "its path leads elsewhere");
             return Ok(());
         };
+        if options.pass == Pass::OtherNames {
+            return self.add_awaited(&relative, (member, content), options);
+        }
         let exclude = &options.limits.exclude;
         let depth = relative.components().count();
-        if options.reserved.covers(&relative) || exclude.holds_above(&relative) || depth > MAX_DEPTH + 1 {
+        let is_done = options.done.is_some_and(|done| relative.starts_with(done));
+        if is_done || options.reserved.covers(&relative) || exclude.holds_above(&relative) || depth > MAX_DEPTH + 1 {
             return Ok(());
         }
         let name = shown_name(&relative);
-        self.missing.remove(&name);
-        // What can be listed was found by the scan.
-        let was_found = relative.parent().is_some_and(|parent| self.is_listed(parent, options));
-        let kind = member.kind;
-        let path_kind = if kind == EntryType::Directory { PathKind::Folder } else { PathKind::File };
+        let was_expected = self.missing.remove(&name);
+        let was_found = relative.parent().is_some_and(|parent| self.listed.contains(parent, options.workspace));
+        let path_kind = if member.kind == EntryType::Directory { PathKind::Folder } else { PathKind::File };
         if let Some(pattern) = exclude.pattern_for(&relative, path_kind) {
             if !was_found {
                 self.skipped.skip(name + path_kind.suffix(), excluded_by(pattern));
             }
             return Ok(());
         }
-        match kind {
-            EntryType::Directory if was_found && depth > MAX_DEPTH => {}
-            EntryType::Directory => self.add_folder(&relative, name, options),
+        let is_unreadable = match member.kind {
+            EntryType::Directory if was_found && depth > MAX_DEPTH => return Ok(()),
+            EntryType::Directory => !self.add_folder(&relative, name, options),
             EntryType::Regular | EntryType::Continuous | EntryType::Link => {
-                let here = if was_found { platform::open_beneath(options.workspace, &relative).ok() } else { None };
-                if let Some(metadata) = here.and_then(|file| file.metadata().ok()) {
+                let here = if was_found { readable_size(options.workspace, &relative) } else { None };
+                if let Some(allocated) = here {
                     // It is read where it lies. Its holes count, since they are bytes of the archive. Another name of it
                     // has no bytes there.
-                    options.budget.allow(platform::allocated(&metadata).min(member.size));
+                    options.budget.allow(allocated.min(member.size));
                     return Ok(());
                 }
-                if kind == EntryType::Link {
+                if member.kind == EntryType::Link {
                     let other = member.link.as_ref().and_then(|path| below(options.base, path));
-                    return self.add_link(other, (relative, name), options);
+                    self.add_link(other, name, options)?;
+                } else {
+                    self.write_file(content, member.size, (&relative, name), options)?;
                 }
-                return self.write_file(content, member.size, (relative, name), options);
+                true
             }
-            _ if was_found => {}
-            EntryType::Symlink => self.skipped.skip(name, SYMBOLIC_LINK),
-            _ => self.skipped.skip(name, NOT_REGULAR),
+            _ if was_found => return Ok(()),
+            kind => {
+                self.skipped.skip(name, if kind == EntryType::Symlink { SYMBOLIC_LINK } else { NOT_REGULAR });
+                false
+            }
+        };
+        if was_found && is_unreadable && !was_expected && relative.as_os_str().len() <= LONGEST {
+            self.unnamed_missing = self.unnamed_missing.saturating_sub(1);
         }
         Ok(())
     }
 
-    /// Whether this agent's user can list a folder of the workspace. The entries of one folder mostly come together.
-    fn is_listed(&mut self, folder: &Path, options: &ExtractOptions<'_>) -> bool {
-        if let Some((_, is_listed)) = self.last_folder.as_ref().filter(|(last, _)| last == folder) {
-            return *is_listed;
-        }
-        let opened = match folder.as_os_str().is_empty() {
-            true => File::open(options.workspace),
-            false => platform::open_beneath(options.workspace, folder),
-        };
-        self.last_folder = Some((folder.to_owned(), opened.is_ok()));
-        opened.is_ok()
-    }
-
-    fn add_folder(&mut self, relative: &Path, name: String, options: &ExtractOptions<'_>) {
+    /// Returns whether the scan has listed the folder.
+    fn add_folder(&mut self, relative: &Path, name: String, options: &ExtractOptions<'_>) -> bool {
         if relative.components().count() > MAX_DEPTH {
-            return self.skipped.skip_deliverable(name + "/", Unread::TooDeep.to_string());
+            self.skipped.skip_deliverable(name + "/", Unread::TooDeep.to_string());
+            return false;
         }
-        if self.is_listed(relative, options) {
-            return;
+        if self.listed.contains(relative, options.workspace) {
+            return true;
         }
         let length = |path: &Path| path.as_os_str().len();
         if length(relative) > LONGEST && relative.parent().is_none_or(|parent| length(parent) <= LONGEST) {
             self.skipped.skip_deliverable(name.clone() + "/", TOO_LONG);
         }
         self.closed_folder.get_or_insert(name);
+        false
     }
 
     /// Another name of a file that is in the archive, or can be read in the workspace under its first name.
     fn add_link(
         &mut self,
         other: Option<PathBuf>,
-        (relative, name): (PathBuf, String),
+        name: String,
         options: &ExtractOptions<'_>,
     ) -> Result<(), UnpackError> {
-        let number = other.as_ref().and_then(|path| self.numbers.get(path).copied());
-        if let Some(number) = number.filter(|_| self.files.len() < options.limits.max_files) {
-            self.files.push(CopiedFile { file: name, number });
+        let Some(other) = other else {
+            self.skipped.skip_deliverable(name, NOT_EITHER);
+            return Ok(());
+        };
+        if let Some(number) = self.numbers.get(&other).copied() {
+            match self.check_room(0, &name, options.limits) {
+                Ok(()) => self.push(name, number),
+                Err(reason) => self.skipped.skip_deliverable(name, reason),
+            }
             return Ok(());
         }
-        let here = other.and_then(|path| platform::open_beneath(options.workspace, &path).ok());
+        let here = platform::open_beneath(options.workspace, &other).ok();
         let here = here.and_then(|file| Some((file.metadata().ok().filter(Metadata::is_file)?.len(), file)));
-        if let (None, Some((size, mut file))) = (number, here) {
-            return self.write_file(&mut file, size, (relative, name), options);
+        if let Some((size, mut file)) = here {
+            return self.write_file(&mut file, size, (&other, name), options);
         }
-        self.skipped.skip_deliverable(name, "another name of a file that isn't delivered");
+        let held = self.awaited_bytes + other.as_os_str().len() + name.len();
+        if is_no_result(&other, options) && held <= most_path_bytes(options.limits) {
+            self.awaited_bytes = held;
+            self.awaited.entry(other).or_default().push(name);
+        } else {
+            self.skipped.skip_deliverable(name, NOT_EITHER);
+        }
         Ok(())
     }
 
+    /// Writes a file of the archive under the names that are results.
+    fn add_awaited(
+        &mut self,
+        relative: &Path,
+        (member, content): (&Member, &mut impl Read),
+        options: &ExtractOptions<'_>,
+    ) -> Result<(), UnpackError> {
+        if !matches!(member.kind, EntryType::Regular | EntryType::Continuous) {
+            return Ok(());
+        }
+        let mut names = self.awaited.remove(relative).unwrap_or_default().into_iter();
+        if let Some(first) = names.next() {
+            self.write_file(content, member.size, (relative, first), options)?;
+        }
+        names.try_for_each(|name| self.add_link(Some(relative.to_owned()), name, options))
+    }
+
+    fn push(&mut self, name: String, number: usize) {
+        self.path_bytes += name.len();
+        self.files.push(CopiedFile { file: name, number });
+    }
+
     /// Whether a file of this size may be delivered beside those that there are.
-    fn check_room(&self, size: u64, limits: &OutputsConfig) -> Result<(), String> {
+    fn check_room(&self, size: u64, name: &str, limits: &OutputsConfig) -> Result<(), String> {
         check_size(size, limits)?;
         if self.files.len() >= limits.max_files {
             return Err(beyond_max_files(limits));
         }
-        if self.bytes + size > limits.max_total { Err(beyond_max_total(limits)) } else { Ok(()) }
+        if self.path_bytes + name.len() > most_path_bytes(limits) {
+            return Err(beyond_path_bytes(limits));
+        }
+        if self.bytes.saturating_add(size) > limits.max_total { Err(beyond_max_total(limits)) } else { Ok(()) }
     }
 
-    /// Writes a file of this size, unless it goes beyond the limits.
+    /// Writes a file of this size, unless it goes beyond the limits. Its other names in the archive are given by this path.
     fn write_file(
         &mut self,
         from: &mut impl Read,
         size: u64,
-        (relative, name): (PathBuf, String),
+        (path, name): (&Path, String),
         options: &ExtractOptions<'_>,
     ) -> Result<(), UnpackError> {
-        if let Err(reason) = self.check_room(size, options.limits) {
+        if let Err(reason) = self.check_room(size, &name, options.limits) {
             self.skipped.skip_deliverable(name, reason);
             return Ok(());
         }
@@ -300,10 +326,25 @@ impl Extracted {
         // The record will say that it is here, so it has to outlive a power cut as the record does.
         file.sync_all().map_err(UnpackError::Local)?;
         self.bytes += size;
-        self.numbers.insert(relative, number);
-        self.files.push(CopiedFile { file: name, number });
+        self.numbers.insert(path.to_owned(), number);
+        self.push(name, number);
         Ok(())
     }
+}
+
+/// Whether nothing is sent under this name, whatever it is a name of.
+fn is_no_result(relative: &Path, options: &ExtractOptions<'_>) -> bool {
+    let exclude = &options.limits.exclude;
+    options.reserved.covers(relative)
+        || exclude.holds_above(relative)
+        || exclude.pattern_for(relative, PathKind::File).is_some()
+        || relative.components().count() > MAX_DEPTH + 1
+}
+
+/// How many bytes of the disk a file of the workspace takes, if this agent's user can read it.
+fn readable_size(workspace: &Path, relative: &Path) -> Option<u64> {
+    let file = platform::open_beneath(workspace, relative).ok()?;
+    file.metadata().ok().map(|metadata| platform::allocated(&metadata))
 }
 
 /// Copies exactly this many bytes.
@@ -342,3 +383,5 @@ fn below(base: &Path, path: &[u8]) -> Option<PathBuf> {
 
 #[cfg(all(test, unix))]
 mod tests;
+#[cfg(all(test, target_os = "linux"))]
+mod trees;

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::shown_name;
 
+/// The folder whose files are chosen first.
+pub const OUTPUT: &str = "output";
 /// How many places are fetched one by one. Where there are more, the whole workspace is one place.
 const PLACES: usize = 32;
 /// How many of the unreadable files and folders are named; the others are counted.
@@ -20,6 +22,8 @@ pub struct Unreadable {
     tops: BTreeSet<OsString>,
     /// Whether the whole workspace has to be fetched.
     is_all: bool,
+    /// Whether there may be something of it in [`OUTPUT`].
+    has_output: bool,
     names: Vec<String>,
     named_bytes: usize,
     unnamed: u64,
@@ -28,8 +32,11 @@ pub struct Unreadable {
 impl Unreadable {
     /// Adds a path relative to the workspace; it is empty for the workspace itself.
     pub fn add(&mut self, path: &Path) {
-        match path.components().next() {
-            Some(top) if !self.is_all => drop(self.tops.insert(top.as_os_str().to_owned())),
+        let top = path.components().next().map(|top| top.as_os_str());
+        self.has_output |= top.is_none_or(|top| top == OUTPUT);
+        match top {
+            // A client of docker can't name another place.
+            Some(top) if !self.is_all && top.to_str().is_some() => drop(self.tops.insert(top.to_owned())),
             _ => self.is_all = true,
         }
         if self.tops.len() > PLACES {
@@ -59,9 +66,11 @@ impl Unreadable {
     }
 
     /// What has to be fetched: entries of the workspace itself, so that the engine follows no path that a task has made,
-    /// or the workspace (an empty path).
+    /// or the workspace (an empty path). [`OUTPUT`] is a place of its own, and the first one.
     pub fn places(&self) -> Vec<PathBuf> {
-        if self.is_all { vec![PathBuf::new()] } else { self.tops.iter().map(PathBuf::from).collect() }
+        let output = self.has_output.then(|| PathBuf::from(OUTPUT));
+        let others = self.tops.iter().filter(|top| !self.is_all && *top != OUTPUT).map(PathBuf::from);
+        output.into_iter().chain(others).chain(self.is_all.then(PathBuf::new)).collect()
     }
 }
 
@@ -77,19 +86,29 @@ mod tests {
         for path in ["output/a", "output/deep/b", "c"] {
             unreadable.add(Path::new(path));
         }
-        assert_eq!(unreadable.places(), ["c", "output"].map(PathBuf::from));
+        assert_eq!(unreadable.places(), ["output", "c"].map(PathBuf::from));
         assert_eq!(unreadable.named().0, ["output/a", "output/deep/b", "c"]);
         for number in 0..PLACES {
             unreadable.add(Path::new(&format!("d{number}")));
         }
+        assert_eq!(unreadable.places(), ["output", ""].map(PathBuf::from));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_name_that_is_no_text_is_fetched_with_the_whole_workspace() {
+        use std::os::unix::ffi::OsStrExt;
+        let mut unreadable = Unreadable::default();
+        unreadable.add(Path::new(std::ffi::OsStr::from_bytes(b"r\xe9sultat")));
         assert_eq!(unreadable.places(), [PathBuf::new()]);
     }
 
     #[test]
-    fn a_workspace_that_is_closed_itself_is_one_place() {
+    fn a_workspace_that_is_closed_itself_is_fetched_whole() {
         let mut unreadable = Unreadable::default();
         unreadable.add(Path::new(""));
-        assert_eq!((unreadable.places(), unreadable.named().0), (vec![PathBuf::new()], &[".".to_owned()][..]));
+        let places = ["output", ""].map(PathBuf::from).to_vec();
+        assert_eq!((unreadable.places(), unreadable.named().0), (places, &[".".to_owned()][..]));
     }
 
     #[test]

@@ -59,15 +59,6 @@ impl TaskFiles {
         self.dir.join("download.part")
     }
 
-    /// The folder of the results that were copied from the container, each under its number.
-    pub fn fetched_dir(&self) -> PathBuf {
-        self.dir.join("fetched")
-    }
-
-    pub fn remove_fetched(&self) -> io::Result<()> {
-        ignore_missing(fs::remove_dir_all(self.fetched_dir()))
-    }
-
     /// The folder of the files that the agent adds to the results.
     pub fn notes_dir(&self) -> PathBuf {
         self.dir.join("notes")

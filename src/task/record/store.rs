@@ -54,7 +54,8 @@ impl Store {
             if !dir.is_dir() {
                 continue;
             }
-            if let Err(error) = remove_temporary(&dir, "record.json") {
+            let removed = ["record.json", "fetched.json"].iter().try_for_each(|of| remove_temporary(&dir, of));
+            if let Err(error) = removed {
                 log::warn!("what a crash has left in `{}` can't be removed: {error}", dir.display());
             }
             if dir.join("record.json").exists() {

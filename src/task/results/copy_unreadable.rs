@@ -5,8 +5,8 @@
 //! The task's own container would not do: for `docker cp` the engine mounts everything again, and resolves each mount's
 //! target through the links that the task has made, so a file of a mount could appear in the workspace.
 //!
-//! The copies are complete, and their list is in the record, before anything is sent; after a crash before that, the
-//! copying starts anew.
+//! The copies are complete, and so is their list, before anything is sent; after a crash before that, the copying starts
+//! anew. The list also says what isn't copied, and why.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 
 use crate::docker::DockerError;
 use crate::docker::probe::{MOUNT_POINT, ProbeSpec, View};
-use crate::os::files::make_new_dir;
+use crate::os::files::{is_full, make_new_dir};
 use crate::os::platform;
 use crate::os::process::PipedChild;
 use crate::task::handle::Wake;
-use crate::task::outputs::unpack::{Budget, ExtractOptions, Extracted, UnpackError};
-use crate::task::outputs::{ReservedPaths, Skipped, Unreadable, shown_name};
+use crate::task::outputs::unpack::{Budget, ExtractOptions, Extracted, Pass, UnpackError};
+use crate::task::outputs::{Fetched, OUTPUT, ReservedPaths, Unreadable, shown_name};
 use crate::task::{StepError, TaskContainer, TaskHandle};
 
 /// How often one place is tried while the engine answers other calls.
@@ -56,6 +56,8 @@ pub struct CopyUnreadable<'t> {
 /// How far the copying has come.
 struct Copied {
     extracted: Extracted,
+    /// Whether [`OUTPUT`] was copied as a place of its own.
+    has_output: bool,
     budget: Budget,
     deadline: Instant,
     /// When this machine's trouble isn't waited for any more. It is set by the first trouble.
@@ -63,9 +65,9 @@ struct Copied {
 }
 
 impl Copied {
-    fn new(expected: &[String], limit: u64, deadline: Instant) -> Self {
-        let (extracted, budget) = (Extracted::expecting(expected), Budget::new(limit));
-        Self { extracted, budget, deadline, patience: None }
+    fn new(unreadable: &Unreadable, limit: u64, deadline: Instant) -> Self {
+        let (extracted, budget) = (Extracted::expecting(unreadable.named()), Budget::new(limit));
+        Self { extracted, has_output: false, budget, deadline, patience: None }
     }
 
     fn is_patience_over(&mut self) -> bool {
@@ -79,7 +81,7 @@ impl Copied {
             self.extracted.skipped.skip_deliverable(shown_name(place), reason);
         }
         // What is in there isn't known.
-        self.extracted.missing.clear();
+        self.extracted.forget_missing();
     }
 }
 
@@ -95,11 +97,8 @@ enum Ended {
 }
 
 impl CopyUnreadable<'_> {
-    /// Copies these files and folders to the task's own folder, unless that was done before. Returns what isn't copied.
-    pub fn copy(mut self, unreadable: &Unreadable) -> Result<Skipped, StepError> {
-        if self.task.record.fetched.is_some() || unreadable.is_empty() {
-            return Ok(Skipped::default());
-        }
+    /// Copies these files and folders to the task's own folder.
+    pub fn copy(mut self, unreadable: &Unreadable) -> Result<Fetched, StepError> {
         let into = self.task.files.fetched_dir();
         let failed = || StepError::because(format!("results can't be fetched to `{}`", into.display()));
         // The copies of an interrupted try are incomplete.
@@ -107,8 +106,7 @@ impl CopyUnreadable<'_> {
         let count = unreadable.count();
         log::info!(task:% = self.task.key(); "{count} file(s) or folder(s) can be read by the engine only; fetching them");
         make_new_dir(&into).map_err(failed())?;
-        let limit = self.container.config.outputs.max_total.saturating_mul(READ_FACTOR);
-        let mut copied = Copied::new(unreadable.named().0, limit, self.deadline);
+        let mut copied = Copied::new(unreadable, self.read_limit(), self.deadline);
         let places = unreadable.places();
         if let Some(view) = self.wait_for_view(&places, &mut copied)? {
             let done = self.copy_places(&view, &places, &mut copied);
@@ -119,13 +117,26 @@ impl CopyUnreadable<'_> {
             done?;
         }
         if self.task.is_cancel_requested() {
-            return Ok(Skipped::default());
+            return Ok(Fetched::default());
         }
         let mut extracted = copied.extracted;
         platform::sync_dir(&into).map_err(failed())?;
-        self.task.record.fetched = Some(std::mem::take(&mut extracted.files));
-        self.task.save()?;
-        Ok(extracted.finish())
+        let files = std::mem::take(&mut extracted.files);
+        let fetched = Fetched { files, skipped: extracted.finish() };
+        match self.task.files.save_fetched(&fetched) {
+            Ok(()) => {}
+            // A crash will begin anew. What has arrived until then isn't sent again.
+            Err(error) if is_full(&error) => {
+                log::warn!(task:% = self.task.key(); "the list of its fetched results has no room on the disk: {error}");
+            }
+            Err(error) => return Err(StepError::because("the list of fetched results can't be written")(error)),
+        }
+        Ok(fetched)
+    }
+
+    /// How many bytes are read of [`OUTPUT`], and how many of all other places.
+    fn read_limit(&self) -> u64 {
+        self.container.config.outputs.max_total.saturating_mul(READ_FACTOR)
     }
 
     /// As [`Self::create_view`] does. Returns `None` if the engine refuses it again and again, or the task was cancelled.
@@ -173,17 +184,43 @@ impl CopyUnreadable<'_> {
 
     /// Copies what is in these places, until the task is cancelled.
     fn copy_places(&mut self, view: &str, places: &[PathBuf], copied: &mut Copied) -> Result<(), StepError> {
+        let has_whole = places.last().is_some_and(|place| place.as_os_str().is_empty());
         for (number, place) in places.iter().enumerate() {
-            if let Some(reason) = self.copy_place(view, place, copied)? {
-                log::warn!(task:% = self.task.key(); "not all results are fetched: {reason}");
-                copied.skip(&places[number..], reason);
-                return Ok(());
+            let is_output = place == Path::new(OUTPUT);
+            if is_output && has_whole && !self.is_there(view, place)? {
+                continue;
             }
+            let stopped = self.copy_place(view, place, copied)?;
+            copied.extracted.end_archive();
             if self.task.is_cancel_requested() {
                 return Ok(());
             }
+            if let Some(reason) = stopped {
+                log::warn!(task:% = self.task.key(); "not all results are fetched: {reason}");
+                // The other places have bytes of their own.
+                let goes_on = is_output && reason == TOO_MUCH;
+                copied.skip(if goes_on { &places[number..=number] } else { &places[number..] }, reason);
+                if !goes_on {
+                    return Ok(());
+                }
+            }
+            if is_output {
+                // What is elsewhere takes nothing from it, and neither does it from them.
+                let again = if has_whole { copied.budget.read() } else { 0 };
+                copied.budget = Budget::new(self.read_limit().saturating_add(again));
+                copied.has_output = true;
+            }
         }
         Ok(())
+    }
+
+    /// Whether the workspace has such an entry.
+    fn is_there(&self, view: &str, place: &Path) -> Result<bool, StepError> {
+        match self.container.docker.inspect_path(view, &Path::new(MOUNT_POINT).join(place)) {
+            Ok(_) => Ok(true),
+            Err(DockerError::Refused(_)) => Ok(false),
+            Err(error) => Err(StepError::because(NOT_YET)(error)),
+        }
     }
 
     /// Copies what is in one place. Returns why the next place isn't to be copied, if it isn't.
@@ -195,10 +232,16 @@ impl CopyUnreadable<'_> {
     ) -> Result<Option<&'static str>, StepError> {
         let into = self.task.files.fetched_dir();
         let name = shown_name(place);
-        let mut tries = 0;
+        let (mut pass, mut tries) = (Pass::Results, 0);
         loop {
             let (before, spent) = (copied.extracted.clone(), copied.budget.spent());
-            let why = match self.try_copy(view, place, copied)? {
+            let why = match self.try_copy(view, (place, pass), copied)? {
+                Ended::Whole if pass == Pass::Results && copied.extracted.needs_other_names() => {
+                    // The same bytes come once more.
+                    copied.budget.allow(copied.budget.read() - spent[0]);
+                    (pass, tries) = (Pass::OtherNames, 0);
+                    continue;
+                }
                 Ended::Whole => return Ok(None),
                 Ended::Limit(reason) => return Ok(Some(reason)),
                 Ended::Failed(words) => Ok(words),
@@ -231,16 +274,19 @@ impl CopyUnreadable<'_> {
     }
 
     /// Runs `docker cp` and extracts what it sends. A command ends it, and so does a standstill.
-    fn try_copy(&mut self, view: &str, place: &Path, copied: &mut Copied) -> Result<Ended, StepError> {
+    fn try_copy(&mut self, view: &str, (place, pass): (&Path, Pass), copied: &mut Copied) -> Result<Ended, StepError> {
         let config = self.container.config;
         let into = self.task.files.fetched_dir();
         let workspace = self.task.workspace.dir().to_owned();
-        let Copied { extracted, budget, deadline, .. } = copied;
+        let Copied { extracted, budget, deadline, has_output, .. } = copied;
         let (budget, deadline) = (&*budget, *deadline);
+        let is_rest = *has_output && place.as_os_str().is_empty();
         let options = ExtractOptions {
             into: &into,
             workspace: &workspace,
             base: place,
+            done: is_rest.then_some(Path::new(OUTPUT)),
+            pass,
             reserved: self.reserved,
             limits: &config.outputs,
             // The rest of that space is for results that have to leave before their workspace can be removed.

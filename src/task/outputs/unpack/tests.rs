@@ -1,4 +1,4 @@
-use super::{Budget, ExtractOptions, Extracted, UnpackError};
+use super::{Budget, ExtractOptions, Extracted, Pass, UnpackError};
 use crate::config::{Exclude, OutputsConfig};
 use crate::task::outputs::ReservedPaths;
 use std::fs;
@@ -27,7 +27,8 @@ fn unpack(archive: impl Read, into: &Path, limit: u64) -> (Extracted, Result<(),
     let limits = OutputsConfig { max_file: 1000, max_files: 4, max_total: 1500, exclude, notes: true };
     let base = Path::new("out/secret");
     let (workspace, budget) = (Path::new("/nonexistent"), &Budget::new(limit));
-    let options = ExtractOptions { into, workspace, base, reserved: &reserved, limits: &limits, keep_free: 0, budget };
+    let (done, pass, reserved, limits) = (None, Pass::Results, &reserved, &limits);
+    let options = ExtractOptions { into, workspace, base, done, pass, reserved, limits, keep_free: 0, budget };
     let done = extracted.unpack(archive, &options);
     (extracted, done)
 }
