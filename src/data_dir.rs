@@ -4,6 +4,7 @@ mod copies;
 pub mod holder;
 pub mod instance;
 pub mod permissions;
+mod prepared;
 
 use std::fmt::Display;
 use std::ops::Deref;

@@ -7,7 +7,7 @@ use std::path::Path;
 use thiserror::Error;
 use toml_edit::{DocumentMut, Item, Table, TomlError, Value};
 
-use crate::os::files::{Durability, Replacement, create_new, ignore_missing};
+use crate::os::files::{Durability, Replacement, create_new};
 use crate::os::platform::{self, Untrusted, Why};
 use crate::os::trust::{check_folder_of, place_of_file};
 
@@ -37,9 +37,12 @@ pub fn set(file: &Path, settings: &[Setting<'_>]) -> Result<(), EditError> {
 /// Replaces a file in one step: readers see the old or the new text, also after a power cut. A link is followed, so that
 /// its target is replaced and not the link. The file's mode becomes 0600, its owner stays.
 pub fn save(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    let target = place_of_file(file).map_err(as_io)?;
+    // A file that another user puts there from now on is replaced, and doesn't say whose the new one is.
+    let (target, ownership) = place_of_file(file).map_err(as_io)?;
     let replacement = Replacement::write(&target, bytes, Durability::PowerCut)?;
-    ignore_missing(platform::keep_owner(&target, replacement.file()))?;
+    if let Some(ownership) = ownership {
+        platform::keep_owner(ownership, replacement.file())?;
+    }
     replacement.commit()
 }
 

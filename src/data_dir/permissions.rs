@@ -6,11 +6,13 @@ use std::path::Path;
 
 use thiserror::Error;
 
+use super::prepared::{self, Problem, Then};
 use crate::data_dir::DataDir;
 use crate::os::folder::Folder;
 use crate::os::platform::{self, Dir, Untrusted, Why};
 use crate::os::trust;
 use crate::shell::shell_line;
+use crate::text::escape;
 
 /// Why a data_dir can't be used, with the remedy.
 #[derive(Debug, Error)]
@@ -60,25 +62,30 @@ pub fn find(data_dir: &DataDir) -> Result<Option<Folder>, Refusal> {
     Ok(Some(folder))
 }
 
-/// The same, but makes the data_dir, private to its owner, where it is missing, and closes it to other users.
+/// The same, but makes the data_dir, private to its owner, where it is missing, and closes it to other users, with the
+/// folders in it.
 pub fn prepare(data_dir: &DataDir) -> Result<Folder, Refusal> {
     let folder = trust::make_folder(data_dir).map_err(|wrong| refuse(data_dir, &wrong))?;
     check(data_dir, &folder)?;
     let unusable = |error| {
         Refusal::Unsafe(format!("the data_dir `{}` can't be closed to other users: {error}", data_dir.display()))
     };
-    let Some(mode) = folder.dir().shared_mode().map_err(unusable)? else { return Ok(folder) };
-    let writable = folder.dir().others_write().map_err(unusable)?.then_some(mode);
-    folder.dir().set_mode(mode & 0o700).map_err(unusable)?;
-    if folder.dir().shared_mode().map_err(unusable)?.is_some() {
-        return Err(unusable(io::Error::other("the file system keeps no rights")));
+    let mode = folder.dir().shared_mode().map_err(unusable)?;
+    if let Some(mode) = mode {
+        let writable = folder.dir().others_write().map_err(unusable)?.then_some(mode);
+        folder.dir().set_mode(mode & 0o700).map_err(unusable)?;
+        if folder.dir().shared_mode().map_err(unusable)?.is_some() {
+            return Err(unusable(io::Error::other("the file system keeps no rights")));
+        }
+        // Something may have been put there since the check. With its old mode the next start looks for that again.
+        let checked = check_content(data_dir, folder.dir(), writable);
+        if let Err(why) = checked.and_then(|()| check_prepared(data_dir, &folder, Then::Look)) {
+            folder.dir().set_mode(mode).map_err(unusable)?;
+            return Err(why);
+        }
+        warn_of_open(data_dir, "the data_dir", mode);
     }
-    // Something may have been put there since the check. With its old mode the next start looks for that again.
-    if let Err(why) = check_content(data_dir, folder.dir(), writable) {
-        folder.dir().set_mode(mode).map_err(unusable)?;
-        return Err(why);
-    }
-    warn_of_open(data_dir, "the data_dir", mode);
+    check_prepared(data_dir, &folder, Then::Close { was_open: mode.is_some() })?;
     Ok(folder)
 }
 
@@ -97,14 +104,40 @@ fn refuse(data_dir: &DataDir, wrong: &Untrusted) -> Refusal {
 }
 
 fn refuse_owner(data_dir: &DataDir, owner: u32) -> Refusal {
-    let (user, path) = (platform::user(), data_dir.to_string_lossy());
+    let (user, shown) = (platform::user(), data_dir.display());
+    let remedy = if owner == 0 {
+        format!("let `paths.data_dir` be a new folder, as `{}` makes it", new_folder_command(data_dir))
+    } else {
+        format!(
+            "if that is the account that your agent has, run this as that account; if it isn't, let `paths.data_dir` be a \
+             new folder, such as `{}`",
+            beside(data_dir)
+        )
+    };
     Refusal::Unsafe(format!(
-        "the data_dir `{}` belongs to user {owner}, whose agent couldn't read what user {user} writes there; run this \
-         as user {owner}, with `{}` before it, or give the folder to user {user} with `{}`",
-        data_dir.display(),
-        shell_line(["sudo", "-u", &format!("#{owner}")]),
-        shell_line(["sudo", "chown", "-R", &user, &path])
+        "the data_dir `{shown}` belongs to user {owner}, whose agent couldn't read what user {user} writes there; {remedy}"
     ))
+}
+
+/// A place for another data_dir.
+fn beside(data_dir: &DataDir) -> String {
+    format!("{}.new", data_dir.display())
+}
+
+/// The command by which root makes a new data_dir for this user. It fails where another user has made one first.
+pub fn new_folder_command(data_dir: &DataDir) -> String {
+    let (new, user) = (format!("{}.new", data_dir.to_string_lossy()), platform::user());
+    [shell_line(["sudo", "mkdir", "-m", "700", &new]), shell_line(["sudo", "chown", &user, &new])].join(" && ")
+}
+
+/// What to do instead of repairing a folder in which another user may have prepared something.
+fn new_folder(data_dir: &DataDir) -> String {
+    format!(
+        "let `paths.data_dir` be a new folder, such as `{}`; closing this one would leave in it what others have put there \
+         or hold open; results that weren't delivered stay here, and `agent-core man operate` says what to do with them, \
+         in \"A data directory that others could change\"",
+        beside(data_dir)
+    )
 }
 
 fn unreadable(data_dir: &DataDir) -> impl Fn(io::Error) -> Refusal + '_ {
@@ -117,14 +150,31 @@ fn check(data_dir: &DataDir, folder: &Folder) -> Result<(), Refusal> {
     if let Some(owner) = folder.dir().other_owner().map_err(&unreadable)? {
         return Err(refuse_owner(data_dir, owner));
     }
-    match folder.dir().shared_mode().map_err(&unreadable)? {
-        Some(mode) => {
-            check_names(data_dir, folder)?;
-            let writable = folder.dir().others_write().map_err(&unreadable)?.then_some(mode);
-            check_content(data_dir, folder.dir(), writable)
-        }
-        None => Ok(()),
+    if let Some(mode) = folder.dir().shared_mode().map_err(&unreadable)? {
+        check_names(data_dir, folder)?;
+        let writable = folder.dir().others_write().map_err(&unreadable)?.then_some(mode);
+        check_content(data_dir, folder.dir(), writable)?;
     }
+    check_prepared(data_dir, folder, Then::Look)
+}
+
+/// Checks what is in a data_dir, whatever its own mode is by now.
+fn check_prepared(data_dir: &DataDir, folder: &Folder, then: Then) -> Result<(), Refusal> {
+    let shown = data_dir.display();
+    prepared::check(folder, then).map_err(|problem| match problem {
+        Problem::Unreadable(error) => unreadable(data_dir)(error),
+        Problem::Untrusted(Untrusted { path, why: Why::Unreadable(error) }) => {
+            Refusal::Unusable(format!("the data_dir `{shown}` can't be used: `{}`: {error}", path.display()))
+        }
+        Problem::Untrusted(wrong) => {
+            Refusal::Unsafe(format!("the data_dir `{shown}` isn't safe from other users: {wrong}"))
+        }
+        Problem::Flaw(path, flaw) => Refusal::Unsafe(format!(
+            "the data_dir `{shown}` isn't safe from other users: `{}` in it is {flaw}; {}",
+            escape(&path.to_string_lossy()),
+            new_folder(data_dir)
+        )),
+    })
 }
 
 /// Checks that a folder that is open to others may become a data_dir: a mistake in the configuration must not lock other
@@ -142,10 +192,10 @@ fn check_names(data_dir: &DataDir, folder: &Folder) -> Result<(), Refusal> {
     match foreign {
         None => Ok(()),
         Some(name) => Err(Refusal::Unsafe(format!(
-            "the data_dir `{shown}` is open to other users and holds `{name}`, which is no agent's, so it isn't closed to \
-             them; let `paths.data_dir` be a folder of its own, such as `{}`, or run `{}` if it is only the agent's",
-            data_dir.join("agent-core").display(),
-            shell_line(["chmod", "go=", &data_dir.to_string_lossy()])
+            "the data_dir `{shown}` is open to other users and holds `{}`, which is no agent's, so it isn't closed to \
+             them; let `paths.data_dir` be a folder of its own, such as `{}`",
+            escape(&name),
+            data_dir.join("agent-core").display()
         ))),
     }
 }
@@ -162,17 +212,16 @@ fn check_content(data_dir: &DataDir, dir: &Dir, writable: Option<u32>) -> Result
             None => Ok(()),
             Some(name) => Err(Refusal::Unsafe(format!(
                 "other users could write to the data_dir `{shown}` (mode {mode:o}), and rename or remove what is in it, such \
-                 as `{}`; let `paths.data_dir` be a new folder, or look at each file in it and run `{}`",
-                name.to_string_lossy(),
-                shell_line(["chmod", "go=", &data_dir.to_string_lossy()])
+                 as `{}`; {}",
+                escape(&name.to_string_lossy()),
+                new_folder(data_dir)
             ))),
         },
         None => Ok(()),
         Some((name, what)) => Err(Refusal::Unsafe(format!(
-            "other users could write to the data_dir `{shown}` (mode {mode:o}), and `{}` in it is {what}; let \
-             `paths.data_dir` be a new folder, or look at each file in it and run `{}`",
-            name.to_string_lossy(),
-            shell_line(["chmod", "go=", &data_dir.to_string_lossy()])
+            "other users could write to the data_dir `{shown}` (mode {mode:o}), and `{}` in it is {what}; {}",
+            escape(&name.to_string_lossy()),
+            new_folder(data_dir)
         ))),
     }
 }

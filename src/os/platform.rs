@@ -7,8 +7,9 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use crate::shell::shell_line;
+use crate::text::escape;
 
+mod flaw;
 mod found;
 #[cfg(unix)]
 mod unix;
@@ -20,6 +21,7 @@ use unix as system;
 #[cfg(windows)]
 use windows as system;
 
+pub use flaw::{Flaw, Inspected};
 pub use found::{Entry, EntryKind, Found, MAX_DEPTH, Next, Unread};
 use system::Place;
 pub use system::{
@@ -56,6 +58,15 @@ pub enum Access {
     Umask,
 }
 
+/// Whose a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ownership {
+    /// The user's id.
+    pub user: u32,
+    /// The group's id.
+    pub group: u32,
+}
+
 /// What is wanted of the last part of a path whose folders are all to be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Last {
@@ -90,8 +101,6 @@ pub enum Why {
     Writable {
         /// The rights on it.
         mode: u32,
-        /// The user's id that it belongs to.
-        owner: u32,
     },
     /// It is that user's link.
     Link {
@@ -117,22 +126,24 @@ impl std::error::Error for Untrusted {}
 
 impl fmt::Display for Untrusted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (shown, path, user) = (self.path.display(), self.path.to_string_lossy(), user());
+        let shown = escape(&self.path.to_string_lossy());
+        // No command that takes or closes it: what was prepared there, or is held open, would stay the other user's.
         match &self.why {
             Why::Owner { owner } => {
-                let run_as = shell_line(["sudo", "-u", &format!("#{owner}")]);
-                let give = shell_line(["sudo", "chown", &user, &path]);
+                let name = other_account(*owner).map(|name| format!(" ({})", escape(&name))).unwrap_or_default();
                 write!(
                     f,
-                    "`{shown}` belongs to user {owner} and not to this user ({user}), so that user could replace what is there; run \
-                     this as user {owner}, with `{run_as}` before it, or give it to user {user} with `{give}`"
+                    "`{shown}` belongs to user {owner}{name} and not to this user ({}), so that user could replace what is \
+                     there; if that is the account that your agent has, run this as that account; if it isn't, use \
+                     nothing of it, but a new place that only you and root can write to",
+                    user()
                 )
             }
-            Why::Writable { mode, owner } => {
-                let close = ["sudo", "chmod", "go-w", &path];
-                let close = shell_line(close.into_iter().skip(usize::from(owner.to_string() == user)));
-                write!(f, "other users may write to `{shown}` (mode {mode:o}); run `{close}`")
-            }
+            Why::Writable { mode } => write!(
+                f,
+                "other users may write to `{shown}` (mode {mode:o}), so what is there may be theirs; use a new place that \
+                 only you and root can write to"
+            ),
             Why::Link { owner } => {
                 write!(
                     f,

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf, absolute};
 
 use super::folder::Folder;
-use super::platform::{self, Last, Untrusted, Walked, Why};
+use super::platform::{self, Last, Ownership, Untrusted, Walked, Why};
 
 /// Opens a file to read it, or returns `None` if there is none.
 pub fn open_file(path: &Path) -> Result<Option<File>, Untrusted> {
@@ -71,10 +71,19 @@ pub fn make_folder_by_umask(path: &Path) -> Result<Folder, Untrusted> {
     FolderPlace::find(path)?.make()
 }
 
-/// The place of a file that is to be made or replaced, behind links of root and this user.
-pub fn place_of_file(file: &Path) -> Result<PathBuf, Untrusted> {
+/// The place of a file that is to be made or replaced, behind links of root and this user, and whose the file there is.
+pub fn place_of_file(file: &Path) -> Result<(PathBuf, Option<Ownership>), Untrusted> {
     let file = absolute(file).unwrap_or_else(|_| file.to_owned());
-    Walked::new(&file, Last::Owner).map(|walked| walked.real())
+    Walked::new(&file, Last::Owner).map(|walked| (walked.real(), walked.ownership()))
+}
+
+/// Checks a folder that another program is about to look up by this path: no other user can put something in its place.
+///
+/// A container may have given the folder itself to any user.
+pub fn check_place(folder: &Path) -> Result<(), Untrusted> {
+    let parent = folder.parent().unwrap_or(Path::new("/"));
+    Walked::new(parent, Last::Strict)?;
+    Walked::new(folder, Last::Any).map(drop)
 }
 
 /// The path of a program's file, if there is one.

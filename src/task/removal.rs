@@ -12,6 +12,7 @@ use crate::docker::args::RemovalSpec;
 use crate::docker::{Docker, DockerError, INSTANCE_LABEL};
 use crate::ledger::Ledger;
 use crate::os::platform;
+use crate::os::trust::check_place;
 use crate::shell::shell_line;
 
 /// What the names begin with of containers that remove what is in a folder.
@@ -36,7 +37,8 @@ impl Remover<'_> {
         if platform::remove_tree(dir).is_ok() {
             return Ok(());
         }
-        let in_container = self.remove_in_container(dir);
+        let place = check_place(dir).map_err(|wrong| wrong.to_string());
+        let in_container = place.and_then(|()| self.remove_in_container(dir).map_err(|error| error.to_string()));
         let Err(error) = platform::remove_tree(dir) else { return Ok(()) };
         Err(match in_container {
             Ok(()) => explain(&error, dir),

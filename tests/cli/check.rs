@@ -209,7 +209,7 @@ fn open_permissions_are_reported_and_left_unchanged() {
     let checked = Checked::of(&agent);
     checked.expect_failed("config_rights", "(mode 640)");
     checked.expect_failed("config_rights", &format!("chmod go= {}", agent.config_path().display()));
-    checked.expect_failed("data_dir_rights", &format!("chmod go= {}", agent.data_dir().display()));
+    checked.expect_failed("data_dir_rights", "start the agent, which closes it");
     assert_eq!((mode(&agent.config_path()), mode(&agent.data_dir())), (0o640, 0o755));
     assert_eq!(names_in(&agent.data_dir()), [""; 0]);
 }

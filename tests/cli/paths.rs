@@ -183,7 +183,7 @@ fn a_mount_below_a_folder_that_others_can_write_is_refused() {
     let agent = Agent::builder(&server).without_engine().config(&mount_as_written("./open/data")).build();
     fs::create_dir_all(agent.path("open/data")).unwrap();
     set_mode(&agent.path("open"), 0o777);
-    assert_mounts_refused(&agent, &format!("run `chmod go-w {}`", agent.path("open").display()));
+    assert_mounts_refused(&agent, &format!("other users may write to `{}`", agent.path("open").display()));
     // The mounted folder itself may be open, as a shared folder is.
     set_mode(&agent.path("open"), 0o755);
     set_mode(&agent.path("open/data"), 0o777);

@@ -55,13 +55,15 @@ fn a_configuration_that_others_can_write_is_refused() {
     let file = agent.config_path();
     for open in [0o602, 0o666, 0o622] {
         set_mode(&file, open);
-        let command = format!("run `chmod go-w {}`", file.display());
-        assert_refused(&agent, &server, &[&format!("(mode {open:o})"), &command]);
+        let words = format!("other users may write to `{}` (mode {open:o})", file.display());
+        assert_refused(&agent, &server, &[&words, "use a new place"]);
+        let said = agent.run(&["run"]).stderr;
+        assert!(!said.contains("chmod") && !said.contains("sudo"), "the file may be theirs: {said}");
         assert_eq!(mode(&file), open);
     }
     set_mode(&file, 0o600);
     set_mode(agent.dir(), 0o777);
-    assert_refused(&agent, &server, &[&format!("run `chmod go-w {}`", agent.dir().display())]);
+    assert_refused(&agent, &server, &[&format!("other users may write to `{}`", agent.dir().display())]);
     let init = agent.run(&["--config", "new.toml", "init"]);
     init.expect_code(1).expect_stderr("other users may write to");
     assert!(!agent.path("new.toml").exists());
@@ -176,7 +178,7 @@ fn a_program_that_others_can_replace_is_not_started_in_the_background() {
     let wrapper = ["sh", "-c", r#"own=$1; shift 2; exec "$own" "$@""#, "sh", &copy.display().to_string()];
     set_mode(&agent.path("open"), 0o777);
     let refused = agent.invoke(&["run-detached"]).through(&wrapper).run();
-    refused.expect_code(1).expect_stderr("isn't safe from other users").expect_stderr("chmod go-w");
+    refused.expect_code(1).expect_stderr("isn't safe from other users").expect_stderr("use a new place");
     set_mode(&agent.path("open"), 0o755);
     agent.invoke(&["run-detached"]).through(&wrapper).run().expect_code(0);
     agent.run(&["stop"]).expect_code(0);
@@ -192,7 +194,7 @@ fn a_data_dir_below_a_folder_that_others_can_write_is_refused() {
         fs::create_dir(agent.path(folder)).unwrap();
     }
     set_mode(&agent.path("open"), 0o777);
-    let words = format!("run `chmod go-w {}`", agent.path("open").display());
+    let words = format!("other users may write to `{}`", agent.path("open").display());
     for command in [&["run"][..], &["run-detached"], &["try", "--prompt", "p"], &["stop", "--abort"], &["stop"]] {
         agent.run(command).expect_code(1).expect_stderr(&words);
     }
@@ -241,7 +243,8 @@ fn a_shared_folder_is_refused_as_data_dir() {
         refused
             .expect_code(1)
             .expect_stderr("holds `somebody`, which is no agent's")
-            .expect_stderr("agent-core`, or run");
+            .expect_stderr("such as `")
+            .expect_stderr("data/agent-core`");
         assert_eq!(mode(&agent.data_dir()), 0o1777);
     }
     agent.run(&["check"]).expect_code(1).expect_stdout("✗ data_dir_rights");
@@ -258,4 +261,35 @@ fn a_file_in_place_of_the_data_dir_is_left_unchanged() {
     set_mode(&file, 0o644);
     agent.run(&["run"]).expect_code(1).expect_stderr("`paths.data_dir` must be a folder");
     assert_eq!((mode(&file), fs::read_to_string(&file).unwrap().as_str()), (0o644, "mine"));
+}
+
+/// The lines of the manual's section that copy a data_dir.
+fn copy_commands() -> String {
+    let page = include_str!("../../src/manual/operate.md");
+    let (_, section) = page.split_once("## A data directory that others could change").expect("a section");
+    let (_, block) = section.split_once("```bash\n").expect("commands");
+    block.split_once("```").expect("their end").0.to_owned()
+}
+
+#[test]
+fn the_manuals_copy_of_an_open_data_dir_can_be_used() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    assert!(up(&server, &agent).terminate(secs(10)).success());
+    let id = fs::read_to_string(agent.data_dir().join("instance_id")).unwrap();
+    agent.write("data/workspaces/t1/output/result", "kept");
+    agent.write("data/tasks/t1/command.sh", "true");
+    // As a backup of a system without rights is restored.
+    for entry in walkdir::WalkDir::new(agent.data_dir()).into_iter().flatten() {
+        set_mode(entry.path(), if entry.file_type().is_dir() { 0o777 } else { 0o666 });
+    }
+    agent.run(&["run"]).expect_code(1).expect_stderr("A data directory that others could change");
+    let commands = copy_commands().replace("/var/lib/agent-core", &agent.data_dir().display().to_string());
+    assert!(std::process::Command::new("sh").args(["-ec", &commands]).status().unwrap().success(), "{commands}");
+    let mut running = up(&server, &agent);
+    assert!(running.terminate(secs(10)).success() && !running.log().contains("other users"), "{}", running.log());
+    assert_eq!(fs::read_to_string(agent.data_dir().join("instance_id")).unwrap(), id);
+    assert_eq!(fs::read_to_string(agent.data_dir().join("workspaces/t1/output/result")).unwrap(), "kept");
+    assert_eq!(mode(&agent.data_dir().join("workspaces/t1/output")), 0o777, "a container may write there as any user");
+    assert_eq!(mode(&agent.data_dir().join("tasks/t1")), 0o700);
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// An agent of root in the system's folder for temporary files, where every user may go.
-fn agent(server: &FakeServer, config: &str) -> Agent {
+pub fn agent(server: &FakeServer, config: &str) -> Agent {
     crate::require_root();
     let agent = Agent::builder(server).without_engine().config(config).folder_in(&env::temp_dir()).build();
     for folder in agent.dir().ancestors().take(2) {
@@ -22,15 +22,15 @@ fn agent(server: &FakeServer, config: &str) -> Agent {
     agent
 }
 
-fn set_mode(path: &Path, mode: u32) {
+pub fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("change the mode");
 }
 
-fn give_away(path: &Path) {
+pub fn give_away(path: &Path) {
     lchown(path, Some(USER), Some(USER)).expect("give the file to another user");
 }
 
-fn said(finished: &Finished) -> String {
+pub fn said(finished: &Finished) -> String {
     format!("{}{}", finished.stderr, finished.stdout)
 }
 
@@ -59,7 +59,8 @@ fn another_users_configuration_runs_nothing() {
     give_away(&agent.config_path());
     let words = format!("`{}` belongs to user {USER}", agent.config_path().display());
     assert_refused(&agent, &server, &words);
-    agent.run(&["run"]).expect_stderr(&format!("sudo -u '#{USER}'")).expect_stderr("`sudo chown 0 ");
+    let said = agent.run(&["run"]).stderr;
+    assert!(said.contains("use nothing of it") && !said.contains("sudo") && !said.contains("chown"), "{said}");
 }
 
 #[test]
@@ -138,9 +139,9 @@ fn an_open_data_dir_with_files_of_others_is_refused_and_stays_open() {
     set_mode(&victim, 0o644);
     type Plant<'p> = (&'p str, &'p str, &'p dyn Fn(&Path));
     let plant: [Plant<'_>; 6] = [
-        ("agent.pid", "a link", &|path| symlink(&victim, path).expect("make a link")),
-        ("ledger.jsonl", "a link", &|path| symlink(&victim, path).expect("make a link")),
-        ("workspaces", "a link", &|path| symlink(agent.dir(), path).expect("make a link")),
+        ("agent.pid", "a symbolic link", &|path| symlink(&victim, path).expect("make a link")),
+        ("ledger.jsonl", "a symbolic link", &|path| symlink(&victim, path).expect("make a link")),
+        ("workspaces", "a symbolic link", &|path| symlink(agent.dir(), path).expect("make a link")),
         ("agent.lock", "a file that has a second name", &|path| fs::hard_link(&victim, path).expect("make a link")),
         ("tasks", "another user's", &|path| {
             fs::create_dir(path).expect("make a folder");
@@ -172,10 +173,8 @@ fn an_open_data_dir_with_files_of_others_is_refused_and_stays_open() {
     // Without the sticky bit others could exchange the names of what is the agent's.
     fs::create_dir_all(agent.data_dir().join("tasks")).expect("make folders");
     set_mode(&agent.data_dir(), 0o777);
-    let words = format!(
-        "such as `tasks`; let `paths.data_dir` be a new folder, or look at each file in it and run `chmod go= {}`",
-        agent.data_dir().display()
-    );
+    let words =
+        format!("such as `tasks`; let `paths.data_dir` be a new folder, such as `{}.new`", agent.data_dir().display());
     for command in [&["run"][..], &["run-detached"], &["stop", "--abort"], &["status"]] {
         agent.run(command).expect_code(1).expect_stderr(&words);
     }
@@ -193,10 +192,10 @@ fn an_open_data_dir_with_files_of_others_is_refused_and_stays_open() {
 }
 
 /// A process of another user that runs a shell script until it is dropped.
-struct Attacker(Child);
+pub struct Attacker(Child);
 
 impl Attacker {
-    fn start(script: &str, path: &Path) -> Self {
+    pub fn start(script: &str, path: &Path) -> Self {
         let user = USER.to_string();
         let mut command = Command::new("setpriv");
         command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "sh", "-c", script, "sh"]);
@@ -341,8 +340,8 @@ fn an_access_list_counts_as_rights_of_others() {
     set_mode(agent.dir(), 0o775);
     agent.run(&["status"]).expect_code(3);
     add_writer(agent.dir(), USER);
-    agent.run(&["status"]).expect_code(2).expect_stderr(&format!("chmod go-w {}", agent.dir().display()));
-    // The command takes the rights away also from the list's entries.
+    agent.run(&["status"]).expect_code(2).expect_stderr(&format!("write to `{}`", agent.dir().display()));
+    // chmod takes the rights away also from the list's entries.
     set_mode(agent.dir(), 0o755);
     agent.run(&["status"]).expect_code(3);
 }
@@ -387,6 +386,31 @@ fn init_writes_through_no_link_of_another_user() {
     lchown(&link, Some(0), Some(0)).expect("take the link back");
     agent.run(&["--config", "shared/config.toml", "init", "--force"]).expect_code(0);
     assert!(fs::read_to_string(&victim).expect("read the file").contains("[server]"));
+}
+
+#[test]
+fn a_file_put_there_during_init_does_not_take_over_the_new_one() {
+    let server = FakeServer::start();
+    let agent = agent(&server, "");
+    fs::create_dir(agent.path("shared")).expect("make a folder");
+    set_mode(&agent.path("shared"), 0o1777);
+    let file = agent.path("shared/config.toml");
+    let script = r#"cd "$1" && set -C && : > ready; while :; do set -- *.tmp; [ -e "$1" ] && : > config.toml; done"#;
+    let _attacker = Attacker::start(script, &agent.path("shared"));
+    wait_until("the other user to wait for the file", secs(10), || agent.path("shared/ready").exists());
+    let mut written = 0;
+    while written < 30 {
+        let done = agent.run(&["--config", "shared/config.toml", "init", "--force"]);
+        if done.status.success() {
+            let metadata = fs::symlink_metadata(&file).expect("look at the file");
+            assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o777), (0, 0, 0o600));
+            written += 1;
+        } else {
+            // The other user was late, and made one behind the last try.
+            done.expect_stderr(&format!("belongs to user {USER}"));
+        }
+        fs::remove_file(&file).expect("remove the file");
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod full_disk;
 mod hostile_trees;
 mod ordinary_user;
 mod own_engine;
+mod prepared_data_dir;
 mod removal;
 mod small_disk;
 #[path = "../support/mod.rs"]

@@ -132,14 +132,21 @@ fn open_files_of_root_are_refused_with_a_command_to_close_them() {
     fs::set_permissions(&data_dir, fs::Permissions::from_mode(0o777)).expect("open the folder");
     let said = refused(&user, &server);
     let shown = data_dir.display();
-    assert!(said.contains("belongs to user 0") && said.contains(&format!("`sudo chown -R {USER} {shown}`")), "{said}");
+    let command = format!("sudo mkdir -m 700 {shown}.new && sudo chown {USER} {shown}.new");
+    assert!(
+        said.contains("belongs to user 0") && said.contains(&format!("new folder, as `{command}` makes it")),
+        "{said}"
+    );
 
-    // The agent starts after the command from the message.
+    // The agent starts after the command from the message. The tests run as root, possibly without `sudo`.
+    let made = Command::new("sh").args(["-c", &command.replace("sudo ", "")]).status();
+    assert!(made.expect("run the command").success(), "{command}");
+    agent.change_config("[paths]\ndata_dir = './data.new'");
     user.0.own_everything();
-    fs::set_permissions(&data_dir, fs::Permissions::from_mode(0o700)).expect("close the folder");
     let _running = user.start();
     server.wait_until("a heartbeat", secs(20), |server| !server.heartbeats().is_empty());
-    assert_eq!((mode(&config), mode(&data_dir)), (0o600, 0o700));
+    let new = agent.path("data.new");
+    assert_eq!((mode(&config), mode(&new), fs::metadata(new).expect("look at it").uid()), (0o600, 0o700, USER));
 }
 
 #[test]
@@ -289,7 +296,7 @@ fn a_trial_copies_and_removes_files_that_only_root_can_read() {
 }
 
 #[test]
-fn check_names_files_of_another_user_with_a_chown_command() {
+fn check_names_a_data_dir_of_another_user_and_a_new_one() {
     let server = FakeServer::start();
     let user = User::new(&server);
     let agent = &user.0.agent;
@@ -300,7 +307,10 @@ fn check_names_files_of_another_user_with_a_chown_command() {
     let shown = agent.data_dir();
     let done = user.0.invoke(&["check"]).run();
     done.expect_code(1).expect_stdout(&format!("✗ data_dir         `{}` can't be used", shown.display()));
-    done.expect_stdout(&format!("with `sudo chown -R {USER} {}`", shown.display()));
+    done.expect_stdout(&format!(
+        "as `sudo mkdir -m 700 {0}.new && sudo chown {USER} {0}.new` makes it",
+        shown.display()
+    ));
     done.expect_stdout("· engine_data_dir  the data_dir can't be used\n").expect_stdout("✓ credentials ");
 }
 
@@ -323,7 +333,10 @@ fn root_does_not_take_over_files_of_an_ordinary_users_agent() {
     ];
     for arguments in commands {
         let refused = agent.run(arguments);
-        refused.expect_code(2).expect_stderr(&format!("belongs to user {USER}")).expect_stderr("sudo -u");
+        refused
+            .expect_code(2)
+            .expect_stderr(&format!("belongs to user {USER}"))
+            .expect_stderr("run this as that account");
     }
     assert!(running.is_running());
     user.0.invoke(&["stop"]).run().expect_code(0).expect_stdout("Stopped");

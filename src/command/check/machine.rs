@@ -22,7 +22,8 @@ pub struct ProbeTargets {
 }
 
 pub fn check(config: &Config, report: &mut Report) -> ProbeTargets {
-    check_permissions(Check::ConfigRights, &config.file, report);
+    let close = format!("run `{}`", shell_line(["chmod", "go=", &config.file.to_string_lossy()]));
+    check_permissions(Check::ConfigRights, &config.file, close, report);
     let folder = check_data_dir(config, report);
     ProbeTargets { folder, mounts: check_mounts(config, report) }
 }
@@ -48,7 +49,12 @@ fn check_data_dir(config: &Config, report: &mut Report) -> Option<ProbeFolder> {
             let state = if folder.has_made_data_dir() { "isn't there yet and can be made" } else { "can be written" };
             report.pass(Check::DataDir, format!("`{shown}` {state}"));
             if is_there {
-                check_permissions(Check::DataDirRights, data_dir, report);
+                check_permissions(
+                    Check::DataDirRights,
+                    data_dir,
+                    "start the agent, which closes it".to_owned(),
+                    report,
+                );
             } else {
                 report.skip(Check::DataDirRights, "the data_dir isn't there yet");
             }
@@ -67,13 +73,13 @@ fn fail_data_dir(refused: &Refusal, data_dir: &DataDir, report: &mut Report) {
     let shown = data_dir.display();
     match refused {
         Refusal::Unusable(why) => {
-            let owned = shell_line(["sudo", "chown", "-R", &platform::user(), &data_dir.to_string_lossy()]);
             report.fail(
                 Check::DataDir,
                 format!("`{shown}` can't be used: {why}"),
                 format!(
-                    "set `paths.data_dir` to another folder, see what is wrong with that place, or let the agent's user \
-                     write there, with `{owned}`"
+                    "see what is wrong with that place, or set `paths.data_dir` to a new folder that the agent's user may \
+                     write to, as `{}` makes it",
+                    permissions::new_folder_command(data_dir)
                 ),
             );
             report.skip(Check::DataDirRights, "the data_dir can't be used");
@@ -85,9 +91,8 @@ fn fail_data_dir(refused: &Refusal, data_dir: &DataDir, report: &mut Report) {
     }
 }
 
-fn check_permissions(check: Check, path: &Path, report: &mut Report) {
+fn check_permissions(check: Check, path: &Path, remedy: String, report: &mut Report) {
     let shown = path.display();
-    let remedy = format!("run `{}`", shell_line(["chmod", "go=", &path.to_string_lossy()]));
     let owned = path.to_owned();
     let mode = with_timeout(move || platform::mode_if_shared(&owned));
     match mode.unwrap_or_else(|| Err(io::Error::other(timeout_message()))) {

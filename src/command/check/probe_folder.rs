@@ -10,6 +10,7 @@ use crate::os::files::{create_for_containers, make_dir_for_containers, make_new_
 use crate::os::platform;
 use crate::os::random::random_u64;
 use crate::os::timeout::{timeout_message, with_timeout};
+use crate::os::trust::check_place;
 
 /// Dropping the value removes the folder, and the parents that had to be made for it.
 pub struct ProbeFolder {
@@ -40,6 +41,7 @@ impl ProbeFolder {
         }
         // Another user may have made one of the folders just before.
         permissions::find(data_dir).map_err(io::Error::other)?;
+        check_place(&folder.dir).map_err(io::Error::other)?;
         make_dir_for_containers(&folder.dir)?;
         let mut file = create_for_containers(&folder.dir.join(Self::FILE))?;
         file.write_all(folder.content.as_bytes())?;

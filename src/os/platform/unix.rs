@@ -5,6 +5,7 @@ mod contents;
 mod files;
 #[cfg(target_os = "linux")]
 mod flags;
+mod inspect;
 mod remove;
 mod tree;
 mod walk;
@@ -34,7 +35,7 @@ pub use remove::remove_tree;
 pub use tree::open_beneath;
 pub use walk::{Walked, program_places};
 
-use super::OutputStream;
+use super::{OutputStream, Ownership};
 use crate::os::missing::if_exists;
 
 /// Makes the command the leader of a process group of its own, so that a Ctrl+C in the terminal doesn't reach it and
@@ -184,14 +185,14 @@ pub fn other_account(uid: u32) -> Option<String> {
 }
 
 /// Gives a file that will replace another one to the owner of that one.
-pub fn keep_owner(of: &Path, file: &File) -> io::Result<()> {
-    let (old, new) = (fs::metadata(of)?, file.metadata()?);
-    if (old.uid(), old.gid()) == (new.uid(), new.gid()) {
+pub fn keep_owner(old: Ownership, file: &File) -> io::Result<()> {
+    let new = file.metadata()?;
+    if old == (Ownership { user: new.uid(), group: new.gid() }) {
         return Ok(());
     }
-    match fchown(file, Some(old.uid()), Some(old.gid())) {
+    match fchown(file, Some(old.user), Some(old.group)) {
         // Only a member of the group may give a file to it. Then the file stays readable for its user at least.
-        Err(_) if old.uid() == new.uid() => Ok(()),
+        Err(_) if old.user == new.uid() => Ok(()),
         owned => owned,
     }
 }

@@ -31,7 +31,7 @@ mod walk;
 pub use contents::{Place, walk_contents};
 pub use walk::{Dir, Walked, folder_identity, is_executable, program_places};
 
-use super::{Access, Open, OutputStream};
+use super::{Access, Open, OutputStream, Ownership};
 use crate::os::missing::ignore_missing;
 
 /// Makes the command the leader of a process group of its own, so that a Ctrl+C in the console doesn't reach it.
@@ -149,7 +149,7 @@ pub fn other_account(_uid: u32) -> Option<String> {
 }
 
 /// Access lists are inherited from the folder.
-pub fn keep_owner(_of: &Path, _file: &File) -> io::Result<()> {
+pub fn keep_owner(_old: Ownership, _file: &File) -> io::Result<()> {
     Ok(())
 }
 

@@ -16,6 +16,7 @@ use crate::docker::{Container, ExitEvents, Status};
 use crate::logging::Reminder;
 use crate::os::platform;
 use crate::os::process::{LoggedChild, read_tail};
+use crate::os::trust::check_place;
 use crate::task::console::TrialConsole;
 use crate::task::mounts::check_mounts;
 use crate::task::outcome::{ContainerOutcome, Exit, StopCause, last_words};
@@ -165,6 +166,8 @@ impl<'t> ContainerRun<'t> {
             log::error!(task:% = self.task.key(); "{why}");
             return Ok(Some(ContainerOutcome::NotStarted(why)));
         }
+        check_place(self.task.workspace.dir())
+            .map_err(StepError::because("no container is started in the workspace"))?;
         launch::remove_cid(self.task)?;
         self.task.record.replacing = false;
         if self.seen.launches > 0 {

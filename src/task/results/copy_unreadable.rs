@@ -17,6 +17,7 @@ use crate::docker::probe::{MOUNT_POINT, ProbeSpec, View};
 use crate::os::files::{is_full, make_new_dir};
 use crate::os::platform;
 use crate::os::process::PipedChild;
+use crate::os::trust::check_place;
 use crate::task::handle::Wake;
 use crate::task::outputs::unpack::{Budget, ExtractOptions, Extracted, Pass, UnpackError};
 use crate::task::outputs::{Fetched, OUTPUT, ReservedPaths, Unreadable, shown_name};
@@ -142,6 +143,7 @@ impl CopyUnreadable<'_> {
     /// As [`Self::create_view`] does. Returns `None` if the engine refuses it again and again, or the task was cancelled.
     fn wait_for_view(&mut self, places: &[PathBuf], copied: &mut Copied) -> Result<Option<String>, StepError> {
         loop {
+            check_place(self.task.workspace.dir()).map_err(StepError::because(NOT_YET))?;
             match self.create_view() {
                 Ok(name) => return Ok(Some(name)),
                 Err(DockerError::Refused(words)) if copied.is_patience_over() => {

@@ -10,11 +10,10 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
-use nix::libc::{S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
+use nix::libc::{S_IFDIR, S_IFMT};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmodat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
-use crate::os::missing::if_exists;
 use crate::os::platform::{Access, Open};
 
 /// Neither a link nor a terminal, no descriptor for child processes, and no waiting for the other end of a FIFO.
@@ -33,7 +32,11 @@ impl Dir {
         Ok(Self(Some(openat(passage, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | PLAIN, Mode::empty())?)))
     }
 
-    fn at(&self) -> BorrowedFd<'_> {
+    pub(super) fn opened(dir: OwnedFd) -> Self {
+        Self(Some(dir))
+    }
+
+    pub(super) fn at(&self) -> BorrowedFd<'_> {
         self.0.as_ref().map_or(AT_FDCWD, AsFd::as_fd)
     }
 
@@ -53,29 +56,6 @@ impl Dir {
         Ok((mode & 0o077 != 0).then_some(mode))
     }
 
-    /// An entry that another user may have made, and what it is. For a folder in which others could write.
-    pub fn foreign_entry(&self) -> io::Result<Option<(OsString, &'static str)>> {
-        for name in self.names()? {
-            let Some(stat) = if_exists(self.stat(Path::new(&name)))? else { continue };
-            let kind = stat.st_mode & S_IFMT;
-            let what = if kind == S_IFLNK {
-                "a link"
-            } else if ![0, geteuid().as_raw()].contains(&stat.st_uid) {
-                "another user's"
-            } else if kind != S_IFDIR && stat.st_nlink > 1 {
-                "a file that has a second name elsewhere"
-            } else if kind == S_IFDIR && mode_by(&stat) & 0o022 != 0 {
-                "a folder that others can write to"
-            } else if ![S_IFDIR, S_IFREG].contains(&kind) {
-                "neither a file nor a folder"
-            } else {
-                continue;
-            };
-            return Ok(Some((name, what)));
-        }
-        Ok(None)
-    }
-
     /// Sets the folder's mode.
     pub fn set_mode(&self, mode: u32) -> io::Result<()> {
         self.as_file()?.set_permissions(Permissions::from_mode(mode))
@@ -86,7 +66,7 @@ impl Dir {
         self.as_file()?.sync_all()
     }
 
-    fn stat(&self, path: &Path) -> io::Result<FileStat> {
+    pub(super) fn stat(&self, path: &Path) -> io::Result<FileStat> {
         Ok(fstatat(self.at(), path, AtFlags::AT_SYMLINK_NOFOLLOW)?)
     }
 

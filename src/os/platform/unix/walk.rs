@@ -17,7 +17,7 @@ use super::Dir;
 use super::accounts::Accounts;
 use super::files::{fix_new_dir, identity_by, mode_by, read_at};
 use super::tree::PASSAGE;
-use crate::os::platform::{Last, Untrusted, Why};
+use crate::os::platform::{Last, Ownership, Untrusted, Why};
 
 /// How many links are followed on the way to one path, as Linux does it.
 const MAX_LINKS: usize = 40;
@@ -30,6 +30,8 @@ pub struct Walked {
     folders: Vec<(OsString, OwnedFd)>,
     /// The last name, where it isn't a folder.
     file: Option<OsString>,
+    /// Whose that file is.
+    ownership: Option<Ownership>,
     /// The names at the end of the path that don't exist.
     missing: Vec<OsString>,
     /// The identities of all folders in which a name was looked up, also on the way through links.
@@ -58,6 +60,7 @@ impl Walked {
         let mut walked = Self {
             folders: vec![(OsString::new(), root)],
             file: None,
+            ownership: None,
             missing: Vec::new(),
             passed: Vec::new(),
             places: Vec::new(),
@@ -126,6 +129,7 @@ impl Walked {
                 let opened = glance(self.top(), name);
                 self.check_stat(&found, &parent, last.ok_or(Errno::ENOTDIR)?, opened.as_ref().map(AsFd::as_fd))?;
                 self.file = Some(name.to_owned());
+                self.ownership = Some(Ownership { user: found.st_uid, group: found.st_gid });
                 Ok(Step::Taken)
             }
         }
@@ -138,6 +142,11 @@ impl Walked {
         let mut path = PathBuf::from("/");
         path.extend(folders.chain(rest));
         path
+    }
+
+    /// Whose file the path leads to, where it leads to one that isn't a folder.
+    pub fn ownership(&self) -> Option<Ownership> {
+        self.ownership
     }
 
     /// Whether the path leads to something.
@@ -266,15 +275,11 @@ fn names(path: &Path) -> impl DoubleEndedIterator<Item = OsString> + '_ {
 /// Checks that only its owner can write here, or that the sticky bit protects the entries.
 fn check_mode(stat: &FileStat, opened: Option<BorrowedFd<'_>>) -> Result<(), Why> {
     let is_sticky_folder = stat.st_mode & S_IFMT == S_IFDIR && stat.st_mode & S_ISVTX != 0;
-    if !is_sticky_folder && others_write(stat, opened) {
-        Err(Why::Writable { mode: mode_by(stat), owner: stat.st_uid })
-    } else {
-        Ok(())
-    }
+    if !is_sticky_folder && others_write(stat, opened) { Err(Why::Writable { mode: mode_by(stat) }) } else { Ok(()) }
 }
 
 /// Whether other users than root, this user and the owner may write here.
-fn others_write(stat: &FileStat, opened: Option<BorrowedFd<'_>>) -> bool {
+pub(super) fn others_write(stat: &FileStat, opened: Option<BorrowedFd<'_>>) -> bool {
     match mode_by(stat) & (OTHERS_WRITE | GROUP_WRITES) {
         0 => false,
         // The group's rights are also the limit of an access list's entries.
@@ -291,13 +296,13 @@ fn is_owners_group(stat: &FileStat) -> bool {
 
 /// A descriptor of a file that is only looked at.
 #[cfg(target_os = "linux")]
-fn glance(dir: BorrowedFd<'_>, name: &OsStr) -> Option<OwnedFd> {
+pub(super) fn glance(dir: BorrowedFd<'_>, name: &OsStr) -> Option<OwnedFd> {
     use nix::fcntl::OFlag;
     openat(dir, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()).ok()
 }
 
 #[cfg(not(target_os = "linux"))]
-fn glance(_dir: BorrowedFd<'_>, _name: &OsStr) -> Option<OwnedFd> {
+pub(super) fn glance(_dir: BorrowedFd<'_>, _name: &OsStr) -> Option<OwnedFd> {
     None
 }
 

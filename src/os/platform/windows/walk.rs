@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::os::platform::{Last, Untrusted, Why};
+use crate::os::platform::{Flaw, Inspected, Last, Ownership, Untrusted, Why};
 
 /// A folder by its path.
 #[derive(Debug)]
@@ -35,8 +35,25 @@ impl Dir {
     }
 
     /// An entry that another user may have made.
-    pub fn foreign_entry(&self) -> io::Result<Option<(OsString, &'static str)>> {
+    pub fn foreign_entry(&self) -> io::Result<Option<(OsString, Flaw)>> {
         Ok(None)
+    }
+
+    /// What another user could have made or changed: nothing is looked for.
+    pub fn inspect(&self, _name: &OsStr) -> io::Result<Option<Inspected>> {
+        Ok(None)
+    }
+
+    /// Opens a folder in this one.
+    pub fn open_folder(&self, name: &OsStr) -> io::Result<Self> {
+        Ok(Self(Some(self.path(Path::new(name)))))
+    }
+
+    /// Makes an empty folder anew.
+    pub fn remake_folder(&self, name: &OsStr) -> io::Result<()> {
+        let path = self.path(Path::new(name));
+        fs::remove_dir(&path)?;
+        fs::create_dir(path)
     }
 
     /// A folder can't be synced.
@@ -104,6 +121,11 @@ impl Walked {
     /// The path without links.
     pub fn real(&self) -> PathBuf {
         fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone())
+    }
+
+    /// Whose file it leads to: nothing is known of that.
+    pub fn ownership(&self) -> Option<Ownership> {
+        None
     }
 
     /// Whether the path leads to something.
