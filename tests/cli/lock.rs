@@ -58,14 +58,36 @@ fn a_copied_data_dir_is_refused_and_a_moved_one_is_used() {
     agent.write("other.toml", agent.config_text().replace("./moved", "./backup"));
     fs::remove_dir_all(agent.path("backup")).unwrap();
     copy("moved", "backup");
+    fs::create_dir(agent.path("backup/tasks/t1")).unwrap();
+    let refused = agent.run(&["--config", "other.toml", "run"]);
+    refused.expect_code(1).expect_stderr("let `paths.data_dir` be a new folder");
+    assert!(!refused.stderr.contains("rm "), "the command would remove results: {}", refused.stderr);
+    fs::remove_dir(agent.path("backup/tasks/t1")).unwrap();
     let said = agent.run(&["--config", "other.toml", "run"]).stderr;
-    let (_, command) = said.split_once("with `").expect("a command");
+    let (_, command) = said.split_once("an id of its own, with `").expect("a command");
     let (command, _) = command.split_once('`').expect("the command's end");
     assert!(Command::new("sh").args(["-c", command]).status().unwrap().success());
     let before = server.heartbeats().len();
     let _other = agent.invoke(&["--config", "other.toml", "run"]).start();
     server.wait_until("a heartbeat", secs(10), |server| server.heartbeats().len() > before);
     assert_ne!(fs::read_to_string(agent.path("backup/instance_id")).unwrap(), first);
+}
+
+#[test]
+fn a_copy_goes_on_when_the_original_was_renamed() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    assert!(started(&agent, &server).terminate(secs(10)).success());
+    let copied = Command::new("cp").arg("-a").args([agent.data_dir(), agent.path("moved")]).status();
+    assert!(copied.unwrap().success());
+    fs::create_dir(agent.path("moved/tasks/t1")).unwrap();
+    agent.change_config("[paths]\ndata_dir = './moved'");
+    let said = agent.run(&["run"]).stderr;
+    let (_, command) = said.split_once("another name, with `").expect("a command");
+    let (command, _) = command.split_once('`').expect("the command's end");
+    assert!(Command::new("sh").args(["-c", command]).status().unwrap().success());
+    assert!(agent.path("data.old/instance_id").exists());
+    assert!(started(&agent, &server).terminate(secs(10)).success());
 }
 
 #[test]
