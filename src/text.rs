@@ -51,6 +51,15 @@ pub fn escape(text: &str) -> String {
     shown
 }
 
+/// Escapes each line of a text, as [`escape`] does. Spaces at its beginning stay.
+pub fn escape_lines(text: &str) -> String {
+    let escape_line = |line: &str| {
+        let rest = line.trim_start_matches(' ');
+        line[..line.len() - rest.len()].to_owned() + &escape(rest)
+    };
+    text.split('\n').map(escape_line).collect::<Vec<_>>().join("\n")
+}
+
 fn push_spaces(shown: &mut String, count: usize) {
     if count > SPACES_MAX {
         // Writing to a string can't fail.

@@ -11,6 +11,7 @@ use crate::config::ConfigError;
 use crate::data_dir::instance::InstanceError;
 use crate::data_dir::permissions::Refusal;
 use crate::docker::UntrustedClient;
+use crate::text::escape_lines;
 
 /// What a command returns.
 pub type CommandResult = Result<ExitCode, Failure>;
@@ -72,7 +73,7 @@ impl Failure {
             self.to_string().lines().for_each(|line| log::error!("{line}"));
         } else {
             // A closed standard error leaves no place for the message.
-            let _ = writeln!(io::stderr(), "agent-core: {self}");
+            let _ = writeln!(io::stderr(), "agent-core: {}", escape_lines(&self.to_string()));
         }
     }
 

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::failure::Failure;
-use crate::text::escape_json;
+use crate::text::{escape_json, escape_lines};
 
 /// How a command prints its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,14 +36,20 @@ pub fn to_pretty_json(value: &impl Serialize) -> Result<String, Failure> {
     Ok(escape_json(&json).into_owned())
 }
 
-/// Prints a line about what the command does. A line that can't be printed doesn't stop the command halfway.
+/// Prints lines about what the command does. What can't be printed doesn't stop the command halfway. Names of files and
+/// texts of others may be in them, so a terminal obeys no character of them.
 pub fn print_line(line: impl Display) {
-    let _ = writeln!(io::stdout(), "{line}");
+    let _ = writeln!(io::stdout(), "{}", escape_lines(&line.to_string()));
 }
 
-/// Prints a line on standard error, as [`print_line`] does.
+/// Prints lines of columns, whose texts are escaped already.
+pub fn print_columns(lines: impl Display) {
+    let _ = writeln!(io::stdout(), "{lines}");
+}
+
+/// Prints lines on standard error, as [`print_line`] does.
 pub fn eprint_line(line: impl Display) {
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{}", escape_lines(&line.to_string()));
 }
 
 /// Prints the result of a command.

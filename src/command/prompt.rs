@@ -2,6 +2,8 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
+use crate::text::escape_lines;
+
 /// Whether standard input is a terminal, so that there is a person to ask.
 pub fn is_terminal() -> bool {
     io::stdin().is_terminal()
@@ -30,7 +32,7 @@ pub fn ask<T>(question: &str, default: Option<&str>, check: impl Fn(&str) -> Res
         };
         match check(answer) {
             Ok(value) => return Ok(value),
-            Err(wrong) => writeln!(out, "{wrong}")?,
+            Err(wrong) => writeln!(out, "{}", escape_lines(&wrong))?,
         }
     }
 }

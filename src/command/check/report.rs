@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::command::output::{OutputFormat, print_line};
+use crate::command::output::{OutputFormat, print_columns, print_line};
 use crate::config::Problem;
 use crate::text::{escape, escape_json};
 
@@ -151,7 +151,7 @@ impl Report {
             OutputFormat::Json => {
                 let version = env!("CARGO_PKG_VERSION");
                 let report = json!({"ok": failed == 0, "version": version, "checks": self.findings});
-                print_line(escape_json(&format!("{report:#}")));
+                print_columns(escape_json(&format!("{report:#}")));
             }
         }
         failed == 0
@@ -165,9 +165,9 @@ impl Report {
                 Status::Failed => "✗",
                 Status::Skipped => "·",
             };
-            print_line(format_args!("{mark} {:<16} {}", finding.name.to_string(), escape(&finding.detail)));
+            print_columns(format_args!("{mark} {:<16} {}", finding.name.to_string(), escape(&finding.detail)));
             if let Some(remedy) = &finding.remedy {
-                print_line(format_args!("  {:<16} → {}", "", escape(remedy)));
+                print_columns(format_args!("  {:<16} → {}", "", escape(remedy)));
             }
         }
         self.findings.push(finding);
