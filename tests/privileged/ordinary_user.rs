@@ -288,7 +288,7 @@ fn a_trial_copies_and_removes_files_that_only_root_can_read() {
     user.0.own_everything();
     let done = user.0.invoke(&["try", "--prompt", "p", "--input", "run.sh", "--out", "results"]).run();
     done.expect_code(0)
-        .expect_stderr("Would be sent: 2 files, 6 bytes\n  output/deep/er/file  4 bytes\n  beside  2 bytes\n");
+        .expect_stderr("Would be sent: 2 files, 6 bytes\n  beside  2 bytes\n  output/deep/er/file  4 bytes\n");
     let copy = agent.path("results/output/deep/er/file");
     assert_eq!(fs::read_to_string(&copy).expect("read the copy"), "one\n");
     assert_eq!(fs::metadata(copy).expect("look at the copy").uid(), USER);
