@@ -18,7 +18,7 @@ const TAIL: u64 = 4 * (LAST_WORDS as u64 + 500);
 /// The exit status of a process that SIGKILL ended.
 const KILLED: i32 = 137;
 /// A disk with fewer free bytes counts as full.
-const FULL: u64 = 1 << 20;
+pub const FULL: u64 = 1 << 20;
 
 /// How the run of a container ended.
 #[derive(Debug)]

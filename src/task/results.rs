@@ -1,6 +1,7 @@
 //! Finds the results of a task whose container has exited, also those that only the engine can read.
 
 mod copy_unreadable;
+mod own_room;
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use super::{Duty, StepError, TaskContainer, TaskHandle};
 use crate::config::{OutputsConfig, WORKSPACE};
 use crate::server::FinalStatus;
 use copy_unreadable::CopyUnreadable;
+pub use own_room::too_large;
 
 /// What a task wrote.
 #[derive(Debug, Default)]

@@ -74,6 +74,21 @@ fn a_result_beside_a_file_that_fills_the_disk_is_delivered() {
 }
 
 #[test]
+fn a_private_result_beside_a_file_that_fills_the_disk_is_delivered() {
+    let server = FakeServer::start();
+    let (user, _disk) = user_on_disk(tally::agent(&server).config("[outputs]\nmax_file_mb = 20"), &[]);
+    let mut running = start(&user);
+    let script = "umask 077; echo IMPORTANT > output/result.csv; cat /dev/zero > output/fill; exit 0";
+    let id = server.submit(TaskSpec::script(script));
+    let task = server.wait_for(&id, Status::Completed, PATIENCE);
+    assert_eq!(server.output(&id, "output/result.csv").text(), "IMPORTANT\n");
+    let left_out = task.output["left_out"].to_string();
+    assert!(left_out.contains("output/fill") && left_out.contains("fills this machine's disk"), "{left_out}");
+    running.wait_log("1 file(s) of", secs(1));
+    expect_next_task_works(&server);
+}
+
+#[test]
 fn a_container_that_keeps_filling_the_disk_is_cancelled() {
     let server = FakeServer::start();
     let (user, disk) = user_on_disk(tally::agent(&server), &[]);

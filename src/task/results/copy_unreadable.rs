@@ -12,6 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::own_room::has_ended_before;
 use crate::docker::DockerError;
 use crate::docker::probe::{MOUNT_POINT, ProbeSpec, View};
 use crate::os::files::{is_full, make_new_dir};
@@ -40,6 +41,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 
 /// Why the copying is tried again while the engine can't be reached.
 const NOT_YET: &str = "results can't be fetched yet";
+const NOT_WRITTEN: &str = "only the engine can read it, and its copy can't be written";
 /// Why what isn't read any more isn't delivered.
 const TOO_MUCH: &str = "only the engine can read it, and there is far more in it than is delivered; the rest was not \
                         looked at";
@@ -106,7 +108,15 @@ impl CopyUnreadable<'_> {
         self.task.files.remove_fetched().map_err(failed())?;
         let count = unreadable.count();
         log::info!(task:% = self.task.key(); "{count} file(s) or folder(s) can be read by the engine only; fetching them");
-        make_new_dir(&into).map_err(failed())?;
+        match make_new_dir(&into) {
+            // On a disk without a single block nothing can be copied, and the report must not wait for ever.
+            Err(error) if is_full(&error) && has_ended_before(self.task, PATIENCE) => {
+                let mut copied = Copied::new(unreadable, 0, self.deadline);
+                copied.skip(&unreadable.places(), &format!("{NOT_WRITTEN}: {error}"));
+                return Ok(Fetched { files: Vec::new(), skipped: copied.extracted.finish() });
+            }
+            made => made.map_err(failed())?,
+        }
         let mut copied = Copied::new(unreadable, self.read_limit(), self.deadline);
         let places = unreadable.places();
         if let Some(view) = self.wait_for_view(&places, &mut copied)? {
@@ -262,8 +272,7 @@ impl CopyUnreadable<'_> {
                 }
                 Err(error) => {
                     copied.budget.restore(spent);
-                    let reason = format!("only the engine can read it, and its copy can't be written: {error}");
-                    (reason, PAUSE, copied.is_patience_over())
+                    (format!("{NOT_WRITTEN}: {error}"), PAUSE, copied.is_patience_over())
                 }
             };
             log::warn!(task:% = self.task.key(); "`{name}` can't be fetched: {reason}");
