@@ -77,3 +77,24 @@ fn output_of_a_failed_container_is_not_replaced_by_less() {
     let told = String::from_utf8_lossy(&stdout);
     assert!(!told.contains("the agent was not running"), "its client was there all the time");
 }
+
+/// An engine whose disk is full loses lines, and its copy has other bytes in place of what is no UTF-8.
+#[test]
+fn lines_that_the_engine_has_lost_stay_in_a_failed_tasks_log() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    let client = "#!/bin/sh\n\
+                  if [ \"$1\" = logs ]; then { docker \"$@\" 2>&1 1>&3 | head -n 1 >&2; } 3>&1\n\
+                  else exec docker \"$@\"; fi\n";
+    let client = agent.write_script("docker", client);
+    agent.change_config(&format!("[executor]\ndocker = '{}'", client.display()));
+    let script =
+        "printf 'caf\\351\\n'; for i in 1 2 3; do echo line $i >&2; done; echo 'ERROR: the reason' >&2; exit 1";
+    let id = server.submit(TaskSpec::script(script));
+    let _running = agent.start();
+    let task = server.wait_for(&id, Status::Failed, secs(60));
+    let stderr = "line 1\nline 2\nline 3\nERROR: the reason\n";
+    assert_eq!(fs::read_to_string(agent.task_file(&id, "stderr.log")).expect("read the output"), stderr);
+    assert_eq!(fs::read(agent.task_file(&id, "stdout.log")).expect("read the output"), b"caf\xe9\n");
+    assert_eq!(task.error_message.as_deref(), Some(stderr.trim()));
+}
