@@ -23,6 +23,7 @@ pub const DRAIN_REQUEST: &str = "drain";
 /// What becomes [`DRAIN_REQUEST`] where the disk is full: the running agent has written its pid to it.
 pub const DRAIN_READY: &str = "drain.ready";
 const DISCARD_REQUESTS: &str = "discard";
+const DISCARD_READY: &str = "discard.ready";
 /// The state of the running agent, for `status`.
 pub const STATUS_FILE: &str = "status.json";
 /// The numbers for Prometheus.
@@ -84,6 +85,11 @@ impl DataDir {
     /// The folder of the requests of `discard`.
     pub fn discard_requests(&self) -> PathBuf {
         self.join(DISCARD_REQUESTS)
+    }
+
+    /// What becomes a request of `discard` where the disk is full.
+    pub fn ready_discard_request(&self) -> PathBuf {
+        self.join(DISCARD_READY)
     }
 
     /// The state of the running agent, for `status`.

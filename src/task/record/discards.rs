@@ -12,32 +12,30 @@ use crate::data_dir::DataDir;
 use crate::os::files::{create, if_exists, is_full, make_dirs, remove_if_exists};
 use crate::os::platform;
 
-/// The file that is kept ready. No task's key begins with a dot.
-const READY: &str = ".ready";
-
 /// The discard requests of a data_dir.
 #[derive(Debug, Clone)]
 pub struct DiscardRequests {
     dir: PathBuf,
+    /// The file that is kept ready.
+    ready: PathBuf,
 }
 
 impl DiscardRequests {
     pub fn new(data_dir: &DataDir) -> Self {
-        Self { dir: data_dir.discard_requests() }
+        Self { dir: data_dir.discard_requests(), ready: data_dir.ready_discard_request() }
     }
 
     /// Makes the file that is kept ready, unless it is there.
     pub fn prepare(&self) -> io::Result<()> {
         make_dirs(&self.dir)?;
-        let ready = self.dir.join(READY);
-        if ready.exists() { Ok(()) } else { create(&ready).map(drop) }
+        if self.ready.exists() { Ok(()) } else { create(&self.ready).map(drop) }
     }
 
     /// Adds a request, which is on the disk when this returns.
     pub fn add(&self, key: &TaskKey) -> io::Result<()> {
         make_dirs(&self.dir)?;
         match create(&self.file(key)) {
-            Err(error) if is_full(&error) => fs::rename(self.dir.join(READY), self.file(key)).map_err(|_| error)?,
+            Err(error) if is_full(&error) => fs::rename(&self.ready, self.file(key)).map_err(|_| error)?,
             created => drop(created?),
         }
         platform::sync_dir(&self.dir)
@@ -58,9 +56,8 @@ impl DiscardRequests {
 
     /// Removes a request. A missing one is no error.
     pub fn remove(&self, key: &TaskKey) -> io::Result<()> {
-        let ready = self.dir.join(READY);
-        if !ready.exists() && self.contains(key) {
-            return fs::rename(self.file(key), ready);
+        if !self.ready.exists() && self.contains(key) {
+            return fs::rename(self.file(key), &self.ready);
         }
         remove_if_exists(&self.file(key))
     }
