@@ -310,7 +310,9 @@ fn check_does_not_disturb_a_running_agent() {
         let names = names_in(&agent.data_dir());
         names.into_iter().filter(|name| !name.ends_with("tmp")).collect::<Vec<_>>()
     };
-    wait_until("the agent's own files", secs(10), || ["status.json", "metrics.prom"].iter().all(|name| names().contains(&(*name).to_owned())));
+    wait_until("the agent's own files", secs(10), || {
+        ["status.json", "metrics.prom"].iter().all(|name| names().contains(&(*name).to_owned()))
+    });
     let before = names();
     let polls = |server: &FakeServer| server.requests_to("poll").len();
     Checked::of(&agent).expect(&[("data_dir", "passed"), ("credentials", "passed")]);
