@@ -217,7 +217,7 @@ pub struct TasksArgs {
 
 #[derive(Debug, Args)]
 pub struct LogsArgs {
-    /// The task's id on the Server
+    /// The task's name, as `tasks` shows it, or its id on the Server
     #[arg(allow_hyphen_values = true, value_hint = ValueHint::Other)]
     pub id: String,
 
@@ -232,7 +232,7 @@ pub struct LogsArgs {
 
 #[derive(Debug, Args)]
 pub struct DiscardArgs {
-    /// The task's id on the Server
+    /// The task's name, as `tasks` shows it, or its id on the Server
     #[arg(allow_hyphen_values = true, value_hint = ValueHint::Other)]
     pub id: String,
 
@@ -243,7 +243,7 @@ pub struct DiscardArgs {
 
 #[derive(Debug, Args)]
 pub struct LedgerArgs {
-    /// Only this task, by its id on the Server
+    /// Only this task, by its name or its id on the Server
     #[arg(long, value_name = "ID", value_hint = ValueHint::Other, allow_hyphen_values = true)]
     pub task: Option<String>,
 

@@ -45,7 +45,7 @@ pub mod workspace;
 
 pub use console::TrialConsole;
 pub use container::{TaskContainer, view_name, viewed};
-pub use discard::{discard, log_abandoned};
+pub use discard::{OTHER_REGISTRATION, discard, log_abandoned};
 pub use ledger_entries::{failed_report, report_entry};
 pub use record::{
     DiscardRequests, Ending, KnownIds, Phase, Process, Record, ReportState, StopReason, Store, TaskFiles, TaskKey,

@@ -100,13 +100,13 @@ fn has_long_space(text: &str) -> bool {
     text.split(|c| c != ' ').any(|spaces| spaces.len() > SPACES_MAX)
 }
 
-/// An id that isn't a task's of this machine, short and in backticks, so that it can't be taken for a key or for the
-/// words around it.
+/// An id from outside, short and in single quotes, so that it can't be taken for a key or for the words around it, and that a
+/// shell to which it is pasted runs nothing of it. What isn't shown, [`escape`] escapes afterwards.
 pub fn quote_foreign(id: &str) -> String {
     /// How much of the id is shown, in characters.
     const SHOWN: usize = 80;
-    let shown: String = id.chars().take(SHOWN).map(|c| if c == '`' { '\'' } else { c }).collect();
-    format!("`{shown}`")
+    let shown: String = id.chars().take(SHOWN).map(|c| if c == '\'' { '’' } else { c }).collect();
+    format!("'{shown}'")
 }
 
 /// The first characters of a text, of at most so many bytes together.
@@ -190,8 +190,8 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_id_stays_within_its_backticks() {
-        assert_eq!(quote_foreign("t-1`: settled"), "`t-1': settled`");
+    fn a_foreign_id_stays_within_its_quotes() {
+        assert_eq!(quote_foreign("t-1': settled $(id)"), "'t-1’: settled $(id)'");
         assert_eq!(quote_foreign(&"x".repeat(1000)).len(), 82);
     }
 

@@ -10,6 +10,7 @@ mod no_room;
 mod operator;
 mod reclaim;
 mod recovery;
+mod same_id;
 
 use std::io;
 use std::sync::Arc;

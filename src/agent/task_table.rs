@@ -56,6 +56,21 @@ struct Entry {
     last_reason: String,
 }
 
+impl Entry {
+    /// Has the task's worker look at once at what was asked of it.
+    fn break_off(&mut self) {
+        match &mut self.stage {
+            // A worker that doesn't receive it has finished with the task; the next call finds that waiting.
+            Stage::Working(commands) if !self.discard_sent => {
+                self.discard_sent = true;
+                let _ = commands.send(WorkerCommand::Discard);
+            }
+            Stage::Waiting { until, .. } => *until = Instant::now(),
+            Stage::Working(_) | Stage::Unassigned => {}
+        }
+    }
+}
+
 /// The table of one agent.
 pub struct TaskTable {
     entries: BTreeMap<TaskKey, Entry>,
@@ -219,17 +234,17 @@ impl TaskTable {
     /// false if the task isn't here.
     pub fn discard(&mut self, key: &TaskKey) -> bool {
         let Some(entry) = self.entries.get_mut(key) else { return false };
-        match &mut entry.stage {
-            _ if entry.phase < Phase::Exited => {}
-            // A worker that doesn't receive it has finished with the task; the next call finds that waiting.
-            Stage::Working(commands) if !entry.discard_sent => {
-                entry.discard_sent = true;
-                let _ = commands.send(WorkerCommand::Discard);
-            }
-            Stage::Waiting { until, .. } => *until = Instant::now(),
-            Stage::Working(_) | Stage::Unassigned => {}
+        if entry.phase >= Phase::Exited {
+            entry.break_off();
         }
         true
+    }
+
+    /// Orders the end of a task whose id is another task's now. A container that runs is left alone.
+    pub fn supersede(&mut self, key: &TaskKey) {
+        if let Some(entry) = self.entries.get_mut(key).filter(|entry| entry.phase != Phase::Prepared) {
+            entry.break_off();
+        }
     }
 
     /// Notes that a worker has deferred a task, and frees its slot if the container has ended. The reason is logged when it

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::failure::Failure;
-use super::find_task::find_task;
+use super::find_task::{find_task, reload};
 use super::output::{eprint_line, print_line};
 use super::prompt;
 use crate::cli::DiscardArgs;
@@ -17,7 +17,7 @@ use crate::data_dir::permissions;
 use crate::ledger::Ledger;
 use crate::server::Client;
 use crate::task;
-use crate::task::record::{DiscardRequests, Discarded, Phase, Record, TaskFiles};
+use crate::task::record::{DiscardRequests, Discarded, Phase, Record, TaskFiles, TaskKey};
 use crate::text::escape;
 
 /// How long a running agent may take: it looks for requests every second, and its calls to the Server end sooner.
@@ -29,16 +29,16 @@ pub fn discard(file: &Path, args: &DiscardArgs) -> Result<(), Failure> {
     let config = Config::load(file)?;
     permissions::find(&config.paths.data_dir)?;
     let (files, record) = find_task(&config, &args.id)?;
-    check_undelivered(&record)?;
+    let key = files.key();
+    check_undelivered(key, &record)?;
     if !args.yes {
-        confirm(&args.id)?;
+        confirm(key)?;
     }
-    let discarded = discard_by_holder(&config, &args.id, &files)?;
-    let id = escape(&args.id);
+    let discarded = discard_by_holder(&config, &files)?;
     match discarded.unreported {
-        None => print_line(format_args!("Discarded; the Server knows that task {id} failed.")),
+        None => print_line(format_args!("Discarded; the Server knows that task {key} failed.")),
         Some(why) => {
-            print_line(format_args!("Discarded; the Server doesn't know that task {id} failed: {}", escape(&why)));
+            print_line(format_args!("Discarded; the Server doesn't know that task {key} failed: {}", escape(&why)));
         }
     }
     let workspace = config.paths.data_dir.workspaces().join(files.key().as_str());
@@ -47,23 +47,21 @@ pub fn discard(file: &Path, args: &DiscardArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn check_undelivered(record: &Record) -> Result<(), Failure> {
-    let id = escape(&record.task.id);
+fn check_undelivered(key: &TaskKey, record: &Record) -> Result<(), Failure> {
     match record.phase {
         Phase::Exited | Phase::Uploaded => Ok(()),
-        Phase::Settled => Err(Failure::new(format!("task {id} is settled: there is nothing to discard"))),
+        Phase::Settled => Err(Failure::new(format!("task {key} is settled: there is nothing to discard"))),
         _ => Err(Failure::new(format!(
-            "task {id} hasn't ended: cancel it on the Server, or stop all tasks with `agent-core stop --abort`"
+            "task {key} hasn't ended: cancel it on the Server, or stop all tasks with `agent-core stop --abort`"
         ))),
     }
 }
 
-fn confirm(id: &str) -> Result<(), Failure> {
+fn confirm(key: &TaskKey) -> Result<(), Failure> {
     if !prompt::is_terminal() {
         return Err(Failure::usage("`discard` needs a terminal to confirm; pass `--yes` instead"));
     }
-    let question =
-        format!("Discard the result of task {}? The Server gets a report that it failed (yes/no)", escape(id));
+    let question = format!("Discard the result of task {key}? The Server gets a report that it failed (yes/no)");
     let answer = prompt::ask(&question, Some("no"), |answer| match answer.to_ascii_lowercase().as_str() {
         "yes" | "y" => Ok(true),
         "no" | "n" => Ok(false),
@@ -77,13 +75,13 @@ fn confirm(id: &str) -> Result<(), Failure> {
 
 /// Asks the running agent and waits until it has discarded the result. If no agent runs, or the agent ends first, this
 /// command does it.
-fn discard_by_holder(config: &Config, id: &str, files: &TaskFiles) -> Result<Discarded, Failure> {
+fn discard_by_holder(config: &Config, files: &TaskFiles) -> Result<Discarded, Failure> {
     let requests = DiscardRequests::new(&config.paths.data_dir);
     let (mut is_asked, deadline) = (false, Instant::now() + PATIENCE);
     loop {
         match Instance::acquire(&config.paths.data_dir, Role::Discard) {
             Ok(instance) => {
-                let discarded = discard_here(config, &instance, id, files)?;
+                let discarded = discard_here(config, &instance, files)?;
                 requests
                     .remove(files.key())
                     .map_err(Failure::context("discarded, but the request can't be removed"))?;
@@ -92,11 +90,11 @@ fn discard_by_holder(config: &Config, id: &str, files: &TaskFiles) -> Result<Dis
             Err(InstanceError::Held(_)) => {}
             Err(error) => return Err(error.into()),
         }
-        let (_, record) = find_task(config, id)?;
+        let record = reload(files)?;
         if record.phase == Phase::Settled {
             return record
                 .discarded
-                .ok_or_else(|| Failure::new(format!("task {} was settled before it could be discarded", escape(id))));
+                .ok_or_else(|| Failure::new(format!("task {} was settled before it could be discarded", files.key())));
         }
         if !is_asked {
             requests.add(files.key()).map_err(Failure::context("the running agent can't be asked to discard it"))?;
@@ -115,16 +113,16 @@ fn discard_by_holder(config: &Config, id: &str, files: &TaskFiles) -> Result<Dis
 }
 
 /// Discards the result in this process, which holds the data_dir, unless an agent has done it by now.
-fn discard_here(config: &Config, instance: &Instance, id: &str, files: &TaskFiles) -> Result<Discarded, Failure> {
-    let (_, mut record) = find_task(config, id)?;
+fn discard_here(config: &Config, instance: &Instance, files: &TaskFiles) -> Result<Discarded, Failure> {
+    let mut record = reload(files)?;
     if let (Phase::Settled, Some(discarded)) = (record.phase, &record.discarded) {
         return Ok(discarded.clone());
     }
-    check_undelivered(&record)?;
+    check_undelivered(files.key(), &record)?;
     let credentials = config.agent.credentials.clone().filter(|ours| ours.service_id == record.service_id);
     let key = credentials.as_ref().map_or_else(|| Secret::new(""), |credentials| credentials.api_key.clone());
     let ledger = Ledger::new(instance.folder(), key, Arc::default());
     let client = credentials.map(|credentials| Client::new(&config.server, credentials, Arc::default()));
-    task::discard(&ledger, client.as_ref(), files, &mut record)
-        .map_err(Failure::context(format!("task {} can't be discarded", escape(id))))
+    task::discard(&ledger, client.as_ref().ok_or(task::OTHER_REGISTRATION), files, &mut record)
+        .map_err(Failure::context(format!("task {} can't be discarded", files.key())))
 }

@@ -8,12 +8,14 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::failure::Failure;
+use super::find_task::BY_KEY;
 use super::output::{OutputFormat, eprint_line, ignore_broken_pipe};
 use crate::cli::LedgerArgs;
 use crate::config::Config;
 use crate::data_dir::permissions;
 use crate::ledger::{Direction, Entry, Line, Reader, Report, Settled, TextSizes, Transfer};
-use crate::text::{escape, escape_json};
+use crate::task::TaskKey;
+use crate::text::{escape, escape_json, quote_foreign};
 use crate::units::Local;
 
 /// Prints the lines that the options select: as a table, or as they are stored.
@@ -27,8 +29,9 @@ pub fn ledger(file: &Path, args: &LedgerArgs) -> Result<(), Failure> {
         eprint_line(format_args!("There is no ledger in `{}` yet: no file has been transferred.", data_dir.display()));
         return Ok(());
     };
-    let is_wanted =
-        |line: &Line| args.task.as_ref().is_none_or(|id| line.task == *id) && since.is_none_or(|at| line.time >= at);
+    let is_wanted = |line: &Line| {
+        args.task.as_ref().is_none_or(|task| is_about(line, task)) && since.is_none_or(|at| line.time >= at)
+    };
     let mut printer = Printer::new(OutputFormat::from_flag(args.json));
     let mut printed = Ok(());
     while let Some((text, line)) = reader.next_line().map_err(&unreadable)? {
@@ -49,6 +52,17 @@ pub fn ledger(file: &Path, args: &LedgerArgs) -> Result<(), Failure> {
         eprint_line(format_args!("{} damaged line(s) were skipped.", reader.damaged()));
     }
     Ok(())
+}
+
+/// The name on this machine of the task that a line is about. One that was never here may have none.
+fn name(line: &Line) -> Option<String> {
+    line.key.clone().or_else(|| TaskKey::from_id(&line.task).map(|key| key.to_string()))
+}
+
+/// Whether a line is about a task with this name or this id. Those of several tasks have their names.
+fn is_about(line: &Line, task: &str) -> bool {
+    let is_name = |text: &str| name(line).is_some_and(|name| name == text);
+    line.task == task || is_name(task) || task.strip_prefix(BY_KEY).is_some_and(is_name)
 }
 
 /// A day begins at midnight, local time.
@@ -91,7 +105,7 @@ impl Printer {
             writeln!(self.out, "{}", row(["TIME", "TASK", "", "OUTCOME", "BYTES", "WHAT"]))?;
         }
         let time = Local(line.time).to_string();
-        let task = escape(&line.task);
+        let task = name(line).unwrap_or_else(|| escape(&quote_foreign(&line.task)));
         let row = match &line.entry {
             Entry::File(transfer) => {
                 let bytes = transfer.bytes.map_or_else(|| "-".to_owned(), |bytes| bytes.to_string());

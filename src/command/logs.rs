@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::failure::Failure;
-use super::find_task::find_task;
+use super::find_task::{find_task, reload};
 use super::output::{eprint_line, ignore_broken_pipe};
 use crate::cli::LogsArgs;
 use crate::config::Config;
@@ -54,7 +54,7 @@ pub fn logs(file: &Path, args: &LogsArgs) -> Result<(), Failure> {
             is_waiting = true;
         }
         thread::sleep(LOOK);
-        (_, record) = find_task(&config, &args.id)?;
+        record = reload(&files)?;
     }
     let shown = Shown::from_flag(args.raw);
     print_file(&files.stdout(), shown.on(io::stdout()))?;

@@ -9,11 +9,15 @@ use serde::Serialize;
 use crate::agent::status_file::State;
 use crate::data_dir::DataDir;
 use crate::server::FinalStatus;
-use crate::task::{Phase, Record, Store, TaskFiles, TaskKey, Uploads, Workspace};
+use crate::task::{Phase, Record, Store, TaskFiles, Uploads, Workspace};
+use crate::text::{escape, quote_foreign};
 
 /// A task, as `--json` prints it (manual/operate.md, "Single tasks").
 #[derive(Debug, Clone, Serialize)]
 pub struct TaskView {
+    /// Its name in the log, in files and containers.
+    pub key: String,
+    /// The Server's id: outside text.
     pub id: String,
     pub service_id: String,
     pub phase: Phase,
@@ -43,6 +47,7 @@ impl TaskView {
             record.phase >= Phase::Prepared && record.phase < Phase::Settled && !record.container_removed;
         let ending = record.ending;
         Self {
+            key: files.key().to_string(),
             id: record.task.id,
             service_id: record.service_id,
             phase: record.phase,
@@ -58,6 +63,11 @@ impl TaskView {
             files_left_out: uploads.left_out_count(),
             held_up_by: None,
         }
+    }
+
+    /// The Server's id behind a name that differs from it, and nothing behind another.
+    pub fn shown_id(&self) -> String {
+        if self.key == self.id { String::new() } else { format!(" (id {})", escape(&quote_foreign(&self.id))) }
     }
 
     /// Whether there is a result that wasn't delivered yet.
@@ -107,15 +117,14 @@ impl Tasks {
             |files: TaskFiles, record: Record| is_wanted(record.phase).then(|| TaskView::new(data_dir, &files, record));
         let loaded = Store::open(data_dir)?.load_all(view)?;
         let mut all = loaded.taken;
-        all.sort_by(|one, other| (one.offered_at, &one.id).cmp(&(other.offered_at, &other.id)));
+        all.sort_by(|one, other| (one.offered_at, &one.key).cmp(&(other.offered_at, &other.key)));
         Ok(Self { all, damaged: loaded.broken })
     }
 
     /// Adds the reasons for which the running agent has deferred tasks.
     pub fn add_reasons(&mut self, state: &State) {
         for task in &mut self.all {
-            let key = TaskKey::from_id(&task.id);
-            task.held_up_by = key.and_then(|key| state.deferred.get(key.as_str()).cloned());
+            task.held_up_by = state.deferred.get(&task.key).cloned();
         }
     }
 }

@@ -13,7 +13,6 @@ use crate::config::Config;
 use crate::data_dir::holder::find_holder;
 use crate::data_dir::{DataDir, permissions};
 use crate::task::record::Phase;
-use crate::text::escape;
 use crate::units::Local;
 
 /// Prints the tasks, from the oldest to the youngest.
@@ -63,7 +62,8 @@ fn print_table(tasks: &Tasks, agent: AgentState) -> io::Result<()> {
         let (offered, files) = (Local(task.offered_at).to_string(), task.files_sent.to_string());
         let since = task.since.map_or_else(|| "-".to_owned(), |since| Local(since).to_string());
         let exit_code = task.exit_code.map_or_else(|| "-".to_owned(), |code| code.to_string());
-        print_row(&mut out, [&offered, &escape(&task.id), task.describe(agent), &since, &files, &exit_code])?;
+        let exit_code = exit_code + &task.shown_id();
+        print_row(&mut out, [&offered, &task.key, task.describe(agent), &since, &files, &exit_code])?;
     }
     out.flush()
 }

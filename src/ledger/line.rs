@@ -23,6 +23,9 @@ pub struct Line {
     pub time: Timestamp,
     /// The Server's id of the task.
     pub task: String,
+    /// The task's name on this machine, where it isn't the id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// The event.
     #[serde(flatten)]
     pub entry: Entry,
@@ -203,7 +206,13 @@ impl Line {
     /// A line with the current time.
     pub fn new(task: &str, peer: Peer<'_>, entry: Entry) -> Self {
         let (server, service_id) = (peer.server.to_owned(), peer.service_id.to_owned());
-        Self { time: Timestamp::now(), task: task.to_owned(), entry, server, service_id }
+        Self { time: Timestamp::now(), task: task.to_owned(), key: None, entry, server, service_id }
+    }
+
+    /// The same line of a task with this name on this machine.
+    pub fn named(self, key: &str) -> Self {
+        let key = (key != self.task).then(|| key.to_owned());
+        Self { key, ..self }
     }
 
     /// Limits the length of texts from outside and removes the secret from them.

@@ -10,14 +10,14 @@ use proptest::prelude::*;
 
 use super::outputs::unpack::{Budget, ExtractOptions, Extracted, Pass};
 use super::outputs::{ReservedPaths, upload_name};
-use super::record::{Record, Store, TaskFiles, TaskKey};
+use super::record::{KnownIds, Record, Store, TaskFiles, TaskKey, UploadEvent};
 use super::uploads::Uploads;
 use super::workspace::input_names;
 use crate::arbitrary::{archive, archive_entries, changed_bytes, text};
 use crate::config::{Exclude, OutputsConfig};
 use crate::data_dir::DataDir;
 use crate::os::platform;
-use crate::server::protocol::{InputFile, Task};
+use crate::server::protocol::{InputFile, LeftOut, Task};
 
 fn is_safe_key(key: &str) -> bool {
     !key.is_empty()
@@ -104,6 +104,36 @@ proptest! {
             let again = files.load().expect("load it again").expect("it is there");
             prop_assert_eq!(format!("{again:?}"), format!("{record:?}"));
         }
+    }
+
+    #[test]
+    fn every_written_event_of_an_upload_is_read_back(
+        name in text(), other in text(), repeats in 0usize..40, number in any::<u64>(),
+        ids in vec(text(), 0..20),
+    ) {
+        let (_dir, files) = task_files();
+        let (file, reason) = (name.repeat(repeats), other.repeat(repeats));
+        let mut known = KnownIds::default();
+        ids.iter().for_each(|id| known.insert(id));
+        let (size, at, attempt) = (number, None, Some(number));
+        let events = [
+            UploadEvent::Before(known),
+            UploadEvent::Begin { file: file.clone(), size, at, attempt },
+            UploadEvent::Logged { file: file.clone() },
+            UploadEvent::Failed { file: file.clone() },
+            UploadEvent::Done { file: file.clone(), size, file_id: reason.clone() },
+            UploadEvent::LeftOut(LeftOut { file, reason }),
+            UploadEvent::Unnamed { count: number },
+        ];
+        let mut written = Vec::new();
+        for event in events {
+            if files.append_uploads(std::slice::from_ref(&event)).is_ok() {
+                written.push(event);
+            }
+        }
+        let mut read = Vec::new();
+        files.load_uploads(&mut |event| read.push(event)).expect("read them back");
+        prop_assert!(read == written && read.len() >= 2);
     }
 
     #[test]

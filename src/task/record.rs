@@ -7,6 +7,7 @@
 mod discards;
 mod fetched;
 mod files;
+mod identity;
 mod key;
 mod known_ids;
 mod phase;
@@ -14,6 +15,7 @@ mod report_state;
 mod reserve;
 mod stop_reason;
 mod store;
+mod uploads_file;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -23,6 +25,7 @@ use crate::task::outputs::CopiedFile;
 
 pub use discards::DiscardRequests;
 pub use files::TaskFiles;
+pub use identity::OfferDigest;
 pub use key::TaskKey;
 pub use known_ids::KnownIds;
 pub use phase::Phase;

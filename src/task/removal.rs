@@ -89,7 +89,7 @@ fn command(dir: &Path, before: &[Words]) -> String {
 pub fn log_removed(ledger: &Ledger, files: &TaskFiles, reason: &str) -> io::Result<()> {
     let Some(record) = files.load()? else { return Ok(()) };
     let uploads = Uploads::read(files)?;
-    TaskLedger::new(ledger, &record).append(vec![removed_here(&uploads, reason)])
+    TaskLedger::new(ledger, files, &record).append(vec![removed_here(&uploads, reason)])
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub struct Report<'t> {
 impl<'t> Report<'t> {
     /// Reads what is to be reported. An earlier report whose answer never came gets its line in the ledger.
     pub fn open(client: TaskClient<'t>, task: &'t mut TaskHandle) -> Result<Self, StepError> {
-        let uploads = Uploads::load(&task.files).map_err(StepError::because("uploads.jsonl"))?;
+        let uploads = Uploads::open(task)?;
         let Some(ending) = task.record.ending.clone() else {
             return Err(StepError::retry("the record has no ending"));
         };

@@ -32,6 +32,9 @@ impl<'c> TaskRunner<'c> {
             let step = match self.task.record.phase {
                 // The agent hands a task to a worker only after it was accepted.
                 Phase::Accepting => Err(StepError::retry("the task isn't accepted yet")),
+                Phase::Accepted | Phase::Exited | Phase::Uploaded if self.task.files.is_superseded() => {
+                    self.keep_here()
+                }
                 Phase::Accepted => prepare::prepare(Some(self.client()), &mut self.task),
                 Phase::Prepared => self.run_container(),
                 Phase::Exited | Phase::Uploaded if self.is_discarded() => self.discard(),
@@ -81,6 +84,15 @@ impl<'c> TaskRunner<'c> {
         self.container().remove(&mut self.task)?;
         let (client, requests) = (self.client(), self.discard_requests());
         discard::settle(&client, &mut self.task, &requests)
+    }
+
+    /// Settles a task without a call to the Server, which has given its id to another task.
+    fn keep_here(&mut self) -> Result<(), StepError> {
+        if self.task.record.phase >= Phase::Exited {
+            self.container().remove(&mut self.task)?;
+        }
+        let requests = self.discard_requests();
+        discard::settle_superseded(&self.context.ledger, &mut self.task, &requests)
     }
 
     fn is_discarded(&self) -> bool {

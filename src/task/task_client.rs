@@ -52,7 +52,7 @@ impl<'c> TaskClient<'c> {
     /// not count.
     pub fn append_to_ledger(&self, task: &TaskHandle, entries: Vec<Entry>) -> Result<(), StepError> {
         let peer = Peer { server: self.client.base_url(), service_id: &self.client.service_id };
-        let ledger = TaskLedger { ledger: self.ledger, task_id: &task.record.task.id, peer };
+        let ledger = TaskLedger { ledger: self.ledger, task_id: &task.record.task.id, key: task.key().as_str(), peer };
         ledger.append(entries).map_err(StepError::because("the ledger can't be written"))
     }
 

@@ -15,6 +15,7 @@ use super::task_client::{TaskClient, TransferProgress};
 use super::{KnownIds, Phase, StepError, TaskHandle, UploadEvent, Uploads};
 use crate::ledger::{Direction, Entry, Outcome, Transfer};
 use crate::server::{self, ClientError, FinalStatus, LeftOut};
+use crate::text::cut;
 use crate::units::{Bytes, Span};
 
 /// How many uploads of a file may fail while other calls succeed, before that counts as the file's fault.
@@ -26,6 +27,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// The reason in the ledger for an upload that a request to discard the result has ended.
 const DISCARDED: &str = "the result was discarded before it was known";
 
+/// The longest reason why a file isn't sent that is kept, in bytes.
+const REASON_MAX: usize = 4096;
 /// How many files that aren't delivered are named in the log.
 const NAMED: usize = 20;
 /// How many attempts to send one file have a line each in the ledger.
@@ -52,7 +55,7 @@ pub struct Upload<'t> {
 impl<'t> Upload<'t> {
     /// Reads `uploads.jsonl`. Uploads that were interrupted get their lines in the ledger.
     pub fn open(client: TaskClient<'t>, task: &'t mut TaskHandle) -> Result<Self, StepError> {
-        let uploads = Uploads::load(&task.files).map_err(StepError::because("uploads.jsonl"))?;
+        let uploads = Uploads::open(task)?;
         let start = (Instant::now(), uploads.done.len(), uploads.done_bytes);
         let mut upload = Self { client, task, uploads, start, is_note: false };
         upload.append_to_ledger(interrupted(&upload.uploads))?;
@@ -312,7 +315,8 @@ impl<'t> Upload<'t> {
             log::warn!(task:% = key; "{more} more file(s) are not delivered; only the ledger names them");
         }
         self.append_to_ledger(files.iter().map(|left| stays_here(&left.file, &left.reason)).collect())?;
-        self.note_all(files.into_iter().map(UploadEvent::LeftOut).collect())
+        let cut_reason = |left: LeftOut| LeftOut { reason: cut(&left.reason, REASON_MAX).into_owned(), ..left };
+        self.note_all(files.into_iter().map(|left| UploadEvent::LeftOut(cut_reason(left))).collect())
     }
 
     /// A file is on the Server. `reason` says how that is known, if not by the answer.

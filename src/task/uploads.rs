@@ -5,8 +5,8 @@ use std::io;
 
 use jiff::Timestamp;
 
-use super::{KnownIds, TaskFiles, UploadEvent};
-use crate::server::protocol::LeftOut;
+use super::{KnownIds, StepError, TaskFiles, TaskHandle, UploadEvent};
+use crate::server::protocol::{FinalStatus, LeftOut};
 
 /// How many uploads that were begun again may have lines before those that say nothing any more are removed: a Server
 /// that never takes a file mustn't fill the disk with lines about it.
@@ -50,6 +50,21 @@ impl Uploads {
             }
         }
         Ok(uploads)
+    }
+
+    /// The same for a worker. A cancelled task ends without what can't be read: its results aren't wanted, and no other task
+    /// is offered before it is reported (PROTOCOL 2).
+    pub fn open(task: &mut TaskHandle) -> Result<Self, StepError> {
+        task.check_commands()?;
+        let error = match Self::load(&task.files) {
+            Err(error) if task.is_cancelled() || task.is_cancel_requested() => error,
+            loaded => return loaded.map_err(StepError::because("uploads.jsonl")),
+        };
+        log::warn!(task:% = task.key(); "cancelled, without what its uploads.jsonl says: it can't be read: {error}");
+        if let Some(ending) = task.record.ending.as_mut() {
+            (ending.status, ending.error_message) = (FinalStatus::Cancelled, None);
+        }
+        Ok(Self::default())
     }
 
     /// The same without a change to the file, for other processes.

@@ -106,7 +106,7 @@ fn names_are_escaped_in_the_table_and_unchanged_in_json() {
     let (_server, agent) = agent_with(std::slice::from_ref(&hostile));
     let shown = show(&agent, &[]);
     assert_eq!(shown.stdout.lines().count(), 3, "{}", shown.stdout);
-    shown.expect_stdout("t\\u{1b}[2J").expect_stdout("`a\\n2026-01-01 forged\\u{202e}\\r`, id f-1");
+    shown.expect_stdout("_t_1b_5b2J").expect_stdout("`a\\n2026-01-01 forged\\u{202e}\\r`, id f-1");
     assert_eq!(lines(&agent, &[]), [hostile]);
 }
 

@@ -36,6 +36,7 @@ mod register_fails;
 mod relay;
 mod shell;
 mod status;
+mod task_names;
 mod trial;
 mod unregistered;
 mod wire;

@@ -37,6 +37,7 @@ mod notes;
 mod output_volume;
 mod report;
 mod retention;
+mod reused_ids;
 mod secrets;
 mod server_faults;
 mod several_agents;

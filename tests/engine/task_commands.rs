@@ -74,7 +74,7 @@ fn a_running_task_is_shown_with_its_container_and_its_output() {
     logs.expect_code(0);
     assert_eq!((logs.stdout.as_str(), logs.stderr.as_str()), ("begun\nreleased\n", "late\n"));
     agent.run(&["tasks"]).expect_code(0).expect_stdout(&format!("  {id}  "));
-    agent.run(&["logs", "nothing"]).expect_code(1).expect_stderr("no task `nothing` is kept");
+    agent.run(&["logs", "nothing"]).expect_code(1).expect_stderr("no task 'nothing' is kept");
 }
 
 /// An agent with a result that the Server refuses.
@@ -215,6 +215,35 @@ fn a_result_can_be_discarded_while_the_server_is_down() {
     assert_eq!(agent.record(&id)["phase"], "settled");
     server.resume();
     assert!(tasks(&agent, &["--undelivered"]).is_empty());
+}
+
+/// Damages the list of a task's uploads for good.
+fn damage_uploads(agent: &Agent, id: &str) {
+    agent.write(&format!("data/tasks/{id}/uploads.jsonl"), "{\"event\":\n");
+}
+
+#[test]
+fn a_result_with_a_damaged_list_of_uploads_is_discarded() {
+    let server = FakeServer::start();
+    let (agent, id) = left_undelivered(&server);
+    damage_uploads(&agent, &id);
+    agent.run(&["discard", &id, "--yes"]).expect_code(0);
+    let task = server.wait_for(&id, Status::Failed, secs(20));
+    assert_eq!(task.error_message.as_deref(), Some("the result was discarded by the operator"));
+    agent.run(&["ledger"]).expect_stdout("its uploads.jsonl can't be read");
+}
+
+#[test]
+fn a_task_with_a_damaged_list_of_uploads_is_cancelled() {
+    let server = FakeServer::start();
+    let (agent, id) = left_undelivered(&server);
+    damage_uploads(&agent, &id);
+    server.clear_faults();
+    let mut running = agent.start();
+    running.wait_log("uploads.jsonl", secs(20));
+    server.cancel(&id);
+    server.wait_for(&id, Status::Cancelled, secs(20));
+    tally::wait_phase(&agent, &id, "settled");
 }
 
 #[test]

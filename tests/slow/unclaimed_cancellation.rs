@@ -37,7 +37,7 @@ fn an_unclaimed_cancellation_is_reported_after_a_minute() {
     assert_eq!((task.accepted_count, task.completed_count), (1, 1));
     assert_eq!(task.file_ids.len(), 0);
     let reported =
-        format!("the task `{id}`, which isn't here, is reported as cancelled: after a minute no agent had stopped");
+        format!("the task '{id}', which isn't here, is reported as cancelled: after a minute no agent had stopped");
     running.wait_log(&reported, secs(5));
     let told = || ledger::of_kind(&agent.data_dir(), &id, "report");
     wait_until("the report's line in the ledger", secs(5), || !told().is_empty());

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::Intake;
 use super::claim::{Answer, Claim, Verdict, decide};
 use super::no_room::NoRoom;
+use super::same_id::Offered;
 use crate::agent::health::RecheckRequest;
 use crate::agent::messages::NextPoll;
 use crate::agent::task_table::Needs;
@@ -75,25 +76,13 @@ impl Intake {
         if self.client.is_key_in(id) {
             return self.offers.refuse("", KEY_OFFERED);
         }
-        if self.table.id(&key).is_some() {
-            return self.reclaim_offered(&key);
-        }
-        match self.store.task(&key).load() {
-            Ok(None) => {}
-            Ok(Some(record)) if record.service_id == self.client.service_id && record.phase == Phase::Settled => {
-                return self.deliver_again(&key, record);
-            }
-            Ok(Some(record)) => {
-                let owner = record.service_id;
-                let why =
-                    format!("the task `{key}` is offered, but the task of this id here belongs to service {owner}");
-                return self.offers.refuse(id, &why);
-            }
-            Err(error) => {
-                let why = format!("the task `{key}` is offered, but its record here can't be read: {error}");
-                return self.offers.refuse(id, &why);
-            }
-        }
+        let id = id.to_owned();
+        let key = match self.find_offered(&id, &key, &offer) {
+            Ok(Offered::New(key)) => key,
+            Ok(Offered::Unfinished(key)) => return self.reclaim_offered(&key),
+            Ok(Offered::Settled(key, record)) => return self.deliver_again(&key, *record),
+            Err(why) => return self.offers.refuse(&id, &format!("the task `{key}` is offered, but {why}")),
+        };
         let free = self.table.capacity().saturating_sub(self.table.slots_taken());
         match self.admission.check(free, Instant::now()) {
             Ok(1..) => self.accept_new(&key, offer),
@@ -261,7 +250,8 @@ impl Intake {
         }
         // On the disk before it is accepted: even if the answer is lost, the result is delivered.
         record.set_phase(Phase::Uploaded);
-        if let Err(error) = self.store.task(key).save(&record) {
+        let files = self.store.task(key);
+        if let Err(error) = files.unmark_superseded().and_then(|()| files.save(&record)) {
             log::error!(
                 task:% = key;
                 "offered again although it was settled, but its record can't be written: {error}"

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::Intake;
 use crate::ledger::{Entry, Line, Outcome, Peer};
 use crate::server::{CompleteRequest, FinalStatus, Output};
-use crate::task::{TaskKey, failed_report, report_entry};
+use crate::task::{failed_report, report_entry};
 use crate::text::quote_foreign;
 
 /// How long the Server asks for the cancellation of a task that isn't here before this agent reports it as cancelled: the
@@ -24,8 +24,7 @@ impl Intake {
     /// Passes a cancellation on to the worker of its task. Where the task isn't here, reports it as cancelled after a
     /// minute: the Server offers no task to any agent of the service until one has reported it.
     pub(super) fn cancel(&mut self, id: &str) {
-        let key = TaskKey::from_id(id);
-        if key.as_ref().is_some_and(|key| self.table.id(key) == Some(id) && self.table.cancel(key)) {
+        if self.unfinished(id).is_some_and(|key| self.table.cancel(&key)) {
             self.orphan = None;
             return;
         }

@@ -87,7 +87,7 @@ impl Intake {
         let files = self.store.task(key);
         let discarded = files.load().and_then(|record| match record {
             Some(mut record) if (Phase::Exited..Phase::Settled).contains(&record.phase) => {
-                task::discard(&self.context.ledger, None, &files, &mut record)?;
+                task::discard(&self.context.ledger, Err(task::OTHER_REGISTRATION), &files, &mut record)?;
                 log::info!(task:% = key; "task of another registration, discarded by the operator");
                 Ok(())
             }

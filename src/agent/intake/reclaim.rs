@@ -120,9 +120,10 @@ impl Intake {
     /// that the earlier call had arrived. Returns whether the Server gave the task to this agent just now.
     ///
     /// A task that is being reported is left to its worker: that takes a refused report and a refused `accept` for the
-    /// task's end, which an `accept` of this thread would be mistaken for.
+    /// task's end, which an `accept` of this thread would be mistaken for. Nor is one accepted whose id is another task's now.
     pub(super) fn reclaim(&mut self, key: &TaskKey, now: Instant) -> bool {
-        let id = self.table.id(key).filter(|_| !self.table.is_reporting(key)).map(str::to_owned);
+        let is_left = self.table.is_reporting(key) || self.store.task(key).is_superseded();
+        let id = self.table.id(key).filter(|_| !is_left).map(str::to_owned);
         let Some(id) = id else {
             self.reclaims.remove(key);
             return false;

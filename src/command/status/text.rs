@@ -98,7 +98,7 @@ impl Report<'_> {
 }
 
 fn task_line(task: &TaskView, agent: AgentState, now: Timestamp) -> String {
-    let mut line = format!("{}: {}", escape(&task.id), task.describe(agent));
+    let mut line = format!("{}{}: {}", task.key, task.shown_id(), task.describe(agent));
     // A clock that was set back makes no negative span.
     if let Some(time) = task.since.and_then(|since| Duration::try_from(now.duration_since(since)).ok()) {
         line += &format!(" for {}", Span(time));

@@ -1,15 +1,14 @@
 //! The files of one task beside its workspace: the record, the uploads, the container's output.
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::reserve::{TaskReserve, Waiting};
-use super::{Phase, Record, TaskKey, UploadEvent};
+use super::{Phase, Record, TaskKey};
 use crate::os::digest::fnv;
 use crate::os::files::{
-    self, Durability, Replacement, append, create, if_exists, ignore_missing, is_full, open_existing, open_to_read,
-    remove_if_exists,
+    self, Durability, Replacement, create, if_exists, ignore_missing, is_full, open_existing, remove_if_exists,
 };
 use crate::os::process::read_tail;
 use crate::server::protocol::Task;
@@ -19,8 +18,6 @@ const LARGE_RECORD: u64 = 64 * 1024;
 /// How much of an output is kept where the disk is nearly full, and the most that is written before it.
 const KEPT_OUTPUT: u64 = 64 * 1024;
 const CUT_NOTE: u64 = 128;
-/// What is longer than any line of `uploads.jsonl`, in bytes.
-const LINE_MAX: u64 = 1 << 20;
 
 /// The folder of one task's record and logs. Its files may or may not exist.
 #[derive(Debug, Clone)]
@@ -114,7 +111,7 @@ impl TaskFiles {
         }
     }
 
-    fn keep(&self, waiting: Waiting, full: io::Error) -> io::Result<()> {
+    pub(super) fn keep(&self, waiting: Waiting, full: io::Error) -> io::Result<()> {
         if self.reserve().keep(waiting, full)? {
             log::warn!(task:% = self.key; "the disk is full; what is to be written about the task waits in its reserve");
         }
@@ -125,7 +122,7 @@ impl TaskFiles {
     ///
     /// # Errors
     /// The disk is still full, or can't be written for another reason.
-    fn put_back(&self) -> io::Result<()> {
+    pub(super) fn put_back(&self) -> io::Result<()> {
         let waiting = self.reserve().load()?;
         if waiting.is_empty() {
             return Ok(());
@@ -168,7 +165,7 @@ impl TaskFiles {
         Ok(Some(serde_json::from_slice(&text)?))
     }
 
-    fn record(&self) -> PathBuf {
+    pub(super) fn record(&self) -> PathBuf {
         self.dir.join("record.json")
     }
 
@@ -185,7 +182,7 @@ impl TaskFiles {
             }
         }
         let record: Record = serde_json::from_slice(&text)?;
-        if TaskKey::from_id(&record.task.id).as_ref() != Some(&self.key) {
+        if !self.key.is_of(&record.task.id) {
             // Names that differ only in case are one file on some systems.
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the record is another task's"));
         }
@@ -213,115 +210,10 @@ impl TaskFiles {
         Ok(freed)
     }
 
-    /// Appends lines to `uploads.jsonl` and returns when they are on the disk. Where that is full, they wait in the reserve.
-    pub fn append_uploads(&self, events: &[UploadEvent]) -> io::Result<()> {
-        let mut lines = Vec::new();
-        for event in events {
-            serde_json::to_writer(&mut lines, event)?;
-            lines.push(b'\n');
-        }
-        match self.put_back().and_then(|()| self.append_lines(&lines, u64::MAX)) {
-            Err(error) if is_full(&error) => {
-                let waiting = self.reserve().load()?.uploads;
-                let length = || if_exists(fs::metadata(self.uploads())).map(|found| found.map_or(0, |file| file.len()));
-                let whole = waiting.map_or_else(length, |(whole, _)| Ok(whole))?;
-                self.keep(Waiting { record: None, uploads: Some((whole, lines)) }, error)
-            }
-            appended => appended,
-        }
-    }
-
-    /// Appends lines behind the first `whole` bytes of `uploads.jsonl`.
-    fn append_lines(&self, lines: &[u8], whole: u64) -> io::Result<()> {
-        let mut file = append(&self.uploads())?;
-        let whole = whole.min(file.metadata()?.len());
-        file.set_len(whole)?;
-        let written = file.write_all(lines).and_then(|()| file.sync_data());
-        if written.is_err() {
-            // The next line must not be appended to a part of this one.
-            file.set_len(whole)?;
-        }
-        written
-    }
-
     /// The disk space for writes that must not fail.
     pub fn reserve(&self) -> TaskReserve {
         TaskReserve::new(&self.dir)
     }
-
-    /// Passes the lines of `uploads.jsonl` on, one by one. A last line that a crash cut off counts as not written, and is
-    /// removed. For the agent that holds the data_dir.
-    pub fn load_uploads(&self, each: &mut dyn FnMut(UploadEvent)) -> io::Result<()> {
-        if let Some(whole) = self.parse_uploads(each)? {
-            // The next line would be appended to it.
-            open_existing(&self.uploads())?.set_len(whole)?;
-        }
-        Ok(())
-    }
-
-    /// The same without a change to the file, for other processes: a part of a line is just being written.
-    pub fn read_uploads(&self, each: &mut dyn FnMut(UploadEvent)) -> io::Result<()> {
-        self.parse_uploads(each).map(drop)
-    }
-
-    /// Replaces `uploads.jsonl` in one step: by those of its lines that `keeps` is true of, and by `added` after them.
-    pub fn rewrite_uploads(&self, keeps: impl Fn(&UploadEvent) -> bool, added: &[UploadEvent]) -> io::Result<()> {
-        self.put_back()?;
-        let path = self.uploads();
-        let new = Replacement::write_by(&path, Durability::PowerCut, |file| {
-            let mut written = Ok(());
-            let mut write = |event: &UploadEvent| {
-                if written.is_ok() {
-                    written =
-                        serde_json::to_writer(&mut *file, event).map_err(Into::into).and_then(|()| writeln!(file));
-                }
-            };
-            self.parse_uploads(&mut |event| {
-                if keeps(&event) {
-                    write(&event);
-                }
-            })?;
-            added.iter().for_each(write);
-            written
-        });
-        new?.commit()
-    }
-
-    fn uploads(&self) -> PathBuf {
-        self.dir.join("uploads.jsonl")
-    }
-
-    /// Passes the whole lines on, and those that wait in the reserve. Returns the length of those in the file if a part of a
-    /// line follows them.
-    fn parse_uploads(&self, each: &mut dyn FnMut(UploadEvent)) -> io::Result<Option<u64>> {
-        let (whole, waiting) = self.reserve().load()?.uploads.unwrap_or((u64::MAX, Vec::new()));
-        let cut = match if_exists(open_to_read(&self.uploads()))? {
-            Some(file) => parse_lines(BufReader::new(file.take(whole)), each)?,
-            None => None,
-        };
-        parse_lines(waiting.as_slice(), each)?;
-        Ok(cut)
-    }
-}
-
-/// Passes the whole lines on. Returns their length if a part of a line follows them.
-fn parse_lines(mut reader: impl BufRead, each: &mut dyn FnMut(UploadEvent)) -> io::Result<Option<u64>> {
-    let (mut line, mut whole) = (Vec::new(), 0);
-    while reader.by_ref().take(LINE_MAX).read_until(b'\n', &mut line)? > 0 {
-        if line.last() != Some(&b'\n') {
-            if line.len() as u64 == LINE_MAX {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "it has a line that is longer than the agent's",
-                ));
-            }
-            return Ok(Some(whole));
-        }
-        whole += line.len() as u64;
-        each(serde_json::from_slice(&line)?);
-        line.clear();
-    }
-    Ok(None)
 }
 
 /// Cuts all but the end of a log, which is what a report has of it. Returns the number of bytes that this freed.
@@ -341,72 +233,12 @@ fn cut_log(log: &Path) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::super::Store;
-    use super::{Phase, Record, TaskFiles, TaskKey, UploadEvent, Waiting, fnv};
+    use super::{Phase, Record, TaskKey};
     use crate::data_dir::DataDir;
     use crate::server::protocol::Task;
-    use std::{fs, io};
-
-    fn loaded(files: &TaskFiles) -> Vec<UploadEvent> {
-        let mut events = Vec::new();
-        files.load_uploads(&mut |event| events.push(event)).unwrap();
-        events
-    }
 
     fn task(id: &str) -> Task {
         Task { id: id.to_owned(), task_prompt: "p".to_owned(), ..Task::default() }
-    }
-
-    #[test]
-    fn a_line_truncated_by_a_crash_is_dropped() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&DataDir::new(dir.path())).unwrap();
-        let files = store.create(&TaskKey::from_id("t").unwrap(), &Record::from_offer(task("t"), "s", "u")).unwrap();
-        let begin = UploadEvent::Begin { file: "a".to_owned(), size: 1, at: None, attempt: None };
-        files.append_uploads(std::slice::from_ref(&begin)).unwrap();
-        let path = dir.path().join("tasks/t/uploads.jsonl");
-        let cut = fs::read_to_string(&path).unwrap() + "{\"event\":\"do";
-        fs::write(&path, &cut).unwrap();
-        let mut read = Vec::new();
-        files.read_uploads(&mut |event| read.push(event)).unwrap();
-        assert_eq!(read, std::slice::from_ref(&begin));
-        assert_eq!(fs::read_to_string(&path).unwrap(), cut, "who only looks doesn't cut into the writer's line");
-        assert_eq!(loaded(&files), std::slice::from_ref(&begin));
-        files.append_uploads(std::slice::from_ref(&begin)).unwrap();
-        assert_eq!(loaded(&files), [begin.clone(), begin]);
-    }
-
-    #[test]
-    fn what_waits_in_the_reserve_is_read_and_put_in_its_place_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&DataDir::new(dir.path())).unwrap();
-        let mut record = Record::from_offer(task("t"), "s", "u");
-        let files = store.create(&TaskKey::from_id("t").unwrap(), &record).unwrap();
-        let begin = |file: &str| UploadEvent::Begin { file: file.to_owned(), size: 1, at: None, attempt: None };
-        files.append_uploads(&[begin("a")]).unwrap();
-        let uploads = dir.path().join("tasks/t/uploads.jsonl");
-        let whole = fs::read_to_string(&uploads).unwrap();
-        let lines = serde_json::to_string(&begin("b")).unwrap() + "\n";
-        record.phase = Phase::Exited;
-        let text = || serde_json::to_vec(&record).unwrap();
-        let replaced = fnv(fs::read(files.record()).unwrap());
-        let full = || io::Error::from(io::ErrorKind::StorageFull);
-        let wait = || Waiting {
-            record: Some((replaced, text())),
-            uploads: Some((whole.len() as u64, lines.clone().into_bytes())),
-        };
-        files.keep(wait(), full()).unwrap();
-        assert_eq!(files.load().unwrap().unwrap().phase, Phase::Exited);
-        assert_eq!(loaded(&files), [begin("a"), begin("b")]);
-        // A crash in the middle leaves a part of the lines in both places.
-        fs::write(&uploads, whole.clone() + &lines[..7]).unwrap();
-        assert_eq!(loaded(&files), [begin("a"), begin("b")]);
-        files.append_uploads(&[begin("c")]).unwrap();
-        assert!(files.reserve().load().unwrap().is_empty());
-        assert_eq!(loaded(&files), [begin("a"), begin("b"), begin("c")]);
-        assert_eq!(files.load().unwrap().unwrap().phase, Phase::Exited);
-        // What waits is about an earlier record.
-        files.keep(Waiting { record: Some((replaced, b"{}".to_vec())), uploads: None }, full()).unwrap();
-        assert_eq!(files.load().unwrap().unwrap().phase, Phase::Exited);
     }
 
     #[test]
@@ -421,20 +253,5 @@ mod tests {
         files.save(&record).unwrap();
         assert_eq!(files.load().unwrap().unwrap().task, Task { id: "t".to_owned(), ..Task::default() });
         assert_eq!(files.load_offer().unwrap(), Some(task("t")));
-    }
-
-    #[test]
-    fn upload_lines_of_older_versions_are_read() {
-        let old = [
-            (
-                r#"{"event":"begin","file":"a","size":1}"#,
-                UploadEvent::Begin { file: "a".to_owned(), size: 1, at: None, attempt: None },
-            ),
-            (r#"{"event":"told","file":"a"}"#, UploadEvent::Logged { file: "a".to_owned() }),
-            (r#"{"event":"unnamed","count":3}"#, UploadEvent::Unnamed { count: 3 }),
-        ];
-        for (line, event) in old {
-            assert_eq!(serde_json::from_str::<UploadEvent>(line).unwrap(), event);
-        }
     }
 }

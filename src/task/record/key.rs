@@ -4,13 +4,19 @@ use std::fmt;
 
 use crate::task::file_name::is_windows_device;
 
-/// A task's name in files and containers: the Server's id where that is harmless, else an encoding of it (P4).
+/// A task's name in files and containers: the Server's id where that is harmless, else an encoding of it (P4). Where the
+/// Server gives an id to a second task while the first is still kept, the second has a number in its name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskKey(String);
 
 const CONTAINER_PREFIX: &str = "open-aaas-task-";
 /// With a prefix, a key of this length is still a file name and a container name.
 const KEY_MAX: usize = 128;
+/// What a key with a number begins with: no encoding of an id does, since `_` is followed there by the two digits of a byte
+/// or by another character than `_`.
+const NUMBERED: &str = "__r";
+/// The longest number before a key, with what stands around it.
+const NUMBER_MAX: usize = "__r4294967295-".len();
 
 impl TaskKey {
     /// The key of an id, or `None` for an id that is empty or too long to be one.
@@ -24,8 +30,31 @@ impl TaskKey {
     /// Reads a key back from a container's or folder's name.
     pub fn parse(text: &str) -> Option<Self> {
         let allowed = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
-        (allowed && !text.is_empty() && !text.starts_with(['.', '-']) && text.len() <= KEY_MAX)
-            .then(|| Self(text.to_owned()))
+        let key = Self(text.to_owned());
+        let length_max = if key.split().0 == 1 { KEY_MAX } else { KEY_MAX + NUMBER_MAX };
+        (allowed && !text.is_empty() && !text.starts_with(['.', '-']) && text.len() <= length_max).then_some(key)
+    }
+
+    /// The key of a later task with the same id: its number is 2 or more.
+    pub fn with_number(&self, number: u32) -> Self {
+        Self(format!("{NUMBERED}{number}-{}", self.split().1))
+    }
+
+    /// Which of the tasks with the same id this is, from 1 on.
+    pub fn number(&self) -> u32 {
+        self.split().0
+    }
+
+    /// Whether a task with this id has this key.
+    pub fn is_of(&self, id: &str) -> bool {
+        Self::from_id(id).is_some_and(|first| first.0 == self.split().1)
+    }
+
+    /// The number, and the key of the first task with the same id.
+    fn split(&self) -> (u32, &str) {
+        let numbered = self.0.strip_prefix(NUMBERED).and_then(|rest| rest.split_once('-'));
+        let number = |(number, first): (&str, _)| number.parse().ok().filter(|number| *number > 1).zip(Some(first));
+        numbered.and_then(number).unwrap_or((1, &self.0))
     }
 
     pub fn container_name(&self) -> String {

@@ -12,7 +12,7 @@ use crate::os::platform;
 /// The records of a data_dir.
 #[derive(Debug, Clone)]
 pub struct Store {
-    root: PathBuf,
+    pub(super) root: PathBuf,
 }
 
 impl Store {
@@ -36,6 +36,7 @@ impl Store {
         make_dirs(&files.dir)?;
         files.save(record)?;
         files.save_offer(&record.task)?;
+        files.save_digest(&record.task)?;
         files.reserve().create()?;
         platform::sync_dir(&self.root)?;
         Ok(files)

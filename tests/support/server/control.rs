@@ -104,6 +104,14 @@ impl Control {
         self.inner.state().submit_raw(id, offer, None)
     }
 
+    /// The Server's database is reset, and its next task gets the id of an earlier one.
+    pub fn submit_anew(&self, spec: TaskSpec, id: &str) -> String {
+        let mut state = self.inner.state();
+        state.tasks.retain(|task| task.id != id);
+        state.files.retain(|file| file.task_id != id);
+        state.submit(spec.id(id))
+    }
+
     /// Stores a file of a client for a task and returns the file's id.
     pub fn add_file(&self, task_id: &str, filename: &str, bytes: impl Into<Vec<u8>>) -> String {
         let mut state = self.inner.state();

@@ -1,0 +1,82 @@
+//! What the operator is shown of a task names that task, in every command, and can be pasted into a shell.
+
+use crate::support::agent::Agent;
+use crate::support::server::FakeServer;
+use serde_json::{Value, json};
+use std::process::Command;
+
+/// An agent that keeps an undelivered result of each of these tasks, whose output is its id.
+fn keeping(server: &FakeServer, tasks: &[(&str, &str)]) -> Agent {
+    let agent = Agent::builder(server).without_engine().build();
+    for (key, id) in tasks {
+        let record = json!({
+            "task": {"id": id, "task_prompt": "p"}, "service_id": "svc-other", "base_url": server.url(),
+            "phase": "exited", "offered_at": "2026-01-01T00:00:00Z",
+        });
+        agent.write(&format!("data/tasks/{key}/record.json"), record.to_string());
+        agent.write(&format!("data/tasks/{key}/stdout.log"), format!("output of {id}\n"));
+    }
+    agent
+}
+
+#[test]
+fn a_name_that_is_another_tasks_id_is_refused() {
+    let server = FakeServer::start();
+    let agent = keeping(&server, &[("_a_20b", "a b"), ("__5fa_5f20b", "_a_20b"), ("__5fa__20b", "_a b")]);
+    agent.run(&["logs", "a b"]).expect_code(0).expect_stdout("output of a b\n");
+    let refused = "'_a_20b' is the name or the id of 2 tasks; give the one that you mean: ";
+    for command in [&["logs", "_a_20b"][..], &["discard", "_a_20b", "--yes"]] {
+        let done = agent.run(command);
+        done.expect_code(1).expect_stderr(refused).expect_stderr("key:_a_20b").expect_stderr("key:__5fa_5f20b");
+    }
+    agent.run(&["logs", "key:_a_20b"]).expect_code(0).expect_stdout("output of a b\n");
+    agent.run(&["logs", "key:__5fa_5f20b"]).expect_code(0).expect_stdout("output of _a_20b\n");
+    agent.run(&["logs", "__5fa_5f20b"]).expect_code(0).expect_stdout("output of _a_20b\n");
+}
+
+#[test]
+fn tasks_with_one_id_are_told_apart() {
+    let server = FakeServer::start();
+    let agent = keeping(&server, &[("t-1", "t-1"), ("__r2-t-1", "t-1")]);
+    agent.write("data/tasks/__r2-t-1/stdout.log", "the second\n");
+    agent.run(&["logs", "t-1"]).expect_code(1).expect_stderr("key:__r2-t-1 or key:t-1");
+    agent.run(&["logs", "key:t-1"]).expect_code(0).expect_stdout("output of t-1\n");
+    agent.run(&["logs", "__r2-t-1"]).expect_code(0).expect_stdout("the second\n");
+    agent.run(&["discard", "__r2-t-1", "--yes"]).expect_code(0);
+    assert_eq!(agent.record("t-1")["phase"], "exited");
+    let listed = agent.run(&["tasks"]);
+    listed.expect_code(0).expect_stdout("  t-1  ").expect_stdout("  __r2-t-1  ").expect_stdout(" (id 't-1')");
+    let line: Value = serde_json::from_str(&agent.run(&["ledger", "--json"]).stdout).expect("one line");
+    assert_eq!((&line["task"], &line["key"]), (&json!("t-1"), &json!("__r2-t-1")));
+    agent.run(&["ledger", "--task", "key:__r2-t-1"]).expect_code(0).expect_stdout("  __r2-t-1  ");
+    assert_eq!(agent.run(&["ledger", "--task", "key:t-1"]).stdout, "");
+}
+
+#[test]
+fn shown_ids_run_nothing_in_a_shell() {
+    let server = FakeServer::start();
+    let tasks = [
+        ("_--yes", "--yes"),
+        ("__24_28touch_20ran_29", "$(touch ran)"),
+        ("__27_3btouch_20ran_3b_27", "';touch ran;'"),
+        ("__60touch_20ran_60", "`touch ran`"),
+        ("_t-9_3a_20settled_2c_209_20files_20sent", "t-9: settled, 9 files sent"),
+    ];
+    let agent = keeping(&server, &tasks);
+    for command in ["status", "tasks"] {
+        let shown = agent.run(&[command]).stdout;
+        for (key, _) in tasks {
+            let line =
+                shown.lines().find(|line| line.contains(&format!("  {key}")) || line.contains(&format!(" {key} ")));
+            let line = line.unwrap_or_else(|| panic!("no line of `{key}` in {shown}"));
+            let quoted = line.split_once("(id ").expect("the id").1.rsplit_once(')').expect("its end").0;
+            let dir = tempfile::tempdir().expect("make a folder");
+            let line = format!(": {key} {quoted}");
+            let ran = Command::new("sh").args(["-c", &line]).current_dir(dir.path()).status().expect("run it");
+            assert!(ran.success() && !dir.path().join("ran").exists(), "{line}");
+        }
+        assert!(!shown.contains("Task t-9"), "{shown}");
+    }
+    agent.run(&["discard", "_--yes", "--yes"]).expect_code(0).expect_stdout("task _--yes failed");
+    agent.run(&["ledger"]).expect_code(0).expect_stdout("  _--yes ");
+}
