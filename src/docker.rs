@@ -14,6 +14,7 @@ pub mod probe;
 mod properties;
 
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -28,9 +29,11 @@ use exit_events::parse_exit_events;
 
 use args::RemovalSpec;
 
-use crate::os::platform::Untrusted;
+use crate::config::Config;
+use crate::os::platform::{self, Untrusted};
 use crate::os::process::{CallError, CommandOutput, run_with_timeout};
-use crate::os::trust::check_program;
+use crate::os::timeout::{timeout_message, with_timeout};
+use crate::os::trust::{SearchPath, check_program, check_settings};
 use crate::shell::shell_line;
 
 /// The label that names a container's task.
@@ -75,30 +78,53 @@ pub enum LogRange {
 }
 
 /// The docker client.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Docker {
     pub program: OsString,
+    /// Where the client finds its helpers for credentials; `None` where this process has no PATH.
+    pub search_path: Option<SearchPath>,
 }
 
-/// A docker client that another user could replace.
+/// A docker client that another user could replace, or send to another engine.
 #[derive(Debug, Error)]
-#[error("`{program}` (`executor.docker`) isn't safe from other users: {why}")]
-pub struct UntrustedClient {
-    program: String,
-    why: Untrusted,
+pub enum UntrustedClient {
+    #[error("`{0}` (`executor.docker`) isn't safe from other users: {1}")]
+    Program(String, Untrusted),
+    #[error(
+        "the docker client's configuration (`~/.docker`, or what DOCKER_CONFIG names) isn't safe from other users, who \
+         could let it ask an engine of theirs: {0}"
+    )]
+    Settings(Untrusted),
+    #[error("the docker client's configuration (`~/.docker`, or what DOCKER_CONFIG names) {}", timeout_message())]
+    Silent,
+}
+
+impl UntrustedClient {
+    /// What the operator can do.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Program(..) => "set `executor.docker` to a client that only root can change",
+            Self::Settings(_) => {
+                "let DOCKER_CONFIG name a folder that is the agent's own, or HOME the home of its user"
+            }
+            Self::Silent => "see what is wrong with that disk, or let DOCKER_CONFIG name a folder elsewhere",
+        }
+    }
 }
 
 impl Docker {
-    /// A client that is started as `program`: a name that is looked up in PATH, or a path.
+    /// The client that is configured: a name that is looked up in PATH, or a path.
     ///
     /// # Errors
-    /// Another user could replace it.
-    pub fn new(program: impl Into<OsString>) -> Result<Self, UntrustedClient> {
-        let program = program.into();
-        match check_program(&program) {
-            Ok(_) => Ok(Self { program }),
-            Err(why) => Err(UntrustedClient { program: program.to_string_lossy().into_owned(), why }),
-        }
+    /// Another user could replace it or change what it reads.
+    pub fn new(config: &Config) -> Result<Self, UntrustedClient> {
+        let program = OsString::from(&config.executor.docker);
+        let wrong = |why| UntrustedClient::Program(program.to_string_lossy().into_owned(), why);
+        check_program(&program).map_err(wrong)?;
+        let settings = config.server.environment.docker_config.clone();
+        let checked = with_timeout(move || settings.map_or(Ok(()), |folder| check_client_settings(&folder)));
+        checked.ok_or(UntrustedClient::Silent)?.map_err(UntrustedClient::Settings)?;
+        Ok(Self { program, search_path: SearchPath::of_process() })
     }
 
     /// Asks the engine for its version: the cheapest proof that it answers.
@@ -250,14 +276,23 @@ impl Docker {
     }
 
     fn run(&self, args: &[impl AsRef<OsStr>], limit: Duration) -> Result<CommandOutput, DockerError> {
-        run_with_timeout(self.command(args), limit).map_err(|error| {
+        let call = || {
             let subcommand = args.first().map(|arg| arg.as_ref().to_string_lossy()).unwrap_or_default();
-            let what = format!("`{} {subcommand}` {error}", self.program.to_string_lossy());
+            format!("`{} {subcommand}`", self.program.to_string_lossy())
+        };
+        let done = run_with_timeout(self.command(args), limit).map_err(|error| {
             DockerError::Unreachable(match error {
-                CallError::Spawn(_) => format!("{what}; is Docker installed and in the PATH?"),
-                CallError::TimedOut(_) => what,
+                CallError::Spawn(why) if is_missing(&why) => {
+                    format!("{} {error}; is Docker installed and in the PATH?", call(), error = CallError::Spawn(why))
+                }
+                error => format!("{} {error}", call()),
             })
-        })
+        })?;
+        if done.is_crash {
+            let words = done.stderr.lines().next().unwrap_or("without a word");
+            return Err(DockerError::Unreachable(format!("{} broke off: {words}", call())));
+        }
+        Ok(done)
     }
 
     /// The file of the client, which may have been installed or moved since the last call. Where there is none, or none
@@ -276,15 +311,33 @@ impl Docker {
         }
     }
 
+    /// Lets the client find its helpers where no other user can put one.
+    pub fn limit_search(&self, command: &mut Command) {
+        if let Some(search_path) = &self.search_path {
+            search_path.set_for(command);
+        }
+    }
+
     /// A call of docker, which is logged so that it can be pasted (P6).
     fn command(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = Command::new(self.executable());
         command.args(args);
+        self.limit_search(&mut command);
         let words: Vec<_> = [&*self.program].into_iter().chain(command.get_args()).collect();
         let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
         log::debug!("{}", shell_line(words.iter().map(AsRef::as_ref)));
         command
     }
+}
+
+/// Whether a program couldn't be started for another reason than this machine's want of processes or memory.
+fn is_missing(why: &io::Error) -> bool {
+    why.kind() != io::ErrorKind::WouldBlock && !platform::is_shortage(why)
+}
+
+/// Checks what the client reads of its own: a context, or a plugin, of another user would make it that user's client.
+pub fn check_client_settings(folder: &Path) -> Result<(), Untrusted> {
+    check_settings(folder, &["config.json", "contexts", "cli-plugins"])
 }
 
 /// When the engine has recorded the end of a container that ended at this time: as a rule, and at the latest.
@@ -300,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_missing_client_counts_as_an_unreachable_engine() {
-        let docker = Docker::new("/nonexistent/docker").unwrap();
+        let docker = Docker { program: "/nonexistent/docker".into(), ..Docker::default() };
         assert!(matches!(docker.inspect("x"), Err(DockerError::Unreachable(_))));
         assert!(docker.engine_version().unwrap_err().to_string().contains("is Docker installed"));
     }

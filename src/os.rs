@@ -5,6 +5,7 @@ pub mod files;
 pub mod folder;
 mod missing;
 pub mod mount_table;
+pub mod own_address;
 pub mod platform;
 pub mod process;
 pub mod random;

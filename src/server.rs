@@ -14,6 +14,7 @@ pub mod probe;
 mod properties;
 pub mod protocol;
 pub mod proxy;
+mod resolver;
 pub mod retry;
 mod upload;
 
@@ -25,5 +26,6 @@ pub use offer::{Offer, PollAnswer};
 pub use protocol::{
     AgentStatus, CompleteRequest, EncodedReport, FinalStatus, InputFile, LeftOut, Load, Output, Registration, Task,
 };
+pub use resolver::address_on_this_machine;
 pub use retry::Backoff;
 pub use upload::Upload;

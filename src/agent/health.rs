@@ -127,7 +127,8 @@ impl HealthMonitor {
         }
         let housekeeping = &mut checks.housekeeping;
         let keep_free = self.context.config.paths.keep_free();
-        let ready = checks.mounts.check(&self.context.config).and_then(|()| housekeeping.make_room());
+        let ready = checks.mounts.check(&self.context.config).map_err(|why| why.to_string());
+        let ready = ready.and_then(|()| housekeeping.make_room());
         let ready = ready.and_then(|()| checks.engine_disk.check(&self.context.docker, keep_free));
         match ready {
             Ok(()) => HostHealth::Ready,

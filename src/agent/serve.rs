@@ -13,6 +13,7 @@ use crate::data_dir::instance::Instance;
 use crate::docker::Docker;
 use crate::ledger::Ledger;
 use crate::metrics::Counters;
+use crate::os::trust::SearchPath;
 use crate::server::Client;
 use crate::task::{Context, Store};
 
@@ -36,8 +37,14 @@ pub fn serve(config: Config, credentials: Credentials, instance: &Instance, mode
     let (shutdown, signals) = bounded(1);
     handle_signals(shutdown, [client.clone(), intake_client.clone()])?;
     let (message_sender, messages) = unbounded();
+    let docker = Docker::new(&config).map_err(|error| format!("{error}; {}", error.remedy()))?;
+    if let Some(folders) = docker.search_path.as_ref().and_then(SearchPath::unsafe_list) {
+        log::warn!(
+            "other users can put programs into these folders of PATH, so docker doesn't look for its helpers there: {folders}"
+        );
+    }
     let context = Context {
-        docker: Docker::new(&config.executor.docker).map_err(|error| error.to_string())?,
+        docker,
         config: Arc::new(config),
         client: worker_client,
         ledger,

@@ -20,7 +20,7 @@ pub fn test_context(dir: &Path, paths: &str) -> (Arc<Context>, Store) {
     let folder = make_folder(&config.paths.data_dir).unwrap();
     let context = Context {
         client: Client::new(&config.server, credentials, Arc::default()),
-        docker: Docker::new("/nonexistent/docker").unwrap(),
+        docker: Docker { program: "/nonexistent/docker".into(), ..Docker::default() },
         ledger: Ledger::new(&folder, Secret::new(""), Arc::default()),
         folder,
         instance_id: String::new(),

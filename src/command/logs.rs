@@ -26,7 +26,7 @@ pub fn logs(file: &Path, args: &LogsArgs) -> Result<(), Failure> {
     let config = Config::load(file)?;
     let data_dir = &config.paths.data_dir;
     permissions::find(data_dir)?;
-    let docker = Docker::new(&config.executor.docker)?;
+    let docker = Docker::new(&config)?;
     let (files, mut record) = find_task(&config, &args.id)?;
     let name = files.key().container_name();
     let (mut has_warned, mut is_waiting) = (false, false);
@@ -81,10 +81,23 @@ fn show_by_docker(docker: &Docker, name: &str, args: &LogsArgs) -> Result<(), Fa
     }
     let mut child = command.spawn().map_err(Failure::context("`docker logs` can't be started"))?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    thread::scope(|scope| {
-        scope.spawn(move || stdout.map(|from| pass_on(from, shown.on(io::stdout()))));
-        scope.spawn(move || stderr.map(|from| pass_on(from, shown.on(io::stderr()))));
+    let shown = thread::scope(|scope| {
+        let beside = stderr.map(|from| {
+            let pass_on = move || pass_on(from, shown.on(io::stderr()));
+            thread::Builder::new().name("logs".to_owned()).spawn_scoped(scope, pass_on)
+        });
+        if let Some(Err(error)) = beside {
+            return Err(error);
+        }
+        stdout.into_iter().for_each(|from| pass_on(from, shown.on(io::stdout())));
+        Ok(())
     });
+    if let Err(error) = shown {
+        // It would wait for ever for a reader.
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(Failure::context("this machine has no thread to show the output")(error));
+    }
     match child.wait().map_err(Failure::context("`docker logs` can't be waited for"))? {
         status if status.success() => Ok(()),
         status => Err(Failure::new(format!("`docker logs {name}` ended with {status}"))),

@@ -55,7 +55,7 @@ fn check_host(config: &Config) -> Result<(), Failure> {
             .and_then(|store| store.load_all(|_, record| (record.phase < Phase::Settled).then_some(())))
             .map_err(Failure::unusable(data_dir))?;
         if unsettled.taken.is_empty() {
-            return Err(Failure::new(why));
+            return Err(Failure::new(why.to_string()));
         }
     }
     if let Err(why) = check_script(config) {

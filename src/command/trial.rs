@@ -41,9 +41,9 @@ pub fn try_out(file: &Path, args: &TryArgs) -> CommandResult {
     permissions::find(&config.paths.data_dir)?;
     // The folder is checked before a container may run for hours.
     let out = args.out.as_deref().map(OutFolder::new).transpose()?;
-    let docker = Docker::new(&config.executor.docker)?;
+    let docker = Docker::new(&config)?;
     docker.engine_version().map_err(|error| Failure::new(error.to_string()))?;
-    check_mounts(&config).map_err(Failure::new)?;
+    check_mounts(&config).map_err(|why| Failure::new(why.to_string()))?;
     remove_abandoned(&config, &docker);
     let interrupted = Arc::new(AtomicBool::new(false));
     let commands = handle_signals(&interrupted)?;

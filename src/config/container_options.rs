@@ -94,3 +94,16 @@ pub struct ContainerOptions {
     pub pull: Option<Pull>,
     pub docker_args: DockerArgs,
 }
+
+impl ContainerOptions {
+    /// How many processes and threads a container may have, if there is a limit.
+    pub fn most_processes(&self) -> Option<u64> {
+        match (self.pids_limit, self.isolation) {
+            (Some(0), _) => None,
+            (Some(limit), _) => Some(limit),
+            (None, Isolation::Standard) => Some(4096),
+            (None, Isolation::Strict) => Some(512),
+            (None, Isolation::None) => None,
+        }
+    }
+}

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::Secret;
+use crate::os::platform;
 
 /// The variables that may name a proxy for an address, in the order of their precedence.
 const HTTPS: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
@@ -19,8 +20,14 @@ pub struct Environment {
     proxies: BTreeMap<&'static str, Secret>,
     /// `SSL_CERT_FILE`, which the TLS library reads too.
     pub ssl_cert_file: Option<PathBuf>,
+    /// The folders of `SSL_CERT_DIR`, which it reads too.
+    pub ssl_cert_dirs: Vec<PathBuf>,
     /// The folder with the docker client's configuration.
     pub docker_config: Option<PathBuf>,
+    /// `DOCKER_HOST`, the address of the engine.
+    pub docker_host: Option<String>,
+    /// Whether docker checks the engine's certificate (`DOCKER_TLS_VERIFY`).
+    pub has_docker_tls: bool,
 }
 
 impl Environment {
@@ -38,9 +45,15 @@ impl Environment {
         let names = HTTPS.into_iter().chain(HTTP).chain(EXCEPTIONS);
         let proxies = names.filter_map(|name| Some((name, text(&name)?))).collect();
         let ssl_cert_file = get("SSL_CERT_FILE").filter(|file| !file.is_empty()).map(PathBuf::from);
+        let ssl_cert_dirs = get("SSL_CERT_DIR").map(|dirs| std::env::split_paths(&dirs).collect()).unwrap_or_default();
         let folder = |variable| get(variable).filter(|folder| !folder.is_empty()).map(PathBuf::from);
-        let docker_config = folder("DOCKER_CONFIG").or_else(|| Some(folder("HOME")?.join(".docker")));
-        Self { proxies, ssl_cert_file, docker_config }
+        // Without HOME, docker asks for the account's home.
+        let home = || folder("HOME").or_else(platform::home);
+        let docker_config = folder("DOCKER_CONFIG").or_else(|| Some(home()?.join(".docker")));
+        let docker_host = get("DOCKER_HOST").and_then(|host| host.into_string().ok());
+        let has_docker_tls = get("DOCKER_TLS_VERIFY").is_some_and(|value| !value.is_empty());
+        let docker_host = docker_host.filter(|host| !host.is_empty());
+        Self { proxies, ssl_cert_file, ssl_cert_dirs, docker_config, docker_host, has_docker_tls }
     }
 
     /// The variables that name a proxy for this address with their values, in the order of their precedence.

@@ -12,6 +12,7 @@ use super::sections::{read_agent, read_outputs, read_paths, read_server};
 use super::{AgentConfig, Config, Environment};
 use crate::data_dir::DataDir;
 use crate::os::platform::{Untrusted, Why};
+use crate::os::timeout::with_timeout;
 use crate::os::trust;
 use crate::shell::init_command;
 
@@ -25,6 +26,9 @@ pub enum ConfigError {
     /// Another user could change what it says.
     #[error("the configuration file `{}` isn't safe from other users: {}", .0.display(), .1)]
     Untrusted(PathBuf, Untrusted),
+    /// Another user could change the authorities that are trusted.
+    #[error("what {0} names isn't safe from other users, who could trust an authority of theirs: {1}")]
+    UntrustedAuthorities(&'static str, Untrusted),
     /// The file has one or more mistakes; one a line.
     #[error("{}", .0.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n"))]
     Wrong(Vec<Problem>),
@@ -56,6 +60,7 @@ impl Config {
         })?;
         let mut config = Self::parse_with(&file, text, read_agent)?;
         config.server.environment = Environment::from_process();
+        check_certificates(&config.server.environment)?;
         Ok(config)
     }
 
@@ -90,6 +95,22 @@ impl Config {
             _ => Err(ConfigError::Wrong(findings.in_order())),
         }
     }
+}
+
+/// Checks what the TLS library reads authorities from: one of another user's could speak for the Server.
+fn check_certificates(environment: &Environment) -> Result<(), ConfigError> {
+    let wrong = |variable| move |why| ConfigError::UntrustedAuthorities(variable, why);
+    if let Some(file) = environment.ssl_cert_file.clone() {
+        check_in_time(move || trust::check_file(&file)).map_err(wrong("SSL_CERT_FILE"))?;
+    }
+    environment.ssl_cert_dirs.iter().cloned().try_for_each(|folder| {
+        check_in_time(move || trust::check_settings(&folder, &["."])).map_err(wrong("SSL_CERT_DIR"))
+    })
+}
+
+/// What a disk that doesn't answer holds can't be read by the library either.
+fn check_in_time(check: impl FnOnce() -> Result<(), Untrusted> + Send + 'static) -> Result<(), Untrusted> {
+    with_timeout(check).unwrap_or(Ok(()))
 }
 
 /// The bytes of a file that only root and this user can change: it names programs that are executed.

@@ -5,14 +5,10 @@ use crate::config::container_options::{ContainerOptions, Isolation, Pull};
 /// The options without `executor.docker_args`. `mounted` are the paths in the container where something is mounted
 /// already: docker refuses a second mount at one place.
 pub(super) fn option_args(options: &ContainerOptions, mounted: &[&str]) -> Vec<String> {
-    let (level, most_processes): (&[&str], _) = match options.isolation {
-        Isolation::Standard => {
-            (&["--security-opt", "no-new-privileges", "--cap-drop", "NET_RAW", "--cap-drop", "MKNOD"], Some("4096"))
-        }
-        Isolation::Strict => {
-            (&["--security-opt", "no-new-privileges", "--cap-drop", "ALL", "--read-only"], Some("512"))
-        }
-        Isolation::None => (&[], None),
+    let level: &[&str] = match options.isolation {
+        Isolation::Standard => &["--security-opt", "no-new-privileges", "--cap-drop", "NET_RAW", "--cap-drop", "MKNOD"],
+        Isolation::Strict => &["--security-opt", "no-new-privileges", "--cap-drop", "ALL", "--read-only"],
+        Isolation::None => &[],
     };
     let mut args: Vec<String> = level.iter().copied().map(str::to_owned).collect();
     let is_taken = mounted.contains(&"/tmp") || options.docker_args.targets.iter().any(|target| target == "/tmp");
@@ -20,8 +16,7 @@ pub(super) fn option_args(options: &ContainerOptions, mounted: &[&str]) -> Vec<S
     add(&mut args, "--tmpfs", has_tmpfs.then(|| "/tmp".to_owned()));
     let pids_limit = match options.pids_limit {
         Some(0) => Some("-1".to_owned()),
-        Some(limit) => Some(limit.to_string()),
-        None => most_processes.map(str::to_owned),
+        _ => options.most_processes().map(|limit| limit.to_string()),
     };
     add(&mut args, "--pids-limit", pids_limit);
     add(&mut args, "--network", options.network.clone());

@@ -26,10 +26,10 @@ pub use found::{Entry, EntryKind, Found, MAX_DEPTH, Next, Unread};
 use system::Place;
 pub use system::{
     Dir, FileLock, LAUNCHER, Walked, allocated, detached, disk_size, folder_identity, free_disk, from_bytes, gated,
-    identity, in_own_group, is_executable, is_short_of_files, is_started_at, keep_owner, kill_group, kill_process,
-    leave_session, make_dir, make_world_writable, mode_if_shared, open_beneath, open_file, other_account,
-    program_places, read_both, redirect_output, remove_tree, restrict_to_owner, set_dir_access, share_one_heap,
-    start_time, sync_dir, terminate, to_bytes, user, walk_contents,
+    home, identity, in_own_group, is_executable, is_short_of_files, is_shortage, is_started_at, keep_owner, kill_group,
+    kill_process, leave_session, make_dir, make_world_writable, mode_if_shared, most_processes, open_beneath,
+    open_file, other_account, program_places, read_both, redirect_output, remove_tree, restrict_to_owner,
+    set_dir_access, share_one_heap, start_time, subordinate_to, sync_dir, terminate, to_bytes, user, walk_contents,
 };
 
 /// How a file is opened.
@@ -107,6 +107,13 @@ pub enum Why {
         /// The user's id.
         owner: u32,
     },
+    /// It is on a file system that this user's program answers for (FUSE), with any owner and mode.
+    Fuse {
+        /// The user's id.
+        owner: u32,
+    },
+    /// It belongs to a user that this user namespace doesn't know: root or any other.
+    Unmapped,
     /// There are more links than systems follow.
     TooManyLinks,
     /// It doesn't exist, and others may make it.
@@ -119,6 +126,13 @@ pub enum Why {
 impl From<nix::errno::Errno> for Why {
     fn from(error: nix::errno::Errno) -> Self {
         Self::Unreadable(error.into())
+    }
+}
+
+impl Untrusted {
+    /// Whether this machine had no descriptor or no memory to look at the path. That says nothing about the path.
+    pub fn is_shortage(&self) -> bool {
+        matches!(&self.why, Why::Unreadable(error) if is_shortage(error))
     }
 }
 
@@ -148,6 +162,20 @@ impl fmt::Display for Untrusted {
                 write!(
                     f,
                     "`{shown}` is a link of user {owner}, and that user can make it lead elsewhere; write the path that it leads to"
+                )
+            }
+            Why::Fuse { owner } => {
+                write!(
+                    f,
+                    "`{shown}` is on a file system (FUSE) of user {owner}, whose program says what is there; write a path that \
+                     isn't below it"
+                )
+            }
+            Why::Unmapped => {
+                write!(
+                    f,
+                    "`{shown}` belongs to a user that this user namespace (`/proc/self/uid_map`) doesn't know, and who may be \
+                     anybody; run this outside the namespace, or write the path of a folder of this user's"
                 )
             }
             Why::TooManyLinks => {

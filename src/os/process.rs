@@ -29,10 +29,20 @@ const MAX_OUTPUT: usize = 1024 * 1024;
 pub struct CommandOutput {
     /// Whether it exited with 0.
     pub success: bool,
+    /// Whether it broke off, so that its words say nothing; see [`is_crash`].
+    pub is_crash: bool,
     /// Its standard output.
     pub stdout: String,
     /// Its standard error, without blanks around it.
     pub stderr: String,
+}
+
+/// Whether a program ended by a signal, or as Go ends one that gets no thread or no memory: docker is one in Go, and has no
+/// other use for that status. Or the shell before it had no memory to execute it.
+pub fn is_crash(exit_code: Option<i32>) -> bool {
+    const GO_FATAL_ERROR: i32 = 2;
+    const NOT_EXECUTED: i32 = 126;
+    matches!(exit_code, None | Some(GO_FATAL_ERROR | NOT_EXECUTED))
 }
 
 /// Why a short call has no result.
@@ -67,6 +77,7 @@ pub fn run_with_timeout(mut command: Command, limit: Duration) -> Result<Command
     let status = wait_until(&mut child.0, deadline).ok_or(CallError::TimedOut(limit))?;
     Ok(CommandOutput {
         success: status.success(),
+        is_crash: is_crash(status.code()),
         stdout: String::from_utf8_lossy(&stdout).into_owned(),
         stderr: String::from_utf8_lossy(&stderr).trim().to_owned(),
     })
@@ -187,11 +198,11 @@ mod tests {
         let mark = dir.path().join("mark");
         let args = [OsString::from(&mark)];
         let (out, err) = logs();
-        let child = LoggedChild::spawn_gated(OsStr::new("touch"), &args, out, err).unwrap();
+        let child = LoggedChild::spawn_gated(platform::gated(OsStr::new("touch"), &args), out, err).unwrap();
         drop(child);
         assert!(!mark.exists());
         let (out, err) = logs();
-        let mut child = LoggedChild::spawn_gated(OsStr::new("touch"), &args, out, err).unwrap();
+        let mut child = LoggedChild::spawn_gated(platform::gated(OsStr::new("touch"), &args), out, err).unwrap();
         child.open().unwrap();
         assert!(child.finish(Duration::from_secs(20)).unwrap().success());
         assert!(mark.exists());

@@ -20,6 +20,15 @@ pub fn timeout_message() -> String {
     format!("gave no answer within {} s", LIMIT.as_secs())
 }
 
+/// Why a call has no result.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NoResult {
+    /// It reached the time limit. The label at that moment.
+    TooLate(String),
+    /// This machine has no thread for it, in the system's words.
+    NoThread(String),
+}
+
 /// A call that is repeated, but never made twice at the same time, so that a drive that is dead for days blocks one thread.
 pub struct SingleFlight<T> {
     /// The result of a call that reached the time limit.
@@ -49,9 +58,8 @@ impl<T> Default for SingleFlight<T> {
 }
 
 impl<T: Send + 'static> SingleFlight<T> {
-    /// Waits up to the time limit for the result. A late result of the previous call counts. The error is the current
-    /// label.
-    pub fn run(&mut self, call: impl FnOnce(&ProbeLabel) -> T + Send + 'static) -> Result<T, String> {
+    /// Waits up to the time limit for the result. A late result of the previous call counts.
+    pub fn run(&mut self, call: impl FnOnce(&ProbeLabel) -> T + Send + 'static) -> Result<T, NoResult> {
         let result = match self.pending.take() {
             Some(pending) => pending,
             None => {
@@ -60,7 +68,7 @@ impl<T: Send + 'static> SingleFlight<T> {
                 // A send error means that the receiver has given up; ignore it.
                 let spawned =
                     thread::Builder::new().name("disk".to_owned()).spawn(move || drop(sender.send(call(&label))));
-                spawned.map_err(|error| format!("(no thread: {error})"))?;
+                spawned.map_err(|error| NoResult::NoThread(error.to_string()))?;
                 result
             }
         };
@@ -68,14 +76,14 @@ impl<T: Send + 'static> SingleFlight<T> {
             if error == RecvTimeoutError::Timeout {
                 self.pending = Some(result);
             }
-            self.label.get()
+            NoResult::TooLate(self.label.get())
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::SingleFlight;
+    use super::{NoResult, SingleFlight};
     use crossbeam_channel::{bounded, unbounded};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -96,7 +104,7 @@ mod tests {
                 7
             }
         };
-        assert_eq!(flight.run(call()), Err("the drive".to_owned()));
+        assert_eq!(flight.run(call()), Err(NoResult::TooLate("the drive".to_owned())));
         begins.recv().unwrap();
         let late = std::thread::spawn(move || go.send(()));
         assert_eq!(flight.run(call()), Ok(7));

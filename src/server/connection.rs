@@ -6,16 +6,15 @@
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use ureq::config::Config;
-use ureq::http::{Response, Uri, header};
+use ureq::http::{Response, header};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::typestate::{WithBody, WithoutBody};
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body, RequestBuilder};
 
-use super::error::{ClientError, Unresolved, classify};
+use super::error::{ClientError, classify};
 use super::proxy::supported_proxy;
+use super::resolver::HostResolver;
 use crate::config::{Credentials, Secret, ServerConfig};
 
 /// The time limit of a call that transfers no file.
@@ -34,6 +33,7 @@ const MAX_IDLE_AGE: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub(super) struct Connection {
     agent: Agent,
+    resolver: HostResolver,
     pub server: ServerConfig,
     credentials: Option<Credentials>,
     /// The key or the token, with its name: it is removed from errors.
@@ -44,7 +44,8 @@ impl Connection {
     /// Connects to nothing yet.
     pub fn new(server: &ServerConfig, credentials: Option<Credentials>) -> Self {
         let hidden = credentials.as_ref().map(hidden_key);
-        Self { agent: agent(server), server: server.clone(), credentials, hidden }
+        let resolver = HostResolver::default();
+        Self { agent: agent(server, &resolver), resolver, server: server.clone(), credentials, hidden }
     }
 
     /// The same without credentials, and with the key removed from errors all the same: the Server knows it.
@@ -59,7 +60,7 @@ impl Connection {
 
     /// The same with connections of its own, so that [`Connection::abort`] of the one doesn't end calls of the other.
     pub fn separate(&self) -> Self {
-        Self { agent: agent(&self.server), ..self.clone() }
+        Self { agent: agent(&self.server, &self.resolver), ..self.clone() }
     }
 
     /// Makes every call in progress fail at once, and every later one.
@@ -116,7 +117,7 @@ fn hidden_key(credentials: &Credentials) -> (Secret, &'static str) {
     (credentials.api_key.clone(), "api_key")
 }
 
-fn agent(server: &ServerConfig) -> Agent {
+fn agent(server: &ServerConfig, resolver: &HostResolver) -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
@@ -131,22 +132,7 @@ fn agent(server: &ServerConfig) -> Agent {
         .output_buffer_size(BUFFER_SIZE)
         .max_idle_age(MAX_IDLE_AGE)
         .build();
-    Agent::with_parts(config, DefaultConnector::default(), HostResolver::default())
-}
-
-/// Resolves names as ureq does, and marks its errors: without an address nothing can have been sent.
-#[derive(Debug, Default)]
-struct HostResolver(DefaultResolver);
-
-impl Resolver for HostResolver {
-    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        self.0.resolve(uri, config, timeout).map_err(|error| match error {
-            ureq::Error::Io(io) => {
-                ureq::Error::Other(Box::new(Unresolved(uri.host().unwrap_or_default().to_owned(), io)))
-            }
-            other => other,
-        })
-    }
+    Agent::with_parts(config, DefaultConnector::default(), resolver.clone())
 }
 
 /// All but the characters that an URL calls unreserved (RFC 3986, 2.3).

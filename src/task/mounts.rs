@@ -3,15 +3,18 @@
 //! The engine resolves the host path of a mount as root, when a container starts. So no part of it may be replaceable by
 //! a task or by another user: a link in its place would show any folder of this machine.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::container_options::HostPath;
 use crate::config::{Config, Mount};
+use crate::docker::check_client_settings;
 use crate::os::mount_table::{Location, MountTable};
-use crate::os::platform::{Last, Untrusted, Walked, Why, folder_identity, is_executable, program_places};
-use crate::os::timeout::{ProbeLabel, SingleFlight, timeout_message};
+use crate::os::platform::{Last, Untrusted, Walked, Why, folder_identity, is_executable, is_shortage, program_places};
+use crate::os::timeout::{NoResult, ProbeLabel, SingleFlight, timeout_message};
+use crate::os::trust::check_file;
 
 /// The mode of a folder that is made for a mount.
 const MODE: u32 = 0o755;
@@ -19,46 +22,96 @@ const MODE: u32 = 0o755;
 /// Why a read-only mount may be written to: with Docker before 25 or Linux before 5.12.
 const NOT_RECURSIVE: &str = "`readonly` may not hold for a file system that is mounted below the mount's host path";
 
+/// Why a mount isn't to be used.
+#[derive(Debug)]
+pub enum MountTrouble {
+    /// The path and the remedy.
+    Wrong(String),
+    /// This machine has no thread, no descriptor or no memory to look at it. That says nothing about the mount.
+    NotChecked(String),
+}
+
+impl fmt::Display for MountTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Wrong(why) | Self::NotChecked(why)) = self;
+        f.write_str(why)
+    }
+}
+
+impl From<String> for MountTrouble {
+    fn from(wrong: String) -> Self {
+        Self::Wrong(wrong)
+    }
+}
+
 /// Makes sure that every mount's host path exists and shows nothing that a container must not see.
 ///
 /// A relative path that doesn't exist is created as a folder. An absolute one isn't: it may be a network drive that
 /// isn't mounted, and a container would take the empty folder for its data.
 ///
 /// # Errors
-/// The path and the remedy. A drive that gives no answer is an error, too. For repeated checks, keep a [`MountWatch`].
-pub fn check_mounts(config: &Config) -> Result<(), String> {
+/// A drive that gives no answer is an error, too. For repeated checks, keep a [`MountWatch`].
+pub fn check_mounts(config: &Config) -> Result<(), MountTrouble> {
     MountWatch::default().check(config)
 }
 
 /// Repeated checks of the mounts. While one check waits for a drive, the next ones don't start another.
 #[derive(Default)]
-pub struct MountWatch(SingleFlight<Result<(), String>>);
+pub struct MountWatch(SingleFlight<Result<(), MountTrouble>>);
 
 impl MountWatch {
     /// As [`check_mounts`] does.
-    pub fn check(&mut self, config: &Config) -> Result<(), String> {
-        if config.paths.mounts.is_empty() && config.executor.options.docker_args.sources.is_empty() {
-            return Ok(());
-        }
+    pub fn check(&mut self, config: &Config) -> Result<(), MountTrouble> {
         let config = config.clone();
-        self.0.run(move |label| check_all(&config, label)).unwrap_or_else(|path| {
-            Err(format!("the mount's host path `{path}` {}; a network drive may be disconnected", timeout_message()))
+        self.0.run(move |label| check_all(&config, label)).unwrap_or_else(|none| {
+            Err(match none {
+                NoResult::TooLate(path) => {
+                    MountTrouble::Wrong(format!("{path} {}; a network drive may be disconnected", timeout_message()))
+                }
+                NoResult::NoThread(why) => {
+                    MountTrouble::NotChecked(format!("the mounts can't be checked without a thread: {why}"))
+                }
+            })
         })
     }
 }
 
-fn check_all(config: &Config, label: &ProbeLabel) -> Result<(), String> {
+fn check_all(config: &Config, label: &ProbeLabel) -> Result<(), MountTrouble> {
     for mount in &config.paths.mounts {
-        label.set(mount.host.to_string_lossy());
+        label.set(format!("the mount's host path `{}`", mount.host.display()));
         if check_mount(config, mount)? == OnHost::ToBeCreated {
             let made = walk(&mount.host)?.make_folders(MODE);
-            made.map_err(|error| format!("the mount's host folder `{}` can't be made: {error}", mount.host.display()))?;
+            made.map_err(|wrong| {
+                let words = format!("the mount's host folder `{}` can't be made: {wrong}", mount.host.display());
+                if wrong.is_shortage() { MountTrouble::NotChecked(words) } else { words.into() }
+            })?;
         }
     }
-    config.executor.options.docker_args.sources.iter().try_for_each(|source| {
-        label.set(source.path.to_string_lossy());
+    let args = &config.executor.options.docker_args;
+    args.sources.iter().try_for_each(|source| {
+        label.set(format!("the mount's host path `{}`", source.path.display()));
         check_exposure(config, source)
+    })?;
+    if let Some(folder) = &config.server.environment.docker_config {
+        label.set(format!("the docker client's configuration `{}`", folder.display()));
+        check_client_settings(folder).map_err(|wrong| unsafe_file("the docker client's configuration", &wrong))?;
+    }
+    args.files.iter().try_for_each(|file| {
+        label.set(format!("the file `{}` of `executor.docker_args`", file.display()));
+        check_named_file(file)
     })
+}
+
+/// Checks a file that `executor.docker_args` names: docker reads it as the agent's user, and another user could let it read
+/// another file, or put another user's rules for containers there.
+pub fn check_named_file(file: &Path) -> Result<(), MountTrouble> {
+    check_file(file)
+        .map_err(|wrong| unsafe_file(&format!("`{}`, which `executor.docker_args` names,", file.display()), &wrong))
+}
+
+fn unsafe_file(what: &str, wrong: &Untrusted) -> MountTrouble {
+    let words = format!("{what} isn't safe from other users: {wrong}");
+    if wrong.is_shortage() { MountTrouble::NotChecked(words) } else { words.into() }
 }
 
 /// Whether a mount's host path exists.
@@ -70,7 +123,7 @@ pub enum OnHost {
 }
 
 /// As [`check_mounts`] does, for one mount and without creating anything.
-pub fn check_mount(config: &Config, mount: &Mount) -> Result<OnHost, String> {
+pub fn check_mount(config: &Config, mount: &Mount) -> Result<OnHost, MountTrouble> {
     let host = mount.host.display();
     let on_host = match fs::metadata(&mount.host) {
         Ok(_) => OnHost::Exists,
@@ -79,9 +132,10 @@ pub fn check_mount(config: &Config, mount: &Mount) -> Result<OnHost, String> {
             return Err(format!(
                 "the mount's host path `{host}` (for `{}`) doesn't exist; make it, or mount the drive it is on",
                 mount.container
-            ));
+            )
+            .into());
         }
-        Err(error) => return Err(format!("the mount's host path `{host}` can't be used: {error}")),
+        Err(error) => return Err(trouble(&error, format!("the mount's host path `{host}` can't be used: {error}"))),
     };
     check_exposure(config, &host_path(mount))?;
     Ok(on_host)
@@ -95,16 +149,19 @@ fn host_path(mount: &Mount) -> HostPath {
 ///
 /// The configuration file holds the key, and the data_dir holds other tasks' files: neither may be in a mount, and no
 /// mount in the data_dir. What the agent runs may not be in a mount that tasks write to.
-pub fn check_exposure(config: &Config, mounted: &HostPath) -> Result<(), String> {
+pub fn check_exposure(config: &Config, mounted: &HostPath) -> Result<(), MountTrouble> {
     let walked = walk(&mounted.path)?;
     let shown = mounted.path.display();
-    if walked.may_appear() {
+    let unread = |error: io::Error| trouble(&error, format!("the mount's host path `{shown}` can't be used: {error}"));
+    if walked.may_appear().map_err(unread)? {
         return Err(format!(
             "the mount's host path `{shown}` doesn't exist, and another user could put a link to any folder of this \
              machine there; make it first"
-        ));
+        )
+        .into());
     }
-    let table = MountTable::read().map_err(|error| format!("the mounts of this machine can't be read: {error}"))?;
+    let unread = |error: io::Error| trouble(&error, format!("the mounts of this machine can't be read: {error}"));
+    let table = MountTable::read().map_err(unread)?;
     check_shown(config, mounted, &table)?;
     for outer in all_mounts(config) {
         if Writable::new(&outer, &table).is_passed(&walked) {
@@ -116,10 +173,11 @@ pub fn check_exposure(config: &Config, mounted: &HostPath) -> Result<(), String>
                 "the mount of `{shown}` lies in that of `{}`, which tasks may write to, so a task could put a link to any \
                  folder of this machine in its place; {remedy}",
                 outer.path.display()
-            ));
+            )
+            .into());
         }
     }
-    check_programs(config, mounted, &Writable::new(mounted, &table))
+    Ok(check_programs(config, mounted, &Writable::new(mounted, &table))?)
 }
 
 /// Refuses a mount that shows what no task may see, also by another path than its own.
@@ -236,8 +294,15 @@ fn passes(walked: &Walked, folder: &Path) -> bool {
 }
 
 /// Walks to a host path. The folder or file itself may belong to any user, but no other user may be able to replace it.
-fn walk(host: &Path) -> Result<Walked, String> {
-    Walked::new(host, Last::Any).map_err(|wrong| refuse(host, &wrong))
+fn walk(host: &Path) -> Result<Walked, MountTrouble> {
+    Walked::new(host, Last::Any).map_err(|wrong| {
+        let words = refuse(host, &wrong);
+        if wrong.is_shortage() { MountTrouble::NotChecked(words) } else { words.into() }
+    })
+}
+
+fn trouble(error: &io::Error, words: String) -> MountTrouble {
+    if is_shortage(error) { MountTrouble::NotChecked(words) } else { words.into() }
 }
 
 fn refuse(host: &Path, wrong: &Untrusted) -> String {
@@ -287,7 +352,7 @@ mod tests {
         check_mounts(&config(dir.path(), "./share/x")).unwrap();
         assert!(dir.path().join("share/x").is_dir());
         let missing = dir.path().join("nas");
-        let wrong = check_mounts(&config(dir.path(), missing.to_str().unwrap())).unwrap_err();
+        let wrong = check_mounts(&config(dir.path(), missing.to_str().unwrap())).unwrap_err().to_string();
         assert!(wrong.contains(missing.to_str().unwrap()) && wrong.contains("doesn't exist"), "{wrong}");
         assert!(!missing.exists());
     }
@@ -297,7 +362,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("data/workspaces")).unwrap();
         for host in [".", "./config.toml", "./data", "./data/workspaces", "/"] {
-            let wrong = check_mounts(&config(dir.path(), host)).unwrap_err();
+            let wrong = check_mounts(&config(dir.path(), host)).unwrap_err().to_string();
             assert!(wrong.contains("would show"), "{host}: {wrong}");
         }
         #[cfg(unix)]
@@ -309,11 +374,11 @@ mod tests {
                     &format!("[server]\nbase_url='http://h'\n[executor]\n{words}"),
                 )
             };
-            let wrong = check_mounts(&raw(&dir.path().join("data/..")).unwrap()).unwrap_err();
+            let wrong = check_mounts(&raw(&dir.path().join("data/..")).unwrap()).unwrap_err().to_string();
             assert!(wrong.contains("would show"), "{wrong}");
             check_mounts(&raw(&dir.path().join("other")).unwrap()).unwrap();
             std::os::unix::fs::symlink(dir.path(), dir.path().join("innocent")).unwrap();
-            assert!(check_mounts(&config(dir.path(), "./innocent")).unwrap_err().contains("would show"));
+            assert!(check_mounts(&config(dir.path(), "./innocent")).unwrap_err().to_string().contains("would show"));
         }
     }
 }

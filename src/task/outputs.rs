@@ -121,6 +121,7 @@ impl OutputFile {
     pub fn open(&self) -> Result<(File, u64), Unopened> {
         let opened = Self::open_at(&self.root, &self.relative).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => Unopened::Leased,
+            _ if platform::is_shortage(&error) => Unopened::Shortage(error.to_string()),
             _ => Unopened::Skip(format!("can't be read: {error}")),
         })?;
         if !opened.metadata.is_file() || opened.identity != self.identity {
@@ -137,12 +138,14 @@ pub enum Unopened {
     Skip(String),
     /// Another program has a lease of it, which the kernel takes away from that program after a while.
     Leased,
+    /// This machine has no descriptor or no memory for it now.
+    Shortage(String),
 }
 
 impl fmt::Display for Unopened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Skip(reason) => reason,
+            Self::Skip(reason) | Self::Shortage(reason) => reason,
             Self::Leased => LEASED,
         })
     }

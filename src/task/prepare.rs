@@ -39,6 +39,15 @@ enum PrepareError {
     Stopped,
 }
 
+impl PrepareError {
+    /// What an error of this machine's files comes to. That the machine has no descriptor or no memory at this moment isn't
+    /// the task's fault.
+    fn local(what: &str, error: &io::Error) -> Self {
+        let words = format!("{what}: {error}");
+        if platform::is_shortage(error) { Self::Step(StepError::retry(words)) } else { Self::Task(words) }
+    }
+}
+
 impl From<StepError> for PrepareError {
     fn from(error: StepError) -> Self {
         Self::Step(error)
@@ -65,7 +74,7 @@ pub fn prepare(client: Option<TaskClient<'_>>, task: &mut TaskHandle) -> Result<
 }
 
 fn fill_workspace(client: Option<TaskClient<'_>>, task: &mut TaskHandle) -> Result<(), PrepareError> {
-    let local = |error: io::Error| PrepareError::Task(format!("the workspace can't be made: {error}"));
+    let local = |error: io::Error| PrepareError::local("the workspace can't be made", &error);
     task.workspace.create().map_err(local)?;
     let names = input_names(&task.record.task);
     if let Some(mut client) = client {
@@ -200,6 +209,9 @@ impl Download<'_, '_> {
         match self.client.transfer(self.task, progress, call)? {
             Ok(()) => {}
             Err(ClientError::Local(error)) if is_full(&error) => return Err(self.wait_for_room(&part).into()),
+            Err(ClientError::Local(error)) if platform::is_shortage(&error) => {
+                return Err(PrepareError::local(&format!("input file `{}` can't be written now", self.name), &error));
+            }
             Err(error) => return Ok(Some(error)),
         }
         // Before the file has its place, or a crash in between would leave it there without a line in the ledger.
@@ -208,7 +220,7 @@ impl Download<'_, '_> {
         }
         let moved = platform::make_world_writable(&part).and_then(|()| fs::rename(&part, place));
         let name = self.name;
-        moved.map_err(|error| PrepareError::Task(format!("input file `{name}` can't be written: {error}")))?;
+        moved.map_err(|error| PrepareError::local(&format!("input file `{name}` can't be written"), &error))?;
         Ok(None)
     }
 

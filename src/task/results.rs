@@ -14,6 +14,7 @@ use super::outputs::{
 };
 use super::{Duty, StepError, TaskContainer, TaskHandle};
 use crate::config::{OutputsConfig, WORKSPACE};
+use crate::os::platform::is_shortage;
 use crate::server::FinalStatus;
 use copy_unreadable::CopyUnreadable;
 pub use own_room::too_large;
@@ -74,6 +75,9 @@ pub fn collect(container: &TaskContainer<'_>, task: &mut TaskHandle, duty: Duty)
     for CopiedFile { file, number } in fetched.files {
         match OutputFile::copied(&task.files.fetched_dir(), number.to_string().as_ref(), &file) {
             Ok(copied) => selection.push(copied),
+            Err(error) if is_shortage(&error) => {
+                return Err(StepError::because(format!("`{file}` can't be read now"))(error));
+            }
             Err(error) => skipped.skip_deliverable(file, format!("can't be read: {error}")),
         }
     }
@@ -145,6 +149,9 @@ fn look(
         // The rest of the delivery finds out the same.
         if task.is_cancel_requested() {
             return Ok(None);
+        }
+        if let Some(why) = found.shortage {
+            return Err(StepError::retry(why));
         }
         if until.duty == Duty::Tasks && (found.is_cut || found.has_leased) {
             log::info!(task:% = task.key(); "looking for its results takes long, and goes on without a slot");

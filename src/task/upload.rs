@@ -14,6 +14,7 @@ use super::outputs::{OutputFile, Skipped, Unopened};
 use super::task_client::{TaskClient, TransferProgress};
 use super::{KnownIds, Phase, StepError, TaskHandle, UploadEvent, Uploads};
 use crate::ledger::{Direction, Entry, Outcome, Transfer};
+use crate::os::platform::is_shortage;
 use crate::server::{self, ClientError, FinalStatus, LeftOut};
 use crate::text::cut;
 use crate::units::{Bytes, Span};
@@ -157,6 +158,7 @@ impl<'t> Upload<'t> {
         match file.open() {
             Ok((opened, size)) => self.attempt(file, &opened, size),
             Err(Unopened::Skip(reason)) => self.skip_deliverable(vec![LeftOut { file: file.name.clone(), reason }]),
+            Err(Unopened::Shortage(why)) => Err(StepError::because(format!("`{}` can't be read now", file.name))(why)),
             Err(Unopened::Leased) => self.retry_later(&file.name, &Unopened::Leased.to_string(), None),
         }
     }
@@ -230,6 +232,12 @@ impl<'t> Upload<'t> {
         if error.is_unauthorized() || error.status() == Some(429) {
             self.append_doubt(transfer)?;
             return Err(error.into());
+        }
+        if let ClientError::Local(why) = &error {
+            if is_shortage(why) {
+                self.append_upload(transfer)?;
+                return Err(error.into());
+            }
         }
         if !error.is_retryable() {
             self.append_upload(transfer)?;

@@ -73,6 +73,37 @@ fn a_key_in_the_servers_words_is_not_shown() {
 }
 
 #[test]
+fn every_way_to_write_this_machines_address_is_warned_of() {
+    let server = FakeServer::start();
+    let url = server.url();
+    for host in ["localhost", "127.0.0.1", "127.1", "2130706433", "0.0.0.0"] {
+        let written = url.replace("127.0.0.1", host);
+        let checked = Checked::of(&tidy(builder(&server).config(&format!("[server]\nbase_url = '{written}'"))));
+        checked.expect(&[("address", "warned"), ("server", "passed")]);
+    }
+    // A certificate can't be taken with the port.
+    let other = builder(&server).config("[server]\nbase_url = 'https://127.0.0.1:8443'");
+    Checked::of(&tidy(other)).expect(&[("address", "passed")]);
+    let proxied = builder(&server).config("[server]\nbase_url = 'http://192.0.2.1:80'\nuse_system_proxy = true");
+    let proxied = proxied.env("HTTP_PROXY", &url);
+    Checked::of(&tidy(proxied)).expect(&[("address", "warned")]);
+}
+
+#[test]
+fn an_engine_that_another_user_could_be_is_warned_of() {
+    let server = FakeServer::start();
+    let open = tempfile::tempdir().expect("make a folder");
+    std::fs::set_permissions(open.path(), std::os::unix::fs::PermissionsExt::from_mode(0o1777)).expect("open it");
+    let socket = format!("unix://{}/missing.sock", open.path().display());
+    let cases = [("tcp://127.0.0.1:22375", "warned"), (&socket, "warned"), ("unix:///var/run/docker.sock", "passed")];
+    for (host, status) in cases {
+        let agent = tidy(builder(&server).config("[executor]\ndocker = './docker'").env("DOCKER_HOST", host));
+        agent.write_script("docker", "#!/bin/sh\necho 28\n");
+        assert_eq!(Checked::of(&agent).status("engine"), status, "{host}");
+    }
+}
+
+#[test]
 fn a_refused_connection_differs_from_an_unknown_host() {
     let server = FakeServer::start();
     server.stop_listening();

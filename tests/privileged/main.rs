@@ -6,6 +6,7 @@
 
 mod disk;
 mod engine_restart;
+mod environment_paths;
 mod fetch;
 mod fetch_choice;
 mod foreign_paths;
@@ -16,6 +17,7 @@ mod ordinary_user;
 mod own_engine;
 mod prepared_data_dir;
 mod removal;
+mod shortage;
 mod small_disk;
 #[path = "../support/mod.rs"]
 mod support;

@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn only_a_disk_without_room_keeps_tasks_out() {
-        let docker = Docker::new("true").unwrap();
+        let docker = Docker { program: "true".into(), ..Docker::default() };
         let mut missing = EngineDisk { dir: Some(PathBuf::from("/no/such/folder")) };
         assert_eq!(missing.check(&docker, u64::MAX), Ok(()));
         // It has no blocks at all.

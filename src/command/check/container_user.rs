@@ -37,8 +37,19 @@ pub fn check(config: &Config, docker: &Docker, mounts: &[PathBuf], report: &mut 
         );
         return report.warn(CHECK, detail, REMEDY);
     }
+    let gid = user.split(':').nth(1).and_then(|gid| gid.parse().ok());
     match with_timeout(move || platform::other_account(uid)) {
-        Some(None) => report.pass(CHECK, format!("uid {uid}, {source}; no other account of this machine has it")),
+        Some(None) => match platform::subordinate_to(uid, gid) {
+            None => report.pass(CHECK, format!("uid {uid}, {source}; no other account of this machine has it")),
+            Some((kind, account)) => report.warn(
+                CHECK,
+                format!(
+                    "{user}, {source}, is in the range of {kind} that the account `{account}` may take (`/etc/sub{kind}`), so \
+                     that its user can read and change what containers work on"
+                ),
+                REMEDY,
+            ),
+        },
         Some(Some(account)) => report.warn(
             CHECK,
             format!(

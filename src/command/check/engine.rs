@@ -1,5 +1,7 @@
 //! What `run` needs of the engine: a client, an answer, the image, and the same files as on this machine.
 
+use std::path::Path;
+
 use super::container_user;
 use super::machine::ProbeTargets;
 use super::probe::EngineProbe;
@@ -10,17 +12,15 @@ use crate::config::Config;
 use crate::config::container_options::Pull;
 use crate::docker::Docker;
 use crate::docker::probe::ClientTrouble;
-use crate::os::trust::open_folder_before;
+use crate::os::own_address::first_unprivileged_port;
+use crate::os::trust::{SearchPath, check_socket, open_folder_before};
+use crate::server::address_on_this_machine;
 
 pub fn check(config: &Config, targets: &ProbeTargets, report: &mut Report) {
-    let docker = match Docker::new(&config.executor.docker) {
+    let docker = match Docker::new(config) {
         Ok(docker) => docker,
         Err(error) => {
-            report.fail(
-                Check::Docker,
-                error.to_string(),
-                "set `executor.docker` to a client that only root can change",
-            );
+            report.fail(Check::Docker, error.to_string(), error.remedy());
             return skip(config, "the docker client isn't safe from other users", report);
         }
     };
@@ -62,7 +62,7 @@ fn skip(config: &Config, why: &str, report: &mut Report) {
 fn check_client(config: &Config, docker: &Docker, report: &mut Report) {
     let program = &config.executor.docker;
     let (why, remedy) = match docker.client_version() {
-        Ok(version) => return pass_client(program, version, report),
+        Ok(version) => return pass_client(docker, version, report),
         Err(ClientTrouble::NotStarted(error)) => (
             format!("can't be started: {error}"),
             format!(
@@ -78,10 +78,10 @@ fn check_client(config: &Config, docker: &Docker, report: &mut Report) {
 }
 
 /// Passes the client. One that another user could put before it would be refused, and not executed.
-fn pass_client(program: &str, version: String, report: &mut Report) {
-    match open_folder_before(program.as_ref()) {
-        None => report.pass(Check::Docker, version),
-        Some(folder) => report.warn(
+fn pass_client(docker: &Docker, version: String, report: &mut Report) {
+    let program = docker.program.to_string_lossy();
+    if let Some(folder) = open_folder_before(&docker.program) {
+        return report.warn(
             Check::Docker,
             format!(
                 "{version}; another user could put a `{program}` into `{}`, which stands before it in PATH; it would be \
@@ -89,13 +89,31 @@ fn pass_client(program: &str, version: String, report: &mut Report) {
                 folder.display()
             ),
             "take that folder out of the agent's PATH, or set `executor.docker` to the client's path",
+        );
+    }
+    match docker.search_path.as_ref().and_then(SearchPath::unsafe_list) {
+        None => report.pass(Check::Docker, version),
+        Some(folders) => report.warn(
+            Check::Docker,
+            format!(
+                "{version}; other users could put programs into these folders of PATH, so docker isn't given them and \
+                 finds none of its helpers there: {folders}"
+            ),
+            "take these folders out of the agent's PATH",
         ),
     }
 }
 
 fn check_engine(config: &Config, docker: &Docker, report: &mut Report) {
     match docker.engine_version() {
-        Ok(version) => report.pass(Check::Engine, format!("Docker Engine {version} answers")),
+        Ok(version) => match engine_of_others(config) {
+            None => report.pass(Check::Engine, format!("Docker Engine {version} answers")),
+            Some(why) => report.warn(
+                Check::Engine,
+                format!("Docker Engine {version} answers, and {why}: such an engine gets all that containers get"),
+                "let DOCKER_HOST name a socket that only root or the agent's user can make, such as unix:///var/run/docker.sock",
+            ),
+        },
         Err(error) => {
             let remedy = format!(
                 "start the engine (`sudo systemctl start docker`), and let this user talk to it (group `docker`), \
@@ -105,6 +123,20 @@ fn check_engine(config: &Config, docker: &Docker, report: &mut Report) {
             report.fail(Check::Engine, error.to_string(), remedy);
         }
     }
+}
+
+/// How another user could be the engine that DOCKER_HOST names.
+fn engine_of_others(config: &Config) -> Option<String> {
+    let environment = &config.server.environment;
+    let host = environment.docker_host.as_deref()?;
+    if let Some(socket) = host.strip_prefix("unix://") {
+        let wrong = check_socket(Path::new(socket)).err()?;
+        return Some(format!("another user could have its socket (DOCKER_HOST): {wrong}"));
+    }
+    let place = host.strip_prefix("tcp://").filter(|_| !environment.has_docker_tls)?;
+    let address = address_on_this_machine(&format!("http://{place}"))?;
+    (address.port() >= first_unprivileged_port())
+        .then(|| format!("any user of this machine could listen on {address} (DOCKER_HOST) when it doesn't"))
 }
 
 fn check_image(config: &Config, docker: &Docker, report: &mut Report) {

@@ -11,7 +11,7 @@ use crate::data_dir::permissions::{self, Refusal};
 use crate::os::platform;
 use crate::os::timeout::{timeout_message, with_timeout};
 use crate::shell::shell_line;
-use crate::task::mounts::{OnHost, check_exposure, check_mount};
+use crate::task::mounts::{OnHost, check_exposure, check_mount, check_named_file};
 
 /// What to look at through the engine.
 pub struct ProbeTargets {
@@ -25,7 +25,29 @@ pub fn check(config: &Config, report: &mut Report) -> ProbeTargets {
     let close = format!("run `{}`", shell_line(["chmod", "go=", &config.file.to_string_lossy()]));
     check_permissions(Check::ConfigRights, &config.file, close, report);
     let folder = check_data_dir(config, report);
-    ProbeTargets { folder, mounts: check_mounts(config, report) }
+    let mounts = check_mounts(config, report);
+    check_processes(config, report);
+    ProbeTargets { folder, mounts }
+}
+
+/// Warns where containers may take all processes that the machine has, or that the agent's user may have: a process of root
+/// in a container can take that user's uid, and the limit counts by uid. The agent lives on, and starts nothing meanwhile.
+fn check_processes(config: &Config, report: &mut Report) {
+    const REMEDY: &str = "set `executor.pids_limit` to less, or allow more (`ulimit -u`, `kernel.pid_max`)";
+    let Some((most, whose)) = platform::most_processes() else {
+        return report.pass(Check::Processes, "this system names no limit");
+    };
+    let Some(each) = config.executor.options.most_processes() else {
+        let detail = format!("containers may have any number of processes, of the {most} that {whose}");
+        return report.warn(Check::Processes, detail, REMEDY);
+    };
+    let capacity = config.executor.capacity as u64;
+    let detail = format!("{capacity} container(s) may have {each} processes each, of the {most} that {whose}");
+    if each.saturating_mul(capacity) < most {
+        report.pass(Check::Processes, detail);
+    } else {
+        report.warn(Check::Processes, format!("{detail}; without one the agent can start no container"), REMEDY);
+    }
 }
 
 /// Checks the data_dir, its permissions and its disk.
@@ -140,6 +162,16 @@ fn check_disk(config: &Config, report: &mut Report) {
 fn check_mounts(config: &Config, report: &mut Report) -> Vec<PathBuf> {
     const REMEDY: &str = "correct `paths.mounts` or `executor.docker_args`, or put there what is missing";
     let sources = &config.executor.options.docker_args.sources;
+    for file in config.executor.options.docker_args.files.clone() {
+        let checked = with_timeout(move || check_named_file(&file));
+        if let Some(Err(why)) = checked {
+            report.fail(
+                Check::Mounts,
+                why.to_string(),
+                "put that file where only root and the agent's user can change it",
+            );
+        }
+    }
     if config.paths.mounts.is_empty() && sources.is_empty() {
         report.pass(Check::Mounts, "none is configured");
         return Vec::new();
@@ -156,7 +188,7 @@ fn check_mounts(config: &Config, report: &mut Report) -> Vec<PathBuf> {
             Some(Ok(OnHost::ToBeCreated)) => {
                 report.pass(Check::Mounts, format!("`{shown}` isn't there yet; `run` makes it"));
             }
-            Some(Err(why)) => report.fail(Check::Mounts, why, REMEDY),
+            Some(Err(why)) => report.fail(Check::Mounts, why.to_string(), REMEDY),
             None => report.fail(
                 Check::Mounts,
                 format!("`{shown}` {}", timeout_message()),
@@ -169,13 +201,13 @@ fn check_mounts(config: &Config, report: &mut Report) -> Vec<PathBuf> {
         let (owned_config, owned_source) = (config.clone(), source.clone());
         let exists =
             with_timeout(move || check_exposure(&owned_config, &owned_source).map(|()| owned_source.path.exists()));
-        match exists.unwrap_or_else(|| Err(format!("`{shown}` {}", timeout_message()))) {
+        match exists.unwrap_or_else(|| Err(format!("`{shown}` {}", timeout_message()).into())) {
             Ok(true) => {
                 report.pass(Check::Mounts, format!("`{shown}` (`executor.docker_args`) is there"));
                 present.push(source.path.clone());
             }
             Ok(false) => report.pass(Check::Mounts, format!("`{shown}` (`executor.docker_args`) is docker's to make")),
-            Err(why) => report.fail(Check::Mounts, why, REMEDY),
+            Err(why) => report.fail(Check::Mounts, why.to_string(), REMEDY),
         }
     }
     present

@@ -22,6 +22,8 @@ pub enum Check {
     DataDirRights,
     Disk,
     Mounts,
+    /// Whether containers leave processes for the agent.
+    Processes,
     Docker,
     Engine,
     Image,

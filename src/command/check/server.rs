@@ -6,9 +6,10 @@ use ureq::http::Uri;
 
 use super::report::{Check, Report};
 use crate::config::{Config, Credentials};
+use crate::os::own_address::first_unprivileged_port;
 use crate::server::probe::{Answered, Unanswered, probe, probe_without_key};
 use crate::server::proxy::{ProxyRoute, resolve_route};
-use crate::server::{ClientError, Step};
+use crate::server::{ClientError, Step, address_on_this_machine};
 use crate::shell::register_command;
 
 /// How far apart the two clocks may be. No task depends on the Server's clock, but people compare the agent's log and
@@ -39,28 +40,27 @@ pub fn check(config: &Config, report: &mut Report) {
 
 /// Warns of an address of this machine that any user may take.
 fn check_address(base_url: &str, route: &ProxyRoute, report: &mut Report) {
-    if is_anybodys(base_url) && !matches!(route, ProxyRoute::Via { .. }) {
-        return report.warn(
-            Check::Address,
-            format!(
-                "{base_url} is a port of this machine that any of its users may listen on while the Server doesn't; such a \
-                 user gets the key and can offer tasks"
-            ),
-            "where others have accounts here, let the Server use https://, or a port below 1024",
-        );
-    }
-    report.pass(Check::Address, base_url);
-}
-
-/// Whether an address is this machine's, without a certificate, on a port that needs no privilege.
-fn is_anybodys(base_url: &str) -> bool {
-    /// The first port that an ordinary user may listen on.
-    const UNPRIVILEGED: u16 = 1024;
-    let Ok(uri) = base_url.parse::<Uri>() else { return false };
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    let is_local = host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
-    is_local && uri.scheme_str() == Some("http") && uri.port_u16().unwrap_or(80) >= UNPRIVILEGED
+    let (peer, shown) = match route {
+        ProxyRoute::Via { address, .. } => {
+            (address.as_str(), format!("{base_url} is reached through {address}, which"))
+        }
+        _ => (base_url, base_url.to_owned()),
+    };
+    let first = first_unprivileged_port();
+    // A certificate on the way to the Server, or to the proxy, can't be taken with the port.
+    let is_plain = !base_url.starts_with("https:") && !peer.starts_with("https:");
+    let Some(address) = address_on_this_machine(peer).filter(|address| is_plain && address.port() >= first) else {
+        return report.pass(Check::Address, base_url);
+    };
+    let port = if first == 0 { String::new() } else { format!(", or a port below {first}") };
+    report.warn(
+        Check::Address,
+        format!(
+            "{shown} leads to {address} on this machine, where any of its users may listen while the Server doesn't listen \
+             on that very address; such a user gets the key and can offer tasks"
+        ),
+        format!("where others have accounts here, let the Server use https://{port}"),
+    );
 }
 
 fn check_proxy(route: &ProxyRoute, report: &mut Report) {
@@ -214,25 +214,4 @@ fn check_clock(answered: Option<Answered>, report: &mut Report) {
         format!("this machine's clock is {apart:.0} s {which} the Server's"),
         "set the one that is wrong by the network (`timedatectl set-ntp true`)",
     );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_anybodys;
-
-    #[test]
-    fn a_high_port_of_this_machine_is_anybodys() {
-        for url in ["http://127.0.0.1:8080", "http://localhost:1024/x", "http://[::1]:9000", "http://127.9.9.9:65535"] {
-            assert!(is_anybodys(url), "{url}");
-        }
-        for url in [
-            "http://127.0.0.1",
-            "http://localhost:1023",
-            "https://127.0.0.1:8443",
-            "http://10.0.0.1:8080",
-            "http://h:8080",
-        ] {
-            assert!(!is_anybodys(url), "{url}");
-        }
-    }
 }

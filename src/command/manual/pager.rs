@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use crate::command::failure::Failure;
+use crate::os::trust::{SearchPath, check_program};
 
 /// The pager where `PAGER` names none.
 const PAGER: &str = "less";
@@ -21,9 +22,13 @@ pub fn show(roff: &str, plain: &str) -> Result<bool, Failure> {
 /// Whether the program could be started, read the text and exited with 0.
 fn feed(words: &[String], stderr: Stdio, text: &str) -> bool {
     let Some((program, arguments)) = words.split_first() else { return false };
-    let Ok(mut child) = Command::new(program).args(arguments).stdin(Stdio::piped()).stderr(stderr).spawn() else {
-        return false;
-    };
+    // Another user may have put a program of this name into a folder of PATH.
+    let Ok(Some(program)) = check_program(program.as_ref()) else { return false };
+    let mut command = Command::new(program);
+    if let Some(search_path) = SearchPath::of_process() {
+        search_path.set_for(&mut command);
+    }
+    let Ok(mut child) = command.args(arguments).stdin(Stdio::piped()).stderr(stderr).spawn() else { return false };
     if let Some(mut stdin) = child.stdin.take() {
         // The program may close the pipe before the end.
         let _ = stdin.write_all(text.as_bytes());

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) fn abort(config: &Config) -> Result<(), Failure> {
     let deadline = Instant::now() + PATIENCE;
-    let docker = Docker::new(&config.executor.docker)?;
+    let docker = Docker::new(config)?;
     let data_dir = &config.paths.data_dir;
     let instance = Instance::acquire(data_dir, Role::Abort)?;
     let unfinished = |files: TaskFiles, record: Record| (record.phase < Phase::Exited).then_some((files, record));

@@ -6,6 +6,7 @@ mod files;
 #[cfg(target_os = "linux")]
 mod flags;
 mod inspect;
+mod namespace;
 mod remove;
 mod tree;
 mod walk;
@@ -18,7 +19,7 @@ use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
@@ -29,6 +30,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{Pid, Uid, User, close, dup2_stderr, dup2_stdout, geteuid, setsid};
 
+pub use accounts::{most_processes, subordinate_to};
 pub use contents::{Place, walk_contents};
 pub use files::{Dir, folder_identity, is_executable, make_dir, open_file, set_dir_access};
 pub use remove::remove_tree;
@@ -37,6 +39,13 @@ pub use walk::{Walked, program_places};
 
 use super::{OutputStream, Ownership};
 use crate::os::missing::if_exists;
+
+/// Whether a call failed since this process, or the whole machine, has no descriptor or no memory for it at this moment.
+/// That says nothing about the file.
+pub fn is_shortage(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS))
+}
 
 /// Makes the command the leader of a process group of its own, so that a Ctrl+C in the terminal doesn't reach it and
 /// [`kill_group`] ends it with all processes that it started.
@@ -151,7 +160,7 @@ pub fn start_time(process: u32) -> Option<String> {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         return Some(format!("{ticks}{BOOT}{}", boot.trim()));
     }
-    let listed = Command::new("ps").args(["-o", "lstart=", "-p", &process.to_string()]).output().ok()?;
+    let listed = Command::new("/bin/ps").args(["-o", "lstart=", "-p", &process.to_string()]).output().ok()?;
     let text = String::from_utf8_lossy(&listed.stdout).trim().to_owned();
     (!text.is_empty()).then_some(text)
 }
@@ -176,6 +185,11 @@ pub fn restrict_to_owner(path: &Path) -> io::Result<Option<u32>> {
 /// The user of this process, as `chown` reads it.
 pub fn user() -> String {
     geteuid().to_string()
+}
+
+/// The home of this process's user, as its account names it.
+pub fn home() -> Option<PathBuf> {
+    User::from_uid(geteuid()).ok().flatten().map(|account| account.dir)
 }
 
 /// The name of the account of this machine with this uid, unless it is this process's own user.

@@ -8,7 +8,7 @@ use std::os::windows::ffi::OsStrExt;
 use std::os::windows::fs::{MetadataExt, OpenOptionsExt};
 use std::os::windows::io::AsRawHandle;
 use std::os::windows::process::CommandExt;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::process::{ChildStderr, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::Instant;
@@ -33,6 +33,19 @@ pub use walk::{Dir, Walked, folder_identity, is_executable, program_places};
 
 use super::{Access, Open, OutputStream, Ownership};
 use crate::os::missing::ignore_missing;
+
+/// Whether a call failed since this process, or the whole machine, has no handle or no memory for it at this moment. That
+/// says nothing about the file.
+pub fn is_shortage(error: &io::Error) -> bool {
+    use windows_sys::Win32::Foundation::{
+        ERROR_NO_SYSTEM_RESOURCES, ERROR_NOT_ENOUGH_MEMORY, ERROR_OUTOFMEMORY, ERROR_TOO_MANY_OPEN_FILES,
+    };
+    let code = error.raw_os_error().and_then(|code| u32::try_from(code).ok());
+    matches!(
+        code,
+        Some(ERROR_TOO_MANY_OPEN_FILES | ERROR_NOT_ENOUGH_MEMORY | ERROR_OUTOFMEMORY | ERROR_NO_SYSTEM_RESOURCES)
+    )
+}
 
 /// Makes the command the leader of a process group of its own, so that a Ctrl+C in the console doesn't reach it.
 pub fn in_own_group(command: &mut Command) {
@@ -143,8 +156,23 @@ pub fn user() -> String {
     std::env::var("USERNAME").unwrap_or_default()
 }
 
+/// The home of this process's user: USERPROFILE names it.
+pub fn home() -> Option<PathBuf> {
+    std::env::var_os("USERPROFILE").map(PathBuf::from)
+}
+
 /// Containers run in a virtual machine, whose users have no accounts here.
 pub fn other_account(_uid: u32) -> Option<String> {
+    None
+}
+
+/// The system has no limit of processes.
+pub fn most_processes() -> Option<(u64, &'static str)> {
+    None
+}
+
+/// The other account that may take an id; see [`other_account`].
+pub fn subordinate_to(_uid: u32, _gid: Option<u32>) -> Option<(&'static str, String)> {
     None
 }
 

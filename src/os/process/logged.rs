@@ -1,6 +1,5 @@
 //! A child process whose output is written to bounded log files.
 
-use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -12,7 +11,6 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::bounded_log::BoundedLog;
 use super::{KillOnDrop, wait_until};
-use crate::os::platform;
 
 /// How long the output of a killed child is waited for.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,10 +26,13 @@ pub struct LoggedChild {
 }
 
 impl LoggedChild {
-    /// Starts a program behind a gate; [`LoggedChild::open`] opens it. Its output is read also past the caps of the logs: a full pipe would block the
+    /// Starts a program behind the gate of `platform::gated`; [`LoggedChild::open`] opens it. Its output is read also past the caps of the logs: a full pipe would block the
     /// program.
-    pub fn spawn_gated(program: &OsStr, args: &[OsString], stdout: BoundedLog, stderr: BoundedLog) -> io::Result<Self> {
-        let (command, gate) = platform::gated(program, args);
+    pub fn spawn_gated(
+        (command, gate): (Command, Option<&'static [u8]>),
+        stdout: BoundedLog,
+        stderr: BoundedLog,
+    ) -> io::Result<Self> {
         Ok(Self { gate, ..Self::start(command, stdout, stderr)? })
     }
 

@@ -31,9 +31,9 @@ pub fn start(container: &TaskContainer<'_>, task: &mut TaskHandle) -> Result<Log
         stderr.echo_to(console.tee_stderr());
     }
     let args: Vec<_> = spec.executed().into_iter().map(Into::into).collect();
-    let client = container.docker.executable();
-    let mut client =
-        LoggedChild::spawn_gated(client.as_os_str(), &args, stdout, stderr).map_err(StepError::because(FAILED))?;
+    let mut gated = platform::gated(container.docker.executable().as_os_str(), &args);
+    container.docker.limit_search(&mut gated.0);
+    let mut client = LoggedChild::spawn_gated(gated, stdout, stderr).map_err(StepError::because(FAILED))?;
     // From here on, a crash leaves a client that the next run of the agent finds and kills before it inspects anything.
     task.record.client = Some(process(&client));
     task.save()?;

@@ -9,7 +9,7 @@ use super::TaskContainer;
 use super::engine_copy::{self, ClientWords};
 use crate::docker::LogRange;
 use crate::os::files::{self, Durability, Replacement, if_exists, remove_if_exists};
-use crate::os::process::{BoundedLog, LoggedChild, Otherwise};
+use crate::os::process::{BoundedLog, LoggedChild, Otherwise, is_crash};
 use crate::task::{StepError, TaskHandle};
 
 /// How much of each stream is kept: its first MiB and its last nine.
@@ -19,6 +19,8 @@ const TAIL: u64 = 9 << 20;
 const ALWAYS_KEPT: u64 = 64 * 1024;
 /// How much of the engine's copy is compared with a log, at most.
 const COMPARED: u64 = 1 << 20;
+/// Why an exited container is looked at again.
+const UNREAD: &str = "the container's output can't be fetched";
 /// How long `docker logs` may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -56,26 +58,34 @@ pub fn follow(container: &TaskContainer<'_>, task: &TaskHandle) -> Result<Logged
 /// What a client left in the logs may hold its own words (a pull's progress, a warning, "unexpected EOF"), which must
 /// not pass for the container's. So where a client of this run `was_launched`, the logs are compared with the engine's copy,
 /// unless they are so long that the engine may not have kept all: it keeps the two streams in one file.
-pub fn collect(container: &TaskContainer<'_>, task: &TaskHandle, was_launched: bool, lacking: Lacking) {
+///
+/// # Errors
+/// This machine can't start a client now.
+pub fn collect(
+    container: &TaskContainer<'_>,
+    task: &TaskHandle,
+    was_launched: bool,
+    lacking: Lacking,
+) -> Result<(), StepError> {
     let paths = [task.files.stdout(), task.files.stderr()];
     let length: u64 = paths.iter().map(|path| fs::metadata(path).map_or(0, |meta| meta.len())).sum();
-    if was_launched && length < ALWAYS_KEPT && combine(container, task, lacking) {
-        return;
+    if was_launched && length < ALWAYS_KEPT && combine(container, task, lacking)? {
+        return Ok(());
     }
     let otherwise = match lacking {
-        Lacking::Nothing => return,
+        Lacking::Nothing => return Ok(()),
         Lacking::LastLines => Otherwise::Drop,
         Lacking::Unknown => Otherwise::Append,
     };
-    read(container, task, paths.map(|path| replay(path, otherwise)));
+    read(container, task, paths.map(|path| replay(path, otherwise))).map(drop)
 }
 
 /// Combines each log with the engine's copy. Returns whether that was possible for both of them.
-fn combine(container: &TaskContainer<'_>, task: &TaskHandle, lacking: Lacking) -> bool {
+fn combine(container: &TaskContainer<'_>, task: &TaskHandle, lacking: Lacking) -> Result<bool, StepError> {
     let behind = if lacking == Lacking::Nothing { ClientWords::Before } else { ClientWords::BeforeAndBehind };
     let logs = [(task.files.stdout(), ClientWords::Nowhere), (task.files.stderr(), behind)];
     let copies = logs.each_ref().map(|(log, _)| log.with_extension("copy"));
-    let is_read = read(container, task, copies.clone().map(create));
+    let is_read = read(container, task, copies.clone().map(create))?;
     let combined = logs.iter().zip(&copies).map(|((log, words), copy)| combine_one(log, copy, *words));
     let combined: Vec<io::Result<bool>> = combined.collect();
     for copy in &copies {
@@ -90,7 +100,7 @@ fn combine(container: &TaskContainer<'_>, task: &TaskHandle, lacking: Lacking) -
         })
     });
     // All are asked.
-    is_combined.fold(is_read, |all, one| all && one)
+    Ok(is_combined.fold(is_read, |all, one| all && one))
 }
 
 /// Combines a log with the engine's copy of it. Returns whether that was possible.
@@ -109,17 +119,21 @@ fn combine_one(log: &Path, copy: &Path, words: ClientWords) -> io::Result<bool> 
 }
 
 /// Reads the engine's copy of the output. Returns whether it could be read to its end.
-fn read(container: &TaskContainer<'_>, task: &TaskHandle, [stdout, stderr]: [BoundedLog; 2]) -> bool {
+fn read(
+    container: &TaskContainer<'_>,
+    task: &TaskHandle,
+    [stdout, stderr]: [BoundedLog; 2],
+) -> Result<bool, StepError> {
     let command = container.docker.logs_command(&container.name, LogRange::UntilNow);
-    match LoggedChild::spawn(command, stdout, stderr).map(|reader| reader.finish(READ_TIMEOUT)) {
-        Ok(Some(status)) => status.success(),
-        Ok(None) => {
+    let reader = LoggedChild::spawn(command, stdout, stderr);
+    let reader = reader.map_err(StepError::because(UNREAD))?;
+    let status = reader.finish(READ_TIMEOUT);
+    match status {
+        Some(status) if is_crash(status.code()) => Err(StepError::retry(format!("{UNREAD}: `docker logs` broke off"))),
+        Some(status) => Ok(status.success()),
+        None => {
             log::warn!(task:% = task.key(); "`docker logs` didn't end within 60 s; its output may be incomplete");
-            false
-        }
-        Err(error) => {
-            log::warn!(task:% = task.key(); "its output can't be fetched: {error}");
-            false
+            Ok(false)
         }
     }
 }

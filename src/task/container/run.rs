@@ -12,13 +12,14 @@ use jiff::Timestamp;
 use super::logs::Lacking;
 use super::watch::{ENGINE_PAUSE, Watch};
 use super::{TaskContainer, launch, logs};
+use crate::config::Config;
 use crate::docker::{Container, ExitEvents, Status};
 use crate::logging::Reminder;
 use crate::os::platform;
-use crate::os::process::{LoggedChild, read_tail};
+use crate::os::process::{self, LoggedChild, read_tail};
 use crate::os::trust::check_place;
 use crate::task::console::TrialConsole;
-use crate::task::mounts::check_mounts;
+use crate::task::mounts::{MountTrouble, check_mounts};
 use crate::task::outcome::{ContainerOutcome, Exit, StopCause, last_words};
 use crate::task::{StepError, TaskHandle, WorkerEvent};
 
@@ -161,7 +162,7 @@ impl<'t> ContainerRun<'t> {
             None
         });
         let hiding = hiding.map_or(Ok(()), |hiding| Err(hiding.describe(&config.executor.image)));
-        if let Err(why) = check_mounts(config).and(hiding) {
+        if let Err(why) = mounts_in_order(config)?.and(hiding) {
             self.task.send(WorkerEvent::StartFailed);
             log::error!(task:% = self.task.key(); "{why}");
             return Ok(Some(ContainerOutcome::NotStarted(why)));
@@ -179,6 +180,9 @@ impl<'t> ContainerRun<'t> {
         self.seen.launches += 1;
         let exit_code = self.watch(client, None)?;
         drop(clock);
+        if process::is_crash(exit_code) && !self.task.files.has_cid() && self.task.record.stop.is_none() {
+            return Err(StepError::retry("`docker run` broke off without an answer of the engine"));
+        }
         self.seen.client_exit_code = exit_code;
         self.seen.observed_runtime = self.seen.started.map_or(Duration::ZERO, |started| started.elapsed());
         self.seen.engine_was_down |= exit_code == Some(CLIENT_FAILED) && self.task.files.has_cid();
@@ -263,7 +267,7 @@ impl<'t> ContainerRun<'t> {
             _ => Some(self.seen.lacking),
         };
         if let Some(lacking) = lacking {
-            logs::collect(self.container, self.task, self.seen.launches > 0, lacking);
+            logs::collect(self.container, self.task, self.seen.launches > 0, lacking)?;
         }
         Ok(ContainerOutcome::Exited(Exit {
             code: container.state.exit_code,
@@ -374,5 +378,14 @@ impl<'t> ContainerRun<'t> {
         }
         log::error!(task:% = self.task.key(); "the container can't be started: {why}");
         ContainerOutcome::NotStarted(format!("the container can't be started: {why}"))
+    }
+}
+
+/// Whether the mounts can be used. That this machine can't look at them at this moment is no answer.
+fn mounts_in_order(config: &Config) -> Result<Result<(), String>, StepError> {
+    match check_mounts(config) {
+        Ok(()) => Ok(Ok(())),
+        Err(MountTrouble::Wrong(why)) => Ok(Err(why)),
+        Err(MountTrouble::NotChecked(why)) => Err(StepError::retry(why)),
     }
 }

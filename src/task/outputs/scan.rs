@@ -35,6 +35,8 @@ pub struct ScanResult {
     /// Whether a file can't be opened while another program has a lease of it (fcntl(2), `F_SETLEASE`). The kernel takes
     /// that lease away after `/proc/sys/fs/lease-break-time`, 45 s as a rule, counted from the first try to open the file.
     pub has_leased: bool,
+    /// What this machine had no descriptor or no memory to look at, and why.
+    pub shortage: Option<String>,
     /// The results, in the order of choice.
     pub files: Vec<OutputFile>,
     pub skipped: Skipped,
@@ -67,7 +69,7 @@ pub fn scan(
             Found::Entry(entry) => scan.look_at(&entry),
             Found::Unread(path, unread) => {
                 scan.found.add_unread(path, unread);
-                Next::GoOn
+                if scan.found.shortage.is_some() { Next::Stop } else { Next::GoOn }
             }
         }
     });
@@ -135,6 +137,9 @@ impl ScanResult {
             Unread::Failed(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.has_leased = true;
                 self.skipped.skip_deliverable(shown_name(path), LEASED);
+            }
+            Unread::Failed(error) if platform::is_shortage(&error) => {
+                self.shortage = Some(format!("`{}` can't be looked at now: {error}", shown_name(path)));
             }
             // It was removed meanwhile.
             Unread::Failed(error) if error.kind() == io::ErrorKind::NotFound && !path.as_os_str().is_empty() => {}

@@ -257,6 +257,9 @@ impl CopyUnreadable<'_> {
                 Ended::Whole => return Ok(None),
                 Ended::Limit(reason) => return Ok(Some(reason)),
                 Ended::Failed(words) => Ok(words),
+                Ended::NotWritten(error) if platform::is_shortage(&error) => {
+                    return Err(StepError::because(NOT_YET)(error));
+                }
                 Ended::NotWritten(error) => Err(error),
             };
             let failed = || StepError::because(format!("results can't be fetched to `{}`", into.display()));

@@ -6,7 +6,7 @@
 use std::fs;
 use std::io;
 
-use nix::unistd::geteuid;
+use nix::unistd::{User, geteuid};
 
 /// A group below this number is one of the system's.
 const USERS_BEGIN: u32 = 100;
@@ -33,7 +33,7 @@ impl Accounts {
         if self.passwd.lines().chain(self.group.lines()).any(|line| line.starts_with(['+', '-'])) {
             return false;
         }
-        let users = || self.passwd.lines().filter_map(User::parse);
+        let users = || self.passwd.lines().filter_map(Person::parse);
         // Several entries may have one gid.
         let entries: Vec<_> = self.group.lines().filter_map(Group::parse).filter(|group| group.gid == gid).collect();
         let is_own = users()
@@ -49,13 +49,13 @@ impl Accounts {
     }
 }
 
-struct User<'l> {
+struct Person<'l> {
     name: &'l str,
     uid: u32,
     gid: u32,
 }
 
-impl<'l> User<'l> {
+impl<'l> Person<'l> {
     fn parse(line: &'l str) -> Option<Self> {
         let mut fields = line.split(':');
         let (name, _, uid, gid) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
@@ -77,9 +77,43 @@ impl<'l> Group<'l> {
     }
 }
 
+/// How many processes and threads there can be, and by what: the machine's limit, or that of this process's user.
+pub fn most_processes() -> Option<(u64, &'static str)> {
+    let of_machine = fs::read_to_string("/proc/sys/kernel/pid_max").ok()?.trim().parse().ok()?;
+    // Root has no limit of its own.
+    let limits = if geteuid().is_root() { String::new() } else { fs::read_to_string("/proc/self/limits").ok()? };
+    // "Max processes", the soft limit, the hard one, and the unit (proc_pid_limits(5)).
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max processes"));
+    let of_user = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    Some(match of_user {
+        Some(most) if most < of_machine => (most, "the agent's user may have"),
+        _ => (of_machine, "this machine may have"),
+    })
+}
+
+/// The other account that may take this uid or gid in a user namespace of its own, by `/etc/subuid` and `/etc/subgid`
+/// (subuid(5)), and which of the two that is.
+pub fn subordinate_to(uid: u32, gid: Option<u32>) -> Option<(&'static str, String)> {
+    let own = User::from_uid(geteuid()).ok().flatten().map(|account| account.name);
+    let owner = |kind: &'static str, id: u32| {
+        let ranges = fs::read_to_string(format!("/etc/sub{kind}")).ok()?;
+        let is_other = |name: &&str| own.as_deref() != Some(*name) && **name != geteuid().to_string();
+        ranges.lines().filter_map(|line| owner_in(line, id)).find(is_other).map(|name| (kind, name.to_owned()))
+    };
+    owner("uid", uid).or_else(|| owner("gid", gid?))
+}
+
+/// The account that a line names, if its range has the id.
+fn owner_in(line: &str, id: u32) -> Option<&str> {
+    let mut fields = line.trim().split(':');
+    let (name, first, count) =
+        (fields.next()?, fields.next()?.parse::<u64>().ok()?, fields.next()?.parse::<u64>().ok()?);
+    (first..first.saturating_add(count)).contains(&u64::from(id)).then_some(name)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Accounts;
+    use super::{Accounts, owner_in};
 
     const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nalice:x:1000:1000::/:/bin/sh\nbob:x:1001:1001::/:/bin/sh\n";
     const GROUP: &str = "root:x:0:\nstaff:x:50:\nalice:x:1000:\nbob:x:1001:\nlab:x:2000:\n";
@@ -111,5 +145,15 @@ mod tests {
         }
         assert!(!is_alices(1000, "bob:x:1000:1000::/:/bin/sh\n", "again:x:1000:bob\n"), "a name of two accounts");
         assert!(!is_alices(1000, "+::::::\n", ""));
+    }
+
+    #[test]
+    fn a_range_of_subordinate_ids_has_its_ends() {
+        let line = "alice:100000:65536";
+        for (id, owner) in [(99_999, None), (100_000, Some("alice")), (165_535, Some("alice")), (165_536, None)] {
+            assert_eq!(owner_in(line, id), owner, "{id}");
+        }
+        assert_eq!(owner_in("", 0), None);
+        assert_eq!(owner_in("alice:x:1", 1), None);
     }
 }

@@ -42,7 +42,8 @@ impl Dir {
     }
 
     fn flaw(&self, name: &OsStr, kind: EntryKind, stat: &FileStat) -> Option<Flaw> {
-        let is_writable = || others_write(stat, glance(self.at(), name).as_ref().map(AsFd::as_fd));
+        // What can't be found out counts as writable.
+        let is_writable = || others_write(stat, glance(self.at(), name).as_ref().map(AsFd::as_fd)).unwrap_or(true);
         let is_foreign = ![0, geteuid().as_raw()].contains(&stat.st_uid);
         match kind {
             EntryKind::Link => Some(Flaw::Link),

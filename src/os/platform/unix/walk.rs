@@ -16,6 +16,8 @@ use nix::unistd::{Uid, geteuid};
 use super::Dir;
 use super::accounts::Accounts;
 use super::files::{fix_new_dir, identity_by, mode_by, read_at};
+use super::is_shortage;
+use super::namespace::{self, has_access_list, is_windows_drive};
 use super::tree::PASSAGE;
 use crate::os::platform::{Last, Ownership, Untrusted, Why};
 
@@ -39,6 +41,8 @@ pub struct Walked {
     /// The paths without links of the same folders.
     pub places: Vec<PathBuf>,
     trusted: Vec<Uid>,
+    /// As whom all users appear that this user namespace doesn't know.
+    unmapped: Option<u32>,
     /// What is wanted of the end of the path.
     last: Last,
 }
@@ -55,8 +59,11 @@ impl Walked {
     pub fn new(path: &Path, last: Last) -> Result<Self, Untrusted> {
         let at_root = |why: Why| Untrusted { path: "/".into(), why };
         let root = openat(AT_FDCWD, "/", PASSAGE, Mode::empty()).map_err(|error| at_root(error.into()))?;
-        // The owner of `/` can replace everything. In a user namespace that is an unmapped user, and not the user 0.
-        let owner = Uid::from_raw(fstat(&root).map_err(|error| at_root(error.into()))?.st_uid);
+        // The owner of `/` can replace everything. In a user namespace that may be a user whom it doesn't know, and so may
+        // every other user look.
+        let owner = fstat(&root).map_err(|error| at_root(error.into()))?.st_uid;
+        let unmapped = namespace::unmapped_uid();
+        let owner = Some(owner).filter(|owner| Some(*owner) != unmapped).map(Uid::from_raw);
         let mut walked = Self {
             folders: vec![(OsString::new(), root)],
             file: None,
@@ -64,7 +71,8 @@ impl Walked {
             missing: Vec::new(),
             passed: Vec::new(),
             places: Vec::new(),
-            trusted: vec![Uid::from_raw(0), geteuid(), owner],
+            trusted: [Uid::from_raw(0), geteuid()].into_iter().chain(owner).collect(),
+            unmapped,
             last,
         };
         fstat(walked.top())
@@ -121,13 +129,20 @@ impl Walked {
             S_IFLNK => Ok(Step::Link(readlinkat(self.top(), name)?.into())),
             S_IFDIR => {
                 let folder = openat(self.top(), name, PASSAGE, Mode::empty())?;
-                self.check_stat(&fstat(&folder)?, &parent, last.unwrap_or(Last::Strict), Some(folder.as_fd()))?;
+                let stat = fstat(&folder)?;
+                self.check_stat(&stat, &parent, last.unwrap_or(Last::Strict), Some(folder.as_fd()))?;
+                if last != Some(Last::Any) {
+                    self.check_system(&stat, &parent, folder.as_fd())?;
+                }
                 self.folders.push((name.to_owned(), folder));
                 Ok(Step::Taken)
             }
             _ => {
                 let opened = glance(self.top(), name);
                 self.check_stat(&found, &parent, last.ok_or(Errno::ENOTDIR)?, opened.as_ref().map(AsFd::as_fd))?;
+                if let Some(opened) = opened.as_ref().filter(|_| last != Some(Last::Any)) {
+                    self.check_system(&found, &parent, opened.as_fd())?;
+                }
                 self.file = Some(name.to_owned());
                 self.ownership = Some(Ownership { user: found.st_uid, group: found.st_gid });
                 Ok(Step::Taken)
@@ -176,8 +191,10 @@ impl Walked {
         let folder = openat(self.top(), name.as_os_str(), PASSAGE, Mode::empty())?;
         let stat = fstat(&folder)?;
         if !self.is_trusted(stat.st_uid) {
-            return Err(Why::Owner { owner: stat.st_uid });
+            return Err(self.wrong_owner(stat.st_uid));
         }
+        let parent = fstat(self.top())?;
+        self.check_system(&stat, &parent, folder.as_fd())?;
         self.folders.push((name, folder));
         Ok(())
     }
@@ -202,15 +219,15 @@ impl Walked {
         let file = read_at(self.top(), name).map_err(|error| at(Why::Unreadable(error)))?;
         let stat = fstat(&file).map_err(|error| at(error.into()))?;
         if !self.is_trusted(stat.st_uid) {
-            return Err(at(Why::Owner { owner: stat.st_uid }));
+            return Err(at(self.wrong_owner(stat.st_uid)));
         }
         check_mode(&stat, Some(file.as_fd())).map_err(at)?;
         Ok(file)
     }
 
     /// Whether a missing name could be made by another user.
-    pub fn may_appear(&self) -> bool {
-        !self.exists() && fstat(self.top()).is_ok_and(|stat| others_write(&stat, Some(self.top())))
+    pub fn may_appear(&self) -> io::Result<bool> {
+        Ok(!self.exists() && others_write(&fstat(self.top())?, Some(self.top()))?)
     }
 
     /// Which other users than root and this one can make something in the folder at the end of the path.
@@ -221,7 +238,7 @@ impl Walked {
         } else if !self.is_trusted(stat.st_uid) {
             Some(format!("user {}", stat.st_uid))
         } else {
-            others_write(&stat, Some(self.top())).then(|| "other users".to_owned())
+            others_write(&stat, Some(self.top())).ok()?.then(|| "other users".to_owned())
         }
     }
 
@@ -231,6 +248,21 @@ impl Walked {
 
     fn is_trusted(&self, uid: u32) -> bool {
         self.trusted.contains(&Uid::from_raw(uid))
+    }
+
+    fn wrong_owner(&self, owner: u32) -> Why {
+        if Some(owner) == self.unmapped { Why::Unmapped } else { Why::Owner { owner } }
+    }
+
+    /// Checks the file system that begins here, if one does. One of another user's program may claim any owner.
+    fn check_system(&self, stat: &FileStat, parent: &FileStat, opened: BorrowedFd<'_>) -> Result<(), Why> {
+        if stat.st_dev == parent.st_dev {
+            return Ok(());
+        }
+        match namespace::fuse_owner(opened, stat).map_err(Why::Unreadable)? {
+            Some(owner) if !self.is_trusted(owner) => Err(Why::Fuse { owner }),
+            _ => Ok(()),
+        }
     }
 
     /// Checks what a name in `parent` leads to. Where others may write in `parent`, only the sticky bit keeps its entries:
@@ -248,8 +280,8 @@ impl Walked {
         }
         // The folder in which the name was looked up is still the last one that was reached.
         let is_kept_by_sticky_bit = || others_write(parent, Some(self.top()));
-        if !self.is_trusted(stat.st_uid) && (last != Last::Any || is_kept_by_sticky_bit()) {
-            return Err(Why::Owner { owner: stat.st_uid });
+        if !self.is_trusted(stat.st_uid) && (last != Last::Any || is_kept_by_sticky_bit().map_err(Why::Unreadable)?) {
+            return Err(self.wrong_owner(stat.st_uid));
         }
         if last == Last::Strict { check_mode(stat, opened) } else { Ok(()) }
     }
@@ -259,7 +291,7 @@ impl Dir {
     /// Whether other users than root and this one can write into the folder.
     pub fn others_write(&self) -> io::Result<bool> {
         let folder = self.as_file()?;
-        Ok(others_write(&fstat(&folder)?, Some(folder.as_fd())))
+        others_write(&fstat(&folder)?, Some(folder.as_fd()))
     }
 }
 
@@ -275,23 +307,36 @@ fn names(path: &Path) -> impl DoubleEndedIterator<Item = OsString> + '_ {
 /// Checks that only its owner can write here, or that the sticky bit protects the entries.
 fn check_mode(stat: &FileStat, opened: Option<BorrowedFd<'_>>) -> Result<(), Why> {
     let is_sticky_folder = stat.st_mode & S_IFMT == S_IFDIR && stat.st_mode & S_ISVTX != 0;
-    if !is_sticky_folder && others_write(stat, opened) { Err(Why::Writable { mode: mode_by(stat) }) } else { Ok(()) }
-}
-
-/// Whether other users than root, this user and the owner may write here.
-pub(super) fn others_write(stat: &FileStat, opened: Option<BorrowedFd<'_>>) -> bool {
-    match mode_by(stat) & (OTHERS_WRITE | GROUP_WRITES) {
-        0 => false,
-        // The group's rights are also the limit of an access list's entries.
-        GROUP_WRITES => !is_owners_group(stat) || opened.is_some_and(has_access_list),
-        _ => true,
+    if !is_sticky_folder && others_write(stat, opened).map_err(Why::Unreadable)? {
+        Err(Why::Writable { mode: mode_by(stat) })
+    } else {
+        Ok(())
     }
 }
 
-fn is_owners_group(stat: &FileStat) -> bool {
+/// Whether other users than root, this user and the owner may write here.
+///
+/// # Errors
+/// The machine has no descriptor to spare to find that out.
+pub(super) fn others_write(stat: &FileStat, opened: Option<BorrowedFd<'_>>) -> io::Result<bool> {
+    Ok(match mode_by(stat) & (OTHERS_WRITE | GROUP_WRITES) {
+        0 => false,
+        // The group's rights are also the limit of an access list's entries.
+        GROUP_WRITES => !is_owners_group(stat)? || opened.is_some_and(has_access_list),
+        _ => true,
+    })
+}
+
+fn is_owners_group(stat: &FileStat) -> io::Result<bool> {
     // Members of the group `admin` may become root on macOS, and it may write to `/Applications`.
-    let is_admin = cfg!(target_os = "macos") && stat.st_gid == 80;
-    is_admin || Accounts::read().is_ok_and(|accounts| accounts.is_owners_group(stat.st_gid, stat.st_uid))
+    if cfg!(target_os = "macos") && stat.st_gid == 80 {
+        return Ok(true);
+    }
+    match Accounts::read() {
+        Ok(accounts) => Ok(accounts.is_owners_group(stat.st_gid, stat.st_uid)),
+        Err(error) if is_shortage(&error) => Err(error),
+        Err(_) => Ok(false),
+    }
 }
 
 /// A descriptor of a file that is only looked at.
@@ -304,35 +349,6 @@ pub(super) fn glance(dir: BorrowedFd<'_>, name: &OsStr) -> Option<OwnedFd> {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn glance(_dir: BorrowedFd<'_>, _name: &OsStr) -> Option<OwnedFd> {
     None
-}
-
-/// Whether this is on a drive that WSL shows.
-#[cfg(target_os = "linux")]
-fn is_windows_drive(opened: BorrowedFd<'_>) -> bool {
-    // V9FS_MAGIC of <linux/magic.h>.
-    nix::sys::statfs::fstatfs(opened).is_ok_and(|system| system.filesystem_type().0 == 0x0102_1997)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn is_windows_drive(_opened: BorrowedFd<'_>) -> bool {
-    false
-}
-
-/// Whether more users or groups have rights than the mode says.
-#[cfg(target_os = "linux")]
-fn has_access_list(opened: BorrowedFd<'_>) -> bool {
-    use std::os::fd::AsRawFd;
-    // The system call for descriptors refuses those that are a passage only.
-    let Ok(path) = std::ffi::CString::new(format!("/proc/self/fd/{}", opened.as_raw_fd())) else { return true };
-    // SAFETY: both names end with NUL and outlive the call, which writes nothing into a buffer of size 0.
-    let length =
-        unsafe { nix::libc::getxattr(path.as_ptr(), c"system.posix_acl_access".as_ptr(), std::ptr::null_mut(), 0) };
-    length >= 0 || !matches!(Errno::last(), Errno::ENODATA | Errno::EOPNOTSUPP)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn has_access_list(_opened: BorrowedFd<'_>) -> bool {
-    false
 }
 
 /// The places where a shell looks for a program: itself, if it has a slash.

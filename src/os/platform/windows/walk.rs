@@ -134,8 +134,8 @@ impl Walked {
     }
 
     /// Whether a missing name could be made by another user.
-    pub fn may_appear(&self) -> bool {
-        false
+    pub fn may_appear(&self) -> io::Result<bool> {
+        Ok(false)
     }
 
     /// Which other users can make something in the folder at the end of the path.
