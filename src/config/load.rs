@@ -24,7 +24,10 @@ pub enum ConfigError {
     #[error("the configuration file `{}` can't be read: {}", .0.display(), .1)]
     Unreadable(PathBuf, io::Error),
     /// Another user could change what it says.
-    #[error("the configuration file `{}` isn't safe from other users: {}", .0.display(), .1)]
+    #[error(
+        "the configuration file `{}` isn't safe from other users: {}; `agent-core init` in such a place writes a new one",
+        .0.display(), .1
+    )]
     Untrusted(PathBuf, Untrusted),
     /// Another user could change the authorities that are trusted.
     #[error("what {0} names isn't safe from other users, who could trust an authority of theirs: {1}")]

@@ -60,7 +60,8 @@ fn another_users_configuration_runs_nothing() {
     let words = format!("`{}` belongs to user {USER}", agent.config_path().display());
     assert_refused(&agent, &server, &words);
     let said = agent.run(&["run"]).stderr;
-    assert!(said.contains("use nothing of it") && !said.contains("sudo") && !said.contains("chown"), "{said}");
+    assert!(said.contains("use nothing of it, but a new place") && said.contains("`agent-core init` in such a place"));
+    assert!(!said.contains("sudo") && !said.contains("chown"), "{said}");
 }
 
 #[test]
