@@ -95,6 +95,10 @@ impl<'a> Exchange<'a> {
                 return self.answer_early(connection, &Response::html(413));
             }
         }
+        // RFC 9110, 10.1.1: the client waits with the body.
+        if head.headers.get("expect").is_some() {
+            connection.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
         let mut body = Body::new(connection, head, deadline)?;
         let content = self.read_content(&mut body);
         let drained = content.and_then(|content| body.drain().map(|()| content));
@@ -140,6 +144,13 @@ impl<'a> Exchange<'a> {
     fn run_early(&mut self, connection: &mut BufReader<Stream>, head: &Head, fault: &Fault) -> io::Result<Next> {
         let after = match fault {
             Fault::AnswerEarly(response) => return self.answer_early(connection, response),
+            Fault::AnswerReset(response) => {
+                self.answering(response.status);
+                send(connection.get_mut(), response, &mut |_| Ok(PIECE))?;
+                self.answered();
+                connection.get_ref().reset_on_close();
+                return Ok(Next::Close);
+            }
             Fault::CutBody(after) | Fault::StallBody(after) => *after,
             _ => unreachable!("only early faults are picked by the head"),
         };

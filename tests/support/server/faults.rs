@@ -103,6 +103,8 @@ pub enum Fault {
     /// This answer is sent before the body is read, then the connection is closed, as with a proxy's 413. Matches by
     /// path only.
     AnswerEarly(Response),
+    /// The same, and the connection is reset before the body is read, as by a proxy that doesn't wait for the client.
+    AnswerReset(Response),
     /// Effect and answer are delayed.
     Delay(Duration),
     /// Only the answer is delayed.
@@ -149,6 +151,11 @@ impl Fault {
         Self::Answer(Response::html(status))
     }
 
+    /// The JSON of a gateway before the Server.
+    pub fn gateway(status: u16) -> Self {
+        Self::Answer(Response::json(status, &json!({"message": "no Route matched with those values"})))
+    }
+
     /// nginx's 413, which is sent as soon as the head has arrived.
     pub fn too_large_for_the_proxy() -> Self {
         Self::AnswerEarly(Response::html(413))
@@ -162,7 +169,8 @@ impl Fault {
 
     fn is_early(&self) -> bool {
         let early_call = matches!(self, Self::Call(Moment::Begun, _));
-        early_call || matches!(self, Self::AnswerEarly(_) | Self::CutBody(_) | Self::StallBody(_))
+        early_call
+            || matches!(self, Self::AnswerEarly(_) | Self::AnswerReset(_) | Self::CutBody(_) | Self::StallBody(_))
     }
 
     /// The name in the request log.
@@ -170,6 +178,7 @@ impl Fault {
         match self {
             Self::Answer(_) => "answer",
             Self::AnswerEarly(_) => "early answer",
+            Self::AnswerReset(_) => "answer and reset",
             Self::Delay(_) => "delay",
             Self::Late(_) => "late",
             Self::Reset => "reset",
