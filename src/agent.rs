@@ -54,7 +54,13 @@ struct Scheduler {
     register_command: String,
     /// A client whose calls the end of the agent doesn't abort, for the last heartbeat.
     last_client: Client,
+    /// How often in a row the Server itself has refused the key, or a call as after a new registration.
+    refusals: u32,
 }
+
+/// So often the Server refuses the key in its own words before the operator is asked to register again: that abandons
+/// the work of the old registration.
+const REFUSALS: u32 = 3;
 
 impl Scheduler {
     /// Takes up the tasks of an earlier run, then starts the intake thread, the health thread and the workers.
@@ -78,6 +84,7 @@ impl Scheduler {
             signals,
             register_command: register_command(&config.file),
             last_client,
+            refusals: 0,
         };
         thread::Builder::new().name("intake".to_owned()).spawn(move || intake.run())?;
         Ok(scheduler)
@@ -153,6 +160,7 @@ impl Scheduler {
         if self.heartbeat.is_in_trouble() {
             self.poller.reset(now);
         }
+        self.refusals = 0;
         let was_interrupted = self.heartbeat.note_acknowledged(now, at);
         if was_interrupted {
             // Before any poll: the intake thread says when the reclaims are done.
@@ -195,12 +203,17 @@ impl Scheduler {
     }
 
     fn note_trouble(&mut self, error: &ClientError) {
-        self.heartbeat.note_trouble(error, Instant::now());
-        let message = match error.remedy(&self.register_command) {
+        let may_need_registration = error.may_need_registration();
+        self.refusals = if may_need_registration { self.refusals.saturating_add(1) } else { 0 };
+        let is_certain = self.refusals >= REFUSALS;
+        let is_key_refused = is_certain && error.is_key_refused();
+        self.heartbeat.note_trouble(is_key_refused, Instant::now());
+        let remedy = error.remedy(&self.register_command).filter(|_| is_certain || !may_need_registration);
+        let message = match remedy {
             Some(remedy) => format!("{error}; {remedy}"),
             None => error.to_string(),
         };
-        self.send(ServerEvent::Trouble(ServerTrouble { unauthorized: error.is_unauthorized(), message }));
+        self.send(ServerEvent::Trouble(ServerTrouble { unauthorized: is_key_refused, message }));
     }
 
     fn send(&self, event: ServerEvent) {

@@ -4,11 +4,14 @@ mod answer;
 pub mod budget;
 mod client;
 mod connection;
+mod connector;
 mod error;
 mod limits;
 mod list;
 mod media_type;
+mod no_proxy;
 mod offer;
+pub mod patience;
 pub mod probe;
 #[cfg(test)]
 mod properties;
@@ -23,6 +26,7 @@ pub use client::{Client, register};
 pub use connection::REQUEST_TIMEOUT;
 pub use error::{ClientError, Step};
 pub use offer::{Offer, PollAnswer};
+pub use patience::{Failure, Item, Verdict, Way};
 pub use protocol::{
     AgentStatus, CompleteRequest, EncodedReport, FinalStatus, InputFile, LeftOut, Load, Output, Registration, Task,
 };

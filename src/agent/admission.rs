@@ -20,6 +20,10 @@ const LONGEST_AFTER_FAILED_STARTS: Duration = Duration::from_secs(300);
 /// For so long it is left for that agent to take back (PROTOCOL 3).
 pub const HOLD: Duration = Duration::from_secs(15);
 
+/// How long no new task is accepted while no file can be sent or fetched, before one is; it doubles with each.
+const FIRST_PROBE: Duration = Duration::from_secs(600);
+const LONGEST_PROBE: Duration = Duration::from_secs(4 * 3600);
+
 /// What the agent works for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -52,6 +56,9 @@ pub enum NotAccepting {
     /// A heartbeat failed, or a poll because of the key or the network. It lasts until a heartbeat is acknowledged.
     #[error("the Server doesn't acknowledge this agent's heartbeats")]
     ServerTrouble,
+    /// No file can be sent to the Server, or fetched from it.
+    #[error("{0}; a new task is tried now and then")]
+    Transfers(String),
     /// The Server may have requeued this agent's tasks.
     #[error("heartbeats were interrupted; this agent reclaims its own tasks first, for some seconds")]
     Reclaiming,
@@ -68,6 +75,15 @@ impl NotAccepting {
     }
 }
 
+/// Why no file can be sent or fetched.
+#[derive(Debug)]
+struct Transfers {
+    why: String,
+    /// When a task is accepted all the same: it may be only the files of the tasks here that fail.
+    next: Instant,
+    pause: Duration,
+}
+
 /// Everything that decides whether a new task may be accepted. Pure: the time is an argument.
 #[derive(Debug)]
 pub struct Admission {
@@ -76,6 +92,7 @@ pub struct Admission {
     health: Result<(), NotAccepting>,
     health_at: Instant,
     server_trouble: bool,
+    transfers: Option<Transfers>,
     hold_until: Option<Instant>,
     /// Containers in a row that couldn't be started.
     start_failures: u32,
@@ -90,6 +107,7 @@ impl Admission {
             health: Err(NotAccepting::NotChecked),
             health_at: now,
             server_trouble: false,
+            transfers: None,
             hold_until: None,
             start_failures: 0,
             retry_at: None,
@@ -114,6 +132,9 @@ impl Admission {
         if self.hold_until.is_some_and(|until| now < until) {
             return Err(NotAccepting::Reclaiming);
         }
+        if let Some(transfers) = self.transfers.as_ref().filter(|transfers| now < transfers.next) {
+            return Err(NotAccepting::Transfers(transfers.why.clone()));
+        }
         if self.retry_at.is_some_and(|at| now < at) {
             return Err(NotAccepting::StartFailed);
         }
@@ -132,12 +153,13 @@ impl Admission {
     }
 
     fn slots(&self, free: usize) -> usize {
-        if self.start_failures > 0 { free.min(1) } else { free }
+        if self.start_failures > 0 || self.transfers.is_some() { free.min(1) } else { free }
     }
 
     /// When the answer changes by time alone.
     pub fn due(&self, now: Instant) -> Option<Instant> {
-        let times = [self.hold_until, self.retry_at, Some(self.health_at + SILENT_HEALTH)];
+        let transfers = self.transfers.as_ref().map(|transfers| transfers.next);
+        let times = [self.hold_until, self.retry_at, transfers, Some(self.health_at + SILENT_HEALTH)];
         times.into_iter().flatten().filter(|at| *at > now).min()
     }
 
@@ -186,6 +208,33 @@ impl Admission {
     /// Notes whether there is trouble with the Server.
     pub fn note_server(&mut self, trouble: bool) {
         self.server_trouble = trouble;
+    }
+
+    /// Notes whether files can be sent and fetched, or why not. Returns whether that has changed.
+    pub fn note_transfers(&mut self, trouble: Option<String>, now: Instant) -> bool {
+        match (&mut self.transfers, trouble) {
+            (None, None) => false,
+            (Some(transfers), Some(why)) => {
+                transfers.why = why;
+                false
+            }
+            (None, Some(why)) => {
+                self.transfers = Some(Transfers { why, next: now + FIRST_PROBE, pause: FIRST_PROBE });
+                true
+            }
+            (Some(_), None) => {
+                self.transfers = None;
+                true
+            }
+        }
+    }
+
+    /// A new task was accepted. While no file can be transferred, the next one has to wait.
+    pub fn note_accepted(&mut self, now: Instant) {
+        if let Some(transfers) = &mut self.transfers {
+            transfers.pause = transfers.pause.saturating_mul(2).min(LONGEST_PROBE);
+            transfers.next = now + transfers.pause;
+        }
     }
 
     /// Accepts no new task for [`HOLD`].
@@ -265,6 +314,27 @@ mod tests {
         admission.note_failed_start(now);
         admission.note_health(&HostHealth::Ready, now);
         assert_eq!(admission.announced(3, now), 0, "the pause after a failed start counts all the same");
+    }
+
+    #[test]
+    fn no_task_is_accepted_while_files_fail_but_one_now_and_then() {
+        let now = Instant::now();
+        let mut admission = ready(now);
+        let why = || Some("no result can be sent: 500".to_owned());
+        assert!(admission.note_transfers(why(), now) && !admission.note_transfers(why(), now));
+        let refused = Err(NotAccepting::Transfers("no result can be sent: 500".to_owned()));
+        let report = |admission: &mut Admission, at| admission.note_health(&HostHealth::Unchanged, at);
+        assert_eq!((admission.check(4, now), admission.announced(4, now)), (refused.clone(), 0));
+        report(&mut admission, now + secs(599));
+        assert_eq!(
+            (admission.check(4, now + secs(599)), admission.check(4, now + secs(600))),
+            (refused.clone(), Ok(1))
+        );
+        admission.note_accepted(now + secs(600));
+        report(&mut admission, now + secs(1799));
+        assert_eq!((admission.check(4, now + secs(1799)), admission.check(4, now + secs(1800))), (refused, Ok(1)));
+        assert!(admission.note_transfers(None, now + secs(1800)));
+        assert_eq!(admission.check(4, now + secs(1800)), Ok(4));
     }
 
     #[test]

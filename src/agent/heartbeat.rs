@@ -4,8 +4,6 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::server::ClientError;
-
 /// The time between two heartbeats. The Server declares a service offline after 60 s without one (PROTOCOL 3).
 const INTERVAL: Duration = Duration::from_secs(20);
 /// How soon a heartbeat that failed is sent again.
@@ -93,16 +91,15 @@ impl Heartbeat {
 
     /// A heartbeat failed, or a poll in a way in which every call would fail. From now on only heartbeats are sent, until
     /// one is acknowledged.
-    pub fn note_trouble(&mut self, error: &ClientError, now: Instant) {
+    pub fn note_trouble(&mut self, is_key_refused: bool, now: Instant) {
         self.in_trouble = true;
-        self.due = now + if error.is_unauthorized() { UNAUTHORIZED_RETRY } else { RETRY };
+        self.due = now + if is_key_refused { UNAUTHORIZED_RETRY } else { RETRY };
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::Heartbeat;
-    use crate::server::ClientError;
     use jiff::{SignedDuration, Timestamp};
     use std::time::{Duration, Instant};
 
@@ -154,11 +151,9 @@ mod tests {
         let start = Instant::now();
         let mut heartbeat = Heartbeat::new(None, start);
         heartbeat.note_acknowledged(start, Timestamp::now());
-        heartbeat.note_trouble(&ClientError::NotSent("no route".to_owned()), start);
+        heartbeat.note_trouble(false, start);
         assert_eq!((heartbeat.is_acknowledged(), heartbeat.due()), (false, start + secs(5)));
-        let message = "bad key".to_owned();
-        let refused = ClientError::Refused { status: 401, message, by_server: true, retry_after: None };
-        heartbeat.note_trouble(&refused, start);
+        heartbeat.note_trouble(true, start);
         assert_eq!(heartbeat.due(), start + secs(30));
         assert!(heartbeat.is_in_trouble() && heartbeat.was_ever_acknowledged());
         heartbeat.note_acknowledged(start + secs(30), Timestamp::now());

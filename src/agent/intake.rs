@@ -135,6 +135,7 @@ impl Intake {
             if self.is_drained(now) {
                 return self.shut_down();
             }
+            self.check_transfers(now);
             self.report_load(now);
             self.report_status(now);
             match self.inbox.events.try_recv() {
@@ -223,6 +224,21 @@ impl Intake {
         if self.status.note_heartbeat(at) {
             log::info!("the Server answers again");
             self.table.wake_waiting();
+        }
+    }
+
+    /// While no file can be sent or fetched, a new task would only wait here, and its files might be given up.
+    fn check_transfers(&mut self, now: Instant) {
+        let trouble = self.client.patience().trouble(now);
+        let shown = trouble.clone();
+        if self.admission.note_transfers(trouble, now) {
+            match shown {
+                Some(why) => log::warn!("no new task is accepted: {why}"),
+                None => {
+                    log::info!("files are sent and fetched again");
+                    self.table.wake_waiting();
+                }
+            }
         }
     }
 

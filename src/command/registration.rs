@@ -9,6 +9,8 @@ use crate::server::{self, ClientError, Registration};
 use crate::shell::register_command;
 use crate::text::{cut, escape};
 
+/// The shortest key, in characters. A task with the key in its texts isn't accepted, and a shorter one may stand in any.
+const KEY_MIN: usize = 8;
 /// How many bytes of a text of the Server are printed.
 const SHOWN: usize = 200;
 
@@ -29,7 +31,8 @@ pub fn register_agent(config: &Config, token: &str, name: &str) -> Result<(), Fa
     let registration = server::register(&config.server, token, config.executor.capacity)
         .map_err(|error| not_accepted(config, &error))?;
     let (service_id, api_key) = (&registration.service_id, &registration.api_key);
-    if !is_service_id(service_id) || !is_api_key(api_key) || service_id.contains(api_key) {
+    let is_key = is_api_key(api_key) && api_key.len() >= KEY_MIN;
+    if !is_service_id(service_id) || !is_key || service_id.contains(api_key) {
         return Err(Failure::new(format!(
             "{} answered with invalid credentials (service_id `{}`), so nothing was stored; the token is used up: see \
              what is wrong with the Server, and get a new token from it",
@@ -57,7 +60,7 @@ fn shown(text: &str, registration: &Registration, token: &str) -> String {
 fn not_accepted(config: &Config, error: &ClientError) -> Failure {
     let token = if error.may_have_arrived() {
         "the token may have been used; if it isn't accepted again, get a new one from the Server"
-    } else if error.status() == Some(404) {
+    } else if matches!(error, ClientError::Refused { status: 404, by_server: true, .. }) {
         "the Server doesn't know the token, or the token was used already; get a new one from the Server"
     } else {
         "the token was not used"

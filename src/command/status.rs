@@ -5,6 +5,7 @@ mod text;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -18,7 +19,10 @@ use crate::config::Config;
 use crate::data_dir::holder::{Holder, find_holder};
 use crate::data_dir::permissions;
 use crate::task::record::Phase;
+use crate::units::Span;
 
+/// After so long without a heartbeat, the Server takes a service for offline (PROTOCOL 3).
+const OFFLINE_AFTER: Duration = Duration::from_secs(60);
 /// The exit status where no agent runs.
 const NOT_RUNNING: u8 = 3;
 
@@ -89,6 +93,7 @@ impl<'c> Report<'c> {
         }
         let started_at = state.map(|state| state.started_at);
         let trouble = state.and_then(|state| state.server_trouble.as_ref());
+        let silence = state.and_then(|state| silence(state, Timestamp::now()));
         let not_accepting = state.and_then(|state| state.not_accepting.clone());
         Ok(Self {
             config_file: &config.file,
@@ -111,10 +116,11 @@ impl<'c> Report<'c> {
             server: match (trouble, state) {
                 (Some(ServerTrouble { unauthorized: true, .. }), _) => "unauthorized",
                 (Some(_), _) => "trouble",
+                (None, _) if silence.is_some() => "trouble",
                 (None, Some(State { server_tried: true, .. })) => "reached",
                 (None, _) => "unknown",
             },
-            server_message: trouble.map(|trouble| trouble.message.clone()),
+            server_message: trouble.map(|trouble| trouble.message.clone()).or(silence),
             last_heartbeat_at: last.as_ref().and_then(|state| state.last_heartbeat_at),
             last_error: last.as_ref().and_then(|state| state.last_error.clone()),
             engine: state.map_or(EngineState::Unknown, |state| state.engine),
@@ -125,6 +131,14 @@ impl<'c> Report<'c> {
             other,
         })
     }
+}
+
+/// What to say where the Server hasn't acknowledged a heartbeat of a running agent for so long that it takes the service
+/// for offline (PROTOCOL 3), whatever keeps the agent from noticing.
+fn silence(state: &State, now: Timestamp) -> Option<String> {
+    let since = state.last_heartbeat_at.filter(|_| state.server_tried)?;
+    let time = Duration::try_from(now.duration_since(since)).ok().filter(|time| *time >= OFFLINE_AFTER)?;
+    Some(format!("no heartbeat was acknowledged for {}", Span(time)))
 }
 
 /// Whether the configuration file is newer than the one that the agent has read; `None` where its time can't be read.

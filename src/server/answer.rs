@@ -27,13 +27,13 @@ pub(super) fn read_poll(response: Response<Body>) -> Result<PollAnswer, ClientEr
 
 /// What the answers of `heartbeat`, `accept` and `complete` say beside their status. A proxy, or a page before a network
 /// that wants a login, answers 200 to any call, and nothing may be settled by that.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub(super) struct Confirmation {
     #[serde(default)]
     acknowledged: Scalar,
     #[serde(default)]
     success: Scalar,
-    /// The task of the call, which `complete` always names.
+    /// The task of the call, which the answer to `complete` always names.
     task_id: Option<ShortText>,
 }
 
@@ -43,10 +43,17 @@ impl Confirmation {
         confirmed(self.acknowledged == Scalar::Flag(true), "without `\"acknowledged\":true`")
     }
 
-    /// Checks that the Server did what a call about this task asked for.
-    pub fn of_task(&self, id: &str) -> Result<(), ClientError> {
+    /// Checks that the Server has taken this task for the agent.
+    pub fn of_accept(&self, id: &str) -> Result<(), ClientError> {
         confirmed(self.success == Scalar::Flag(true), "without `\"success\":true`")?;
         confirmed(self.task_id.as_ref().is_none_or(|named| **named == *id), "about another task")
+    }
+
+    /// Checks that the Server has taken the report of this task. Its answer always names the task, and one that doesn't,
+    /// as from a stub or during maintenance, must not settle it.
+    pub fn of_report(&self, id: &str) -> Result<(), ClientError> {
+        self.of_accept(id)?;
+        confirmed(self.task_id.is_some(), "without the `task_id`")
     }
 }
 
@@ -93,15 +100,15 @@ pub(super) fn accept_success(mut response: Response<Body>) -> Result<Response<Bo
     }
     // Without a readable body the status alone says what failed.
     let body = response.body_mut().with_config().limit(SMALL_ANSWER).read_to_vec().unwrap_or_default();
-    let ErrorBody { error, message } = serde_json::from_slice(&body).unwrap_or_default();
-    let words: Vec<String> = [error, message].into_iter().flatten().collect();
-    let by_server = !words.is_empty();
-    let message = if by_server {
-        words.join(": ")
-    } else {
-        format!("{}, without the Server's words", status.canonical_reason().unwrap_or("unknown status"))
+    let ErrorBody { words, is_the_servers } = ErrorBody::read(&body);
+    let message = match (is_the_servers, words.is_empty()) {
+        (true, _) => words.join(": "),
+        (false, false) => format!("{}, which isn't the form of the Server's answers", words.join(": ")),
+        (false, true) => {
+            format!("{}, without the Server's words", status.canonical_reason().unwrap_or("unknown status"))
+        }
     };
-    Err(ClientError::Refused { status: status.as_u16(), message, by_server, retry_after })
+    Err(ClientError::Refused { status: status.as_u16(), message, by_server: is_the_servers, retry_after })
 }
 
 /// `Retry-After` holds seconds or a date (RFC 9110, 10.2.3).
@@ -116,7 +123,7 @@ pub(super) fn parse_retry_after(text: &str, now: SystemTime) -> Option<Duration>
 
 #[cfg(test)]
 mod tests {
-    use super::{Confirmation, parse_retry_after, read_object};
+    use super::{Confirmation, ErrorBody, parse_retry_after, read_object};
     use std::time::{Duration, SystemTime};
 
     #[test]
@@ -130,13 +137,13 @@ mod tests {
     }
     #[test]
     fn only_the_servers_words_confirm_a_call() {
-        let task = |body: &str| {
-            let read = read_object::<Confirmation>(body.as_bytes(), "the answer");
-            read.is_ok_and(|confirmation| confirmation.of_task("t").is_ok())
-        };
-        for body in [r#"{"success":true}"#, r#" {"task_id":"t","success":true,"status":"failed","more":[1]}"#] {
-            assert!(task(body), "{body}");
-        }
+        let read = |body: &str| read_object::<Confirmation>(body.as_bytes(), "the answer").unwrap_or_default();
+        let accept = |body: &str| read(body).of_accept("t").is_ok();
+        let report = |body: &str| read(body).of_report("t").is_ok();
+        let named = r#" {"task_id":"t","success":true,"status":"failed","more":[1]}"#;
+        assert!(accept(named) && report(named));
+        let unnamed = r#"{"success":true}"#;
+        assert!(accept(unnamed) && !report(unnamed), "a stub answers so");
         let others = [
             r#"{"success":false,"error":"Maintenance"}"#,
             r#"{"success":"true"}"#,
@@ -149,10 +156,40 @@ mod tests {
             "",
         ];
         for body in others {
-            assert!(!task(body), "{body}");
+            assert!(!accept(body) && !report(body), "{body}");
         }
         let heartbeat = |body: &str| serde_json::from_str::<Confirmation>(body).unwrap().of_heartbeat().is_ok();
         assert!(heartbeat(r#"{"acknowledged":true,"server_time":"now"}"#));
         assert!(!heartbeat(r#"{"acknowledged":false}"#) && !heartbeat(r#"{"success":true}"#));
+    }
+
+    #[test]
+    fn json_of_gateways_is_not_the_servers_word() {
+        let servers = [
+            r#"{"error":"NotFound","message":"文件不存在"}"#,
+            r#"{"message":"任务不存在或不是待处理状态","error":"TaskNotPending","details":{"unknown":1}}"#,
+        ];
+        for body in servers {
+            assert!(ErrorBody::read(body.as_bytes()).is_the_servers, "{body}");
+        }
+        let others = [
+            r#"{"message":"no Route matched with those values"}"#,
+            r#"{"message":"Forbidden"}"#,
+            r#"{"error":"Not Found"}"#,
+            r#"{"error":"unauthorized"}"#,
+            r#"{"statusCode":404,"message":"Resource not found"}"#,
+            r#"{"statusCode":403,"message":"Forbidden resource","error":"Forbidden"}"#,
+            r#"{"timestamp":"2026","status":403,"error":"Forbidden","message":"Access Denied","path":"/"}"#,
+            r#"{"status":404,"error":"Not Found","message":"none"}"#,
+            r#"{"error":{"code":"404","message":"none"},"message":"none"}"#,
+            r#"{"error":"NotFound","message":null}"#,
+            r#"{"error":"","message":""}"#,
+            r#"["error","message"]"#,
+            "<html>404</html>",
+            "",
+        ];
+        for body in others {
+            assert!(!ErrorBody::read(body.as_bytes()).is_the_servers, "{body}");
+        }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::io::{Read, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ureq::http::{Response, header};
@@ -12,9 +12,11 @@ use ureq::{Body, SendBody};
 
 use super::answer::{Confirmation, accept_success, read_poll, read_small};
 use super::connection::{Connection, REQUEST_TIMEOUT, STALL_TIMEOUT, path_segment};
+use super::connector::within;
 use super::error::ClientError;
 use super::list::{Each, read_list};
 use super::offer::PollAnswer;
+use super::patience::Patience;
 use super::proxy::resolve_route;
 use super::upload::{Form, Upload};
 use crate::config::{Credentials, ServerConfig};
@@ -26,6 +28,10 @@ use crate::server::protocol::{
     Uploaded, to_json,
 };
 
+/// The time limit of a registration, whose answer must not be lost.
+const REGISTER_TIMEOUT: Duration = Duration::from_secs(30);
+/// An upload of at least so many bytes waits up to a second for the other side to say whether it takes it.
+const EXPECT_FROM: u64 = 1 << 20;
 /// The type of every body but an upload's.
 const JSON: &str = "application/json; charset=utf-8";
 
@@ -35,7 +41,9 @@ pub struct Client {
     connection: Connection,
     /// The service that the agent works for.
     pub service_id: String,
-    success_count: Arc<AtomicU64>,
+    patience: Arc<Patience>,
+    /// Whether the Server, or a proxy, refuses `Expect: 100-continue` (RFC 9110, 10.1.1).
+    refuses_expect: Arc<AtomicBool>,
     budget: Arc<Budget>,
     counters: Arc<Counters>,
     /// The proxy that calls go through, as errors name it.
@@ -46,9 +54,10 @@ pub struct Client {
 pub fn register(server: &ServerConfig, token: &str, capacity: usize) -> Result<Registration, ClientError> {
     let body = to_json(&RegisterRequest { registration_token: token, capacity });
     let connection = Connection::to_register(server, token);
-    let limit = Some(Duration::from_secs(30));
+    let limit = Some(REGISTER_TIMEOUT);
     let request = connection.post("/api/v1/agent/register").config().timeout_global(limit).build();
-    let answer = connection.answer(request.content_type(JSON).send(&body), read_small);
+    let send = || connection.answer(request.content_type(JSON).send(&body), read_small);
+    let answer = within(REGISTER_TIMEOUT, send);
     answer.map_err(|error| error.via_proxy(resolve_route(server).proxy().as_deref()))
 }
 
@@ -58,7 +67,8 @@ impl Client {
         Self {
             service_id: credentials.service_id.clone(),
             connection: Connection::new(server, Some(credentials)),
-            success_count: Arc::default(),
+            patience: Arc::default(),
+            refuses_expect: Arc::default(),
             budget: Arc::new(Budget::new(server.max_requests_per_minute, server.poll_interval)),
             counters,
             proxy: resolve_route(server).proxy(),
@@ -85,9 +95,9 @@ impl Client {
         &self.connection.server.base_url
     }
 
-    /// How many calls have succeeded so far: a number that grows while the Server can be reached.
-    pub fn success_count(&self) -> u64 {
-        self.success_count.load(Ordering::Relaxed)
+    /// What has failed at the Server, and for how long.
+    pub fn patience(&self) -> &Patience {
+        &self.patience
     }
 
     /// Reserves one call of any kind but a heartbeat in the request budget, or returns the time until there is room.
@@ -105,25 +115,27 @@ impl Client {
             capacity: load.capacity.max(load.current),
             available_capacity: load.available,
         });
-        self.post("heartbeat", &body, limit.unwrap_or(REQUEST_TIMEOUT), Confirmation::of_heartbeat)
+        self.post("heartbeat", &body, limit.unwrap_or(REQUEST_TIMEOUT), Confirmation::of_heartbeat)?;
+        self.patience.note_heartbeat(Instant::now());
+        Ok(())
     }
 
     /// Asks for a task or a cancellation. The call takes at most `limit`.
     pub fn poll(&self, load: Load, limit: Duration) -> Result<PollAnswer, ClientError> {
         let body = to_json(&PollRequest { current_load: load.current, available_capacity: load.available });
-        self.note(self.connection.answer(self.send("poll", &body, limit), read_poll))
+        within(limit, || self.note(self.connection.answer(self.send("poll", &body, limit), read_poll)))
     }
 
     /// Accepts a task.
     pub fn accept(&self, task_id: &str) -> Result<(), ClientError> {
         let body = to_json(&AcceptRequest { task_id });
-        self.post("accept", &body, REQUEST_TIMEOUT, |confirmation| confirmation.of_task(task_id))
+        self.post("accept", &body, REQUEST_TIMEOUT, |confirmation| confirmation.of_accept(task_id))
     }
 
     /// Reports a task's end.
     pub fn complete(&self, report: &EncodedReport<'_>) -> Result<(), ClientError> {
         self.post("complete", &report.body, REQUEST_TIMEOUT, |confirmation| {
-            confirmation.of_task(report.request.task_id)
+            confirmation.of_report(report.request.task_id)
         })
     }
 
@@ -158,16 +170,18 @@ impl Client {
         if received != announced {
             return Err(ClientError::WrongLength { announced, received });
         }
-        self.note_success();
         Ok(())
     }
 
     /// Sends a file, streamed, and returns the Server's id of it.
     pub fn upload(&self, upload: &Upload<'_>) -> Result<String, ClientError> {
         let mut form = Form::new(upload).map_err(ClientError::Local)?;
-        let request = self
-            .connection
-            .post(&self.files_path("files/upload"))
+        let mut request = self.connection.post(&self.files_path("files/upload"));
+        // Whether a large file is refused for its size is known before it is sent, and not lost with the connection.
+        if upload.size >= EXPECT_FROM && !self.refuses_expect.load(Ordering::Relaxed) {
+            request = request.header(header::EXPECT, "100-continue");
+        }
+        let request = request
             .header(header::CONTENT_TYPE, &form.content_type)
             .header(header::CONTENT_LENGTH, form.length.to_string())
             .config()
@@ -183,7 +197,12 @@ impl Client {
             let id = Some(uploaded.file_id.into_string()).filter(|id| !id.is_empty() && !self.is_key_in(id));
             id.ok_or_else(|| ClientError::Lost("a `file_id` that can't be one".to_owned()))
         };
-        self.note(self.connection.answer(sent, read))
+        let answer = self.note(self.connection.answer(sent, read));
+        if answer.as_ref().is_err_and(|error| error.status() == Some(417)) {
+            self.refuses_expect.store(true, Ordering::Relaxed);
+            return Err(ClientError::Lost("417 for `Expect: 100-continue`".to_owned()));
+        }
+        answer
     }
 
     /// Calls `each` with every file that the Server holds for a task. After an error the call has failed, although `each`
@@ -191,7 +210,8 @@ impl Client {
     pub fn list_files(&self, task_id: &str, each: Each<'_>) -> Result<(), ClientError> {
         let path = self.files_path(&format!("files/list/{}", path_segment(task_id)));
         let request = self.connection.get(&path).config().timeout_global(Some(REQUEST_TIMEOUT)).build();
-        self.note(self.connection.answer(request.call(), |response| read_list(response, each)))
+        let call = || self.connection.answer(request.call(), |response| read_list(response, each));
+        self.note(within(REQUEST_TIMEOUT, call))
     }
 
     /// Makes a call that the Server confirms.
@@ -203,7 +223,7 @@ impl Client {
         check: impl FnOnce(&Confirmation) -> Result<(), ClientError>,
     ) -> Result<(), ClientError> {
         let read = |response| check(&read_small(response)?);
-        self.note(self.connection.answer(self.send(call, body, limit), read))
+        self.note(within(limit, || self.connection.answer(self.send(call, body, limit), read)))
     }
 
     fn send(&self, call: &str, body: &[u8], limit: Duration) -> Result<Response<Body>, ureq::Error> {
@@ -217,11 +237,7 @@ impl Client {
     }
 
     fn note<A>(&self, result: Result<A, ClientError>) -> Result<A, ClientError> {
-        result.inspect(|_| self.note_success()).map_err(|error| self.note_failure(error))
-    }
-
-    fn note_success(&self) {
-        self.success_count.fetch_add(1, Ordering::Relaxed);
+        result.map_err(|error| self.note_failure(error))
     }
 
     /// Counts a failure that is retried, and adds the proxy to its message.

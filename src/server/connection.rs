@@ -9,9 +9,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ureq::http::{Response, header};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::typestate::{WithBody, WithoutBody};
-use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body, RequestBuilder};
 
+use super::connector::BoundedConnector;
 use super::error::{ClientError, classify};
 use super::proxy::supported_proxy;
 use super::resolver::HostResolver;
@@ -19,6 +19,9 @@ use crate::config::{Credentials, Secret, ServerConfig};
 
 /// The time limit of a call that transfers no file.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may take, with its proxy and the TLS handshake. It is shorter than the limit of a call, so that a
+/// call that was never sent is told from one without an answer.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a transfer may make no progress. The Server answers an upload within 30 s or refuses it (PROTOCOL 7). An
 /// upload that the other side never reads ends after three times as long, since Linux twice takes a part of a write
 /// into its own buffers, which counts as progress.
@@ -125,14 +128,14 @@ fn agent(server: &ServerConfig, resolver: &HostResolver) -> Agent {
         .proxy(supported_proxy(server))
         .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build())
         .user_agent(concat!("agent-core/", env!("CARGO_PKG_VERSION")))
-        .timeout_connect(Some(REQUEST_TIMEOUT))
+        .timeout_connect(Some(CONNECT_TIMEOUT))
         .timeout_per_read(Some(STALL_TIMEOUT))
         .timeout_per_write(Some(STALL_TIMEOUT))
         .input_buffer_size(BUFFER_SIZE)
         .output_buffer_size(BUFFER_SIZE)
         .max_idle_age(MAX_IDLE_AGE)
         .build();
-    Agent::with_parts(config, DefaultConnector::default(), resolver.clone())
+    Agent::with_parts(config, BoundedConnector::new(CONNECT_TIMEOUT), resolver.clone())
 }
 
 /// All but the characters that an URL calls unreserved (RFC 3986, 2.3).

@@ -1,7 +1,7 @@
 //! Why a call has no result: every failure becomes a [`ClientError`] here.
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use rustls::{CertificateError, InvalidMessage};
 use thiserror::Error;
 use ureq::Timeout;
 
+use super::connector::NotConnected;
 use crate::config::Secret;
 use crate::text::{cut, escape};
 
@@ -85,12 +86,20 @@ impl ClientError {
 
     /// Whether the same call may succeed later without a change on this machine.
     pub fn is_retryable(&self) -> bool {
+        !matches!(self, Self::Local(_)) && self.weight() != Weight::Clear
+    }
+
+    /// How much the error says about what was asked for.
+    pub fn weight(&self) -> Weight {
         match self {
-            Self::NotSent(_) | Self::Lost(_) => true,
-            // A proxy's limit on the size of a request doesn't change with time.
-            Self::Refused { status: 413, .. } => false,
-            Self::Refused { status, by_server, .. } => !by_server || matches!(status, 408 | 425 | 429 | 500..),
-            Self::WrongLength { .. } | Self::Local(_) => false,
+            Self::NotSent(_) | Self::Refused { status: 401 | 429, .. } => Weight::Nothing,
+            // A limit on the size of a request doesn't change with time, whichever program has it.
+            Self::Refused { status: 413, .. } => Weight::Clear,
+            Self::Refused { status: 400..500, by_server: true, .. } if !matches!(self.status(), Some(408 | 425)) => {
+                Weight::Clear
+            }
+            // A page of a proxy has another length than the file in its place.
+            Self::Refused { .. } | Self::Lost(_) | Self::WrongLength { .. } | Self::Local(_) => Weight::Doubtful,
         }
     }
 
@@ -113,7 +122,11 @@ impl ClientError {
     pub fn remedy(&self, register: &str) -> Option<String> {
         let Self::Refused { status, by_server, retry_after, .. } = self else { return None };
         Some(match (status, by_server) {
-            (401, _) => format!("the Server doesn't accept the key: register again with `{register}`"),
+            (401, true) => format!("the Server doesn't accept the key: register again with `{register}`"),
+            (401, false) => {
+                "something between here and the Server asks for a login: let the agent pass there without one"
+                    .to_owned()
+            }
             (403, true) => format!("the key belongs to another service: register again with `{register}`"),
             (429, _) => {
                 let wait = retry_after.map_or(60, |wait| wait.as_secs());
@@ -128,9 +141,19 @@ impl ClientError {
         })
     }
 
-    /// Whether the Server doesn't accept the key.
+    /// Whether the Server, or something before it, doesn't accept the key.
     pub fn is_unauthorized(&self) -> bool {
         self.status() == Some(401)
+    }
+
+    /// Whether the Server itself says what a new registration may mend (PROTOCOL 8).
+    pub fn may_need_registration(&self) -> bool {
+        matches!(self, Self::Refused { status: 401 | 403 | 500, by_server: true, .. })
+    }
+
+    /// Whether the Server itself doesn't accept the key.
+    pub fn is_key_refused(&self) -> bool {
+        matches!(self, Self::Refused { status: 401, by_server: true, .. })
     }
 
     /// Whether the request never reached the Server.
@@ -149,6 +172,17 @@ impl ClientError {
         let Self::Refused { retry_after, .. } = self else { return None };
         *retry_after
     }
+}
+
+/// How much a failure says about what was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weight {
+    /// Nothing: the Server can't be reached, doesn't accept the key, or is called too often.
+    Nothing,
+    /// It may be the file's or the report's fault, or that of a gateway or of the Server's disk.
+    Doubtful,
+    /// The Server says no in its own words; or a request is too large for the Server or a proxy, which no time changes.
+    Clear,
 }
 
 /// The steps of a call, in their order.
@@ -175,31 +209,40 @@ pub(super) fn failed_step(error: &ureq::Error) -> Step {
     match error {
         Error::HostNotFound | Error::Timeout(Timeout::Resolve) => Step::Name,
         Error::Other(why) if why.is::<Unresolved>() => Step::Name,
-        Error::ConnectionFailed
-        | Error::BadUri(_)
-        | Error::InvalidProxyUrl
-        | Error::ConnectProxyFailed(_)
-        | Error::Timeout(Timeout::Connect) => Step::Connection,
-        Error::Tls(_) | Error::Rustls(_) => Step::Tls,
-        Error::Io(io) => match io.kind() {
-            ErrorKind::ConnectionRefused
-            | ErrorKind::HostUnreachable
-            | ErrorKind::NetworkUnreachable
-            | ErrorKind::AddrNotAvailable => Step::Connection,
-            _ if handshake_error(io).is_some() => Step::Tls,
-            _ => Step::Answer,
-        },
+        Error::BadUri(_) | Error::InvalidProxyUrl => Step::Connection,
+        Error::Other(why) => why.downcast_ref().map_or(Step::Answer, |NotConnected(error)| failed_connection(error)),
         _ => Step::Answer,
     }
 }
 
+/// The step at which no connection was made. Where the other side closes it, only the caller knows what was tried.
+fn failed_connection(error: &ureq::Error) -> Step {
+    use ureq::Error;
+    match error {
+        Error::HostNotFound | Error::Timeout(Timeout::Resolve) => Step::Name,
+        Error::Other(why) if why.is::<Unresolved>() => Step::Name,
+        Error::Tls(_) | Error::Rustls(_) => Step::Tls,
+        Error::Io(io) if handshake_error(io).is_some() => Step::Tls,
+        _ => Step::Connection,
+    }
+}
+
+/// Why no connection was made, if none was.
+pub(super) fn connection_error(error: &ureq::Error) -> Option<&ureq::Error> {
+    let ureq::Error::Other(why) = error else { return None };
+    why.downcast_ref().map(|NotConnected(error)| error)
+}
+
 /// The meaning of an error of the HTTP library. The file is `SSL_CERT_FILE`'s.
 pub(super) fn classify(error: ureq::Error, ssl_cert_file: Option<&Path>) -> ClientError {
-    let text = match &error {
-        ureq::Error::Io(io) => handshake_error(io).map(|why| handshake_message(why, ssl_cert_file)),
+    let cause = connection_error(&error);
+    let is_connected = cause.is_none();
+    let text = match cause.unwrap_or(&error) {
+        ureq::Error::Io(io) if !is_connected => handshake_error(io).map(|why| handshake_message(why, ssl_cert_file)),
         ureq::Error::Other(why) => why.downcast_ref::<Unresolved>().map(ToString::to_string),
         ureq::Error::Timeout(Timeout::Resolve) => Some("its name was not looked up in time".to_owned()),
-        ureq::Error::Timeout(Timeout::Connect) => Some("no connection in time".to_owned()),
+        ureq::Error::ConnectProxyFailed(why) => Some(refused_connect(why)),
+        ureq::Error::Timeout(_) if !is_connected => Some("no connection in time".to_owned()),
         ureq::Error::Timeout(step) => Some(format!("no answer in time ({step})")),
         _ => None,
     };
@@ -208,6 +251,14 @@ pub(super) fn classify(error: ureq::Error, ssl_cert_file: Option<&Path>) -> Clie
         Step::Answer => ClientError::Lost(text),
         Step::Name | Step::Connection | Step::Tls => ClientError::NotSent(text),
     }
+}
+
+/// What a proxy's answer to CONNECT means. Many allow CONNECT to port 443 only.
+fn refused_connect(why: &str) -> String {
+    format!(
+        "the proxy doesn't make a connection ({why}): let it allow CONNECT to the Server's host and port, give the Server \
+         a port that it allows, such as 443, or except the Server in NO_PROXY"
+    )
 }
 
 /// Why the TLS handshake failed: the certificate isn't trusted, or the other side doesn't speak TLS.
@@ -276,7 +327,7 @@ mod tests {
         let all = [302, 400, 401, 403, 404, 408, 409, 413, 429, 500, 502, 503, 504];
         let retried =
             |by_server| all.into_iter().filter(|s| refused(*s, by_server).is_retryable()).collect::<Vec<u16>>();
-        assert_eq!(retried(true), [408, 429, 500, 502, 503, 504]);
+        assert_eq!(retried(true), [302, 401, 408, 429, 500, 502, 503, 504]);
         assert_eq!(retried(false), [302, 400, 401, 403, 404, 408, 409, 429, 500, 502, 503, 504]);
         assert!(!refused(429, true).may_have_arrived() && refused(504, false).may_have_arrived());
         assert!(refused(400, true).is_wrong_state() && !refused(400, false).is_wrong_state());

@@ -11,7 +11,8 @@ use ureq::http::{Uri, header};
 
 use super::answer::accept_success;
 use super::connection::{Connection, REQUEST_TIMEOUT, path_segment};
-use super::error::{ClientError, Step, failed_step};
+use super::connector::within;
+use super::error::{ClientError, Step, connection_error, failed_step};
 use super::proxy::supported_proxy;
 use crate::config::{Credentials, ServerConfig};
 use crate::os::random::random_u64;
@@ -64,7 +65,7 @@ fn probe_by(connection: &Connection, credentials: Option<&Credentials>) -> Resul
         .timeout_recv_response(Some(REQUEST_TIMEOUT))
         .timeout_global(Some(2 * REQUEST_TIMEOUT))
         .build();
-    let response = request.call().map_err(|error| {
+    let response = within(2 * REQUEST_TIMEOUT, || request.call()).map_err(|error| {
         let step = step_of(&error, &connection.server);
         let why = match connection.error(error) {
             ClientError::NotSent(why) | ClientError::Lost(why) => why,
@@ -75,7 +76,8 @@ fn probe_by(connection: &Connection, credentials: Option<&Credentials>) -> Resul
     let date = response.headers().get(header::DATE).and_then(|value| value.to_str().ok());
     let date = date.and_then(|text| httpdate::parse_http_date(text).ok());
     let ahead_secs = date.map(|date| ahead(date, before, SystemTime::now()));
-    Ok(Answered { refusal: connection.answer(Ok(response), accept_success).err(), ahead_secs })
+    let refusal = within(REQUEST_TIMEOUT, || connection.answer(Ok(response), accept_success).err());
+    Ok(Answered { refusal, ahead_secs })
 }
 
 /// How far a `Date`, which has whole seconds, is ahead of this clock if it was written between these two moments.
@@ -97,23 +99,27 @@ pub(super) fn ahead(date: SystemTime, before: SystemTime, after: SystemTime) -> 
 /// The step that failed, as far as a second look can tell.
 fn step_of(error: &ureq::Error, server: &ServerConfig) -> Step {
     let is_https = server.base_url.starts_with("https:");
-    match (failed_step(error), error) {
+    match (failed_step(error), connection_error(error).unwrap_or(error)) {
         // One limit is for the connection and the handshake together.
-        (_, ureq::Error::Timeout(ureq::Timeout::Connect)) if is_https && accepts_connections(server) => Step::Tls,
-        (Step::Answer, ureq::Error::Io(io)) if io.kind() == ErrorKind::TimedOut => Step::Connection,
-        // A certificate, or a port with another protocol that closes the connection. A Server that closes it after the
-        // handshake and before its answer looks the same.
-        (Step::Answer, ureq::Error::Io(_)) if is_https => Step::Tls,
+        (Step::Connection, ureq::Error::Timeout(_)) if is_https && accepts_connections(server) => Step::Tls,
+        // A certificate, or a port with another protocol that closes the connection.
+        (Step::Connection, ureq::Error::Io(io)) if is_https && is_closed(io.kind()) => Step::Tls,
         // The handshake with an https:// proxy, of which the Server's own steps know nothing.
         (Step::Tls, ureq::Error::Io(_)) if !is_https => Step::Answer,
         (step, _) => step,
     }
 }
 
+/// Whether the other side has accepted a connection and then closed it.
+fn is_closed(kind: ErrorKind) -> bool {
+    use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, InvalidData, UnexpectedEof};
+    matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | InvalidData | UnexpectedEof)
+}
+
 /// Whether the port of the Server, or of the proxy, accepts connections, with any protocol.
 fn accepts_connections(server: &ServerConfig) -> bool {
     let Ok(uri) = server.base_url.parse::<Uri>() else { return false };
-    let (host, port) = match supported_proxy(server).filter(|proxy| !proxy.is_no_proxy(&uri)) {
+    let (host, port) = match supported_proxy(server) {
         Some(proxy) => (proxy.host().to_owned(), proxy.port()),
         None => (uri.host().unwrap_or_default().to_owned(), uri.port_u16().unwrap_or(443)),
     };

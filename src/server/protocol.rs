@@ -3,6 +3,7 @@
 #![doc = include_str!("../manual/protocol.md")]
 
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use super::limits::ShortText;
 
@@ -201,7 +202,7 @@ pub fn to_json(body: &impl Serialize) -> Vec<u8> {
 }
 
 /// The `output` object of `complete`.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Output {
     /// The delivered files: paths relative to the workspace, as they were uploaded.
     pub files: Vec<String>,
@@ -232,13 +233,30 @@ pub struct LeftOut {
     pub reason: String,
 }
 
-/// The body of a refusal: `{"error":"Code","message":"text"}`.
-#[derive(Debug, Default, Deserialize)]
+/// The body of a refusal.
+#[derive(Debug, Default)]
 pub struct ErrorBody {
-    /// A short code.
-    pub error: Option<String>,
-    /// A sentence, often in Chinese. It is shown, and nothing depends on it.
-    pub message: Option<String>,
+    /// A short code and a sentence, often in Chinese, as far as they are there. They are shown, and nothing depends on
+    /// what they say.
+    pub words: Vec<String>,
+    /// Whether it has the form of the Server's refusals, `{"error":"Code","message":"text"}`.
+    pub is_the_servers: bool,
+}
+
+impl ErrorBody {
+    /// Reads a body of bounded length. Gateways and frameworks answer in JSON, too: with one of the two words, with the
+    /// words of the status as the code, or with the status as a number beside them.
+    pub fn read(body: &[u8]) -> Self {
+        let Ok(Value::Object(body)) = serde_json::from_slice(body) else { return Self::default() };
+        let text = |key: &str| body.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let (code, message) = (text("error"), text("message"));
+        let is_code = code.is_some_and(|code| !code.contains(char::is_whitespace));
+        let repeats_status = ["status", "statusCode", "status_code"].iter().any(|key| body.contains_key(*key));
+        Self {
+            words: [code, message].into_iter().flatten().map(str::to_owned).collect(),
+            is_the_servers: is_code && message.is_some() && !repeats_status,
+        }
+    }
 }
 
 pub(super) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>

@@ -1,16 +1,24 @@
 //! The route to the Server: direct, or through the proxy that the environment names where `server.use_system_proxy`
 //! is set.
 
-use std::net::IpAddr;
-
 use ureq::http::Uri;
 use ureq::{Proxy, ProxyProtocol};
 
+use super::no_proxy::{Target, is_excepted};
 use crate::config::ServerConfig;
 
-/// The proxy that calls go through, if it is of a kind that this program supports. The value applies NO_PROXY itself.
+/// The proxy that calls go through, if it is of a kind that this program supports, and NO_PROXY doesn't except the
+/// Server.
 pub(super) fn supported_proxy(server: &ServerConfig) -> Option<Proxy> {
-    chosen_proxy(server).map(|(proxy, _)| proxy).filter(is_supported)
+    chosen_proxy(server).map(|(proxy, _)| proxy).filter(|proxy| is_supported(proxy) && !is_bypassed(server))
+}
+
+/// Whether NO_PROXY excepts the Server.
+fn is_bypassed(server: &ServerConfig) -> bool {
+    let Ok(uri) = server.base_url.parse::<Uri>() else { return false };
+    let default_port = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    let target = Target { host: uri.host().unwrap_or_default(), port: uri.port_u16().unwrap_or(default_port) };
+    is_excepted(target, server.environment.no_proxy())
 }
 
 fn is_supported(proxy: &Proxy) -> bool {
@@ -23,26 +31,17 @@ fn chosen_proxy(server: &ServerConfig) -> Option<(Proxy, &'static str)> {
         return None;
     }
     let mut proxies = server.environment.proxies_for(&server.base_url);
-    proxies.find_map(|(variable, address)| {
-        let proxy = Proxy::new(address).ok()?;
-        Some((with_exceptions(&proxy, server.environment.no_proxy())?, variable))
-    })
+    proxies.find_map(|(variable, address)| Some((without_exceptions(&Proxy::new(address).ok()?)?, variable)))
 }
 
-/// The same proxy, but not for these hosts. A name includes its subdomains, as in other programs.
-fn with_exceptions(proxy: &Proxy, excepted: &str) -> Option<Proxy> {
+/// The same proxy without the library's own reading of NO_PROXY.
+fn without_exceptions(proxy: &Proxy) -> Option<Proxy> {
     let mut builder = Proxy::builder(proxy.protocol()).host(proxy.host()).port(proxy.port());
     if let Some(user) = proxy.username() {
         builder = builder.username(user);
     }
     if let Some(password) = proxy.password() {
         builder = builder.password(password);
-    }
-    for host in excepted.split(',').map(str::trim).filter(|host| !host.is_empty()) {
-        builder = builder.no_proxy(host);
-        if host.parse::<IpAddr>().is_err() && !host.starts_with(['.', '*']) {
-            builder = builder.no_proxy(&format!(".{host}"));
-        }
     }
     builder.build().ok()
 }
@@ -92,7 +91,7 @@ pub fn resolve_route(server: &ServerConfig) -> ProxyRoute {
         return ProxyRoute::Direct { ignored: set };
     }
     let Some((proxy, variable)) = chosen_proxy(server) else { return ProxyRoute::Invalid { variables: set } };
-    if server.base_url.parse::<Uri>().is_ok_and(|uri| proxy.is_no_proxy(&uri)) {
+    if is_bypassed(server) {
         return ProxyRoute::Bypassed { variable };
     }
     let scheme = proxy.uri().scheme_str().unwrap_or("http").to_ascii_lowercase();
@@ -101,27 +100,5 @@ pub fn resolve_route(server: &ServerConfig) -> ProxyRoute {
         ProxyRoute::Via { address, variable }
     } else {
         ProxyRoute::Unsupported { address, variable }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::with_exceptions;
-    use ureq::Proxy;
-    use ureq::http::Uri;
-
-    #[test]
-    fn no_proxy_matches_hosts_domains_and_addresses() {
-        let proxy = Proxy::new("http://user:secret@proxy:8080").unwrap();
-        let proxy = with_exceptions(&proxy, "localhost, example.org ,.lab.net,,10.0.0.1").unwrap();
-        assert_eq!((proxy.host(), proxy.port()), ("proxy", 8080));
-        assert_eq!((proxy.username(), proxy.password()), (Some("user"), Some("secret")));
-        let is_excepted = |host: &str| proxy.is_no_proxy(&format!("http://{host}/").parse::<Uri>().unwrap());
-        for host in ["localhost", "example.org", "aaas.example.org", "a.lab.net", "10.0.0.1"] {
-            assert!(is_excepted(host), "{host}");
-        }
-        for host in ["badexample.org", "example.com", "10.0.0.10", "org"] {
-            assert!(!is_excepted(host), "{host}");
-        }
     }
 }

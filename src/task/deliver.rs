@@ -17,16 +17,20 @@ pub fn deliver(mut upload: Upload<'_>, results: &Results, limits: &OutputsConfig
     for file in files {
         upload.send(file)?;
     }
+    // Only then is it known what the Server doesn't take, and whether it has the answer, of which no copy is sent.
+    upload.check_held()?;
     send_note(&mut upload, &notes, Notes::not_delivered)?;
     for answer in answers {
         upload.send(answer)?;
     }
+    upload.check_held()?;
     send_note(&mut upload, &notes, |notes, _| notes.printed())?;
     if let Some(copy) = &results.copy {
         if upload.has(ANSWER) {
             upload.skip_equal(&copy.name, SAME_AS_ANSWER)?;
         } else {
             upload.send(copy)?;
+            upload.check_held()?;
         }
     }
     // An answer that the Server doesn't take is known only now.

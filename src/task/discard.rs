@@ -7,13 +7,13 @@ use std::io;
 
 use jiff::Timestamp;
 
-use super::complete_request::build;
+use super::complete_request::Content;
 use super::ledger_entries::{failed_report, interrupted, interrupted_report, report_entry, settled, text_sizes};
 use super::record::{DiscardRequests, Discarded, Ending, Phase, Record, ReportState, TaskFiles};
 use super::task_ledger::TaskLedger;
 use super::{StepError, TaskClient, TaskHandle, Uploads, WorkerEvent};
 use crate::ledger::{Entry, Ledger, Outcome, TextSizes};
-use crate::server::{Client, FinalStatus, Output};
+use crate::server::{Client, FinalStatus};
 use crate::text::escape;
 
 /// The error message on the Server, and the reason in the ledger.
@@ -34,6 +34,7 @@ pub fn settle(client: &TaskClient<'_>, task: &mut TaskHandle, requests: &Discard
             log::warn!(task:% = task.key(); "discarded by the operator; the Server doesn't know: {}", escape(&why));
         }
     }
+    client.client.patience().forget(&task.record.task.id);
     end(task, requests);
     Ok(())
 }
@@ -121,8 +122,8 @@ fn give_up(
     files.save(record)?;
     let task_id = record.task.id.clone();
     // The container's output is part of the result, so it isn't sent.
-    let output = Output { exit_code: ending.exit_code, duration_secs: ending.duration_secs, ..Output::default() };
-    let report = build(&task_id, &ending, &uploads, output).encode();
+    let content = Content::without_output(&ending, &uploads);
+    let report = content.request(&task_id, ending.status).encode();
     let (unreported, entry) = match client {
         Err(why) => (Some(why.to_owned()), None),
         Ok(client) => {

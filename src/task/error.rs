@@ -12,8 +12,9 @@ pub enum StepError {
     Shutdown,
     /// The operator discards the result. The step that does that is the next one.
     Discarded,
-    /// Another container has the name of the task's. The step has to be tried again later, and needs no slot until then.
-    NameTaken { why: String },
+    /// The step has to be tried again later, and needs no slot until then: another container has the name of the task's,
+    /// or an input file can't be fetched.
+    WithoutSlot { why: String, retry_after: Duration },
     /// Results have to be fetched, and this worker may not.
     NeedsFetch,
     /// The step has to be tried again later.

@@ -1,6 +1,6 @@
 //! What the ledger says of a task's transfers and reports: pure functions.
 
-use super::complete_request::{build, full_output};
+use super::complete_request::Content;
 use super::{Ending, Record, TaskFiles, Uploads};
 use crate::ledger::{Direction, Entry, Outcome, Report, Settled, TextSizes, Transfer};
 use crate::server::{ClientError, EncodedReport, InputFile, Output};
@@ -71,7 +71,8 @@ pub fn not_arrived(error: &ClientError) -> Outcome {
 /// A report that had begun when the agent was interrupted, or `None` for a task without an ending.
 pub fn interrupted_report(files: &TaskFiles, record: &Record, uploads: &Uploads) -> Option<Entry> {
     let ending = record.ending.as_ref()?;
-    let report = build(&record.task.id, ending, uploads, full_output(files, ending, uploads)).encode();
+    let content = Content::full(files, ending, uploads);
+    let report = content.request(&record.task.id, ending.status).encode();
     Some(report_entry(&report, Outcome::Unknown, Some(INTERRUPTED)))
 }
 

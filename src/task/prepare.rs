@@ -12,16 +12,8 @@ use super::task_client::{TaskClient, TransferProgress};
 use super::{Phase, StepError, TaskHandle, input_names};
 use crate::os::files::{self, is_full, remove_if_exists};
 use crate::os::platform;
-use crate::server::{Backoff, Client, ClientError, InputFile};
+use crate::server::{Backoff, Client, ClientError, Failure, InputFile, Item, Verdict, Way};
 use crate::units::{Bytes, Span};
-
-/// How many downloads of a file may fail while other calls succeed, before that counts as the file's fault.
-const TRIES: u32 = 5;
-/// For how long a file may be refused for its time only (429, or a key that other calls may use) while other calls
-/// succeed. Its task holds a slot meanwhile.
-const LONGEST_REFUSAL: Duration = Duration::from_secs(3600);
-/// How many downloads may have another length than announced: a connection may have been cut.
-const WRONG_LENGTHS: u32 = 3;
 
 /// How many input files of a task have a line of their own in the ledger; the rest have one line together. A Server can
 /// offer thousands of empty files, and their lines must not push others out.
@@ -90,7 +82,7 @@ fn download_inputs(client: &mut TaskClient<'_>, task: &mut TaskHandle, names: &[
     let mut inputs = files.iter().zip(names).enumerate();
     let done = inputs.try_for_each(|(index, (file, name))| {
         let is_named = index < NAMED_INPUTS;
-        Download { client, task, file, name, is_named, failures: Failures::default(), wrong_lengths: 0 }.run()
+        Download { client, task, file, name, is_named }.run()
     });
     // A step that is tried again writes the line at its end.
     if !matches!(done, Err(PrepareError::Step(_))) {
@@ -136,37 +128,14 @@ struct Download<'d, 'c> {
     name: &'d str,
     /// Whether it has a line of its own in the ledger.
     is_named: bool,
-    failures: Failures,
-    wrong_lengths: u32,
-}
-
-/// The failures of a download while the Server could be reached: only those say something about the file.
-#[derive(Default)]
-struct Failures {
-    /// How many.
-    count: u32,
-    /// Since when the file is refused for its time only.
-    refused_since: Option<Instant>,
-}
-
-impl Failures {
-    /// Notes a failure. Returns why the file is given up, if it is.
-    fn note(&mut self, error: &ClientError, now: Instant) -> Option<String> {
-        if !(error.is_unauthorized() || error.status() == Some(429)) {
-            self.count += 1;
-            return (self.count >= TRIES).then(|| format!("{TRIES} tries failed while other calls succeeded: "));
-        }
-        let since = *self.refused_since.get_or_insert(now);
-        (now.saturating_duration_since(since) >= LONGEST_REFUSAL)
-            .then(|| format!("refused for {} while other calls succeeded: ", Span(LONGEST_REFUSAL)))
-    }
 }
 
 impl Download<'_, '_> {
     /// Downloads the file, unless it is in its place: a download goes to a file beside the record and is moved when it
-    /// is complete.
+    /// is complete. A file that fails for long frees the task's slot between two tries.
     fn run(mut self) -> Result<(), PrepareError> {
         let place = self.task.workspace.input(self.name);
+        let item = Item::new(Way::Download, &self.task.record.task.id, &self.file.id);
         let mut backoff = Backoff::default();
         loop {
             self.task.check_commands()?;
@@ -174,24 +143,45 @@ impl Download<'_, '_> {
             if is_complete(&place, self.file.size_bytes) {
                 return Ok(());
             }
+            match self.client.client.patience().waits(&item, Instant::now()) {
+                Some((Verdict::LetOthersPass(pause), why)) => return Err(self.wait_without_slot(&why, pause).into()),
+                Some((Verdict::TryAgain(pause), _)) => {
+                    self.task.wait(pause)?;
+                    continue;
+                }
+                Some((Verdict::GiveUp, _)) | None => {}
+            }
             self.client.acquire_delivery(self.task)?;
             self.check_stop()?;
-            let Some(error) = self.attempt(&place)? else { continue };
-            self.check_stop()?;
-            if self.is_final(&error) {
-                return Err(self.give_up(&error, String::new())?);
-            }
-            let pause = backoff.next(error.retry_after());
-            log::warn!(task:% = self.task.key(); "input file `{}`: {error}; trying again in {} s", self.name, pause.as_secs());
-            let answered = self.client.client.success_count();
-            self.task.wait(pause)?;
-            if self.client.client.success_count() == answered {
+            let began = Instant::now();
+            let Some(error) = self.attempt(&place)? else {
+                self.client.client.patience().note_success(&item, Instant::now());
                 continue;
-            }
-            if let Some(after) = self.failures.note(&error, Instant::now()) {
-                return Err(self.give_up(&error, after)?);
-            }
+            };
+            self.check_stop()?;
+            self.note_failure(&item, Failure { error: &error, is_unsent: false, began }, &mut backoff)?;
         }
+    }
+
+    /// Waits after a failure, ends the step, or ends the task.
+    fn note_failure(&mut self, item: &Item, failure: Failure<'_>, backoff: &mut Backoff) -> Result<(), PrepareError> {
+        let error = failure.error;
+        if matches!(error, ClientError::Local(_)) {
+            return Err(self.give_up(error, "")?);
+        }
+        let pause = match self.client.client.patience().note_failure(item, failure, Instant::now()) {
+            Verdict::GiveUp if error.is_retryable() => return Err(self.give_up(error, "for an hour: ")?),
+            Verdict::GiveUp => return Err(self.give_up(error, "")?),
+            Verdict::LetOthersPass(pause) => return Err(self.wait_without_slot(&error.to_string(), pause).into()),
+            Verdict::TryAgain(_) => backoff.next(error.retry_after()),
+        };
+        let seconds = pause.as_secs();
+        log::warn!(task:% = self.task.key(); "input file `{}`: {error}; trying again in {seconds} s", self.name);
+        Ok(self.task.wait(pause)?)
+    }
+
+    fn wait_without_slot(&self, why: &str, pause: Duration) -> StepError {
+        StepError::WithoutSlot { why: format!("input file `{}`: {why}", self.name), retry_after: pause }
     }
 
     fn check_stop(&self) -> Result<(), PrepareError> {
@@ -246,20 +236,8 @@ impl Download<'_, '_> {
         ))
     }
 
-    /// Whether another try is useless.
-    fn is_final(&mut self, error: &ClientError) -> bool {
-        match error {
-            ClientError::Local(_) => true,
-            ClientError::WrongLength { .. } => {
-                self.wrong_lengths += 1;
-                self.wrong_lengths >= WRONG_LENGTHS
-            }
-            _ => !error.is_retryable() && !error.is_unauthorized(),
-        }
-    }
-
     /// Logs the failure, and returns the task's error. `after` says after what it was given up.
-    fn give_up(&self, error: &ClientError, after: String) -> Result<PrepareError, StepError> {
+    fn give_up(&self, error: &ClientError, after: &str) -> Result<PrepareError, StepError> {
         self.client.append_to_ledger(self.task, vec![not_received(self.file, error)])?;
         Ok(PrepareError::Task(format!("input file `{}` can't be fetched: {after}{error}", self.name)))
     }
@@ -307,36 +285,5 @@ impl Write for WatchedFile<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Failures, LONGEST_REFUSAL, TRIES};
-    use crate::server::ClientError;
-    use std::time::{Duration, Instant};
-
-    fn refused(status: u16) -> ClientError {
-        ClientError::Refused { status, message: "no".to_owned(), by_server: true, retry_after: None }
-    }
-
-    #[test]
-    fn a_download_that_is_only_postponed_is_given_up_after_an_hour() {
-        let start = Instant::now();
-        for status in [429, 401] {
-            let mut failures = Failures::default();
-            for minute in 0..60 {
-                assert_eq!(failures.note(&refused(status), start + Duration::from_secs(60 * minute)), None);
-            }
-            let why = failures.note(&refused(status), start + LONGEST_REFUSAL);
-            assert_eq!(why.unwrap(), "refused for 60 min 0 s while other calls succeeded: ");
-        }
-    }
-
-    #[test]
-    fn a_download_that_fails_is_given_up_after_its_tries() {
-        let mut failures = Failures::default();
-        let given_up = (1..=TRIES).find(|_| failures.note(&refused(503), Instant::now()).is_some());
-        assert_eq!(given_up, Some(TRIES));
     }
 }

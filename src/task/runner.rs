@@ -10,9 +10,6 @@ use super::{
     Workspace, discard, outcome, prepare, results,
 };
 
-/// How often a container's name that another container has is looked at.
-const NAME_TAKEN_PAUSE: Duration = Duration::from_secs(10);
-
 /// A worker with one task.
 pub struct TaskRunner<'c> {
     context: &'c Context,
@@ -50,8 +47,8 @@ impl<'c> TaskRunner<'c> {
                 Err(StepError::Retry { why, retry_after }) => {
                     return self.deferred(why, retry_after, false);
                 }
-                Err(StepError::NameTaken { why }) => {
-                    return self.deferred(why, Some(NAME_TAKEN_PAUSE), true);
+                Err(StepError::WithoutSlot { why, retry_after }) => {
+                    return self.deferred(why, Some(retry_after), true);
                 }
             }
         }

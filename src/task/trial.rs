@@ -26,7 +26,7 @@ pub struct Trial {
 pub fn try_out(container: &TaskContainer<'_>, workspace: Workspace, job: Job) -> Result<Trial, String> {
     run(container, TaskHandle::new(job, workspace, None)).map_err(|error| match error {
         StepError::Shutdown | StepError::Discarded | StepError::NeedsFetch => "interrupted".to_owned(),
-        StepError::Retry { why, .. } | StepError::NameTaken { why } => why,
+        StepError::Retry { why, .. } | StepError::WithoutSlot { why, .. } => why,
     })
 }
 

@@ -3,28 +3,24 @@
 //! `uploads.jsonl` says what has arrived, so that a file is sent once over any number of restarts. If the Server can't
 //! be reached, the worker returns the task, which frees its slot, and the agent tries again later.
 
+mod failure;
+
 use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::ledger_entries::{INTERRUPTED, interrupted, not_arrived, stays_here};
+use super::ledger_entries::{INTERRUPTED, interrupted, stays_here};
 use super::outputs::{OutputFile, Skipped, Unopened};
 use super::task_client::{TaskClient, TransferProgress};
 use super::{KnownIds, Phase, StepError, TaskHandle, UploadEvent, Uploads};
 use crate::ledger::{Direction, Entry, Outcome, Transfer};
-use crate::os::platform::is_shortage;
-use crate::server::{self, ClientError, FinalStatus, LeftOut};
+use crate::server::{self, ClientError, FinalStatus, Item, LeftOut, Verdict, Way};
 use crate::text::cut;
 use crate::units::{Bytes, Span};
+use failure::{Attempted, wait_for};
 
-/// How many uploads of a file may fail while other calls succeed, before that counts as the file's fault.
-const TRIES: u32 = 5;
-/// The same for a file of the agent's own: the report of the task's end waits for it.
-const NOTE_TRIES: u32 = 2;
-/// The pause after the first such failure; it doubles with each.
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// The reason in the ledger for an upload that a request to discard the result has ended.
 const DISCARDED: &str = "the result was discarded before it was known";
 
@@ -51,6 +47,10 @@ pub struct Upload<'t> {
     start: (Instant, usize, u64),
     /// Whether the file that is being sent is the agent's own.
     is_note: bool,
+    /// How many files have failed in this try that had failed for long.
+    failures: u32,
+    /// A file that is tried again later while others are sent: why, and when.
+    held: Option<(String, Duration)>,
 }
 
 impl<'t> Upload<'t> {
@@ -58,7 +58,7 @@ impl<'t> Upload<'t> {
     pub fn open(client: TaskClient<'t>, task: &'t mut TaskHandle) -> Result<Self, StepError> {
         let uploads = Uploads::open(task)?;
         let start = (Instant::now(), uploads.done.len(), uploads.done_bytes);
-        let mut upload = Self { client, task, uploads, start, is_note: false };
+        let mut upload = Self { client, task, uploads, start, is_note: false, failures: 0, held: None };
         upload.append_to_ledger(interrupted(&upload.uploads))?;
         upload.note_all(upload.uploads.logged_events())?;
         Ok(upload)
@@ -88,7 +88,20 @@ impl<'t> Upload<'t> {
         if self.task.is_cancel_requested() || self.uploads.decided.contains(&file.name) {
             return Ok(());
         }
-        self.send_file(file)
+        let waits = self.client.client.patience().waits(&self.item(&file.name), Instant::now());
+        match waits {
+            Some((Verdict::TryAgain(pause), why)) => Err(wait_for(&file.name, &why, pause)),
+            Some((Verdict::LetOthersPass(pause), why)) => {
+                self.hold(&file.name, &why, pause);
+                Ok(())
+            }
+            Some((Verdict::GiveUp, _)) | None => self.send_file(file),
+        }
+    }
+
+    /// A file of this task, for what is remembered of its failures.
+    fn item(&self, name: &str) -> Item {
+        Item::new(Way::Upload, &self.task.record.task.id, name)
     }
 
     /// Sends a file of the agent's own in the same way. Where the Server doesn't take it, nothing of the task is missing there.
@@ -141,7 +154,7 @@ impl<'t> Upload<'t> {
         self.task.advance(Phase::Uploaded)
     }
 
-    /// Uploads one file, or finds out that it has arrived already or can't be sent. After [`TRIES`] failures it stays here.
+    /// Uploads one file, or finds out that it has arrived already or can't be sent.
     fn send_file(&mut self, file: &OutputFile) -> Result<(), StepError> {
         if !self.knows_what_was_before()? {
             return Ok(());
@@ -159,7 +172,7 @@ impl<'t> Upload<'t> {
             Ok((opened, size)) => self.attempt(file, &opened, size),
             Err(Unopened::Skip(reason)) => self.skip_deliverable(vec![LeftOut { file: file.name.clone(), reason }]),
             Err(Unopened::Shortage(why)) => Err(StepError::because(format!("`{}` can't be read now", file.name))(why)),
-            Err(Unopened::Leased) => self.retry_later(&file.name, &Unopened::Leased.to_string(), None),
+            Err(Unopened::Leased) => self.wait_for_lease(&file.name, &Unopened::Leased.to_string()),
         }
     }
 
@@ -184,8 +197,12 @@ impl<'t> Upload<'t> {
         match listed {
             Ok(()) => {}
             // This Server has no list of the task, so there is nothing that could be mistaken for a new upload.
-            Err(error) if !error.is_retryable() && !error.is_unauthorized() => known = KnownIds::default(),
-            Err(error) => return Err(error.into()),
+            Err(error) if !error.is_retryable() => known = KnownIds::default(),
+            // Nothing of this task was sent yet, so nothing is sent twice.
+            Err(error) => {
+                self.go_on_without_list(Way::FirstList, "", error)?;
+                known = KnownIds::any();
+            }
         }
         self.note(UploadEvent::Before(known))?;
         Ok(true)
@@ -196,6 +213,7 @@ impl<'t> Upload<'t> {
         let (task_id, taken) = (self.task.record.task.id.clone(), AtomicU64::new(0));
         let upload = server::Upload { task_id: &task_id, filename: &file.name, file: opened, size, bytes_read: &taken };
         let progress = TransferProgress { what: format!("sending `{}`", file.name), bytes: size, moved: &taken };
+        let began = Instant::now();
         let sent = self.client.transfer(self.task, progress, |client| client.upload(&upload));
         // The outcome is unknown as long as nothing says more, and these bytes at most have left this machine.
         let transfer = Transfer {
@@ -205,75 +223,20 @@ impl<'t> Upload<'t> {
         match sent {
             Ok(Ok(file_id)) => {
                 log::debug!(task:% = self.task.key(); "sent `{}`, {size} bytes", file.name);
+                self.client.client.patience().note_success(&self.item(&file.name), Instant::now());
                 self.note_done(&file.name, size, file_id, None)
             }
-            Ok(Err(error)) => self.handle_failure(&file.name, size, transfer, error),
+            Ok(Err(error)) => {
+                let is_unsent =
+                    size > 0 && taken.load(Ordering::Relaxed) == 0 && !matches!(error, ClientError::Local(_));
+                self.handle_failure(Attempted { name: &file.name, size, is_unsent, began }, transfer, error)
+            }
             Err(error) => {
                 let reason = if matches!(error, StepError::Discarded) { DISCARDED } else { INTERRUPTED };
                 self.append_doubt(Transfer { reason: Some(reason.to_owned()), ..transfer })?;
                 Err(error)
             }
         }
-    }
-
-    fn handle_failure(
-        &mut self,
-        name: &str,
-        size: u64,
-        transfer: Transfer,
-        error: ClientError,
-    ) -> Result<(), StepError> {
-        let arrival = if error.may_have_arrived() { Outcome::Unknown } else { not_arrived(&error) };
-        let transfer = Transfer { outcome: arrival, reason: Some(error.to_string()), ..transfer };
-        let cancelled = |transfer| Transfer { reason: Some(format!("the task was cancelled: {error}")), ..transfer };
-        if self.task.is_cancel_requested() {
-            return self.append_doubt(cancelled(transfer));
-        }
-        if error.is_unauthorized() || error.status() == Some(429) {
-            self.append_doubt(transfer)?;
-            return Err(error.into());
-        }
-        if let ClientError::Local(why) = &error {
-            if is_shortage(why) {
-                self.append_upload(transfer)?;
-                return Err(error.into());
-            }
-        }
-        if !error.is_retryable() {
-            self.append_upload(transfer)?;
-            let reason = match &error {
-                ClientError::Local(error) => format!("can't be read: {error}"),
-                other => other.to_string(),
-            };
-            return self.skip_deliverable(vec![LeftOut { file: name.to_owned(), reason }]);
-        }
-        // The list answers two questions: whether the file has arrived all the same, and whether the Server can be
-        // reached, so that it is the file that fails.
-        match self.has_arrived(name, size) {
-            Ok(true) => return Ok(()),
-            Ok(false) if self.task.is_cancel_requested() => return self.append_doubt(cancelled(transfer)),
-            Ok(false) => self.append_upload(Transfer { outcome: not_arrived(&error), ..transfer })?,
-            Err(unanswered) => {
-                self.append_doubt(transfer)?;
-                return Err(unanswered);
-            }
-        }
-        self.retry_later(name, &error.to_string(), error.retry_after())
-    }
-
-    /// Counts a failure that is the file's. After too many, the file isn't sent.
-    fn retry_later(&mut self, name: &str, why: &str, asked: Option<Duration>) -> Result<(), StepError> {
-        self.note(UploadEvent::Failed { file: name.to_owned() })?;
-        let failures = self.uploads.failures.get(name).copied().unwrap_or_default();
-        let tries = if self.is_note { NOTE_TRIES } else { TRIES };
-        if failures >= tries {
-            let reason = format!("could not be sent in {tries} tries: {why}");
-            return self.skip_deliverable(vec![LeftOut { file: name.to_owned(), reason }]);
-        }
-        // The pauses give a Server whose storage is in trouble a minute. Meanwhile the slot is free for other tasks.
-        let pause = FIRST_PAUSE * 2u32.saturating_pow(failures.saturating_sub(1));
-        let pause = asked.map_or(pause, |asked| asked.max(pause));
-        Err(StepError::Retry { why: format!("`{name}`: {why}"), retry_after: Some(pause) })
     }
 
     /// Whether an upload without an answer reached the Server: its file list has an agent file of this name and size
@@ -286,7 +249,7 @@ impl<'t> Upload<'t> {
         }
         let mut arrived = None;
         let uploads = &self.uploads;
-        self.client.client.list_files(&self.task.record.task.id, &mut |file| {
+        let listed = self.client.client.list_files(&self.task.record.task.id, &mut |file| {
             let is_it = arrived.is_none()
                 && file.filename == name
                 && file.size_bytes == size
@@ -297,7 +260,11 @@ impl<'t> Upload<'t> {
                 arrived = Some(file);
             }
             Ok(())
-        })?;
+        });
+        if let Err(error) = listed {
+            self.go_on_without_list(Way::List, name, error)?;
+            return Ok(false);
+        }
         let Some(file) = arrived else { return Ok(false) };
         log::info!(task:% = self.task.key(); "`{name}` had arrived although its answer was lost");
         self.note_done(name, size, file.id.into_string(), Some("it had arrived although its answer was lost"))?;

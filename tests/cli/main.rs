@@ -20,6 +20,7 @@ mod heartbeats;
 mod help;
 mod https;
 mod init;
+mod interference;
 mod ledger;
 mod lock;
 mod log_lines;

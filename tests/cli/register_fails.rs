@@ -196,13 +196,14 @@ fn the_key_is_printed_when_the_file_is_no_longer_toml() {
 #[test]
 fn invalid_credentials_are_not_stored() {
     for (service_id, api_key) in [
-        ("svc/../x", "ak_1"),
-        ("svc\u{1b}[2J", "ak_1"),
-        ("", "ak_1"),
-        ("..", "ak_1"),
-        (".", "ak_1"),
+        ("svc/../x", "ak_1_0123456789abcdef"),
+        ("svc\u{1b}[2J", "ak_1_0123456789abcdef"),
+        ("", "ak_1_0123456789abcdef"),
+        ("..", "ak_1_0123456789abcdef"),
+        (".", "ak_1_0123456789abcdef"),
         ("svc-1", "a b"),
-        ("svc_ak_1", "ak_1"),
+        ("svc_ak_0123456789abcdef", "ak_0123456789abcdef"),
+        ("svc-1", "e"),
     ] {
         let answer = json!({"service_id": service_id, "name": "n", "api_key": api_key, "status": "online"});
         let done = register_under(Fault::Answer(Response::json(200, &answer)));
@@ -214,20 +215,20 @@ fn invalid_credentials_are_not_stored() {
 #[test]
 fn a_key_in_the_services_name_is_not_shown() {
     let server = FakeServer::start();
-    let answer = json!({"service_id": "svc-1", "name": "lab ak_secret", "api_key": "ak_secret", "status": "online"});
+    let answer = json!({"service_id": "svc-1", "name": "lab ak_secret_0123456789", "api_key": "ak_secret_0123456789", "status": "online"});
     server.fault(Match::path("register"), Fault::Answer(Response::json(201, &answer)));
     let done = unregistered(&server).run(&REGISTER);
     done.expect_code(0).expect_stdout("The Server calls the service lab [api_key].");
-    assert!(!done.stdout.contains("ak_secret"), "{}", done.stdout);
+    assert!(!done.stdout.contains("ak_secret_0123456789"), "{}", done.stdout);
 }
 
 #[test]
 fn long_words_of_the_server_are_cut_and_the_token_is_hidden() {
     let long = "w".repeat(50_000);
-    let invalid = json!({"service_id": format!("svc/{long}"), "name": long, "api_key": "ak_1"});
+    let invalid = json!({"service_id": format!("svc/{long}"), "name": long, "api_key": "ak_1_0123456789abcdef"});
     let done = register_under(Fault::Answer(Response::json(200, &invalid)));
     assert!(done.stderr.len() < 1000, "{}", done.stderr.len());
-    let invalid = json!({"service_id": "rt_good/..", "name": "n", "api_key": "ak_1"});
+    let invalid = json!({"service_id": "rt_good/..", "name": "n", "api_key": "ak_1_0123456789abcdef"});
     let done = register_under(Fault::Answer(Response::json(200, &invalid)));
     done.expect_stderr("service_id `[token]/..`");
     for message in ["unknown token rt_good".to_owned(), format!("{}rt_good{long}", "x".repeat(480))] {
@@ -245,7 +246,8 @@ fn server_messages_are_escaped_for_the_terminal() {
 
     let server = FakeServer::start();
     let agent = unregistered(&server);
-    let answer = json!({"service_id": "svc-1", "name": "n\u{1b}[31m\nx", "api_key": "ak_1", "status": "online"});
+    let answer =
+        json!({"service_id": "svc-1", "name": "n\u{1b}[31m\nx", "api_key": "ak_0123456789abcdef", "status": "online"});
     server.fault(Match::path("register"), Fault::Answer(Response::json(200, &answer)));
     let done = agent.run(&REGISTER);
     done.expect_code(0).expect_stdout("calls the service n\\u{1b}[31m\\nx.");

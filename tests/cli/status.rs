@@ -5,10 +5,11 @@ use crate::support::agent::Agent;
 use crate::support::docker::wait_until;
 use crate::support::secs;
 use crate::support::server::FakeServer;
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::fs;
+use std::process::Command;
 
 /// The configuration's lines for this agent, followed by those of the running agent.
 fn lines(agent: &Agent, server: &FakeServer, registration: [&str; 2], running: &str) -> String {
@@ -84,7 +85,7 @@ fn status_reports_a_revoked_key() {
     server.revoke_key(&service_id);
     running.wait_log("answered 401", secs(30));
     let mut shown = String::new();
-    wait_until("`status` to say so", secs(5), || {
+    wait_until("`status` to say so", secs(30), || {
         shown = agent.run(&["status"]).stdout;
         shown.contains("\nServer: unauthorized: the Server answered 401")
             && shown.contains("register again with `agent-core --config")
@@ -156,4 +157,26 @@ fn status_does_not_show_the_api_key() {
     let status = agent.invoke(&["status"]).env("RUST_LOG", "trace").run();
     let (_, api_key) = server.service();
     assert!(!status.stdout.contains(&api_key) && !status.stderr.contains(&api_key), "{status:?}");
+}
+
+/// Whatever keeps an agent from noticing it: `status` judges by the age of the last heartbeat.
+#[test]
+fn status_does_not_call_a_silent_server_reached() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    let running = agent.start();
+    wait_until("the first heartbeat", secs(10), || agent.run(&["status"]).stdout.contains("\nServer: reached\n"));
+    let pid = running.pid().to_string();
+    let signal = |name: &str| {
+        let sent = Command::new("kill").args([name, &pid]).status().expect("start `kill`");
+        assert!(sent.success(), "kill {name} {pid}");
+    };
+    signal("-STOP");
+    let file = agent.data_dir().join("status.json");
+    let mut state: Value = serde_json::from_slice(&fs::read(&file).expect("status.json")).expect("JSON");
+    state["last_heartbeat_at"] = json!((Timestamp::now() - SignedDuration::from_secs(100)).to_string());
+    fs::write(&file, state.to_string()).expect("write status.json");
+    let shown = agent.run(&["status"]).stdout;
+    signal("-CONT");
+    assert!(shown.contains("\nServer: trouble: no heartbeat was acknowledged for 1"), "{shown}");
 }

@@ -182,7 +182,7 @@ impl Scene {
         let polls =
             |server: &FakeServer| server.requests_to("poll").iter().filter(|poll| poll.status.is_some()).count();
         let before = polls(&self.server);
-        self.server.wait_for(&self.task, case.expected.status, if self.may_time_out() { secs(100) } else { secs(60) });
+        self.server.wait_for(&self.task, case.expected.status, secs(240));
         let what = "the record to be settled";
         // The agent polls after it has reclaimed its tasks.
         wait_until(what, secs(30), || {

@@ -70,7 +70,7 @@ fn only_the_file_over_the_servers_limit_is_left_out() {
         echo 1 > small";
     let id = server.submit(TaskSpec::script(script));
     let _running = agent.start();
-    let task = server.wait_for(&id, Status::Completed, secs(60));
+    let task = server.wait_for(&id, Status::Completed, secs(240));
     assert_eq!(task.output["files"], json!(["output/small", "output/just-right"]));
     assert_eq!(server.output(&id, "output/just-right").bytes.len(), 100_000);
     let [(name, reason)] = left_out(&task)[..] else { panic!("not exactly one file is left out") };
@@ -87,7 +87,7 @@ fn a_proxys_413_for_a_file_leaves_that_file_out() {
     let script = "cd /workspace/output; head -c 20000000 /dev/zero > large; echo 1 > small";
     let id = server.submit(TaskSpec::script(script));
     let _running = agent.start();
-    let task = server.wait_for(&id, Status::Completed, secs(60));
+    let task = server.wait_for(&id, Status::Completed, secs(240));
     assert_eq!(task.output["files"], json!(["output/small"]));
     let [(name, reason)] = left_out(&task)[..] else { panic!("not exactly one file is left out") };
     assert_eq!(name, "output/large");

@@ -22,6 +22,7 @@ mod engine_down;
 mod environment;
 mod executors;
 mod failed_tasks;
+mod gateway;
 mod hostile_answers;
 mod hostile_results;
 mod hostile_server;

@@ -123,13 +123,13 @@ fn each_413_is_answered_with_a_smaller_report() {
     assert_eq!(task.output["stdout"], Value::Null);
 }
 
-/// The agent takes two refusals, with a refused `accept` between them, for the task's end. Each of them is wrong here: the
-/// task is pending, then a twin's, then pending again. If the intake thread accepted it now, no worker would have it.
+/// Two refusals with a refused `accept` between them look like the task's end. Each of them is wrong here: the task is
+/// pending, then a twin's, then pending again. If the intake thread accepted it now, no worker would have it.
 #[test]
 fn a_task_requeued_twice_during_its_report_ends() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
-    let mut running = agent.start();
+    let _running = agent.start();
     let id = server.submit(tally::waiting_task(""));
     let requeue = |control: Control| move |_: &Request| control.time_out(&control.service().0);
     let reports = |number| Match::path("complete").nth(number);
@@ -147,7 +147,6 @@ fn a_task_requeued_twice_during_its_report_ends() {
     };
     server.fault(reports(2), Fault::call(Moment::Effected, wait));
     tally::release(&agent, &id);
-    running.wait_log("had ended on the Server already", secs(30));
     tally::wait_done_once(&server, &agent, &id);
     tally::wait_phase(&agent, &id, "settled");
     assert_eq!(server.task(&id).retry_count, 2);

@@ -117,7 +117,8 @@ fn a_copy_of_the_answer_is_sent_where_the_answer_is_refused() {
     let id = server.submit(TaskSpec::script("cd /workspace; echo yes | tee response.md > output/response.md"));
     server.fault(Match::path("upload").file("output/response.md"), Fault::status(400));
     let _running = agent.start();
-    let task = server.wait_for(&id, Status::Completed, secs(60));
+    // The Server has to refuse it for two minutes.
+    let task = server.wait_for(&id, Status::Completed, secs(240));
     assert_eq!(server.output(&id, "response.md").text(), "yes\n");
     assert_eq!(task.output["left_out"][0]["file"], "output/response.md");
 }

@@ -42,6 +42,6 @@ fn only_an_unconfirmed_claim_makes_a_refusal_a_success() {
     use Verdict::{AskAgain, Begin, Forget, GoOn};
     let verdicts = |claim| [Given, NotPending, Lost, NotNow, Refused].map(|answer| decide(claim, answer));
     assert_eq!(verdicts(Claim::New), [Begin, Forget, AskAgain, Forget, Forget]);
-    assert_eq!(verdicts(Claim::Unconfirmed), [Begin, Begin, AskAgain, AskAgain, Forget]);
+    assert_eq!(verdicts(Claim::Unconfirmed), [Begin, Begin, AskAgain, AskAgain, AskAgain]);
     assert_eq!(verdicts(Claim::Confirmed), [GoOn, GoOn, AskAgain, AskAgain, GoOn]);
 }

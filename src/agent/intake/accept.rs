@@ -20,6 +20,8 @@ use crate::units::Bytes;
 const OFFERS_MEMORY: usize = 4 * 1024 * 1024;
 /// An offer of this size at most is accepted beside any other: even one for each slot takes little memory.
 const SMALL_OFFER: usize = 64 * 1024;
+/// How often one task is accepted again because the Server goes on offering it.
+const RECLAIM_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the health thread is asked to make room on the disk.
 const ROOM_INTERVAL: Duration = Duration::from_secs(60);
 /// How often a byte of an offer is written, at most: in the record and the file that replaces it, in `offer.json`, and
@@ -34,6 +36,8 @@ const INVALID: &str = "the Server's offer is not a valid task";
 pub(super) struct Offers {
     /// The id of the last task that another agent accepted first.
     lost_race: Option<String>,
+    /// The task of this agent that was offered last and accepted again, and when.
+    reclaimed: Option<(TaskKey, Instant)>,
     /// Why the last offer wasn't accepted.
     refused: Option<String>,
     /// When the health thread was asked last to make room on the disk.
@@ -93,14 +97,25 @@ impl Intake {
     /// The Server has requeued a task of this agent, and it hides everything behind it until an agent accepts it.
     fn reclaim_offered(&mut self, key: &TaskKey) -> NextPoll {
         let now = Instant::now();
+        // A Server that goes on offering a task that it has just given to this agent would have all calls for that.
+        let is_again = self
+            .offers
+            .reclaimed
+            .as_ref()
+            .is_some_and(|(last, at)| last == key && now.saturating_duration_since(*at) < RECLAIM_INTERVAL);
         // The pause after a failed `accept`, perhaps one of the Server's, isn't cut short by the Server's offer. While the task
         // is being reported, its worker accepts it again.
-        let is_reclaimed = !self.reclaims.is_paused(key, now)
+        let is_reclaimed = !is_again
+            && !self.reclaims.is_paused(key, now)
             && !self.table.is_reporting(key)
             && self.try_acquire()
             && self.reclaim(key, now);
         // A Server that refuses the task that it offers is polled in the usual interval only.
-        if is_reclaimed { NextPoll::Immediately } else { NextPoll::AfterInterval }
+        if !is_reclaimed {
+            return NextPoll::AfterInterval;
+        }
+        self.offers.reclaimed = Some((key.clone(), now));
+        NextPoll::Immediately
     }
 
     /// Accepts a new task for which this machine has room.
@@ -205,6 +220,7 @@ impl Intake {
         match (decide(Claim::New, answer), result) {
             (Verdict::Begin | Verdict::GoOn, _) => {
                 log_accepted(key, &record.task);
+                self.admission.note_accepted(Instant::now());
                 self.offers.lost_race = None;
                 self.offers.refused = None;
                 self.table.insert(key, &id, Phase::Accepting, Duration::ZERO);

@@ -50,6 +50,7 @@ pub fn decide(claim: Claim, answer: Answer) -> Verdict {
         (Claim::Unconfirmed, Answer::NotPending) => Verdict::Begin,
         (_, Answer::Lost) | (Claim::Unconfirmed | Claim::Confirmed, Answer::NotNow) => Verdict::AskAgain,
         (Claim::New, Answer::NotPending | Answer::NotNow | Answer::Refused) => Verdict::Forget,
-        (Claim::Unconfirmed, Answer::Refused) => Verdict::Forget,
+        // The Server answers every id that it doesn't give out in one way (PROTOCOL 8), so this is about the call.
+        (Claim::Unconfirmed, Answer::Refused) => Verdict::AskAgain,
     }
 }

@@ -25,11 +25,15 @@ pub struct Reclaim {
     key: TaskKey,
     due: Option<Instant>,
     backoff: Backoff,
+    failures: u32,
 }
+
+/// After so many failures, a task whose `accept` is unconfirmed needs no slot until it is confirmed: it may never be.
+const FAILURES_WITH_SLOT: u32 = 4;
 
 impl Reclaim {
     fn new(key: &TaskKey) -> Self {
-        Self { key: key.clone(), due: None, backoff: Backoff::default() }
+        Self { key: key.clone(), due: None, backoff: Backoff::default(), failures: 0 }
     }
 }
 
@@ -56,9 +60,15 @@ impl ReclaimQueue {
     pub fn push_failed(&mut self, key: &TaskKey, retry_after: Option<Duration>, now: Instant) -> Duration {
         let mut reclaim = self.remove(key).unwrap_or_else(|| Reclaim::new(key));
         let pause = reclaim.backoff.next(retry_after);
+        reclaim.failures = reclaim.failures.saturating_add(1);
         reclaim.due = Some(now + pause);
         self.waiting.push_back(reclaim);
         pause
+    }
+
+    /// How often a task couldn't be reclaimed.
+    pub fn failures(&self, key: &TaskKey) -> u32 {
+        self.waiting.iter().find(|reclaim| reclaim.key == *key).map_or(0, |reclaim| reclaim.failures)
     }
 
     /// Replaces the queue: every task is due now.
@@ -144,11 +154,7 @@ impl Intake {
                 log::debug!(task:% = key; "accept: {error}; not requeued");
             }
             (Verdict::GoOn, Err(error)) => log::warn!(task:% = key; "accept: {error}"),
-            (Verdict::Forget, Err(error)) => {
-                log::error!(task:% = key; "accept: {error}; the task isn't this agent's");
-                self.table.remove(key);
-                self.remove_record(key);
-            }
+            // A record of a task that may be this agent's is never removed for what a call was answered.
             (Verdict::AskAgain | Verdict::Begin | Verdict::Forget, _) => {}
         }
         if verdict == Verdict::Begin && !self.confirm_accepted(key, now) {
@@ -162,6 +168,9 @@ impl Intake {
         let Err(error) = result else { return };
         let pause = self.reclaims.push_failed(key, error.retry_after(), now);
         log::warn!(task:% = key; "accept: {error}; asking again in {} s", pause.as_secs());
+        if self.table.is_unconfirmed(key) && self.reclaims.failures(key) >= FAILURES_WITH_SLOT {
+            self.table.release_slot(key);
+        }
     }
 
     /// A task whose `accept` was unconfirmed is this agent's. Returns whether its record says so; otherwise the reclaim is

@@ -1,6 +1,8 @@
 //! What `run` needs of the Server: a way to it, its API at the other end, and a key that it accepts.
 
 use std::net::IpAddr;
+use std::thread;
+use std::time::Duration;
 
 use ureq::http::Uri;
 
@@ -16,6 +18,10 @@ use crate::shell::register_command;
 /// ledger with the Server's, where a minute decides between online and offline (PROTOCOL 3), and an hour makes
 /// certificates invalid. A clock that is set by the network is right to well under a second.
 const CLOCKS_APART_SECS: f64 = 60.0;
+
+/// How often the Server has to refuse the key.
+const PROBES: u32 = 3;
+const PROBE_PAUSE: Duration = Duration::from_millis(500);
 
 const STEPS: [(Step, Check); 4] =
     [(Step::Name, Check::Dns), (Step::Connection, Check::Tcp), (Step::Tls, Check::Tls), (Step::Answer, Check::Server)];
@@ -140,6 +146,9 @@ impl<'c> WayToServer<'c> {
         let (peer, name) = (&self.peer, &self.name);
         match step {
             Step::Name => format!("correct `server.base_url` or this machine's name service; {name} is asked for"),
+            Step::Connection if matches!(self.route, ProxyRoute::Via { .. }) => {
+                format!("make sure that {peer} is up, lets the agent CONNECT to the Server, and reaches it")
+            }
             Step::Connection => {
                 let proxies = match self.route {
                     ProxyRoute::Direct { ignored } if !ignored.is_empty() => {
@@ -181,7 +190,7 @@ fn check_credentials(config: &Config, report: &mut Report) {
     if !report.has_passed(Check::Server) {
         return report.skip(Check::Credentials, "the Server doesn't answer as it should");
     }
-    let error = match probe(&config.server, config.agent.credentials.as_ref()) {
+    let error = match probe_repeatedly(config) {
         Ok(Answered { refusal: None | Some(ClientError::Refused { status: 404, by_server: true, .. }), .. }) => {
             return report.pass(Check::Credentials, format!("the Server accepts the key of {service_id}"));
         }
@@ -194,6 +203,22 @@ fn check_credentials(config: &Config, report: &mut Report) {
     let remedy = error.remedy(&register);
     let remedy = remedy.unwrap_or_else(|| "see what is wrong with the Server or a proxy before it".to_owned());
     report.fail(Check::Credentials, error.to_string(), remedy);
+}
+
+/// Asks again where the Server refuses the key: the remedy abandons the work of the old registration.
+fn probe_repeatedly(config: &Config) -> Result<Answered, Unanswered> {
+    let ask = || probe(&config.server, config.agent.credentials.as_ref());
+    let mut answer = ask();
+    for _ in 1..PROBES {
+        match &answer {
+            Ok(Answered { refusal: Some(error), .. }) if error.may_need_registration() => {
+                thread::sleep(PROBE_PAUSE);
+                answer = ask();
+            }
+            _ => break,
+        }
+    }
+    answer
 }
 
 fn check_clock(answered: Option<Answered>, report: &mut Report) {

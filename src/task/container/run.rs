@@ -29,6 +29,8 @@ const LAUNCHES: u32 = 3;
 /// the pause from then on.
 const REMOVAL_POLLS: u32 = 20;
 const STUCK_REMOVAL_PAUSE: Duration = Duration::from_secs(10);
+/// How often a container's name that another container has is looked at.
+const NAME_TAKEN_PAUSE: Duration = Duration::from_secs(10);
 /// How long a client that was killed may take to end.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The exit status of `docker run` when the client or the engine failed; a container may exit with it, too.
@@ -200,7 +202,8 @@ impl<'t> ContainerRun<'t> {
             Some(instance) => format!("another agent's container (instance {instance})"),
             None => "a container of no agent".to_owned(),
         };
-        Err(StepError::NameTaken {
+        Err(StepError::WithoutSlot {
+            retry_after: NAME_TAKEN_PAUSE,
             why: format!(
                 "the container name `{name}` is held by {owner}; waiting until it is removed; `docker rm {name}` removes \
                  it once it has ended"

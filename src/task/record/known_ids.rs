@@ -57,6 +57,11 @@ pub struct KnownIds {
 }
 
 impl KnownIds {
+    /// Where the Server's list can't be used: it may have had any file.
+    pub fn any() -> Self {
+        Self { more: true, ..Self::default() }
+    }
+
     pub fn insert(&mut self, id: &str) {
         if self.ids.len() < KNOWN_MAX {
             self.ids.insert(Digest::of(id));

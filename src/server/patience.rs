@@ -1,0 +1,309 @@
+//! When a refusal is final. A gateway before the Server, a full disk there, or a restart refuse for a while what the
+//! Server takes again later, so that no loss is decided on one answer or on a number of tries: leaving a file out,
+//! failing a task for its input, or settling a task as ended on the Server needs refusals over some time, with a
+//! heartbeat acknowledged meanwhile.
+//!
+//! All of it is kept in memory only: after a restart of the agent, the times begin anew.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::error::{ClientError, Weight};
+
+/// How long the Server itself must go on refusing a call, in its own words: it may be starting, or being restored.
+const CLEAR: Duration = Duration::from_secs(120);
+/// How long every other failure must last. Meanwhile another file of the same direction must have arrived, or the cause
+/// is not the file.
+const DOUBTFUL_UPLOAD: Duration = Duration::from_secs(6 * 3600);
+const DOUBTFUL_DOWNLOAD: Duration = Duration::from_secs(3600);
+/// How long a list of files can't be used, before the first upload of its task and later.
+const FIRST_LIST: Duration = Duration::from_secs(120);
+const LIST: Duration = Duration::from_secs(600);
+/// The pause after a first failure; it doubles with each, up to [`LONGEST`].
+const FIRST: Duration = Duration::from_secs(1);
+const FIRST_UPLOAD: Duration = Duration::from_secs(5);
+const LONGEST: Duration = Duration::from_secs(60);
+/// What has failed for so long doesn't keep others waiting, and is tried every five minutes only.
+const OLD: Duration = Duration::from_secs(300);
+/// A direction in which nothing has succeeded since a failure so long ago is in trouble.
+const TROUBLE: Duration = Duration::from_secs(30);
+/// A trouble of which nothing was heard for so long is forgotten.
+const TROUBLE_KNOWN: Duration = Duration::from_secs(900);
+/// How many failing files and calls are remembered. What is beyond that is tried for as long as it takes.
+const ITEMS_MAX: usize = 1000;
+
+/// What fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Way {
+    /// A result to the Server.
+    Upload,
+    /// An input file from the Server.
+    Download,
+    /// The report of a task's end.
+    Report,
+    /// The list of a task's files before its first upload.
+    FirstList,
+    /// The list of a task's files later.
+    List,
+}
+
+/// What follows from a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is tried again after this pause.
+    TryAgain(Duration),
+    /// The same, and it has failed for so long that others go first.
+    LetOthersPass(Duration),
+    /// It was refused for long enough.
+    GiveUp,
+}
+
+/// One file or call of a task.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Item {
+    pub way: Way,
+    /// The Server's id of the task.
+    pub task: String,
+    /// The name of a result, or the Server's id of an input file; empty for calls.
+    pub name: String,
+}
+
+impl Item {
+    pub fn new(way: Way, task: &str, name: &str) -> Self {
+        Self { way, task: task.to_owned(), name: name.to_owned() }
+    }
+}
+
+/// A try that failed.
+#[derive(Debug, Clone, Copy)]
+pub struct Failure<'e> {
+    pub error: &'e ClientError,
+    /// Whether the other side closed the connection before it got anything of the file.
+    pub is_unsent: bool,
+    /// When the try began.
+    pub began: Instant,
+}
+
+#[derive(Debug)]
+struct Failing {
+    since: Instant,
+    tries: u32,
+    /// When the Server refused it first in its own words.
+    refused_since: Option<Instant>,
+    next: Instant,
+    why: String,
+}
+
+/// Files in one direction, of all tasks.
+#[derive(Debug, Default)]
+struct Direction {
+    succeeded_at: Option<Instant>,
+    trouble: Option<Trouble>,
+}
+
+#[derive(Debug)]
+struct Trouble {
+    since: Instant,
+    last: Instant,
+    tries: u32,
+    why: String,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    heartbeat_at: Option<Instant>,
+    uploads: Direction,
+    downloads: Direction,
+    failing: HashMap<Item, Failing>,
+}
+
+/// What has failed at the Server, and for how long: shared by all tasks of an agent.
+#[derive(Debug, Default)]
+pub struct Patience(Mutex<State>);
+
+impl Patience {
+    /// The Server has acknowledged a heartbeat.
+    pub fn note_heartbeat(&self, now: Instant) {
+        self.state().heartbeat_at = Some(now);
+    }
+
+    /// A file has arrived, or a call has succeeded.
+    pub fn note_success(&self, item: &Item, now: Instant) {
+        let mut state = self.state();
+        state.failing.remove(item);
+        let Some(direction) = state.direction(item.way) else { return };
+        let was_in_trouble = direction.trouble.is_some();
+        *direction = Direction { succeeded_at: Some(now), trouble: None };
+        if was_in_trouble {
+            // What has failed meanwhile needn't wait for its time.
+            state
+                .failing
+                .iter_mut()
+                .filter(|(other, _)| other.way == item.way)
+                .for_each(|(_, failing)| failing.next = now);
+        }
+    }
+
+    /// Something has failed. What is given up is forgotten.
+    pub fn note_failure(&self, item: &Item, failure: Failure<'_>, now: Instant) -> Verdict {
+        let weight = failure.error.weight();
+        let mut state = self.state();
+        let succeeded_at = state.direction(item.way).and_then(|direction| direction.succeeded_at);
+        if state.failing.len() >= ITEMS_MAX && !state.failing.contains_key(item) {
+            return Verdict::LetOthersPass(OLD);
+        }
+        let heartbeat_at = state.heartbeat_at;
+        let new = || Failing { since: now, tries: 0, refused_since: None, next: now, why: String::new() };
+        let failing = state.failing.entry(item.clone()).or_insert_with(new);
+        // An answer that the end of its connection has overtaken is the one that came before.
+        let is_refused_again = failure.is_unsent && weight == Weight::Doubtful && failing.refused_since.is_some();
+        let weight = if is_refused_again {
+            Weight::Clear
+        } else {
+            failing.why = failure.error.to_string();
+            weight
+        };
+        let since = failing.since;
+        let is_answered = failure.error.status().is_some();
+        let known = Known { heartbeat_at, succeeded_at, began: failure.began, is_answered };
+        let verdict = failing.judge(item.way, weight, known, now);
+        if verdict == Verdict::GiveUp {
+            state.failing.remove(item);
+        }
+        // What had failed before another file arrived is its own trouble.
+        let is_new = succeeded_at.is_none_or(|at| at < since);
+        if let Some(direction) = state.direction(item.way).filter(|_| weight == Weight::Doubtful && is_new) {
+            direction.note_trouble(failure.error, now);
+        }
+        verdict
+    }
+
+    /// How long something that failed still waits for its next try, whether others go first, and why it failed.
+    pub fn waits(&self, item: &Item, now: Instant) -> Option<(Verdict, String)> {
+        let state = self.state();
+        let failing = state.failing.get(item)?;
+        let left = failing.next.checked_duration_since(now).filter(|left| !left.is_zero())?;
+        Some((failing.try_again(left, now), failing.why.clone()))
+    }
+
+    /// Why something failed last.
+    pub fn why(&self, item: &Item) -> Option<String> {
+        self.state().failing.get(item).map(|failing| failing.why.clone())
+    }
+
+    /// For how long something has been failing.
+    pub fn failing_for(&self, item: &Item, now: Instant) -> Option<Duration> {
+        self.state().failing.get(item).map(|failing| now.saturating_duration_since(failing.since))
+    }
+
+    /// Forgets a task that is settled or given up.
+    pub fn forget(&self, task: &str) {
+        self.state().failing.retain(|item, _| item.task != task);
+    }
+
+    /// Why no file can be sent or fetched, while none can.
+    pub fn trouble(&self, now: Instant) -> Option<String> {
+        let state = self.state();
+        let shown = |what: &str, direction: &Direction| {
+            let trouble = direction.trouble.as_ref()?;
+            let is_long = trouble.tries >= 2 && now.saturating_duration_since(trouble.since) >= TROUBLE;
+            let is_known = now.saturating_duration_since(trouble.last) < TROUBLE_KNOWN;
+            (is_long && is_known).then(|| format!("{what}: {}", trouble.why))
+        };
+        shown("no result can be sent", &state.uploads)
+            .or_else(|| shown("no input file can be fetched", &state.downloads))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // The state is consistent after every statement.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn direction(&mut self, way: Way) -> Option<&mut Direction> {
+        match way {
+            Way::Upload => Some(&mut self.uploads),
+            Way::Download => Some(&mut self.downloads),
+            Way::Report | Way::FirstList | Way::List => None,
+        }
+    }
+}
+
+impl Direction {
+    fn note_trouble(&mut self, error: &ClientError, now: Instant) {
+        let why = error.to_string();
+        match &mut self.trouble {
+            Some(trouble) if now.saturating_duration_since(trouble.last) < TROUBLE_KNOWN => {
+                (trouble.last, trouble.why) = (now, why);
+                trouble.tries = trouble.tries.saturating_add(1);
+            }
+            _ => self.trouble = Some(Trouble { since: now, last: now, tries: 1, why }),
+        }
+    }
+}
+
+/// What else is known at a failure.
+#[derive(Clone, Copy)]
+struct Known {
+    heartbeat_at: Option<Instant>,
+    /// When a file of the same direction arrived last.
+    succeeded_at: Option<Instant>,
+    began: Instant,
+    /// Whether the try had an answer.
+    is_answered: bool,
+}
+
+impl Failing {
+    fn judge(&mut self, way: Way, weight: Weight, known: Known, now: Instant) -> Verdict {
+        if weight == Weight::Nothing && !known.is_answered {
+            self.next = now;
+            return self.try_again(Duration::ZERO, now);
+        }
+        self.tries = self.tries.saturating_add(1);
+        let is_clear = weight == Weight::Clear;
+        if is_clear {
+            self.refused_since.get_or_insert(now);
+        }
+        let lasts = |since: Instant, patience: Duration| {
+            known.began.saturating_duration_since(since) >= patience && known.heartbeat_at.is_some_and(|at| at > since)
+        };
+        // A fresh try after the last success, which was after the first failure.
+        let is_its_fault = known.succeeded_at.is_some_and(|at| self.since < at && at < known.began);
+        let is_over = match way {
+            Way::Upload => is_its_fault && lasts(self.since, DOUBTFUL_UPLOAD),
+            Way::Download => is_its_fault && lasts(self.since, DOUBTFUL_DOWNLOAD),
+            Way::FirstList => lasts(self.since, FIRST_LIST),
+            Way::List => lasts(self.since, LIST),
+            Way::Report => false,
+        };
+        if is_over || self.refused_since.is_some_and(|since| is_clear && lasts(since, CLEAR)) {
+            return Verdict::GiveUp;
+        }
+        let pause = match weight {
+            Weight::Clear => CLEAR,
+            Weight::Doubtful => self.pause(way, now),
+            // The caller's pause is that of the whole Server.
+            Weight::Nothing => Duration::ZERO,
+        };
+        self.next = now + pause;
+        self.try_again(pause, now)
+    }
+
+    fn pause(&self, way: Way, now: Instant) -> Duration {
+        let first = if way == Way::Upload { FIRST_UPLOAD } else { FIRST };
+        if now.saturating_duration_since(self.since) >= OLD {
+            return OLD;
+        }
+        first.saturating_mul(2u32.saturating_pow(self.tries.saturating_sub(1))).min(LONGEST)
+    }
+
+    fn try_again(&self, pause: Duration, now: Instant) -> Verdict {
+        let is_old = now.saturating_duration_since(self.since) >= OLD;
+        if is_old || self.refused_since.is_some() { Verdict::LetOthersPass(pause) } else { Verdict::TryAgain(pause) }
+    }
+}
+
+#[cfg(test)]
+mod tests;
