@@ -17,7 +17,7 @@ use nix::libc::off_t;
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
 use nix::unistd::{Whence, lseek};
 
-use super::tree::{LISTING, READING, open_child};
+use super::tree::{LISTING, open_child, open_content};
 use crate::os::platform::{EntryKind, Found, MAX_DEPTH, Next, Unread};
 
 /// How many folders of the current path are open. The others are opened again when the walk comes back to them.
@@ -31,9 +31,9 @@ pub struct Place<'w> {
 }
 
 impl Place<'_> {
-    /// Opens the entry for reading, if it is neither a link nor on another file system.
+    /// Opens the entry for reading, if it is a file or a folder, and not on another file system.
     pub fn open(&self) -> io::Result<File> {
-        Ok(File::from(open_child(self.dir, self.name, READING)?))
+        Ok(File::from(open_content(self.dir, self.name)?))
     }
 }
 

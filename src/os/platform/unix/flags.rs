@@ -9,7 +9,7 @@ use nix::libc::{c_int, c_long};
 use nix::sys::stat::fstat;
 use nix::{ioctl_read, ioctl_read_bad, ioctl_write_ptr, ioctl_write_ptr_bad, request_code_read, request_code_write};
 
-use super::tree::{READING, open_child};
+use super::tree::open_content;
 
 /// `chattr +i` and `chattr +a`.
 const IMMUTABLE: c_int = 0x10;
@@ -26,7 +26,7 @@ ioctl_write_ptr!(set_subvolume_flags, 0x94, 26, u64);
 
 /// Takes these flags away from the folders, and from an entry of the last one. Returns whether there was one.
 pub fn unlock(folders: &[BorrowedFd<'_>], name: &CString) -> bool {
-    let child = folders.last().and_then(|dir| open_child(*dir, name, READING).ok());
+    let child = folders.last().and_then(|dir| open_content(*dir, name).ok());
     let all = folders.iter().copied().chain(child.as_ref().map(AsFd::as_fd));
     // Each of them, since several may have flags.
     all.fold(false, |changed, file| make_mutable(file) | make_writable(file) | changed)
@@ -56,4 +56,34 @@ fn make_writable(file: BorrowedFd<'_>) -> bool {
     flags &= !SUBVOLUME_READ_ONLY;
     // SAFETY: the descriptor is open, and the call reads 64 bits.
     unsafe { set_subvolume_flags(file.as_raw_fd(), &raw const flags) }.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unlock;
+    use nix::sys::stat::Mode;
+    use std::fs::{self, File};
+    use std::os::fd::AsFd;
+    use std::sync::mpsc::{RecvTimeoutError, channel};
+    use std::thread;
+    use std::time::Duration;
+
+    #[test]
+    fn a_device_or_pipe_is_not_opened_to_take_its_flags_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        let (opened, is_opened) = channel();
+        // The writer waits for a reader.
+        let writer = {
+            let pipe = pipe.clone();
+            thread::spawn(move || opened.send(fs::OpenOptions::new().write(true).open(pipe).is_ok()))
+        };
+        thread::sleep(Duration::from_millis(100));
+        assert!(!unlock(&[File::open(dir.path()).unwrap().as_fd()], &c"pipe".to_owned()));
+        assert_eq!(is_opened.recv_timeout(Duration::from_millis(200)), Err(RecvTimeoutError::Timeout));
+        let _reader = File::open(&pipe).unwrap();
+        assert!(is_opened.recv().unwrap());
+        writer.join().unwrap().unwrap();
+    }
 }

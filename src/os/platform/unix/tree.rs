@@ -1,15 +1,21 @@
 //! Opening a file beneath a folder whose content comes from a container, and isn't trusted: no link redirects it.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
 use nix::NixPath;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::libc::{S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
+#[cfg(target_os = "linux")]
+use nix::sys::stat::fstat;
+use nix::sys::stat::{FileStat, Mode};
+#[cfg(not(target_os = "linux"))]
+use nix::{fcntl::AtFlags, sys::stat::fstatat};
 
 /// A folder on a path; where the system supports it, without the right to list the folder.
 #[cfg(target_os = "linux")]
@@ -17,15 +23,18 @@ pub(super) const PASSAGE: OFlag =
     OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 #[cfg(not(target_os = "linux"))]
 pub(super) const PASSAGE: OFlag = LISTING;
+/// A file that is only looked at.
+#[cfg(target_os = "linux")]
+const GLANCE: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 /// A folder that is listed.
 pub(super) const LISTING: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 /// A file to read, not through a link, and without waiting for the other end of a FIFO.
-pub(super) const READING: OFlag =
+const READING: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY).union(OFlag::O_CLOEXEC);
 
-/// Opens the file at `relative` beneath the folder `root` for reading. A link in any part of the path below `root` is an
-/// error, and so is a file on another file system.
+/// Opens the file or folder at `relative` beneath the folder `root` for reading. A link in any part of the path below
+/// `root` is an error, and so is a file on another file system. What is neither is an error, too, and isn't opened.
 pub fn open_beneath(root: &Path, relative: &Path) -> io::Result<File> {
     let is_plain = relative.components().all(|part| matches!(part, Component::Normal(_)));
     if !is_plain || relative.as_os_str().is_empty() {
@@ -33,10 +42,40 @@ pub fn open_beneath(root: &Path, relative: &Path) -> io::Result<File> {
     }
     let root = openat(AT_FDCWD, root, PASSAGE, Mode::empty())?;
     #[cfg(target_os = "linux")]
-    if let Some(opened) = in_one_call(root.as_fd(), relative, READING) {
-        return Ok(File::from(opened?));
+    if let Some(seen) = in_one_call(root.as_fd(), relative, GLANCE) {
+        return Ok(File::from(open_seen(&seen?)?));
     }
     Ok(File::from(step_by_step(root, relative)?))
+}
+
+/// Opens an entry of a folder for reading that is a file or a folder, and as [`open_child`] does it.
+pub(super) fn open_content(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    #[cfg(target_os = "linux")]
+    return open_seen(&open_child(dir, name, GLANCE)?);
+    #[cfg(not(target_os = "linux"))]
+    {
+        check_kind(&fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)?)?;
+        open_child(dir, name, READING)
+    }
+}
+
+/// Opens for reading what a descriptor of [`GLANCE`] stands for, if that is a file or a folder.
+#[cfg(target_os = "linux")]
+fn open_seen(seen: &OwnedFd) -> Result<OwnedFd, Errno> {
+    use std::os::fd::AsRawFd;
+    check_kind(&fstat(seen)?)?;
+    // This link leads to the file itself, whatever has its name by now (proc(5)).
+    let place = format!("/proc/self/fd/{}", seen.as_raw_fd());
+    openat(AT_FDCWD, place.as_str(), READING.difference(OFlag::O_NOFOLLOW), Mode::empty())
+}
+
+/// A container may have made devices, and opening one can do something: a watchdog starts, a tape is wound back.
+fn check_kind(stat: &FileStat) -> Result<(), Errno> {
+    match stat.st_mode & S_IFMT {
+        S_IFREG | S_IFDIR => Ok(()),
+        S_IFLNK => Err(Errno::ELOOP),
+        _ => Err(Errno::ENXIO),
+    }
 }
 
 /// Opens an entry of a folder that is neither a link nor, where the system can tell, on another file system.
@@ -70,8 +109,14 @@ fn step_by_step(root: OwnedFd, relative: &Path) -> Result<OwnedFd, Errno> {
     let mut parts = relative.components().peekable();
     let mut dir = root;
     while let Some(part) = parts.next() {
-        let flags = if parts.peek().is_some() { PASSAGE } else { READING };
-        dir = openat(dir.as_fd(), part.as_os_str(), flags, Mode::empty())?;
+        if parts.peek().is_none() {
+            let name = CString::new(part.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+            #[cfg(target_os = "linux")]
+            return open_seen(&openat(dir.as_fd(), name.as_c_str(), GLANCE, Mode::empty())?);
+            #[cfg(not(target_os = "linux"))]
+            return open_content(dir.as_fd(), &name);
+        }
+        dir = openat(dir.as_fd(), part.as_os_str(), PASSAGE, Mode::empty())?;
     }
     Ok(dir)
 }
@@ -121,6 +166,17 @@ mod tests {
         for path in ["", "../outside/b/file", "a/../../outside/b/file", outside.to_str().unwrap()] {
             assert!(open_beneath(&root, Path::new(path)).is_err(), "{path}");
         }
+    }
+
+    #[test]
+    fn what_is_neither_file_nor_folder_is_not_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        nix::unistd::mkfifo(&dir.path().join("pipe"), Mode::S_IRWXU).unwrap();
+        for way in both(dir.path(), "pipe") {
+            assert_eq!(way.unwrap_err().raw_os_error(), Some(nix::errno::Errno::ENXIO as i32));
+        }
+        fs::create_dir(dir.path().join("folder")).unwrap();
+        assert!(open_beneath(dir.path(), Path::new("folder")).unwrap().metadata().unwrap().is_dir());
     }
 
     #[test]
