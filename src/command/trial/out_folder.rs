@@ -3,15 +3,21 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::copier::copy_with_progress;
 use crate::command::failure::Failure;
 use crate::command::output::eprint_line;
+use crate::os::digest::fnv;
 use crate::os::folder::Folder;
 use crate::os::trust::FolderPlace;
 use crate::task::outputs::OutputFile;
 use crate::text::escape;
+
+/// How many results that can't be copied are named.
+const NAMED: usize = 20;
+/// How many bytes a name has at most on most file systems.
+const LONGEST_PART: usize = 255;
 
 pub struct OutFolder {
     path: PathBuf,
@@ -43,17 +49,48 @@ impl OutFolder {
         if folder.is_replaced() {
             return Err(Failure::new(format!("`{}` was replaced while the container ran (`--out`)", path.display())));
         }
+        let (mut failed, mut unnamed) = (Vec::new(), 0);
         for output in files {
+            let local = local_name(&output.name);
             let copied = output.open().map_err(|why| why.to_string()).and_then(|(file, _)| {
-                create(&folder, Path::new(&output.name))
+                create(&folder, Path::new(&local))
                     .and_then(|new| copy_with_progress(&output.name, file, new, interrupted))
-                    .map_err(|error| format!("can't be written to `{}`: {error}", path.join(&output.name).display()))
+                    .map_err(|error| format!("can't be written to `{}`: {error}", path.join(&local).display()))
             });
-            copied.map_err(|why| Failure::new(format!("the result `{}` {why}", escape(&output.name))))?;
+            match copied {
+                Ok(_) if local != output.name => {
+                    eprint_line(format_args!("A name was too long for a file; it is `{}`", escape(&local)));
+                }
+                Ok(_) => {}
+                Err(_) if failed.len() == NAMED => unnamed += 1,
+                Err(why) => failed.push(format!("the result `{}` {why}", escape(&output.name))),
+            }
+            if interrupted.load(Ordering::Relaxed) && !failed.is_empty() {
+                break;
+            }
         }
         eprint_line(format_args!("Copied to: {}", path.display()));
-        Ok(())
+        if unnamed > 0 {
+            failed.push(format!("{unnamed} more can't be copied"));
+        }
+        if failed.is_empty() { Ok(()) } else { Err(Failure::new(failed.join("\n"))) }
     }
+}
+
+/// The name of a result in the folder. The Server's names may have parts that are longer than a file system takes: what
+/// isn't plain text has three characters for a byte there.
+fn local_name(name: &str) -> String {
+    let short = |part: &str| match part.len() {
+        0..=LONGEST_PART => part.to_owned(),
+        _ => format!("{}~{:016x}", cut(part, LONGEST_PART - 17), fnv(part.bytes())),
+    };
+    name.split('/').map(short).collect::<Vec<_>>().join("/")
+}
+
+/// The beginning of a text, of so many bytes at most.
+fn cut(text: &str, most: usize) -> &str {
+    let end = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    &text[..end]
 }
 
 /// Makes a file and the folders above it, each in the one that was opened before it. The name has plain parts only.
@@ -66,4 +103,42 @@ fn create(folder: &Folder, name: &Path) -> io::Result<File> {
         folder = folder.make_folder_by_umask(parent)?;
     }
     folder.create_new_by_umask(last)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::{LONGEST_PART, OutFolder, local_name};
+    use crate::task::outputs::OutputFile;
+    use std::fs;
+    use std::path::Path;
+    use std::sync::atomic::AtomicBool;
+
+    #[test]
+    fn one_result_that_can_not_be_copied_stops_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let (source, out) = (dir.path().join("source"), dir.path().join("out"));
+        fs::create_dir(&source).unwrap();
+        fs::write(source.join("0"), "x").unwrap();
+        let long = format!("output/{}", "%E9".repeat(90));
+        let results: Vec<OutputFile> = ["output/a", &long, "output/a/b", "output/c"]
+            .map(|name| OutputFile::copied(&source, Path::new("0"), name).unwrap())
+            .into();
+        let failed = OutFolder::new(&out).unwrap().copy(&results, &AtomicBool::new(false)).unwrap_err();
+        assert!(failed.to_string().starts_with("the result `output/a/b` can't be written"), "{failed}");
+        let mut names: Vec<String> = fs::read_dir(out.join("output"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort_by_key(|name| (name.len(), name.clone()));
+        assert_eq!(names[..2], ["a", "c"].map(str::to_owned));
+        assert!(names.len() == 3 && names[2].len() <= LONGEST_PART && names[2].starts_with("%E9%E9"), "{names:?}");
+    }
+
+    #[test]
+    fn long_names_stay_different_and_short_ones_as_they_are() {
+        let (one, other) = ("n".repeat(300), "n".repeat(301));
+        assert_ne!(local_name(&one), local_name(&other));
+        assert_eq!(local_name("output/a b"), "output/a b");
+        assert_eq!(local_name(&"\u{e9}".repeat(200)).len(), LONGEST_PART);
+    }
 }
