@@ -147,6 +147,8 @@ pub enum TaskResult {
     },
     /// Its results have to be fetched, by a worker that may do so.
     NeedsFetch,
+    /// The rest of its results is to be sent after others have had their turn.
+    TurnOver,
     /// The agent ends.
     Interrupted,
 }
@@ -156,8 +158,22 @@ pub enum TaskResult {
 pub enum Duty {
     /// Everything but to fetch results, or to look for them for long, which may take ten minutes and needs no slot.
     Tasks,
-    /// Everything.
+    /// The same, and deliveries that were interrupted take turns.
+    Deliveries,
+    /// Everything, and deliveries take turns.
     Fetches,
+}
+
+impl Duty {
+    /// Whether the worker may fetch results, and look for them for long.
+    pub fn may_fetch(self) -> bool {
+        self == Self::Fetches
+    }
+
+    /// Whether the worker passes a long delivery on when other tasks wait for it.
+    pub fn takes_turns(self) -> bool {
+        self != Self::Tasks
+    }
 }
 
 /// Starts a worker: a thread that takes jobs until the channel is closed.
@@ -167,9 +183,9 @@ pub fn spawn(name: &str, context: &Arc<Context>, jobs: &Receiver<Job>, duty: Dut
 }
 
 fn work(context: &Context, jobs: Receiver<Job>, duty: Duty) {
-    for job in jobs {
+    for job in &jobs {
         let key = job.files.key().clone();
-        let result = TaskRunner::new(context, job, duty).run();
+        let result = TaskRunner::new(context, job, duty).run(&jobs);
         // An error means that the agent ends, and its records say the rest.
         let _ = context.messages.send(WorkerMessage { key, event: WorkerEvent::Finished(result) });
     }

@@ -304,6 +304,7 @@ impl Intake {
                 self.table.hand_over(&key);
                 self.request(IntakeRequest::PollSoon);
             }
+            WorkerEvent::Finished(TaskResult::TurnOver) => self.table.end_turn(&key),
             WorkerEvent::Finished(TaskResult::Interrupted) => self.table.release(&key),
             WorkerEvent::Finished(TaskResult::Deferred { phase, why, retry_after, frees_slot, stop }) => {
                 self.table.note_stop(&key, stop);

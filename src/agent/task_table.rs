@@ -273,6 +273,13 @@ impl TaskTable {
         }
     }
 
+    /// Notes that a worker has returned a task for others to have their turn. It is due at once, behind them.
+    pub fn end_turn(&mut self, key: &TaskKey) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.stage = Stage::Waiting { until: Instant::now(), may_be_woken: false };
+        }
+    }
+
     /// Which workers take a task.
     pub fn queue(&self, key: &TaskKey) -> Queue {
         match self.entries.get(key) {

@@ -42,7 +42,7 @@ impl Workers {
         for number in 1..=FETCHERS {
             task::spawn(&format!("fetcher-{number}"), &self.context, &self.fetches.1, Duty::Fetches)?;
         }
-        task::spawn("courier", &self.context, &self.deliveries.1, Duty::Tasks)
+        task::spawn("courier", &self.context, &self.deliveries.1, Duty::Deliveries)
     }
 
     /// Hands a task over. A worker takes it when one is free.

@@ -10,12 +10,21 @@ use super::upload::Upload;
 use crate::config::OutputsConfig;
 use crate::server::LeftOut;
 
-/// Sends the results of a task that hasn't been cancelled, and ends the delivery.
-pub fn deliver(mut upload: Upload<'_>, results: &Results, limits: &OutputsConfig) -> Result<(), StepError> {
+/// Sends the results of a task that hasn't been cancelled, and ends the delivery. It is interrupted after a file that was
+/// sent where `is_turn_over` says so.
+pub fn deliver(
+    mut upload: Upload<'_>,
+    results: &Results,
+    limits: &OutputsConfig,
+    is_turn_over: impl Fn() -> bool,
+) -> Result<(), StepError> {
     let notes = Notes::new(upload.task, limits, &results.left, upload.left_out().0);
     let (files, answers) = results.split();
     for file in files {
         upload.send(file)?;
+        if upload.has_sent() && is_turn_over() {
+            return Err(StepError::TurnOver);
+        }
     }
     // Only then is it known what the Server doesn't take, and whether it has the answer, of which no copy is sent.
     upload.check_held()?;

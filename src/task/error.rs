@@ -17,6 +17,8 @@ pub enum StepError {
     WithoutSlot { why: String, retry_after: Duration },
     /// Results have to be fetched, and this worker may not.
     NeedsFetch,
+    /// Other tasks have waited for this worker, and it is their turn.
+    TurnOver,
     /// The step has to be tried again later.
     Retry {
         why: String,

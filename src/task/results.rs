@@ -60,7 +60,7 @@ pub fn collect(container: &TaskContainer<'_>, task: &mut TaskHandle, duty: Duty)
     let fetched = match copied_before(task)? {
         Some(fetched) => fetched,
         None if found.unreadable.is_empty() => Fetched::default(),
-        None if duty == Duty::Tasks => return Err(StepError::NeedsFetch),
+        None if !duty.may_fetch() => return Err(StepError::NeedsFetch),
         None => CopyUnreadable { container, task, reserved: &reserved, deadline }.copy(&found.unreadable)?,
     };
     let mut skipped = found.skipped;
@@ -134,7 +134,7 @@ fn look(
 ) -> Result<Option<ScanResult>, StepError> {
     let workspace = task.workspace.dir().to_owned();
     let began = Instant::now();
-    let end = if until.duty == Duty::Tasks { until.deadline.min(began + TIME_WITH_SLOT) } else { until.deadline };
+    let end = if until.duty.may_fetch() { until.deadline } else { until.deadline.min(began + TIME_WITH_SLOT) };
     loop {
         let mut commands = Ok(());
         let found = scan(&workspace, reserved, &container.config.outputs, || {
@@ -153,7 +153,7 @@ fn look(
         if let Some(why) = found.shortage {
             return Err(StepError::retry(why));
         }
-        if until.duty == Duty::Tasks && (found.is_cut || found.has_leased) {
+        if !until.duty.may_fetch() && (found.is_cut || found.has_leased) {
             log::info!(task:% = task.key(); "looking for its results takes long, and goes on without a slot");
             return Err(StepError::NeedsFetch);
         }

@@ -1,6 +1,8 @@
 //! The story of one task of the Server.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
 
 use super::deliver::deliver;
 use super::report::Report;
@@ -9,6 +11,9 @@ use super::{
     Context, DiscardRequests, Duty, Job, Phase, StepError, TaskClient, TaskContainer, TaskHandle, TaskResult,
     Workspace, discard, outcome, prepare, results,
 };
+
+/// How long a worker sends the results of one task while others wait for it.
+const TURN: Duration = Duration::from_secs(20);
 
 /// A worker with one task.
 pub struct TaskRunner<'c> {
@@ -24,7 +29,8 @@ impl<'c> TaskRunner<'c> {
         Self { context, task, duty }
     }
 
-    pub fn run(mut self) -> TaskResult {
+    /// Brings the task as far as it gets. `others` are the jobs that wait for this worker.
+    pub fn run(mut self, others: &Receiver<Job>) -> TaskResult {
         loop {
             let step = match self.task.record.phase {
                 // The agent hands a task to a worker only after it was accepted.
@@ -35,7 +41,7 @@ impl<'c> TaskRunner<'c> {
                 Phase::Accepted => prepare::prepare(Some(self.client()), &mut self.task),
                 Phase::Prepared => self.run_container(),
                 Phase::Exited | Phase::Uploaded if self.is_discarded() => self.discard(),
-                Phase::Exited => self.upload(),
+                Phase::Exited => self.upload(others),
                 Phase::Uploaded => Report::open(self.client(), &mut self.task).and_then(Report::send),
                 Phase::Settled => return TaskResult::Settled,
             };
@@ -44,6 +50,7 @@ impl<'c> TaskRunner<'c> {
                 Ok(()) | Err(StepError::Discarded) => {}
                 Err(StepError::Shutdown) => return TaskResult::Interrupted,
                 Err(StepError::NeedsFetch) => return TaskResult::NeedsFetch,
+                Err(StepError::TurnOver) => return TaskResult::TurnOver,
                 Err(StepError::Retry { why, retry_after }) => {
                     return self.deferred(why, retry_after, false);
                 }
@@ -64,8 +71,8 @@ impl<'c> TaskRunner<'c> {
         outcome::record(&mut self.task, outcome, self.context.config.executor.memory_limit.as_deref())
     }
 
-    fn upload(&mut self) -> Result<(), StepError> {
-        let container = self.container();
+    fn upload(&mut self, others: &Receiver<Job>) -> Result<(), StepError> {
+        let (container, began) = (self.container(), Instant::now());
         // First: what it has written outside the workspace may be what fills the engine's disk.
         container.remove(&mut self.task)?;
         let mut upload = Upload::open(self.client(), &mut self.task)?;
@@ -74,7 +81,10 @@ impl<'c> TaskRunner<'c> {
         too_large.remove(upload.task);
         let mut results = results::collect(&container, upload.task, self.duty)?;
         upload.note_skipped(std::mem::take(&mut results.skipped))?;
-        deliver(upload, &results, &self.context.config.outputs)
+        // The next turn begins with another look.
+        let turn_ends = Instant::now() + TURN.max(began.elapsed());
+        let is_turn_over = || self.duty.takes_turns() && !others.is_empty() && Instant::now() >= turn_ends;
+        deliver(upload, &results, &self.context.config.outputs, is_turn_over)
     }
 
     fn discard(&mut self) -> Result<(), StepError> {

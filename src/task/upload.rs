@@ -117,6 +117,11 @@ impl<'t> Upload<'t> {
         (&self.uploads.left_out, self.uploads.unnamed)
     }
 
+    /// Whether a file has arrived in this try.
+    pub fn has_sent(&self) -> bool {
+        self.uploads.done.len() > self.start.1
+    }
+
     /// Whether the Server has a file of this task by this name.
     pub fn has(&self, name: &str) -> bool {
         self.uploads.done.iter().any(|(done, _)| done == name)

@@ -4,7 +4,7 @@
 use crate::fetch::{agent, copies, left_out, run};
 use crate::support::docker::{assert_no_containers, wait_until};
 use crate::support::secs;
-use crate::support::server::{FakeServer, Status, TaskSpec};
+use crate::support::server::{FakeServer, Fault, Match, Status, TaskSpec};
 use crate::support::tally;
 use std::fs;
 
@@ -101,4 +101,29 @@ fn a_crash_after_a_fetch_forgets_nothing_that_is_left_out() {
     assert_eq!(named, ["output/4", "output/5", "output/6", "output/big"]);
     assert_eq!(user.agent.record(&id)["kept_back"], true);
     assert_no_containers(&id);
+}
+
+/// As many tasks as there are workers for such results send a file a second each.
+#[test]
+fn many_fetched_files_of_two_tasks_keep_no_third_one_waiting() {
+    let server = FakeServer::start();
+    let user = agent(&server, "[executor]\ncapacity = 4");
+    let _running = user.start();
+    let large = [(); 2].map(|()| {
+        let id = server.submit(TaskSpec::script(
+            "umask 077; cd output; i=0; while [ $i -lt 150 ]; do echo $i > $i; i=$((i+1)); done",
+        ));
+        server.fault(Match::path("upload").task(&id), Fault::Delay(secs(1)));
+        id
+    });
+    for id in &large {
+        wait_until("its first file", secs(60), || !server.outputs(id).is_empty());
+    }
+    let small = server.submit(TaskSpec::script("umask 077; echo 1 > output/private"));
+    server.wait_for(&small, Status::Completed, secs(90));
+    for id in &large {
+        assert!(server.outputs(id).len() < 120, "the small task waited for the end of a large one");
+        assert_no_containers(id);
+    }
+    assert_no_containers(&small);
 }

@@ -68,6 +68,9 @@ fn tasks_that_wait_for_a_fetch_take_slots_and_those_that_are_fetched_do_not() {
         assert_eq!(table.slots_taken(), usize::from(number == FETCHERS));
     }
     let first = TaskKey::from_id("t0").unwrap();
+    table.end_turn(&first);
+    assert_eq!((table.slots_taken(), table.queue(&first)), (1, Queue::Fetches), "it goes on as it was");
+    assert_eq!(table.due(Instant::now()), Some(first.clone()));
     table.defer(&first, Phase::Exited, "engine away", None);
     assert_eq!((table.slots_taken(), table.queue(&first)), (0, Queue::Deliveries));
 }
