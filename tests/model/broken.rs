@@ -45,6 +45,14 @@ fn a_forgotten_doubt_leaves_a_task_running_for_ever() {
     expect(breaking(Broken::AcceptUnrecorded, alone()), killed, NEVER_ENDS, &["accept [KilledAfter]"]);
 }
 
+/// The call may be under way still, in a gateway or in the network, and arrive between the poll and the next `accept`.
+#[test]
+fn an_offer_that_ends_a_doubt_leaves_a_task_running_for_ever() {
+    let world = breaking(Broken::OfferEndsDoubt, alone());
+    let happens = ["accept [Late]", "its task is offered, so its accept didn't arrive", "a late call arrives"];
+    expect(world, [0, 0, 1, 0, 0, 0], NEVER_ENDS, &happens);
+}
+
 #[test]
 fn a_doubt_about_a_call_that_was_not_sent_is_found() {
     let world = breaking(Broken::NotSentInDoubt, World { loses_unsent_only: true, ..twins() });

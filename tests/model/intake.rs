@@ -70,6 +70,12 @@ impl Steps<'_> {
         let by = Actor { agent, task };
         let held = &self.state.held[agent][task];
         if held.in_table() {
+            let is_in_doubt = held.record.phase == Some(Phase::Accepting) && !held.memory.disproved;
+            if is_in_doubt && self.is_broken(Broken::OfferEndsDoubt) {
+                self.add(by, "its task is offered, so its accept didn't arrive", |_, held| {
+                    held.memory.disproved = true
+                });
+            }
             // `Intake::reclaim_offered`. A reclaim that is in the queue anyway is the same call.
             let is_gated = self.is_broken(Broken::OwnTaskGated) && !self.state.agents[agent].admits;
             if held.memory.ask == Ask::No && !is_gated && !self.is_reporting(held) {
@@ -156,8 +162,12 @@ impl Steps<'_> {
 
     /// `Intake::reclaim`.
     fn add_reclaim(&mut self, by: Actor, what: &'static str) {
-        let is_unconfirmed = self.state.held[by.agent][by.task].record.phase == Some(Phase::Accepting);
-        let claim = if is_unconfirmed { Claim::Unconfirmed } else { Claim::Confirmed };
+        let held = &self.state.held[by.agent][by.task];
+        let claim = match held.record.phase {
+            Some(Phase::Accepting) if held.memory.disproved => Claim::New,
+            Some(Phase::Accepting) => Claim::Unconfirmed,
+            _ => Claim::Confirmed,
+        };
         self.call(
             by,
             (what, Call::Accept),

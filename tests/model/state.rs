@@ -203,6 +203,8 @@ pub struct Memory {
     pub unseen: bool,
     /// The table has received its cancellation.
     pub cancelled: bool,
+    /// For `Broken::OfferEndsDoubt`: a poll has offered the task after its `accept` was lost.
+    pub disproved: bool,
     pub reporting: Reporting,
     pub run: Run,
 }
@@ -325,8 +327,8 @@ impl State {
             codec.field(stop);
             codec.field(ending);
             codec.field(sent);
-            let Memory { ask, unseen, cancelled, reporting, run } = memory;
-            [unseen, cancelled].into_iter().for_each(|flag| codec.field(flag));
+            let Memory { ask, unseen, cancelled, disproved, reporting, run } = memory;
+            [unseen, cancelled, disproved].into_iter().for_each(|flag| codec.field(flag));
             codec.field(ask);
             codec.field(reporting);
             codec.field(run);

@@ -15,6 +15,8 @@ pub enum Broken {
     RemovedUnrecorded,
     /// An `accept` without an answer counts as one that didn't arrive.
     DoubtForgotten,
+    /// A poll that offers a task after the end of its `accept` without an answer counts as proof that the call didn't arrive.
+    OfferEndsDoubt,
     /// A start doesn't ask for tasks whose `accept` is unconfirmed.
     DoubtNotRecovered,
     /// The record is written after `accept`, not before.
