@@ -86,6 +86,38 @@ impl Visitor<'_> for TextVisitor {
     }
 }
 
+/// The name of a submitter's file, of which the middle is left out where it has more than [`NAME_MAX`] bytes: its end says
+/// what kind of file it is.
+#[derive(Debug)]
+pub(super) struct LongName(pub String);
+
+impl<'de> Deserialize<'de> for LongName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(LongNameVisitor)
+    }
+}
+
+struct LongNameVisitor;
+
+impl Visitor<'_> for LongNameVisitor {
+    type Value = LongName;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a file")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<LongName, E> {
+        const MARK: &str = "…";
+        /// How much of the end is kept, in bytes.
+        const END_MAX: usize = 64;
+        if name.len() <= NAME_MAX {
+            return Ok(LongName(name.to_owned()));
+        }
+        let end = name.char_indices().map(|(at, _)| at).find(|at| name.len() - at <= END_MAX).unwrap_or(name.len());
+        Ok(LongName(format!("{}{MARK}{}", begin(name, NAME_MAX - END_MAX - MARK.len()), &name[end..])))
+    }
+}
+
 /// A value that should be a flag or a number. What else stands there is neither kept nor quoted in an error.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Scalar {

@@ -10,7 +10,7 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::limits::{CutText, Scalar, ShortText};
+use super::limits::{CutText, LongName, Scalar, ShortText};
 use super::protocol::{InputFile, Task, or_default};
 
 /// How many input files a task may have.
@@ -90,7 +90,8 @@ impl Offer {
     /// The task.
     ///
     /// # Errors
-    /// The offer has another shape, too many input files, or ids or names that are too long.
+    /// The offer has another shape, too many input files, or ids that are too long. The middle of a file's name that is too
+    /// long is left out: a submitter may give a file any name.
     pub fn parse(&self) -> serde_json::Result<Task> {
         read_object(&self.0, "the offer").map(OfferedTask::into_task)
     }
@@ -121,9 +122,9 @@ struct OfferedTask {
 #[derive(Deserialize)]
 struct OfferedFile {
     id: ShortText,
-    filename: ShortText,
+    filename: LongName,
     #[serde(default)]
-    mime_type: Option<ShortText>,
+    mime_type: Option<CutText>,
     size_bytes: Scalar,
 }
 
@@ -147,8 +148,9 @@ impl OfferedFile {
         };
         Ok(InputFile {
             id: file.id.into_string(),
-            filename: file.filename.into_string(),
-            mime_type: file.mime_type.map(ShortText::into_string),
+            filename: file.filename.0,
+            // One that is so long says nothing.
+            mime_type: file.mime_type.and_then(|mime_type| mime_type.whole().map(str::to_owned)),
             size_bytes,
         })
     }
@@ -211,7 +213,14 @@ mod tests {
         let error = with(vec![file("a"); INPUTS_MAX + 1]).parse().unwrap_err().to_string();
         assert!(error.contains("more than 10000 input files"), "{error}");
         assert!(with(vec![file(&"n".repeat(512))]).parse().is_ok());
-        assert!(with(vec![file(&"n".repeat(513))]).parse().is_err());
+        let long = format!("{}.csv", "测".repeat(400));
+        let cut = with(vec![file(&long)]).parse().unwrap().input_files.remove(0).filename;
+        assert!(
+            cut.len() <= 512 && cut.starts_with("测测") && cut.contains("测…测") && cut.ends_with("测.csv"),
+            "{cut}"
+        );
+        let typed = json!({"id": "f", "filename": "a", "mime_type": "m".repeat(600), "size_bytes": 1});
+        assert_eq!(with(vec![typed]).parse().unwrap().input_files[0].mime_type, None);
         assert!(offer(&json!({"id": "t", "session_id": "s".repeat(513)})).parse().is_err());
         let long = offer(&json!({"id": "t".repeat(600), "task_prompt": 7}));
         let id = long.id().unwrap();

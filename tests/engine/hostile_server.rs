@@ -86,6 +86,18 @@ fn hostile_task_ids_stay_in_their_own_folders() {
 }
 
 #[test]
+fn a_file_with_a_very_long_name_blocks_no_task() {
+    let server = FakeServer::start();
+    let agent = agent(&server);
+    let mut running = agent.start();
+    let name = format!("{}.csv", "测".repeat(171));
+    let id = server.submit(TaskSpec::script("cat input/测*.csv > output/r").input(name, "1,2\n"));
+    server.wait_for(&id, Status::Completed, secs(40));
+    assert_eq!(server.output(&id, "output/r").bytes, b"1,2\n");
+    expect_work(&server, &mut running);
+}
+
+#[test]
 fn an_invalid_id_is_logged_once_and_blocks_only_while_offered() {
     let server = FakeServer::start();
     let agent = agent(&server);
