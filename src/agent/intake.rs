@@ -230,9 +230,8 @@ impl Intake {
     /// While no file can be sent or fetched, a new task would only wait here, and its files might be given up.
     fn check_transfers(&mut self, now: Instant) {
         let trouble = self.client.patience().trouble(now);
-        let shown = trouble.clone();
-        if self.admission.note_transfers(trouble, now) {
-            match shown {
+        if self.admission.note_transfers(trouble.clone(), now) {
+            match trouble {
                 Some(why) => log::warn!("no new task is accepted: {why}"),
                 None => {
                     log::info!("files are sent and fetched again");
