@@ -12,6 +12,7 @@ mod options;
 pub mod probe;
 #[cfg(test)]
 mod properties;
+mod start_error;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -26,6 +27,8 @@ pub use container::{Container, Status};
 use container::{INSPECT_FORMAT, parse_inspect};
 pub use exit_events::ExitEvents;
 use exit_events::parse_exit_events;
+pub use probe::ProbeEnd;
+pub use start_error::{StartFault, find_fault};
 
 use args::RemovalSpec;
 
@@ -206,6 +209,12 @@ impl Docker {
         Ok(self.request(&["info", "--format", "{{.DockerRootDir}}"], REQUEST_TIMEOUT)?.trim_end_matches('\n').into())
     }
 
+    /// Whether the engine confines containers by SELinux. An engine that doesn't know the question counts as one that does.
+    pub fn uses_selinux(&self) -> bool {
+        let options = self.request(&["info", "--format", "{{json .SecurityOptions}}"], REQUEST_TIMEOUT);
+        options.map_or(true, |options| options.contains("selinux"))
+    }
+
     /// Stops a container: TERM, after `grace` (of whole seconds) KILL. Returns when it has ended. A container that has ended
     /// already is no error, an absent one is.
     pub fn stop(&self, name: &str, grace: Duration) -> Result<(), DockerError> {
@@ -258,6 +267,12 @@ impl Docker {
     pub fn names_of_instance(&self, instance: &str) -> Result<Vec<String>, DockerError> {
         let filter = format!("label={INSTANCE_LABEL}={instance}");
         self.list(&["ps", "-a", "--filter", &filter, "--format", "{{.Names}}"])
+    }
+
+    /// Whether a container of an agent is running.
+    pub fn is_any_running(&self, instance: &str) -> Result<bool, DockerError> {
+        let filter = format!("label={INSTANCE_LABEL}={instance}");
+        Ok(!self.list(&["ps", "-q", "--filter", &filter])?.is_empty())
     }
 
     /// The lines of a listing. A refusal counts as no answer.

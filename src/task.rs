@@ -28,6 +28,7 @@ mod notes;
 mod outcome;
 pub mod outputs;
 mod prepare;
+mod probe_folder;
 #[cfg(test)]
 mod properties;
 pub mod record;
@@ -35,6 +36,9 @@ mod removal;
 mod report;
 mod results;
 mod runner;
+pub mod selinux;
+mod start_probe;
+pub mod starts;
 mod task_client;
 mod task_ledger;
 mod trial;
@@ -47,11 +51,14 @@ pub use console::TrialConsole;
 pub use container::{TaskContainer, view_name, viewed};
 pub use discard::{OTHER_REGISTRATION, discard, log_abandoned};
 pub use ledger_entries::{failed_report, report_entry};
+pub use probe_folder::ProbeFolder;
 pub use record::{
     DiscardRequests, Ending, KnownIds, Phase, Process, Record, ReportState, StopReason, Store, TaskFiles, TaskKey,
     UploadEvent,
 };
 pub use removal::{Remover, log_removed};
+pub use start_probe::{StartProbe, StartProblem, Started};
+pub use starts::Starts;
 pub use trial::{Trial, try_out};
 pub use uploads::Uploads;
 pub use workspace::{Workspace, input_names};
@@ -86,6 +93,8 @@ pub struct Context {
     pub instance_id: String,
     pub messages: Sender<WorkerMessage>,
     pub counters: Arc<Counters>,
+    /// Whether containers can be started at present.
+    pub starts: Starts,
 }
 
 /// A task for a worker.
@@ -118,10 +127,14 @@ pub struct WorkerMessage {
 pub enum WorkerEvent {
     /// The record has this phase now, and the worker goes on.
     PhaseReached(Phase),
-    /// The container couldn't be started because of this machine, not because of the task.
-    StartFailed,
+    /// The container couldn't be started, for this reason.
+    StartFailed(String),
+    /// The workspace's files can't be written now, for this reason.
+    WriteFailed(String),
     /// The container ran and exited, so containers can be started here.
     ContainerExited,
+    /// The container ended at once with this status, and printed nothing: perhaps no program can run here.
+    SilentEnd(i32),
     /// The Server had requeued the task, and perhaps other tasks of this agent too.
     Requeued,
     /// The worker has returned the task.

@@ -13,9 +13,17 @@ use super::health::HostHealth;
 /// The health thread reports every ten seconds as a rule, and later when it waits for the engine or deletes workspaces.
 /// After so long without a report, the health of the host is unknown.
 const SILENT_HEALTH: Duration = Duration::from_secs(180);
-/// How long no new task is accepted after a container that couldn't be started; it doubles with each in a row.
-const AFTER_FAILED_START: Duration = Duration::from_secs(10);
-const LONGEST_AFTER_FAILED_STARTS: Duration = Duration::from_secs(300);
+/// How long no new task is accepted after a container that couldn't be started: the first time, doubling with each in a
+/// row, and at most.
+const AFTER_FAILED_START: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(300)];
+/// The same after a task's files couldn't be written. Trying that costs no task anything.
+const AFTER_FAILED_WRITE: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
+/// The same after containers of several tasks in a row ended at once and printed nothing, and how many those are. Each
+/// try may cost a task.
+const AFTER_SILENT_ENDS: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(1800)];
+const SILENT_ENDS: u32 = 3;
+/// How many characters of a reason are shown.
+const SHOWN: usize = 300;
 /// After an interruption of heartbeats, a queued task may be one that the Server took from another agent of the service.
 /// For so long it is left for that agent to take back (PROTOCOL 3).
 pub const HOLD: Duration = Duration::from_secs(15);
@@ -47,9 +55,9 @@ pub enum NotAccepting {
     /// The last health report says this.
     #[error("{0}")]
     Unhealthy(String),
-    /// The health thread checks image and mounts after a failed start.
-    #[error("a container couldn't be started; image and mounts are being checked")]
-    Rechecking,
+    /// The health thread starts a container of its own after a failed start.
+    #[error("a container couldn't be started ({0}); one of the agent's own is started first")]
+    Rechecking(String),
     /// No health report has come for three minutes.
     #[error("no health report for 3 minutes: the Docker engine, a mount or the disk may be hanging")]
     HealthUnknown,
@@ -63,8 +71,17 @@ pub enum NotAccepting {
     #[error("heartbeats were interrupted; this agent reclaims its own tasks first, for some seconds")]
     Reclaiming,
     /// The pause after a failed start.
-    #[error("a container couldn't be started a moment ago; soon one task is tried")]
-    StartFailed,
+    #[error("a container couldn't be started a moment ago ({0}); soon one task is tried")]
+    StartFailed(String),
+    /// The pause after containers that ended at once, the last with this status.
+    #[error(
+        "the containers of the last tasks ended at once, the last with exit status {0}, and printed nothing, as if no \
+         program could run here; after a pause one task is tried (`agent-core check` tries to run one)"
+    )]
+    SilentEnds(i32),
+    /// The pause after a task's files couldn't be written.
+    #[error("a task's files can't be written: {0}; soon that is tried again")]
+    CantWrite(String),
 }
 
 impl NotAccepting {
@@ -84,6 +101,30 @@ struct Transfers {
     pause: Duration,
 }
 
+/// A pause after something that would befall every task.
+#[derive(Debug, Default)]
+struct Pause {
+    /// How often in a row it has happened.
+    count: u32,
+    /// The pause's end, and its reason.
+    until: Option<(Instant, NotAccepting)>,
+}
+
+impl Pause {
+    /// Begins a pause for the `count`th time.
+    fn begin(&mut self, [first, longest]: [Duration; 2], count: u32, why: NotAccepting, now: Instant) {
+        let time = first.saturating_mul(2u32.saturating_pow(count.saturating_sub(1))).min(longest);
+        self.until = Some((now + time, why));
+    }
+
+    fn check(&self, now: Instant) -> Result<(), NotAccepting> {
+        match &self.until {
+            Some((until, why)) if now < *until => Err(why.clone()),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Everything that decides whether a new task may be accepted. Pure: the time is an argument.
 #[derive(Debug)]
 pub struct Admission {
@@ -94,9 +135,12 @@ pub struct Admission {
     server_trouble: bool,
     transfers: Option<Transfers>,
     hold_until: Option<Instant>,
-    /// Containers in a row that couldn't be started.
-    start_failures: u32,
-    retry_at: Option<Instant>,
+    /// After containers that couldn't be started.
+    starts: Pause,
+    /// After containers that ended at once.
+    silent_ends: Pause,
+    /// After files that couldn't be written.
+    writes: Pause,
 }
 
 impl Admission {
@@ -109,8 +153,9 @@ impl Admission {
             server_trouble: false,
             transfers: None,
             hold_until: None,
-            start_failures: 0,
-            retry_at: None,
+            starts: Pause::default(),
+            silent_ends: Pause::default(),
+            writes: Pause::default(),
         }
     }
 
@@ -135,9 +180,7 @@ impl Admission {
         if let Some(transfers) = self.transfers.as_ref().filter(|transfers| now < transfers.next) {
             return Err(NotAccepting::Transfers(transfers.why.clone()));
         }
-        if self.retry_at.is_some_and(|at| now < at) {
-            return Err(NotAccepting::StartFailed);
-        }
+        self.check_pauses(now)?;
         Ok(self.slots(free))
     }
 
@@ -146,21 +189,31 @@ impl Admission {
         match self.check(free, now) {
             Ok(slots) => slots,
             Err(why) if why.is_announced() => 0,
-            // `check` stops at the first reason; the pause after a failed start may hold behind it.
-            Err(_) if self.retry_at.is_some_and(|at| now < at) => 0,
+            // `check` stops at the first reason; a pause may hold behind it.
+            Err(_) if self.check_pauses(now).is_err() => 0,
             Err(_) => self.slots(free),
         }
     }
 
+    fn check_pauses(&self, now: Instant) -> Result<(), NotAccepting> {
+        [&self.starts, &self.silent_ends, &self.writes].into_iter().try_for_each(|pause| pause.check(now))
+    }
+
     fn slots(&self, free: usize) -> usize {
-        if self.start_failures > 0 || self.transfers.is_some() { free.min(1) } else { free }
+        let is_tried = self.starts.count > 0
+            || self.silent_ends.count >= SILENT_ENDS
+            || self.writes.count > 0
+            || self.transfers.is_some();
+        if is_tried { free.min(1) } else { free }
     }
 
     /// When the answer changes by time alone.
     pub fn due(&self, now: Instant) -> Option<Instant> {
+        let ends =
+            [&self.starts, &self.silent_ends, &self.writes].map(|pause| pause.until.as_ref().map(|until| until.0));
         let transfers = self.transfers.as_ref().map(|transfers| transfers.next);
-        let times = [self.hold_until, self.retry_at, transfers, Some(self.health_at + SILENT_HEALTH)];
-        times.into_iter().flatten().filter(|at| *at > now).min()
+        let times = [self.hold_until, transfers, Some(self.health_at + SILENT_HEALTH)].into_iter().chain(ends);
+        times.flatten().filter(|at| *at > now).min()
     }
 
     /// What the agent works for.
@@ -179,7 +232,12 @@ impl Admission {
         self.health_at = now;
         match report {
             HostHealth::Unchanged => {}
-            HostHealth::Ready => self.health = Ok(()),
+            HostHealth::Ready => {
+                if !was_ready {
+                    self.writes = Pause::default();
+                }
+                self.health = Ok(());
+            }
             HostHealth::NotReady(why) | HostHealth::EngineDown(why) => {
                 self.health = Err(NotAccepting::Unhealthy(why.clone()));
             }
@@ -187,22 +245,45 @@ impl Admission {
         was_ready
     }
 
-    /// A container couldn't be started, for a reason of the host's: image and mounts are checked before the next task,
-    /// and where they are in order, one task is tried after a pause. Otherwise the unknown reason would fail every task
-    /// of the queue.
-    pub fn note_failed_start(&mut self, now: Instant) {
+    /// A container couldn't be started, for this reason: one of the agent's own is started before the next task, and
+    /// where that works, one task is tried after a pause. Otherwise the reason would fail every task of the queue.
+    pub fn note_failed_start(&mut self, why: &str, now: Instant) {
+        let why = first_line(why);
         if self.health.is_ok() {
-            self.health = Err(NotAccepting::Rechecking);
+            self.health = Err(NotAccepting::Rechecking(why.clone()));
         }
-        let pause = AFTER_FAILED_START.saturating_mul(2u32.saturating_pow(self.start_failures));
-        self.start_failures = self.start_failures.saturating_add(1);
-        self.retry_at = Some(now + pause.min(LONGEST_AFTER_FAILED_STARTS));
+        self.starts.count = self.starts.count.saturating_add(1);
+        self.starts.begin(AFTER_FAILED_START, self.starts.count, NotAccepting::StartFailed(why), now);
     }
 
-    /// A container ran to its end, so that containers can be started.
+    /// A container ran to its end, so that containers can be started, and programs run in them.
     pub fn note_container_exit(&mut self) {
-        self.start_failures = 0;
-        self.retry_at = None;
+        self.starts = Pause::default();
+        self.silent_ends = Pause::default();
+    }
+
+    /// A task's container ended at once with this status, and printed nothing. After some in a row, one task at a time is
+    /// tried, after a pause. Returns whether that is so.
+    pub fn note_silent_end(&mut self, code: i32, now: Instant) -> bool {
+        self.starts = Pause::default();
+        self.silent_ends.count = self.silent_ends.count.saturating_add(1);
+        let Some(over) = self.silent_ends.count.checked_sub(SILENT_ENDS) else { return false };
+        self.silent_ends.begin(AFTER_SILENT_ENDS, over.saturating_add(1), NotAccepting::SilentEnds(code), now);
+        true
+    }
+
+    /// A task's files couldn't be written, for this reason. No task fails for that. Returns whether the reason is new.
+    pub fn note_failed_write(&mut self, why: &str, now: Instant) -> bool {
+        let reason = NotAccepting::CantWrite(first_line(why));
+        let is_new = self.writes.until.as_ref().is_none_or(|(_, last)| *last != reason);
+        self.writes.count = self.writes.count.saturating_add(1);
+        self.writes.begin(AFTER_FAILED_WRITE, self.writes.count, reason, now);
+        is_new
+    }
+
+    /// A task's workspace is complete.
+    pub fn note_written(&mut self) {
+        self.writes = Pause::default();
     }
 
     /// Notes whether there is trouble with the Server.
@@ -243,105 +324,10 @@ impl Admission {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::{Admission, Mode, NotAccepting};
-    use crate::agent::health::HostHealth;
-    use std::time::{Duration, Instant};
-
-    fn ready(now: Instant) -> Admission {
-        let mut admission = Admission::new(Mode::Serve, now);
-        assert!(!admission.note_health(&HostHealth::Ready, now));
-        admission
-    }
-
-    fn secs(number: u64) -> Duration {
-        Duration::from_secs(number)
-    }
-
-    #[test]
-    fn no_task_is_accepted_before_the_first_health_report() {
-        let now = Instant::now();
-        let mut admission = Admission::new(Mode::Serve, now);
-        assert_eq!((admission.check(2, now), admission.announced(2, now)), (Err(NotAccepting::NotChecked), 0));
-        assert!(!admission.note_health(&HostHealth::EngineDown("no socket".to_owned()), now));
-        assert_eq!(admission.check(2, now), Err(NotAccepting::Unhealthy("no socket".to_owned())));
-        assert!(!admission.note_health(&HostHealth::Ready, now));
-        assert!(admission.note_health(&HostHealth::Ready, now));
-        assert_eq!((admission.check(2, now), admission.announced(2, now)), (Ok(2), 2));
-    }
-
-    #[test]
-    fn health_is_unknown_after_three_minutes_without_a_report() {
-        let now = Instant::now();
-        let mut admission = ready(now);
-        assert_eq!(admission.due(now), Some(now + secs(180)));
-        assert_eq!(admission.check(1, now + secs(179)), Ok(1));
-        assert_eq!(admission.check(1, now + secs(180)), Err(NotAccepting::HealthUnknown));
-        assert_eq!(admission.announced(1, now + secs(180)), 0);
-        assert!(admission.note_health(&HostHealth::Unchanged, now + secs(181)));
-        assert_eq!(admission.check(1, now + secs(181)), Ok(1));
-    }
-
-    #[test]
-    fn failed_starts_pause_longer_before_one_task_is_tried() {
-        let now = Instant::now();
-        let mut admission = ready(now);
-        for (failures, pause) in [(1, 10), (2, 20), (3, 40), (20, 300)] {
-            while admission.start_failures < failures {
-                admission.note_failed_start(now);
-            }
-            assert_eq!(admission.check(4, now), Err(NotAccepting::Rechecking));
-            admission.note_health(&HostHealth::Ready, now + secs(pause));
-            assert_eq!(admission.check(4, now + secs(pause - 1)), Err(NotAccepting::StartFailed));
-            assert_eq!((admission.check(4, now + secs(pause)), admission.check(0, now + secs(pause))), (Ok(1), Ok(0)));
-        }
-        admission.note_container_exit();
-        assert_eq!(admission.check(4, now), Ok(4));
-    }
-
-    #[test]
-    fn server_trouble_and_a_hold_are_not_reported_to_the_server() {
-        let now = Instant::now();
-        let mut admission = ready(now);
-        admission.note_server(true);
-        assert_eq!((admission.check(3, now), admission.announced(3, now)), (Err(NotAccepting::ServerTrouble), 3));
-        admission.note_server(false);
-        admission.hold(now);
-        assert_eq!((admission.check(3, now), admission.announced(3, now)), (Err(NotAccepting::Reclaiming), 3));
-        assert_eq!(admission.due(now), Some(now + secs(15)));
-        assert_eq!(admission.check(3, now + secs(15)), Ok(3));
-        admission.note_failed_start(now);
-        admission.note_health(&HostHealth::Ready, now);
-        assert_eq!(admission.announced(3, now), 0, "the pause after a failed start counts all the same");
-    }
-
-    #[test]
-    fn no_task_is_accepted_while_files_fail_but_one_now_and_then() {
-        let now = Instant::now();
-        let mut admission = ready(now);
-        let why = || Some("no result can be sent: 500".to_owned());
-        assert!(admission.note_transfers(why(), now) && !admission.note_transfers(why(), now));
-        let refused = Err(NotAccepting::Transfers("no result can be sent: 500".to_owned()));
-        let report = |admission: &mut Admission, at| admission.note_health(&HostHealth::Unchanged, at);
-        assert_eq!((admission.check(4, now), admission.announced(4, now)), (refused.clone(), 0));
-        report(&mut admission, now + secs(599));
-        assert_eq!(
-            (admission.check(4, now + secs(599)), admission.check(4, now + secs(600))),
-            (refused.clone(), Ok(1))
-        );
-        admission.note_accepted(now + secs(600));
-        report(&mut admission, now + secs(1799));
-        assert_eq!((admission.check(4, now + secs(1799)), admission.check(4, now + secs(1800))), (refused, Ok(1)));
-        assert!(admission.note_transfers(None, now + secs(1800)));
-        assert_eq!(admission.check(4, now + secs(1800)), Ok(4));
-    }
-
-    #[test]
-    fn a_draining_agent_accepts_no_task_in_any_health() {
-        let now = Instant::now();
-        let mut admission = ready(now);
-        admission.drain();
-        assert_eq!((admission.check(1, now), admission.announced(1, now)), (Err(NotAccepting::Draining), 0));
-    }
+/// What is shown of a reason.
+fn first_line(why: &str) -> String {
+    why.lines().next().unwrap_or_default().chars().take(SHOWN).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,12 @@
 //! The health of the host: whether the engine answers, mounts are there, the disks have space, and after a failed start
-//! whether the image is there.
+//! whether the image is there and a container of the agent's own can be started.
 //!
 //! A thread of its own checks that, since the engine may take long to answer (P5).
 
 mod engine_disk;
 pub mod housekeeping;
 mod pull;
+mod start;
 
 use std::io;
 use std::sync::Arc;
@@ -16,10 +17,12 @@ use crossbeam_channel::{Receiver, Sender, select};
 use engine_disk::EngineDisk;
 use housekeeping::Housekeeping;
 use pull::Puller;
+use start::StartCheck;
 
 use crate::docker::{DockerError, STOP_GRACE};
 use crate::task::mounts::MountWatch;
 use crate::task::record::{Phase, Store, TaskKey};
+use crate::task::selinux::find_denial;
 use crate::task::{Context, viewed};
 
 /// How often the host is checked.
@@ -42,7 +45,8 @@ pub enum HostHealth {
 
 /// What the intake thread asks of the health thread.
 pub enum RecheckRequest {
-    /// A container couldn't be started for a reason of the host's: check the image, too, until the host is ready.
+    /// A container couldn't be started: check the image, too, and start a container of the agent's own, until the host is
+    /// ready.
     FailedStart,
     /// A task needs so much free space on the disk, in bytes: remove workspaces that aren't needed.
     MakeRoom(u64),
@@ -65,6 +69,9 @@ struct Checks {
     puller: Puller,
     /// Whether the image is checked, too.
     check_image: bool,
+    start: StartCheck,
+    /// Whether SELinux is known to let containers use their workspaces.
+    is_unconfined: bool,
     /// The last report.
     reported: Option<HostHealth>,
     was_image_looked_for: bool,
@@ -85,6 +92,8 @@ impl HealthMonitor {
             puller: Puller::new(self.context.docker.clone(), &self.context.config.executor),
             // If `executor.pull` is set, the image is checked before the first task is accepted.
             check_image: self.context.config.executor.options.pull.is_some(),
+            start: StartCheck::default(),
+            is_unconfined: false,
             reported: None,
             was_image_looked_for: false,
             cleaning_due: Instant::now(),
@@ -102,7 +111,10 @@ impl HealthMonitor {
             select! {
                 recv(rechecks) -> request => match request {
                     // The last report may not be true any more.
-                    Ok(RecheckRequest::FailedStart) => (checks.check_image, checks.reported) = (true, None),
+                    Ok(RecheckRequest::FailedStart) => {
+                        (checks.check_image, checks.reported) = (true, None);
+                        checks.start.require();
+                    }
                     Ok(RecheckRequest::Clean) => checks.cleaning_due = Instant::now(),
                     Ok(RecheckRequest::MakeRoom(bytes)) => self.make_room_for_task(&mut checks.housekeeping, bytes),
                     Err(_) => return,
@@ -125,12 +137,18 @@ impl HealthMonitor {
                 return HostHealth::NotReady(why);
             }
         }
+        if !checks.is_unconfined {
+            if let Some(why) = find_denial(&self.context.config, &self.context.docker) {
+                return HostHealth::NotReady(why);
+            }
+            checks.is_unconfined = true;
+        }
         let housekeeping = &mut checks.housekeeping;
         let keep_free = self.context.config.paths.keep_free();
         let ready = checks.mounts.check(&self.context.config).map_err(|why| why.to_string());
         let ready = ready.and_then(|()| housekeeping.make_room());
         let ready = ready.and_then(|()| checks.engine_disk.check(&self.context.docker, keep_free));
-        match ready {
+        match ready.and_then(|()| checks.start.check(&self.context)) {
             Ok(()) => HostHealth::Ready,
             Err(why) => HostHealth::NotReady(why),
         }
@@ -185,6 +203,13 @@ impl HealthMonitor {
             }
         };
         for name in names {
+            // A killed agent may have left it.
+            if name == start::probe_name(&self.context) {
+                if let Err(error) = self.context.docker.remove_forced(&name) {
+                    log::warn!("the container `{name}` can't be removed: {error}");
+                }
+                continue;
+            }
             let Some(key) = TaskKey::from_container_name(viewed(&name).unwrap_or(&name)) else { continue };
             // One that shows the workspace to the engine is needed while results are fetched.
             let last = if viewed(&name).is_some() { Phase::Exited } else { Phase::Uploaded };

@@ -6,6 +6,7 @@
 mod accept;
 mod cancel;
 mod claim;
+mod host;
 mod no_room;
 mod operator;
 mod reclaim;
@@ -28,7 +29,6 @@ use super::admission::{Admission, HOLD, Mode};
 use super::health::{HealthMonitor, HostHealth, RecheckRequest};
 use super::messages::{IntakeRequest, NextPoll, ServerEvent};
 use super::status::StatusReporter;
-use super::status_file::EngineState;
 use super::task_table::TaskTable;
 use super::workers::Workers;
 use crate::data_dir::instance::LockWatch;
@@ -256,25 +256,6 @@ impl Intake {
         }
     }
 
-    fn note_health(&mut self, report: HostHealth) {
-        let was_ready = self.admission.note_health(&report, Instant::now());
-        let engine = if let HostHealth::EngineDown(_) = report { EngineState::Away } else { EngineState::Ready };
-        match report {
-            HostHealth::Unchanged => return,
-            HostHealth::Ready if was_ready => {}
-            HostHealth::Ready => {
-                let accepting = if self.admission.mode() == Mode::Serve { "; tasks are accepted" } else { "" };
-                log::info!("engine, mounts and disk are in order{accepting}");
-                // Tasks that were deferred for want of an engine or of disk space needn't wait for their time.
-                self.table.wake_waiting();
-            }
-            HostHealth::NotReady(why) | HostHealth::EngineDown(why) => log::warn!("no new task is accepted: {why}"),
-        }
-        self.status.note_engine(engine);
-        self.request_heartbeat();
-        self.request(IntakeRequest::PollSoon);
-    }
-
     /// Takes in what a worker reports.
     pub(super) fn handle_message(&mut self, WorkerMessage { key, event }: WorkerMessage) {
         match event {
@@ -283,13 +264,24 @@ impl Intake {
                 if let Some((before, time)) = self.table.set_phase(&key, phase).filter(|_| is_counted) {
                     self.status.metrics.observe(before.as_str(), time);
                 }
+                if phase == Phase::Prepared {
+                    self.admission.note_written();
+                }
             }
-            WorkerEvent::StartFailed => {
-                self.admission.note_failed_start(Instant::now());
-                // The health thread ends only with the agent.
-                let _ = self.rechecks.send(RecheckRequest::FailedStart);
+            WorkerEvent::StartFailed(why) => {
+                self.admission.note_failed_start(&why, Instant::now());
+                self.recheck_starts();
+            }
+            WorkerEvent::WriteFailed(why) => {
+                self.admission.note_failed_write(&why, Instant::now());
             }
             WorkerEvent::ContainerExited => self.admission.note_container_exit(),
+            WorkerEvent::SilentEnd(code) => {
+                if self.admission.note_silent_end(code, Instant::now()) {
+                    self.note_closed();
+                    self.recheck_starts();
+                }
+            }
             WorkerEvent::Requeued => self.reclaim_all(),
             WorkerEvent::Finished(TaskResult::Settled) => {
                 if !self.table.was_settled(&key) {

@@ -15,7 +15,7 @@ use crate::ledger::Ledger;
 use crate::metrics::Counters;
 use crate::os::trust::SearchPath;
 use crate::server::Client;
-use crate::task::{Context, Store};
+use crate::task::{Context, Starts, Store};
 
 /// The exit status after a second signal, as shells report SIGINT.
 const INTERRUPTED: i32 = 130;
@@ -52,6 +52,7 @@ pub fn serve(config: Config, credentials: Credentials, instance: &Instance, mode
         instance_id: instance.id().to_owned(),
         messages: message_sender,
         counters,
+        starts: Starts::default(),
     };
     let lock = instance.watch().clone();
     let parts = Parts { context, messages, client: intake_client, store, mode, lock };

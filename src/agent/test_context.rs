@@ -8,8 +8,8 @@ use crate::docker::Docker;
 use crate::ledger::Ledger;
 use crate::os::trust::make_folder;
 use crate::server::Client;
-use crate::task::Context;
 use crate::task::record::Store;
+use crate::task::{Context, Starts};
 
 /// The context and the records of an agent in this folder. `paths` is the section of this name in its configuration.
 pub fn test_context(dir: &Path, paths: &str) -> (Arc<Context>, Store) {
@@ -26,6 +26,7 @@ pub fn test_context(dir: &Path, paths: &str) -> (Arc<Context>, Store) {
         instance_id: String::new(),
         messages: crossbeam_channel::unbounded().0,
         counters: Arc::default(),
+        starts: Starts::default(),
         config: Arc::new(config),
     };
     (Arc::new(context), store)

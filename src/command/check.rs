@@ -7,10 +7,10 @@ mod container_user;
 mod engine;
 mod machine;
 mod probe;
-mod probe_folder;
 mod program;
 mod report;
 mod server;
+mod start;
 
 use std::path::Path;
 use std::process::ExitCode;

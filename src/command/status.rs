@@ -14,10 +14,13 @@ use super::backlog::Backlog;
 use super::failure::{CommandResult, Failure};
 use super::output::{OutputFormat, eprint_line, print_output, to_pretty_json};
 use super::task_view::{TaskView, Tasks};
+use crate::agent::health::housekeeping;
 use crate::agent::status_file::{EngineState, LastError, ServerTrouble, State};
 use crate::config::Config;
+use crate::data_dir::DataDir;
 use crate::data_dir::holder::{Holder, find_holder};
 use crate::data_dir::permissions;
+use crate::os::timeout::with_timeout;
 use crate::task::record::Phase;
 use crate::units::Span;
 
@@ -94,7 +97,7 @@ impl<'c> Report<'c> {
         let started_at = state.map(|state| state.started_at);
         let trouble = state.and_then(|state| state.server_trouble.as_ref());
         let silence = state.and_then(|state| silence(state, Timestamp::now()));
-        let not_accepting = state.and_then(|state| state.not_accepting.clone());
+        let not_accepting = state.and_then(|state| state.not_accepting.clone().or_else(|| find_unwritable(data_dir)));
         Ok(Self {
             config_file: &config.file,
             data_dir,
@@ -139,6 +142,12 @@ fn silence(state: &State, now: Timestamp) -> Option<String> {
     let since = state.last_heartbeat_at.filter(|_| state.server_tried)?;
     let time = Duration::try_from(now.duration_since(since)).ok().filter(|time| *time >= OFFLINE_AFTER)?;
     Some(format!("no heartbeat was acknowledged for {}", Span(time)))
+}
+
+/// Why nothing can be written in the data_dir: then the agent can't write down that it accepts nothing, either.
+fn find_unwritable(data_dir: &DataDir) -> Option<String> {
+    let data_dir = data_dir.clone();
+    with_timeout(move || housekeeping::unwritable(&data_dir)).flatten()
 }
 
 /// Whether the configuration file is newer than the one that the agent has read; `None` where its time can't be read.

@@ -111,6 +111,7 @@ impl Attempt<'_> {
             .and_then(|store| store.create(&key, &record))
             .map_err(Failure::unusable(&data_dir))?;
         let container = TaskContainer {
+            starts: None,
             config: self.config,
             docker: self.docker,
             name: self.folder.container_name(),

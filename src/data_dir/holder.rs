@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::data_dir::DataDir;
-use crate::os::files::{if_exists, open_existing};
+use crate::os::files::{if_exists, open_existing, open_to_read};
 use crate::os::platform::{self, FileLock};
 
 /// How often a text that is being written is read again, and the pause before that.
@@ -74,7 +74,11 @@ impl fmt::Display for Holder {
 
 /// The process that holds the lock of a data_dir, if there is one.
 pub fn find_holder(data_dir: &DataDir) -> io::Result<Option<Holder>> {
-    let opened = open_existing(&data_dir.lock());
+    let opened = match open_existing(&data_dir.lock()) {
+        // A lock that is only looked at needs no right to write.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => open_to_read(&data_dir.lock()),
+        opened => opened,
+    };
     let Some(file) = if_exists(opened)? else { return Ok(None) };
     // A shared lock, so that two processes that check at the same time don't find each other.
     let mut held = match FileLock::try_shared(file)? {

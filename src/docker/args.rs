@@ -13,8 +13,8 @@ pub struct RunSpec<'c> {
     pub executor: &'c ExecutorConfig,
     /// The container's name, which is unique on the engine, so that no task runs twice (P1).
     pub name: String,
-    /// Where docker writes the container's id as soon as it has one.
-    pub cidfile: PathBuf,
+    /// Where docker writes the container's id as soon as it has one; a probe has no such file.
+    pub cidfile: Option<PathBuf>,
     /// Labels by which the agent finds the container again.
     pub labels: Vec<(&'static str, String)>,
     pub mounts: Vec<Mount>,
@@ -31,7 +31,8 @@ impl RunSpec<'_> {
     /// `--sig-proxy=false` keeps signals that reach the client from the container. The engine's own log of the output
     /// has two files: with one, its rotation would drop nearly all of the output.
     pub fn executed(&self) -> Vec<String> {
-        let mut args = ["run", "--name", &self.name, "--cidfile", &text(&self.cidfile)].map(str::to_owned).to_vec();
+        let mut args = ["run", "--name", &self.name].map(str::to_owned).to_vec();
+        add(&mut args, "--cidfile", self.cidfile.as_deref().map(text));
         add(&mut args, "--label", self.labels.iter().map(|(key, value)| format!("{key}={value}")));
         self.common(args)
     }

@@ -17,7 +17,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use tar::EntryType;
 
 use super::archive::Archive;
-use super::args::mount_value;
+use super::args::{RunSpec, mount_value};
 use super::options::add;
 use super::{Docker, DockerError, REQUEST_TIMEOUT, VERSION_TIMEOUT};
 use crate::config::{Mount, csv};
@@ -30,6 +30,8 @@ pub const LABEL: &str = "open-aaas.check";
 pub const MOUNT_POINT: &str = "/agent-core-check";
 /// Probes, and folders that were made for them, are left over when they are older.
 pub const MAX_AGE: Duration = Duration::from_secs(1800);
+/// How long a container of the agent's own may take from its start to its end.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How much of a file's content is read.
 const MAX_CONTENT: u64 = 4096;
 
@@ -95,6 +97,15 @@ pub struct PathInfo {
     pub content: Vec<u8>,
 }
 
+/// How a container of the agent's own ended that was started as a proof.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProbeEnd {
+    /// It exited with this status, and these were its last words.
+    Exited(i32, String),
+    /// The engine refused to make or to start it, in its words.
+    NotStarted(String),
+}
+
 /// Why the docker client can't be used.
 #[derive(Debug)]
 pub enum ClientTrouble {
@@ -123,6 +134,21 @@ impl Docker {
             volumes => volumes.unwrap_or_default(),
         };
         self.request(&spec.args(&volumes), REQUEST_TIMEOUT).map(drop)
+    }
+
+    /// Runs a container to its end, which has to come soon, and removes it.
+    pub fn run_probe(&self, spec: &RunSpec<'_>) -> Result<ProbeEnd, DockerError> {
+        // A killed agent may have left it.
+        self.remove_forced(&spec.name)?;
+        let done = self.run(&spec.executed(), START_TIMEOUT);
+        let container = self.inspect(&spec.name);
+        self.remove_forced(&spec.name)?;
+        let words = done?.stderr;
+        Ok(match container?.map(|container| container.state) {
+            Some(state) if state.started_at.is_some() => ProbeEnd::Exited(state.exit_code, words),
+            Some(state) if !state.error.is_empty() => ProbeEnd::NotStarted(state.error),
+            _ => ProbeEnd::NotStarted(words),
+        })
     }
 
     /// The file or folder at a path of a container. A refusal means that there is none.

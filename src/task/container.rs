@@ -10,6 +10,7 @@ mod watch;
 
 use super::console::TrialConsole;
 use super::outcome::ContainerOutcome;
+use super::starts::Starts;
 use super::volumes::{HiddenParts, Hiding};
 use super::{StepError, TaskHandle};
 use crate::config::Config;
@@ -23,6 +24,8 @@ pub struct TaskContainer<'c> {
     pub name: String,
     /// The agent that the container's label names as its owner; a trial's container has no owner.
     pub owner: Option<&'c str>,
+    /// Whether the agent starts containers at present; a trial does.
+    pub starts: Option<&'c Starts>,
     /// Where a trial shows what the container prints.
     pub console: Option<&'c TrialConsole>,
 }

@@ -20,6 +20,12 @@ const KILLED: i32 = 137;
 /// A disk with fewer free bytes counts as full.
 pub const FULL: u64 = 1 << 20;
 
+/// A container that ran for a shorter time ended at once.
+const AT_ONCE: Duration = Duration::from_secs(5);
+/// The exit statuses of a program that couldn't begin: 1, 126, 127 and 255 where it or its shell can't be executed, 132 and
+/// 139 where this processor can't run it, 159 where a call of the system is forbidden.
+const NEVER_BEGAN: [i32; 7] = [1, 126, 127, 132, 139, 159, 255];
+
 /// How the run of a container ended.
 #[derive(Debug)]
 pub enum ContainerOutcome {
@@ -65,7 +71,6 @@ pub fn record(task: &mut TaskHandle, outcome: ContainerOutcome, memory_limit: Op
 }
 
 fn exited(task: &TaskHandle, exit: Exit, memory_limit: Option<&str>) -> Ending {
-    task.send(WorkerEvent::ContainerExited);
     let [stdout, stderr] = [task.files.stdout(), task.files.stderr()].map(|log| tail(&task.files, &log, TAIL));
     let (status, error_message) = decide(&Evidence {
         stop: task.record.stop,
@@ -75,11 +80,27 @@ fn exited(task: &TaskHandle, exit: Exit, memory_limit: Option<&str>) -> Ending {
         stdout: &stdout,
         stderr: &stderr,
     });
+    let is_silent = task.record.stop.is_none() && has_ended_silently(exit, &stdout, &stderr);
+    task.send(if is_silent { WorkerEvent::SilentEnd(exit.code) } else { WorkerEvent::ContainerExited });
     let duration_secs = (exit.ran_for.as_secs_f64() * 1000.0).round() / 1000.0;
     let first_line = error_message.as_deref().map(|message| message.lines().next().unwrap_or_default());
     let words = first_line.map(|line| format!(": {line}")).unwrap_or_default();
     log::info!(task:% = task.key(); "container exited with {} after {}, {}{words}", exit.code, Span(exit.ran_for), status.as_str());
     Ending { status, exit_code: Some(exit.code), error_message, duration_secs, at: Timestamp::now() }
+}
+
+/// Whether a container ended as it would if no program could run on this machine. What the runtime says when it can't
+/// execute the program (`exec /bin/sh: operation not permitted`) isn't the program's.
+fn has_ended_silently(exit: Exit, stdout: &str, stderr: &str) -> bool {
+    let words = stderr.trim();
+    let is_runtimes =
+        !words.contains('\n') && ["exec /", "standard_init_linux.go:"].iter().any(|begin| words.starts_with(begin));
+    NEVER_BEGAN.contains(&exit.code)
+        && exit.ran_for < AT_ONCE
+        && exit.stop_cause == StopCause::OwnExit
+        && !exit.oom_killed
+        && stdout.trim().is_empty()
+        && (words.is_empty() || is_runtimes)
 }
 
 fn without_exit(task: &TaskHandle, why: Option<String>) -> Ending {
@@ -188,7 +209,7 @@ fn explain_stop(reason: StopReason) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Evidence, Exit, StopCause, decide, last_words};
+    use super::{Evidence, Exit, StopCause, decide, has_ended_silently, last_words};
     use crate::server::protocol::FinalStatus::{Cancelled, Completed, Failed};
     use crate::task::record::StopReason;
     use std::time::Duration;
@@ -206,6 +227,26 @@ mod tests {
         assert_eq!(decide(&Evidence { stderr: " \n", ..evidence(3) }), (Failed, Some("out".to_owned())));
         let silent = Evidence { stderr: "", stdout: "", ..evidence(3) };
         assert_eq!(decide(&silent).1.unwrap(), "the container exited with status 3 and printed nothing");
+    }
+
+    #[test]
+    fn only_a_program_that_may_never_have_begun_ends_silently() {
+        let exit = evidence(1).exit;
+        for code in [1, 126, 127, 255] {
+            assert!(has_ended_silently(Exit { code, ..exit }, "", " \n"), "{code}");
+        }
+        let denied = "exec /bin/sh: operation not permitted\n";
+        assert!(has_ended_silently(Exit { code: 255, ..exit }, "", denied));
+        assert!(
+            !has_ended_silently(exit, "", &format!("{denied}more")) && !has_ended_silently(exit, "", "sh: exec: x")
+        );
+        assert!(!has_ended_silently(exit, "out", "") && !has_ended_silently(exit, "", "err"));
+        for code in [0, 2, 3, 137, 143] {
+            assert!(!has_ended_silently(Exit { code, ..exit }, "", ""), "{code}");
+        }
+        assert!(!has_ended_silently(Exit { ran_for: Duration::from_secs(5), ..exit }, "", ""));
+        assert!(!has_ended_silently(Exit { oom_killed: true, ..exit }, "", ""));
+        assert!(!has_ended_silently(Exit { stop_cause: StopCause::External, ..exit }, "", ""));
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use super::ledger_entries::{not_received, received, received_unnamed};
 use super::outcome::{self, ContainerOutcome};
 use super::task_client::{TaskClient, TransferProgress};
-use super::{Phase, StepError, TaskHandle, input_names};
-use crate::os::files::{self, is_full, remove_if_exists};
+use super::{Phase, StepError, TaskHandle, WorkerEvent, input_names};
+use crate::os::files::{self, remove_if_exists};
 use crate::os::platform;
 use crate::server::{Backoff, Client, ClientError, Failure, InputFile, Item, Verdict, Way};
 use crate::units::{Bytes, Span};
@@ -29,15 +29,6 @@ enum PrepareError {
     Step(StepError),
     /// The task is being stopped.
     Stopped,
-}
-
-impl PrepareError {
-    /// What an error of this machine's files comes to. That the machine has no descriptor or no memory at this moment isn't
-    /// the task's fault.
-    fn local(what: &str, error: &io::Error) -> Self {
-        let words = format!("{what}: {error}");
-        if platform::is_shortage(error) { Self::Step(StepError::retry(words)) } else { Self::Task(words) }
-    }
 }
 
 impl From<StepError> for PrepareError {
@@ -65,14 +56,27 @@ pub fn prepare(client: Option<TaskClient<'_>>, task: &mut TaskHandle) -> Result<
     outcome::record(task, outcome, None)
 }
 
+/// A file of the task that can't be written. That is this machine's fault, and the task waits, unless the file itself
+/// can't be one here: then it would wait for ever.
+fn not_written(task: &TaskHandle, what: &str, error: &io::Error) -> PrepareError {
+    let why = format!("{what}: {error}");
+    match error.kind() {
+        ErrorKind::InvalidFilename | ErrorKind::InvalidInput | ErrorKind::FileTooLarge => PrepareError::Task(why),
+        _ => {
+            task.send(WorkerEvent::WriteFailed(why.clone()));
+            PrepareError::Step(StepError::retry(why))
+        }
+    }
+}
+
 fn fill_workspace(client: Option<TaskClient<'_>>, task: &mut TaskHandle) -> Result<(), PrepareError> {
-    let local = |error: io::Error| PrepareError::local("the workspace can't be made", &error);
-    task.workspace.create().map_err(local)?;
+    const WORKSPACE: &str = "the workspace can't be made";
+    task.workspace.create().map_err(|error| not_written(task, WORKSPACE, &error))?;
     let names = input_names(&task.record.task);
     if let Some(mut client) = client {
         download_inputs(&mut client, task, &names)?;
     }
-    task.workspace.write_task(&task.record.task, &names).map_err(local)
+    task.workspace.write_task(&task.record.task, &names).map_err(|error| not_written(task, WORKSPACE, &error))
 }
 
 fn download_inputs(client: &mut TaskClient<'_>, task: &mut TaskHandle, names: &[String]) -> Result<(), PrepareError> {
@@ -198,10 +202,10 @@ impl Download<'_, '_> {
         let call = |client: &Client| download(client, file, Part { path: &part, keep_free }, &received_bytes);
         match self.client.transfer(self.task, progress, call)? {
             Ok(()) => {}
-            Err(ClientError::Local(error)) if is_full(&error) => return Err(self.wait_for_room(&part).into()),
-            Err(ClientError::Local(error)) if platform::is_shortage(&error) => {
-                return Err(PrepareError::local(&format!("input file `{}` can't be written now", self.name), &error));
+            Err(ClientError::Local(error)) if error.kind() == ErrorKind::StorageFull => {
+                return Err(self.wait_for_room(&part).into());
             }
+            Err(ClientError::Local(error)) => return self.refuse_file(ClientError::Local(error)),
             Err(error) => return Ok(Some(error)),
         }
         // Before the file has its place, or a crash in between would leave it there without a line in the ledger.
@@ -209,9 +213,18 @@ impl Download<'_, '_> {
             self.client.append_to_ledger(self.task, vec![received(file)])?;
         }
         let moved = platform::make_world_writable(&part).and_then(|()| fs::rename(&part, place));
-        let name = self.name;
-        moved.map_err(|error| PrepareError::local(&format!("input file `{name}` can't be written"), &error))?;
+        moved
+            .map_err(|error| not_written(self.task, &format!("input file `{}` can't be written", self.name), &error))?;
         Ok(None)
+    }
+
+    /// What was downloaded can't be written here.
+    fn refuse_file(&self, error: ClientError) -> Result<Option<ClientError>, PrepareError> {
+        let ClientError::Local(cause) = &error else { return Ok(Some(error)) };
+        match not_written(self.task, &format!("input file `{}` can't be written", self.name), cause) {
+            PrepareError::Task(_) => Ok(Some(error)),
+            wait => Err(wait),
+        }
     }
 
     /// Checks that the file fits on the disk. A full disk isn't the task's fault, so the task waits.

@@ -13,6 +13,7 @@ mod known_ids;
 mod phase;
 mod report_state;
 mod reserve;
+mod start_state;
 mod stop_reason;
 mod store;
 mod uploads_file;
@@ -30,6 +31,7 @@ pub use key::TaskKey;
 pub use known_ids::KnownIds;
 pub use phase::Phase;
 pub use report_state::ReportState;
+pub use start_state::StartState;
 pub use stop_reason::StopReason;
 pub use store::{Loaded, Store};
 
@@ -68,9 +70,8 @@ pub struct Record {
     pub offered_at: Timestamp,
     /// The docker client that may still be creating or starting the container.
     pub client: Option<Process>,
-    /// Whether a container that was created and never started is being removed, to be created again.
-    #[serde(default)]
-    pub replacing: bool,
+    #[serde(flatten)]
+    pub start: StartState,
     pub stop: Option<StopReason>,
     /// Set from [`Phase::Exited`] on.
     pub ending: Option<Ending>,

@@ -120,6 +120,7 @@ impl<'c> TaskRunner<'c> {
             docker: &self.context.docker,
             name: self.task.key().container_name(),
             owner: Some(&self.context.instance_id),
+            starts: Some(&self.context.starts),
             console: None,
         }
     }

@@ -1,4 +1,4 @@
-//! `check` with a real engine: whether containers would see this machine's files. No container is started.
+//! `check` with a real engine: whether containers would see this machine's files, and whether one starts.
 
 use crate::support::agent::{Agent, Builder, Finished};
 use crate::support::docker::{containers_with_label, docker, remove_containers, wait_until};
@@ -107,14 +107,16 @@ fn all_checks_pass_and_leave_no_container() {
     done.expect_code(0);
     let failed: Vec<&Value> = checks.iter().filter(|check| check["status"] == "failed").collect();
     assert_eq!(failed, [&Value::Null; 0]);
-    for name in ["docker", "engine", "image", "program", "engine_data_dir", "server", "credentials"] {
+    for name in ["docker", "engine", "image", "program", "engine_data_dir", "start", "server", "credentials"] {
         assert!(all(&checks, name).iter().all(|check| check["status"] == "passed"), "{name}: {checks:#?}");
     }
     assert_eq!(all(&checks, "engine_mounts").iter().filter(|check| check["status"] == "passed").count(), 2);
     assert_eq!(calls.left(), [""; 0]);
     assert!(!agent.data_dir().exists(), "the temporary data_dir is removed");
     let text = calls.text();
-    assert!(text.lines().all(|call| !call.starts_with("run") && !call.starts_with("start")), "{text}");
+    let started: Vec<&str> = text.lines().filter(|call| call.starts_with("run") || call.starts_with("start")).collect();
+    let [probe] = started[..] else { panic!("not one container is started: {text}") };
+    assert!(probe.contains(" --entrypoint sh "), "{probe}");
     agent.run(&["check"]).expect_code(0).expect_stdout(" 0 failed, ");
 }
 

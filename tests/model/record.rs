@@ -14,7 +14,7 @@ const FIELDS: [(&str, &str); 16] = [
     ("phase_since", "there are no times"),
     ("offered_at", "there are no times"),
     ("client", "Record::client"),
-    ("replacing", "Record::replacing"),
+    ("start", "Record::replacing; its count of failures only bounds them"),
     ("stop", "Record::stop"),
     ("ending", "Record::ending"),
     ("report", "Record::report"),

@@ -16,6 +16,7 @@ mod hostile_trees;
 mod ordinary_user;
 mod own_engine;
 mod prepared_data_dir;
+mod read_only_disk;
 mod removal;
 mod shortage;
 mod small_disk;

@@ -137,7 +137,7 @@ fn a_download_waits_while_something_else_fills_the_disk() {
 }
 
 #[test]
-fn a_workspace_too_large_for_the_disk_fails_its_task() {
+fn a_workspace_waits_for_room_on_a_full_disk() {
     let server = FakeServer::start();
     let (agent, disk) = agent_on_disk(&server, 16);
     let mut running = agent.start();
@@ -147,10 +147,13 @@ fn a_workspace_too_large_for_the_disk_fails_its_task() {
     let fill = disk.filler();
     server.fault(Match::path("accept").times(1), Fault::call(Moment::Arrived, move |_| fill()));
     let id = server.submit(TaskSpec::new("x".repeat(100_000)));
-    let task = server.wait_for(&id, Status::Failed, PATIENCE);
-    let message = task.error_message.expect("a message");
-    assert!(message.contains("the workspace can't be made") && message.contains(NO_SPACE), "{message}");
+    running.wait_log(&format!("the workspace can't be made: {NO_SPACE}"), PATIENCE);
+    wait_until("a status that names the disk", secs(30), || {
+        agent.run(&["status"]).stdout.lines().any(|line| line.starts_with("Accepting tasks: no"))
+    });
+    assert_eq!(server.task(&id).status, Status::Running);
     disk.clear();
+    server.wait_for(&id, Status::Completed, PATIENCE);
     expect_next_task_works(&server, &agent);
 }
 

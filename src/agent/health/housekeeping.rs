@@ -8,12 +8,14 @@
 //! A container may also leave millions of files, so the removal has a thread of its own, and nothing waits long for it.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::os::files::is_full;
 use crate::os::platform;
 use crate::os::timeout::SingleFlight;
 use crate::task::{Context, Phase, Record, Remover, Store, TaskFiles, Workspace, log_removed};
@@ -82,16 +84,29 @@ impl Housekeeping {
     /// # Errors
     /// The disk has less space left, or its space is unknown.
     pub fn make_room(&mut self) -> Result<(), String> {
-        let paths = &self.janitor.context.config.paths;
-        let (wanted, bytes) = (paths.min_free_disk_mb, paths.keep_free());
-        // Without the number of the moment: a message that stays the same is logged once.
-        let data_dir = paths.data_dir.display();
-        let message = if platform::is_short_of_files(&paths.data_dir).unwrap_or(false) {
-            format!("the disk of `{data_dir}` can have few more files (`df -i {data_dir}`)")
-        } else {
-            format!("the disk of `{data_dir}` has less than {wanted} MiB left (`paths.min_free_disk_mb`)")
+        let paths = self.janitor.context.config.paths.clone();
+        let (wanted, data_dir) = (paths.min_free_disk_mb, &paths.data_dir);
+        let write_error = platform::write_error(data_dir);
+        let is_usable = match &write_error {
+            Some(error) if !is_full(error) => false,
+            // No room is to be kept, so nothing goes that the Server lacks.
+            Some(_) if wanted == 0 => self.free_up(0, Removable::Delivered)?,
+            _ => wanted == 0 || self.free_up(paths.keep_free(), Removable::All)?,
         };
-        if wanted == 0 || self.free_up(bytes, Removable::All)? { Ok(()) } else { Err(message) }
+        if is_usable {
+            return Ok(());
+        }
+        // Without the number of the moment: a message that stays the same is logged once.
+        Err(match write_error {
+            Some(error) if !is_full(&error) || wanted == 0 => describe(data_dir, &error),
+            _ if platform::is_short_of_files(data_dir).unwrap_or(false) => {
+                format!("the disk of `{0}` can have few more files (`df -i {0}`)", data_dir.display())
+            }
+            _ => {
+                let data_dir = data_dir.display();
+                format!("the disk of `{data_dir}` has less than {wanted} MiB left (`paths.min_free_disk_mb`)")
+            }
+        })
     }
 
     /// Removes what was delivered until the disk has so many free bytes, for an offered task.
@@ -114,11 +129,22 @@ impl Housekeeping {
     }
 }
 
+/// Why nothing can be written in a data_dir, if nothing can.
+pub fn unwritable(data_dir: &Path) -> Option<String> {
+    platform::write_error(data_dir).map(|error| describe(data_dir, &error))
+}
+
+fn describe(data_dir: &Path, error: &io::Error) -> String {
+    format!("nothing can be written in `{}`: {error}", data_dir.display())
+}
+
 impl Janitor {
     fn has_free(&self, wanted: u64) -> Result<bool, String> {
         let data_dir = &self.context.config.paths.data_dir;
         platform::free_disk(data_dir)
             .and_then(|bytes| Ok(bytes >= wanted && !platform::is_short_of_files(data_dir)?))
+            // A quota may be used up on a disk with room.
+            .map(|has_room| has_room && platform::write_error(data_dir).is_none_or(|error| !is_full(&error)))
             .map_err(|error| format!("can't read the free space of `{}`: {error}", data_dir.display()))
     }
 

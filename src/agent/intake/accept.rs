@@ -138,8 +138,7 @@ impl Intake {
             return self.offers.refuse(key.as_str(), KEY_OFFERED);
         }
         if let Err(error) = self.set_workspace_aside(key) {
-            log::error!("the offered task `{key}` can't be accepted: an earlier workspace can't be moved: {error}");
-            return NextPoll::AfterInterval;
+            return self.note_failed_write(key, &format!("an earlier workspace can't be moved: {error}"));
         }
         let (announced, texts) = (task.input_size(), WRITTEN.saturating_mul(memory as u64));
         let needs = Needs { disk: announced.saturating_add(texts), memory };
@@ -156,6 +155,15 @@ impl Intake {
                 NextPoll::AfterInterval
             }
         }
+    }
+
+    /// An offered task can't be accepted for want of a disk. It isn't this task's fault, so none is accepted for a while.
+    fn note_failed_write(&mut self, key: &TaskKey, why: &str) -> NextPoll {
+        if self.admission.note_failed_write(why, Instant::now()) {
+            log::error!("the offered task `{key}` can't be accepted: {why}");
+        }
+        self.request_heartbeat();
+        NextPoll::AfterInterval
     }
 
     /// Moves what an earlier task of this name has left to where the health thread removes it. That may take long, and a
@@ -210,9 +218,8 @@ impl Intake {
         let files = match self.store.create(key, &record) {
             Ok(files) => files,
             Err(error) => {
-                log::error!("the offered task `{key}` can't be accepted: its directories can't be prepared: {error}");
                 self.remove_record(key);
-                return NextPoll::AfterInterval;
+                return self.note_failed_write(key, &format!("its directories can't be prepared: {error}"));
             }
         };
         let result = self.client.accept(&id);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -67,6 +67,13 @@ impl Intake {
         }
         let memory = record.task.task_prompt.len() + record.task.output_prompt.as_ref().map_or(0, String::len);
         self.table.set_needs(&key, Needs { disk: record.task.input_size(), memory });
+        if record.phase == Phase::Prepared && record.start.failures > 0 {
+            // Whether the machine is in order by now is shown by a container of the agent's own first.
+            let why = "a start had failed in an earlier run of the agent";
+            self.context.starts.suspend(why);
+            self.admission.note_failed_start(why, Instant::now());
+            self.recheck_starts();
+        }
         self.reclaims.push(&key);
         if record.phase > Phase::Accepting {
             self.dispatch(&key, record);

@@ -7,6 +7,7 @@ use super::machine::ProbeTargets;
 use super::probe::EngineProbe;
 use super::program::{check_program, fail_script};
 use super::report::{Check, Report};
+use super::start;
 use crate::command::check_script::check_script;
 use crate::config::Config;
 use crate::config::container_options::Pull;
@@ -44,9 +45,15 @@ pub fn check(config: &Config, targets: &ProbeTargets, report: &mut Report) {
             check_program(&probe, container.as_deref().ok(), &folder.dir, report);
             probe.check_data_dir(folder, container, report);
         }
-        None => report.skip_missing(&[Check::Program, Check::EngineDataDir], "the data_dir can't be used"),
+        None => {
+            report.skip_missing(&[Check::Program, Check::EngineDataDir, Check::Start], "the data_dir can't be used")
+        }
     }
     probe.check_mounts(&targets.mounts, report);
+    match &targets.folder {
+        Some(folder) if report.has_passed(Check::EngineDataDir) => start::check(config, &docker, folder, report),
+        _ => report.skip_missing(&[Check::Start], "containers would not see the data_dir"),
+    }
 }
 
 /// Skips the checks that need what the last one has not found.
@@ -56,7 +63,7 @@ fn skip(config: &Config, why: &str, report: &mut Report) {
     if let Err(wrong) = check_script(config) {
         fail_script(wrong, report);
     }
-    report.skip_missing(&[Check::Program, Check::EngineDataDir, Check::EngineMounts], why);
+    report.skip_missing(&[Check::Program, Check::EngineDataDir, Check::EngineMounts, Check::Start], why);
 }
 
 fn check_client(config: &Config, docker: &Docker, report: &mut Report) {

@@ -3,7 +3,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::probe_folder::ProbeFolder;
 use super::report::{Check, Report};
 use crate::config::Config;
 use crate::data_dir::DataDir;
@@ -11,6 +10,7 @@ use crate::data_dir::permissions::{self, Refusal};
 use crate::os::platform;
 use crate::os::timeout::{timeout_message, with_timeout};
 use crate::shell::shell_line;
+use crate::task::ProbeFolder;
 use crate::task::mounts::{OnHost, check_exposure, check_mount, check_named_file};
 
 /// What to look at through the engine.

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::probe_folder::ProbeFolder;
 use super::report::{Check, Report};
 use crate::config::Config;
 use crate::docker::probe::{LABEL, MOUNT_POINT, PathInfo, ProbeSpec, View};
 use crate::docker::{Docker, DockerError};
 use crate::os::random::random_u64;
 use crate::os::timeout::{timeout_message, with_timeout};
+use crate::task::ProbeFolder;
 use crate::task::volumes::{HiddenParts, Hiding};
 
 /// The remedy where the engine sees other files than this machine.

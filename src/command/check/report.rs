@@ -35,6 +35,8 @@ pub enum Check {
     EngineDataDir,
     /// Whether containers would see the mounts.
     EngineMounts,
+    /// Whether a container starts, and a program in it can use its workspace.
+    Start,
     /// Whether the Server's address is the Server's alone.
     Address,
     Proxy,

@@ -26,7 +26,7 @@ fn spec(executor: &ExecutorConfig) -> RunSpec<'_> {
     RunSpec {
         executor,
         name: "open-aaas-task-t1".to_owned(),
-        cidfile: "/d/tasks/t1/cid".into(),
+        cidfile: Some("/d/tasks/t1/cid".into()),
         labels: vec![("open-aaas.task", "t1".to_owned()), ("open-aaas.instance", "abc".to_owned())],
         mounts: vec![mount("/d/workspaces/t1", "/workspace", false), mount("/data, old \"x\"", "/shared", true)],
         env: vec![("TASK_ID", "t1".to_owned()), ("TIMEOUT", "60".to_owned())],

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod contents;
+mod disk;
 mod files;
 #[cfg(target_os = "linux")]
 mod flags;
@@ -32,6 +33,7 @@ use nix::unistd::{Pid, Uid, User, close, dup2_stderr, dup2_stdout, geteuid, sets
 
 pub use accounts::{most_processes, subordinate_to};
 pub use contents::{Place, walk_contents};
+pub use disk::{selinux_label, write_error};
 pub use files::{Dir, folder_identity, is_executable, make_dir, open_file, set_dir_access};
 pub use remove::remove_tree;
 pub use tree::open_beneath;

@@ -201,6 +201,16 @@ pub fn disk_size(path: &Path) -> io::Result<u64> {
     disk_space(path).map(|(_, size)| size)
 }
 
+/// It isn't known.
+pub fn write_error(_dir: &Path) -> Option<io::Error> {
+    None
+}
+
+/// There is no SELinux.
+pub fn selinux_label(_path: &Path) -> Option<String> {
+    None
+}
+
 /// NTFS has no limit of files that is met before that of bytes.
 pub fn is_short_of_files(_path: &Path) -> io::Result<bool> {
     Ok(false)

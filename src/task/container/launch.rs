@@ -63,7 +63,7 @@ fn spec<'c>(container: &TaskContainer<'c>, task: &TaskHandle) -> RunSpec<'c> {
     RunSpec {
         executor,
         name: container.name.clone(),
-        cidfile: task.files.cid(),
+        cidfile: Some(task.files.cid()),
         labels: container.labels(task),
         mounts,
         env: vec![("TASK_ID", key), ("TIMEOUT", timeout.to_string())],

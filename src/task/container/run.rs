@@ -4,6 +4,8 @@
 //! inspected anew each time: so a restart of the agent or of the engine, or a client that died, makes no difference
 //! (P1).
 
+mod failed_start;
+
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -16,14 +18,15 @@ use crate::config::Config;
 use crate::docker::{Container, ExitEvents, Status};
 use crate::logging::Reminder;
 use crate::os::platform;
-use crate::os::process::{self, LoggedChild, read_tail};
+use crate::os::process::{self, LoggedChild};
 use crate::os::trust::check_place;
 use crate::task::console::TrialConsole;
 use crate::task::mounts::{MountTrouble, check_mounts};
-use crate::task::outcome::{ContainerOutcome, Exit, StopCause, last_words};
-use crate::task::{StepError, TaskHandle, WorkerEvent};
+use crate::task::outcome::{ContainerOutcome, Exit, StopCause};
+use crate::task::starts::Starts;
+use crate::task::{StepError, TaskHandle};
 
-/// How often a container that was created and not started is replaced before that counts as its failure.
+/// How often in a row a container that wasn't started is started.
 const LAUNCHES: u32 = 3;
 /// How often, a second apart, a container that is being removed is inspected before its removal counts as stuck, and
 /// the pause from then on.
@@ -144,19 +147,22 @@ impl<'t> ContainerRun<'t> {
             let (ran_for, stop_cause) = (self.seen.observed_runtime, StopCause::OwnExit);
             return Ok(Some(ContainerOutcome::Exited(Exit { code: 0, oom_killed: false, ran_for, stop_cause })));
         }
-        if self.task.files.has_cid() && !self.task.record.replacing {
+        if self.task.files.has_cid() && !self.task.record.start.replacing {
             let why = "the container was removed behind the agent's back; its result is lost".to_owned();
             return Ok(Some(self.lost(why)));
         }
-        // The client may have found no engine, so a refusal counts only when it is repeated.
-        if self.seen.launches >= 2 * LAUNCHES || (self.seen.launches >= 2 && self.seen.client_exit_code.is_some()) {
-            return Ok(Some(self.not_started("")));
+        // The client may have found no engine, so a refusal is tried again.
+        if self.seen.launches >= 2 * LAUNCHES || self.seen.client_exit_code.is_some() {
+            return self.fail_start(None);
         }
         self.launch()
     }
 
     /// Runs `docker run` until it ends.
     fn launch(&mut self) -> Progress {
+        if let Some(why) = self.container.starts.and_then(Starts::trouble) {
+            return Err(StepError::retry(format!("containers can't be started now: {why}")));
+        }
         let config = self.container.config;
         // An image that isn't here yet is pulled by `docker run`; what its volumes hide is looked at with the results.
         let hiding = self.container.find_hiding(self.task).unwrap_or_else(|error| {
@@ -165,14 +171,12 @@ impl<'t> ContainerRun<'t> {
         });
         let hiding = hiding.map_or(Ok(()), |hiding| Err(hiding.describe(&config.executor.image)));
         if let Err(why) = mounts_in_order(config)?.and(hiding) {
-            self.task.send(WorkerEvent::StartFailed);
-            log::error!(task:% = self.task.key(); "{why}");
-            return Ok(Some(ContainerOutcome::NotStarted(why)));
+            return self.refuse_start(why);
         }
         check_place(self.task.workspace.dir())
             .map_err(StepError::because("no container is started in the workspace"))?;
         launch::remove_cid(self.task)?;
-        self.task.record.replacing = false;
+        self.task.record.start.replacing = false;
         if self.seen.launches > 0 {
             log::info!(task:% = self.task.key(); "the container wasn't started; trying again");
         }
@@ -282,8 +286,8 @@ impl<'t> ContainerRun<'t> {
 
     /// A container that was to be replaced has started after all: from now on its absence means that it was removed.
     fn note_started(&mut self) {
-        if self.task.record.replacing {
-            self.task.record.replacing = false;
+        if self.task.record.start.replacing {
+            self.task.record.start.replacing = false;
             self.task.save_later();
         }
     }
@@ -325,7 +329,7 @@ impl<'t> ContainerRun<'t> {
             return Ok(Some(self.lost(why)));
         }
         if !container.state.error.is_empty() || self.seen.launches >= LAUNCHES {
-            return Ok(Some(self.not_started(&container.state.error)));
+            return self.fail_start(Some(container));
         }
         self.replace(container).map(|()| None)
     }
@@ -342,12 +346,12 @@ impl<'t> ContainerRun<'t> {
     /// crash in the middle isn't taken for a removal by someone else. The id is named and not the name: a `docker rm`
     /// that comes late must not remove the container that replaces this one.
     fn replace(&mut self, container: &Container) -> Result<(), StepError> {
-        self.task.record.replacing = true;
+        self.task.record.start.replacing = true;
         self.task.save()?;
         match self.container.docker.remove(&container.id) {
             Ok(()) => {
                 launch::remove_cid(self.task)?;
-                self.task.record.replacing = false;
+                self.task.record.start.replacing = false;
                 self.task.save()
             }
             // Refused: the container runs after all, or a `docker rm` of an earlier run was faster. The next inspection
@@ -362,25 +366,6 @@ impl<'t> ContainerRun<'t> {
     fn lost(&self, why: String) -> ContainerOutcome {
         log::error!(task:% = self.task.key(); "{why}");
         ContainerOutcome::Lost(why)
-    }
-
-    /// An image, a mount or a runtime kept the container from starting: in the engine's words where it left some with
-    /// the container, else in those that the client printed.
-    fn not_started(&self, engine_error: &str) -> ContainerOutcome {
-        // Before the next call, which may take long: nothing new is accepted from now on (P8).
-        self.task.send(WorkerEvent::StartFailed);
-        let client_words = read_tail(&self.task.files.stderr(), 8192).unwrap_or_default();
-        let mut why = last_words("", if engine_error.is_empty() { &client_words } else { engine_error })
-            .unwrap_or_else(|| "docker gave no reason".to_owned());
-        let image = &self.container.config.executor.image;
-        if let Ok(false) = self.container.docker.has_image(image) {
-            why.push_str(&format!(
-                "\nThe image `{image}` (`executor.image`) isn't on this machine; build it, for example with \
-                 `docker build -t {image} executor-example`, or pull it."
-            ));
-        }
-        log::error!(task:% = self.task.key(); "the container can't be started: {why}");
-        ContainerOutcome::NotStarted(format!("the container can't be started: {why}"))
     }
 }
 

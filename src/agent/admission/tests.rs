@@ -1,0 +1,136 @@
+use super::{Admission, Mode, NotAccepting};
+use crate::agent::health::HostHealth;
+use std::time::{Duration, Instant};
+
+fn ready(now: Instant) -> Admission {
+    let mut admission = Admission::new(Mode::Serve, now);
+    assert!(!admission.note_health(&HostHealth::Ready, now));
+    admission
+}
+
+fn secs(number: u64) -> Duration {
+    Duration::from_secs(number)
+}
+
+#[test]
+fn no_task_is_accepted_before_the_first_health_report() {
+    let now = Instant::now();
+    let mut admission = Admission::new(Mode::Serve, now);
+    assert_eq!((admission.check(2, now), admission.announced(2, now)), (Err(NotAccepting::NotChecked), 0));
+    assert!(!admission.note_health(&HostHealth::EngineDown("no socket".to_owned()), now));
+    assert_eq!(admission.check(2, now), Err(NotAccepting::Unhealthy("no socket".to_owned())));
+    assert!(!admission.note_health(&HostHealth::Ready, now));
+    assert!(admission.note_health(&HostHealth::Ready, now));
+    assert_eq!((admission.check(2, now), admission.announced(2, now)), (Ok(2), 2));
+}
+
+#[test]
+fn health_is_unknown_after_three_minutes_without_a_report() {
+    let now = Instant::now();
+    let mut admission = ready(now);
+    assert_eq!(admission.due(now), Some(now + secs(180)));
+    assert_eq!(admission.check(1, now + secs(179)), Ok(1));
+    assert_eq!(admission.check(1, now + secs(180)), Err(NotAccepting::HealthUnknown));
+    assert_eq!(admission.announced(1, now + secs(180)), 0);
+    assert!(admission.note_health(&HostHealth::Unchanged, now + secs(181)));
+    assert_eq!(admission.check(1, now + secs(181)), Ok(1));
+}
+
+#[test]
+fn failed_starts_pause_longer_before_one_task_is_tried() {
+    let now = Instant::now();
+    let mut admission = ready(now);
+    for (failures, pause) in [(1, 10), (2, 20), (3, 40), (20, 300)] {
+        while admission.starts.count < failures {
+            admission.note_failed_start("no network\nand so on", now);
+        }
+        assert_eq!(admission.check(4, now), Err(NotAccepting::Rechecking("no network".to_owned())));
+        admission.note_health(&HostHealth::Ready, now + secs(pause));
+        let failed = NotAccepting::StartFailed("no network".to_owned());
+        assert_eq!(admission.check(4, now + secs(pause - 1)), Err(failed));
+        assert_eq!((admission.check(4, now + secs(pause)), admission.check(0, now + secs(pause))), (Ok(1), Ok(0)));
+    }
+    admission.note_container_exit();
+    assert_eq!(admission.check(4, now), Ok(4));
+}
+
+#[test]
+fn server_trouble_and_a_hold_are_not_reported_to_the_server() {
+    let now = Instant::now();
+    let mut admission = ready(now);
+    admission.note_server(true);
+    assert_eq!((admission.check(3, now), admission.announced(3, now)), (Err(NotAccepting::ServerTrouble), 3));
+    admission.note_server(false);
+    admission.hold(now);
+    assert_eq!((admission.check(3, now), admission.announced(3, now)), (Err(NotAccepting::Reclaiming), 3));
+    assert_eq!(admission.due(now), Some(now + secs(15)));
+    assert_eq!(admission.check(3, now + secs(15)), Ok(3));
+    admission.note_failed_start("why", now);
+    admission.note_health(&HostHealth::Ready, now);
+    assert_eq!(admission.announced(3, now), 0, "the pause after a failed start counts all the same");
+}
+
+#[test]
+fn no_task_is_accepted_while_files_fail_but_one_now_and_then() {
+    let now = Instant::now();
+    let mut admission = ready(now);
+    let why = || Some("no result can be sent: 500".to_owned());
+    assert!(admission.note_transfers(why(), now) && !admission.note_transfers(why(), now));
+    let refused = Err(NotAccepting::Transfers("no result can be sent: 500".to_owned()));
+    let report = |admission: &mut Admission, at| admission.note_health(&HostHealth::Unchanged, at);
+    assert_eq!((admission.check(4, now), admission.announced(4, now)), (refused.clone(), 0));
+    report(&mut admission, now + secs(599));
+    assert_eq!((admission.check(4, now + secs(599)), admission.check(4, now + secs(600))), (refused.clone(), Ok(1)));
+    admission.note_accepted(now + secs(600));
+    report(&mut admission, now + secs(1799));
+    assert_eq!((admission.check(4, now + secs(1799)), admission.check(4, now + secs(1800))), (refused, Ok(1)));
+    assert!(admission.note_transfers(None, now + secs(1800)));
+    assert_eq!(admission.check(4, now + secs(1800)), Ok(4));
+}
+
+#[test]
+fn silent_ends_in_a_row_pause_longer_before_one_task_is_tried() {
+    let now = Instant::now();
+    let mut admission = ready(now);
+    assert!(!admission.note_silent_end(1, now) && !admission.note_silent_end(1, now));
+    admission.note_container_exit();
+    assert!(!admission.note_silent_end(1, now) && !admission.note_silent_end(1, now));
+    assert_eq!(admission.check(4, now), Ok(4), "one that printed something was in between");
+    for (code, pause) in [(126, 60), (127, 120), (1, 240)] {
+        assert!(admission.note_silent_end(code, now));
+        let before = admission.check(4, now + secs(pause - 1));
+        // No health report comes here.
+        admission.note_health(&HostHealth::Unchanged, now + secs(pause));
+        assert_eq!(before, Err(NotAccepting::SilentEnds(code)));
+        assert_eq!((admission.announced(4, now), admission.check(4, now + secs(pause))), (0, Ok(1)));
+    }
+    (0..20).for_each(|_| assert!(admission.note_silent_end(1, now)));
+    admission.note_health(&HostHealth::Unchanged, now + secs(1800));
+    assert_eq!(admission.check(4, now + secs(1800)), Ok(1), "it never stays closed for good");
+    admission.note_container_exit();
+    assert_eq!(admission.check(4, now + secs(1800)), Ok(4));
+}
+
+#[test]
+fn files_that_can_not_be_written_pause_until_they_can() {
+    let now = Instant::now();
+    let mut admission = ready(now);
+    assert!(admission.note_failed_write("no space", now));
+    assert!(!admission.note_failed_write("no space", now), "it is logged once");
+    assert_eq!(admission.check(4, now + secs(19)), Err(NotAccepting::CantWrite("no space".to_owned())));
+    assert_eq!(admission.check(4, now + secs(20)), Ok(1));
+    admission.note_written();
+    assert_eq!(admission.check(4, now), Ok(4));
+    admission.note_failed_write("no space", now);
+    admission.note_health(&HostHealth::NotReady("read-only".to_owned()), now);
+    admission.note_health(&HostHealth::Ready, now);
+    assert_eq!(admission.check(4, now), Ok(4), "the disk is in order again");
+}
+
+#[test]
+fn a_draining_agent_accepts_no_task_in_any_health() {
+    let now = Instant::now();
+    let mut admission = ready(now);
+    admission.drain();
+    assert_eq!((admission.check(1, now), admission.announced(1, now)), (Err(NotAccepting::Draining), 0));
+}

@@ -1,0 +1,66 @@
+//! The proof that containers can be started: after a failed start no task is accepted before a container of the agent's
+//! own has started.
+
+use std::time::{Duration, Instant};
+
+use crate::docker::INSTANCE_LABEL;
+use crate::task::{Context, ProbeFolder, StartProbe};
+
+/// The pause after a proof that failed: the first one, doubling with each in a row, and at most.
+const PAUSES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(60)];
+
+/// Whether such a container has to be started.
+#[derive(Debug, Default)]
+pub struct StartCheck {
+    is_required: bool,
+    /// Why the last proof failed, when the next one is due, and the pause before it.
+    failed: Option<(String, Instant, Duration)>,
+}
+
+impl StartCheck {
+    /// A container couldn't be started.
+    pub fn require(&mut self) {
+        (self.is_required, self.failed) = (true, None);
+    }
+
+    /// Starts a container where that is required and due. Once it has started, the workers start theirs again.
+    ///
+    /// # Errors
+    /// Tasks have to wait, for this reason.
+    pub fn check(&mut self, context: &Context) -> Result<(), String> {
+        if !self.is_required {
+            return Ok(());
+        }
+        let [first, longest] = PAUSES;
+        let pause = match &self.failed {
+            Some((why, due, _)) if Instant::now() < *due => return Err(why.clone()),
+            Some((_, _, last)) => (*last * 2).min(longest),
+            None => first,
+        };
+        match try_start(context) {
+            Ok(()) => {
+                *self = Self::default();
+                context.starts.resume();
+                Ok(())
+            }
+            Err(why) => {
+                let why = format!("containers can't be started on this machine: {why}");
+                self.failed = Some((why.clone(), Instant::now() + pause, pause));
+                Err(why)
+            }
+        }
+    }
+}
+
+/// The name of the container.
+pub fn probe_name(context: &Context) -> String {
+    format!("open-aaas-probe-{}", context.instance_id)
+}
+
+fn try_start(context: &Context) -> Result<(), String> {
+    let folder = ProbeFolder::create(&context.config.paths.data_dir)
+        .map_err(|error| format!("its workspace can't be made: {error}"))?;
+    let labels = vec![(INSTANCE_LABEL, context.instance_id.clone())];
+    let (config, docker, name) = (&context.config, &context.docker, probe_name(context));
+    StartProbe { config, docker, name, labels, folder: &folder }.run().map(drop).map_err(|problem| problem.to_string())
+}
