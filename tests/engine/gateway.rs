@@ -1,23 +1,12 @@
 //! Something between agent and Server answers in its place: a gateway with its own JSON, a page, a filter. Nothing that
 //! it says is the Server's word, and nothing is lost by it.
 
-use crate::support::agent::{Agent, Running};
+use crate::support::agent::Agent;
 use crate::support::secs;
 use crate::support::server::{FakeServer, Fault, Match, Options, Request, Response, Status, TaskSpec};
-use crate::support::tally;
+use crate::support::tally::{self, RESULT, begun};
 use serde_json::json;
 use std::thread;
-
-const RESULT: &str = "echo result > output/result.txt";
-
-/// An agent with a running container.
-fn begun(server: &FakeServer) -> (Agent, Running, String) {
-    let agent = tally::agent(server).build();
-    let running = agent.start();
-    let id = server.submit(tally::waiting_task(RESULT));
-    tally::wait_begun(&agent, &id);
-    (agent, running, id)
-}
 
 fn expect_result_once(server: &FakeServer, agent: &Agent, id: &str) {
     server.wait_for(id, Status::Completed, secs(90));

@@ -5,23 +5,12 @@ use crate::support::agent::{Agent, Running};
 use crate::support::docker;
 use crate::support::secs;
 use crate::support::server::{Control, FakeServer, Fault, Match, Moment, Request, Response, Status};
-use crate::support::tally;
+use crate::support::tally::{self, RESULT, begun};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use std::fs;
 use std::thread;
-
-const RESULT: &str = "echo result > output/result.txt";
-
-/// An agent with a running container.
-fn begun(server: &FakeServer) -> (Agent, Running, String) {
-    let agent = tally::agent(server).build();
-    let running = agent.start();
-    let id = server.submit(tally::waiting_task(RESULT));
-    tally::wait_begun(&agent, &id);
-    (agent, running, id)
-}
 
 /// An agent with this fault scripted, and a task that needs no release.
 fn with_trouble(server: &FakeServer, which: Match, fault: Fault) -> (Agent, Running, String) {

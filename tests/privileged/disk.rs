@@ -15,6 +15,39 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+/// An ext4 of 64 MiB as an agent's data folder, on which a test causes trouble. Dropping the value kills the agent, removes
+/// its containers and unmounts the disk.
+pub struct Ext4Disk {
+    agent: Agent,
+    pub place: PathBuf,
+}
+
+impl Ext4Disk {
+    /// Mounts the disk with these options as the data folder of an agent that hasn't run yet.
+    pub fn mount(agent: &Agent, options: &str) -> Self {
+        crate::require_root();
+        let (place, image) = (agent.data_dir(), agent.path("disk.img"));
+        File::create(&image).and_then(|file| file.set_len(64 << 20)).expect("make the disk's image");
+        system("mkfs.ext4", &["-q"], &[&image]);
+        fs::create_dir(&place).expect("make the data folder");
+        system("mount", &["-o", &format!("loop{options}")], &[&image, &place]);
+        Self { agent: agent.clone(), place }
+    }
+}
+
+impl Drop for Ext4Disk {
+    fn drop(&mut self) {
+        unmount(&self.agent, &self.place);
+    }
+}
+
+/// Runs a command of the system, which must succeed.
+pub fn system(program: &str, words: &[&str], paths: &[&Path]) {
+    let output = Command::new(program).args(words).args(paths).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// A disk, mostly a tmpfs, as the agent's data folder. Dropping the value kills the agent, removes its containers and unmounts the
 /// disk.
 pub struct SmallDisk {
@@ -34,9 +67,7 @@ impl SmallDisk {
         let place = agent.data_dir();
         fs::create_dir(&place).expect("make the data folder");
         let options = format!("{options},mode=0700");
-        let words = ["-t", "tmpfs", "-o", &options, "agent-core-test"];
-        let output = Command::new("mount").args(words).arg(&place).output().expect("run `mount`");
-        assert!(output.status.success(), "mount: {}", String::from_utf8_lossy(&output.stderr));
+        system("mount", &["-t", "tmpfs", "-o", &options, "agent-core-test"], &[&place]);
         Self { agent: agent.clone(), place }
     }
 
@@ -48,12 +79,8 @@ impl SmallDisk {
         let (place, image) = (agent.data_dir(), agent.path("disk.img"));
         fs::create_dir(&place).expect("make the data folder");
         File::create(&image).and_then(|file| file.set_len(mib << 20)).expect("make the disk's image");
-        let run = |program: &str, words: &[&str], paths: &[&Path]| {
-            let output = Command::new(program).args(words).args(paths).output().expect("run a command");
-            assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
-        };
-        run("mkfs.ext4", &[&["-q", "-F"], options].concat(), &[&image]);
-        run("mount", &["-o", "loop"], &[&image, &place]);
+        system("mkfs.ext4", &[&["-q", "-F"], options].concat(), &[&image]);
+        system("mount", &["-o", "loop"], &[&image, &place]);
         fs::remove_dir(place.join("lost+found")).expect("remove what `mkfs.ext4` has made");
         chown(&place, Some(USER), Some(USER)).expect("give the disk to the user");
         fs::set_permissions(&place, fs::Permissions::from_mode(0o700)).expect("close the disk");

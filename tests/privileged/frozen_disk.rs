@@ -1,73 +1,38 @@
 //! A data_dir on a disk that blocks all writes, as a network drive or a failing controller may: heartbeats continue.
 
-use crate::disk::unmount;
-use crate::support::agent::Agent;
+use crate::disk::{Ext4Disk, system};
 use crate::support::docker::assert_no_containers;
 use crate::support::secs;
 use crate::support::server::{FakeServer, Status, TaskSpec};
 use crate::support::tally;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A separate file system for an agent's data_dir, which a test can freeze. Dropping the value unmounts it.
-struct FrozenDisk {
-    agent: Agent,
-    place: PathBuf,
-}
-
-impl FrozenDisk {
-    /// Mounts the disk as the data_dir of an agent that hasn't run yet.
-    fn mount(agent: &Agent) -> Self {
-        crate::require_root();
-        let image = agent.path("disk.img");
-        fs::File::create(&image).and_then(|file| file.set_len(64 << 20)).expect("make the disk's image");
-        system("mkfs.ext4", &["-q"], &image);
-        let place = agent.data_dir();
-        fs::create_dir(&place).expect("make the data_dir");
-        system("mount", &["-o", "loop", &image.to_string_lossy()], &place);
-        Self { agent: agent.clone(), place }
-    }
-
-    /// Blocks all writes until the returned value is dropped. Blocked processes can't be killed.
-    fn freeze(&self) -> Frozen<'_> {
-        system("fsfreeze", &["--freeze"], &self.place);
-        Frozen(&self.place)
-    }
+/// Blocks all writes until the returned value is dropped. Blocked processes can't be killed.
+fn freeze(disk: &Ext4Disk) -> Frozen<'_> {
+    system("fsfreeze", &["--freeze"], &[&disk.place]);
+    Frozen(&disk.place)
 }
 
 struct Frozen<'d>(&'d Path);
 
 impl Drop for Frozen<'_> {
     fn drop(&mut self) {
-        system("fsfreeze", &["--unfreeze"], self.0);
+        system("fsfreeze", &["--unfreeze"], &[self.0]);
     }
-}
-
-impl Drop for FrozenDisk {
-    fn drop(&mut self) {
-        unmount(&self.agent, &self.place);
-    }
-}
-
-fn system(program: &str, words: &[&str], last: &Path) {
-    let output = Command::new(program).args(words).arg(last).output();
-    let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
-    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
 fn heartbeats_continue_while_the_disk_is_frozen() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
-    let disk = FrozenDisk::mount(&agent);
+    let disk = Ext4Disk::mount(&agent, "");
     // A detached agent has its log on the same disk.
     agent.run(&["run-detached"]).expect_code(0);
     server.wait_until("a poll", secs(20), |server| !server.requests_to("poll").is_empty());
 
-    let frozen = disk.freeze();
+    let frozen = freeze(&disk);
     let id = server.submit(TaskSpec::script("echo done > output/r.txt"));
     let frozen_at = Instant::now();
     while frozen_at.elapsed() < secs(75) {
@@ -91,11 +56,11 @@ fn heartbeats_continue_while_the_disk_is_frozen() {
 fn a_signal_ends_the_agent_while_the_disk_is_frozen() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
-    let disk = FrozenDisk::mount(&agent);
+    let disk = Ext4Disk::mount(&agent, "");
     let mut running = agent.start();
     // After these polls the agent has written its files; a write before the offer would end the polls.
     server.wait_until("regular polls", secs(20), |server| server.requests_to("poll").len() >= 4);
-    let frozen = disk.freeze();
+    let frozen = freeze(&disk);
     let id = server.submit(TaskSpec::script("true"));
     let polls = server.requests_to("poll").len();
     server.wait_until("the offer", secs(20), |server| server.requests_to("poll").len() > polls);

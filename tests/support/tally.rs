@@ -3,7 +3,7 @@
 //!
 //! With it a test stops a container at a known point, without guessing times, and counts how often a task has run.
 
-use crate::support::agent::{Agent, Builder};
+use crate::support::agent::{Agent, Builder, Running};
 use crate::support::docker;
 use crate::support::secs;
 use crate::support::server::{FakeServer, Status, Task, TaskSpec};
@@ -14,6 +14,18 @@ use std::fs;
 pub fn agent(server: &FakeServer) -> Builder {
     let mount = "[[paths.mounts]]\nhost = \"./tally\"\ncontainer = \"/tally\"";
     Agent::builder(server).with_engine().config(mount)
+}
+
+/// What [`begun`]'s task leaves as its result, with the text "result".
+pub const RESULT: &str = "echo result > output/result.txt";
+
+/// An agent, its running process, and the id of a task whose container is running.
+pub fn begun(server: &FakeServer) -> (Agent, Running, String) {
+    let agent = agent(server).build();
+    let running = agent.start();
+    let id = server.submit(waiting_task(RESULT));
+    wait_begun(&agent, &id);
+    (agent, running, id)
 }
 
 /// A task that prints `begun`, waits for [`release`], prints `released`, and runs `rest`. If a signal reaches it, it
