@@ -184,7 +184,17 @@ pub fn check_data_dir(data_dir: &Path, tasks: &[&str]) {
         assert!(tasks.contains(&name.as_str()), "a record of an unknown task: {name}");
         let parts = fs::read_dir(entry.path()).expect("list a record's files").flatten();
         let parts: Vec<String> = parts.map(|part| part.file_name().to_string_lossy().into_owned()).collect();
-        let known = ["record.json", "offer.json", "uploads.jsonl", "stdout.log", "stderr.log", "command.sh", "cid"];
+        let known = [
+            "record.json",
+            "offer.json",
+            "offer.digest",
+            "uploads.jsonl",
+            "fetched.json",
+            "stdout.log",
+            "stderr.log",
+            "command.sh",
+            "cid",
+        ];
         assert!(parts.iter().all(|part| known.contains(&part.as_str())), "files beside the record: {parts:?}");
         assert_eq!(phase(data_dir, &name).as_deref(), Some("settled"), "the phase of the record of `{name}`");
     }
