@@ -59,10 +59,10 @@ fn expected(kind: Kind) -> Expected {
 const OUTCOME: usize = 2;
 /// The number of the `inspect` that checks the container's owner before its removal.
 const REMOVAL: usize = 3;
-/// As [`REMOVAL`], when results were copied before: that needs one more `inspect`.
-const REMOVAL_AFTER_FETCH: usize = 4;
-/// The number of the `inspect` that looks for a container that an earlier copying has left.
-const FETCH: usize = 3;
+/// The number of the `inspect` that looks for a container that an earlier copying has left. The task's own is removed by then.
+const FETCH: usize = 4;
+/// The number of the `rm` that removes the container out of which results were copied.
+const FETCH_RM: usize = 2;
 
 fn points_before_the_container() -> Vec<Point> {
     let mut points = request(Heartbeat, &[Before, After]);
@@ -263,15 +263,13 @@ fn fetched() -> Vec<Case> {
     let kind = Kind::Guarded;
     let with = |acts: Vec<Act>| Case { kind, held: false, acts, expected: expected(kind) };
     let mut points = docker(Verb::Inspect, FETCH, &ASKED);
-    for verb in [Verb::Create, Verb::Cp, Verb::Rm] {
-        points.extend(docker(verb, 1, &ORDERED));
+    for (verb, number) in [(Verb::Create, 1), (Verb::Cp, 1), (Verb::Rm, FETCH_RM)] {
+        points.extend(docker(verb, number, &ORDERED));
     }
     let mut cases = Vec::new();
     for point in points {
         let killed = Act::Kill(point);
         cases.push(with(vec![killed, Act::Restart]));
-        // The workspace is enough.
-        cases.push(with(vec![killed, Act::Prune, Act::Restart]));
         for again in docker(Verb::Cp, 1, &ORDERED) {
             // When all was copied, nothing is copied again.
             if !matches!(point, Point::Docker(Verb::Rm, ..)) {
@@ -279,7 +277,7 @@ fn fetched() -> Vec<Case> {
             }
         }
     }
-    for point in removal(REMOVAL_AFTER_FETCH, 2) {
+    for point in removal(REMOVAL, 1) {
         cases.extend(known(kind, vec![Act::Kill(point)], false));
     }
     let uploads = [1, 2].into_iter().flat_map(|number| request(Upload(number), &[Sending, Before, Unanswered, After]));
