@@ -100,7 +100,7 @@ fn a_task_whose_accept_is_never_confirmed_holds_no_slot_for_ever() {
 fn a_server_that_offers_a_running_task_again_and_again_gets_few_calls() {
     let server = FakeServer::start();
     let (agent, _running, id) = begun(&server);
-    let offer = json!({"has_task": true, "task": {"id": id, "task_prompt": "p", "input_files": []}});
+    let offer = json!({"has_task": true, "task": server.task(&id).offer});
     server.fault(Match::path("poll"), Fault::Answer(Response::json(200, &offer)));
     server.fault(Match::path("accept"), Fault::Answer(Response::json(200, &json!({"success": true, "task_id": id}))));
     let before = server.requests_to("accept").len();

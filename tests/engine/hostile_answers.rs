@@ -177,10 +177,10 @@ fn an_offer_beyond_the_limits_is_refused_and_named() {
     let server = FakeServer::start();
     let agent = agent(&server, 1);
     let mut running = agent.start();
-    let input = |name: &str| json!({"id": "f", "filename": name, "size_bytes": 1});
+    let input = |id: &str| json!({"id": id, "filename": "a", "size_bytes": 1});
     let offers = [
-        (json!(vec![input("a"); 10_001]), "more than 10000 input files"),
-        (json!([input(&"n".repeat(513))]), "a name of 513 bytes"),
+        (json!(vec![input("f"); 10_001]), "more than 10000 input files"),
+        (json!([input(&"f".repeat(513))]), "a name of 513 bytes"),
     ];
     for (number, (inputs, words)) in offers.into_iter().enumerate() {
         let id = format!("offer-{number}");
