@@ -69,11 +69,11 @@ fn assert_pasting_repeats(server: &FakeServer, agent: &Agent, running: &Running,
 #[test]
 fn the_logged_command_can_be_pasted_repeatedly() {
     let server = FakeServer::start();
-    let mounts = "[[paths.mounts]]\nhost = './it is \"shared\", $HOME'\ncontainer = '/shared'\nreadonly = true";
+    let mounts = "[[paths.mounts]]\nhost = './it is \"shared\", $5'\ncontainer = '/shared'\nreadonly = true";
     let config = format!("[executor]\nmemory_limit = '64m'\ntimeout_minutes = 5\n{mounts}");
     let agent =
         Agent::builder(&server).with_engine().folder_name("an agent's, 数 \u{200f}right").config(&config).build();
-    agent.write("it is \"shared\", $HOME/data", "shared");
+    agent.write("it is \"shared\", $5/data", "shared");
     let script = "cd output; cat /shared/data ../input/data.csv ../task.json > all; env | sort > env; echo done";
     // The host name differs between containers.
     let script = format!("unset HOSTNAME; {script}");

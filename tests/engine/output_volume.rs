@@ -52,7 +52,7 @@ fn output_of_300_mb_is_cut_in_the_middle_with_little_memory() {
     beside.sort_unstable();
     assert_eq!(
         beside,
-        ["cid", "command.sh", "offer.json", "record.json", "stderr.log", "stdout.log"],
+        ["cid", "command.sh", "offer.digest", "offer.json", "record.json", "stderr.log", "stdout.log"],
         "no other file is left"
     );
 }

@@ -88,7 +88,7 @@ fn the_minute_starts_again_after_a_refused_key() {
     let failed = Instant::now();
     let task = server.wait_for(&id, Status::Cancelled, secs(120));
     let took = task.since(Status::Cancelled).expect("the task has ended") - failed;
-    // The next heartbeat comes after 30 s, and the polls after it.
-    assert!((secs(88)..secs(105)).contains(&took), "reported {took:?} after the refusal");
+    // One refusal doesn't stop the polls. Without it, the report would have come after 52 s.
+    assert!((secs(56)..secs(80)).contains(&took), "reported {took:?} after the refusal");
     assert_eq!(task.completed_count, 1);
 }
