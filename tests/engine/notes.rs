@@ -162,7 +162,8 @@ fn a_task_whose_container_never_ran_sends_the_reason() {
     let id = server.submit(TaskSpec::script("true").input("bad", "1"));
     let other = agent(&server).build();
     let _running = other.start();
-    server.wait_for(&id, Status::Failed, secs(60));
+    // The Server must say it again after two minutes.
+    server.wait_for(&id, Status::Failed, secs(240));
     assert!(server.output(&id, "failure.md").text().contains("input file `bad`"));
 }
 

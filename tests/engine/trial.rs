@@ -307,7 +307,7 @@ fn a_replay_repeats_a_kept_task_and_leaves_it_unchanged() {
     let outside = agent.write("outside", "1,2\n");
     std::os::unix::fs::symlink(outside, &input).unwrap();
     agent.run(&["try", "--replay", &id]).expect_code(1).expect_stderr("input/data.csv` can't be copied");
-    agent.run(&["try", "--replay", "no-such"]).expect_code(1).expect_stderr("no task `no-such` is kept");
+    agent.run(&["try", "--replay", "no-such"]).expect_code(1).expect_stderr("no task 'no-such' is kept");
     assert!(folders(&agent).is_empty(), "{:?}", folders(&agent));
 }
 
