@@ -61,7 +61,11 @@ impl TaskFiles {
         self.dir.join("notes")
     }
 
+    /// Removes the notes, and the engine's copies of the output that a crash has left.
     pub fn remove_notes(&self) -> io::Result<()> {
+        for log in [self.stdout(), self.stderr()] {
+            ignore_missing(fs::remove_file(log.with_extension("copy")))?;
+        }
         ignore_missing(fs::remove_dir_all(self.notes_dir()))
     }
 
