@@ -88,7 +88,7 @@ impl Intake {
     }
 }
 
-/// Ends the process in time after a signal, whatever holds a thread up: the records are always consistent.
+/// Ends the process in time after a signal, also while a thread is held up: the records are always consistent.
 ///
 /// Calls in progress of these clients are aborted first, so that the agent can report what it leaves behind.
 pub fn guard_exit(clients: &[Client]) -> io::Result<()> {

@@ -110,7 +110,7 @@ fn start(config: &Config, folder: &Folder, log_format: LogFormat) -> Result<(Chi
     Ok((child, Log { path, length, time }))
 }
 
-/// Waits for the Server's first answer and reports it. The agent retries whatever the answer is.
+/// Waits for the Server's first answer and reports it. The agent retries after any answer.
 fn report_first_answer(data_dir: &DataDir, pid: u32, log: &Log) -> Result<(), Failure> {
     // The file may be an earlier agent's that had the same pid.
     let has_tried = |state: &State| state.pid == pid && state.started_at >= log.time && state.server_tried;

@@ -137,7 +137,7 @@ impl<'c> Report<'c> {
 }
 
 /// What to say where the Server hasn't acknowledged a heartbeat of a running agent for so long that it takes the service
-/// for offline (PROTOCOL 3), whatever keeps the agent from noticing.
+/// for offline (PROTOCOL 3), also where the agent hasn't noticed.
 fn silence(state: &State, now: Timestamp) -> Option<String> {
     let since = state.last_heartbeat_at.filter(|_| state.server_tried)?;
     let time = Duration::try_from(now.duration_since(since)).ok().filter(|time| *time >= OFFLINE_AFTER)?;

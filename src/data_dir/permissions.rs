@@ -158,7 +158,7 @@ fn check(data_dir: &DataDir, folder: &Folder) -> Result<(), Refusal> {
     check_prepared(data_dir, folder, Then::Look)
 }
 
-/// Checks what is in a data_dir, whatever its own mode is by now.
+/// Checks what is in a data_dir, also where its own mode is closed by now.
 fn check_prepared(data_dir: &DataDir, folder: &Folder, then: Then) -> Result<(), Refusal> {
     let shown = data_dir.display();
     prepared::check(folder, then).map_err(|problem| match problem {

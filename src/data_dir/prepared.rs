@@ -95,7 +95,7 @@ fn check_folder(data_dir: &Folder, name: &OsStr, then: Then) -> Result<(), Probl
     } else {
         for child in dir.names()? {
             let Some(found) = check_entry(dir, Path::new(name), &child)? else { continue };
-            // Nobody else can get below a closed folder.
+            // No other user can get below a closed folder.
             if name == TASKS && found.kind == EntryKind::Folder && found.is_shared {
                 check_task(dir, &child, then)?;
             }

@@ -11,7 +11,7 @@ pub enum StartFault {
     NoProgram,
     /// Something else of the image, such as a program that isn't executable, or a user that it doesn't know.
     Image,
-    /// This machine: network, disk, runtime, devices, or whatever isn't recognized. The container has never run.
+    /// This machine: network, disk, runtime, devices, or an error that isn't recognized. The container has never run.
     Machine,
     /// The engine gave up waiting for the runtime, so that the program may have begun.
     Unclear,

@@ -75,7 +75,7 @@ pub enum Last {
     Strict,
     /// It belongs to root or this user, and its mode doesn't matter.
     Owner,
-    /// Nobody else can replace it.
+    /// No other user can replace it.
     Any,
 }
 

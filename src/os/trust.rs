@@ -1,6 +1,6 @@
 //! Whose path it is: the one rule for the files that decide what this program does.
 //!
-//! A path is trusted if nobody but root and this user can change what it leads to, as sshd's `StrictModes` wants it for
+//! A path is trusted if only root and this user can change what it leads to, as sshd's `StrictModes` wants it for
 //! keys: each folder from `/` on belongs to one of the two, and no other user may write to it, except where the sticky
 //! bit keeps its entries to their owners; and no link on the way is another user's. Links of the two are followed step by
 //! step, with the same checks. The last part of the path is checked as opened, so nothing can be changed in between.

@@ -1,8 +1,8 @@
 //! Connections with an end: the library's own connectors, with what they lack.
 //!
 //! - An error while a connection is made, with its proxy and its TLS handshake, is marked as [`NotConnected`]: nothing of
-//!   the request can have left this machine. Any error after that may be one of a request that has arrived, whatever it
-//!   says: what stands between here and the Server can send anything.
+//!   the request can have left this machine. Any error after that may be one of a request that has arrived, and
+//!   its words prove nothing: what stands between here and the Server can send anything.
 //! - Every read and write ends at the deadline of the call, which no trickle of bytes moves. The library's own limit for
 //!   a proxy's answer to CONNECT begins anew with each byte.
 

@@ -1,7 +1,7 @@
 //! The answer of a poll: a cancellation, and an offered task as the Server wrote it, with what of it is taken.
 //!
 //! serde's own errors quote a text that stands in the place of another type, whole and escaped: of 8 MiB they make 50,
-//! and the log would show whatever a Server puts there. So nothing here lets serde expect another type where a long text
+//! and the log would show a text of the Server of any length. So nothing here lets serde expect another type where a long text
 //! may stand.
 
 use std::fmt;

@@ -109,7 +109,7 @@ fn give_up(
     files: &TaskFiles,
     record: &mut Record,
 ) -> io::Result<Discarded> {
-    // Whatever has become of the file, its results aren't wanted.
+    // Also without a readable file: its results aren't wanted.
     let (uploads, unread) = match Uploads::load(files) {
         Ok(uploads) => (uploads, None),
         Err(error) => (Uploads::default(), Some(format!("{reason}; its uploads.jsonl can't be read: {error}"))),

@@ -288,7 +288,7 @@ impl<'m> Writable<'m> {
     }
 }
 
-/// Whether a name on the way was looked up in this folder, by whatever path.
+/// Whether a name on the way was looked up in this folder, by any of its paths.
 fn passes(walked: &Walked, folder: &Path) -> bool {
     folder_identity(folder).is_ok_and(|identity| walked.passed.contains(&identity))
 }

@@ -173,8 +173,8 @@ fn explain_failure(evidence: &Evidence<'_>) -> Option<String> {
             Some(format!("the Docker engine went away while the container ran, which ended it with status {code}"))
         }
         (None, StopCause::External) => Some(format!(
-            "somebody else than the agent stopped the container, as `docker stop` does, which ended it with status \
-             {code}"
+            "something other than the agent stopped the container, as `docker stop` does, which ended it with \
+             status {code}"
         )),
         (None, StopCause::OwnExit) if code == 0 => None,
         (None, StopCause::OwnExit) if oom_killed => {
@@ -286,8 +286,8 @@ mod tests {
     fn a_container_stopped_from_outside_fails_even_with_status_0() {
         let mut stopped = evidence(0);
         stopped.exit.stop_cause = StopCause::External;
-        let expected = "somebody else than the agent stopped the container, as `docker stop` does, which ended it with \
-                        status 0\nerr";
+        let expected = "something other than the agent stopped the container, as `docker stop` does, which ended it \
+                        with status 0\nerr";
         assert_eq!(decide(&stopped), (Failed, Some(expected.to_owned())));
         // The agent's own reason to stop it outweighs that.
         stopped.stop = Some(StopReason::Cancel);

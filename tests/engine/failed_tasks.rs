@@ -101,7 +101,7 @@ fn a_container_stopped_from_outside_fails_even_with_status_0() {
     tally::wait_begun(&agent, &id);
     docker(&["stop", &container_name(&id)]);
     let task = server.wait_for(&id, Status::Failed, secs(60));
-    let expected = "somebody else than the agent stopped the container, as `docker stop` does, which ended it with \
+    let expected = "something other than the agent stopped the container, as `docker stop` does, which ended it with \
         status 0\nbegun\nsaved";
     assert_eq!(task.error_message.as_deref(), Some(expected));
     assert_eq!((&task.output["exit_code"], task.stdout()), (&json!(0), "begun\nsaved\n"));

@@ -1,4 +1,4 @@
-//! Whether the user of containers is somebody on this machine: that account reads the workspace and the variables of each
+//! Whether the user of containers has an account on this machine: that account reads the workspace and the variables of each
 //! container under `/proc`, past the closed data_dir.
 
 use std::path::PathBuf;

@@ -332,7 +332,7 @@ impl Extracted {
     }
 }
 
-/// Whether nothing is sent under this name, whatever it is a name of.
+/// Whether nothing is sent under this name, for any file.
 fn is_no_result(relative: &Path, options: &ExtractOptions<'_>) -> bool {
     let exclude = &options.limits.exclude;
     options.reserved.covers(relative)

@@ -52,7 +52,7 @@ pub struct CopyUnreadable<'t> {
     pub container: &'t TaskContainer<'t>,
     pub task: &'t mut TaskHandle,
     pub reserved: &'t ReservedPaths,
-    /// When the copying ends, whatever is left.
+    /// When the copying ends, also if something is left.
     pub deadline: Instant,
 }
 

@@ -141,7 +141,7 @@ mod tests {
         for gid in [0, 50, 1000] {
             assert!(!is_alices(gid, &format!("eve:x:1002:{gid}::/:/bin/sh\n"), ""), "{gid}");
             assert!(!is_alices(gid, "", &format!("again:x:{gid}:alice,bob\n")), "{gid}");
-            assert!(!is_alices(gid, "", &format!("again:x:{gid}:nobody-knows\n")), "{gid}");
+            assert!(!is_alices(gid, "", &format!("again:x:{gid}:no-such-account\n")), "{gid}");
         }
         assert!(!is_alices(1000, "bob:x:1000:1000::/:/bin/sh\n", "again:x:1000:bob\n"), "a name of two accounts");
         assert!(!is_alices(1000, "+::::::\n", ""));

@@ -117,7 +117,7 @@ impl Dir {
 
 /// Opens or creates a file. A link or a file that isn't regular is an error.
 ///
-/// A created file has its mode from the first moment, whatever the umask is: the umask can only remove rights, and those
+/// A created file has its mode from the first moment, under any umask: the umask can only remove rights, and those
 /// of the owner are added again. A file that was there and is opened for its owner only loses the rights of all others.
 pub fn open_file(dir: &Dir, path: &Path, open: Open, access: Access) -> io::Result<File> {
     let flags = match open {
@@ -219,7 +219,7 @@ pub fn set_dir_access(path: &Path, access: Access) -> io::Result<()> {
     Ok(())
 }
 
-/// The mode at the creation. What is to be open to everyone is opened afterwards, whatever the umask is.
+/// The mode at the creation. What is to be open to everyone is opened afterwards, under any umask.
 fn mode(access: Access, public: u32) -> Mode {
     let bits = if access == Access::Umask { public } else { public & 0o700 };
     // The type has 16 bits on some systems.

@@ -64,7 +64,7 @@ pub(super) fn open_content(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, 
 fn open_seen(seen: &OwnedFd) -> Result<OwnedFd, Errno> {
     use std::os::fd::AsRawFd;
     check_kind(&fstat(seen)?)?;
-    // This link leads to the file itself, whatever has its name by now (proc(5)).
+    // This link leads to the file itself, also where another has its name by now (proc(5)).
     let place = format!("/proc/self/fd/{}", seen.as_raw_fd());
     openat(AT_FDCWD, place.as_str(), READING.difference(OFlag::O_NOFOLLOW), Mode::empty())
 }

@@ -17,7 +17,7 @@ use crate::server::protocol::LeftOut;
 use crate::task::outputs::scan::{self, Pulse};
 use crate::task::outputs::{ReservedPaths, Selection, shown_name};
 
-/// The user `nobody`, who owns no other files here.
+/// The account `nobody`, to which no other files here belong.
 const USER: u32 = 65534;
 /// The names of entries, of which some are reserved in the workspace, or excluded.
 const NAMES: [&str; 8] = ["a", "b.tmp", "input", "m", "output", "scratch", "task.json", "z"];
@@ -51,7 +51,7 @@ fn tree() -> impl Strategy<Value = Node> {
     folder(leaf.prop_recursive(4, 40, 6, folder))
 }
 
-/// A tree on the disk, which can be removed again whatever the rights in it are.
+/// A tree on the disk. Dropping it removes it, also where its rights would forbid that.
 struct Tree {
     dir: tempfile::TempDir,
     files: Vec<PathBuf>,
