@@ -68,21 +68,23 @@ impl CutText {
 
 impl<'de> Deserialize<'de> for CutText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(TextVisitor)
+        let cut = |text: &str| Self { begin: begin(text, NAME_MAX).to_owned(), length: text.len() };
+        deserializer.deserialize_str(TextVisitor(cut))
     }
 }
 
-struct TextVisitor;
+/// Makes a value of a text that is read where it lies.
+struct TextVisitor<F>(F);
 
-impl Visitor<'_> for TextVisitor {
-    type Value = CutText;
+impl<T, F: FnOnce(&str) -> T> Visitor<'_> for TextVisitor<F> {
+    type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a text of at most {NAME_MAX} bytes")
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<CutText, E> {
-        Ok(CutText { begin: begin(text, NAME_MAX).to_owned(), length: text.len() })
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        Ok((self.0)(text))
     }
 }
 
@@ -93,28 +95,20 @@ pub(super) struct LongName(pub String);
 
 impl<'de> Deserialize<'de> for LongName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(LongNameVisitor)
+        deserializer.deserialize_str(TextVisitor(Self::new))
     }
 }
 
-struct LongNameVisitor;
-
-impl Visitor<'_> for LongNameVisitor {
-    type Value = LongName;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the name of a file")
-    }
-
-    fn visit_str<E: Error>(self, name: &str) -> Result<LongName, E> {
+impl LongName {
+    fn new(name: &str) -> Self {
         const MARK: &str = "…";
         /// How much of the end is kept, in bytes.
         const END_MAX: usize = 64;
         if name.len() <= NAME_MAX {
-            return Ok(LongName(name.to_owned()));
+            return Self(name.to_owned());
         }
         let end = name.char_indices().map(|(at, _)| at).find(|at| name.len() - at <= END_MAX).unwrap_or(name.len());
-        Ok(LongName(format!("{}{MARK}{}", begin(name, NAME_MAX - END_MAX - MARK.len()), &name[end..])))
+        Self(format!("{}{MARK}{}", begin(name, NAME_MAX - END_MAX - MARK.len()), &name[end..]))
     }
 }
 

@@ -1,9 +1,6 @@
 //! Files and folders are made in `src/os` only, where they have their final mode from the start.
 
-use syn::visit::Visit;
-use syn::{ExprMethodCall, Item};
-
-use super::source::{Crate, Module, attributes, is_for_tests};
+use super::source::{Crate, Module};
 
 /// The last two names of paths that create a file or folder, or change its mode.
 const CREATORS: [(&str, &str); 17] = [
@@ -39,31 +36,9 @@ fn creations_in(module: &Module) -> Vec<String> {
         let creator = names.windows(2).find(|pair| CREATORS.contains(&(pair[0], pair[1])));
         found.extend(creator.map(|pair| format!("src/{}:{line}: `{}`", module.file, pair.join("::"))));
     }
-    let mut calls = ModeChanges { module, found };
-    calls.visit_file(&module.syntax);
-    calls.found
-}
-
-/// Calls of `File::set_permissions`.
-struct ModeChanges<'m> {
-    module: &'m Module,
-    found: Vec<String>,
-}
-
-impl<'ast> Visit<'ast> for ModeChanges<'_> {
-    fn visit_item(&mut self, item: &'ast Item) {
-        if !is_for_tests(attributes(item)) {
-            syn::visit::visit_item(self, item);
-        }
-    }
-
-    fn visit_expr_method_call(&mut self, call: &'ast ExprMethodCall) {
-        if call.method == "set_permissions" {
-            let line = call.method.span().start().line;
-            self.found.push(format!("src/{}:{line}: `set_permissions`", self.module.file));
-        }
-        syn::visit::visit_expr_method_call(self, call);
-    }
+    let changes = module.method_calls().into_iter().filter(|call| call.method == "set_permissions");
+    found.extend(changes.map(|call| format!("src/{}:{}: `set_permissions`", module.file, call.line)));
+    found
 }
 
 #[test]

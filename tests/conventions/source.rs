@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use syn::visit::Visit;
-use syn::{Attribute, Item, ItemMod, ItemUse, UseTree};
+use syn::{Attribute, Expr, ExprMethodCall, Item, ItemMod, ItemUse, UseTree};
 
 /// The names of a module below the crate root, from the top: `["os", "platform", "unix"]`.
 pub type ModulePath = Vec<String>;
@@ -106,6 +106,41 @@ impl Module {
         let mut references = References::default();
         references.visit_file(&self.syntax);
         references.0
+    }
+
+    /// The calls of methods in the module.
+    pub fn method_calls(&self) -> Vec<MethodCall> {
+        let mut calls = MethodCalls::default();
+        calls.visit_file(&self.syntax);
+        calls.0
+    }
+}
+
+pub struct MethodCall {
+    /// The variable whose method is called, where it is one.
+    pub variable: Option<String>,
+    pub method: String,
+    pub line: usize,
+}
+
+#[derive(Default)]
+struct MethodCalls(Vec<MethodCall>);
+
+impl<'ast> Visit<'ast> for MethodCalls {
+    fn visit_item(&mut self, item: &'ast Item) {
+        if !is_for_tests(attributes(item)) {
+            syn::visit::visit_item(self, item);
+        }
+    }
+
+    fn visit_expr_method_call(&mut self, call: &'ast ExprMethodCall) {
+        let variable = match &*call.receiver {
+            Expr::Path(receiver) => receiver.path.get_ident().map(ToString::to_string),
+            _ => None,
+        };
+        let line = call.method.span().start().line;
+        self.0.push(MethodCall { variable, method: call.method.to_string(), line });
+        syn::visit::visit_expr_method_call(self, call);
     }
 }
 

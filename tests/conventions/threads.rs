@@ -1,9 +1,6 @@
 //! No thread is started by a call that panics where the machine has none: the agent would end.
 
-use syn::visit::Visit;
-use syn::{Expr, ExprMethodCall, Item};
-
-use super::source::{Crate, Module, attributes, is_for_tests};
+use super::source::{Crate, Module};
 
 /// The places that start a thread by `thread::spawn` or by `spawn` of a `thread::scope`.
 fn panicking_starts(source: &Crate) -> Vec<String> {
@@ -17,35 +14,11 @@ fn starts_in(module: &Module) -> Vec<String> {
             found.push(format!("src/{}:{line}: `thread::spawn`", module.file));
         }
     }
-    let mut calls = ScopedStarts { module, found };
-    calls.visit_file(&module.syntax);
-    calls.found
-}
-
-/// Calls of `spawn` of a value that is called `scope` or `s`.
-struct ScopedStarts<'m> {
-    module: &'m Module,
-    found: Vec<String>,
-}
-
-impl<'ast> Visit<'ast> for ScopedStarts<'_> {
-    fn visit_item(&mut self, item: &'ast Item) {
-        if !is_for_tests(attributes(item)) {
-            syn::visit::visit_item(self, item);
-        }
-    }
-
-    fn visit_expr_method_call(&mut self, call: &'ast ExprMethodCall) {
-        let is_scope = match &*call.receiver {
-            Expr::Path(receiver) => receiver.path.is_ident("scope") || receiver.path.is_ident("s"),
-            _ => false,
-        };
-        if is_scope && call.method == "spawn" {
-            let line = call.method.span().start().line;
-            self.found.push(format!("src/{}:{line}: `scope.spawn`", self.module.file));
-        }
-        syn::visit::visit_expr_method_call(self, call);
-    }
+    // A scope is called `scope` or `s`.
+    let is_scope = |variable: &Option<String>| matches!(variable.as_deref(), Some("scope" | "s"));
+    let scoped = module.method_calls().into_iter().filter(|call| call.method == "spawn" && is_scope(&call.variable));
+    found.extend(scoped.map(|call| format!("src/{}:{}: `scope.spawn`", module.file, call.line)));
+    found
 }
 
 #[test]

@@ -237,13 +237,10 @@ fn cut_log(log: &Path) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::super::Store;
+    use super::super::store::tests::task;
     use super::{Phase, Record, TaskKey};
     use crate::data_dir::DataDir;
     use crate::server::protocol::Task;
-
-    fn task(id: &str) -> Task {
-        Task { id: id.to_owned(), task_prompt: "p".to_owned(), ..Task::default() }
-    }
 
     #[test]
     fn a_record_has_the_offer_until_the_workspace_is_complete() {

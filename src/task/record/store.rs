@@ -109,7 +109,7 @@ pub struct Loaded<T> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::{Phase, StopReason};
     use super::{Record, Store, TaskKey};
     use crate::data_dir::DataDir;
@@ -117,7 +117,7 @@ mod tests {
     use std::collections::HashSet;
     use std::fs;
 
-    fn task(id: &str) -> Task {
+    pub fn task(id: &str) -> Task {
         Task { id: id.to_owned(), task_prompt: "p".to_owned(), ..Task::default() }
     }
 

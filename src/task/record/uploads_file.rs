@@ -130,7 +130,7 @@ mod tests {
     use super::{UploadEvent, WRITTEN_LINE_MAX, Waiting};
     use crate::data_dir::DataDir;
     use crate::os::digest::fnv;
-    use crate::server::protocol::Task;
+    use crate::task::record::store::tests::task;
     use crate::task::record::{Phase, Record, Store, TaskFiles, TaskKey};
     use std::{fs, io};
 
@@ -138,10 +138,6 @@ mod tests {
         let mut events = Vec::new();
         files.load_uploads(&mut |event| events.push(event)).unwrap();
         events
-    }
-
-    fn task(id: &str) -> Task {
-        Task { id: id.to_owned(), task_prompt: "p".to_owned(), ..Task::default() }
     }
 
     #[test]
