@@ -97,7 +97,7 @@ fn machine() -> String {
     fs::read_to_string("/etc/machine-id").unwrap_or_default().trim().to_owned()
 }
 
-/// Whether another folder of this user's has the id. Everybody can learn the id, and put it into a folder in a place that
+/// Whether another folder of this user's has the id. Every user can learn the id, and put it into a folder in a place that
 /// this one has left.
 fn has_id(path: &Path, id: &str, folder: &Folder) -> bool {
     let Ok(Some(other)) = trust::open_folder(path) else { return false };

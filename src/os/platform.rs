@@ -176,7 +176,7 @@ impl fmt::Display for Untrusted {
                 write!(
                     f,
                     "`{shown}` belongs to a user that this user namespace (`/proc/self/uid_map`) doesn't know, and who may be \
-                     anybody; run this outside the namespace, or write the path of a folder of this user's"
+                     any user; run this outside the namespace, or write the path of a folder of this user's"
                 )
             }
             Why::TooManyLinks => {

@@ -1,4 +1,4 @@
-//! Where a person who tries a task out sees what its container prints. While the container prints nothing, a line below
+//! What a container prints in a trial, on the terminal. While the container prints nothing, a line below
 //! its output shows for how long it has been running.
 
 use std::io::{self, Write};

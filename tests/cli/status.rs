@@ -159,7 +159,7 @@ fn status_does_not_show_the_api_key() {
     assert!(!status.stdout.contains(&api_key) && !status.stderr.contains(&api_key), "{status:?}");
 }
 
-/// Whatever keeps an agent from noticing it: `status` judges by the age of the last heartbeat.
+/// Also where the agent doesn't notice it: `status` judges by the age of the last heartbeat.
 #[test]
 fn status_does_not_call_a_silent_server_reached() {
     let server = FakeServer::start();

@@ -243,7 +243,7 @@ fn mounts_that_another_user_could_replace_are_refused() {
         agent.run(&["run"]).expect_code(1).expect_stderr(words);
         agent.run(&["check"]).expect_code(1).expect_stdout(words);
     };
-    // The data may belong to anybody.
+    // The data may belong to any user.
     give_away(&agent.path("home/data"));
     agent.run(&["check"]).expect_stdout("✓ mounts");
     set_mode(&agent.path("home"), 0o1777);

@@ -1,4 +1,4 @@
-//! A data_dir in which another user may have prepared something, whatever its own mode is by now.
+//! A data_dir in which another user may have prepared something, also where its own mode is closed by now.
 
 use crate::foreign_paths::{Attacker, agent, give_away, said, set_mode};
 use crate::support::agent::Agent;
@@ -213,7 +213,7 @@ fn a_folder_of_another_user_with_the_id_is_not_the_original() {
     server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
     running.kill9();
     fs::rename(agent.path("shared/data"), agent.path("moved")).expect("move the data_dir");
-    // Everybody sees the id in the list of processes.
+    // Every user sees the id in the list of processes.
     folder(&agent.path("shared/data"), 0o755);
     fs::copy(agent.path("moved/instance_id"), agent.path("shared/data/instance_id")).expect("copy the id");
     give_away(&agent.path("shared/data/instance_id"));

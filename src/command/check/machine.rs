@@ -31,7 +31,7 @@ pub fn check(config: &Config, report: &mut Report) -> ProbeTargets {
 }
 
 /// Warns where containers may take all processes that the machine has, or that the agent's user may have: a process of root
-/// in a container can take that user's uid, and the limit counts by uid. The agent lives on, and starts nothing meanwhile.
+/// in a container can take that user's uid, and the limit counts by uid. The agent goes on, and starts nothing meanwhile.
 fn check_processes(config: &Config, report: &mut Report) {
     const REMEDY: &str = "set `executor.pids_limit` to less, or allow more (`ulimit -u`, `kernel.pid_max`)";
     let Some((most, whose)) = platform::most_processes() else {

@@ -8,7 +8,7 @@ use crate::os::files::if_exists;
 
 /// Stands between the earlier log and the output that the engine has kept.
 pub const GAP: &[u8] = "\n[… the agent was not running: some output may be missing or repeated below …]\n".as_bytes();
-/// Stands in the comparison for output between the parts of a log that is lost: the log can't be told to be repeated.
+/// Stands in the comparison for output between the parts of a log that is lost: it isn't known whether the log is repeated.
 const CUT: &[u8] = "[… cut …]".as_bytes();
 /// How much of the repeated output is held, to be written if the rest differs.
 const HELD: usize = 64 * 1024;

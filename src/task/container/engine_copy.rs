@@ -31,7 +31,7 @@ const LOST: [&str; 10] = [
     "read unix",
 ];
 
-/// The container's output, made of the log and the engine's copy; `None` where they can't be told to be about the same
+/// The container's output, made of the log and the engine's copy; `None` where they aren't known to be about the same
 /// output, so that the log has to stay.
 pub fn combine(log: &[u8], copy: &[u8], words: ClientWords) -> Option<Vec<u8>> {
     let (log, copy) = (Ascii::of(log), Ascii::of(copy));

@@ -343,7 +343,7 @@ impl<'t> ContainerRun<'t> {
     /// Removes a container that was never started, so that it can be created again.
     ///
     /// Without `-f`, docker refuses to remove a container that runs after all. The record is written first, so that a
-    /// crash in the middle isn't taken for a removal by someone else. The id is named and not the name: a `docker rm`
+    /// crash in the middle isn't taken for a removal by another program. The id is named and not the name: a `docker rm`
     /// that comes late must not remove the container that replaces this one.
     fn replace(&mut self, container: &Container) -> Result<(), StepError> {
         self.task.record.start.replacing = true;

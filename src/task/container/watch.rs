@@ -16,7 +16,7 @@ use crate::task::{StepError, StopReason, TaskHandle};
 const CANCEL_GRACE: Duration = Duration::from_secs(2);
 /// How often the clocks are checked where nothing else wakes this thread.
 const TICK: Duration = Duration::from_millis(500);
-/// How long the client may live on after a stop that succeeded, or after stops that were refused.
+/// How long the client may go on after a stop that succeeded, or after stops that were refused.
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
 /// The pause after a stop that the engine refused, and after one that succeeded.
 const REFUSED_PAUSE: Duration = Duration::from_millis(300);

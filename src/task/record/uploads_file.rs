@@ -153,7 +153,7 @@ mod tests {
         let mut read = Vec::new();
         files.read_uploads(&mut |event| read.push(event)).unwrap();
         assert_eq!(read, std::slice::from_ref(&begin));
-        assert_eq!(fs::read_to_string(&path).unwrap(), cut, "who only looks doesn't cut into the writer's line");
+        assert_eq!(fs::read_to_string(&path).unwrap(), cut, "a reader doesn't cut into the writer's line");
         assert_eq!(loaded(&files), std::slice::from_ref(&begin));
         files.append_uploads(std::slice::from_ref(&begin)).unwrap();
         assert_eq!(loaded(&files), [begin.clone(), begin]);

@@ -37,7 +37,7 @@ pub fn fuse_owner(opened: BorrowedFd<'_>, stat: &FileStat) -> io::Result<Option<
     let mounts = fs::read(MOUNTS)?;
     let mounts = String::from_utf8_lossy(&mounts);
     let owner = mounts.lines().find_map(|line| fuse_owner_in(line, &device));
-    // A mount that isn't in the list may be anybody's.
+    // A mount that isn't in the list may be any user's.
     Ok(Some(owner.unwrap_or(u32::MAX)))
 }
 
