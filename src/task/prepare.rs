@@ -71,6 +71,12 @@ fn not_written(task: &TaskHandle, what: &str, error: &io::Error) -> PrepareError
 
 fn fill_workspace(client: Option<TaskClient<'_>>, task: &mut TaskHandle) -> Result<(), PrepareError> {
     const WORKSPACE: &str = "the workspace can't be made";
+    // A task that waits for this machine's disk is cancelled all the same: until then the Server offers no other
+    // (PROTOCOL 2).
+    task.check_commands()?;
+    if task.record.stop.is_some() {
+        return Err(PrepareError::Stopped);
+    }
     task.workspace.create().map_err(|error| not_written(task, WORKSPACE, &error))?;
     let names = input_names(&task.record.task);
     if let Some(mut client) = client {
@@ -298,5 +304,34 @@ impl Write for WatchedFile<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Phase, TaskHandle, prepare};
+    use crate::data_dir::DataDir;
+    use crate::server::protocol::{FinalStatus, Task};
+    use crate::task::record::{Record, Store, TaskKey};
+    use crate::task::{Job, StepError, WorkerCommand, Workspace};
+    use crossbeam_channel::unbounded;
+    use std::fs;
+
+    #[test]
+    fn a_cancellation_is_heard_where_no_workspace_can_be_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let (data_dir, key) = (DataDir::new(dir.path()), TaskKey::from_id("t").unwrap());
+        let task = Task { id: "t".to_owned(), ..Task::default() };
+        let mut record = Record::from_offer(task, "s", "u");
+        record.set_phase(Phase::Accepted);
+        let files = Store::open(&data_dir).unwrap().create(&key, &record).unwrap();
+        fs::write(data_dir.workspaces(), "no folder").unwrap();
+        let (sender, commands) = unbounded();
+        let mut task = TaskHandle::new(Job { files, record, commands }, Workspace::new(&data_dir, &key), None);
+        assert!(matches!(prepare(None, &mut task), Err(StepError::Retry { .. })));
+        sender.send(WorkerCommand::Cancel).unwrap();
+        prepare(None, &mut task).unwrap();
+        assert_eq!(task.record.phase, Phase::Exited);
+        assert_eq!(task.record.ending.map(|ending| ending.status), Some(FinalStatus::Cancelled));
     }
 }

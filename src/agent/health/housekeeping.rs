@@ -87,6 +87,11 @@ impl Housekeeping {
         let paths = self.janitor.context.config.paths.clone();
         let (wanted, data_dir) = (paths.min_free_disk_mb, &paths.data_dir);
         let write_error = platform::write_error(data_dir);
+        // It may have rights of its own, or be another disk.
+        let workspaces = data_dir.workspaces();
+        if let Some(error) = platform::write_error(&workspaces).filter(|_| write_error.is_none()) {
+            return Err(describe(&workspaces, &error));
+        }
         let is_usable = match &write_error {
             Some(error) if !is_full(error) => false,
             // No room is to be kept, so nothing goes that the Server lacks.

@@ -84,3 +84,20 @@ fn the_size_of_an_offer_removes_nothing_undelivered() {
     housekeeping.make_room_for_task(u64::MAX).unwrap();
     assert_eq!(left(dir.path(), "workspaces"), ["kept"]);
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_host_whose_folder_of_workspaces_can_not_be_written_is_not_ready() {
+    let dir = tempfile::tempdir().unwrap();
+    for paths in ["min_free_disk_mb = 0", "min_free_disk_mb = 1"] {
+        assert_eq!(housekeeping(dir.path(), paths).make_room(), Ok(()), "without that folder, and with one");
+        let workspaces = dir.path().join("data/workspaces");
+        fs::create_dir_all(&workspaces).unwrap();
+        assert_eq!(housekeeping(dir.path(), paths).make_room(), Ok(()));
+        fs::remove_dir(&workspaces).unwrap();
+        fs::write(&workspaces, "no folder").unwrap();
+        let why = housekeeping(dir.path(), paths).make_room().unwrap_err();
+        assert!(why.contains("workspaces`: "), "{why}");
+        fs::remove_file(&workspaces).unwrap();
+    }
+}
