@@ -6,7 +6,7 @@ use crate::support::agent::Agent;
 use crate::support::docker::wait_until;
 use crate::support::secs;
 use crate::support::server::{FakeServer, Options};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -50,9 +50,11 @@ fn a_proxy_that_trickles_its_answer_to_connect_stops_no_heartbeat() {
 
 #[test]
 fn a_proxy_that_refuses_connect_is_named_with_what_helps() {
-    let (proxy, _) = listen(|mut client| {
-        let _ = client.read(&mut [0; 1024]);
-        let _ = client.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n");
+    let (proxy, _) = listen(|client| {
+        // All of the request is read: closing a connection with unread bytes resets it, and the answer may be lost.
+        let lines = BufReader::new(&client).lines();
+        lines.map_while(Result::ok).take_while(|line| !line.is_empty()).for_each(drop);
+        let _ = (&client).write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n");
     });
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().env("HTTP_PROXY", format!("http://{proxy}"));

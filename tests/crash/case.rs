@@ -1,7 +1,7 @@
 //! A case of the matrix: the task, the steps, and the expected end.
 
 use crate::expected::Expected;
-use crate::point::Point;
+use crate::point::{Call, Point, When};
 use std::fmt;
 
 /// One row of the matrix.
@@ -32,7 +32,7 @@ pub enum Kind {
 }
 
 /// One step of a case.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
     /// Start the agent, and kill it at this point.
     Kill(Point),
@@ -58,6 +58,17 @@ pub enum Act {
     Restart,
     /// Wait until the agent follows the running container.
     Followed,
+}
+
+impl Case {
+    /// Whether it waits for a timeout, or until refusals of the Server are believed.
+    pub fn takes_minutes(&self) -> bool {
+        // An accept of a task that was cancelled meanwhile is refused as if an earlier one had arrived.
+        let accept = Point::Request(Call::Accept(1), When::Before);
+        self.kind == Kind::Timeout
+            || self.acts.contains(&Act::NoInputs)
+            || self.acts == [Act::Kill(accept), Act::Cancel, Act::Restart]
+    }
 }
 
 impl fmt::Display for Case {

@@ -1,6 +1,6 @@
 //! Every case of the matrix, some at a time.
 
-use crate::case::{Case, Kind};
+use crate::case::Case;
 use crate::cases;
 use crate::scene;
 use crate::support::docker;
@@ -24,8 +24,8 @@ fn every_step_survives_sigkill() {
     docker::test_image();
     let cases = chosen();
     let total = cases.len();
-    // A case that waits for a timeout has its own thread.
-    let (slow, quick): (Vec<Case>, Vec<Case>) = cases.into_iter().partition(|case| case.kind == Kind::Timeout);
+    // A case that takes minutes has its own thread.
+    let (slow, quick): (Vec<Case>, Vec<Case>) = cases.into_iter().partition(Case::takes_minutes);
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
     thread::scope(|scope| {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// A point at which the agent is killed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
     /// At a request to the Server.
     Request(Call, When),

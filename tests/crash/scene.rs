@@ -184,8 +184,9 @@ impl Scene {
         let before = polls(&self.server);
         self.server.wait_for(&self.task, case.expected.status, secs(240));
         let what = "the record to be settled";
-        // The agent polls after it has reclaimed its tasks.
-        wait_until(what, secs(30), || {
+        // The agent polls after it has reclaimed its tasks. A report that the Server refuses is believed to be refused after
+        // two minutes.
+        wait_until(what, secs(180), || {
             let phase = phase(&self.agent.data_dir(), &self.task);
             polls(&self.server) > before && phase.is_none_or(|phase| phase == "settled")
         });
