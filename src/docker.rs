@@ -6,6 +6,7 @@
 
 pub mod archive;
 pub mod args;
+mod choice;
 mod container;
 mod exit_events;
 mod options;
@@ -31,6 +32,7 @@ pub use probe::ProbeEnd;
 pub use start_error::{StartFault, find_fault};
 
 use args::RemovalSpec;
+pub use choice::EngineChoice;
 
 use crate::config::Config;
 use crate::os::platform::{self, Untrusted};
@@ -86,6 +88,8 @@ pub struct Docker {
     pub program: OsString,
     /// Where the client finds its helpers for credentials; `None` where this process has no PATH.
     pub search_path: Option<SearchPath>,
+    /// Which engine it asks.
+    pub choice: EngineChoice,
 }
 
 /// A docker client that another user could replace, or send to another engine.
@@ -127,7 +131,8 @@ impl Docker {
         let settings = config.server.environment.docker_config.clone();
         let checked = with_timeout(move || settings.map_or(Ok(()), |folder| check_client_settings(&folder)));
         checked.ok_or(UntrustedClient::Silent)?.map_err(UntrustedClient::Settings)?;
-        Ok(Self { program, search_path: SearchPath::of_process() })
+        let choice = EngineChoice::new(&config.server.environment);
+        Ok(Self { program, search_path: SearchPath::of_process(), choice })
     }
 
     /// Asks the engine for its version: the cheapest proof that it answers.
@@ -139,7 +144,8 @@ impl Docker {
         }
         let program = self.program.to_string_lossy();
         let silent = format!("`{program} version` names no server and gives no reason");
-        Err(DockerError::Unreachable(if done.stderr.is_empty() { silent } else { done.stderr }))
+        let why = if done.stderr.is_empty() { silent } else { done.stderr };
+        Err(DockerError::Unreachable(format!("{} ({})", why.trim_end(), self.choice.describe())))
     }
 
     /// Whether the engine has an image of this name. The caller must know that the engine answers.

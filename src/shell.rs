@@ -6,7 +6,7 @@ mod properties;
 use std::borrow::Cow;
 use std::path::Path;
 
-use crate::text::{escape, is_seen};
+use crate::text::{escape, is_mark, is_seen};
 
 /// A command in one line that a POSIX shell reads back as the same words.
 ///
@@ -30,7 +30,7 @@ pub fn shell_line<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
     let (mut spelled, mut before) = (String::new(), None);
     for c in line.chars() {
         let is_second_space = before.replace(c) == Some(' ') && c == ' ';
-        if !is_seen(c) || is_second_space || matches!(c, '\'' | '\\' | '%') {
+        if !is_seen(c) || is_mark(c) || is_second_space || matches!(c, '\'' | '\\' | '%') {
             for byte in c.encode_utf8(&mut [0; 4]).bytes() {
                 spelled.push_str(&format!("\\{byte:03o}"));
             }
@@ -73,6 +73,7 @@ mod tests {
             "a=b",
             "--x=%1,2",
             "many            spaces",
+            "e\u{301}\u{302}\u{303}\u{304}\u{305}\u{306}",
             "no\u{a0}break می\u{200c}خواهم 世\u{3000}界",
         ];
         let line = shell_line(["printf", "%s\\0"].into_iter().chain(words));

@@ -3,9 +3,11 @@
 //! A terminal obeys more than the characters below U+0020, and text can be turned around, hidden, or moved to the next
 //! line of the screen, where it looks like a line of its own. `text/characters.rs` says which characters are shown. What
 //! only changes how letters join or emoji look is shown to people behind a character that isn't ASCII, so that ordinary
-//! text stays readable; for programs it is escaped like the rest, since a JSON parser gives it back.
+//! text stays readable; for programs it is escaped like the rest, since a JSON parser gives it back. Of the marks that are
+//! drawn over a character (`text/marks.rs`), a few are shown.
 
 mod characters;
+mod marks;
 mod terminal;
 
 use std::borrow::Cow;
@@ -13,6 +15,8 @@ use std::fmt::Write;
 
 use characters::is_joiner;
 pub use characters::is_seen;
+use marks::MarkLimit;
+pub use marks::is_mark;
 pub use terminal::{Escaper, plain};
 
 /// How many plain spaces stand behind each other, at most: more of them would move what follows to the next line of the
@@ -22,19 +26,20 @@ const SPACES_MAX: usize = 8;
 const JOINERS_MAX: usize = 2;
 
 /// Escapes what [`is_seen`] refuses, and counts plain spaces where there are many. Joiners behind a character that isn't
-/// ASCII are left as they are.
+/// ASCII are left as they are, and so are a few marks behind each letter.
 pub fn escape(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
-    let (mut spaces, mut joiners_left) = (0, 0);
+    let (mut spaces, mut joiners_left, mut marks) = (0, 0, MarkLimit::default());
     for c in text.chars().map(Some).chain([None]) {
         if c == Some(' ') {
             spaces += 1;
         } else {
             push_spaces(&mut shown, std::mem::take(&mut spaces));
         }
+        let is_admitted = c.is_none_or(|c| marks.admits(c));
         match c {
             None | Some(' ') => joiners_left = 0,
-            Some(c) if is_seen(c) => {
+            Some(c) if is_seen(c) && is_admitted => {
                 shown.push(c);
                 joiners_left = if c.is_ascii() { 0 } else { JOINERS_MAX };
             }
@@ -69,21 +74,23 @@ fn push_spaces(shown: &mut String, count: usize) {
     }
 }
 
-/// Escapes in JSON what serde_json leaves as it is and [`is_seen`] refuses, and the spaces of a row behind the first eight.
+/// Escapes in JSON what serde_json leaves as it is and [`is_seen`] refuses, the spaces of a row behind the first eight, and
+/// the marks of a character behind the first few.
 /// All these stand only within strings, where `\u` and four digits mean the same; outside of them are the line ends, and
 /// the spaces behind them, of JSON in lines.
 pub fn escape_json(json: &str) -> Cow<'_, str> {
-    let is_kept = |c: char| c == '\n' || is_seen(c);
-    if json.chars().all(is_kept) && !has_long_space(json) {
+    let is_kept = |c: char, marks: &mut MarkLimit| marks.admits(c) && (c == '\n' || is_seen(c));
+    let mut marks = MarkLimit::default();
+    if json.chars().all(|c| is_kept(c, &mut marks)) && !has_long_space(json) {
         return Cow::Borrowed(json);
     }
     let mut escaped = String::with_capacity(json.len() + 64);
-    let mut spaces = 0;
+    let (mut spaces, mut marks) = (0, MarkLimit::default());
     let mut is_indentation = true;
     for c in json.chars() {
         spaces = if c == ' ' { spaces + 1 } else { 0 };
         is_indentation = c == '\n' || (c == ' ' && is_indentation);
-        if is_kept(c) && (is_indentation || spaces <= SPACES_MAX) {
+        if is_kept(c, &mut marks) && (is_indentation || spaces <= SPACES_MAX) {
             escaped.push(c);
         } else {
             for unit in c.encode_utf16(&mut [0; 2]) {
@@ -152,6 +159,9 @@ mod tests {
         assert_eq!(escape("a         "), "a [9 spaces] ");
         // Joiners that join nothing, or very many of them.
         assert_eq!(escape("a\u{200d}b 世\u{200d}\u{200d}\u{200d}"), "a\\u{200d}b 世\u{200d}\u{200d}\\u{200d}");
+        let name = "e\u{301}".to_owned() + &"\u{302}".repeat(5);
+        assert_eq!(escape(&name), "e\u{301}\u{302}\u{302}\u{302}\\u{302}\\u{302}");
+        assert_eq!(escape("`\u{338}`"), "`\\u{338}`");
         assert_eq!(escape("\u{e000}\u{fff9}\u{ffff}\u{e0100}"), "\\u{e000}\\u{fff9}\\u{ffff}\\u{e0100}");
     }
 
@@ -168,6 +178,10 @@ mod tests {
             family,
             "ไทย",
             "Tiếng Việt",
+            "Tie\u{302}\u{301}ng Vie\u{323}\u{302}t",
+            "မြို့ကျွန်ုပ် བསྒྲུབས ស្ត្រី দুর্গন্ধ བརྒྱུད",
+            "בְּרֵאשִׁ֖ית اَلسَّلَامُ",
+            "\u{1112}\u{1161}\u{11ab}",
             "❤\u{fe0f}\u{200d}🔥",
         ] {
             assert_eq!(escape(text), text);
@@ -184,6 +198,8 @@ mod tests {
         assert!(!escaped.contains(unseen), "{escaped:?}");
         let back: serde_json::Value = serde_json::from_str(&escaped).unwrap();
         assert_eq!(back[text][0], text);
+        let marked = format!("\"e{}\"", "\u{301}".repeat(6));
+        assert_eq!(escape_json(&marked), format!("\"e{}\\u0301\\u0301\"", "\u{301}".repeat(4)));
         assert!(matches!(escape_json("{\n  \"a\": \"世\"\n}"), std::borrow::Cow::Borrowed(_)));
         let deep = "{\n            \"a\": \"b          c\"\n}";
         assert_eq!(escape_json(deep), "{\n            \"a\": \"b        \\u0020\\u0020c\"\n}");

@@ -1,7 +1,7 @@
 //! `run-detached`: the agent in the background.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, IsTerminal, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -67,6 +67,10 @@ pub fn run_detached(file: &Path, log_format: LogFormat) -> Result<(), Failure> {
 fn report_holder(data_dir: &DataDir, holder: Holder) -> Result<(), Failure> {
     if !holder.is_agent() {
         return Err(Failure::new(format!("{holder}; start the agent when that command has ended")));
+    }
+    // Cron sends each line as a mail, and there is nothing to do about this one.
+    if !io::stdout().is_terminal() {
+        return Ok(());
     }
     let pid = holder.pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
     let draining = if holder.pid.is_some_and(|pid| instance::is_drain_requested(data_dir, pid)) {

@@ -26,6 +26,8 @@ pub struct Environment {
     pub docker_config: Option<PathBuf>,
     /// `DOCKER_HOST`, the address of the engine.
     pub docker_host: Option<String>,
+    /// `DOCKER_CONTEXT`, the name of a context of the docker client.
+    pub docker_context: Option<String>,
     /// Whether docker checks the engine's certificate (`DOCKER_TLS_VERIFY`).
     pub has_docker_tls: bool,
 }
@@ -50,10 +52,11 @@ impl Environment {
         // Without HOME, docker asks for the account's home.
         let home = || folder("HOME").or_else(platform::home);
         let docker_config = folder("DOCKER_CONFIG").or_else(|| Some(home()?.join(".docker")));
-        let docker_host = get("DOCKER_HOST").and_then(|host| host.into_string().ok());
+        let plain =
+            |variable| get(variable).and_then(|value| value.into_string().ok()).filter(|value| !value.is_empty());
         let has_docker_tls = get("DOCKER_TLS_VERIFY").is_some_and(|value| !value.is_empty());
-        let docker_host = docker_host.filter(|host| !host.is_empty());
-        Self { proxies, ssl_cert_file, ssl_cert_dirs, docker_config, docker_host, has_docker_tls }
+        let (docker_host, docker_context) = (plain("DOCKER_HOST"), plain("DOCKER_CONTEXT"));
+        Self { proxies, ssl_cert_file, ssl_cert_dirs, docker_config, docker_host, docker_context, has_docker_tls }
     }
 
     /// The variables that name a proxy for this address with their values, in the order of their precedence.

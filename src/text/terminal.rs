@@ -3,19 +3,21 @@
 use std::io::{self, Write};
 
 use super::characters::{is_joiner, is_seen, is_space};
+use super::marks::MarkLimit;
 
 /// Passes text on and escapes what isn't seen, but for line ends, tabs, all spaces and joiners: the text has any number of
-/// lines, so that spaces can't forge one, and programs draw tables and trees with them. Bytes that aren't UTF-8 are
-/// escaped, too.
+/// lines, so that spaces can't forge one, and programs draw tables and trees with them. Bytes that aren't UTF-8, and too
+/// many marks at one character, are escaped, too.
 pub struct Escaper<W: Write> {
     out: W,
     /// The begin of a character whose other bytes haven't come yet.
     part: Vec<u8>,
+    marks: MarkLimit,
 }
 
 impl<W: Write> Escaper<W> {
     pub fn new(out: W) -> Self {
-        Self { out, part: Vec::new() }
+        Self { out, part: Vec::new(), marks: MarkLimit::default() }
     }
 }
 
@@ -25,7 +27,7 @@ impl<W: Write> Write for Escaper<W> {
         all.extend_from_slice(bytes);
         let mut chunks = all.utf8_chunks().peekable();
         while let Some(chunk) = chunks.next() {
-            self.out.write_all(escape_lines(chunk.valid()).as_bytes())?;
+            self.out.write_all(escape_lines(chunk.valid(), &mut self.marks).as_bytes())?;
             let invalid = chunk.invalid();
             let is_part = chunks.peek().is_none() && is_begin_of_char(invalid);
             if is_part {
@@ -54,10 +56,11 @@ fn is_begin_of_char(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }
 
-fn escape_lines(text: &str) -> String {
+fn escape_lines(text: &str, marks: &mut MarkLimit) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        if is_seen(c) || is_space(c) || is_joiner(c) || matches!(c, '\n' | '\t') {
+        let is_admitted = marks.admits(c);
+        if is_admitted && (is_seen(c) || is_space(c) || is_joiner(c) || matches!(c, '\n' | '\t')) {
             shown.push(c);
         } else {
             shown.extend(c.escape_default());
@@ -69,10 +72,10 @@ fn escape_lines(text: &str) -> String {
 /// What a program printed for a terminal, as plain text: without colours and movements of the cursor, with `\n` as the end
 /// of each line, and with everything else escaped that a terminal would obey.
 pub fn plain(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
+    let (mut shown, mut marks) = (String::with_capacity(text.len()), MarkLimit::default());
     let mut rest = text;
     while let Some(begin) = rest.find(['\u{1b}', '\r']) {
-        shown += &escape_lines(&rest[..begin]);
+        shown += &escape_lines(&rest[..begin], &mut marks);
         rest = &rest[begin..];
         if let Some(end) = sequence_length(rest) {
             rest = &rest[end..];
@@ -80,11 +83,11 @@ pub fn plain(text: &str) -> String {
             shown.push('\n');
             rest = after.strip_prefix('\n').unwrap_or(after);
         } else {
-            shown += &escape_lines("\u{1b}");
+            shown += &escape_lines("\u{1b}", &mut marks);
             rest = &rest[1..];
         }
     }
-    shown + &escape_lines(rest)
+    shown + &escape_lines(rest, &mut marks)
 }
 
 /// The length of the control sequence that a text begins with (ECMA-48, 5.4).
@@ -107,6 +110,7 @@ mod tests {
             ("\u{1b}]0;title\u{7}x\u{1b}", "\\u{1b}]0;title\\u{7}x\\u{1b}"),
             ("\u{1b}[12", "\\u{1b}[12"),
             ("\u{1b}[1世", "\\u{1b}[1世"),
+            ("e\u{301}\u{301}\u{301}\u{301}\u{301}", "e\u{301}\u{301}\u{301}\u{301}\\u{301}"),
             ("\u{9b}31m\u{202e}\t|", "\\u{9b}31m\\u{202e}\t|"),
         ] {
             assert_eq!(plain(printed), shown, "{printed:?}");

@@ -140,6 +140,8 @@ fn check_prints_one_line_per_item_with_mark_and_remedy() {
         .expect_stdout("✓ docker           Docker version 28\n")
         .expect_stdout("✓ config           `")
         .expect_stdout("✗ engine           ");
+    done.expect_stdout("asked at `unix:///nonexistent.sock`, which DOCKER_HOST names");
+    done.expect_stdout("set DOCKER_HOST or DOCKER_CONTEXT for the agent as the shell has them: cron,");
     done.expect_stdout("→ start the engine").expect_stdout("· image            the engine doesn't answer\n");
     let lines: Vec<&str> = done.stdout.lines().collect();
     assert_eq!(lines.len(), NAMES.len() + 3, "{lines:#?}");

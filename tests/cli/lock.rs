@@ -4,6 +4,7 @@ use crate::support::agent::{Agent, Running};
 use crate::support::docker::wait_until;
 use crate::support::secs;
 use crate::support::server::FakeServer;
+use crate::support::terminal::Terminal;
 use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -260,6 +261,23 @@ fn an_agent_ends_when_its_lock_file_was_removed() {
     agent.run(&["status"]).expect_code(0).expect_stdout(&format!("Running: yes, pid {}", second.pid()));
     let pid = fs::read_to_string(agent.data_dir().join("agent.pid")).unwrap();
     assert_eq!(pid.trim(), second.pid().to_string(), "the second agent's pidfile stays");
+}
+
+#[test]
+fn a_second_run_detached_of_cron_sends_no_mail() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    let first = started(&agent, &server);
+    let again = agent.run(&["run-detached"]);
+    again.expect_code(0);
+    assert_eq!((again.stdout.as_str(), again.stderr.as_str()), ("", ""));
+    let (person, terminal) = Terminal::open();
+    agent.invoke(&["run-detached"]).terminal(terminal).run().expect_code(0);
+    let said = person.whole_text();
+    assert!(said.contains(&format!("The agent is running already (pid {}).", first.pid())), "{said}");
+    // An error is worth a mail.
+    fs::write(agent.path("config.toml"), "[server]\n").unwrap();
+    agent.run(&["run-detached"]).expect_code(2).expect_stderr("base_url");
 }
 
 #[test]

@@ -65,6 +65,7 @@ fn status_of_a_running_agent_shows_its_live_state() {
     };
     let why = told["not_accepting"].as_str().unwrap();
     assert!(why.contains("the Docker engine can't be reached"), "{why}");
+    assert!(why.contains("asked at `unix:///nonexistent.sock`, which DOCKER_HOST names"), "{why}");
     let below = format!(
         "Running: yes, pid {}, since {}\nServer: reached\nLast heartbeat: {}\nDocker engine: doesn't answer\n\
          Accepting tasks: no: {why}\n\nLoad: 0 of 3 slots, 0 undelivered",

@@ -124,7 +124,8 @@ fn check_engine(config: &Config, docker: &Docker, report: &mut Report) {
         Err(error) => {
             let remedy = format!(
                 "start the engine (`sudo systemctl start docker`), and let this user talk to it (group `docker`), \
-                 until `{} version` names a server",
+                 until `{} version` names a server; where that works in a shell, set DOCKER_HOST or DOCKER_CONTEXT for \
+                 the agent as the shell has them: cron, sudo and systemd don't keep them",
                 config.executor.docker
             );
             report.fail(Check::Engine, error.to_string(), remedy);
