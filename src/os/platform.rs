@@ -22,7 +22,7 @@ use unix as system;
 use windows as system;
 
 pub use flaw::{Flaw, Inspected};
-pub use found::{Entry, EntryKind, Found, MAX_DEPTH, Next, Unread};
+pub use found::{Entry, EntryKind, FileSize, Found, MAX_DEPTH, Next, Unread};
 use system::Place;
 pub use system::{
     Dir, FileLock, LAUNCHER, Walked, allocated, detached, disk_size, folder_identity, free_disk, from_bytes, gated,

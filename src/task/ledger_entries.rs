@@ -49,6 +49,11 @@ pub fn removed_here(uploads: &Uploads, reason: &str) -> Entry {
     })
 }
 
+/// A file that the Server never got, and that is removed from this machine before the rest of its task's.
+pub fn removed_file(file: &str, reason: &str) -> Entry {
+    Entry::File(Transfer { reason: Some(reason.to_owned()), ..Transfer::new(Direction::Out, Outcome::Removed, file) })
+}
+
 /// Uploads whose end isn't known because the agent was interrupted, or couldn't write the ledger.
 pub fn interrupted(uploads: &Uploads) -> Vec<Entry> {
     let entry = |(file, began): (&String, &Option<_>)| {

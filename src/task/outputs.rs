@@ -223,7 +223,7 @@ impl ReservedPaths {
     }
 
     /// Whether a path relative to the workspace is one of them.
-    fn contains(&self, relative: &Path) -> bool {
+    pub fn contains(&self, relative: &Path) -> bool {
         self.0.iter().any(|path| path == relative)
     }
 

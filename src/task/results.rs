@@ -12,12 +12,12 @@ use super::outputs::{
     CopiedFile, Fetched, OutputFile, Pulse, ReservedPaths, ScanResult, Selection, Skipped, beyond_max_files, scan,
     shown_name,
 };
+use super::upload::Upload;
 use super::{Duty, StepError, TaskContainer, TaskHandle};
-use crate::config::{OutputsConfig, WORKSPACE};
+use crate::config::{Config, OutputsConfig, WORKSPACE};
 use crate::os::platform::is_shortage;
 use crate::server::FinalStatus;
 use copy_unreadable::CopyUnreadable;
-pub use own_room::too_large;
 
 /// What a task wrote.
 #[derive(Debug, Default)]
@@ -46,13 +46,32 @@ struct Until {
     deadline: Instant,
 }
 
+/// Makes room where results have to be copied and this machine's disk stays full, by the removal of files of the same task
+/// that can't be delivered. For the worker that will copy the results.
+pub fn make_room(container: &TaskContainer<'_>, upload: &mut Upload<'_>, duty: Duty) -> Result<(), StepError> {
+    let is_needed = duty.may_fetch() && !upload.is_cancelled() && own_room::is_full(upload.task.workspace.dir());
+    if !is_needed || copied_before(upload.task)?.is_some() {
+        return Ok(());
+    }
+    let reserved = reserved_paths(container.config);
+    let until = Until { duty, deadline: Instant::now() + TIME };
+    match look(container, upload.task, &reserved, until)? {
+        Some(found) if !found.unreadable.is_empty() => own_room::make(upload, &reserved, container.config),
+        _ => Ok(()),
+    }
+}
+
+fn reserved_paths(config: &Config) -> ReservedPaths {
+    ReservedPaths::new(config.paths.mounts.iter().map(|mount| mount.container.as_str()))
+}
+
 /// Finds the results, and fetches them where that is the worker's duty. Those of a cancelled task aren't wanted.
 pub fn collect(container: &TaskContainer<'_>, task: &mut TaskHandle, duty: Duty) -> Result<Results, StepError> {
     if task.is_cancelled() {
         return Ok(Results::default());
     }
     let config = container.config;
-    let reserved = ReservedPaths::new(config.paths.mounts.iter().map(|mount| mount.container.as_str()));
+    let reserved = reserved_paths(config);
     let deadline = Instant::now() + TIME;
     let Some(found) = look(container, task, &reserved, Until { duty, deadline })? else {
         return Ok(Results::default());

@@ -76,9 +76,7 @@ impl<'c> TaskRunner<'c> {
         // First: what it has written outside the workspace may be what fills the engine's disk.
         container.remove(&mut self.task)?;
         let mut upload = Upload::open(self.client(), &mut self.task)?;
-        let too_large = results::too_large(upload.task, &self.context.config.outputs);
-        upload.note_skipped(too_large.skipped())?;
-        too_large.remove(upload.task);
+        results::make_room(&container, &mut upload, self.duty)?;
         let mut results = results::collect(&container, upload.task, self.duty)?;
         upload.note_skipped(std::mem::take(&mut results.skipped))?;
         // The next turn begins with another look.

@@ -4,6 +4,7 @@
 //! be reached, the worker returns the task, which frees its slot, and the agent tries again later.
 
 mod failure;
+mod removed;
 
 use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};

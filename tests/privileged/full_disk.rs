@@ -7,9 +7,9 @@ use crate::support::docker::{assert_no_containers, container_name, container_sta
 use crate::support::ledger;
 use crate::support::ordinary_user::{OrdinaryUser, open_to_all};
 use crate::support::secs;
-use crate::support::server::{FakeServer, Status, TaskSpec};
+use crate::support::server::{FakeServer, Fault, Match, Status, TaskSpec};
 use crate::support::tally;
-use std::fs;
+use std::fs::{self, File};
 use std::time::Duration;
 
 /// The time limit for a task on a busy engine, with the agent's pauses between two tries.
@@ -78,14 +78,53 @@ fn a_private_result_beside_a_file_that_fills_the_disk_is_delivered() {
     let server = FakeServer::start();
     let (user, _disk) = user_on_disk(tally::agent(&server).config("[outputs]\nmax_file_mb = 20"), &[]);
     let mut running = start(&user);
-    let script = "umask 077; echo IMPORTANT > output/result.csv; cat /dev/zero > output/fill; exit 0";
-    let id = server.submit(TaskSpec::script(script));
+    // Neither a file of this machine nor one that only root can remove is the task's to remove.
+    let host = user.agent.path("host");
+    fs::create_dir(&host).expect("make a folder of this machine");
+    File::create(host.join("PATIENT")).and_then(|file| file.set_len(30 << 20)).expect("write a file of this machine");
+    open_to_all(&host);
+    let script = format!(
+        "mkdir roots; head -c 22000000 /dev/zero > roots/large; umask 077; echo IMPORTANT > result.csv
+        rmdir output; ln -s {} output; mkdir deep; chmod 777 deep; cat /dev/zero > deep/fill; exit 0",
+        host.display()
+    );
+    let id = server.submit(TaskSpec::script(&script));
     let task = server.wait_for(&id, Status::Completed, PATIENCE);
-    assert_eq!(server.output(&id, "output/result.csv").text(), "IMPORTANT\n");
+    assert_eq!(server.output(&id, "result.csv").text(), "IMPORTANT\n");
     let left_out = task.output["left_out"].to_string();
-    assert!(left_out.contains("output/fill") && left_out.contains("fills this machine's disk"), "{left_out}");
+    assert!(left_out.contains("deep/fill") && left_out.contains("fills this machine's disk"), "{left_out}");
     running.wait_log("1 file(s) of", secs(1));
+    let removed = ledger::files(&user.agent.data_dir(), &id, "out", "removed");
+    assert!(removed.len() == 1 && removed[0]["file"] == "deep/fill", "{removed:?}");
+    assert!(user.agent.workspace(&id).join("roots/large").exists());
+    let told = fs::read_to_string(user.agent.data_dir().join("ledger.jsonl")).expect("read the ledger");
+    assert!(!told.contains("PATIENT") && !left_out.contains("PATIENT") && !running.log().contains("PATIENT"), "{told}");
     expect_next_task_works(&server);
+}
+
+#[test]
+fn a_large_file_beside_readable_results_is_kept_on_a_full_disk() {
+    let server = FakeServer::start();
+    let (user, disk) = user_on_disk(tally::agent(&server).config("[outputs]\nmax_file_mb = 20"), &[]);
+    let mut running = start(&user);
+    server.fault(Match::path("upload"), Fault::status(503));
+    let id = server.submit(TaskSpec::script("echo 1 > output/result.csv; head -c 22000000 /dev/zero > output/large"));
+    tally::wait_phase(&user.agent, &id, "exited");
+    running.kill9();
+    // It has ended long ago.
+    let path = user.agent.task_file(&id, "record.json");
+    let mut record = user.agent.record(&id);
+    record["ending"]["at"] = "2026-01-01T00:00:00Z".into();
+    fs::write(&path, record.to_string()).expect("change the record");
+    disk.filler()();
+    server.clear_faults();
+    let _running = user.start();
+    let task = server.wait_for(&id, Status::Completed, PATIENCE);
+    assert_eq!(server.output(&id, "output/result.csv").text(), "1\n");
+    let left_out = task.output["left_out"].to_string();
+    assert!(left_out.contains("output/large") && !left_out.contains("removed"), "{left_out}");
+    let removed = ledger::files(&user.agent.data_dir(), &id, "out", "removed");
+    assert!(removed.iter().all(|line| line["file"].is_null()), "{removed:?}");
 }
 
 #[test]

@@ -30,6 +30,19 @@ impl Entry<'_> {
     pub fn open(&self) -> io::Result<File> {
         self.place.open()
     }
+
+    /// The size of a file that this user may remove, found without opening it; `None` for all else.
+    pub fn removable(&self) -> io::Result<Option<FileSize>> {
+        self.place.removable()
+    }
+}
+
+/// How large a file is, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileSize {
+    pub length: u64,
+    /// What it takes of the disk: less than its length if it has holes.
+    pub allocated: u64,
 }
 
 impl<'w> Found<'w> {

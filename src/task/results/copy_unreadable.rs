@@ -12,7 +12,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::own_room::has_ended_before;
+use jiff::Timestamp;
+
 use crate::docker::DockerError;
 use crate::docker::probe::{MOUNT_POINT, ProbeSpec, View};
 use crate::os::files::{is_full, make_new_dir};
@@ -110,7 +111,7 @@ impl CopyUnreadable<'_> {
         log::info!(task:% = self.task.key(); "{count} file(s) or folder(s) can be read by the engine only; fetching them");
         match make_new_dir(&into) {
             // On a disk without a single block nothing can be copied, and the report must not wait for ever.
-            Err(error) if is_full(&error) && has_ended_before(self.task, PATIENCE) => {
+            Err(error) if is_full(&error) && self.has_ended_before(PATIENCE) => {
                 let mut copied = Copied::new(unreadable, 0, self.deadline);
                 copied.skip(&unreadable.places(), &format!("{NOT_WRITTEN}: {error}"));
                 return Ok(Fetched { files: Vec::new(), skipped: copied.extracted.finish() });
@@ -143,6 +144,12 @@ impl CopyUnreadable<'_> {
             Err(error) => return Err(StepError::because("the list of fetched results can't be written")(error)),
         }
         Ok(fetched)
+    }
+
+    /// Whether the task's container has ended so long ago, or this machine's clock was changed by so much since.
+    fn has_ended_before(&self, time: Duration) -> bool {
+        let ended = self.task.record.ending.as_ref().map(|ending| Timestamp::now().duration_since(ending.at));
+        ended.is_some_and(|ended| ended.unsigned_abs() >= time)
     }
 
     /// How many bytes are read of [`OUTPUT`], and how many of all other places.

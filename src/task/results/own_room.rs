@@ -2,89 +2,213 @@
 //!
 //! They stay on this machine in most cases. But where the task has filled the disk with them, its results could never be
 //! copied, and in the end all of its workspace would be removed to make room.
+//!
+//! The largest are removed first, until there is room for what may be delivered. Each is written down before.
 
-use std::fs;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-
-use crate::config::OutputsConfig;
-use crate::os::platform::{self, Dir};
-use crate::task::TaskHandle;
+use crate::config::Config;
+use crate::os::platform::{self, Dir, EntryKind, Found, Next};
 use crate::task::outcome::FULL;
-use crate::task::outputs::{Skipped, shown_name};
+use crate::task::outputs::{ReservedPaths, shown_name};
+use crate::task::upload::Upload;
+use crate::task::{StepError, TaskHandle};
 use crate::units::Bytes;
 
 /// How long other room is waited for first: what settled tasks have left is removed within ten seconds or so.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The folders of the workspace in which files are looked for. Their names can't be replaced by a link on the way to a file.
-const FOLDERS: [&str; 2] = ["", "output"];
+/// How often it is looked for meanwhile.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How long files are looked for.
+const TIME: Duration = Duration::from_secs(60);
+/// How many files are removed at most.
+const FILES: usize = 1000;
+/// The longest path of a file that is removed, in bytes: no longer one can be opened, and none is in practice.
+const PATH_MAX: usize = 4095;
+/// After so many files that can't be removed, the others are left alone, too.
+const FAILURES: usize = 3;
 const REASON: &str = "it is larger than `outputs.max_file_mb`, and is removed since it fills this machine's disk";
 
-/// Files that are removed, by their places in the workspace.
-pub struct TooLarge {
-    files: Vec<PathBuf>,
-    freed: u64,
+/// A file that is too large to be delivered. The larger is the one that takes more of the disk.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct TooLarge {
+    /// How many bytes of the disk it takes.
+    allocated: u64,
+    /// The path in the workspace.
+    place: PathBuf,
 }
 
-/// The task's files that are too large to be delivered, if the disk is full and hasn't become less so since its end.
-pub fn too_large(task: &TaskHandle, limits: &OutputsConfig) -> TooLarge {
-    let mut found = TooLarge { files: Vec::new(), freed: 0 };
-    let workspace = task.workspace.dir();
-    if !has_ended_before(task, PATIENCE) || platform::free_disk(workspace).is_ok_and(|free| free >= FULL) {
-        return found;
+/// Whether the disk is full. One that can't be asked isn't.
+pub fn is_full(workspace: &Path) -> bool {
+    platform::free_disk(workspace).is_ok_and(|free| free < FULL)
+}
+
+/// Removes files of the task that are too large to be delivered, if its disk stays full. A command ends that.
+pub fn make(upload: &mut Upload<'_>, reserved: &ReservedPaths, config: &Config) -> Result<(), StepError> {
+    let workspace = upload.task.workspace.dir().to_owned();
+    if !stays_full(upload.task)? {
+        return Ok(());
     }
-    for folder in FOLDERS {
-        let Ok(entries) = fs::read_dir(workspace.join(folder)) else { continue };
-        for name in entries.flatten().map(|entry| entry.file_name()) {
-            let place = Path::new(folder).join(name);
-            let Ok(file) = fs::symlink_metadata(workspace.join(&place)) else { continue };
-            if file.is_file() && file.len() > limits.max_file {
-                found.freed = found.freed.saturating_add(platform::allocated(&file));
-                found.files.push(place);
+    let mut commands = Ok(());
+    let deadline = Instant::now() + TIME;
+    let files = find(&workspace, reserved, config.outputs.max_file, || {
+        commands = upload.task.check_commands();
+        commands.is_ok() && !upload.task.is_cancel_requested() && Instant::now() < deadline
+    });
+    commands?;
+    let wanted = config.paths.keep_free().saturating_add(config.outputs.max_total);
+    let (mut count, mut freed, mut failures) = (0, 0u64, 0);
+    for TooLarge { allocated, place } in files {
+        upload.task.check_commands()?;
+        let has_room = platform::free_disk(&workspace).is_ok_and(|free| free >= wanted);
+        if has_room || failures == FAILURES || upload.task.is_cancel_requested() {
+            break;
+        }
+        let name = shown_name(&place);
+        // What was sent under an earlier limit isn't missing on the Server.
+        if upload.has(&name) {
+            continue;
+        }
+        upload.note_removed(&name, REASON)?;
+        match remove(&workspace, &place) {
+            Ok(()) => (count, freed) = (count + 1, freed.saturating_add(allocated)),
+            Err(error) => {
+                failures += 1;
+                upload.note_kept(&name, &format!("it can't be removed: {error}"))?;
             }
         }
     }
-    found
-}
-
-/// Whether the task's container has ended so long ago.
-pub fn has_ended_before(task: &TaskHandle, time: Duration) -> bool {
-    let ended = task.record.ending.as_ref().map(|ending| Timestamp::now().duration_since(ending.at));
-    ended.and_then(|ended| Duration::try_from(ended).ok()).is_some_and(|ended| ended >= time)
-}
-
-impl TooLarge {
-    /// What the Server doesn't get. It has to be written down before the files are removed.
-    pub fn skipped(&self) -> Skipped {
-        let mut skipped = Skipped::default();
-        self.files.iter().for_each(|place| skipped.skip_deliverable(shown_name(place), REASON));
-        skipped
-    }
-
-    pub fn remove(self, task: &TaskHandle) {
-        if self.files.is_empty() {
-            return;
-        }
-        let (count, freed) = (self.files.len(), Bytes(self.freed));
+    if count > 0 {
         log::error!(
-            task:% = task.key();
-            "{count} file(s) of {freed} that are too large to be delivered are removed: they fill the disk, and its results \
-             could not be copied"
+            task:% = upload.task.key();
+            "{count} file(s) of {} that are too large to be delivered are removed: the disk is full, and its results could \
+             not be copied",
+            Bytes(freed)
         );
-        for place in self.files {
-            let removed = Dir::WORKING.make_folder(task.workspace.dir()).and_then(|workspace| {
-                let (folder, name) = (place.parent().filter(|folder| *folder != Path::new("")), place.file_name());
-                let name = Path::new(name.unwrap_or_default());
-                match folder {
-                    None => workspace.remove_file(name),
-                    Some(folder) => workspace.make_folder(folder)?.remove_file(name),
+    }
+    Ok(())
+}
+
+/// Waits for other room. Returns whether there is none, and the task's results are still wanted.
+fn stays_full(task: &mut TaskHandle) -> Result<bool, StepError> {
+    let deadline = Instant::now() + PATIENCE;
+    while is_full(task.workspace.dir()) && !task.is_cancel_requested() {
+        if Instant::now() >= deadline {
+            return Ok(true);
+        }
+        task.wait(INTERVAL)?;
+    }
+    Ok(false)
+}
+
+/// The task's files of more than `max_file` bytes that can be removed, those first that take most of the disk. No link is
+/// followed. `goes_on` is asked for each entry; what was found before it says no is returned.
+fn find(workspace: &Path, reserved: &ReservedPaths, max_file: u64, mut goes_on: impl FnMut() -> bool) -> Vec<TooLarge> {
+    let mut largest = BinaryHeap::new();
+    platform::walk_contents(workspace, &mut |found| {
+        if !goes_on() {
+            return Next::Stop;
+        }
+        // What can't be looked at is named with the results.
+        let Found::Entry(entry) = found else { return Next::GoOn };
+        if reserved.contains(entry.path) {
+            return Next::Skip;
+        }
+        if entry.kind == EntryKind::File && entry.path.as_os_str().len() <= PATH_MAX {
+            // A file that has no size any more isn't there.
+            let size = entry.removable().ok().flatten();
+            // A file of holes takes no room.
+            if let Some(size) = size.filter(|size| size.length > max_file && size.allocated > 0) {
+                largest.push(Reverse(TooLarge { allocated: size.allocated, place: entry.path.to_owned() }));
+                if largest.len() > FILES {
+                    largest.pop();
                 }
-            });
-            if let Err(error) = removed {
-                log::warn!(task:% = task.key(); "`{}` can't be removed: {error}", shown_name(&place));
             }
         }
+        Next::GoOn
+    });
+    largest.into_sorted_vec().into_iter().map(|Reverse(file)| file).collect()
+}
+
+/// Removes a file, folder by folder, so that no link leads elsewhere.
+fn remove(workspace: &Path, place: &Path) -> io::Result<()> {
+    let mut folder = Dir::WORKING.open_folder(workspace.as_os_str())?;
+    for name in place.parent().into_iter().flat_map(Path::components) {
+        folder = folder.open_folder(name.as_os_str())?;
+    }
+    folder.remove_file(Path::new(place.file_name().unwrap_or_default()))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::{FILES, find, remove};
+    use crate::task::outputs::ReservedPaths;
+    use std::fs::{self, File};
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    /// The places of the files of more than 9 bytes.
+    fn found(workspace: &Path) -> Vec<String> {
+        let files = find(workspace, &ReservedPaths::new([]), 9, || true);
+        files.iter().map(|file| file.place.display().to_string()).collect()
+    }
+
+    fn write(workspace: &Path, place: &str, length: usize) {
+        let path = workspace.join(place);
+        fs::create_dir_all(path.parent().expect("write a file")).expect("write a file");
+        fs::write(path, vec![b'x'; length]).expect("write a file");
+    }
+
+    #[test]
+    fn too_large_files_are_found_at_any_depth_but_not_behind_links() {
+        let dir = tempfile::tempdir().unwrap();
+        let (workspace, outside) = (dir.path().join("w"), dir.path().join("outside"));
+        write(&outside, "PATIENT", 100_000);
+        write(&workspace, "top", 50_000);
+        write(&workspace, "a/b/deep", 200_000);
+        write(&workspace, "small", 9);
+        write(&workspace, "input/data", 100_000);
+        File::create(workspace.join("holes")).unwrap().set_len(1 << 30).unwrap();
+        symlink(&outside, workspace.join("output")).unwrap();
+        symlink(outside.join("PATIENT"), workspace.join("a/link")).unwrap();
+        assert_eq!(found(&workspace), ["a/b/deep", "top"]);
+    }
+
+    #[test]
+    fn no_file_behind_a_link_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (workspace, outside) = (dir.path().join("w"), dir.path().join("outside"));
+        write(&outside, "PATIENT", 1);
+        write(&workspace, "a/b/deep", 1);
+        symlink(&outside, workspace.join("output")).unwrap();
+        assert!(remove(&workspace, Path::new("output/PATIENT")).is_err());
+        assert!(outside.join("PATIENT").exists());
+        remove(&workspace, Path::new("a/b/deep")).unwrap();
+        assert!(!workspace.join("a/b/deep").exists());
+    }
+
+    #[test]
+    fn of_many_too_large_files_a_bounded_number_is_held() {
+        let dir = tempfile::tempdir().unwrap();
+        (0..FILES + 10).for_each(|number| write(dir.path(), &format!("output/{number}"), 10));
+        write(dir.path(), "output/largest", 100_000);
+        let found = found(dir.path());
+        assert_eq!((found.len(), found[0].as_str()), (FILES, "output/largest"));
+    }
+
+    #[test]
+    fn a_search_for_too_large_files_ends_when_it_is_told_to() {
+        let dir = tempfile::tempdir().unwrap();
+        (0..10).for_each(|number| write(dir.path(), &number.to_string(), 10));
+        let mut looks = 0;
+        let files = find(dir.path(), &ReservedPaths::new([]), 9, || {
+            looks += 1;
+            looks <= 3
+        });
+        assert_eq!((files.len(), looks), (3, 4));
     }
 }

@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 use nix::dir::{Dir, OwningIter, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, openat};
-use nix::libc::off_t;
-use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
-use nix::unistd::{Whence, lseek};
+use nix::libc::{S_IFMT, S_IFREG, S_ISVTX, off_t};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+use nix::unistd::{AccessFlags, Whence, faccessat, geteuid, lseek};
 
 use super::tree::{LISTING, open_child, open_content};
-use crate::os::platform::{EntryKind, Found, MAX_DEPTH, Next, Unread};
+use crate::os::platform::{EntryKind, FileSize, Found, MAX_DEPTH, Next, Unread};
 
 /// How many folders of the current path are open. The others are opened again when the walk comes back to them.
 const OPEN: usize = 16;
@@ -34,6 +34,17 @@ impl Place<'_> {
     /// Opens the entry for reading, if it is a file or a folder, and not on another file system.
     pub fn open(&self) -> io::Result<File> {
         Ok(File::from(open_content(self.dir, self.name)?))
+    }
+
+    /// The size of the entry, if it is a file that this user may remove: not by what is in it, but by the folder's rights.
+    pub fn removable(&self) -> io::Result<Option<FileSize>> {
+        let stat = fstatat(self.dir, self.name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        if stat.st_mode & S_IFMT != S_IFREG || !may_remove_from(self.dir, &stat)? {
+            return Ok(None);
+        }
+        let length = u64::try_from(stat.st_size).unwrap_or_default();
+        let blocks = u64::try_from(stat.st_blocks).unwrap_or_default();
+        Ok(Some(FileSize { length, allocated: blocks.saturating_mul(512) }))
     }
 }
 
@@ -256,6 +267,21 @@ fn identity(dir: &OwnedFd) -> Result<(u64, u64), Errno> {
     // The types differ between systems.
     #[allow(clippy::unnecessary_cast)]
     Ok((stat.st_dev as u64, stat.st_ino as u64))
+}
+
+/// Whether this user may remove the file from the folder, as far as modes and owners say so (unlink(2)).
+fn may_remove_from(dir: BorrowedFd<'_>, file: &FileStat) -> Result<bool, Errno> {
+    let (folder, user) = (fstat(dir)?, geteuid());
+    let is_kept_by_sticky_bit =
+        folder.st_mode & S_ISVTX != 0 && !user.is_root() && ![folder.st_uid, file.st_uid].contains(&user.as_raw());
+    if is_kept_by_sticky_bit {
+        return Ok(false);
+    }
+    match faccessat(dir, c".", AccessFlags::W_OK | AccessFlags::X_OK, AtFlags::AT_EACCESS) {
+        Ok(()) => Ok(true),
+        Err(Errno::EACCES | Errno::EROFS) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The kind of an entry whose file system doesn't tell it with the name; `None` if it was removed meanwhile.

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::{is_link, open_beneath};
-use crate::os::platform::{EntryKind, Found, MAX_DEPTH, Next, Unread};
+use crate::os::platform::{EntryKind, FileSize, Found, MAX_DEPTH, Next, Unread};
 
 /// Where an entry of [`walk_contents`] is.
 #[derive(Clone, Copy)]
@@ -18,6 +18,13 @@ impl Place<'_> {
             (Some(dir), Some(name)) => open_beneath(dir, Path::new(name)),
             _ => Err(io::ErrorKind::InvalidInput.into()),
         }
+    }
+
+    /// The length of the entry, if it is a file. Which parts of it take room on the disk isn't asked for.
+    pub fn removable(&self) -> io::Result<Option<FileSize>> {
+        let metadata = fs::symlink_metadata(self.0)?;
+        let size = FileSize { length: metadata.len(), allocated: metadata.len() };
+        Ok((kind_of(&metadata) == EntryKind::File).then_some(size))
     }
 }
 
