@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
-use std::process::ChildStdout;
 use std::thread;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use super::options::add;
 use super::{Docker, DockerError, REQUEST_TIMEOUT, VERSION_TIMEOUT};
 use crate::config::{Mount, csv};
 use crate::os::platform;
-use crate::os::process::{CallError, PipedChild, run_with_timeout};
+use crate::os::process::{CallError, PipedChild, PipedOutput, run_with_timeout};
 
 /// The label of the probes of `check`; its value is their owner.
 pub const LABEL: &str = "open-aaas.check";
@@ -170,7 +169,7 @@ impl Docker {
         &self,
         container: &str,
         path: &Path,
-        read: impl FnOnce(ChildStdout) -> io::Result<T> + Send + 'static,
+        read: impl FnOnce(PipedOutput) -> io::Result<T> + Send + 'static,
     ) -> Result<T, DockerError> {
         let unreachable = |why: String| DockerError::Unreachable(format!("`docker cp` {why}"));
         let (mut child, stdout) = PipedChild::spawn(self.copy_out_command(container, path))

@@ -17,12 +17,16 @@ use thiserror::Error;
 
 pub use bounded_log::{BoundedLog, Otherwise, read_tail};
 pub use logged::LoggedChild;
-pub use piped::PipedChild;
+pub use piped::{PipedChild, PipedOutput};
 
 use crate::os::platform::{self, OutputStream};
 
 /// How much of a short call's output is kept, per stream; the rest is read and dropped.
 const MAX_OUTPUT: usize = 1024 * 1024;
+/// How long the output of a killed child is waited for: a process that has left the child's group may hold it open for ever.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a killed child that isn't waited for any more may take to end.
+const KILLED_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The result of a short call.
 #[derive(Debug)]
@@ -74,28 +78,13 @@ pub fn run_with_timeout(mut command: Command, limit: Duration) -> Result<Command
         child.kill();
         return Err(CallError::TimedOut(limit));
     }
-    let status = wait_until(&mut child.0, deadline).ok_or(CallError::TimedOut(limit))?;
+    let status = child.wait_until(deadline).ok_or(CallError::TimedOut(limit))?;
     Ok(CommandOutput {
         success: status.success(),
         is_crash: is_crash(status.code()),
         stdout: String::from_utf8_lossy(&stdout).into_owned(),
         stderr: String::from_utf8_lossy(&stderr).trim().to_owned(),
     })
-}
-
-/// Waits for the end of a child. Its outputs are closed already in most cases, and it ends in the same millisecond.
-fn wait_until(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
-    let mut pause = Duration::from_millis(1);
-    loop {
-        if let Ok(Some(status)) = child.try_wait() {
-            return Some(status);
-        }
-        if Instant::now() >= deadline {
-            return None;
-        }
-        thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(50));
-    }
 }
 
 /// A child that doesn't outlive its owner: on drop its group is killed and its exit status fetched.
@@ -112,6 +101,38 @@ impl KillOnDrop {
         }
     }
 
+    /// Whether the child has ended. Its status is fetched later: until then no other process gets its id.
+    fn has_ended(&mut self) -> bool {
+        platform::has_ended(&mut self.0).unwrap_or(false)
+    }
+
+    /// Waits for the child's end and fetches its status. Its outputs are closed already in most cases, and it ends in the
+    /// same millisecond.
+    fn wait_until(&mut self, deadline: Instant) -> Option<ExitStatus> {
+        self.wait_ended(deadline).then(|| self.0.try_wait().ok().flatten()).flatten()
+    }
+
+    fn wait_ended(&mut self, deadline: Instant) -> bool {
+        let mut pause = Duration::from_millis(1);
+        while !self.has_ended() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+        true
+    }
+
+    /// Waits for the child's end, kills its group after `grace`, and what is left of it in any case: another process of the
+    /// group could hold the outputs open for ever. Returns the exit status, or `None` if the child had to be killed.
+    fn end(&mut self, grace: Duration) -> Option<ExitStatus> {
+        let has_ended = self.wait_ended(Instant::now() + grace);
+        // Before the status is fetched: from then on the group's id may be another one's.
+        self.kill();
+        has_ended.then(|| self.0.try_wait().ok().flatten()).flatten()
+    }
+
     fn kill(&mut self) {
         if let Err(error) = platform::kill_group(self.0.id()) {
             log::warn!("process group {} can't be killed: {error}", self.0.id());
@@ -123,11 +144,16 @@ impl Drop for KillOnDrop {
     fn drop(&mut self) {
         if let Ok(None) = self.0.try_wait() {
             self.kill();
-            if wait_until(&mut self.0, Instant::now() + Duration::from_secs(2)).is_none() {
+            if self.wait_until(Instant::now() + KILLED_TIMEOUT).is_none() {
                 log::warn!("process {} doesn't end although it was killed", self.0.id());
             }
         }
     }
+}
+
+/// Says that a child's output isn't read to its end.
+fn held_open(child: u32) -> String {
+    format!("another process holds the output of process {child} open, which has ended; going on without the rest")
 }
 
 #[cfg(test)]
@@ -135,10 +161,12 @@ mod properties;
 
 #[cfg(all(test, unix))]
 mod tests {
-    use super::{BoundedLog, CallError, LoggedChild, run_with_timeout};
+    use super::{BoundedLog, CallError, LoggedChild, PipedChild, run_with_timeout};
     use crate::os::platform;
     use std::ffi::{OsStr, OsString};
     use std::fs;
+    use std::io::{ErrorKind, Read};
+    use std::path::Path;
     use std::process::Command;
     use std::time::{Duration, Instant};
 
@@ -206,6 +234,63 @@ mod tests {
         child.open().unwrap();
         assert!(child.finish(Duration::from_secs(20)).unwrap().success());
         assert!(mark.exists());
+    }
+
+    /// Starts a process that has left the child's group and holds its outputs open.
+    fn leave(dir: &Path) -> String {
+        let left = dir.join("left").display().to_string();
+        format!("setsid sh -c ': > {left}; exec sleep 15' & until [ -e {left} ]; do sleep 0.01; done;")
+    }
+
+    #[test]
+    fn a_process_that_holds_the_outputs_open_delays_no_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out");
+        let begun = Instant::now();
+        let script = sh(&format!("{} echo out; exit 3", leave(dir.path())));
+        let child = LoggedChild::spawn(script, log(path.clone()), log(dir.path().join("err"))).unwrap();
+        assert_eq!(child.finish(Duration::from_secs(5)).unwrap().code(), Some(3));
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+
+        let dir = tempfile::tempdir().unwrap();
+        let (begun, left) = (Instant::now(), leave(dir.path()));
+        let (child, mut output) = PipedChild::spawn(sh(&format!("{left} echo out; echo err >&2; exit 3"))).unwrap();
+        let mut line = [0; 4];
+        output.read_exact(&mut line).unwrap();
+        assert_eq!((&line, child.finish(Duration::from_secs(5))), (b"out\n", Err("err".to_owned())));
+        assert_eq!(output.read(&mut line).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn a_killed_childs_output_ends_while_another_process_holds_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = format!("{} echo out; sleep 60", leave(dir.path()));
+        let (mut child, mut output) = PipedChild::spawn(sh(&script)).unwrap();
+        output.read_exact(&mut [0; 4]).unwrap();
+        let begun = Instant::now();
+        child.kill();
+        assert_eq!(output.read(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert!(child.finish(Duration::from_secs(5)).is_err());
+        assert!(begun.elapsed() < Duration::from_secs(14), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn a_child_that_has_ended_keeps_its_id_until_its_group_is_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = ["out", "err"].map(|name| log(dir.path().join(name)));
+        let [out, err] = logs;
+        let mut child = LoggedChild::spawn(sh("exit 3"), out, err).unwrap();
+        let begun = Instant::now();
+        while !child.has_ended() {
+            assert!(begun.elapsed() < Duration::from_secs(20));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // A zombie is there, and no new process gets its id.
+        let entry = Path::new("/proc").join(child.id().to_string());
+        assert!(!cfg!(target_os = "linux") || entry.exists());
+        assert_eq!(child.finish(Duration::from_secs(5)).unwrap().code(), Some(3));
+        assert!(!entry.exists());
     }
 
     #[test]

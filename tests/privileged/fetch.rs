@@ -212,6 +212,20 @@ fn a_copy_that_breaks_off_each_time_is_tried_three_times() {
     assert_eq!(copies(&log), 3, "{log}");
 }
 
+#[test]
+fn a_process_that_holds_the_output_of_a_copy_open_delays_no_result() {
+    let server = FakeServer::start();
+    let user = agent(&server, "");
+    let script = "#!/bin/sh\nif [ \"$1\" = cp ]; then setsid sleep 120 & fi\nexec docker \"$@\"\n";
+    let script = user.agent.write_script("docker", script);
+    user.agent.change_config(&format!("[executor]\ndocker = {:?}", script.to_string_lossy()));
+    let began = Instant::now();
+    let (task, log) = run(&server, &user, "umask 077; echo result > output/result");
+    assert!(began.elapsed() < secs(60), "delivered after {:?}", began.elapsed());
+    assert_eq!(task.output["files"], serde_json::json!(["output/result"]));
+    assert!(log.contains("another process holds the output of process"), "{log}");
+}
+
 /// Runs a task that leaves so little room, and returns it.
 fn run_with_little_room(server: &FakeServer, free: u64) -> Task {
     let user = agent(server, "[paths]\nmin_free_disk_mb = 10");

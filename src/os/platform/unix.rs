@@ -1,6 +1,7 @@
 //! The Unix side of [`super`].
 
 mod accounts;
+mod child;
 mod contents;
 mod disk;
 mod files;
@@ -15,23 +16,22 @@ mod walk;
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata, Permissions};
-use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStderr, ChildStdout, Command, Stdio};
-use std::time::Instant;
+use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{Pid, Uid, User, close, dup2_stderr, dup2_stdout, geteuid, setsid};
 
 pub use accounts::{most_processes, subordinate_to};
+pub use child::{has_ended, read_both, wait_readable};
 pub use contents::{Place, walk_contents};
 pub use disk::{selinux_label, write_error};
 pub use files::{Dir, folder_identity, is_executable, make_dir, open_file, set_dir_access};
@@ -39,7 +39,7 @@ pub use remove::remove_tree;
 pub use tree::open_beneath;
 pub use walk::{Walked, program_places};
 
-use super::{OutputStream, Ownership};
+use super::Ownership;
 use crate::os::missing::if_exists;
 
 /// Whether a call failed since this process, or the whole machine, has no descriptor or no memory for it at this moment.
@@ -284,53 +284,6 @@ pub fn detached(launcher: &Path, program: &Path, args: &[OsString]) -> Command {
     let mut command = Command::new(launcher);
     command.arg(program).args(args);
     command
-}
-
-/// Reads both outputs of a child until they are closed or until the deadline, without a thread. `keep` gets the bytes.
-/// Returns whether both outputs were closed in time.
-pub fn read_both(
-    stdout: ChildStdout,
-    stderr: ChildStderr,
-    deadline: Instant,
-    keep: &mut dyn FnMut(OutputStream, &[u8]),
-) -> io::Result<bool> {
-    let outputs = [(OutputStream::Stdout, OwnedFd::from(stdout)), (OutputStream::Stderr, OwnedFd::from(stderr))];
-    let mut sources: Vec<_> = outputs.map(|(stream, output)| (stream, File::from(output))).into();
-    for (_, source) in &sources {
-        fcntl(source.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    }
-    let mut buffer = [0; 16 * 1024];
-    loop {
-        if sources.is_empty() {
-            return Ok(true);
-        }
-        let mut waiting: Vec<PollFd<'_>> =
-            sources.iter().map(|(_, source)| PollFd::new(source.as_fd(), PollFlags::POLLIN)).collect();
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(false);
-        }
-        match poll(&mut waiting, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let mut error = None;
-        sources.retain_mut(|(stream, source)| match source.read(&mut buffer) {
-            Ok(0) => false,
-            Ok(count) => {
-                keep(*stream, &buffer[..count]);
-                true
-            }
-            Err(failed) if matches!(failed.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => true,
-            Err(failed) => {
-                error = Some(failed);
-                false
-            }
-        });
-        if let Some(error) = error {
-            return Err(error);
-        }
-    }
 }
 
 /// An advisory lock on a file, held until it is dropped or the process ends in any way.

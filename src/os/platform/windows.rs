@@ -3,17 +3,14 @@
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::os::windows::ffi::OsStrExt;
 use std::os::windows::fs::{MetadataExt, OpenOptionsExt};
 use std::os::windows::io::AsRawHandle;
 use std::os::windows::process::CommandExt;
 use std::path::{Component, Path, PathBuf};
-use std::process::{ChildStderr, ChildStdout, Command, Stdio};
-use std::thread;
-use std::time::Instant;
+use std::process::{Command, Stdio};
 
-use crossbeam_channel::RecvTimeoutError;
 use windows_sys::Win32::Foundation::{CloseHandle, ERROR_LOCK_VIOLATION, FILETIME, HANDLE, WAIT_TIMEOUT};
 use windows_sys::Win32::Storage::FileSystem::{
     BY_HANDLE_FILE_INFORMATION, FILE_ATTRIBUTE_REPARSE_POINT, FILE_FLAG_OPEN_REPARSE_POINT, GetDiskFreeSpaceExW,
@@ -25,13 +22,15 @@ use windows_sys::Win32::System::Threading::{
     WaitForSingleObject,
 };
 
+mod child;
 mod contents;
 mod walk;
 
+pub use child::{has_ended, read_both, wait_readable};
 pub use contents::{Place, walk_contents};
 pub use walk::{Dir, Walked, folder_identity, is_executable, program_places};
 
-use super::{Access, Open, OutputStream, Ownership};
+use super::{Access, Open, Ownership};
 use crate::os::missing::ignore_missing;
 
 /// Whether a call failed since this process, or the whole machine, has no handle or no memory for it at this moment. That
@@ -300,38 +299,6 @@ pub fn detached(launcher: &Path, program: &Path, args: &[OsString]) -> Command {
     let mut command = Command::new(launcher);
     command.args(["/C", "start", "/B", ""]).arg(program).args(args);
     command
-}
-
-/// Reads both outputs of a child until they are closed or until the deadline. `keep` gets the bytes. Returns whether both
-/// outputs were closed in time.
-pub fn read_both(
-    stdout: ChildStdout,
-    stderr: ChildStderr,
-    deadline: Instant,
-    keep: &mut dyn FnMut(OutputStream, &[u8]),
-) -> io::Result<bool> {
-    let (sender, chunks) = crossbeam_channel::bounded::<(OutputStream, Vec<u8>)>(4);
-    let sources: [(OutputStream, Box<dyn Read + Send>); 2] =
-        [(OutputStream::Stdout, Box::new(stdout)), (OutputStream::Stderr, Box::new(stderr))];
-    for (stream, mut source) in sources {
-        let sender = sender.clone();
-        thread::Builder::new().name("docker-pipe".to_owned()).spawn(move || {
-            let mut buffer = [0; 16 * 1024];
-            while let Ok(count @ 1..) = source.read(&mut buffer) {
-                if sender.send((stream, buffer[..count].to_vec())).is_err() {
-                    break;
-                }
-            }
-        })?;
-    }
-    drop(sender);
-    loop {
-        match chunks.recv_deadline(deadline) {
-            Ok((stream, bytes)) => keep(stream, &bytes),
-            Err(RecvTimeoutError::Disconnected) => return Ok(true),
-            Err(RecvTimeoutError::Timeout) => return Ok(false),
-        }
-    }
 }
 
 /// A lock on a file, held until it is dropped or the process ends in any way.

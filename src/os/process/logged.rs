@@ -10,10 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::bounded_log::BoundedLog;
-use super::{KillOnDrop, wait_until};
-
-/// How long the output of a killed child is waited for.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+use super::{DRAIN_TIMEOUT, KillOnDrop, held_open};
 
 /// A child whose two outputs are each read by a thread into a [`BoundedLog`].
 pub struct LoggedChild {
@@ -81,20 +78,21 @@ impl LoggedChild {
         self.open_outputs == 0
     }
 
-    /// The exit status, if the child has ended.
-    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
-        self.child.0.try_wait()
+    /// Whether the child has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.has_ended()
     }
 
     /// Waits for the end of the child, kills its group after `grace`, and waits until its output is in the logs. Returns
     /// its exit status, or `None` if it had to be killed.
     pub fn finish(mut self, grace: Duration) -> Option<ExitStatus> {
-        let status = wait_until(&mut self.child.0, Instant::now() + grace);
-        // Another process of the group could hold the pipes open for ever.
-        self.child.kill();
+        let status = self.child.end(grace);
         let deadline = Instant::now() + DRAIN_TIMEOUT;
         while self.open_outputs > 0 && self.eof.recv_deadline(deadline).is_ok() {
             self.open_outputs -= 1;
+        }
+        if self.open_outputs > 0 {
+            log::warn!("{}", held_open(self.id()));
         }
         status
     }

@@ -1,52 +1,102 @@
 //! A child process whose standard output is read by the caller as it comes.
 
 use std::io::{self, Read};
-use std::process::{ChildStdout, Command, Stdio};
-use std::thread::{self, JoinHandle};
+use std::process::{ChildStderr, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{KillOnDrop, MAX_OUTPUT, wait_until};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
-/// The child, and a thread that reads its standard error.
+use super::{DRAIN_TIMEOUT, KillOnDrop, MAX_OUTPUT, held_open};
+use crate::os::platform;
+
+/// How often a read that waits looks whether the child was killed.
+const TICK: Duration = Duration::from_millis(500);
+
+/// The child, and what a thread reads of its standard error.
 pub struct PipedChild {
     child: KillOnDrop,
-    stderr: JoinHandle<String>,
+    words: Arc<Mutex<Vec<u8>>>,
+    /// Is closed when the thread has read all.
+    eof: Receiver<()>,
+    killed: Arc<OnceLock<Instant>>,
+}
+
+/// The child's standard output. Some seconds after the child was killed a read fails, also where another process holds the
+/// output open.
+pub struct PipedOutput {
+    stdout: ChildStdout,
+    killed: Arc<OnceLock<Instant>>,
 }
 
 impl PipedChild {
     /// Starts a program.
-    pub fn spawn(mut command: Command) -> io::Result<(Self, ChildStdout)> {
-        let (child, stdout, mut stderr) = KillOnDrop::spawn(command.stdin(Stdio::null()))?;
-        let keep = move || {
-            let mut kept = Vec::new();
-            // The rest is read and dropped: a full pipe would block the child.
-            let read = stderr.by_ref().take(MAX_OUTPUT as u64).read_to_end(&mut kept);
-            let dropped = read.and_then(|_| io::copy(&mut stderr, &mut io::sink()));
-            if let Err(error) = dropped {
-                kept.extend_from_slice(format!(" (reading it failed: {error})").as_bytes());
-            }
-            String::from_utf8_lossy(&kept).trim().to_owned()
-        };
-        let stderr = thread::Builder::new().name("child-stderr".to_owned()).spawn(keep)?;
-        Ok((Self { child, stderr }, stdout))
+    pub fn spawn(mut command: Command) -> io::Result<(Self, PipedOutput)> {
+        let (child, stdout, stderr) = KillOnDrop::spawn(command.stdin(Stdio::null()))?;
+        let (words, killed) = (Arc::<Mutex<Vec<u8>>>::default(), Arc::<OnceLock<Instant>>::default());
+        let (sender, eof) = bounded(0);
+        let kept = Arc::clone(&words);
+        thread::Builder::new().name("child-stderr".to_owned()).spawn(move || keep(stderr, &kept, sender))?;
+        let output = PipedOutput { stdout, killed: Arc::clone(&killed) };
+        Ok((Self { child, words, eof, killed }, output))
     }
 
-    /// Kills the child and all processes that it has started.
+    /// Kills the child and all processes that it has started, unless they have left its group.
     pub fn kill(&mut self) {
         self.child.kill();
+        self.killed.get_or_init(Instant::now);
     }
 
     /// Waits for the child's end, and kills its group after `grace`. The error is the child's standard error.
     pub fn finish(mut self, grace: Duration) -> Result<(), String> {
-        let status = wait_until(&mut self.child.0, Instant::now() + grace);
-        // Another process of the group could hold the pipe open for ever.
-        self.child.kill();
-        let stderr = self.stderr.join().unwrap_or_default();
+        let status = self.child.end(grace);
+        self.killed.get_or_init(Instant::now);
+        // The thread sends nothing: an error other than this means that it has ended.
+        if self.eof.recv_timeout(DRAIN_TIMEOUT).is_err_and(|error| error.is_timeout()) {
+            log::warn!("{}", held_open(self.child.0.id()));
+        }
+        let stderr = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        let stderr = String::from_utf8_lossy(&stderr).trim().to_owned();
         match status {
             Some(status) if status.success() => Ok(()),
             Some(status) if stderr.is_empty() => Err(format!("it ended with {status} and printed no error")),
             Some(_) => Err(stderr),
             None => Err(format!("it didn't end within {} s", grace.as_secs())),
+        }
+    }
+}
+
+/// Reads to the end and keeps the beginning: a full pipe would block the child.
+fn keep(mut stderr: ChildStderr, words: &Mutex<Vec<u8>>, _eof: Sender<()>) {
+    let mut buffer = [0; 4096];
+    loop {
+        let read = stderr.read(&mut buffer);
+        let mut words = words.lock().unwrap_or_else(PoisonError::into_inner);
+        match read {
+            Ok(0) => return,
+            Ok(count) => {
+                let room = MAX_OUTPUT.saturating_sub(words.len()).min(count);
+                words.extend_from_slice(&buffer[..room]);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                words.extend_from_slice(format!(" (reading it failed: {error})").as_bytes());
+                return;
+            }
+        }
+    }
+}
+
+impl Read for PipedOutput {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if self.killed.get().is_some_and(|killed| killed.elapsed() >= DRAIN_TIMEOUT) {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "another process holds the output open"));
+            }
+            if platform::wait_readable(&self.stdout, TICK)? {
+                return self.stdout.read(buffer);
+            }
         }
     }
 }

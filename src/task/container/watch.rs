@@ -62,7 +62,7 @@ impl<'t> Watch<'t> {
             if self.task.record.stop.is_some() && !self.stop_when_due() {
                 break;
             }
-            if client.try_wait().is_ok_and(|status| status.is_some()) {
+            if client.has_ended() {
                 break;
             }
             let (commands, eof) = (self.task.commands(), client.eof().clone());
