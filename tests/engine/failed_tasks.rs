@@ -91,6 +91,26 @@ fn an_out_of_memory_kill_is_reported() {
 fn a_container_stopped_from_outside_fails_even_with_status_0() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
+    expect_stopped_from_outside(&server, &agent);
+}
+
+/// An engine that goes away or comes back doesn't answer every call.
+#[test]
+fn an_unanswered_question_about_a_stop_is_asked_again() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).build();
+    let asked = agent.path("asked");
+    let client = format!(
+        "#!/bin/sh\nif [ \"$1\" = events ] && mkdir '{}' 2>/dev/null; then exit 1; fi\nexec docker \"$@\"\n",
+        asked.display()
+    );
+    agent.write_script("docker", &client);
+    agent.change_config("[executor]\ndocker = './docker'");
+    expect_stopped_from_outside(&server, &agent);
+    assert!(asked.is_dir(), "the first question has had no answer");
+}
+
+fn expect_stopped_from_outside(server: &FakeServer, agent: &Agent) {
     let _running = agent.start();
     let script = "trap 'echo saved; exit 0' TERM
         echo half > /workspace/output/half
@@ -98,7 +118,7 @@ fn a_container_stopped_from_outside_fails_even_with_status_0() {
         echo begun
         while true; do sleep 0.05; done";
     let id = server.submit(TaskSpec::script(script));
-    tally::wait_begun(&agent, &id);
+    tally::wait_begun(agent, &id);
     docker(&["stop", &container_name(&id)]);
     let task = server.wait_for(&id, Status::Failed, secs(60));
     let expected = "something other than the agent stopped the container, as `docker stop` does, which ended it with \
@@ -106,6 +126,6 @@ fn a_container_stopped_from_outside_fails_even_with_status_0() {
     assert_eq!(task.error_message.as_deref(), Some(expected));
     assert_eq!((&task.output["exit_code"], task.stdout()), (&json!(0), "begun\nsaved\n"));
     assert_eq!(server.output(&id, "output/half").text(), "half\n");
-    assert_eq!((tally::times_begun(&agent, &id), task.accepted_count, task.completed_count), (1, 1, 1));
+    assert_eq!((tally::times_begun(agent, &id), task.accepted_count, task.completed_count), (1, 1, 1));
     assert_no_containers(&id);
 }

@@ -15,7 +15,7 @@ use super::logs::Lacking;
 use super::watch::{ENGINE_PAUSE, Watch};
 use super::{TaskContainer, launch, logs};
 use crate::config::Config;
-use crate::docker::{Container, ExitEvents, Status};
+use crate::docker::{Container, Docker, DockerError, ExitEvents, Status};
 use crate::logging::Reminder;
 use crate::os::platform;
 use crate::os::process::{self, LoggedChild};
@@ -34,6 +34,8 @@ const REMOVAL_POLLS: u32 = 20;
 const STUCK_REMOVAL_PAUSE: Duration = Duration::from_secs(10);
 /// How often a container's name that another container has is looked at.
 const NAME_TAKEN_PAUSE: Duration = Duration::from_secs(10);
+/// How often the engine is asked what ended a container, while it answers other calls.
+const QUESTIONS: u32 = 3;
 /// How long a client that was killed may take to end.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The exit status of `docker run` when the client or the engine failed; a container may exit with it, too.
@@ -280,7 +282,7 @@ impl<'t> ContainerRun<'t> {
             code: container.state.exit_code,
             oom_killed: container.state.oom_killed,
             ran_for: container.ran_for(Timestamp::now()),
-            stop_cause: self.stop_cause(container),
+            stop_cause: self.stop_cause(container)?,
         }))
     }
 
@@ -297,27 +299,42 @@ impl<'t> ContainerRun<'t> {
     /// An engine that is being stopped answers no calls while it ends its containers, and after its restart it has no
     /// events of that. An engine that was killed ends leftover containers at its next start, and has events of that. With
     /// live-restore neither happens.
-    fn stop_cause(&self, container: &Container) -> StopCause {
+    fn stop_cause(&mut self, container: &Container) -> Result<StopCause, StepError> {
         if self.task.record.stop.is_some() {
-            return StopCause::OwnExit;
+            return Ok(StopCause::OwnExit);
         }
-        let docker = self.container.docker;
-        let exit_events = docker.exit_events(container).unwrap_or_else(|error| {
-            log::warn!(task:% = self.task.key(); "can't find out what ended the container: {error}");
-            ExitEvents::Unknown
-        });
+        let exit_events = self.ask(|docker| docker.exit_events(container))?.unwrap_or(ExitEvents::Unknown);
+        // If no client watched the container, no events may also mean a reboot long after its own exit.
+        let was_restarted = exit_events == ExitEvents::Nothing && self.seen.was_watched;
+        let was_ended = was_restarted && self.ask(Docker::has_live_restore)?.is_some_and(|has| !has);
         let may_be_engine = self.seen.engine_was_down && ENGINE_EXIT_CODES.contains(&container.state.exit_code);
-        match exit_events {
+        Ok(match exit_events {
             ExitEvents::EndedByItself => StopCause::OwnExit,
             ExitEvents::Signalled if self.seen.engine_was_down => StopCause::Engine,
             ExitEvents::Signalled => StopCause::External,
-            // If no client watched the container, no events may also mean a reboot long after its own exit.
-            ExitEvents::Nothing if self.seen.was_watched && docker.has_live_restore().is_ok_and(|has| !has) => {
-                StopCause::Engine
-            }
+            ExitEvents::Nothing if was_ended => StopCause::Engine,
             ExitEvents::Nothing | ExitEvents::Unknown if may_be_engine => StopCause::Engine,
             ExitEvents::Nothing | ExitEvents::Unknown => StopCause::OwnExit,
+        })
+    }
+
+    /// Asks the engine about an end. An engine that is going away or coming back answers a moment later; one that answers
+    /// other calls only, as one behind a filter of calls, gives no answer: `None`.
+    fn ask<T>(&mut self, question: impl Fn(&Docker) -> Result<T, DockerError>) -> Result<Option<T>, StepError> {
+        for tries_left in (0..QUESTIONS).rev() {
+            match question(self.container.docker) {
+                Ok(answer) => return Ok(Some(answer)),
+                Err(error) if tries_left == 0 => {
+                    log::warn!(task:% = self.task.key(); "can't find out what ended the container: {error}");
+                }
+                Err(error) => {
+                    log::debug!(task:% = self.task.key(); "asking again what ended the container: {error}");
+                    self.task.wait(ENGINE_PAUSE)?;
+                    self.inspect_when_reachable()?;
+                }
+            }
         }
+        Ok(None)
     }
 
     /// A container that was created and not started: its client died in between, or the engine refused to start it.
