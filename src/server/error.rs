@@ -109,6 +109,11 @@ impl ClientError {
         matches!(self, Self::Refused { status: 400 | 409, by_server: true, .. })
     }
 
+    /// Whether the Server says that it has no such thing.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, by_server: true, .. })
+    }
+
     /// Whether the request may have taken effect although it failed.
     pub fn may_have_arrived(&self) -> bool {
         match self {

@@ -1,7 +1,7 @@
 //! When a refusal is final. A gateway before the Server, a full disk there, or a restart refuse for a while what the
 //! Server takes again later, so that no loss is decided on one answer or on a number of tries: leaving a file out,
 //! failing a task for its input, or settling a task as ended on the Server needs refusals over some time, with a
-//! heartbeat acknowledged meanwhile.
+//! heartbeat acknowledged meanwhile. The time of an outage doesn't count, nor what was refused before it.
 //!
 //! All of it is kept in memory only: after a restart of the agent, the times begin anew.
 
@@ -13,10 +13,13 @@ use super::error::{ClientError, Weight};
 
 /// How long the Server itself must go on refusing a call, in its own words: it may be starting, or being restored.
 const CLEAR: Duration = Duration::from_secs(120);
-/// How long every other failure must last. Meanwhile another file of the same direction must have arrived, or the cause
-/// is not the file.
+/// How long every other failure must last.
 const DOUBTFUL_UPLOAD: Duration = Duration::from_secs(6 * 3600);
 const DOUBTFUL_DOWNLOAD: Duration = Duration::from_secs(3600);
+/// Between how many of its tries another file of the same direction must have arrived, or the cause is not the file.
+const BESIDE: u32 = 3;
+/// For so long without an acknowledged heartbeat, the Server was away (PROTOCOL 3).
+const OUTAGE: Duration = Duration::from_secs(60);
 /// How long a list of files can't be used, before the first upload of its task and later.
 const FIRST_LIST: Duration = Duration::from_secs(120);
 const LIST: Duration = Duration::from_secs(600);
@@ -40,8 +43,10 @@ pub enum Way {
     Upload,
     /// An input file from the Server.
     Download,
-    /// The report of a task's end.
+    /// The report of a task's end. It is never given up.
     Report,
+    /// The same, where the Server says that the task has ended or isn't this agent's.
+    End,
     /// The list of a task's files before its first upload.
     FirstList,
     /// The list of a task's files later.
@@ -57,6 +62,16 @@ pub enum Verdict {
     LetOthersPass(Duration),
     /// It was refused for long enough.
     GiveUp,
+}
+
+/// What remains of the pause after a failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wait {
+    pub left: Duration,
+    /// Whether it has failed for so long that others go first.
+    pub lets_others_pass: bool,
+    /// Why it failed.
+    pub why: String,
 }
 
 /// One file or call of a task.
@@ -87,12 +102,24 @@ pub struct Failure<'e> {
 
 #[derive(Debug)]
 struct Failing {
-    since: Instant,
-    tries: u32,
-    /// When the Server refused it first in its own words.
-    refused_since: Option<Instant>,
+    /// When it failed first. What has failed for long lets others go first.
+    first: Instant,
+    /// The failures whose time counts: those since the last outage.
+    counted: Option<Counted>,
     next: Instant,
     why: String,
+}
+
+/// Failures that say something, without an outage in between.
+#[derive(Debug)]
+struct Counted {
+    since: Instant,
+    last: Instant,
+    tries: u32,
+    /// Between how many of these tries another file has arrived.
+    beside: u32,
+    /// When the Server refused it first in its own words.
+    refused_since: Option<Instant>,
 }
 
 /// Files in one direction, of all tasks.
@@ -123,9 +150,23 @@ struct State {
 pub struct Patience(Mutex<State>);
 
 impl Patience {
-    /// The Server has acknowledged a heartbeat.
+    /// The Server has acknowledged a heartbeat. After an outage everything is tried at once.
     pub fn note_heartbeat(&self, now: Instant) {
-        self.state().heartbeat_at = Some(now);
+        let mut state = self.state();
+        let before = state.heartbeat_at.replace(now);
+        if before.is_some_and(|at| now.saturating_duration_since(at) >= OUTAGE) {
+            state.failing.values_mut().for_each(|failing| failing.note_outage(now));
+        }
+    }
+
+    /// A call of a task didn't reach the Server.
+    pub fn note_unreached(&self, task: &str, now: Instant) {
+        let mut state = self.state();
+        state
+            .failing
+            .iter_mut()
+            .filter(|(item, _)| item.task == task)
+            .for_each(|(_, failing)| failing.note_outage(now));
     }
 
     /// A file has arrived, or a call has succeeded.
@@ -154,37 +195,40 @@ impl Patience {
             return Verdict::LetOthersPass(OLD);
         }
         let heartbeat_at = state.heartbeat_at;
-        let new = || Failing { since: now, tries: 0, refused_since: None, next: now, why: String::new() };
+        let new = || Failing { first: now, counted: None, next: now, why: String::new() };
         let failing = state.failing.entry(item.clone()).or_insert_with(new);
+        if weight == Weight::Nothing && failure.error.status().is_none() {
+            failing.note_outage(now);
+            failing.why = failure.error.to_string();
+            return failing.try_again(Duration::ZERO, now);
+        }
         // An answer that the end of its connection has overtaken is the one that came before.
-        let is_refused_again = failure.is_unsent && weight == Weight::Doubtful && failing.refused_since.is_some();
+        let is_refused_again = failure.is_unsent && weight == Weight::Doubtful && failing.is_refused();
         let weight = if is_refused_again {
             Weight::Clear
         } else {
             failing.why = failure.error.to_string();
             weight
         };
-        let since = failing.since;
-        let is_answered = failure.error.status().is_some();
-        let known = Known { heartbeat_at, succeeded_at, began: failure.began, is_answered };
-        let verdict = failing.judge(item.way, weight, known, now);
-        if verdict == Verdict::GiveUp {
+        let verdict = failing.judge(item.way, weight, Known { heartbeat_at, succeeded_at, began: failure.began }, now);
+        let since = failing.counted.as_ref().map(|counted| counted.since);
+        if verdict == Verdict::GiveUp && item.way != Way::End {
             state.failing.remove(item);
         }
         // What had failed before another file arrived is its own trouble.
-        let is_new = succeeded_at.is_none_or(|at| at < since);
+        let is_new = succeeded_at.is_none_or(|at| since.is_some_and(|since| at < since));
         if let Some(direction) = state.direction(item.way).filter(|_| weight == Weight::Doubtful && is_new) {
             direction.note_trouble(failure.error, now);
         }
         verdict
     }
 
-    /// How long something that failed still waits for its next try, whether others go first, and why it failed.
-    pub fn waits(&self, item: &Item, now: Instant) -> Option<(Verdict, String)> {
+    /// How long something that failed still waits for its next try.
+    pub fn waits(&self, item: &Item, now: Instant) -> Option<Wait> {
         let state = self.state();
         let failing = state.failing.get(item)?;
         let left = failing.next.checked_duration_since(now).filter(|left| !left.is_zero())?;
-        Some((failing.try_again(left, now), failing.why.clone()))
+        Some(Wait { left, lets_others_pass: failing.lets_others_pass(now), why: failing.why.clone() })
     }
 
     /// Why something failed last.
@@ -192,9 +236,11 @@ impl Patience {
         self.state().failing.get(item).map(|failing| failing.why.clone())
     }
 
-    /// For how long something has been failing.
+    /// For how long something has been failing, without an outage in between.
     pub fn failing_for(&self, item: &Item, now: Instant) -> Option<Duration> {
-        self.state().failing.get(item).map(|failing| now.saturating_duration_since(failing.since))
+        let state = self.state();
+        let counted = state.failing.get(item)?.counted.as_ref()?;
+        Some(now.saturating_duration_since(counted.since))
     }
 
     /// Forgets a task that is settled or given up.
@@ -226,7 +272,7 @@ impl State {
         match way {
             Way::Upload => Some(&mut self.uploads),
             Way::Download => Some(&mut self.downloads),
-            Way::Report | Way::FirstList | Way::List => None,
+            Way::Report | Way::End | Way::FirstList | Way::List => None,
         }
     }
 }
@@ -251,39 +297,43 @@ struct Known {
     /// When a file of the same direction arrived last.
     succeeded_at: Option<Instant>,
     began: Instant,
-    /// Whether the try had an answer.
-    is_answered: bool,
 }
 
 impl Failing {
+    /// The Server was away: what was counted says nothing any more, and the next try is due.
+    fn note_outage(&mut self, now: Instant) {
+        (self.counted, self.next) = (None, now);
+    }
+
     fn judge(&mut self, way: Way, weight: Weight, known: Known, now: Instant) -> Verdict {
-        if weight == Weight::Nothing && !known.is_answered {
-            self.next = now;
-            return self.try_again(Duration::ZERO, now);
-        }
-        self.tries = self.tries.saturating_add(1);
+        let new = || Counted { since: now, last: now, tries: 0, beside: 0, refused_since: None };
+        let counted = self.counted.get_or_insert_with(new);
+        let is_beside = known.succeeded_at.is_some_and(|at| counted.last < at && at < known.began);
+        counted.beside = counted.beside.saturating_add(u32::from(is_beside));
+        counted.tries = counted.tries.saturating_add(1);
+        counted.last = now;
         let is_clear = weight == Weight::Clear;
         if is_clear {
-            self.refused_since.get_or_insert(now);
+            counted.refused_since.get_or_insert(now);
         }
         let lasts = |since: Instant, patience: Duration| {
             known.began.saturating_duration_since(since) >= patience && known.heartbeat_at.is_some_and(|at| at > since)
         };
-        // A fresh try after the last success, which was after the first failure.
-        let is_its_fault = known.succeeded_at.is_some_and(|at| self.since < at && at < known.began);
+        let is_its_fault = is_beside && counted.beside >= BESIDE;
         let is_over = match way {
-            Way::Upload => is_its_fault && lasts(self.since, DOUBTFUL_UPLOAD),
-            Way::Download => is_its_fault && lasts(self.since, DOUBTFUL_DOWNLOAD),
-            Way::FirstList => lasts(self.since, FIRST_LIST),
-            Way::List => lasts(self.since, LIST),
-            Way::Report => false,
+            Way::Upload => is_its_fault && lasts(counted.since, DOUBTFUL_UPLOAD),
+            Way::Download => is_its_fault && lasts(counted.since, DOUBTFUL_DOWNLOAD),
+            Way::FirstList => lasts(counted.since, FIRST_LIST),
+            Way::List => lasts(counted.since, LIST),
+            Way::Report | Way::End => false,
         };
-        if is_over || self.refused_since.is_some_and(|since| is_clear && lasts(since, CLEAR)) {
+        let is_refused = is_clear && counted.refused_since.is_some_and(|since| lasts(since, CLEAR));
+        if is_over || (is_refused && way != Way::Report) {
             return Verdict::GiveUp;
         }
         let pause = match weight {
             Weight::Clear => CLEAR,
-            Weight::Doubtful => self.pause(way, now),
+            Weight::Doubtful => counted.pause(way, now),
             // The caller's pause is that of the whole Server.
             Weight::Nothing => Duration::ZERO,
         };
@@ -291,17 +341,26 @@ impl Failing {
         self.try_again(pause, now)
     }
 
+    fn is_refused(&self) -> bool {
+        self.counted.as_ref().is_some_and(|counted| counted.refused_since.is_some())
+    }
+
+    fn lets_others_pass(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.first) >= OLD || self.is_refused()
+    }
+
+    fn try_again(&self, pause: Duration, now: Instant) -> Verdict {
+        if self.lets_others_pass(now) { Verdict::LetOthersPass(pause) } else { Verdict::TryAgain(pause) }
+    }
+}
+
+impl Counted {
     fn pause(&self, way: Way, now: Instant) -> Duration {
         let first = if way == Way::Upload { FIRST_UPLOAD } else { FIRST };
         if now.saturating_duration_since(self.since) >= OLD {
             return OLD;
         }
         first.saturating_mul(2u32.saturating_pow(self.tries.saturating_sub(1))).min(LONGEST)
-    }
-
-    fn try_again(&self, pause: Duration, now: Instant) -> Verdict {
-        let is_old = now.saturating_duration_since(self.since) >= OLD;
-        if is_old || self.refused_since.is_some() { Verdict::LetOthersPass(pause) } else { Verdict::TryAgain(pause) }
     }
 }
 

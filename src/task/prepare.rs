@@ -153,13 +153,12 @@ impl Download<'_, '_> {
             if is_complete(&place, self.file.size_bytes) {
                 return Ok(());
             }
-            match self.client.client.patience().waits(&item, Instant::now()) {
-                Some((Verdict::LetOthersPass(pause), why)) => return Err(self.wait_without_slot(&why, pause).into()),
-                Some((Verdict::TryAgain(pause), _)) => {
-                    self.task.wait(pause)?;
-                    continue;
+            if let Some(wait) = self.client.client.patience().waits(&item, Instant::now()) {
+                if wait.lets_others_pass {
+                    return Err(self.wait_without_slot(&wait.why, wait.left).into());
                 }
-                Some((Verdict::GiveUp, _)) | None => {}
+                self.task.wait(wait.left)?;
+                continue;
             }
             self.client.acquire_delivery(self.task)?;
             self.check_stop()?;

@@ -63,6 +63,9 @@ impl<'t> Report<'t> {
         loop {
             let began = Instant::now();
             let Some(error) = self.send_once()? else { return Ok(()) };
+            if error.is_unreachable() {
+                self.client.client.patience().note_unreached(&self.task.record.task.id, Instant::now());
+            }
             match error.status() {
                 Some(413) if self.shrink() => {
                     log::warn!(task:% = self.task.key(); "the report is too large for the Server or its proxy; sending less");
@@ -103,7 +106,7 @@ impl<'t> Report<'t> {
     /// Ends the step unless the Server has said for some time that the task isn't running there: it may just be requeued,
     /// and another machine may have it.
     fn check_end(&self, error: &ClientError, began: Instant) -> Result<(), StepError> {
-        let (item, patience) = (self.item(), self.client.client.patience());
+        let (item, patience) = (self.item(Way::End), self.client.client.patience());
         if self.may_have_arrived || self.parts_left_out > 0 {
             return Ok(());
         }
@@ -117,8 +120,8 @@ impl<'t> Report<'t> {
         }
     }
 
-    fn item(&self) -> Item {
-        Item::new(Way::Report, &self.task.record.task.id, "")
+    fn item(&self, way: Way) -> Item {
+        Item::new(way, &self.task.record.task.id, "")
     }
 
     /// Notes a refusal. Returns whether there were others for so long that one part more is left out.
@@ -127,7 +130,7 @@ impl<'t> Report<'t> {
         if matches!(status, 401 | 429) {
             return false;
         }
-        let (item, patience) = (self.item(), self.client.client.patience());
+        let (item, patience) = (self.item(Way::Report), self.client.client.patience());
         if self.parts_left_out == 0 {
             patience.note_failure(&item, Failure { error, is_unsent: false, began }, Instant::now());
         }
@@ -167,7 +170,7 @@ impl<'t> Report<'t> {
         match self.client.client.accept(&self.task.record.task.id) {
             Ok(()) => {
                 log::info!(task:% = self.task.key(); "had been requeued and is this agent's again");
-                self.client.client.patience().note_success(&self.item(), Instant::now());
+                self.client.client.patience().note_success(&self.item(Way::End), Instant::now());
                 self.task.send(WorkerEvent::Requeued);
                 Ok(false)
             }
@@ -181,7 +184,7 @@ impl<'t> Report<'t> {
     fn settle_ended(mut self, error: &ClientError, began: Instant) -> Result<(), StepError> {
         if !self.may_have_arrived {
             let verdict = self.client.client.patience().note_failure(
-                &self.item(),
+                &self.item(Way::End),
                 Failure { error, is_unsent: false, began },
                 Instant::now(),
             );

@@ -17,7 +17,7 @@ use super::outputs::{OutputFile, Skipped, Unopened};
 use super::task_client::{TaskClient, TransferProgress};
 use super::{KnownIds, Phase, StepError, TaskHandle, UploadEvent, Uploads};
 use crate::ledger::{Direction, Entry, Outcome, Transfer};
-use crate::server::{self, ClientError, FinalStatus, Item, LeftOut, Verdict, Way};
+use crate::server::{self, ClientError, FinalStatus, Item, LeftOut, Way};
 use crate::text::cut;
 use crate::units::{Bytes, Span};
 use failure::{Attempted, wait_for};
@@ -91,12 +91,12 @@ impl<'t> Upload<'t> {
         }
         let waits = self.client.client.patience().waits(&self.item(&file.name), Instant::now());
         match waits {
-            Some((Verdict::TryAgain(pause), why)) => Err(wait_for(&file.name, &why, pause)),
-            Some((Verdict::LetOthersPass(pause), why)) => {
-                self.hold(&file.name, &why, pause);
+            Some(wait) if wait.lets_others_pass => {
+                self.hold(&file.name, &wait.why, wait.left);
                 Ok(())
             }
-            Some((Verdict::GiveUp, _)) | None => self.send_file(file),
+            Some(wait) => Err(wait_for(&file.name, &wait.why, wait.left)),
+            None => self.send_file(file),
         }
     }
 
@@ -166,7 +166,7 @@ impl<'t> Upload<'t> {
             return Ok(());
         }
         if let Some(size) = self.uploads.in_doubt.get(&file.name).copied() {
-            if self.has_arrived(&file.name, size)? {
+            if self.has_arrived(&file.name, size)? == Some(true) {
                 return Ok(());
             }
         }
@@ -201,9 +201,9 @@ impl<'t> Upload<'t> {
             Ok(())
         });
         match listed {
-            Ok(()) => {}
-            // This Server has no list of the task, so there is nothing that could be mistaken for a new upload.
-            Err(error) if !error.is_retryable() => known = KnownIds::default(),
+            Ok(()) => self.note_listed(Way::FirstList, ""),
+            // The Server has no list of the task, so there is nothing that could be mistaken for a new upload.
+            Err(error) if error.is_unknown() => known = KnownIds::default(),
             // Nothing of this task was sent yet, so nothing is sent twice.
             Err(error) => {
                 self.go_on_without_list(Way::FirstList, "", error)?;
@@ -247,11 +247,12 @@ impl<'t> Upload<'t> {
 
     /// Whether an upload without an answer reached the Server: its file list has an agent file of this name and size
     /// that is neither older than the first upload nor already counted. A list too long to be remembered before the first
-    /// upload leaves no such file: what is in doubt is sent again.
-    fn has_arrived(&mut self, name: &str, size: u64) -> Result<bool, StepError> {
+    /// upload leaves no such file: what is in doubt is sent again. Returns `None` where that can't be known: the list can't be
+    /// used, or the task was cancelled.
+    fn has_arrived(&mut self, name: &str, size: u64) -> Result<Option<bool>, StepError> {
         self.client.acquire_delivery(self.task)?;
         if self.task.is_cancel_requested() {
-            return Ok(false);
+            return Ok(None);
         }
         let mut arrived = None;
         let uploads = &self.uploads;
@@ -269,12 +270,14 @@ impl<'t> Upload<'t> {
         });
         if let Err(error) = listed {
             self.go_on_without_list(Way::List, name, error)?;
-            return Ok(false);
+            return Ok(None);
         }
-        let Some(file) = arrived else { return Ok(false) };
+        self.note_listed(Way::List, name);
+        let Some(file) = arrived else { return Ok(Some(false)) };
         log::info!(task:% = self.task.key(); "`{name}` had arrived although its answer was lost");
+        self.client.client.patience().note_success(&self.item(name), Instant::now());
         self.note_done(name, size, file.id.into_string(), Some("it had arrived although its answer was lost"))?;
-        Ok(true)
+        Ok(Some(true))
     }
 
     /// Skips files that a person may want to have from this machine.

@@ -166,6 +166,23 @@ fn a_list_that_can_not_be_used_keeps_no_result_here() {
     expect_result_once(&server, &agent, &id);
 }
 
+/// An empty list makes any file of the same name and size look like one that has just arrived.
+#[test]
+fn only_a_404_says_that_the_server_has_no_file_of_a_task() {
+    thread::scope(|scope| {
+        for (status, lists) in [(404, 1), (403, 2), (400, 2)] {
+            scope.spawn(move || {
+                let server = FakeServer::start();
+                let (agent, _running, id) = begun(&server);
+                server.fault(Match::path("list").times(1), Fault::status(status));
+                tally::release(&agent, &id);
+                expect_result_once(&server, &agent, &id);
+                assert_eq!(server.requests_to("list").len(), lists, "{status}");
+            });
+        }
+    });
+}
+
 #[test]
 fn an_early_413_with_a_reset_is_too_large_after_two_tries() {
     let server = FakeServer::start_with(Options::default());

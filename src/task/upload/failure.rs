@@ -50,6 +50,12 @@ impl Upload<'_> {
         }
     }
 
+    /// The Server's list was read.
+    pub(super) fn note_listed(&self, way: Way, name: &str) {
+        let item = Item::new(way, &self.task.record.task.id, name);
+        self.client.client.patience().note_success(&item, Instant::now());
+    }
+
     /// The Server's list can't be used. After a while the files are sent by this agent's own record, or a list that never
     /// works would keep the result here.
     pub(super) fn go_on_without_list(&mut self, way: Way, name: &str, error: ClientError) -> Result<(), StepError> {
@@ -99,9 +105,10 @@ impl Upload<'_> {
         // The list answers two questions: whether the file has arrived all the same, and whether the Server can be
         // reached, so that it is the file that fails.
         match self.has_arrived(name, size) {
-            Ok(true) => return Ok(()),
-            Ok(false) if self.task.is_cancel_requested() => return self.append_doubt(cancelled(transfer)),
-            Ok(false) => self.append_upload(Transfer { outcome: not_arrived(&error), ..transfer })?,
+            Ok(Some(true)) => return Ok(()),
+            Ok(_) if self.task.is_cancel_requested() => return self.append_doubt(cancelled(transfer)),
+            Ok(Some(false)) => self.append_upload(Transfer { outcome: not_arrived(&error), ..transfer })?,
+            Ok(None) => self.append_doubt(transfer)?,
             Err(unanswered) => {
                 self.append_doubt(transfer)?;
                 return Err(unanswered);
