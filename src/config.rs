@@ -37,6 +37,7 @@ pub use values::{clean_base_url, is_api_key, is_service_id};
 
 use crate::config::container_options::ContainerOptions;
 use crate::data_dir::DataDir;
+use crate::data_dir::last_used::{LastUsed, Missing};
 
 /// The path of the workspace in every container (PROTOCOL, "The container contract").
 pub const WORKSPACE: &str = "/workspace";
@@ -53,6 +54,19 @@ pub struct Config {
     pub outputs: OutputsConfig,
     /// Parts of the file that have no effect, such as unknown keys.
     pub warnings: Vec<Problem>,
+}
+
+impl Config {
+    /// The note of the data_dir that this agent has used, if it is registered.
+    pub fn last_used(&self) -> Option<LastUsed> {
+        let credentials = self.agent.credentials.as_ref()?;
+        Some(LastUsed::new(&self.file, &credentials.service_id, &self.paths.data_dir))
+    }
+
+    /// Checks that the data_dir is where this agent has used it: nothing is made in the place of a disk that isn't mounted.
+    pub fn check_data_dir_is_there(&self) -> Result<(), Missing> {
+        self.last_used().map_or(Ok(()), |last_used| last_used.check())
+    }
 }
 
 /// `[server]`.

@@ -3,6 +3,7 @@
 mod copies;
 pub mod holder;
 pub mod instance;
+pub mod last_used;
 pub mod permissions;
 mod prepared;
 

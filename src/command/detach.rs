@@ -53,6 +53,7 @@ pub fn run_detached(file: &Path, log_format: LogFormat) -> Result<(), Failure> {
     if config.agent.credentials.is_none() {
         return Err(not_registered(&config));
     }
+    config.check_data_dir_is_there()?;
     let folder = permissions::prepare(data_dir)?;
     let (mut child, log) = start(&config, &folder, log_format)?;
     let started = wait_for(START, || {

@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::config::ConfigError;
 use crate::data_dir::instance::InstanceError;
+use crate::data_dir::last_used::Missing;
 use crate::data_dir::permissions::Refusal;
 use crate::docker::UntrustedClient;
 use crate::text::escape_lines;
@@ -30,6 +31,8 @@ pub enum Failure {
     Instance(#[from] InstanceError),
     #[error(transparent)]
     DataDir(#[from] Refusal),
+    #[error(transparent)]
+    MissingDataDir(#[from] Missing),
     #[error(transparent)]
     Docker(#[from] UntrustedClient),
 }

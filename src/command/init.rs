@@ -7,6 +7,7 @@ use super::failure::Failure;
 use super::output::print_line;
 use crate::cli::InitArgs;
 use crate::config::edit::{TEMPLATE, create, save};
+use crate::data_dir::last_used;
 
 /// Writes the template. Only `--force` replaces a file.
 pub fn init(file: &Path, args: &InitArgs) -> Result<(), Failure> {
@@ -15,6 +16,7 @@ pub fn init(file: &Path, args: &InitArgs) -> Result<(), Failure> {
     let written = if args.force { save(file, TEMPLATE.as_bytes()) } else { create(file, TEMPLATE) };
     match written {
         Ok(()) => {
+            last_used::forget(file).map_err(Failure::context("the note of the earlier data_dir can't be removed"))?;
             print_line(format_args!("Created {shown}."));
             print_line("Next: set server.base_url in it, then run `agent-core register --token rt_…`.");
             Ok(())

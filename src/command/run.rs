@@ -29,7 +29,11 @@ pub fn run(file: &Path, args: &RunArgs, log_file: &LogFile) -> Result<(), Failur
     }
     permissions::restrict(&config.file, "the configuration file with the key").map_err(Failure::new)?;
     let data_dir = &config.paths.data_dir;
+    config.check_data_dir_is_there()?;
     let instance = Instance::acquire(data_dir, Role::Agent)?;
+    if let Some(last_used) = config.last_used() {
+        last_used.note();
+    }
     if args.detached {
         log_file.open(instance.folder(), AGENT_LOG).map_err(Failure::unusable(data_dir))?;
     }

@@ -8,7 +8,7 @@ use super::prompt;
 use super::registration::{not_registered, register_agent};
 use crate::cli::RunArgs;
 use crate::config::{Config, ConfigError, Credentials, clean_base_url, default_of, edit};
-use crate::data_dir::permissions;
+use crate::data_dir::{last_used, permissions};
 
 /// Loads the configuration with its credentials. At a terminal, or with `--interactive`, it asks for what is missing.
 pub fn complete_config(file: &Path, args: &RunArgs) -> Result<(Config, Credentials), Failure> {
@@ -64,7 +64,8 @@ fn ask_for_config(file: &Path) -> Result<(), Failure> {
     ];
     // All answers or no file: the next start asks only where there is no file.
     let written = edit::apply(edit::TEMPLATE, &settings).and_then(|text| Ok(edit::create(file, &text)?));
-    written.map_err(Failure::with_path(file, "can't be written"))
+    written.map_err(Failure::with_path(file, "can't be written"))?;
+    last_used::forget(file).map_err(Failure::context("the note of the earlier data_dir can't be removed"))
 }
 
 /// The configuration that the template becomes with this value, or why the value is wrong.

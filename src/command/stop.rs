@@ -29,6 +29,9 @@ pub fn stop(file: &Path, args: &StopArgs) -> Result<(), Failure> {
     let folder = permissions::find(data_dir)?;
     match find_holder(data_dir).map_err(Failure::unusable(data_dir))? {
         None => {
+            if args.abort {
+                config.check_data_dir_is_there()?;
+            }
             print_line("The agent is not running.");
             let Some(folder) = folder else { return Ok(()) };
             remove_pid_file(&folder)?;

@@ -39,6 +39,7 @@ pub fn try_out(file: &Path, args: &TryArgs) -> CommandResult {
         log::warn!("{warning}");
     }
     permissions::find(&config.paths.data_dir)?;
+    config.check_data_dir_is_there()?;
     // The folder is checked before a container may run for hours.
     let out = args.out.as_deref().map(OutFolder::new).transpose()?;
     let docker = Docker::new(&config)?;

@@ -93,7 +93,7 @@ impl Place {
 }
 
 /// The machine's id, where it has one (machine-id(5)).
-fn machine() -> String {
+pub(super) fn machine() -> String {
     fs::read_to_string("/etc/machine-id").unwrap_or_default().trim().to_owned()
 }
 

@@ -163,6 +163,10 @@ fn check_prepared(data_dir: &DataDir, folder: &Folder, then: Then) -> Result<(),
     let shown = data_dir.display();
     prepared::check(folder, then).map_err(|problem| match problem {
         Problem::Unreadable(error) => unreadable(data_dir)(error),
+        Problem::Dangling(name) => Refusal::Unusable(format!(
+            "the data_dir `{shown}` can't be used: `{}` in it leads to a place that isn't there; mount the disk that it is on",
+            name.to_string_lossy()
+        )),
         Problem::Untrusted(Untrusted { path, why: Why::Unreadable(error) }) => {
             Refusal::Unusable(format!("the data_dir `{shown}` can't be used: `{}`: {error}", path.display()))
         }

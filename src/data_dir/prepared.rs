@@ -38,6 +38,8 @@ pub(super) enum Problem {
     Flaw(PathBuf, Flaw),
     /// Another user could change what one of its folders leads to.
     Untrusted(Untrusted),
+    /// A link in it, to a place that isn't there.
+    Dangling(OsString),
     /// It couldn't be looked at.
     Unreadable(io::Error),
 }
@@ -76,7 +78,9 @@ fn check_folder(data_dir: &Folder, name: &OsStr, then: Then) -> Result<(), Probl
         return Err(Problem::Flaw(name.into(), Flaw::Foreign));
     }
     let opened = trust::open_folder(&data_dir.path().join(name)).map_err(Problem::Untrusted)?;
-    let Some(folder) = opened else { return Ok(()) };
+    let Some(folder) = opened else {
+        return if found.kind == EntryKind::Link { Err(Problem::Dangling(name.to_owned())) } else { Ok(()) };
+    };
     let dir = folder.dir();
     if dir.others_write()? {
         return match then {

@@ -25,6 +25,7 @@ mod ledger;
 mod lock;
 mod log_lines;
 mod manual;
+mod missing_data_dir;
 mod outage;
 mod paths;
 mod permissions;

@@ -57,7 +57,7 @@ fn a_tilde_means_the_home_folder() {
     server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
     let pid = fs::read_to_string(agent.home().join("agent data/agent.pid")).expect("a pidfile in the home");
     assert_eq!(pid.trim(), running.pid().to_string());
-    assert_eq!(names_in(agent.dir()), ["config.toml"]);
+    assert_eq!(names_in(agent.dir()), [".config.toml.data_dir", "config.toml"]);
     let shown = format!("Data directory: {}\n", agent.home().join("agent data").display());
     agent.run(&["status"]).expect_code(0).expect_stdout(&shown);
 }

@@ -230,6 +230,8 @@ fn a_folder_made_by_another_user_at_the_same_moment_is_not_used() {
         running.kill9();
         if fs::metadata(&data).is_ok_and(|metadata| metadata.uid() == 0) {
             fs::remove_dir_all(&data).expect("remove the folder");
+            // A later start would miss it otherwise.
+            let _ = fs::remove_file(agent.path(".config.toml.data_dir"));
         }
     }
 }

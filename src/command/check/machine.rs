@@ -56,10 +56,14 @@ fn check_data_dir(config: &Config, report: &mut Report) -> Option<ProbeFolder> {
     let shown = data_dir.display();
     let path = data_dir.clone();
     // Nothing is made in a folder that another user could change.
+    let last_used = config.last_used();
     let found = with_timeout(move || {
+        if let Some(Err(missing)) = last_used.map(|last_used| last_used.check()) {
+            return Ok(Err(missing));
+        }
         let is_there = permissions::find(&path)?.is_some();
         let folder = ProbeFolder::create(&path).map_err(|error| Refusal::Unusable(error.to_string()))?;
-        Ok((is_there, folder))
+        Ok(Ok((is_there, folder)))
     });
     let Some(found) = found else {
         report.fail(Check::DataDir, format!("`{shown}` {}", timeout_message()), "see what is wrong with that disk");
@@ -67,7 +71,12 @@ fn check_data_dir(config: &Config, report: &mut Report) -> Option<ProbeFolder> {
         return None;
     };
     let folder = match found {
-        Ok((is_there, folder)) => {
+        Ok(Err(missing)) => {
+            report.fail(Check::DataDir, missing.state(), missing.remedy());
+            report.skip(Check::DataDirRights, "the data_dir isn't there");
+            None
+        }
+        Ok(Ok((is_there, folder))) => {
             let state = if folder.has_made_data_dir() { "isn't there yet and can be made" } else { "can be written" };
             report.pass(Check::DataDir, format!("`{shown}` {state}"));
             if is_there {
