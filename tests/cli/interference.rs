@@ -116,7 +116,7 @@ fn plain_text_after_the_handshake_is_a_lost_answer() {
     let mut running = agent.start();
     running.wait_log("no usable answer from the Server", secs(20));
     let log = running.log();
-    assert!(!log.contains("can't be reached") && !log.contains("doesn't speak https"), "{log}");
+    assert!(!log.contains("Server can't be reached") && !log.contains("doesn't speak https"), "{log}");
 }
 
 /// Connections to a port whose queue is full get no answer, as through a firewall that drops packets.
