@@ -250,10 +250,9 @@ impl Intake {
             Some(id) => self.cancel(&id),
             None => self.orphan = None,
         }
-        match answer.offer {
-            Some(offer) => self.handle_offer(offer),
-            None => NextPoll::AfterInterval,
-        }
+        let next = answer.offer.map_or(NextPoll::AfterInterval, |offer| self.handle_offer(offer));
+        // The end of a task makes the agent poll again.
+        if self.table.slots_taken() < self.table.capacity() { next } else { NextPoll::AfterInterval }
     }
 
     /// Takes in what a worker reports.

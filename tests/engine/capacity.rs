@@ -29,7 +29,11 @@ note end
     assert_eq!(most_at_once(&agent), 4, "containers at once");
 
     let loads: Vec<i64> = reports(&server).iter().map(|request| number(request, "current_load")).collect();
-    assert_eq!(loads.iter().max(), Some(&4), "reported loads: {loads:?}");
+    assert!(loads.iter().max() <= Some(&4), "reported loads: {loads:?}");
+    // One poll brings each task; the first may come before the engine is known to answer, and the last four ends find
+    // nothing more.
+    let polls = server.requests_to("poll").len();
+    assert!(polls <= 13, "{polls} polls");
     // The ideal time is the sum of all tasks' times divided by four slots.
     let tasks: Vec<_> = ids.iter().map(|id| server.task(id)).collect();
     let begins = tasks.iter().map(|task| task.since(Status::Running).expect("accepted"));
