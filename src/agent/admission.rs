@@ -4,11 +4,15 @@
 //!
 //! Tasks of this agent that have a record here are not subject to it: they are accepted again (P8).
 
+mod transfers;
+
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
 use super::health::HostHealth;
+use crate::server::Way;
+use transfers::Transfers;
 
 /// The health thread reports every ten seconds as a rule, and later when it waits for the engine or deletes workspaces.
 /// After so long without a report, the health of the host is unknown.
@@ -27,10 +31,6 @@ const SHOWN: usize = 300;
 /// After an interruption of heartbeats, a queued task may be one that the Server took from another agent of the service.
 /// For so long it is left for that agent to take back (PROTOCOL 3).
 pub const HOLD: Duration = Duration::from_secs(15);
-
-/// How long no new task is accepted while no file can be sent or fetched, before one is; it doubles with each.
-const FIRST_PROBE: Duration = Duration::from_secs(600);
-const LONGEST_PROBE: Duration = Duration::from_secs(4 * 3600);
 
 /// What the agent works for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,9 +64,12 @@ pub enum NotAccepting {
     /// A heartbeat failed, or a poll because of the key or the network. It lasts until a heartbeat is acknowledged.
     #[error("the Server doesn't acknowledge this agent's heartbeats")]
     ServerTrouble,
-    /// No file can be sent to the Server, or fetched from it.
+    /// No file can be sent to the Server.
     #[error("{0}; a new task is tried now and then")]
-    Transfers(String),
+    Uploads(String),
+    /// No file can be fetched from it. A task without input files needs none.
+    #[error("none with input files: {0}; one is tried now and then")]
+    Downloads(String),
     /// The Server may have requeued this agent's tasks.
     #[error("heartbeats were interrupted; this agent reclaims its own tasks first, for some seconds")]
     Reclaiming,
@@ -90,15 +93,6 @@ impl NotAccepting {
     fn is_announced(&self) -> bool {
         !matches!(self, Self::ServerTrouble | Self::Reclaiming)
     }
-}
-
-/// Why no file can be sent or fetched.
-#[derive(Debug)]
-struct Transfers {
-    why: String,
-    /// When a task is accepted all the same: it may be only the files of the tasks here that fail.
-    next: Instant,
-    pause: Duration,
 }
 
 /// A pause after something that would befall every task.
@@ -133,7 +127,9 @@ pub struct Admission {
     health: Result<(), NotAccepting>,
     health_at: Instant,
     server_trouble: bool,
-    transfers: Option<Transfers>,
+    /// Whether files can be sent to the Server, and fetched from it.
+    uploads: Transfers,
+    downloads: Transfers,
     hold_until: Option<Instant>,
     /// After containers that couldn't be started.
     starts: Pause,
@@ -151,7 +147,8 @@ impl Admission {
             health: Err(NotAccepting::NotChecked),
             health_at: now,
             server_trouble: false,
-            transfers: None,
+            uploads: Transfers::default(),
+            downloads: Transfers::default(),
             hold_until: None,
             starts: Pause::default(),
             silent_ends: Pause::default(),
@@ -177,11 +174,17 @@ impl Admission {
         if self.hold_until.is_some_and(|until| now < until) {
             return Err(NotAccepting::Reclaiming);
         }
-        if let Some(transfers) = self.transfers.as_ref().filter(|transfers| now < transfers.next) {
-            return Err(NotAccepting::Transfers(transfers.why.clone()));
-        }
+        self.uploads.check(now).map_err(NotAccepting::Uploads)?;
         self.check_pauses(now)?;
         Ok(self.slots(free))
+    }
+
+    /// Whether a new task with input files may be accepted where others may.
+    ///
+    /// # Errors
+    /// It may not, for this reason.
+    pub fn check_inputs(&self, now: Instant) -> Result<(), NotAccepting> {
+        self.downloads.check(now).map_err(NotAccepting::Downloads)
     }
 
     /// The available capacity that heartbeats and polls report.
@@ -203,7 +206,7 @@ impl Admission {
         let is_tried = self.starts.count > 0
             || self.silent_ends.count >= SILENT_ENDS
             || self.writes.count > 0
-            || self.transfers.is_some();
+            || self.uploads.are_failing();
         if is_tried { free.min(1) } else { free }
     }
 
@@ -211,8 +214,8 @@ impl Admission {
     pub fn due(&self, now: Instant) -> Option<Instant> {
         let ends =
             [&self.starts, &self.silent_ends, &self.writes].map(|pause| pause.until.as_ref().map(|until| until.0));
-        let transfers = self.transfers.as_ref().map(|transfers| transfers.next);
-        let times = [self.hold_until, transfers, Some(self.health_at + SILENT_HEALTH)].into_iter().chain(ends);
+        let transfers = [&self.uploads, &self.downloads].map(Transfers::next);
+        let times = [self.hold_until, Some(self.health_at + SILENT_HEALTH)].into_iter().chain(transfers).chain(ends);
         times.flatten().filter(|at| *at > now).min()
     }
 
@@ -291,30 +294,17 @@ impl Admission {
         self.server_trouble = trouble;
     }
 
-    /// Notes whether files can be sent and fetched, or why not. Returns whether that has changed.
-    pub fn note_transfers(&mut self, trouble: Option<String>, now: Instant) -> bool {
-        match (&mut self.transfers, trouble) {
-            (None, None) => false,
-            (Some(transfers), Some(why)) => {
-                transfers.why = why;
-                false
-            }
-            (None, Some(why)) => {
-                self.transfers = Some(Transfers { why, next: now + FIRST_PROBE, pause: FIRST_PROBE });
-                true
-            }
-            (Some(_), None) => {
-                self.transfers = None;
-                true
-            }
-        }
+    /// Notes whether files can be sent, or fetched, or why not. Returns whether that has changed.
+    pub fn note_transfers(&mut self, way: Way, trouble: Option<String>, now: Instant) -> bool {
+        let transfers = if way == Way::Upload { &mut self.uploads } else { &mut self.downloads };
+        transfers.note(trouble, now)
     }
 
     /// A new task was accepted. While no file can be transferred, the next one has to wait.
-    pub fn note_accepted(&mut self, now: Instant) {
-        if let Some(transfers) = &mut self.transfers {
-            transfers.pause = transfers.pause.saturating_mul(2).min(LONGEST_PROBE);
-            transfers.next = now + transfers.pause;
+    pub fn note_accepted(&mut self, has_inputs: bool, now: Instant) {
+        self.uploads.note_accepted(now);
+        if has_inputs {
+            self.downloads.note_accepted(now);
         }
     }
 

@@ -32,7 +32,7 @@ use super::status::StatusReporter;
 use super::task_table::TaskTable;
 use super::workers::Workers;
 use crate::data_dir::instance::LockWatch;
-use crate::server::{Client, Load, PollAnswer, Purpose};
+use crate::server::{Client, Load, PollAnswer, Purpose, Way};
 use crate::task::{Context, Job, Phase, Record, Store, TaskKey, TaskResult, WorkerEvent, WorkerMessage};
 
 /// How often a record that can't be read is tried again.
@@ -229,13 +229,18 @@ impl Intake {
 
     /// While no file can be sent or fetched, a new task would only wait here, and its files might be given up.
     fn check_transfers(&mut self, now: Instant) {
-        let trouble = self.client.patience().trouble(now);
-        if self.admission.note_transfers(trouble.clone(), now) {
-            match trouble {
-                Some(why) => log::warn!("no new task is accepted: {why}"),
-                None => {
-                    log::info!("files are sent and fetched again");
-                    self.table.wake_waiting();
+        for (way, kept_out, over) in [
+            (Way::Upload, "no new task is accepted", "results are sent again"),
+            (Way::Download, "no new task with input files is accepted", "input files are fetched again"),
+        ] {
+            let trouble = self.client.patience().trouble(way, now);
+            if self.admission.note_transfers(way, trouble.clone(), now) {
+                match trouble {
+                    Some(why) => log::warn!("{kept_out}: {why}"),
+                    None => {
+                        log::info!("{over}");
+                        self.table.wake_waiting();
+                    }
                 }
             }
         }
@@ -376,6 +381,8 @@ impl Intake {
     fn report_status(&mut self, now: Instant) {
         let not_accepting = self.admission.check(1, now).err().map(|why| why.to_string());
         let not_accepting = not_accepting.or_else(|| self.offers.no_room.shown(now));
+        let without_inputs = || self.admission.check_inputs(now).err().map(|why| why.to_string());
+        let not_accepting = not_accepting.or_else(without_inputs);
         self.status.publish(not_accepting, self.table.reasons());
     }
 

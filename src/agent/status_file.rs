@@ -40,7 +40,7 @@ pub struct State {
     /// Whether the Docker engine answers.
     #[serde(default)]
     pub engine: EngineState,
-    /// Why no new task is accepted, while none is.
+    /// Why no new task is accepted, while none is, or none with input files.
     #[serde(default)]
     pub not_accepting: Option<String>,
     /// The deferred tasks by their keys, and why.

@@ -29,7 +29,8 @@ const FIRST_UPLOAD: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(60);
 /// What has failed for so long doesn't keep others waiting, and is tried every five minutes only.
 const OLD: Duration = Duration::from_secs(300);
-/// A direction in which nothing has succeeded since a failure so long ago is in trouble.
+/// A direction in which nothing has succeeded since a failure so long ago, and files of two tasks have failed, is in
+/// trouble. Those of one task may have a cause of their own.
 const TROUBLE: Duration = Duration::from_secs(30);
 /// A trouble of which nothing was heard for so long is forgotten.
 const TROUBLE_KNOWN: Duration = Duration::from_secs(900);
@@ -133,7 +134,10 @@ struct Direction {
 struct Trouble {
     since: Instant,
     last: Instant,
-    tries: u32,
+    /// The Server's id of the task whose file failed first.
+    task: String,
+    /// Whether a file of another task has failed, too.
+    is_common: bool,
     why: String,
 }
 
@@ -218,7 +222,7 @@ impl Patience {
         // What had failed before another file arrived is its own trouble.
         let is_new = succeeded_at.is_none_or(|at| since.is_some_and(|since| at < since));
         if let Some(direction) = state.direction(item.way).filter(|_| weight == Weight::Doubtful && is_new) {
-            direction.note_trouble(failure.error, now);
+            direction.note_trouble(&item.task, failure.error, now);
         }
         verdict
     }
@@ -248,17 +252,14 @@ impl Patience {
         self.state().failing.retain(|item, _| item.task != task);
     }
 
-    /// Why no file can be sent or fetched, while none can.
-    pub fn trouble(&self, now: Instant) -> Option<String> {
-        let state = self.state();
-        let shown = |what: &str, direction: &Direction| {
-            let trouble = direction.trouble.as_ref()?;
-            let is_long = trouble.tries >= 2 && now.saturating_duration_since(trouble.since) >= TROUBLE;
-            let is_known = now.saturating_duration_since(trouble.last) < TROUBLE_KNOWN;
-            (is_long && is_known).then(|| format!("{what}: {}", trouble.why))
-        };
-        shown("no result can be sent", &state.uploads)
-            .or_else(|| shown("no input file can be fetched", &state.downloads))
+    /// Why no file can be sent or fetched, while none can: `way` says which.
+    pub fn trouble(&self, way: Way, now: Instant) -> Option<String> {
+        let mut state = self.state();
+        let trouble = state.direction(way)?.trouble.as_ref()?;
+        let is_long = trouble.is_common && now.saturating_duration_since(trouble.since) >= TROUBLE;
+        let is_known = now.saturating_duration_since(trouble.last) < TROUBLE_KNOWN;
+        let what = if way == Way::Upload { "no result can be sent" } else { "no input file can be fetched" };
+        (is_long && is_known).then(|| format!("{what}: {}", trouble.why))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -278,14 +279,17 @@ impl State {
 }
 
 impl Direction {
-    fn note_trouble(&mut self, error: &ClientError, now: Instant) {
+    fn note_trouble(&mut self, task: &str, error: &ClientError, now: Instant) {
         let why = error.to_string();
         match &mut self.trouble {
             Some(trouble) if now.saturating_duration_since(trouble.last) < TROUBLE_KNOWN => {
                 (trouble.last, trouble.why) = (now, why);
-                trouble.tries = trouble.tries.saturating_add(1);
+                trouble.is_common |= trouble.task != task;
             }
-            _ => self.trouble = Some(Trouble { since: now, last: now, tries: 1, why }),
+            _ => {
+                let task = task.to_owned();
+                self.trouble = Some(Trouble { since: now, last: now, task, is_common: false, why });
+            }
         }
     }
 }

@@ -46,7 +46,7 @@ fn no_task_is_accepted_while_no_result_can_be_sent_and_none_is_lost() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().capacity(2).build();
     let full = server.fault(Match::path("upload"), Fault::status(500));
-    let id = server.submit(TaskSpec::script("echo 1 > output/one"));
+    let [id, next] = ["one", "next"].map(|name| server.submit(TaskSpec::script(format!("echo 1 > output/{name}"))));
     let mut running = agent.start();
     running.wait_log("no new task is accepted: no result can be sent: the Server answered 500", secs(90));
     wait_until("`status` to say so", secs(10), || {
@@ -57,9 +57,38 @@ fn no_task_is_accepted_while_no_result_can_be_sent_and_none_is_lost() {
     assert_eq!((server.task(&other).status, server.task(&id).status), (Status::Pending, Status::Running));
     assert!(server.fault_hits(full) >= 5, "{} uploads", server.fault_hits(full));
     server.remove_fault(full);
-    for (id, name) in [(&id, "output/one"), (&other, "output/two")] {
+    for (id, name) in [(&id, "output/one"), (&next, "output/next"), (&other, "output/two")] {
         let task = server.wait_for(id, Status::Completed, secs(120));
         assert_eq!(task.output["files"], json!([name]));
+    }
+}
+
+/// Only downloads fail: a task without input files needs none.
+#[test]
+fn a_task_without_inputs_runs_while_no_input_can_be_fetched() {
+    let server = FakeServer::start();
+    let program =
+        "[executor]\nexecutor_type = 'custom'\ncustom_entrypoint = ['/bin/sh', '-c', 'cat input/*; echo ran']";
+    let agent = Agent::builder(&server).with_engine().capacity(4).config(program).build();
+    let broken = server.fault(Match::path("download"), Fault::html(502));
+    let with_input = || TaskSpec::new("with an input file").input("x", b"content, ");
+    let waiting = [(); 2].map(|()| server.submit(with_input()));
+    let mut running = agent.start();
+    running.wait_log("no new task with input files is accepted: no input file can be fetched: ", secs(90));
+    let other = server.submit(TaskSpec::new("without one"));
+    assert_eq!(server.wait_for(&other, Status::Completed, secs(60)).stdout(), "ran\n");
+    let late = server.submit(with_input());
+    wait_until("`status` to say so", secs(10), || {
+        agent
+            .run(&["status"])
+            .stdout
+            .contains("Accepting tasks: no: none with input files: no input file can be fetched")
+    });
+    thread::sleep(secs(10));
+    assert_eq!(server.task(&late).status, Status::Pending);
+    server.remove_fault(broken);
+    for id in waiting.iter().chain([&late]) {
+        assert_eq!(server.wait_for(id, Status::Completed, secs(120)).stdout(), "content, ran\n");
     }
 }
 

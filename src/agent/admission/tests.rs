@@ -1,5 +1,6 @@
 use super::{Admission, Mode, NotAccepting};
 use crate::agent::health::HostHealth;
+use crate::server::Way;
 use std::time::{Duration, Instant};
 
 fn ready(now: Instant) -> Admission {
@@ -71,21 +72,39 @@ fn server_trouble_and_a_hold_are_not_reported_to_the_server() {
 }
 
 #[test]
-fn no_task_is_accepted_while_files_fail_but_one_now_and_then() {
+fn no_task_is_accepted_while_no_result_can_be_sent_but_one_now_and_then() {
     let now = Instant::now();
     let mut admission = ready(now);
     let why = || Some("no result can be sent: 500".to_owned());
-    assert!(admission.note_transfers(why(), now) && !admission.note_transfers(why(), now));
-    let refused = Err(NotAccepting::Transfers("no result can be sent: 500".to_owned()));
+    let note = |admission: &mut Admission, why, at| admission.note_transfers(Way::Upload, why, at);
+    assert!(note(&mut admission, why(), now) && !note(&mut admission, why(), now));
+    let refused = Err(NotAccepting::Uploads("no result can be sent: 500".to_owned()));
     let report = |admission: &mut Admission, at| admission.note_health(&HostHealth::Unchanged, at);
     assert_eq!((admission.check(4, now), admission.announced(4, now)), (refused.clone(), 0));
     report(&mut admission, now + secs(599));
     assert_eq!((admission.check(4, now + secs(599)), admission.check(4, now + secs(600))), (refused.clone(), Ok(1)));
-    admission.note_accepted(now + secs(600));
+    admission.note_accepted(false, now + secs(600));
     report(&mut admission, now + secs(1799));
     assert_eq!((admission.check(4, now + secs(1799)), admission.check(4, now + secs(1800))), (refused, Ok(1)));
-    assert!(admission.note_transfers(None, now + secs(1800)));
+    assert!(note(&mut admission, None, now + secs(1800)) && !note(&mut admission, None, now + secs(1800)));
     assert_eq!(admission.check(4, now + secs(1800)), Ok(4));
+}
+
+#[test]
+fn tasks_without_inputs_are_accepted_while_none_can_be_fetched() {
+    let now = Instant::now();
+    let mut admission = ready(now);
+    assert!(admission.note_transfers(Way::Download, Some("no input file can be fetched: 502".to_owned()), now));
+    assert_eq!((admission.check(4, now), admission.announced(4, now)), (Ok(4), 4));
+    let refused = Err(NotAccepting::Downloads("no input file can be fetched: 502".to_owned()));
+    assert_eq!(
+        (admission.check_inputs(now + secs(599)), admission.check_inputs(now + secs(600))),
+        (refused.clone(), Ok(()))
+    );
+    admission.note_accepted(false, now + secs(600));
+    assert_eq!(admission.check_inputs(now + secs(600)), Ok(()), "another task was accepted");
+    admission.note_accepted(true, now + secs(600));
+    assert_eq!((admission.check_inputs(now + secs(1799)), admission.check_inputs(now + secs(1800))), (refused, Ok(())));
 }
 
 #[test]

@@ -134,6 +134,9 @@ impl Intake {
         };
         // The task holds all of it.
         drop(offer);
+        if !task.input_files.is_empty() && self.admission.check_inputs(Instant::now()).is_err() {
+            return NextPoll::AfterInterval;
+        }
         if task.texts().any(|text| self.client.is_key_in(text)) {
             return self.offers.refuse(key.as_str(), KEY_OFFERED);
         }
@@ -227,7 +230,7 @@ impl Intake {
         match (decide(Claim::New, answer), result) {
             (Verdict::Begin | Verdict::GoOn, _) => {
                 log_accepted(key, &record.task);
-                self.admission.note_accepted(Instant::now());
+                self.admission.note_accepted(!record.task.input_files.is_empty(), Instant::now());
                 self.offers.lost_race = None;
                 self.offers.refused = None;
                 self.table.insert(key, &id, Phase::Accepting, Duration::ZERO);

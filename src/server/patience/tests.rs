@@ -216,7 +216,8 @@ fn a_server_that_can_not_be_reached_says_nothing_about_a_file() {
     {
         assert_ne!(case.fails(&file, error, number as u64 * 60), Verdict::GiveUp);
     }
-    assert_eq!(case.patience.trouble(case.at(18_000)), None);
+    case.fails(&Item::new(Way::Upload, "other", "b"), &ClientError::NotSent("down".to_owned()), 18_000);
+    assert_eq!(case.patience.trouble(Way::Upload, case.at(18_030)), None);
 }
 
 /// Its task would wait without end for what only this file is answered.
@@ -235,18 +236,35 @@ fn a_postponed_download_is_given_up_when_others_arrive() {
 
 #[test]
 fn a_direction_is_in_trouble_until_a_file_arrives() {
-    let (case, bad, other) = (Case::new(), file(Way::Download, "bad"), file(Way::Download, "other"));
+    let (case, bad) = (Case::new(), file(Way::Download, "bad"));
+    let of_another_task = Item::new(Way::Download, "u", "bad");
     let error = refused(503, false);
+    let trouble = |second| case.patience.trouble(Way::Download, case.at(second));
     case.fails(&bad, &error, 0);
-    case.fails(&bad, &error, 20);
-    assert_eq!(case.patience.trouble(case.at(29)), None, "it may be over soon");
-    let why = case.patience.trouble(case.at(40)).unwrap();
+    case.fails(&of_another_task, &error, 20);
+    assert_eq!(trouble(29), None, "it may be over soon");
+    let why = trouble(40).unwrap();
     assert!(why.starts_with("no input file can be fetched: ") && why.contains("503"), "{why}");
-    case.patience.note_success(&other, case.at(50));
-    assert_eq!(case.patience.trouble(case.at(51)), None);
-    case.fails(&bad, &error, 60);
-    case.fails(&bad, &error, 120);
-    assert_eq!(case.patience.trouble(case.at(130)), None, "it is the file's own trouble");
+    assert_eq!(case.patience.trouble(Way::Upload, case.at(40)), None, "results can be sent");
+    case.other_arrives(Way::Download, 50);
+    assert_eq!(trouble(51), None);
+    for second in [60, 120] {
+        case.fails(&bad, &error, second);
+        case.fails(&of_another_task, &error, second);
+    }
+    assert_eq!(trouble(130), None, "it is each file's own trouble");
+}
+
+/// One task whose files a gateway doesn't like must not keep all others out.
+#[test]
+fn files_of_one_task_are_no_trouble_of_all() {
+    let case = Case::new();
+    for second in (0..600).step_by(10) {
+        case.fails(&file(Way::Upload, if second % 20 == 0 { "a" } else { "b" }), &refused(403, false), second);
+        assert_eq!(case.patience.trouble(Way::Upload, case.at(second)), None);
+    }
+    case.fails(&Item::new(Way::Upload, "u", "a"), &refused(403, false), 600);
+    assert!(case.patience.trouble(Way::Upload, case.at(600)).is_some());
 }
 
 #[test]
