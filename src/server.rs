@@ -1,6 +1,7 @@
 //! The Server: its wire, a client with one method per endpoint, and the limits and pauses of calls.
 
 mod answer;
+mod authorities;
 pub mod budget;
 mod client;
 mod connection;
@@ -21,6 +22,7 @@ mod resolver;
 pub mod retry;
 mod upload;
 
+pub use authorities::Authorities;
 pub use budget::Purpose;
 pub use client::{Client, register};
 pub use connection::REQUEST_TIMEOUT;

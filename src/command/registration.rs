@@ -5,7 +5,7 @@ use std::fs;
 use super::failure::Failure;
 use super::output::print_line;
 use crate::config::{Config, edit, is_api_key, is_service_id};
-use crate::server::{self, ClientError, Registration};
+use crate::server::{self, Authorities, ClientError, Registration};
 use crate::shell::register_command;
 use crate::text::{cut, escape};
 
@@ -28,6 +28,7 @@ pub fn register_agent(config: &Config, token: &str, name: &str) -> Result<(), Fa
     edit::save(&config.file, &text).map_err(|error| {
         Failure::new(format!("`{file}` can't be written: {error}; the token was not used and is still good"))
     })?;
+    warn_of_authorities(config);
     let registration = server::register(&config.server, token, config.executor.capacity)
         .map_err(|error| not_accepted(config, &error))?;
     let (service_id, api_key) = (&registration.service_id, &registration.api_key);
@@ -46,6 +47,11 @@ pub fn register_agent(config: &Config, token: &str, name: &str) -> Result<(), Fa
         print_line(format_args!("The Server calls the service {}.", shown(service_name, &registration, token)));
     }
     Ok(())
+}
+
+/// Warns of what can't be used of SSL_CERT_FILE and SSL_CERT_DIR.
+pub fn warn_of_authorities(config: &Config) {
+    Authorities::load(&config.server).problems.iter().for_each(|problem| log::warn!("{problem}"));
 }
 
 /// A text of the Server for people, without what is secret in it.

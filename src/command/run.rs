@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::check_script::check_script;
 use super::failure::Failure;
+use super::registration::warn_of_authorities;
 use super::setup::complete_config;
 use crate::agent::{Mode, serve};
 use crate::cli::RunArgs;
@@ -65,6 +66,7 @@ fn check_host(config: &Config) -> Result<(), Failure> {
     if let Err(why) = check_script(config) {
         log::error!("{why}; every task will fail");
     }
+    warn_of_authorities(config);
     if let Some(why) = resolve_route(&config.server).problem() {
         log::warn!("`server.use_system_proxy`: {why}");
     }

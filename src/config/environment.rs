@@ -18,9 +18,9 @@ const EXCEPTIONS: [&str; 2] = ["NO_PROXY", "no_proxy"];
 pub struct Environment {
     /// Those that are set and not blank. An address of a proxy may hold a password.
     proxies: BTreeMap<&'static str, Secret>,
-    /// `SSL_CERT_FILE`, which the TLS library reads too.
+    /// `SSL_CERT_FILE`; an empty value counts as none.
     pub ssl_cert_file: Option<PathBuf>,
-    /// The folders of `SSL_CERT_DIR`, which it reads too.
+    /// The folders of `SSL_CERT_DIR`.
     pub ssl_cert_dirs: Vec<PathBuf>,
     /// The folder with the docker client's configuration.
     pub docker_config: Option<PathBuf>,
@@ -47,7 +47,9 @@ impl Environment {
         let names = HTTPS.into_iter().chain(HTTP).chain(EXCEPTIONS);
         let proxies = names.filter_map(|name| Some((name, text(&name)?))).collect();
         let ssl_cert_file = get("SSL_CERT_FILE").filter(|file| !file.is_empty()).map(PathBuf::from);
-        let ssl_cert_dirs = get("SSL_CERT_DIR").map(|dirs| std::env::split_paths(&dirs).collect()).unwrap_or_default();
+        let ssl_cert_dirs = get("SSL_CERT_DIR").unwrap_or_default();
+        let is_named = |folder: &PathBuf| !folder.as_os_str().is_empty();
+        let ssl_cert_dirs = std::env::split_paths(&ssl_cert_dirs).filter(is_named).collect();
         let folder = |variable| get(variable).filter(|folder| !folder.is_empty()).map(PathBuf::from);
         // Without HOME, docker asks for the account's home.
         let home = || folder("HOME").or_else(platform::home);

@@ -100,7 +100,7 @@ impl Config {
     }
 }
 
-/// Checks what the TLS library reads authorities from: one of another user's could speak for the Server.
+/// Checks what authorities are read from: one of another user's could speak for the Server.
 fn check_certificates(environment: &Environment) -> Result<(), ConfigError> {
     let wrong = |variable| move |why| ConfigError::UntrustedAuthorities(variable, why);
     if let Some(file) = environment.ssl_cert_file.clone() {
@@ -111,9 +111,12 @@ fn check_certificates(environment: &Environment) -> Result<(), ConfigError> {
     })
 }
 
-/// What a disk that doesn't answer holds can't be read by the library either.
+/// What this user or a disk doesn't let be read can't be trusted either, and is named where it is needed.
 fn check_in_time(check: impl FnOnce() -> Result<(), Untrusted> + Send + 'static) -> Result<(), Untrusted> {
-    with_timeout(check).unwrap_or(Ok(()))
+    match with_timeout(check) {
+        Some(Err(wrong)) if !matches!(wrong.why, Why::Unreadable(_)) || wrong.is_shortage() => Err(wrong),
+        _ => Ok(()),
+    }
 }
 
 /// The bytes of a file that only root and this user can change: it names programs that are executed.

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ureq::http::{Response, header};
-use ureq::tls::{RootCerts, TlsConfig};
+use ureq::tls::TlsConfig;
 use ureq::typestate::{WithBody, WithoutBody};
 use ureq::{Agent, Body, RequestBuilder};
 
+use super::authorities::Authorities;
 use super::connector::BoundedConnector;
 use super::error::{ClientError, classify};
 use super::proxy::supported_proxy;
@@ -37,6 +38,7 @@ const MAX_IDLE_AGE: Duration = Duration::from_secs(2);
 pub(super) struct Connection {
     agent: Agent,
     resolver: HostResolver,
+    authorities: Authorities,
     pub server: ServerConfig,
     credentials: Option<Credentials>,
     /// The key or the token, with its name: it is removed from errors.
@@ -44,11 +46,12 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects to nothing yet.
+    /// Connects to nothing yet. Reads the certificate authorities.
     pub fn new(server: &ServerConfig, credentials: Option<Credentials>) -> Self {
         let hidden = credentials.as_ref().map(hidden_key);
-        let resolver = HostResolver::default();
-        Self { agent: agent(server, &resolver), resolver, server: server.clone(), credentials, hidden }
+        let (resolver, authorities) = (HostResolver::default(), Authorities::load(server));
+        let agent = agent(server, &resolver, &authorities);
+        Self { agent, resolver, authorities, server: server.clone(), credentials, hidden }
     }
 
     /// The same without credentials, and with the key removed from errors all the same: the Server knows it.
@@ -63,7 +66,7 @@ impl Connection {
 
     /// The same with connections of its own, so that [`Connection::abort`] of the one doesn't end calls of the other.
     pub fn separate(&self) -> Self {
-        Self { agent: agent(&self.server, &self.resolver), ..self.clone() }
+        Self { agent: agent(&self.server, &self.resolver, &self.authorities), ..self.clone() }
     }
 
     /// Makes every call in progress fail at once, and every later one.
@@ -107,7 +110,7 @@ impl Connection {
 
     /// The meaning of an error, without the key.
     pub fn error(&self, error: ureq::Error) -> ClientError {
-        self.clean(classify(error, self.server.environment.ssl_cert_file.as_deref()))
+        self.clean(classify(error, self.authorities.problem()))
     }
 
     /// The same error without a secret, and of a bounded length.
@@ -120,13 +123,13 @@ fn hidden_key(credentials: &Credentials) -> (Secret, &'static str) {
     (credentials.api_key.clone(), "api_key")
 }
 
-fn agent(server: &ServerConfig, resolver: &HostResolver) -> Agent {
+fn agent(server: &ServerConfig, resolver: &HostResolver, authorities: &Authorities) -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
         .proxy(supported_proxy(server))
-        .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build())
+        .tls_config(TlsConfig::builder().root_certs(authorities.roots.clone()).build())
         .user_agent(concat!("agent-core/", env!("CARGO_PKG_VERSION")))
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .timeout_per_read(Some(STALL_TIMEOUT))

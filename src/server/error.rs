@@ -1,8 +1,6 @@
 //! Why a call has no result: every failure becomes a [`ClientError`] here.
 
-use std::fs;
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 use rustls::{CertificateError, InvalidMessage};
@@ -238,12 +236,12 @@ pub(super) fn connection_error(error: &ureq::Error) -> Option<&ureq::Error> {
     why.downcast_ref().map(|NotConnected(error)| error)
 }
 
-/// The meaning of an error of the HTTP library. The file is `SSL_CERT_FILE`'s.
-pub(super) fn classify(error: ureq::Error, ssl_cert_file: Option<&Path>) -> ClientError {
+/// The meaning of an error of the HTTP library. `authorities` is what is wrong with those that are trusted.
+pub(super) fn classify(error: ureq::Error, authorities: Option<String>) -> ClientError {
     let cause = connection_error(&error);
     let is_connected = cause.is_none();
     let text = match cause.unwrap_or(&error) {
-        ureq::Error::Io(io) if !is_connected => handshake_error(io).map(|why| handshake_message(why, ssl_cert_file)),
+        ureq::Error::Io(io) if !is_connected => handshake_error(io).map(|why| handshake_message(why, authorities)),
         ureq::Error::Other(why) => why.downcast_ref::<Unresolved>().map(ToString::to_string),
         ureq::Error::Timeout(Timeout::Resolve) => Some("its name was not looked up in time".to_owned()),
         ureq::Error::ConnectProxyFailed(why) => Some(refused_connect(why)),
@@ -273,14 +271,15 @@ fn handshake_error(error: &io::Error) -> Option<&rustls::Error> {
     matches!(error, InvalidCertificate(_) | Invalid(InvalidMessage::InvalidContentType)).then_some(error)
 }
 
-fn handshake_message(error: &rustls::Error, ssl_cert_file: Option<&Path>) -> String {
+fn handshake_message(error: &rustls::Error, authorities: Option<String>) -> String {
     let rustls::Error::InvalidCertificate(why) = error else {
         return "its port doesn't speak https; is the address http://, or another port?".to_owned();
     };
     let text = why.to_string();
-    let remedy = if let Some(problem) = ssl_cert_file.and_then(certificate_file_problem) {
+    let is_unknown = *why == CertificateError::UnknownIssuer;
+    let remedy = if let Some(problem) = authorities.filter(|_| is_unknown) {
         format!("; {problem}")
-    } else if *why == CertificateError::UnknownIssuer {
+    } else if is_unknown {
         "; let this machine trust the authority that signed it, or name that authority's file in SSL_CERT_FILE"
             .to_owned()
     } else if text.contains("CaUsedAsEndEntity") {
@@ -291,20 +290,6 @@ fn handshake_message(error: &rustls::Error, ssl_cert_file: Option<&Path>) -> Str
         String::new()
     };
     format!("its certificate isn't trusted: {text}{remedy}")
-}
-
-/// What is wrong with the file of authorities.
-fn certificate_file_problem(file: &Path) -> Option<String> {
-    /// How a certificate in a file begins (RFC 7468).
-    const PEM: &[u8] = b"-----BEGIN CERTIFICATE-----";
-    let shown = file.display();
-    match fs::read(file) {
-        Err(error) => Some(format!("SSL_CERT_FILE names `{shown}`, which can't be read: {error}")),
-        Ok(bytes) if !bytes.windows(PEM.len()).any(|part| part == PEM) => {
-            Some(format!("SSL_CERT_FILE names `{shown}`, which holds no certificate in PEM form"))
-        }
-        Ok(_) => None,
-    }
 }
 
 #[cfg(test)]

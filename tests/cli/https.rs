@@ -5,6 +5,8 @@ use crate::support::agent::Agent;
 use crate::support::docker::wait_until;
 use crate::support::secs;
 use crate::support::server::{FakeServer, Options};
+use base64::prelude::{BASE64_STANDARD, Engine};
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
@@ -83,4 +85,53 @@ fn https_to_an_http_port_is_explained_and_keeps_the_token() {
     let done = agent.run(&["register", "--token", "rt_good"]);
     done.expect_code(1).expect_stderr("its port doesn't speak https").expect_stderr("the token was not used");
     answering.join().expect("the listener ends");
+}
+
+/// What SSL_CERT_FILE and SSL_CERT_DIR can name by mistake, with what is said of it.
+fn useless_places(agent: &Agent, server: &FakeServer) -> Vec<(&'static str, String, &'static str)> {
+    let pem = fs::read_to_string(server.ca_pem()).expect("the authority");
+    let text: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let path = |name: &str, content: &[u8]| {
+        fs::write(agent.path(name), content).expect("write a file");
+        agent.path(name).to_string_lossy().into_owned()
+    };
+    fs::create_dir(agent.path("none")).expect("make a folder");
+    vec![
+        ("SSL_CERT_FILE", agent.path("gone.pem").to_string_lossy().into_owned(), "which isn't there"),
+        ("SSL_CERT_FILE", path("empty.pem", b""), "which is empty"),
+        (
+            "SSL_CERT_FILE",
+            path("ca.der", &BASE64_STANDARD.decode(text).expect("base64")),
+            "which is in DER form: convert it",
+        ),
+        ("SSL_CERT_FILE", agent.path("none").to_string_lossy().into_owned(), "which is a folder"),
+        ("SSL_CERT_DIR", agent.path("none").to_string_lossy().into_owned(), "which has no file with a certificate"),
+        ("SSL_CERT_DIR", agent.path("gone").to_string_lossy().into_owned(), "which isn't there"),
+    ]
+}
+
+#[test]
+fn authorities_that_can_not_be_read_are_named() {
+    let server = https();
+    server.add_token("rt_good");
+    let agent = Agent::builder(&server).without_engine().build();
+    for (variable, place, why) in useless_places(&agent, &server) {
+        let named = format!("{variable} names `{place}`, {why}");
+        let with = |arguments: &[&str]| agent.invoke(arguments).env(variable, &place);
+        with(&["check"]).run().expect_code(1).expect_stdout(&named);
+        let register = with(&["register", "--token", "rt_good"]).run();
+        register.expect_code(1).expect_stderr(&named).expect_stderr("the token was not used");
+        let mut running = with(&["run"]).start();
+        running.wait_log("its certificate isn't trusted", secs(10));
+        assert!(running.log().contains(&format!("UnknownIssuer; {named}")), "{}", running.log());
+        assert!(running.terminate(secs(10)).success());
+    }
+    // Beside another one that is good, it is said all the same.
+    let ca = ca(&server);
+    let gone = agent.path("gone").to_string_lossy().into_owned();
+    let both = |arguments: &[&str]| agent.invoke(arguments).env("SSL_CERT_FILE", &ca).env("SSL_CERT_DIR", &gone);
+    both(&["check"]).run().expect_stdout(&format!("the certificate is trusted, but SSL_CERT_DIR names `{gone}`"));
+    let mut running = both(&["run"]).start();
+    running.wait_log("SSL_CERT_DIR names", secs(5));
+    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use ureq::http::Uri;
 
 use super::report::{Check, Report};
-use crate::config::{Config, Credentials};
+use crate::config::{Config, Credentials, ServerConfig};
 use crate::os::own_address::first_unprivileged_port;
 use crate::server::probe::{Answered, Unanswered, probe, probe_without_key};
 use crate::server::proxy::{ProxyRoute, resolve_route};
-use crate::server::{ClientError, Step, address_on_this_machine};
+use crate::server::{Authorities, ClientError, Step, address_on_this_machine};
 use crate::shell::register_command;
 
 /// How far apart the two clocks may be. No task depends on the Server's clock, but people compare the agent's log and
@@ -91,6 +91,7 @@ fn check_proxy(route: &ProxyRoute, report: &mut Report) {
 /// The steps of a call to the Server, as they are reported.
 struct WayToServer<'c> {
     base_url: &'c str,
+    server: &'c ServerConfig,
     host: String,
     route: &'c ProxyRoute,
     /// The proxy's or the Server's address, for connections.
@@ -109,7 +110,7 @@ impl<'c> WayToServer<'c> {
             }
             _ => (base_url.to_owned(), format!("`{host}`")),
         };
-        Self { base_url, host, route, peer, name }
+        Self { base_url, server: &config.server, host, route, peer, name }
     }
 
     /// Reports each step up to the one that got no answer.
@@ -136,7 +137,14 @@ impl<'c> WayToServer<'c> {
             }
             Step::Name => report.pass(check, format!("{} has an address", self.name)),
             Step::Connection => report.pass(check, format!("{} accepts connections", self.peer)),
-            Step::Tls => report.pass(check, "the certificate is trusted"),
+            Step::Tls => match Authorities::load(self.server).problems.as_slice() {
+                [] => report.pass(check, "the certificate is trusted"),
+                problems => report.warn(
+                    check,
+                    format!("the certificate is trusted, but {}", problems.join("; ")),
+                    "correct what the variable names, or unset it: the authorities of this system count in any case",
+                ),
+            },
             // `check_api` reports whether the answer is the Server's.
             Step::Answer => {}
         }
