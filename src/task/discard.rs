@@ -153,6 +153,7 @@ fn give_up(
     record.settled_at.get_or_insert_with(Timestamp::now);
     record.set_phase(Phase::Settled);
     files.save(record)?;
+    files.remove_leftovers();
     Ok(discarded)
 }
 

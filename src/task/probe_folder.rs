@@ -27,7 +27,11 @@ impl ProbeFolder {
     pub fn create(data_dir: &DataDir) -> io::Result<Self> {
         let parent = data_dir.workspaces();
         let missing: Vec<PathBuf> = parent.ancestors().take_while(|path| !path.exists()).map(Path::to_owned).collect();
-        remove_old(&parent);
+        for folder in Self::all_old(data_dir) {
+            if let Err(error) = platform::remove_tree(&folder) {
+                log::warn!("`{}` can't be removed: {error}", folder.display());
+            }
+        }
         let name = DataDir::probe_name(format_args!("{:016x}", random_u64()));
         let content = format!("{name} {:016x}\n", random_u64());
         let mut folder = Self { dir: parent.join(name), content, made: Vec::new() };
@@ -49,6 +53,17 @@ impl ProbeFolder {
         Ok(folder)
     }
 
+    /// The folders that killed processes have left. A younger one may be in use.
+    pub fn all_old(data_dir: &DataDir) -> Vec<PathBuf> {
+        let entries = fs::read_dir(data_dir.workspaces()).into_iter().flatten().flatten();
+        let old = entries.filter(|entry| {
+            let made = entry.metadata().and_then(|metadata| metadata.modified());
+            DataDir::is_probe_name(&entry.file_name().to_string_lossy())
+                && made.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > MAX_AGE))
+        });
+        old.map(|entry| entry.path()).collect()
+    }
+
     pub fn has_made_data_dir(&self) -> bool {
         self.made.len() > 1
     }
@@ -67,19 +82,6 @@ impl Drop for ProbeFolder {
         });
         if let Err(error) = removed.unwrap_or_else(|| Err(io::Error::other(timeout_message()))) {
             log::warn!("`{}` can't be removed: {error}", self.dir.display());
-        }
-    }
-}
-
-/// Removes the folders that killed checks have left.
-fn remove_old(parent: &Path) {
-    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        let is_probe = DataDir::is_probe_name(&entry.file_name().to_string_lossy());
-        let made = entry.metadata().and_then(|metadata| metadata.modified());
-        if is_probe && made.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > MAX_AGE)) {
-            if let Err(error) = platform::remove_tree(&entry.path()) {
-                log::warn!("`{}` can't be removed: {error}", entry.path().display());
-            }
         }
     }
 }

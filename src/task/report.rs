@@ -212,9 +212,7 @@ impl<'t> Report<'t> {
     fn settle(&mut self, entries: Vec<Entry>) -> Result<(), StepError> {
         self.client.append_to_ledger(self.task, entries)?;
         let files = &self.task.files;
-        if let Err(error) = files.remove_notes() {
-            log::warn!(task:% = files.key(); "`{}` can't be removed: {error}", files.notes_dir().display());
-        }
+        files.remove_leftovers();
         // The copies have been sent, unless something stayed here that a person may want to have.
         if !self.task.record.has_undelivered {
             if let Err(error) = files.remove_fetched() {

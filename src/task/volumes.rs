@@ -71,7 +71,7 @@ impl HiddenParts<'_> {
         if volumes.is_empty() {
             return Ok(None);
         }
-        // What a killed process leaves of it, the next `check` removes.
+        // What a killed process leaves of it, the agent and the next `check` remove.
         let folder = self.beside.with_file_name(DataDir::probe_name(format_args!("{:016x}", random_u64())));
         let hidden = make_dir_for_containers(&folder)
             .and_then(|()| create_for_containers(&folder.join(MARK)))

@@ -38,6 +38,7 @@ fn discard_asks_on_a_terminal_with_no_as_the_default() {
 fn discarding_another_registrations_result_makes_no_call() {
     let server = FakeServer::start();
     let agent = with_result(&server, "svc-other");
+    let leftovers = ["notes/failure.md", "stdout.copy"].map(|name| agent.write(&format!("data/tasks/t-1/{name}"), "x"));
     let before = server.requests().len();
     let done = agent.run(&["discard", "t-1", "--yes"]);
     done.expect_code(0)
@@ -45,4 +46,5 @@ fn discarding_another_registrations_result_makes_no_call() {
     assert_eq!(server.requests().len(), before);
     assert_eq!(agent.record("t-1")["phase"], "settled");
     agent.run(&["ledger"]).expect_stdout("discarded by the operator");
+    assert!(leftovers.iter().all(|file| !file.exists()), "a settled task needs them no more");
 }

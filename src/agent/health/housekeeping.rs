@@ -18,7 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::os::files::is_full;
 use crate::os::platform;
 use crate::os::timeout::SingleFlight;
-use crate::task::{Context, Phase, Record, Remover, Store, TaskFiles, Workspace, log_removed};
+use crate::task::{Context, Phase, ProbeFolder, Record, Remover, Store, TaskFiles, Workspace, log_removed};
 use crate::units::Bytes;
 
 /// How often a workspace is tried again that couldn't be removed.
@@ -70,7 +70,7 @@ impl Housekeeping {
         Self { janitor: Arc::new(janitor), flight: SingleFlight::default() }
     }
 
-    /// Removes workspaces that were set aside, and those and records that were settled longer ago than
+    /// Removes workspaces that were set aside, folders that killed processes have left, and workspaces and records that were settled longer ago than
     /// `paths.retention_hours`. Returns before the end of a removal that takes long.
     pub fn remove_expired(&mut self) {
         let janitor = Arc::clone(&self.janitor);
@@ -155,6 +155,7 @@ impl Janitor {
 
     fn remove_expired(&self) {
         self.remove_set_aside();
+        self.remove_old_probes();
         let Some(hours) = self.context.config.paths.retention_hours else { return };
         let now = Timestamp::now();
         let limit = SignedDuration::from_hours(i64::try_from(hours).unwrap_or(i64::MAX / 3600));
@@ -260,6 +261,15 @@ impl Janitor {
         for dir in dirs {
             if let Removal::Failed(why) = self.remove(&dir) {
                 log::error!("`{}`, the workspace of an earlier task, can't be removed: {why}", dir.display());
+            }
+        }
+    }
+
+    /// Removes the folders that a killed agent or `check` has made to look at what containers see.
+    fn remove_old_probes(&self) {
+        for dir in ProbeFolder::all_old(&self.context.config.paths.data_dir) {
+            if let Removal::Failed(why) = self.remove(&dir) {
+                log::error!("`{}`, which a killed process has left, can't be removed: {why}", dir.display());
             }
         }
     }

@@ -61,12 +61,16 @@ impl TaskFiles {
         self.dir.join("notes")
     }
 
-    /// Removes the notes, and the engine's copies of the output that a crash has left.
-    pub fn remove_notes(&self) -> io::Result<()> {
-        for log in [self.stdout(), self.stderr()] {
-            ignore_missing(fs::remove_file(log.with_extension("copy")))?;
+    /// Removes what a settled task needs no more: the notes, and the engine's copies of the output that a crash has left.
+    pub fn remove_leftovers(&self) {
+        let copies = [self.stdout(), self.stderr()].map(|log| log.with_extension("copy"));
+        let removed = copies.into_iter().map(|copy| (fs::remove_file(&copy), copy));
+        let notes = self.notes_dir();
+        for (removed, path) in removed.chain([(fs::remove_dir_all(&notes), notes)]) {
+            if let Err(error) = ignore_missing(removed) {
+                log::warn!(task:% = self.key(); "`{}` can't be removed: {error}", path.display());
+            }
         }
-        ignore_missing(fs::remove_dir_all(self.notes_dir()))
     }
 
     /// The variables of the container's environment that must not be in a command line, for docker's `--env-file`.

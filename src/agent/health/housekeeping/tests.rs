@@ -5,8 +5,9 @@ use crate::agent::test_context::test_context;
 use crate::server::protocol::Task;
 use crate::task::record::{Phase, Record, TaskKey};
 use jiff::{SignedDuration, Timestamp};
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 fn housekeeping(dir: &Path, paths: &str) -> Housekeeping {
     let (context, store) = test_context(dir, paths);
@@ -100,4 +101,19 @@ fn a_host_whose_folder_of_workspaces_can_not_be_written_is_not_ready() {
         assert!(why.contains("workspaces`: "), "{why}");
         fs::remove_file(&workspaces).unwrap();
     }
+}
+
+#[test]
+fn folders_that_a_killed_agent_or_check_has_left_are_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut housekeeping = housekeeping(dir.path(), "retention_hours = 0");
+    let workspaces = dir.path().join("data/workspaces");
+    for (name, age) in [(".check-0a", 3600), (".check-0b", 60), ("task", 3600)] {
+        fs::create_dir_all(workspaces.join(name)).unwrap();
+        fs::write(workspaces.join(name).join("seen"), "x").unwrap();
+        let at = SystemTime::now() - Duration::from_secs(age);
+        File::open(workspaces.join(name)).and_then(|dir| dir.set_modified(at)).unwrap();
+    }
+    housekeeping.remove_expired();
+    assert_eq!(left(dir.path(), "workspaces"), [".check-0b", "task"], "a young one may be in use");
 }
