@@ -7,6 +7,7 @@
 //! drawn over a character (`text/marks.rs`), a few are shown.
 
 mod characters;
+mod gist;
 mod marks;
 mod terminal;
 
@@ -15,6 +16,7 @@ use std::fmt::Write;
 
 use characters::is_joiner;
 pub use characters::is_seen;
+pub use gist::gist;
 use marks::MarkLimit;
 pub use marks::is_mark;
 pub use terminal::{Escaper, plain};

@@ -11,8 +11,12 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::health::HostHealth;
+<<<<<<< HEAD
 use crate::server::Way;
 use transfers::Transfers;
+=======
+use crate::text::gist;
+>>>>>>> 8281b91 (After a failed start the door closes at once, stays closed while the image hides the workspace, and the log says so once)
 
 /// The health thread reports every ten seconds as a rule, and later when it waits for the engine or deletes workspaces.
 /// After so long without a report, the health of the host is unknown.
@@ -278,7 +282,8 @@ impl Admission {
     /// A task's files couldn't be written, for this reason. No task fails for that. Returns whether the reason is new.
     pub fn note_failed_write(&mut self, why: &str, now: Instant) -> bool {
         let reason = NotAccepting::CantWrite(first_line(why));
-        let is_new = self.writes.until.as_ref().is_none_or(|(_, last)| *last != reason);
+        let is_new =
+            self.writes.until.as_ref().is_none_or(|(_, last)| gist(&last.to_string()) != gist(&reason.to_string()));
         self.writes.count = self.writes.count.saturating_add(1);
         self.writes.begin(AFTER_FAILED_WRITE, self.writes.count, reason, now);
         is_new

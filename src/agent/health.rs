@@ -47,7 +47,7 @@ pub enum HostHealth {
 pub enum RecheckRequest {
     /// A container couldn't be started: check the image, too, and start a container of the agent's own, until the host is
     /// ready.
-    FailedStart,
+    ProveStart,
     /// A task needs so much free space on the disk, in bytes: remove workspaces that aren't needed.
     MakeRoom(u64),
     /// A workspace was set aside: remove it.
@@ -111,7 +111,7 @@ impl HealthMonitor {
             select! {
                 recv(rechecks) -> request => match request {
                     // The last report may not be true any more.
-                    Ok(RecheckRequest::FailedStart) => {
+                    Ok(RecheckRequest::ProveStart) => {
                         (checks.check_image, checks.reported) = (true, None);
                         checks.start.require();
                     }
@@ -203,14 +203,15 @@ impl HealthMonitor {
             }
         };
         for name in names {
+            let whose = viewed(&name).unwrap_or(&name);
             // A killed agent may have left it.
-            if name == start::probe_name(&self.context) {
+            if whose == start::probe_name(&self.context) {
                 if let Err(error) = self.context.docker.remove_forced(&name) {
                     log::warn!("the container `{name}` can't be removed: {error}");
                 }
                 continue;
             }
-            let Some(key) = TaskKey::from_container_name(viewed(&name).unwrap_or(&name)) else { continue };
+            let Some(key) = TaskKey::from_container_name(whose) else { continue };
             // One that shows the workspace to the engine is needed while results are fetched.
             let last = if viewed(&name).is_some() { Phase::Exited } else { Phase::Uploaded };
             let record = self.store.task(&key).load();

@@ -11,6 +11,7 @@ mod no_room;
 mod operator;
 mod reclaim;
 mod recovery;
+mod reports;
 mod same_id;
 
 use std::io;
@@ -24,6 +25,7 @@ use accept::Offers;
 use cancel::Orphan;
 use operator::OperatorRequests;
 use reclaim::ReclaimQueue;
+use reports::Reported;
 
 use super::admission::{Admission, HOLD, Mode};
 use super::health::{HealthMonitor, HostHealth, RecheckRequest};
@@ -32,7 +34,11 @@ use super::status::StatusReporter;
 use super::task_table::TaskTable;
 use super::workers::Workers;
 use crate::data_dir::instance::LockWatch;
+<<<<<<< HEAD
 use crate::server::{Client, Load, PollAnswer, Purpose, Way};
+=======
+use crate::server::{Client, PollAnswer, Purpose};
+>>>>>>> 8281b91 (After a failed start the door closes at once, stays closed while the image hides the workspace, and the log says so once)
 use crate::task::{Context, Job, Phase, Record, Store, TaskKey, TaskResult, WorkerEvent, WorkerMessage};
 
 /// How often a record that can't be read is tried again.
@@ -59,13 +65,6 @@ pub(super) struct Inbox {
     pub(super) events: Receiver<ServerEvent>,
     pub(super) messages: Receiver<WorkerMessage>,
     pub(super) health: Receiver<HostHealth>,
-}
-
-/// What the main thread knows of this one.
-#[derive(Default)]
-struct Reported {
-    load: Option<Load>,
-    is_reclaiming: bool,
 }
 
 /// The state of the intake thread.
@@ -350,6 +349,7 @@ impl Intake {
         self.reserves.retain(|key| table.id(key).is_none() && !store.task(key).close_reserve());
     }
 
+<<<<<<< HEAD
     /// The load for the Server.
     pub fn load(&self, now: Instant) -> Load {
         let (current, capacity) = (self.table.slots_taken(), self.table.capacity());
@@ -386,6 +386,8 @@ impl Intake {
         self.status.publish(not_accepting, self.table.reasons());
     }
 
+=======
+>>>>>>> 8281b91 (After a failed start the door closes at once, stays closed while the image hides the workspace, and the log says so once)
     pub(super) fn request(&self, request: IntakeRequest) {
         // An error means that the main thread has ended, and the process with it.
         let _ = self.requests.send(request);

@@ -1,6 +1,5 @@
 //! What the agent reports of itself: `status.json`, `metrics.prom`, and an error about results that wait for long.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use super::task_table::TaskTable;
 use crate::data_dir::METRICS;
 use crate::metrics::{Gauges, Metrics};
 use crate::task::{Context, Phase, Store, TaskKey};
+use crate::text::gist;
 
 /// How often the metrics are written: Prometheus scrapes about as often.
 const METRICS_INTERVAL: Duration = Duration::from_secs(15);
@@ -85,10 +85,11 @@ impl StatusReporter {
         self.state.server_trouble.take().is_some()
     }
 
-    /// A call to the Server failed. That is logged once for as long as it stays the same.
+    /// A call to the Server failed. That is logged once for as long as it says the same.
     pub fn note_trouble(&mut self, trouble: ServerTrouble) {
         self.state.server_tried = true;
-        if self.state.server_trouble.as_ref() != Some(&trouble) {
+        let says = |trouble: &ServerTrouble| (trouble.unauthorized, gist(&trouble.message));
+        if self.state.server_trouble.as_ref().map(says) != Some(says(&trouble)) {
             log::warn!("{}; trying again", trouble.message);
             self.state.last_error = Some(LastError { at: Timestamp::now(), message: trouble.message.clone() });
             self.state.server_trouble = Some(trouble);
@@ -111,9 +112,10 @@ impl StatusReporter {
     }
 
     /// Brings `status.json` up to date.
-    pub fn publish(&mut self, not_accepting: Option<String>, deferred: BTreeMap<String, String>) {
+    pub fn publish(&mut self, not_accepting: Option<String>, table: &TaskTable) {
         self.state.not_accepting = not_accepting;
-        self.state.deferred = deferred;
+        self.state.deferred = table.reasons();
+        self.state.slots_taken = Some(table.slots_taken());
         if self.published.as_ref() == Some(&self.state) {
             return;
         }
@@ -172,11 +174,12 @@ impl StatusReporter {
 mod tests {
     use super::StatusReporter;
     use crate::agent::status_file::{ServerTrouble, State};
+    use crate::agent::task_table::TaskTable;
     use crate::agent::test_context::test_context;
+    use crate::task::{Phase, TaskKey};
     use jiff::Timestamp;
-    use std::collections::BTreeMap;
     use std::path::Path;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     fn reporter(dir: &Path) -> StatusReporter {
         let (context, store) = test_context(dir, "");
@@ -196,20 +199,40 @@ mod tests {
     }
 
     #[test]
+    fn trouble_that_differs_in_ids_only_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut status = reporter(dir.path());
+        let message = |id: &str| format!("503 Service Unavailable (request {id})");
+        for id in ["8f14e45fceea167a", "c9f0f895fb98ab91"] {
+            status.note_trouble(ServerTrouble { unauthorized: false, message: message(id) });
+            assert_eq!(status.state.last_error.as_ref().unwrap().message, message("8f14e45fceea167a"));
+        }
+        status.note_trouble(ServerTrouble { unauthorized: false, message: "502".to_owned() });
+        assert_eq!(status.state.last_error.as_ref().unwrap().message, "502");
+    }
+
+    #[test]
     fn status_json_is_written_only_when_it_changes() {
         let dir = tempfile::tempdir().unwrap();
         let mut status = reporter(dir.path());
         let data_dir = status.context.config.paths.data_dir.clone();
         let at = Timestamp::now();
+        let mut table = TaskTable::new(2);
         status.note_heartbeat(at);
-        status.publish(Some("full".to_owned()), BTreeMap::new());
+        status.publish(Some("full".to_owned()), &table);
         let written = State::load(&data_dir).unwrap();
         assert_eq!((written.last_heartbeat_at, written.not_accepting.as_deref()), (Some(at), Some("full")));
         std::fs::remove_file(data_dir.status_file()).unwrap();
-        status.publish(Some("full".to_owned()), BTreeMap::new());
+        status.publish(Some("full".to_owned()), &table);
         assert!(State::load(&data_dir).is_none(), "nothing has changed");
-        status.publish(None, BTreeMap::from([("t".to_owned(), "503".to_owned())]));
-        assert_eq!(State::load(&data_dir).unwrap().deferred["t"], "503");
+        let keys = ["t", "u"].map(|id| TaskKey::from_id(id).unwrap());
+        keys.iter().for_each(|key| table.insert(key, key.as_str(), Phase::Prepared, Duration::ZERO));
+        table.defer(&keys[0], Phase::Uploaded, "503", None);
+        // Its worker goes on with the delivery, in its slot.
+        table.set_phase(&keys[1], Phase::Uploaded);
+        status.publish(None, &table);
+        let written = State::load(&data_dir).unwrap();
+        assert_eq!((written.deferred["t"].as_str(), written.slots_taken), ("503", Some(1)));
         assert_eq!(reporter(dir.path()).last_heartbeat_at(), Some(at));
     }
 }

@@ -43,6 +43,9 @@ pub struct State {
     /// Why no new task is accepted, while none is, or none with input files.
     #[serde(default)]
     pub not_accepting: Option<String>,
+    /// How many slots are taken, as the Server is told; see [`super::task_table::TaskTable::slots_taken`].
+    #[serde(default)]
+    pub slots_taken: Option<usize>,
     /// The deferred tasks by their keys, and why.
     #[serde(default)]
     #[serde(rename = "put_off")]

@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::workers::{FETCHERS, Queue};
 use crate::server::Backoff;
 use crate::task::{Phase, StopReason, TaskKey, WorkerCommand};
+use crate::text::gist;
 
 /// Whether a worker has a task.
 enum Stage {
@@ -252,12 +253,10 @@ impl TaskTable {
     pub fn defer(&mut self, key: &TaskKey, phase: Phase, why: &str, retry_after: Option<Duration>) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let pause = entry.backoff.next(retry_after);
-        if entry.last_reason == why {
-            log::debug!(task:% = key; "{why}; going on in {} s", pause.as_secs());
-        } else {
-            log::warn!(task:% = key; "{why}; going on in {} s", pause.as_secs());
-            entry.last_reason = why.to_owned();
-        }
+        let is_new = gist(&entry.last_reason) != gist(why);
+        let level = if is_new { log::Level::Warn } else { log::Level::Debug };
+        log::log!(level, task:% = key; "{why}; going on in {} s", pause.as_secs());
+        entry.last_reason = why.to_owned();
         entry.phase = phase;
         entry.needs_fetch = false;
         entry.holds_slot = phase < Phase::Exited;

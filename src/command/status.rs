@@ -113,7 +113,7 @@ impl<'c> Report<'c> {
             pid: agent.and_then(|agent| agent.pid),
             started_at,
             config_changed: started_at.and_then(|at| has_changed_since(&config.file, at)),
-            slots_taken: backlog.unfinished(),
+            slots_taken: state.and_then(|state| state.slots_taken).unwrap_or_else(|| backlog.unfinished()),
             undelivered: backlog.undelivered,
             of_other_registrations: backlog.foreign,
             server: match (trouble, state) {

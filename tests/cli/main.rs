@@ -37,6 +37,7 @@ mod register;
 mod register_fails;
 mod relay;
 mod shell;
+mod starts;
 mod status;
 mod task_names;
 mod trial;

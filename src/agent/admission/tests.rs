@@ -136,6 +136,11 @@ fn files_that_can_not_be_written_pause_until_they_can() {
     let mut admission = ready(now);
     assert!(admission.note_failed_write("no space", now));
     assert!(!admission.note_failed_write("no space", now), "it is logged once");
+    let id = |id: &str| format!("`/data/workspaces/{id}`: read-only");
+    assert!(admission.note_failed_write(&id("t37ddd9-0001"), now));
+    assert!(!admission.note_failed_write(&id("t37ddd9-0002"), now), "it says the same of another task");
+    admission.note_written();
+    assert!((0..2).map(|_| admission.note_failed_write("no space", now)).eq([true, false]));
     assert_eq!(admission.check(4, now + secs(19)), Err(NotAccepting::CantWrite("no space".to_owned())));
     assert_eq!(admission.check(4, now + secs(20)), Ok(1));
     admission.note_written();

@@ -1,10 +1,11 @@
-//! The proof that containers can be started: after a failed start no task is accepted before a container of the agent's
-//! own has started.
+//! The proof that containers can be started: after a failed start no task is accepted before the image hides nothing of a
+//! task's workspace and a container of the agent's own has started.
 
 use std::time::{Duration, Instant};
 
 use crate::docker::INSTANCE_LABEL;
-use crate::task::{Context, ProbeFolder, StartProbe};
+use crate::task::volumes::HiddenParts;
+use crate::task::{Context, ProbeFolder, StartProbe, view_name};
 
 /// The pause after a proof that failed: the first one, doubling with each in a row, and at most.
 const PAUSES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(60)];
@@ -44,7 +45,6 @@ impl StartCheck {
                 Ok(())
             }
             Err(why) => {
-                let why = format!("containers can't be started on this machine: {why}");
                 self.failed = Some((why.clone(), Instant::now() + pause, pause));
                 Err(why)
             }
@@ -58,9 +58,17 @@ pub fn probe_name(context: &Context) -> String {
 }
 
 fn try_start(context: &Context) -> Result<(), String> {
+    let cannot_start = |why: String| format!("containers can't be started on this machine: {why}");
     let folder = ProbeFolder::create(&context.config.paths.data_dir)
-        .map_err(|error| format!("its workspace can't be made: {error}"))?;
+        .map_err(|error| cannot_start(format!("its workspace can't be made: {error}")))?;
     let labels = vec![(INSTANCE_LABEL, context.instance_id.clone())];
     let (config, docker, name) = (&context.config, &context.docker, probe_name(context));
-    StartProbe { config, docker, name, labels, folder: &folder }.run().map(drop).map_err(|problem| problem.to_string())
+    // No task would be started then, although a container can be.
+    let (view, owner) = (view_name(&name), Some(context.instance_id.as_str()));
+    let parts = HiddenParts { config, docker, name: &view, labels: labels.clone(), owner, beside: &folder.dir };
+    if let Some(hiding) = parts.find().map_err(|error| cannot_start(error.to_string()))? {
+        return Err(hiding.describe(&config.executor.image));
+    }
+    let probe = StartProbe { config, docker, name, labels, folder: &folder };
+    probe.run().map(drop).map_err(|problem| cannot_start(problem.to_string()))
 }

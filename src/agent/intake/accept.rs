@@ -13,7 +13,7 @@ use crate::agent::task_table::Needs;
 use crate::os::platform;
 use crate::server::{ClientError, Offer, Purpose, Task};
 use crate::task::{Phase, Record, TaskKey, Workspace};
-use crate::text::quote_foreign;
+use crate::text::{gist, quote_foreign};
 use crate::units::Bytes;
 
 /// How much memory the offers of tasks in preparation may take together, unless there is only one.
@@ -38,7 +38,7 @@ pub(super) struct Offers {
     lost_race: Option<String>,
     /// The task of this agent that was offered last and accepted again, and when.
     reclaimed: Option<(TaskKey, Instant)>,
-    /// Why the last offer wasn't accepted.
+    /// What was said of the last offer that wasn't accepted.
     refused: Option<String>,
     /// When the health thread was asked last to make room on the disk.
     room_asked_at: Option<Instant>,
@@ -47,13 +47,20 @@ pub(super) struct Offers {
 }
 
 impl Offers {
-    /// Logs why an offer isn't accepted, once for as long as the Server goes on offering it.
+    /// Logs why an offer isn't accepted, once until another reason comes or a task is accepted: the next offer may have the
+    /// same fault.
     fn refuse(&mut self, id: &str, why: &str) -> NextPoll {
-        if self.refused.as_deref() != Some(why) {
-            log::error!("{why}; this offer blocks every task queued behind it ({})", quote_foreign(id));
-            self.refused = Some(why.to_owned());
-        }
+        let level = if self.note_refusal(id, why) { log::Level::Error } else { log::Level::Debug };
+        log::log!(level, "{why}; this offer blocks every task queued behind it ({})", quote_foreign(id));
         NextPoll::AfterInterval
+    }
+
+    /// Returns whether the log doesn't say it yet.
+    fn note_refusal(&mut self, id: &str, why: &str) -> bool {
+        let said = Some(gist(&why.replace(id, "")));
+        let is_new = self.refused != said;
+        self.refused = said;
+        is_new
     }
 
     /// Another agent has accepted a task first. The next poll shows the task behind it; but a Server that offers the
@@ -319,5 +326,21 @@ pub(super) fn log_accepted(key: &TaskKey, task: &Task) {
     match task.input_files.len() {
         0 => log::info!(task:% = key; "accepted, without input files"),
         count => log::info!(task:% = key; "accepted, with {count} input file(s), {}", Bytes(bytes)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Offers;
+
+    #[test]
+    fn offers_with_the_same_fault_are_logged_once() {
+        let mut offers = Offers::default();
+        let mut room =
+            |id: &str, size: &str| offers.note_refusal(id, &format!("the offered task `{id}` waits: it needs {size}"));
+        let logged = [("one", "3 MiB"), ("one", "3 MiB"), ("other", "4.5 GiB"), ("7d444840-9dc0-11d1", "1 B")]
+            .map(|(id, size)| room(id, size));
+        assert_eq!(logged, [true, false, false, false]);
+        assert!(offers.note_refusal("one", "the Server's offer is not a valid task"));
     }
 }

@@ -22,6 +22,7 @@ impl ContainerRun<'_> {
         let fault = find_fault(&why);
         let never_ran = !self.has_printed() && (fault != StartFault::Unclear || container.is_none());
         if !never_ran || self.task.record.stop.is_some() {
+            self.suspend(&why);
             return Ok(Some(self.not_started(why)));
         }
         // It belongs to this start, and says nothing of the next one.
@@ -31,14 +32,14 @@ impl ContainerRun<'_> {
         let may_pass = matches!(fault, StartFault::Machine | StartFault::Unclear);
         let is_tried_again =
             may_pass && self.seen.launches < LAUNCHES && self.task.record.start.failures < MOST_FAILURES;
-        if !is_tried_again && !self.can_wait(&why, may_pass) {
+        if !is_tried_again && !self.suspend_or_wait(&why, may_pass) {
             return Ok(Some(self.not_started(why)));
         }
         if let Some(container) = container {
             self.replace(container)?;
         }
         if !is_tried_again {
-            return Err(self.wait_for_starts(&why));
+            return Err(waiting(&why));
         }
         let pause = PAUSES[usize::from(self.seen.launches > 1)];
         log::warn!(task:% = self.task.key(); "the container can't be started: {why}; trying again in {} s", pause.as_secs());
@@ -47,27 +48,30 @@ impl ContainerRun<'_> {
 
     /// Something on this machine keeps every container from being started, as was seen before the start.
     pub(super) fn refuse_start(&mut self, why: String) -> Progress {
-        if self.can_wait(&why, false) {
-            return Err(self.wait_for_starts(&why));
+        if self.suspend_or_wait(&why, false) {
+            return Err(waiting(&why));
         }
-        self.task.send(WorkerEvent::StartFailed(why.clone()));
         log::error!(task:% = self.task.key(); "{why}");
         Ok(Some(ContainerOutcome::NotStarted(why)))
     }
 
-    /// Whether the task waits instead of failing: where another task has failed for that already, or where the reason
-    /// `may_pass` and this agent's running containers may hold what is missing, such as the last address of a network.
-    fn can_wait(&self, why: &str, may_pass: bool) -> bool {
-        let (Some(starts), Some(owner)) = (self.container.starts, self.container.owner) else { return false };
-        let is_first = starts.suspend(why);
+    /// Suspends all starts. Returns whether the task waits instead of failing: where another task has failed for that
+    /// already, or where the reason `may_pass` and this agent's running containers may hold what is missing, such as the
+    /// last address of a network.
+    fn suspend_or_wait(&self, why: &str, may_pass: bool) -> bool {
+        let is_first = self.suspend(why);
+        let Some(owner) = self.container.owner else { return false };
         let failures = self.task.record.start.failures;
         let is_held = || may_pass && self.container.docker.is_any_running(owner).unwrap_or(false);
         failures < MOST_FAILURES && (!is_first || is_held())
     }
 
-    fn wait_for_starts(&self, why: &str) -> StepError {
+    /// Suspends all starts, and reports that at once: what comes next may take long, and nothing new is accepted from now
+    /// on (P8). Returns whether the starts weren't suspended before.
+    fn suspend(&self, why: &str) -> bool {
+        let is_first = self.container.starts.is_none_or(|starts| starts.suspend(why));
         self.task.send(WorkerEvent::StartFailed(why.to_owned()));
-        StepError::retry(format!("containers can't be started now: {why}"))
+        is_first
     }
 
     /// Why the start failed: in the engine's words where it left some with the container, else in those that the client
@@ -79,11 +83,6 @@ impl ContainerRun<'_> {
     }
 
     fn not_started(&self, mut why: String) -> ContainerOutcome {
-        if let Some(starts) = self.container.starts {
-            starts.suspend(&why);
-        }
-        // Before the next call, which may take long: nothing new is accepted from now on (P8).
-        self.task.send(WorkerEvent::StartFailed(why.clone()));
         let image = &self.container.config.executor.image;
         if let Ok(false) = self.container.docker.has_image(image) {
             why.push_str(&format!(
@@ -94,4 +93,8 @@ impl ContainerRun<'_> {
         log::error!(task:% = self.task.key(); "the container can't be started: {why}");
         ContainerOutcome::NotStarted(format!("the container can't be started: {why}"))
     }
+}
+
+fn waiting(why: &str) -> StepError {
+    StepError::retry(format!("containers can't be started now: {why}"))
 }
