@@ -11,12 +11,9 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::health::HostHealth;
-<<<<<<< HEAD
 use crate::server::Way;
-use transfers::Transfers;
-=======
 use crate::text::gist;
->>>>>>> 8281b91 (After a failed start the door closes at once, stays closed while the image hides the workspace, and the log says so once)
+use transfers::Transfers;
 
 /// The health thread reports every ten seconds as a rule, and later when it waits for the engine or deletes workspaces.
 /// After so long without a report, the health of the host is unknown.

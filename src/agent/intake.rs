@@ -34,11 +34,7 @@ use super::status::StatusReporter;
 use super::task_table::TaskTable;
 use super::workers::Workers;
 use crate::data_dir::instance::LockWatch;
-<<<<<<< HEAD
-use crate::server::{Client, Load, PollAnswer, Purpose, Way};
-=======
-use crate::server::{Client, PollAnswer, Purpose};
->>>>>>> 8281b91 (After a failed start the door closes at once, stays closed while the image hides the workspace, and the log says so once)
+use crate::server::{Client, PollAnswer, Purpose, Way};
 use crate::task::{Context, Job, Phase, Record, Store, TaskKey, TaskResult, WorkerEvent, WorkerMessage};
 
 /// How often a record that can't be read is tried again.
@@ -349,45 +345,6 @@ impl Intake {
         self.reserves.retain(|key| table.id(key).is_none() && !store.task(key).close_reserve());
     }
 
-<<<<<<< HEAD
-    /// The load for the Server.
-    pub fn load(&self, now: Instant) -> Load {
-        let (current, capacity) = (self.table.slots_taken(), self.table.capacity());
-        Load { current, capacity, available: self.admission.announced(capacity.saturating_sub(current), now) }
-    }
-
-    fn report_load(&mut self, now: Instant) {
-        let load = self.load(now);
-        if self.reported.load != Some(load) {
-            self.reported.load = Some(load);
-            self.request(IntakeRequest::Load(load));
-        }
-        if self.reported.is_reclaiming == self.reclaims.is_asked() {
-            self.report_reclaiming();
-        }
-    }
-
-    /// Tells the Server at once whether tasks are accepted.
-    pub(super) fn request_heartbeat(&mut self) {
-        self.report_load(Instant::now());
-        self.request(IntakeRequest::HeartbeatNow);
-    }
-
-    fn report_reclaiming(&mut self) {
-        self.reported.is_reclaiming = !self.reclaims.is_asked();
-        self.request(IntakeRequest::Reclaiming(self.reported.is_reclaiming));
-    }
-
-    fn report_status(&mut self, now: Instant) {
-        let not_accepting = self.admission.check(1, now).err().map(|why| why.to_string());
-        let not_accepting = not_accepting.or_else(|| self.offers.no_room.shown(now));
-        let without_inputs = || self.admission.check_inputs(now).err().map(|why| why.to_string());
-        let not_accepting = not_accepting.or_else(without_inputs);
-        self.status.publish(not_accepting, self.table.reasons());
-    }
-
-=======
->>>>>>> 8281b91 (After a failed start the door closes at once, stays closed while the image hides the workspace, and the log says so once)
     pub(super) fn request(&self, request: IntakeRequest) {
         // An error means that the main thread has ended, and the process with it.
         let _ = self.requests.send(request);

@@ -58,6 +58,7 @@ impl Intake {
     /// Why no new task is accepted now, as `status` says it.
     pub(super) fn not_accepting(&self, now: Instant) -> Option<String> {
         let why = self.admission.check(1, now).err().map(|why| why.to_string());
-        why.or_else(|| self.offers.no_room.shown(now))
+        let why = why.or_else(|| self.offers.no_room.shown(now));
+        why.or_else(|| self.admission.check_inputs(now).err().map(|why| why.to_string()))
     }
 }
