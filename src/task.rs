@@ -50,6 +50,7 @@ pub mod workspace;
 pub use console::TrialConsole;
 pub use container::{TaskContainer, view_name, viewed};
 pub use discard::{OTHER_REGISTRATION, discard, log_abandoned};
+pub use error::Pause;
 pub use ledger_entries::{failed_report, report_entry};
 pub use probe_folder::ProbeFolder;
 pub use record::{
@@ -66,7 +67,6 @@ pub use workspace::{Workspace, input_names};
 use std::io;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -151,8 +151,7 @@ pub enum TaskResult {
         phase: Phase,
         /// The reason, for the log.
         why: String,
-        /// The pause that the Server asks for.
-        retry_after: Option<Duration>,
+        pause: Pause,
         /// Whether the task needs no slot meanwhile, although its container hasn't run.
         frees_slot: bool,
         /// Why the task is being stopped, which its record may lack.

@@ -35,7 +35,7 @@ use super::task_table::TaskTable;
 use super::workers::Workers;
 use crate::data_dir::instance::LockWatch;
 use crate::server::{Client, PollAnswer, Purpose, Way};
-use crate::task::{Context, Job, Phase, Record, Store, TaskKey, TaskResult, WorkerEvent, WorkerMessage};
+use crate::task::{Context, Job, Pause, Phase, Record, Store, TaskKey, TaskResult, WorkerEvent, WorkerMessage};
 
 /// How often a record that can't be read is tried again.
 const UNREADABLE_RETRY: Duration = Duration::from_secs(30);
@@ -296,9 +296,9 @@ impl Intake {
             }
             WorkerEvent::Finished(TaskResult::TurnOver) => self.table.end_turn(&key),
             WorkerEvent::Finished(TaskResult::Interrupted) => self.table.release(&key),
-            WorkerEvent::Finished(TaskResult::Deferred { phase, why, retry_after, frees_slot, stop }) => {
+            WorkerEvent::Finished(TaskResult::Deferred { phase, why, pause, frees_slot, stop }) => {
                 self.table.note_stop(&key, stop);
-                self.table.defer(&key, phase, &why, retry_after);
+                self.table.defer(&key, phase, &why, pause);
                 if frees_slot {
                     self.table.release_slot(&key);
                 }
@@ -320,7 +320,7 @@ impl Intake {
             }
             Err(error) => {
                 let why = format!("its record can't be read: {error}");
-                self.table.defer(&key, self.table.phase(&key), &why, Some(UNREADABLE_RETRY));
+                self.table.defer(&key, self.table.phase(&key), &why, Pause::Due(UNREADABLE_RETRY));
             }
         }
         true

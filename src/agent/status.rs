@@ -227,7 +227,7 @@ mod tests {
         assert!(State::load(&data_dir).is_none(), "nothing has changed");
         let keys = ["t", "u"].map(|id| TaskKey::from_id(id).unwrap());
         keys.iter().for_each(|key| table.insert(key, key.as_str(), Phase::Prepared, Duration::ZERO));
-        table.defer(&keys[0], Phase::Uploaded, "503", None);
+        table.defer(&keys[0], Phase::Uploaded, "503", crate::task::Pause::Backoff);
         // Its worker goes on with the delivery, in its slot.
         table.set_phase(&keys[1], Phase::Uploaded);
         status.publish(None, &table);

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::workers::{FETCHERS, Queue};
 use crate::server::Backoff;
-use crate::task::{Phase, StopReason, TaskKey, WorkerCommand};
+use crate::task::{Pause, Phase, StopReason, TaskKey, WorkerCommand};
 use crate::text::gist;
 
 /// Whether a worker has a task.
@@ -250,9 +250,14 @@ impl TaskTable {
 
     /// Notes that a worker has deferred a task, and frees its slot if the container has ended. The reason is logged when it
     /// is a new one.
-    pub fn defer(&mut self, key: &TaskKey, phase: Phase, why: &str, retry_after: Option<Duration>) {
+    pub fn defer(&mut self, key: &TaskKey, phase: Phase, why: &str, pause: Pause) {
         let Some(entry) = self.entries.get_mut(key) else { return };
-        let pause = entry.backoff.next(retry_after);
+        let may_be_woken = !matches!(pause, Pause::Asked(_));
+        let pause = match pause {
+            Pause::Backoff => entry.backoff.next(None),
+            Pause::Asked(time) => entry.backoff.next(Some(time)),
+            Pause::Due(time) => time,
+        };
         let is_new = gist(&entry.last_reason) != gist(why);
         let level = if is_new { log::Level::Warn } else { log::Level::Debug };
         log::log!(level, task:% = key; "{why}; going on in {} s", pause.as_secs());
@@ -260,7 +265,7 @@ impl TaskTable {
         entry.phase = phase;
         entry.needs_fetch = false;
         entry.holds_slot = phase < Phase::Exited;
-        entry.stage = Stage::Waiting { until: Instant::now() + pause, may_be_woken: retry_after.is_none() };
+        entry.stage = Stage::Waiting { until: Instant::now() + pause, may_be_woken };
     }
 
     /// Notes that a worker has returned a task whose results have to be fetched, and frees its slot. It is due at once.
@@ -306,7 +311,7 @@ impl TaskTable {
         self.entries.get(key).map(|entry| entry.last_reason.as_str()).filter(|reason| !reason.is_empty())
     }
 
-    /// Makes every waiting task due, except where the pause has a length of its own, such as one of the Server's.
+    /// Makes every waiting task due, except where the Server has asked for the pause.
     pub fn wake_waiting(&mut self) {
         for entry in self.entries.values_mut() {
             if let Stage::Waiting { until, may_be_woken: true } = &mut entry.stage {

@@ -6,8 +6,6 @@ use crate::os::random::random_u64;
 
 /// The first pause.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// The longest pause: a Server that asks for hours, by mistake or not, doesn't stop the agent for longer.
-const LONGEST: Duration = Duration::from_secs(60);
 
 /// Pauses that double from one second to a minute.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +14,9 @@ pub struct Backoff {
 }
 
 impl Backoff {
+    /// The longest pause: a Server that asks for hours, by mistake or not, doesn't stop the agent for longer.
+    pub const LONGEST: Duration = Duration::from_secs(60);
+
     /// The pause after one more failure. If the Server asks for a longer pause (`Retry-After`), it is that one, but at most
     /// a minute. A quarter of jitter, or up to a second more than was asked for, keeps agents that failed together from
     /// retrying together.
@@ -26,10 +27,10 @@ impl Backoff {
 }
 
 fn pause(failures: u32, asked: Option<Duration>, random: f64) -> Duration {
-    let doubled = SHORTEST.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1))).min(LONGEST);
+    let doubled = SHORTEST.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1))).min(Backoff::LONGEST);
     match asked {
         // The Server refuses an earlier call. One that asks for no pause at all isn't called without end.
-        Some(asked) => asked.min(LONGEST).max(doubled) + doubled.min(SHORTEST).mul_f64(random),
+        Some(asked) => asked.min(Backoff::LONGEST).max(doubled) + doubled.min(SHORTEST).mul_f64(random),
         None => doubled.mul_f64(0.75 + 0.25 * random),
     }
 }

@@ -4,12 +4,12 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::ledger_entries::{not_received, received, received_unnamed};
 use super::outcome::{self, ContainerOutcome};
 use super::task_client::{TaskClient, TransferProgress};
-use super::{Phase, StepError, TaskHandle, WorkerEvent, input_names};
+use super::{Pause, Phase, StepError, TaskHandle, WorkerEvent, input_names};
 use crate::os::files::{self, remove_if_exists};
 use crate::os::platform;
 use crate::server::{Backoff, Client, ClientError, Failure, InputFile, Item, Verdict, Way};
@@ -155,7 +155,7 @@ impl Download<'_, '_> {
             }
             if let Some(wait) = self.client.client.patience().waits(&item, Instant::now()) {
                 if wait.lets_others_pass {
-                    return Err(self.wait_without_slot(&wait.why, wait.left).into());
+                    return Err(self.wait_without_slot(&wait.why, Pause::Due(wait.left)).into());
                 }
                 self.task.wait(wait.left)?;
                 continue;
@@ -181,7 +181,10 @@ impl Download<'_, '_> {
         let pause = match self.client.client.patience().note_failure(item, failure, Instant::now()) {
             Verdict::GiveUp if error.is_retryable() => return Err(self.give_up(error, "for an hour: ")?),
             Verdict::GiveUp => return Err(self.give_up(error, "")?),
-            Verdict::LetOthersPass(pause) => return Err(self.wait_without_slot(&error.to_string(), pause).into()),
+            Verdict::LetOthersPass(own) => {
+                let pause = Pause::of(own, error.retry_after());
+                return Err(self.wait_without_slot(&error.to_string(), pause).into());
+            }
             Verdict::TryAgain(_) => backoff.next(error.retry_after()),
         };
         let seconds = pause.as_secs();
@@ -189,8 +192,8 @@ impl Download<'_, '_> {
         Ok(self.task.wait(pause)?)
     }
 
-    fn wait_without_slot(&self, why: &str, pause: Duration) -> StepError {
-        StepError::WithoutSlot { why: format!("input file `{}`: {why}", self.name), retry_after: pause }
+    fn wait_without_slot(&self, why: &str, pause: Pause) -> StepError {
+        StepError::WithoutSlot { why: format!("input file `{}`: {why}", self.name), pause }
     }
 
     fn check_stop(&self) -> Result<(), PrepareError> {

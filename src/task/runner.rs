@@ -8,7 +8,7 @@ use super::deliver::deliver;
 use super::report::Report;
 use super::upload::Upload;
 use super::{
-    Context, DiscardRequests, Duty, Job, Phase, StepError, TaskClient, TaskContainer, TaskHandle, TaskResult,
+    Context, DiscardRequests, Duty, Job, Pause, Phase, StepError, TaskClient, TaskContainer, TaskHandle, TaskResult,
     Workspace, discard, outcome, prepare, results,
 };
 
@@ -51,19 +51,15 @@ impl<'c> TaskRunner<'c> {
                 Err(StepError::Shutdown) => return TaskResult::Interrupted,
                 Err(StepError::NeedsFetch) => return TaskResult::NeedsFetch,
                 Err(StepError::TurnOver) => return TaskResult::TurnOver,
-                Err(StepError::Retry { why, retry_after }) => {
-                    return self.deferred(why, retry_after, false);
-                }
-                Err(StepError::WithoutSlot { why, retry_after }) => {
-                    return self.deferred(why, Some(retry_after), true);
-                }
+                Err(StepError::Retry { why, pause }) => return self.deferred(why, pause, false),
+                Err(StepError::WithoutSlot { why, pause }) => return self.deferred(why, pause, true),
             }
         }
     }
 
-    fn deferred(&self, why: String, retry_after: Option<Duration>, frees_slot: bool) -> TaskResult {
+    fn deferred(&self, why: String, pause: Pause, frees_slot: bool) -> TaskResult {
         let (phase, stop) = (self.task.record.phase, self.task.record.stop);
-        TaskResult::Deferred { phase, why, retry_after, frees_slot, stop }
+        TaskResult::Deferred { phase, why, pause, frees_slot, stop }
     }
 
     fn run_container(&mut self) -> Result<(), StepError> {

@@ -8,14 +8,14 @@ mod removed;
 
 use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
 
 use super::ledger_entries::{INTERRUPTED, interrupted, stays_here};
 use super::outputs::{OutputFile, Skipped, Unopened};
 use super::task_client::{TaskClient, TransferProgress};
-use super::{KnownIds, Phase, StepError, TaskHandle, UploadEvent, Uploads};
+use super::{KnownIds, Pause, Phase, StepError, TaskHandle, UploadEvent, Uploads};
 use crate::ledger::{Direction, Entry, Outcome, Transfer};
 use crate::server::{self, ClientError, FinalStatus, Item, LeftOut, Way};
 use crate::text::cut;
@@ -51,7 +51,7 @@ pub struct Upload<'t> {
     /// How many files have failed in this try that had failed for long.
     failures: u32,
     /// A file that is tried again later while others are sent: why, and when.
-    held: Option<(String, Duration)>,
+    held: Option<(String, Pause)>,
 }
 
 impl<'t> Upload<'t> {
@@ -92,10 +92,10 @@ impl<'t> Upload<'t> {
         let waits = self.client.client.patience().waits(&self.item(&file.name), Instant::now());
         match waits {
             Some(wait) if wait.lets_others_pass => {
-                self.hold(&file.name, &wait.why, wait.left);
+                self.hold(&file.name, &wait.why, Pause::Due(wait.left));
                 Ok(())
             }
-            Some(wait) => Err(wait_for(&file.name, &wait.why, wait.left)),
+            Some(wait) => Err(wait_for(&file.name, &wait.why, Pause::Due(wait.left))),
             None => self.send_file(file),
         }
     }

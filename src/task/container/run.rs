@@ -24,7 +24,7 @@ use crate::task::console::TrialConsole;
 use crate::task::mounts::{MountTrouble, check_mounts};
 use crate::task::outcome::{ContainerOutcome, Exit, StopCause};
 use crate::task::starts::Starts;
-use crate::task::{StepError, TaskHandle};
+use crate::task::{Pause, StepError, TaskHandle};
 
 /// How often in a row a container that wasn't started is started.
 const LAUNCHES: u32 = 3;
@@ -209,7 +209,7 @@ impl<'t> ContainerRun<'t> {
             None => "a container of no agent".to_owned(),
         };
         Err(StepError::WithoutSlot {
-            retry_after: NAME_TAKEN_PAUSE,
+            pause: Pause::Due(NAME_TAKEN_PAUSE),
             why: format!(
                 "the container name `{name}` is held by {owner}; waiting until it is removed; `docker rm {name}` removes \
                  it once it has ended"

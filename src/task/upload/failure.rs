@@ -7,7 +7,7 @@ use crate::ledger::{Outcome, Transfer};
 use crate::os::platform::is_shortage;
 use crate::server::{ClientError, Failure, Item, LeftOut, Verdict, Way};
 use crate::task::ledger_entries::not_arrived;
-use crate::task::{StepError, UploadEvent};
+use crate::task::{Pause, StepError, UploadEvent};
 
 /// How often a file may be held by another process of this machine when it is to be sent.
 const LEASED_TRIES: u32 = 5;
@@ -29,12 +29,12 @@ pub(super) struct Attempted<'a> {
 }
 
 /// A retry of the step when a file is due.
-pub(super) fn wait_for(name: &str, why: &str, pause: Duration) -> StepError {
-    StepError::Retry { why: format!("`{name}`: {why}"), retry_after: Some(pause) }
+pub(super) fn wait_for(name: &str, why: &str, pause: Pause) -> StepError {
+    StepError::Retry { why: format!("`{name}`: {why}"), pause }
 }
 
 impl Upload<'_> {
-    pub(super) fn hold(&mut self, name: &str, why: &str, pause: Duration) {
+    pub(super) fn hold(&mut self, name: &str, why: &str, pause: Pause) {
         let first = self.held.take();
         self.held = Some(match first {
             Some((why, before)) => (why, before.min(pause)),
@@ -45,7 +45,7 @@ impl Upload<'_> {
     /// Ends the step if a file is to be tried again later.
     pub fn check_held(&mut self) -> Result<(), StepError> {
         match self.held.take() {
-            Some((why, pause)) if !self.is_cancelled() => Err(StepError::Retry { why, retry_after: Some(pause) }),
+            Some((why, pause)) if !self.is_cancelled() => Err(StepError::Retry { why, pause }),
             _ => Ok(()),
         }
     }
@@ -130,7 +130,7 @@ impl Upload<'_> {
             Failure { error, is_unsent, began },
             Instant::now(),
         );
-        let asked = error.retry_after().unwrap_or_default();
+        let pause_of = |own| Pause::of(own, error.retry_after());
         match verdict {
             Verdict::GiveUp => {
                 let reason = match before {
@@ -140,9 +140,9 @@ impl Upload<'_> {
                 };
                 self.skip_deliverable(vec![LeftOut { file: name.to_owned(), reason }])
             }
-            Verdict::TryAgain(pause) => Err(wait_for(name, &error.to_string(), pause.max(asked))),
+            Verdict::TryAgain(pause) => Err(wait_for(name, &error.to_string(), pause_of(pause))),
             Verdict::LetOthersPass(pause) => {
-                self.hold(name, &error.to_string(), pause.max(asked));
+                self.hold(name, &error.to_string(), pause_of(pause));
                 self.failures += u32::from(error.is_retryable());
                 if self.failures < FAILURES_MAX { Ok(()) } else { self.check_held() }
             }
@@ -154,7 +154,7 @@ impl Upload<'_> {
     fn retry_note(&mut self, name: &str, error: &ClientError) -> Result<(), StepError> {
         let failures = self.uploads.failures.get(name).copied().unwrap_or_default();
         if error.is_retryable() && failures < NOTE_TRIES {
-            return Err(wait_for(name, &error.to_string(), error.retry_after().unwrap_or_default().max(FIRST_PAUSE)));
+            return Err(wait_for(name, &error.to_string(), Pause::of(FIRST_PAUSE, error.retry_after())));
         }
         let tries =
             if error.is_retryable() { format!("could not be sent in {NOTE_TRIES} tries: ") } else { String::new() };
@@ -170,6 +170,7 @@ impl Upload<'_> {
             return self.skip_deliverable(vec![LeftOut { file: name.to_owned(), reason }]);
         }
         // Meanwhile the slot is free for other tasks.
-        Err(wait_for(name, why, FIRST_PAUSE * 2u32.saturating_pow(failures.saturating_sub(1))))
+        let pause = FIRST_PAUSE * 2u32.saturating_pow(failures.saturating_sub(1));
+        Err(wait_for(name, why, Pause::Due(pause)))
     }
 }
