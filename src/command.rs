@@ -30,7 +30,7 @@ use std::process::ExitCode;
 use crate::cli::{Cli, Command};
 use crate::logging::LogFile;
 use failure::CommandResult;
-pub use failure::ReportTo;
+pub use failure::{Failure, ReportTo};
 use output::OutputFormat;
 
 /// Executes the command of a command line. A detached agent opens the log file in its data_dir.

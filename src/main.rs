@@ -87,10 +87,21 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use cli::{Cli, Command};
-use command::ReportTo;
+use command::{Failure, ReportTo};
 use logging::{LogFormat, LogTarget};
+use os::platform;
 
 fn main() -> ExitCode {
+    match platform::run_below_first_process() {
+        Ok(None) => {}
+        Ok(Some(status)) => return ExitCode::from(status),
+        Err(error) => {
+            let what = "this is the container's first process, which can't start another one";
+            let failure = Failure::new(format!("{what}: {error}; start the container with `docker run --init`"));
+            failure.report(ReportTo::StandardError);
+            return failure.exit_code();
+        }
+    }
     let cli = Cli::parse();
     let detached = matches!(&cli.command, Command::Run(args) if args.detached);
     let log_file = logging::start(cli.log_format, if detached { LogTarget::File } else { LogTarget::StandardError });

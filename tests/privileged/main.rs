@@ -9,6 +9,7 @@ mod engine_restart;
 mod environment_paths;
 mod fetch;
 mod fetch_choice;
+mod first_process;
 mod foreign_paths;
 mod frozen_disk;
 mod full_disk;

@@ -6,6 +6,8 @@ mod contents;
 mod disk;
 mod files;
 #[cfg(target_os = "linux")]
+mod first_process;
+#[cfg(target_os = "linux")]
 mod flags;
 mod inspect;
 mod namespace;
@@ -35,6 +37,8 @@ pub use child::{has_ended, read_both, wait_readable};
 pub use contents::{Place, walk_contents};
 pub use disk::{selinux_label, write_error};
 pub use files::{Dir, folder_identity, is_executable, make_dir, open_file, set_dir_access};
+#[cfg(target_os = "linux")]
+pub use first_process::run_below_first_process;
 pub use remove::remove_tree;
 pub use tree::open_beneath;
 pub use walk::{Walked, program_places};
@@ -73,8 +77,18 @@ pub fn gated(program: &OsStr, args: &[OsString]) -> (Command, Option<&'static [u
     (command, Some(b"go\n"))
 }
 
+/// Only Linux has containers with a first process of their own.
+#[cfg(not(target_os = "linux"))]
+pub fn run_below_first_process() -> io::Result<Option<u8>> {
+    Ok(None)
+}
+
 /// Kills a process group. A group that has ended is no error.
 pub fn kill_group(leader: u32) -> io::Result<()> {
+    // Negated, 1 means every process on the machine.
+    if leader == 1 {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "1 leads no group of ours"));
+    }
     ignore_ended(killpg(pid(leader)?, Signal::SIGKILL))
 }
 
@@ -315,9 +329,9 @@ impl FileLock {
 }
 
 fn pid(process: u32) -> io::Result<Pid> {
-    // 0 and 1 mean this process's own group and, negated, every process on the machine.
+    // 0 means this process's own group.
     match i32::try_from(process) {
-        Ok(raw) if raw > 1 => Ok(Pid::from_raw(raw)),
+        Ok(raw) if raw > 0 => Ok(Pid::from_raw(raw)),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{process} is no process id"))),
     }
 }

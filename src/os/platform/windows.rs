@@ -46,6 +46,11 @@ pub fn is_shortage(error: &io::Error) -> bool {
     )
 }
 
+/// Windows has no first process that others depend on.
+pub fn run_below_first_process() -> io::Result<Option<u8>> {
+    Ok(None)
+}
+
 /// Makes the command the leader of a process group of its own, so that a Ctrl+C in the console doesn't reach it.
 pub fn in_own_group(command: &mut Command) {
     command.creation_flags(CREATE_NEW_PROCESS_GROUP);
