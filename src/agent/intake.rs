@@ -4,6 +4,7 @@
 //! or until a message comes.
 
 mod accept;
+mod again;
 mod cancel;
 mod claim;
 mod host;

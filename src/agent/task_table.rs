@@ -182,8 +182,13 @@ impl TaskTable {
 
     /// Whether a worker reports a task. It finds out by itself whether the task was requeued, and accepts it again then.
     pub fn is_reporting(&self, key: &TaskKey) -> bool {
-        let entry = self.entries.get(key);
-        entry.is_some_and(|entry| entry.phase >= Phase::Uploaded && matches!(entry.stage, Stage::Working(_)))
+        self.phase_at_work(key).is_some_and(|phase| phase >= Phase::Uploaded)
+    }
+
+    /// The phase of a task that a worker has, or will take from its queue.
+    pub fn phase_at_work(&self, key: &TaskKey) -> Option<Phase> {
+        let entry = self.entries.get(key)?;
+        matches!(entry.stage, Stage::Working(_)).then_some(entry.phase)
     }
 
     /// The phase of a task; a task that isn't here is settled.

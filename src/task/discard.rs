@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::complete_request::Content;
 use super::ledger_entries::{failed_report, interrupted, interrupted_report, report_entry, settled, text_sizes};
-use super::record::{DiscardRequests, Discarded, Ending, Phase, Record, ReportState, TaskFiles};
+use super::record::{Before, DiscardRequests, Discarded, Ending, Phase, Record, ReportState, TaskFiles};
 use super::task_ledger::TaskLedger;
 use super::{StepError, TaskClient, TaskHandle, Uploads, WorkerEvent};
 use crate::ledger::{Entry, Ledger, Outcome, TextSizes};
@@ -41,7 +41,8 @@ pub fn settle(client: &TaskClient<'_>, task: &mut TaskHandle, requests: &Discard
 
 /// Settles the task of a worker without a call: under its id, its results would be another task's.
 pub fn settle_superseded(ledger: &Ledger, task: &mut TaskHandle, requests: &DiscardRequests) -> Result<(), StepError> {
-    let how = GivenUp { client: Err(SUPERSEDED), reason: SUPERSEDED };
+    let before = Before { phase: task.record.phase, ending: task.record.ending.clone() };
+    let how = GivenUp { client: Err(SUPERSEDED), reason: SUPERSEDED, before: Some(before) };
     give_up(ledger, how, &task.files, &mut task.record)
         .map_err(StepError::because("can't be settled without its result"))?;
     log::warn!(task:% = task.key(); "settled without a report: {SUPERSEDED}; its results are kept here");
@@ -84,15 +85,15 @@ fn log_transfers(ledger: &Ledger, files: &TaskFiles, record: &mut Record, upload
 /// Settles a task whose result waits for its delivery. The caller holds the task.
 ///
 /// The Server gets one report that the task failed. Without a client there is a reason for that; the record has it, or why
-/// the Server didn't take the report. A crash in the middle leaves a task that is reported as failed when its worker resumes; its files
-/// aren't sent any more from the first write on.
+/// the Server didn't take the report. A crash in the middle of a report leaves a task that is reported as failed when its
+/// worker resumes; its files aren't sent any more from the first write on. Without a client a crash leaves the task as it was.
 pub fn discard(
     ledger: &Ledger,
     client: Result<&Client, &'static str>,
     files: &TaskFiles,
     record: &mut Record,
 ) -> io::Result<Discarded> {
-    give_up(ledger, GivenUp { client, reason: REASON }, files, record)
+    give_up(ledger, GivenUp { client, reason: REASON, before: None }, files, record)
 }
 
 /// How a task is settled without its result.
@@ -101,11 +102,13 @@ struct GivenUp<'c> {
     client: Result<&'c Client, &'static str>,
     /// The error message, and the reason in the ledger.
     reason: &'static str,
+    /// Where the task stands, if it may have to go on from there.
+    before: Option<Before>,
 }
 
 fn give_up(
     ledger: &Ledger,
-    GivenUp { client, reason }: GivenUp<'_>,
+    GivenUp { client, reason, before }: GivenUp<'_>,
     files: &TaskFiles,
     record: &mut Record,
 ) -> io::Result<Discarded> {
@@ -119,7 +122,10 @@ fn give_up(
     record.ending = Some(ending.clone());
     record.has_undelivered = true;
     record.set_phase(Phase::Uploaded);
-    files.save(record)?;
+    // Without a call, nothing is lost where the last write is the only one.
+    if client.is_ok() {
+        files.save(record)?;
+    }
     let task_id = record.task.id.clone();
     // The container's output is part of the result, so it isn't sent.
     let content = Content::without_output(&ending, &uploads);
@@ -147,7 +153,7 @@ fn give_up(
         .chain([settled(&ending, &uploads, taken, Some(unread.as_deref().unwrap_or(reason)))])
         .collect();
     TaskLedger::new(ledger, files, record).append(entries)?;
-    let discarded = Discarded { unreported };
+    let discarded = Discarded { unreported, before };
     record.report.note_logged();
     record.discarded = Some(discarded.clone());
     record.settled_at.get_or_insert_with(Timestamp::now);

@@ -90,12 +90,22 @@ pub struct Record {
     pub settled_at: Option<Timestamp>,
 }
 
-/// A result that the operator has discarded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A result that isn't delivered: the operator has discarded it, or the task's id was another task's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Discarded {
     /// Why the Server didn't take the report, if it didn't.
     #[serde(rename = "untold")]
     pub unreported: Option<String>,
+    /// Where the task stood, if it goes on when the Server gives the id back to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Before>,
+}
+
+/// Where a task stood when it was given up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Before {
+    pub phase: Phase,
+    pub ending: Option<Ending>,
 }
 
 impl Record {
@@ -109,6 +119,21 @@ impl Record {
             offered_at: Timestamp::now(),
             ..Self::default()
         }
+    }
+
+    /// Goes back to where the task stood when it was given up, and returns that phase, if it was given up since its id was
+    /// another task's.
+    pub fn take_back(&mut self) -> Option<Phase> {
+        let before = self.discarded.as_mut()?.before.take()?;
+        self.discarded = None;
+        self.ending = before.ending;
+        Some(before.phase)
+    }
+
+    /// Whether the task was given up before anything of it had run.
+    pub fn was_never_begun(&self) -> bool {
+        let before = self.discarded.as_ref().and_then(|discarded| discarded.before.as_ref());
+        before.is_some_and(|before| before.phase < Phase::Prepared)
     }
 
     pub fn set_phase(&mut self, phase: Phase) {

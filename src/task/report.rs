@@ -167,6 +167,8 @@ impl<'t> Report<'t> {
     /// task a moment ago for another reason. Returns whether the task seems to have ended.
     fn has_ended(&mut self) -> Result<bool, StepError> {
         self.client.acquire_report(self.task)?;
+        // The id may be another task's by now, which would be accepted.
+        self.task.check_commands()?;
         match self.client.client.accept(&self.task.record.task.id) {
             Ok(()) => {
                 log::info!(task:% = self.task.key(); "had been requeued and is this agent's again");

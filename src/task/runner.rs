@@ -93,6 +93,8 @@ impl<'c> TaskRunner<'c> {
             self.container().remove(&mut self.task)?;
         }
         let requests = self.discard_requests();
+        // What this worker has tried since the id was another task's says nothing of that task.
+        self.context.client.patience().forget(&self.task.record.task.id);
         discard::settle_superseded(&self.context.ledger, &mut self.task, &requests)
     }
 

@@ -33,6 +33,13 @@ fn expect_second(server: &FakeServer, id: &str) {
     assert_eq!(server.output(id, "output/second.txt").bytes, b"2\n");
 }
 
+/// Fails the test unless the result of the first task's one run is delivered.
+fn expect_first(server: &FakeServer, agent: &Agent, id: &str) {
+    let task = server.wait_for(id, Status::Completed, secs(40));
+    assert_eq!((tally::times_begun(agent, id), task.completed_count), (1, 1));
+    assert_eq!(server.output(id, "output/secret.txt").text(), "the first user's secret\n");
+}
+
 fn tasks(agent: &Agent) -> Vec<Value> {
     let listed = agent.run(&["tasks", "--json"]);
     listed.expect_code(0).stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
@@ -87,11 +94,28 @@ fn a_result_that_waits_is_not_sent_under_a_reused_id() {
     server.fault(Match::path("upload"), Fault::status(503));
     tally::release(&agent, &id);
     running.wait_log("container exited with 0", secs(20));
+    let first = (server.task(&id), server.files(&id));
     submit_second(&server, &id);
     running.wait_log(&format!("task {id}: settled without a report"), secs(20));
     server.clear_faults();
     expect_second(&server, &id);
     agent.run(&["tasks"]).expect_code(0).expect_stdout("failed");
+    server.restore(first.0, first.1);
+    expect_first(&server, &agent, &id);
+}
+
+#[test]
+fn a_running_task_that_gets_its_id_back_is_delivered() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = begun(&server);
+    let first = (server.task(&id), server.files(&id));
+    submit_second(&server, &id);
+    expect_second(&server, &id);
+    server.restore(first.0, first.1);
+    running.wait_log(&format!("task {id}: the Server has given the id back to this task"), secs(20));
+    tally::release(&agent, &id);
+    expect_first(&server, &agent, &id);
+    docker::assert_no_containers(&id);
 }
 
 #[test]

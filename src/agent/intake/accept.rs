@@ -4,6 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::Intake;
+use super::again::AcceptedAgain;
 use super::claim::{Answer, Claim, Verdict, decide};
 use super::no_room::NoRoom;
 use super::same_id::Offered;
@@ -20,8 +21,6 @@ use crate::units::Bytes;
 const OFFERS_MEMORY: usize = 4 * 1024 * 1024;
 /// An offer of this size at most is accepted beside any other: even one for each slot takes little memory.
 const SMALL_OFFER: usize = 64 * 1024;
-/// How often one task is accepted again because the Server goes on offering it.
-const RECLAIM_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the health thread is asked to make room on the disk.
 const ROOM_INTERVAL: Duration = Duration::from_secs(60);
 /// How often a byte of an offer is written, at most: in the record and the file that replaces it, in `offer.json`, and
@@ -36,8 +35,8 @@ const INVALID: &str = "the Server's offer is not a valid task";
 pub(super) struct Offers {
     /// The id of the last task that another agent accepted first.
     lost_race: Option<String>,
-    /// The task of this agent that was offered last and accepted again, and when.
-    reclaimed: Option<(TaskKey, Instant)>,
+    /// The tasks of this agent that were offered and accepted again.
+    again: AcceptedAgain,
     /// What was said of the last offer that wasn't accepted.
     refused: Option<String>,
     /// When the health thread was asked last to make room on the disk.
@@ -92,6 +91,7 @@ impl Intake {
             Ok(Offered::New(key)) => key,
             Ok(Offered::Unfinished(key)) => return self.reclaim_offered(&key),
             Ok(Offered::Settled(key, record)) => return self.deliver_again(&key, *record),
+            Ok(Offered::Later) => return NextPoll::AfterInterval,
             Err(why) => return self.offers.refuse(&id, &format!("the task `{key}` is offered, but {why}")),
         };
         let free = self.table.capacity().saturating_sub(self.table.slots_taken());
@@ -104,15 +104,9 @@ impl Intake {
     /// The Server has requeued a task of this agent, and it hides everything behind it until an agent accepts it.
     fn reclaim_offered(&mut self, key: &TaskKey) -> NextPoll {
         let now = Instant::now();
-        // A Server that goes on offering a task that it has just given to this agent would have all calls for that.
-        let is_again = self
-            .offers
-            .reclaimed
-            .as_ref()
-            .is_some_and(|(last, at)| last == key && now.saturating_duration_since(*at) < RECLAIM_INTERVAL);
         // The pause after a failed `accept`, perhaps one of the Server's, isn't cut short by the Server's offer. While the task
         // is being reported, its worker accepts it again.
-        let is_reclaimed = !is_again
+        let is_reclaimed = !self.offers.again.is_too_soon(key, now)
             && !self.reclaims.is_paused(key, now)
             && !self.table.is_reporting(key)
             && self.try_acquire()
@@ -121,7 +115,7 @@ impl Intake {
         if !is_reclaimed {
             return NextPoll::AfterInterval;
         }
-        self.offers.reclaimed = Some((key.clone(), now));
+        self.offers.again.note(key, now);
         NextPoll::Immediately
     }
 
@@ -275,14 +269,20 @@ impl Intake {
     }
 
     /// A task that was settled is offered again: the Server has lost its state. The record still has its end, so the
-    /// report is sent again; the files are on the Server. The record keeps the time when the task was settled first, or a
-    /// Server that offers it again and again would keep it here for ever.
-    fn deliver_again(&mut self, key: &TaskKey, mut record: Record) -> NextPoll {
-        if !self.try_acquire() {
+    /// report is sent again; the files are on the Server. One whose delivery was given up goes on from there, as far as its
+    /// results are still here. The record keeps the time when the task was settled first, or a Server that offers it again
+    /// and again would keep it here for ever.
+    pub(super) fn deliver_again(&mut self, key: &TaskKey, mut record: Record) -> NextPoll {
+        let now = Instant::now();
+        if self.offers.again.is_too_soon(key, now) || !self.try_acquire() {
             return NextPoll::AfterInterval;
         }
+        self.offers.again.note_settled(key, now);
+        let has_workspace = Workspace::new(&self.context.config.paths.data_dir, key).dir().exists();
         // On the disk before it is accepted: even if the answer is lost, the result is delivered.
-        record.set_phase(Phase::Uploaded);
+        let before = if has_workspace { record.take_back() } else { None };
+        let phase = before.unwrap_or(Phase::Uploaded);
+        record.set_phase(phase);
         let files = self.store.task(key);
         if let Err(error) = files.unmark_superseded().and_then(|()| files.save(&record)) {
             log::error!(
@@ -296,7 +296,7 @@ impl Intake {
             Ok(()) => log::info!(task:% = key; "offered again although it was settled; reporting the stored result"),
             Err(error) => log::warn!(task:% = key; "offered again although it was settled; accept: {error}"),
         }
-        self.table.insert(key, &record.task.id, Phase::Uploaded, Duration::ZERO);
+        self.table.insert(key, &record.task.id, phase, Duration::ZERO);
         self.table.note_settled_before(key);
         self.dispatch(key, record);
         if accepted.is_ok() { NextPoll::Immediately } else { NextPoll::AfterInterval }

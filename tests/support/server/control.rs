@@ -129,6 +129,16 @@ impl Control {
         self.inner.state().forget_end(id);
     }
 
+    /// A backup of the Server is put back: this is the task of its id, which waits again, and these are its files.
+    pub fn restore(&self, mut task: Task, files: Vec<StoredFile>) {
+        let mut state = self.inner.state();
+        state.tasks.retain(|other| other.id != task.id);
+        state.files.retain(|file| file.task_id != task.id);
+        state.files.extend(files);
+        task.become_(Status::Pending);
+        state.tasks.push(task);
+    }
+
     /// Declares a service offline now, as after a minute without heartbeats. Its tasks are requeued.
     pub fn time_out(&self, service_id: &str) {
         self.inner.state().time_out(service_id);
