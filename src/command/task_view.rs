@@ -52,7 +52,7 @@ impl TaskView {
             service_id: record.service_id,
             phase: record.phase,
             since: record.phase_since.or(if record.phase == Phase::Settled { record.settled_at } else { None }),
-            offered_at: record.offered_at,
+            offered_at: record.offered.at,
             outcome: ending.as_ref().map(|ending| ending.status),
             ended_at: ending.as_ref().map(|ending| ending.at),
             exit_code: ending.as_ref().and_then(|ending| ending.exit_code),

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use ureq::Body;
@@ -72,6 +73,12 @@ fn read_body<A>(
     let body = body.map_err(|error| ClientError::Lost(error.to_string()))?;
     let begin = body.trim_ascii_start().first().copied();
     parse(body).map_err(|error| unusable(status, begin, &error.to_string()))
+}
+
+/// When an answer was made, by the clock of its maker, to the second below (RFC 9110, 6.6.1).
+pub(super) fn sent_at(response: &Response<Body>) -> Option<Timestamp> {
+    let text = response.headers().get(header::DATE)?.to_str().ok()?;
+    Timestamp::try_from(httpdate::parse_http_date(text).ok()?).ok()
 }
 
 /// The error of an answer whose body, with this first byte, isn't the JSON that was expected.

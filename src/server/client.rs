@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use ureq::http::{Response, header};
 use ureq::{Body, SendBody};
 
-use super::answer::{Confirmation, accept_success, read_poll, read_small};
+use super::answer::{Confirmation, accept_success, read_poll, read_small, sent_at};
 use super::connection::{Connection, REQUEST_TIMEOUT, STALL_TIMEOUT, path_segment};
 use super::connector::within;
 use super::error::ClientError;
@@ -126,17 +127,16 @@ impl Client {
         within(limit, || self.note(self.connection.answer(self.send("poll", &body, limit), read_poll)))
     }
 
-    /// Accepts a task.
-    pub fn accept(&self, task_id: &str) -> Result<(), ClientError> {
+    /// Accepts a task. Returns when the Server did so, by its own clock, if its answer has a date.
+    pub fn accept(&self, task_id: &str) -> Result<Option<Timestamp>, ClientError> {
         let body = to_json(&AcceptRequest { task_id });
         self.post("accept", &body, REQUEST_TIMEOUT, |confirmation| confirmation.of_accept(task_id))
     }
 
     /// Reports a task's end.
     pub fn complete(&self, report: &EncodedReport<'_>) -> Result<(), ClientError> {
-        self.post("complete", &report.body, REQUEST_TIMEOUT, |confirmation| {
-            confirmation.of_report(report.request.task_id)
-        })
+        let check = |confirmation: &Confirmation| confirmation.of_report(report.request.task_id);
+        self.post("complete", &report.body, REQUEST_TIMEOUT, check).map(drop)
     }
 
     /// Copies a file of the Server into `sink` and checks that it has the announced length.
@@ -221,8 +221,11 @@ impl Client {
         body: &[u8],
         limit: Duration,
         check: impl FnOnce(&Confirmation) -> Result<(), ClientError>,
-    ) -> Result<(), ClientError> {
-        let read = |response| check(&read_small(response)?);
+    ) -> Result<Option<Timestamp>, ClientError> {
+        let read = |response| {
+            let sent = sent_at(&response);
+            check(&read_small(response)?).map(|()| sent)
+        };
         self.note(within(limit, || self.connection.answer(self.send(call, body, limit), read)))
     }
 

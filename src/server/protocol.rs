@@ -2,6 +2,8 @@
 //! ignored, and a nullable field may be `null` or absent. The rest of this page is `agent-core man protocol`.
 #![doc = include_str!("../manual/protocol.md")]
 
+use jiff::Timestamp;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -141,6 +143,9 @@ pub struct ListedFile {
     /// `agent` or `client`.
     #[serde(default, deserialize_with = "or_default")]
     pub created_by: String,
+    /// When the Server got it, by its own clock. `None` if that isn't said in the form of RFC 3339, with a zone.
+    #[serde(default, deserialize_with = "time_or_none")]
+    pub created_at: Option<Timestamp>,
 }
 
 /// How a task ended.
@@ -257,6 +262,20 @@ impl ErrorBody {
             is_the_servers: is_code && message.is_some() && !repeats_status,
         }
     }
+}
+
+/// A time as text, or `None` for anything else: a list isn't unusable for that.
+fn time_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Time {
+        Text(String),
+        Other(IgnoredAny),
+    }
+    Ok(match Time::deserialize(deserializer)? {
+        Time::Text(text) => text.parse().ok(),
+        Time::Other(_) => None,
+    })
 }
 
 pub(super) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>

@@ -10,6 +10,7 @@ mod files;
 mod identity;
 mod key;
 mod known_ids;
+mod offered;
 mod phase;
 mod report_state;
 mod reserve;
@@ -29,6 +30,7 @@ pub use files::TaskFiles;
 pub use identity::OfferDigest;
 pub use key::TaskKey;
 pub use known_ids::KnownIds;
+pub use offered::Offered;
 pub use phase::Phase;
 pub use report_state::ReportState;
 pub use start_state::StartState;
@@ -67,7 +69,8 @@ pub struct Record {
     pub base_url: String,
     pub phase: Phase,
     pub phase_since: Option<Timestamp>,
-    pub offered_at: Timestamp,
+    #[serde(flatten)]
+    pub offered: Offered,
     /// The docker client that may still be creating or starting the container.
     pub client: Option<Process>,
     #[serde(flatten)]
@@ -116,7 +119,7 @@ impl Record {
             service_id: service_id.to_owned(),
             base_url: base_url.to_owned(),
             phase_since: Some(Timestamp::now()),
-            offered_at: Timestamp::now(),
+            offered: Offered::now(),
             ..Self::default()
         }
     }

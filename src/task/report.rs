@@ -170,7 +170,7 @@ impl<'t> Report<'t> {
         // The id may be another task's by now, which would be accepted.
         self.task.check_commands()?;
         match self.client.client.accept(&self.task.record.task.id) {
-            Ok(()) => {
+            Ok(_) => {
                 log::info!(task:% = self.task.key(); "had been requeued and is this agent's again");
                 self.client.client.patience().note_success(&self.item(Way::End), Instant::now());
                 self.task.send(WorkerEvent::Requeued);
@@ -242,7 +242,7 @@ impl<'t> Report<'t> {
         }
         let (status, files) = (self.ending.status.as_str(), self.uploads.done.len());
         let files = format!("{files} {}", if files == 1 { "file" } else { "files" });
-        let since_offer = Timestamp::now().duration_since(self.task.record.offered_at);
+        let since_offer = Timestamp::now().duration_since(self.task.record.offered.at);
         let time = Span(Duration::try_from(since_offer).unwrap_or_default());
         log::info!(task:% = self.task.key(); "settled as {status} with {files}, {time} after its offer");
     }

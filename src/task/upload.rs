@@ -17,6 +17,7 @@ use super::outputs::{OutputFile, Skipped, Unopened};
 use super::task_client::{TaskClient, TransferProgress};
 use super::{KnownIds, Pause, Phase, StepError, TaskHandle, UploadEvent, Uploads};
 use crate::ledger::{Direction, Entry, Outcome, Transfer};
+use crate::server::protocol::ListedFile;
 use crate::server::{self, ClientError, FinalStatus, Item, LeftOut, Way};
 use crate::text::cut;
 use crate::units::{Bytes, Span};
@@ -182,10 +183,16 @@ impl<'t> Upload<'t> {
         }
     }
 
-    /// Asks the Server, once a task, which files it has before the first upload. Returns `false` if the task was
-    /// cancelled meanwhile.
+    /// From when on files on the Server are this agent's, by the Server's own clock: from when it gave the task to this
+    /// agent. `None` if that isn't known, or if another agent may have had the task later.
+    fn own_since(&self) -> Option<Timestamp> {
+        self.task.record.offered.accepted.filter(|_| !self.task.files.is_requeued())
+    }
+
+    /// Asks the Server, once a task, which files it has before the first upload, unless their times tell that. Returns
+    /// `false` if the task was cancelled meanwhile.
     fn knows_what_was_before(&mut self) -> Result<bool, StepError> {
-        if self.uploads.before.is_some() {
+        if self.uploads.before.is_some() || self.own_since().is_some() {
             return Ok(true);
         }
         self.client.acquire_delivery(self.task)?;
@@ -246,7 +253,7 @@ impl<'t> Upload<'t> {
     }
 
     /// Whether an upload without an answer reached the Server: its file list has an agent file of this name and size
-    /// that is neither older than the first upload nor already counted. A list too long to be remembered before the first
+    /// that is neither older than the first upload, or than the task's acceptance, nor already counted. A list too long to be remembered before the first
     /// upload leaves no such file: what is in doubt is sent again. Returns `None` where that can't be known: the list can't be
     /// used, or the task was cancelled.
     fn has_arrived(&mut self, name: &str, size: u64) -> Result<Option<bool>, StepError> {
@@ -255,13 +262,18 @@ impl<'t> Upload<'t> {
             return Ok(None);
         }
         let mut arrived = None;
-        let uploads = &self.uploads;
+        let (uploads, since) = (&self.uploads, self.own_since());
+        let is_new = |file: &ListedFile| match (&uploads.before, since) {
+            (Some(before), _) => !before.may_have(&file.id),
+            (None, Some(since)) => file.created_at.is_some_and(|at| at >= since),
+            (None, None) => false,
+        };
         let listed = self.client.client.list_files(&self.task.record.task.id, &mut |file| {
             let is_it = arrived.is_none()
                 && file.filename == name
                 && file.size_bytes == size
                 && file.created_by == BY_AGENT
-                && !uploads.before.as_ref().is_some_and(|before| before.may_have(&file.id))
+                && is_new(&file)
                 && !uploads.done.iter().any(|(_, id)| **id == *file.id);
             if is_it {
                 arrived = Some(file);

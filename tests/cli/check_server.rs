@@ -4,7 +4,7 @@ use crate::check::{Checked, builder, tidy};
 use crate::relay::Relay;
 use crate::support::agent::Builder;
 use crate::support::secs;
-use crate::support::server::{FakeServer, Fault, Match, Options, Response};
+use crate::support::server::{FakeServer, Fault, Match, Options, Response, http_date};
 use serde_json::json;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -141,12 +141,6 @@ fn check_gives_up_a_silent_server_after_ten_seconds() {
     checked.expect_failed("server", "no answer in time");
     checked.expect(&[("tcp", "passed"), ("credentials", "skipped")]);
     assert!(began.elapsed() < secs(30), "{:?}", began.elapsed());
-}
-
-/// A time in the format of the `Date` header (RFC 9110, 5.6.7).
-fn http_date(time: SystemTime) -> String {
-    let time = jiff::Timestamp::try_from(time).expect("a time of our age");
-    time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
 #[test]

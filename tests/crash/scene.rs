@@ -8,7 +8,7 @@ use crate::support::agent::{Agent, Running};
 use crate::support::docker::{container_name, container_state, docker, wait_until};
 use crate::support::ordinary_user::OrdinaryUser;
 use crate::support::secs;
-use crate::support::server::{FakeServer, Fault, Match, TaskSpec};
+use crate::support::server::{FakeServer, Fault, Match, Options, TaskSpec};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
@@ -72,7 +72,8 @@ pub fn play(case: &Case) {
 
 impl Scene {
     fn set(case: &Case) -> Self {
-        let server = FakeServer::start();
+        // An answer with a date makes the list of files before the first upload unnecessary.
+        let server = FakeServer::start_with(Options { dates: case.kind == Kind::Noted, ..Options::default() });
         let mount = "[[paths.mounts]]\nhost = './shared'\ncontainer = '/shared'";
         let timeout = u64::from(case.kind == Kind::Timeout);
         let builder = Agent::builder(&server)

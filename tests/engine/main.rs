@@ -16,6 +16,7 @@ mod contract;
 mod crash;
 #[cfg(target_os = "linux")]
 mod created_files;
+mod dated_answers;
 mod delivery;
 mod detach;
 mod engine_down;

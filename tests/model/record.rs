@@ -12,7 +12,7 @@ const FIELDS: [(&str, &str); 16] = [
     ("base_url", "there is one Server"),
     ("phase", "Record::phase"),
     ("phase_since", "there are no times"),
-    ("offered_at", "there are no times"),
+    ("offered", "there are no times"),
     ("client", "Record::client"),
     ("start", "Record::replacing; its count of failures only bounds them"),
     ("stop", "Record::stop"),

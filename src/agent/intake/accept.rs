@@ -229,7 +229,8 @@ impl Intake {
         let result = self.client.accept(&id);
         let answer = answer_of(&result);
         match (decide(Claim::New, answer), result) {
-            (Verdict::Begin | Verdict::GoOn, _) => {
+            (Verdict::Begin | Verdict::GoOn, result) => {
+                record.offered.accepted = result.ok().flatten();
                 log_accepted(key, &record.task);
                 self.admission.note_accepted(!record.task.input_files.is_empty(), Instant::now());
                 self.offers.lost_race = None;
@@ -293,7 +294,7 @@ impl Intake {
         }
         let accepted = self.client.accept(&record.task.id);
         match &accepted {
-            Ok(()) => log::info!(task:% = key; "offered again although it was settled; reporting the stored result"),
+            Ok(_) => log::info!(task:% = key; "offered again although it was settled; reporting the stored result"),
             Err(error) => log::warn!(task:% = key; "offered again although it was settled; accept: {error}"),
         }
         self.table.insert(key, &record.task.id, phase, Duration::ZERO);
@@ -310,9 +311,9 @@ impl Intake {
 }
 
 /// What the result of an `accept` says.
-pub(super) fn answer_of(result: &Result<(), ClientError>) -> Answer {
+pub(super) fn answer_of<T>(result: &Result<T, ClientError>) -> Answer {
     match result {
-        Ok(()) => Answer::Given,
+        Ok(_) => Answer::Given,
         Err(error) if error.is_wrong_state() => Answer::NotPending,
         Err(error) if error.may_have_arrived() => Answer::Lost,
         Err(error) if error.is_retryable() || error.is_unauthorized() => Answer::NotNow,

@@ -149,7 +149,7 @@ impl Intake {
         }
         match (verdict, &result) {
             (Verdict::Begin, Err(error)) => log::debug!(task:% = key; "accept: {error}; the first accept had arrived"),
-            (Verdict::GoOn, Ok(())) => log::info!(task:% = key; "had been requeued and is this agent's again"),
+            (Verdict::GoOn, Ok(_)) => self.note_requeued(key),
             (Verdict::GoOn, Err(error)) if answer == Answer::NotPending => {
                 log::debug!(task:% = key; "accept: {error}; not requeued");
             }
@@ -164,7 +164,14 @@ impl Intake {
         is_given
     }
 
-    fn ask_again(&mut self, key: &TaskKey, result: &Result<(), ClientError>, now: Instant) {
+    fn note_requeued(&self, key: &TaskKey) {
+        log::info!(task:% = key; "had been requeued and is this agent's again");
+        if let Err(error) = self.store.task(key).mark_requeued() {
+            log::warn!(task:% = key; "that it was requeued can't be noted: {error}");
+        }
+    }
+
+    fn ask_again<T>(&mut self, key: &TaskKey, result: &Result<T, ClientError>, now: Instant) {
         let Err(error) = result else { return };
         let pause = self.reclaims.push_failed(key, error.retry_after(), now);
         log::warn!(task:% = key; "accept: {error}; asking again in {} s", pause.as_secs());

@@ -25,7 +25,7 @@ impl Intake {
         };
         let Loaded { taken: mut tasks, broken } = self.store.load_all(if_unfinished)?;
         self.reserves = settled;
-        tasks.sort_by_key(|(_, record)| record.offered_at);
+        tasks.sort_by_key(|(_, record)| record.offered.at);
         for (dir, error) in broken {
             log::error!("the record in `{}` can't be read and is left alone: {error}", dir.display());
         }

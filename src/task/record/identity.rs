@@ -83,9 +83,27 @@ impl TaskFiles {
         self.superseded().exists()
     }
 
-    /// The Server has given the id back to this task.
+    /// The Server has given the id back to this task. It may have files of the other one.
     pub fn unmark_superseded(&self) -> io::Result<()> {
+        if self.is_superseded() {
+            self.mark_requeued()?;
+        }
         remove_if_exists(&self.superseded())
+    }
+
+    /// Notes that the Server had given this task up and has given it to this agent again: another agent may have worked on
+    /// it meanwhile, and sent files.
+    pub fn mark_requeued(&self) -> io::Result<()> {
+        create(&self.requeued())?.sync_all()?;
+        platform::sync_dir(&self.dir)
+    }
+
+    pub fn is_requeued(&self) -> bool {
+        self.requeued().exists()
+    }
+
+    fn requeued(&self) -> PathBuf {
+        self.dir.join("requeued")
     }
 
     fn digest(&self) -> PathBuf {

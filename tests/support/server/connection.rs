@@ -1,7 +1,7 @@
 //! One connection: handles its requests in order and applies the scripted faults.
 
 use super::faults::{Fault, Moment, Phase};
-use super::http::{self, Body, Head, Response};
+use super::http::{self, Body, Head, Response, http_date};
 use super::record::Request;
 use super::routes::{self, Call, Content};
 use super::state::Refusal;
@@ -9,7 +9,7 @@ use super::stream::Stream;
 use super::{Control, Inner};
 use std::io::{self, BufReader, ErrorKind, Read, Write};
 use std::net::Shutdown;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Bodies go out in pieces of this size.
 const PIECE: usize = 16 * 1024;
@@ -233,6 +233,9 @@ impl<'a> Exchange<'a> {
             Some(Fault::Answer(response)) => response.clone(),
             _ => self.effect(content),
         };
+        if self.inner.options.dates {
+            response = response.header("date", &http_date(SystemTime::now()));
+        }
         self.call(&faults, Moment::Effected);
         match acting {
             Some(Fault::AnswerLost) => return Ok(Next::Close),

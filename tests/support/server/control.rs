@@ -119,6 +119,11 @@ impl Control {
         file.id
     }
 
+    /// Stores a file that an agent has sent for a task, and returns the file's id.
+    pub fn add_result(&self, task_id: &str, filename: &str, bytes: impl Into<Vec<u8>>) -> String {
+        self.inner.state().store(task_id, filename, bytes.into(), None, "agent").id
+    }
+
     /// Cancels as a person does: at once where the task waits, else `cancelling`.
     pub fn cancel(&self, id: &str) {
         self.inner.state().cancel(id);

@@ -5,7 +5,7 @@
 
 use super::stream::Stream;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The limit of a request head; an agent's are much shorter.
 const MAX_HEAD: u64 = 64 * 1024;
@@ -284,4 +284,10 @@ fn timed_out(error: io::Error) -> io::Error {
         ErrorKind::WouldBlock => ErrorKind::TimedOut.into(),
         _ => error,
     }
+}
+
+/// A time in the format of the `Date` header (RFC 9110, 5.6.7).
+pub fn http_date(time: SystemTime) -> String {
+    let time = jiff::Timestamp::try_from(time).expect("a time of our age");
+    time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }

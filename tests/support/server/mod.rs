@@ -23,7 +23,7 @@ mod tls;
 
 pub use control::Control;
 pub use faults::{Fault, FaultId, Match, Moment};
-pub use http::Response;
+pub use http::{Response, http_date};
 pub use options::{EmptyPoll, ExtraRoutes, KeyHeaders, Options, RateLimit};
 pub use record::Request;
 pub use state::Service;

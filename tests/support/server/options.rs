@@ -75,6 +75,9 @@ pub struct Options {
     pub proxy_body_limit: Option<u64>,
     /// An idle connection is closed after this time.
     pub idle_timeout: Duration,
+    /// Whether each answer has a date, as the real Server's: an agent then does without the list of files before its first
+    /// upload, which many tests are about.
+    pub dates: bool,
     /// The number of requests that the log keeps.
     pub keep_requests: usize,
     pub extra_routes: Option<ExtraRoutes>,
@@ -100,6 +103,7 @@ impl Default for Options {
             max_upload_bytes: 50 * 1024 * 1024,
             proxy_body_limit: None,
             idle_timeout: Duration::from_secs(75),
+            dates: false,
             keep_requests: 100_000,
             extra_routes: None,
         }
