@@ -221,6 +221,12 @@ impl Docker {
         options.map_or(true, |options| options.contains("selinux"))
     }
 
+    /// Whether the engine maps the users of containers to others of this machine (its `userns-remap`).
+    pub fn maps_users(&self) -> Result<bool, DockerError> {
+        let options = self.request(&["info", "--format", "{{json .SecurityOptions}}"], REQUEST_TIMEOUT)?;
+        Ok(options.contains("name=userns"))
+    }
+
     /// Stops a container: TERM, after `grace` (of whole seconds) KILL. Returns when it has ended. A container that has ended
     /// already is no error, an absent one is.
     pub fn stop(&self, name: &str, grace: Duration) -> Result<(), DockerError> {

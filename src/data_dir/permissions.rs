@@ -1,7 +1,7 @@
 //! The rights of other users on files that only the agent may read: the configuration file with the key, and the data_dir
 //! with all tasks.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use thiserror::Error;
@@ -13,6 +13,12 @@ use crate::os::platform::{self, Dir, Untrusted, Why};
 use crate::os::trust;
 use crate::shell::shell_line;
 use crate::text::escape;
+
+/// The remedy where no command can close a file.
+const NO_MODES: &str = "this place keeps no rights of single users (vfat, exFAT, many network drives, a Windows drive in WSL), \
+                        or is read-only (a Secret or a configuration of a container): put it on a disk that does, such as \
+                        one with ext4, or mount that place again with `umask=077` and the agent's uid, or with the mode \
+                        0600 and the agent's user as the owner";
 
 /// Why a data_dir can't be used, with the remedy.
 #[derive(Debug, Error)]
@@ -34,6 +40,10 @@ pub fn restrict(path: &Path, what: &str) -> Result<(), String> {
             warn_of_open(path, what, before);
             Ok(())
         }
+        Err(error) if platform::may_change_mode(path) || error.kind() == ErrorKind::ReadOnlyFilesystem => Err(format!(
+            "{what} `{}` is open to other users, and its mode can't be changed ({error}); {NO_MODES}",
+            path.display()
+        )),
         Err(error) => {
             let shown = path.display();
             let path = path.to_string_lossy();
@@ -67,15 +77,17 @@ pub fn find(data_dir: &DataDir) -> Result<Option<Folder>, Refusal> {
 pub fn prepare(data_dir: &DataDir) -> Result<Folder, Refusal> {
     let folder = trust::make_folder(data_dir).map_err(|wrong| refuse(data_dir, &wrong))?;
     check(data_dir, &folder)?;
-    let unusable = |error| {
-        Refusal::Unsafe(format!("the data_dir `{}` can't be closed to other users: {error}", data_dir.display()))
+    let unusable = |error: io::Error| {
+        let shown = data_dir.display();
+        let remedy = if is_without_modes(&error) { format!("; {NO_MODES}") } else { String::new() };
+        Refusal::Unsafe(format!("the data_dir `{shown}` can't be closed to other users: {error}{remedy}"))
     };
     let mode = folder.dir().shared_mode().map_err(unusable)?;
     if let Some(mode) = mode {
         let writable = folder.dir().others_write().map_err(unusable)?.then_some(mode);
         folder.dir().set_mode(mode & 0o700).map_err(unusable)?;
         if folder.dir().shared_mode().map_err(unusable)?.is_some() {
-            return Err(unusable(io::Error::other("the file system keeps no rights")));
+            return Err(unusable(io::Error::new(ErrorKind::Unsupported, "the file system keeps no rights")));
         }
         // Something may have been put there since the check. With its old mode the next start looks for that again.
         let checked = check_content(data_dir, folder.dir(), writable);
@@ -87,6 +99,11 @@ pub fn prepare(data_dir: &DataDir) -> Result<Folder, Refusal> {
     }
     check_prepared(data_dir, &folder, Then::Close { was_open: mode.is_some() })?;
     Ok(folder)
+}
+
+/// Whether this user's own file has a mode that can't be changed.
+fn is_without_modes(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem | ErrorKind::Unsupported)
 }
 
 fn refuse(data_dir: &DataDir, wrong: &Untrusted) -> Refusal {

@@ -52,7 +52,7 @@ proptest! {
         let safe = input_names(&task);
         prop_assert_eq!(safe.len(), names.len());
         for name in &safe {
-            prop_assert!(!name.is_empty() && name.len() <= 255 && name != "." && name != "..", "{name:?}");
+            prop_assert!(!name.is_empty() && name.len() <= 143 && name != "." && name != "..", "{name:?}");
             prop_assert!(!name.contains(['/', '\\', '\0']) && !name.chars().any(char::is_control), "{name:?}");
             prop_assert!(!name.starts_with('-'), "{name:?}");
         }

@@ -326,3 +326,18 @@ fn check_does_not_disturb_a_running_agent() {
     assert!(running.is_running());
     agent.run(&["status"]).expect_code(0);
 }
+
+#[test]
+fn an_engine_that_maps_users_is_named() {
+    let server = FakeServer::start();
+    let agent = tidy(builder(&server).config("[executor]\ndocker = './docker'"));
+    agent.write_script(
+        "docker",
+        "#!/bin/sh\ncase \"$*\" in --version) echo 'Docker version 28';; version*) echo 28.0;;\n\
+         'image inspect'*Config.User*) echo;; 'image inspect'*) echo sha256:1;;\n\
+         info*SecurityOptions*) echo '[\"name=seccomp,profile=builtin\",\"name=userns\"]';; *) exit 1;; esac\n",
+    );
+    let checked = Checked::of(&agent);
+    assert_eq!(checked.status("container_user"), "passed", "{:#?}", checked.checks);
+    checked.done.expect_stdout("which the engine maps to a user of `/etc/subuid` (userns-remap)");
+}

@@ -45,3 +45,18 @@ fn a_read_only_disk_costs_no_task_and_status_says_so() {
     let log = running.log();
     assert!(log.lines().count() - lines_before <= 4, "{log}");
 }
+
+#[test]
+fn a_read_only_open_configuration_gets_a_remedy_that_helps() {
+    crate::require_root();
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    // As a Secret or a configuration of a container.
+    let script = r#"mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@""#;
+    let config = agent.config_path().to_string_lossy().into_owned();
+    let wrapper = ["unshare", "--mount", "sh", "-c", script, &config];
+    let refused = agent.invoke(&["run"]).through(&wrapper).run();
+    refused.expect_code(1).expect_stderr("its mode can't be changed (Read-only file system");
+    refused.expect_stderr("or with the mode 0600 and the agent's user as the owner");
+    assert!(!refused.stderr.contains("chmod"), "{}", refused.stderr);
+}

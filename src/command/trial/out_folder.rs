@@ -10,14 +10,17 @@ use crate::command::failure::Failure;
 use crate::command::output::eprint_line;
 use crate::os::digest::fnv;
 use crate::os::folder::Folder;
+use crate::os::platform;
 use crate::os::trust::FolderPlace;
 use crate::task::outputs::OutputFile;
 use crate::text::escape;
 
 /// How many results that can't be copied are named.
 const NAMED: usize = 20;
-/// How many bytes a name has at most on most file systems.
+/// How many bytes a name has at most on any file system.
 const LONGEST_PART: usize = 255;
+/// How many bytes of a name every file system takes; eCryptfs takes 143.
+const SHORTEST_LIMIT: usize = 140;
 
 pub struct OutFolder {
     path: PathBuf,
@@ -50,8 +53,10 @@ impl OutFolder {
             return Err(Failure::new(format!("`{}` was replaced while the container ran (`--out`)", path.display())));
         }
         let (mut failed, mut unnamed) = (Vec::new(), 0);
+        // An encrypted home takes shorter names than most.
+        let longest = platform::longest_name(&path).clamp(SHORTEST_LIMIT, LONGEST_PART);
         for output in files {
-            let local = local_name(&output.name);
+            let local = local_name(&output.name, longest);
             let copied = output.open().map_err(|why| why.to_string()).and_then(|(file, _)| {
                 create(&folder, Path::new(&local))
                     .and_then(|new| copy_with_progress(&output.name, file, new, interrupted))
@@ -79,10 +84,13 @@ impl OutFolder {
 
 /// The name of a result in the folder. The Server's names may have parts that are longer than a file system takes: what
 /// isn't plain text has three characters for a byte there.
-fn local_name(name: &str) -> String {
-    let short = |part: &str| match part.len() {
-        0..=LONGEST_PART => part.to_owned(),
-        _ => format!("{}~{:016x}", cut(part, LONGEST_PART - 17), fnv(part.bytes())),
+fn local_name(name: &str, longest: usize) -> String {
+    let short = |part: &str| {
+        if part.len() <= longest {
+            part.to_owned()
+        } else {
+            format!("{}~{:016x}", cut(part, longest - 17), fnv(part.bytes()))
+        }
     };
     name.split('/').map(short).collect::<Vec<_>>().join("/")
 }
@@ -137,8 +145,9 @@ mod tests {
     #[test]
     fn long_names_stay_different_and_short_ones_as_they_are() {
         let (one, other) = ("n".repeat(300), "n".repeat(301));
-        assert_ne!(local_name(&one), local_name(&other));
-        assert_eq!(local_name("output/a b"), "output/a b");
-        assert_eq!(local_name(&"\u{e9}".repeat(200)).len(), LONGEST_PART);
+        assert_ne!(local_name(&one, 255), local_name(&other, 255));
+        assert_eq!(local_name("output/a b", 143), "output/a b");
+        assert_eq!(local_name(&"\u{e9}".repeat(200), LONGEST_PART).len(), LONGEST_PART);
+        assert_eq!(local_name(&"n".repeat(144), 143).len(), 143);
     }
 }

@@ -36,7 +36,7 @@ pub use accounts::{most_processes, subordinate_to};
 pub use child::{has_ended, read_both, wait_readable};
 pub use contents::{Place, walk_contents};
 pub use disk::{selinux_label, write_error};
-pub use files::{Dir, folder_identity, is_executable, make_dir, open_file, set_dir_access};
+pub use files::{Dir, folder_identity, is_executable, make_dir, may_change_mode, open_file, set_dir_access};
 #[cfg(target_os = "linux")]
 pub use first_process::run_below_first_process;
 pub use remove::remove_tree;
@@ -239,6 +239,11 @@ pub fn free_disk(path: &Path) -> io::Result<u64> {
     // The types differ between systems.
     #[allow(clippy::useless_conversion)]
     Ok(u64::from(disk.blocks_available()).saturating_mul(u64::from(disk.fragment_size())))
+}
+
+/// How many bytes a name in this folder has at most. What can't be asked counts as having no limit of its own.
+pub fn longest_name(path: &Path) -> usize {
+    statvfs(path).map_or(usize::MAX, |disk| usize::try_from(disk.name_max()).unwrap_or(usize::MAX))
 }
 
 /// How many bytes the disk of a folder has, free or not.

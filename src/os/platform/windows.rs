@@ -46,6 +46,16 @@ pub fn is_shortage(error: &io::Error) -> bool {
     )
 }
 
+/// Access lists are inherited from the folder.
+pub fn may_change_mode(_: &Path) -> bool {
+    true
+}
+
+/// How many bytes a name in a folder has at most.
+pub fn longest_name(_: &Path) -> usize {
+    255
+}
+
 /// Windows has no first process that others depend on.
 pub fn run_below_first_process() -> io::Result<Option<u8>> {
     Ok(None)

@@ -10,7 +10,8 @@ use crate::task::file_name::is_windows_device;
 pub struct TaskKey(String);
 
 const CONTAINER_PREFIX: &str = "open-aaas-task-";
-/// With a prefix, a key of this length is still a file name and a container name.
+/// With a prefix or a number, a key of this length is still a container name, and a file name, which has 143 bytes at most
+/// on eCryptfs.
 const KEY_MAX: usize = 128;
 /// What a key with a number begins with: no encoding of an id does, since `_` is followed there by the two digits of a byte
 /// or by another character than `_`.
@@ -120,6 +121,7 @@ mod tests {
         assert!(TaskKey::from_id("").is_none());
         assert!(TaskKey::from_id(&"x".repeat(129)).is_none());
         assert!(TaskKey::from_id(&"/".repeat(10_000_000)).is_none());
-        assert!(TaskKey::from_id(&"x".repeat(128)).is_some());
+        let longest = TaskKey::from_id(&"x".repeat(128)).unwrap();
+        assert!(longest.with_number(u32::MAX).as_str().len() <= 143);
     }
 }

@@ -1,7 +1,7 @@
 //! Files and folders that have their final mode from the start, and opening without following links.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -58,7 +58,7 @@ impl Dir {
 
     /// Sets the folder's mode.
     pub fn set_mode(&self, mode: u32) -> io::Result<()> {
-        self.as_file()?.set_permissions(Permissions::from_mode(mode))
+        change_mode(&self.as_file()?, mode)
     }
 
     /// Makes renames in the folder survive a power cut.
@@ -136,9 +136,35 @@ pub fn open_file(dir: &Dir, path: &Path, open: Open, access: Access) -> io::Resu
         (_, Access::Umask) => now | 0o600,
     };
     if now != wanted {
-        file.set_permissions(Permissions::from_mode(wanted))?;
+        change_mode(&file, wanted)?;
     }
     Ok(file)
+}
+
+/// Sets the mode of a file or folder. Some file systems keep no modes, and the system's words don't say so.
+fn change_mode(file: &File, wanted: u32) -> io::Result<()> {
+    file.set_permissions(Permissions::from_mode(wanted)).map_err(|error| explain_mode(error, file, wanted))
+}
+
+fn explain_mode(error: io::Error, file: &File, wanted: u32) -> io::Error {
+    let is_own = file.metadata().is_ok_and(|metadata| is_changeable(&metadata));
+    if !is_own || error.kind() != io::ErrorKind::PermissionDenied && error.kind() != io::ErrorKind::Unsupported {
+        return error;
+    }
+    let why =
+        format!("its mode can't be set to {wanted:o} ({error}): the file system may keep no modes (vfat, exFAT, CIFS)");
+    io::Error::new(error.kind(), why)
+}
+
+/// Whether this user may change the mode of a file, if its file system keeps modes.
+fn is_changeable(metadata: &Metadata) -> bool {
+    let user = geteuid();
+    user.is_root() || metadata.uid() == user.as_raw()
+}
+
+/// The same for a path. One that can't be looked at counts as another user's.
+pub fn may_change_mode(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| is_changeable(&metadata))
 }
 
 /// What distinguishes a file from every other one on this machine. The types differ between systems.
@@ -214,7 +240,7 @@ pub fn set_dir_access(path: &Path, access: Access) -> io::Result<()> {
         Err(error) => return Err(error.into()),
     };
     if dir.metadata()?.mode() & 0o7777 != wanted {
-        dir.set_permissions(Permissions::from_mode(wanted))?;
+        change_mode(&dir, wanted)?;
     }
     Ok(())
 }
