@@ -13,6 +13,8 @@ mod options;
 pub mod probe;
 #[cfg(test)]
 mod properties;
+#[cfg(all(test, unix))]
+pub mod stand_in;
 mod start_error;
 
 use std::ffi::{OsStr, OsString};
@@ -21,13 +23,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use thiserror::Error;
 
-pub use container::{Container, Status};
-use container::{INSPECT_FORMAT, parse_inspect};
+pub use container::{Container, Status, is_id};
 pub use exit_events::ExitEvents;
-use exit_events::parse_exit_events;
 pub use probe::ProbeEnd;
 pub use start_error::{StartFault, find_fault};
 
@@ -58,10 +57,6 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 const REMOVE_CONTENT_TIMEOUT: Duration = Duration::from_secs(300);
 /// The time between TERM and KILL for a container whose files are delivered.
 pub const STOP_GRACE: Duration = Duration::from_secs(10);
-/// How long after a container's end the engine has recorded it: as a rule, and at the latest. It waits up to 2 s for the
-/// last of the output.
-const EVENT_DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(15)];
-
 /// Why a call to docker failed.
 #[derive(Debug, Error)]
 pub enum DockerError {
@@ -168,42 +163,6 @@ impl Docker {
         self.request(&args, limit).map(drop)
     }
 
-    /// The container with this name or id, or `None` if there is none.
-    pub fn inspect(&self, name: &str) -> Result<Option<Container>, DockerError> {
-        let inspected =
-            self.run(&["inspect", "--type", "container", "--format", INSPECT_FORMAT, name], REQUEST_TIMEOUT)?;
-        if inspected.success {
-            return parse_inspect(&inspected.stdout)
-                .map(Some)
-                .map_err(|error| DockerError::Unreachable(format!("docker inspect gave no usable answer: {error}")));
-        }
-        // A failed inspect may mean that the container is absent or that the engine is. Only a successful listing
-        // without it means the former.
-        let filter = format!("name=^/{}$", name.replace('.', "\\."));
-        let listed = self.run(&["ps", "-a", "-q", "--no-trunc", "--filter", &filter], REQUEST_TIMEOUT)?;
-        if listed.success && listed.stdout.trim().is_empty() {
-            return Ok(None);
-        }
-        let why = if listed.success { inspected.stderr } else { listed.stderr };
-        Err(DockerError::Unreachable(why))
-    }
-
-    /// What the engine's events say of the end of a container that has ended.
-    pub fn exit_events(&self, container: &Container) -> Result<ExitEvents, DockerError> {
-        let Some(ended) = container.state.finished_at else { return Ok(ExitEvents::Unknown) };
-        let [soon, latest] = event_times(ended);
-        // The engine waits for events until `--until` by its own clock, which may differ from this machine's. So the time
-        // is taken from the engine's own times. `--since 1` means from the beginning.
-        let mut until = Timestamp::now().clamp(ended, latest);
-        loop {
-            let args = ["events", "--since", "1", "--until", &until.to_string(), "--format", exit_events::FORMAT];
-            match parse_exit_events(&self.request(&args, REQUEST_TIMEOUT)?, &container.id) {
-                ExitEvents::Nothing if until < latest => until = if until < soon { soon } else { latest },
-                exit_events => return Ok(exit_events),
-            }
-        }
-    }
-
     /// Whether containers keep running while the engine is stopped (its `live-restore`).
     pub fn has_live_restore(&self) -> Result<bool, DockerError> {
         // A client whose engine doesn't answer prints `false` and fails.
@@ -241,7 +200,8 @@ impl Docker {
     /// Removes a container, running or not. An absent one is no error.
     pub fn remove_forced(&self, name: &str) -> Result<(), DockerError> {
         match self.inspect(name)? {
-            Some(_) => self.request(&["rm", "-f", "-v", name], STOP_TIMEOUT).map(drop),
+            // By its id: the name may be another one's by then.
+            Some(container) => self.request(&["rm", "-f", "-v", &container.id], STOP_TIMEOUT).map(drop),
             None => Ok(()),
         }
     }
@@ -275,10 +235,12 @@ impl Docker {
         removed
     }
 
-    /// The names of all containers of an agent, in any state.
-    pub fn names_of_instance(&self, instance: &str) -> Result<Vec<String>, DockerError> {
+    /// The ids and names of all containers of an agent, in any state.
+    pub fn list_of_instance(&self, instance: &str) -> Result<Vec<(String, String)>, DockerError> {
         let filter = format!("label={INSTANCE_LABEL}={instance}");
-        self.list(&["ps", "-a", "--filter", &filter, "--format", "{{.Names}}"])
+        let lines = self.list(&["ps", "-a", "--no-trunc", "--filter", &filter, "--format", "{{.ID}} {{.Names}}"])?;
+        let pair = |line: &String| line.split_once(' ').map(|(id, name)| (id.to_owned(), name.to_owned()));
+        Ok(lines.iter().filter_map(pair).collect())
     }
 
     /// Whether a container of an agent is running.
@@ -367,26 +329,14 @@ pub fn check_client_settings(folder: &Path) -> Result<(), Untrusted> {
     check_settings(folder, &["config.json", "contexts", "cli-plugins"])
 }
 
-/// When the engine has recorded the end of a container that ended at this time: as a rule, and at the latest.
-fn event_times(ended: Timestamp) -> [Timestamp; 2] {
-    // The time is the engine's, and may be the last one that there is.
-    EVENT_DELAYS.map(|delay| ended.checked_add(delay).unwrap_or(Timestamp::MAX))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Docker, DockerError, event_times};
-    use jiff::Timestamp;
+    use super::{Docker, DockerError};
 
     #[test]
     fn a_missing_client_counts_as_an_unreachable_engine() {
         let docker = Docker { program: "/nonexistent/docker".into(), ..Docker::default() };
         assert!(matches!(docker.inspect("x"), Err(DockerError::Unreachable(_))));
         assert!(docker.engine_version().unwrap_err().to_string().contains("is Docker installed"));
-    }
-
-    #[test]
-    fn the_last_time_of_the_engine_has_no_later_events() {
-        assert_eq!(event_times(Timestamp::MAX), [Timestamp::MAX; 2]);
     }
 }

@@ -48,7 +48,7 @@ pub mod volumes;
 pub mod workspace;
 
 pub use console::TrialConsole;
-pub use container::{TaskContainer, view_name, viewed};
+pub use container::{Limits, TaskContainer, view_name, viewed};
 pub use discard::{OTHER_REGISTRATION, discard, log_abandoned};
 pub use error::Pause;
 pub use ledger_entries::{failed_report, report_entry};

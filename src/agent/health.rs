@@ -195,14 +195,14 @@ impl HealthMonitor {
     /// Removes containers of this agent that no unfinished task needs: an engine that didn't answer when one was to be
     /// removed leaves it behind.
     fn remove_leftover_containers(&self) {
-        let names = match self.context.docker.names_of_instance(&self.context.instance_id) {
-            Ok(names) => names,
+        let containers = match self.context.docker.list_of_instance(&self.context.instance_id) {
+            Ok(containers) => containers,
             Err(error) => {
                 log::warn!("can't list leftover containers: {error}");
                 return;
             }
         };
-        for name in names {
+        for (id, name) in containers {
             let whose = viewed(&name).unwrap_or(&name);
             // A killed agent may have left it.
             if whose == start::probe_name(&self.context) {
@@ -220,8 +220,8 @@ impl HealthMonitor {
                 continue;
             }
             log::info!("removing the container `{name}`, which no task needs any more");
-            let removed = match self.context.docker.stop(&name, STOP_GRACE) {
-                Ok(()) | Err(DockerError::Refused(_)) => self.context.docker.remove(&name),
+            let removed = match self.context.docker.stop(&id, STOP_GRACE) {
+                Ok(()) | Err(DockerError::Refused(_)) => self.context.docker.remove(&id),
                 Err(error) => Err(error),
             };
             if let Err(error) = removed {

@@ -26,7 +26,7 @@ use crate::os::terminal::Shown;
 use crate::task::mounts::check_mounts;
 use crate::task::record::{Phase, Record, StopReason, Store, TaskKey};
 use crate::task::workspace::Workspace;
-use crate::task::{self, Job, TaskContainer, Trial, TrialConsole, WorkerCommand};
+use crate::task::{self, Job, Limits, TaskContainer, Trial, TrialConsole, WorkerCommand};
 use offer::Offer;
 use out_folder::OutFolder;
 use results::{INTERRUPTED, exit_status, print_results};
@@ -119,6 +119,7 @@ impl Attempt<'_> {
             // Without a label, no agent takes the container for its own.
             owner: None,
             console: Some(&TrialConsole::new(Shown::from_flag(args.raw))),
+            limits: Limits::default(),
         };
         task::try_out(&container, workspace, Job { files, record, commands }).map_err(Failure::new)
     }

@@ -6,14 +6,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 
-use super::INSTANCE_LABEL;
+use super::{Docker, DockerError, INSTANCE_LABEL, REQUEST_TIMEOUT};
 
-/// The `--format` that [`parse_inspect`] reads.
-pub(super) const INSPECT_FORMAT: &str =
-    r#"{"Id":{{json .Id}},"State":{{json .State}},"Labels":{{json .Config.Labels}}}"#;
+/// The `--format` that [`parse_inspect`] reads. docker knows the id as `.Id` too, podman doesn't.
+const INSPECT_FORMAT: &str = r#"{"Id":{{json .ID}},"State":{{json .State}},"Labels":{{json .Config.Labels}}}"#;
 
 /// The state of a container, in the engine's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Not started yet, or its start failed.
@@ -27,6 +26,9 @@ pub enum Status {
     Exited,
     /// Exited, and removed in part.
     Dead,
+    /// A word of another engine, such as podman's `stopping`: its container may be running or not.
+    #[serde(untagged)]
+    Other(String),
 }
 
 /// A container as the engine knows it, in the form of [`INSPECT_FORMAT`].
@@ -72,6 +74,36 @@ impl Container {
     }
 }
 
+impl Docker {
+    /// The container with this name or id, or `None` if there is none.
+    pub fn inspect(&self, name: &str) -> Result<Option<Container>, DockerError> {
+        let inspected =
+            self.run(&["inspect", "--type", "container", "--format", INSPECT_FORMAT, name], REQUEST_TIMEOUT)?;
+        if inspected.success {
+            return parse_inspect(&inspected.stdout)
+                .map(Some)
+                .map_err(|error| DockerError::Unreachable(format!("docker inspect gave no usable answer: {error}")));
+        }
+        // A failed inspect may mean that the container is absent or that the engine is. Only a successful listing
+        // without it means the former.
+        if self.is_listed(name)? { Err(DockerError::Unreachable(inspected.stderr)) } else { Ok(None) }
+    }
+
+    /// Whether the engine has a container of this name or id in a listing of all. Engines differ in how they filter: docker
+    /// knows names with a slash before them and podman without, and both find parts of names and ids.
+    fn is_listed(&self, name: &str) -> Result<bool, DockerError> {
+        let key = if is_id(name) { "id" } else { "name" };
+        let filter = format!("{key}={name}");
+        let lines = self.list(&["ps", "-a", "--no-trunc", "--filter", &filter, "--format", "{{.ID}} {{.Names}}"])?;
+        Ok(lines.iter().any(|line| line.split([' ', ',']).any(|word| word == name)))
+    }
+}
+
+/// Whether this is the whole id of a container, which no name of the agent's containers is.
+pub fn is_id(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// Reads what `docker inspect` prints in [`INSPECT_FORMAT`].
 pub(super) fn parse_inspect(text: &str) -> Result<Container, serde_json::Error> {
     serde_json::from_str(text)
@@ -91,6 +123,8 @@ fn engine_time<'de, D: Deserializer<'de>>(time: D) -> Result<Option<Timestamp>, 
 #[cfg(test)]
 pub(super) mod tests {
     use super::{Status, parse_inspect};
+    #[cfg(unix)]
+    use crate::docker::{DockerError, stand_in::stand_in};
     use jiff::Timestamp;
     use std::time::Duration;
 
@@ -102,7 +136,7 @@ pub(super) mod tests {
     fn inspect_output_of_an_exited_container_is_parsed() {
         let container = parse_inspect(EXITED).unwrap();
         assert_eq!(
-            (container.state.status, container.state.exit_code, container.state.oom_killed),
+            (container.state.status.clone(), container.state.exit_code, container.state.oom_killed),
             (Status::Exited, 137, true)
         );
         assert_eq!(container.ran_for(Timestamp::now()), Duration::from_millis(2250));
@@ -117,7 +151,7 @@ pub(super) mod tests {
             .replace(r#"{"open-aaas.instance":"i1","x":"y"}"#, "null");
         let container = parse_inspect(&text).unwrap();
         assert_eq!(
-            (container.state.status, container.state.started_at, container.instance.clone()),
+            (container.state.status.clone(), container.state.started_at, container.instance.clone()),
             (Status::Created, None, None)
         );
         assert_eq!(container.ran_for(Timestamp::now()), Duration::ZERO);
@@ -125,8 +159,71 @@ pub(super) mod tests {
 
     #[test]
     fn inspect_output_of_another_shape_is_an_error() {
-        for text in ["", "null", "{}", r#"{"Id":"c1","State":{"Status":"dancing"}}"#] {
+        for text in ["", "null", "{}", r#"{"Id":"c1","State":{"Status":7}}"#] {
             assert!(parse_inspect(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_state_of_another_engine_is_kept_in_its_words() {
+        for word in ["configured", "initialized", "stopping", "stopped", "unknown", "Dancing"] {
+            let container = parse_inspect(&EXITED.replace("exited", word)).unwrap();
+            assert_eq!(container.state.status, Status::Other(word.to_owned()));
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_a_container_of_exactly_this_name_or_id_is_there() {
+        let (name, id) = ("open-aaas-task-a.b", "0123456789abcdef".repeat(4));
+        let other = "f".repeat(64);
+        let table = [
+            (String::new(), None),
+            (format!("{other} {name}-2\n"), None),
+            (format!("{other} x{name}\n"), None),
+            (format!("{other} {name}-2\n{id} {name}\n"), Some(())),
+            (format!("{id} peer/alias,{name}\n"), Some(())),
+            ("Error: no such command\n".to_owned(), None),
+        ];
+        let dir = tempfile::tempdir().unwrap();
+        for (listing, there) in table {
+            let script =
+                format!("case $1 in ps) printf '%s' '{listing}' ;; *) echo 'no such thing' >&2; exit 1 ;; esac");
+            let docker = stand_in(dir.path(), &script);
+            let found = |wanted: &str| match docker.inspect(wanted) {
+                Ok(None) => None,
+                Err(DockerError::Unreachable(why)) if why == "no such thing" => Some(()),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(found(name), there, "{listing:?}");
+            assert_eq!(found(&id), there, "{listing:?}");
+        }
+        // No listing, no answer.
+        let silent = stand_in(dir.path(), "echo 'No such container: x' >&2; exit 1");
+        assert!(matches!(silent.inspect("x"), Err(DockerError::Unreachable(_))));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn podman_is_asked_in_words_that_it_knows() {
+        let dir = tempfile::tempdir().unwrap();
+        let answer = EXITED.replace('\n', " ").replace("exited", "stopping");
+        // podman has no `.Id` behind a function, and no slash before its names.
+        let script = format!(
+            r#"case "$*" in
+            *'json .Id}}'*) printf '{{"Id":'; echo 'Error: can not evaluate field Id' >&2; exit 125 ;;
+            ps*'^/'*) ;;
+            ps*open-aaas-task-there*) echo '{id} open-aaas-task-there' ;;
+            ps*) ;;
+            inspect*open-aaas-task-seen) echo '{answer}' ;;
+            *) exit 125 ;;
+            esac"#,
+            id = "0123456789abcdef".repeat(4),
+        );
+        let podman = stand_in(dir.path(), &script);
+        let seen = podman.inspect("open-aaas-task-seen").unwrap().unwrap();
+        assert_eq!(seen.state.status, Status::Other("stopping".to_owned()));
+        assert!(podman.inspect("open-aaas-task-there").is_err(), "it is there, and can't be inspected");
+        assert_eq!(podman.inspect("open-aaas-task-absent").unwrap(), None);
     }
 }

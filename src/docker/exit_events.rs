@@ -4,8 +4,14 @@
 //! The events do: each stop through the engine, by a person or by the engine itself, is recorded as a `kill`. The engine
 //! keeps the last 256 events of all containers in memory and forgets them when it stops.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Container, Docker, DockerError, REQUEST_TIMEOUT};
+
 /// The `--format` that [`parse_exit_events`] reads: the container's id, the action, and for a `kill` the signal's number.
-pub const FORMAT: &str = r#"[{{json .Actor.ID}},{{json .Action}},{{json (index .Actor.Attributes "signal")}}]"#;
+const FORMAT: &str = r#"[{{json .Actor.ID}},{{json .Action}},{{json (index .Actor.Attributes "signal")}}]"#;
 
 /// From this number of events on, the engine may have dropped older ones; it keeps 256.
 const MAYBE_FULL: usize = 250;
@@ -23,6 +29,34 @@ pub enum ExitEvents {
     Nothing,
     /// They may be incomplete, or have another form.
     Unknown,
+}
+
+/// How long after a container's end the engine has recorded it: as a rule, and at the latest. It waits up to 2 s for the
+/// last of the output.
+const EVENT_DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(15)];
+
+impl Docker {
+    /// What the engine's events say of the end of a container that has ended.
+    pub fn exit_events(&self, container: &Container) -> Result<ExitEvents, DockerError> {
+        let Some(ended) = container.state.finished_at else { return Ok(ExitEvents::Unknown) };
+        let [soon, latest] = event_times(ended);
+        // The engine waits for events until `--until` by its own clock, which may differ from this machine's. So the time
+        // is taken from the engine's own times. `--since 1` means from the beginning.
+        let mut until = Timestamp::now().clamp(ended, latest);
+        loop {
+            let args = ["events", "--since", "1", "--until", &until.to_string(), "--format", FORMAT];
+            match parse_exit_events(&self.request(&args, REQUEST_TIMEOUT)?, &container.id) {
+                ExitEvents::Nothing if until < latest => until = if until < soon { soon } else { latest },
+                exit_events => return Ok(exit_events),
+            }
+        }
+    }
+}
+
+/// When the engine has recorded the end of a container that ended at this time: as a rule, and at the latest.
+pub(super) fn event_times(ended: Timestamp) -> [Timestamp; 2] {
+    // The time is the engine's, and may be the last one that there is.
+    EVENT_DELAYS.map(|delay| ended.checked_add(delay).unwrap_or(Timestamp::MAX))
 }
 
 /// Reads the engine's events, one a line in [`FORMAT`], for the container with this id.
@@ -50,7 +84,13 @@ pub(super) fn parse_exit_events(events: &str, id: &str) -> ExitEvents {
 
 #[cfg(test)]
 mod tests {
-    use super::{ExitEvents, MAYBE_FULL, parse_exit_events};
+    use super::{ExitEvents, MAYBE_FULL, event_times, parse_exit_events};
+    use jiff::Timestamp;
+
+    #[test]
+    fn the_last_time_of_the_engine_has_no_later_events() {
+        assert_eq!(event_times(Timestamp::MAX), [Timestamp::MAX; 2]);
+    }
 
     fn event(id: &str, action: &str) -> String {
         format!("[\"{id}\",\"{action}\",\"\"]\n")

@@ -125,14 +125,14 @@ impl Docker {
         }
     }
 
-    /// Creates a probe.
-    pub fn create_probe(&self, spec: &ProbeSpec<'_>) -> Result<(), DockerError> {
+    /// Creates a probe, and returns its id.
+    pub fn create_probe(&self, spec: &ProbeSpec<'_>) -> Result<String, DockerError> {
         // Where that is refused, the creation is, too, with clearer words.
         let volumes = match self.image_volumes(spec.image) {
             Err(error @ DockerError::Unreachable(_)) => return Err(error),
             volumes => volumes.unwrap_or_default(),
         };
-        self.request(&spec.args(&volumes), REQUEST_TIMEOUT).map(drop)
+        Ok(self.request(&spec.args(&volumes), REQUEST_TIMEOUT)?.trim().to_owned())
     }
 
     /// Runs a container to its end, which has to come soon, and removes it.

@@ -8,8 +8,7 @@ use tar::{EntryType, Header};
 use super::archive::{Archive, MAX_EXTENSION};
 use super::container::parse_inspect;
 use super::container::tests::EXITED;
-use super::event_times;
-use super::exit_events::parse_exit_events;
+use super::exit_events::{event_times, parse_exit_events};
 use super::probe::first_entry;
 use crate::arbitrary::{archive, archive_entries, changed, json, timestamp};
 

@@ -4,6 +4,7 @@
 
 mod engine_copy;
 mod launch;
+mod limits;
 mod logs;
 mod run;
 mod watch;
@@ -15,6 +16,7 @@ use super::volumes::{HiddenParts, Hiding};
 use super::{StepError, TaskHandle};
 use crate::config::Config;
 use crate::docker::{Container, Docker, DockerError, INSTANCE_LABEL, SERVICE_LABEL, TASK_LABEL};
+pub use limits::Limits;
 use run::ContainerRun;
 
 /// The container of one task: what it should be, and the engine that has it.
@@ -28,6 +30,7 @@ pub struct TaskContainer<'c> {
     pub starts: Option<&'c Starts>,
     /// Where a trial shows what the container prints.
     pub console: Option<&'c TrialConsole>,
+    pub limits: Limits,
 }
 
 impl TaskContainer<'_> {
@@ -67,7 +70,8 @@ impl TaskContainer<'_> {
             return Ok(());
         }
         let removed = self.docker.inspect(&self.name).and_then(|container| match container {
-            Some(container) if self.is_ours(&container) => self.docker.remove(&self.name),
+            // By its id: the name may be another one's by then.
+            Some(container) if self.is_ours(&container) => self.docker.remove(&container.id),
             _ => Ok(()),
         });
         if let Err(error) = removed {
@@ -91,3 +95,6 @@ pub fn view_name(container: &str) -> String {
 pub fn viewed(name: &str) -> Option<&str> {
     name.strip_prefix(VIEW_PREFIX)
 }
+
+#[cfg(all(test, unix))]
+mod tests;

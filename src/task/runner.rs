@@ -8,8 +8,8 @@ use super::deliver::deliver;
 use super::report::Report;
 use super::upload::Upload;
 use super::{
-    Context, DiscardRequests, Duty, Job, Pause, Phase, StepError, TaskClient, TaskContainer, TaskHandle, TaskResult,
-    Workspace, discard, outcome, prepare, results,
+    Context, DiscardRequests, Duty, Job, Limits, Pause, Phase, StepError, TaskClient, TaskContainer, TaskHandle,
+    TaskResult, Workspace, discard, outcome, prepare, results,
 };
 
 /// How long a worker sends the results of one task while others wait for it.
@@ -118,6 +118,7 @@ impl<'c> TaskRunner<'c> {
             owner: Some(&self.context.instance_id),
             starts: Some(&self.context.starts),
             console: None,
+            limits: Limits::default(),
         }
     }
 }

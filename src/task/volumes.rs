@@ -88,7 +88,7 @@ impl HiddenParts<'_> {
         if let Some(old) = self.docker.inspect(self.name)?.filter(|old| old.instance.as_deref() == self.owner) {
             self.docker.remove(&old.id)?;
         }
-        self.docker.create_probe(&ProbeSpec {
+        let id = self.docker.create_probe(&ProbeSpec {
             name: self.name,
             labels: self.labels.clone(),
             image: &self.config.executor.image,
@@ -101,7 +101,7 @@ impl HiddenParts<'_> {
             Err(DockerError::Refused(_)) => Ok(None),
             found => found,
         };
-        self.docker.remove(self.name)?;
+        self.docker.remove(&id)?;
         hidden
     }
 }

@@ -54,7 +54,7 @@ impl<'c> EngineProbe<'c> {
         };
         let created = self.docker.create_probe(&spec);
         self.is_unanswered.set(matches!(created, Err(DockerError::Unreachable(_))));
-        created.map(|()| name)
+        created.map(|_| name)
     }
 
     /// What hides a part of the workspace in containers of the image. `beside` is a folder among the workspaces.

@@ -4,7 +4,9 @@
 //! inspected anew each time: so a restart of the agent or of the engine, or a client that died, makes no difference
 //! (P1).
 
+mod cause;
 mod failed_start;
+mod stuck;
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -15,7 +17,7 @@ use super::logs::Lacking;
 use super::watch::{ENGINE_PAUSE, Watch};
 use super::{TaskContainer, launch, logs};
 use crate::config::Config;
-use crate::docker::{Container, Docker, DockerError, ExitEvents, Status};
+use crate::docker::{Container, Status};
 use crate::logging::Reminder;
 use crate::os::platform;
 use crate::os::process::{self, LoggedChild};
@@ -25,23 +27,18 @@ use crate::task::mounts::{MountTrouble, check_mounts};
 use crate::task::outcome::{ContainerOutcome, Exit, StopCause};
 use crate::task::starts::Starts;
 use crate::task::{Pause, StepError, TaskHandle};
+use stuck::Stuck;
 
 /// How often in a row a container that wasn't started is started.
 const LAUNCHES: u32 = 3;
-/// How often, a second apart, a container that is being removed is inspected before its removal counts as stuck, and
-/// the pause from then on.
-const REMOVAL_POLLS: u32 = 20;
-const STUCK_REMOVAL_PAUSE: Duration = Duration::from_secs(10);
+/// How long a container that is half removed is waited for before it is taken for one that stays so.
+const DEAD_PATIENCE: Duration = Duration::from_secs(20);
 /// How often a container's name that another container has is looked at.
 const NAME_TAKEN_PAUSE: Duration = Duration::from_secs(10);
-/// How often the engine is asked what ended a container, while it answers other calls.
-const QUESTIONS: u32 = 3;
 /// How long a client that was killed may take to end.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The exit status of `docker run` when the client or the engine failed; a container may exit with it, too.
 const CLIENT_FAILED: i32 = 125;
-/// The exit statuses of a container that the engine lost, or ended while it couldn't be reached.
-const ENGINE_EXIT_CODES: [i32; 3] = [137, 143, 255];
 
 /// One run of a container.
 pub struct ContainerRun<'t> {
@@ -60,7 +57,8 @@ struct Seen {
     was_watched: bool,
     /// What the logs may lack of what the container printed.
     lacking: Lacking,
-    removal_polls: u32,
+    /// The wait for a state in which nothing else helps.
+    stuck: Option<Stuck>,
     /// When the container started, on a clock that can't be set.
     started: Option<Instant>,
     /// How long the container of the last `docker run` ran, as far as it was watched.
@@ -220,17 +218,15 @@ impl<'t> ContainerRun<'t> {
     fn handle_container(&mut self, container: &Container) -> Progress {
         // While a `docker rm` of an earlier run works, the engine calls a container that never started `dead`.
         let never_started = container.state.status == Status::Dead && container.state.started_at.is_none();
-        match container.state.status {
+        match &container.state.status {
             Status::Running | Status::Paused | Status::Restarting => self.follow(container),
             // A dead one is half removed, and mostly disappears a moment later. Its exit status was set by the removal
             // then. A removal that failed leaves it dead for good.
-            Status::Removing | Status::Dead if self.seen.removal_polls < REMOVAL_POLLS => {
-                self.seen.removal_polls += 1;
-                self.task.wait(Duration::from_secs(1)).map(|()| None)
-            }
-            Status::Removing => self.task.wait(STUCK_REMOVAL_PAUSE).map(|()| None),
+            Status::Removing => self.wait_for_removal(container),
+            Status::Dead if self.stuck_for() < DEAD_PATIENCE => self.wait_for_removal(container),
             Status::Exited | Status::Dead if !never_started => self.handle_exited(container).map(Some),
             Status::Created | Status::Exited | Status::Dead => self.handle_unstarted(container),
+            Status::Other(word) => self.wait_for_known_state(container, word),
         }
     }
 
@@ -238,6 +234,7 @@ impl<'t> ContainerRun<'t> {
     fn follow(&mut self, container: &Container) -> Progress {
         log::info!(task:% = self.task.key(); "following the running container `{}`", self.container.name);
         self.seen.engine_was_down = false;
+        self.seen.stuck = None;
         self.note_started();
         let follower = logs::follow(self.container, self.task)?;
         // A crash would leave it behind until the container prints or ends.
@@ -294,49 +291,6 @@ impl<'t> ContainerRun<'t> {
         }
     }
 
-    /// Finds out what ended a container. What isn't known for certain doesn't speak against its program.
-    ///
-    /// An engine that is being stopped answers no calls while it ends its containers, and after its restart it has no
-    /// events of that. An engine that was killed ends leftover containers at its next start, and has events of that. With
-    /// live-restore neither happens.
-    fn stop_cause(&mut self, container: &Container) -> Result<StopCause, StepError> {
-        if self.task.record.stop.is_some() {
-            return Ok(StopCause::OwnExit);
-        }
-        let exit_events = self.ask(|docker| docker.exit_events(container))?.unwrap_or(ExitEvents::Unknown);
-        // If no client watched the container, no events may also mean a reboot long after its own exit.
-        let was_restarted = exit_events == ExitEvents::Nothing && self.seen.was_watched;
-        let was_ended = was_restarted && self.ask(Docker::has_live_restore)?.is_some_and(|has| !has);
-        let may_be_engine = self.seen.engine_was_down && ENGINE_EXIT_CODES.contains(&container.state.exit_code);
-        Ok(match exit_events {
-            ExitEvents::EndedByItself => StopCause::OwnExit,
-            ExitEvents::Signalled if self.seen.engine_was_down => StopCause::Engine,
-            ExitEvents::Signalled => StopCause::External,
-            ExitEvents::Nothing if was_ended => StopCause::Engine,
-            ExitEvents::Nothing | ExitEvents::Unknown if may_be_engine => StopCause::Engine,
-            ExitEvents::Nothing | ExitEvents::Unknown => StopCause::OwnExit,
-        })
-    }
-
-    /// Asks the engine about an end. An engine that is going away or coming back answers a moment later; one that answers
-    /// other calls only, as one behind a filter of calls, gives no answer: `None`.
-    fn ask<T>(&mut self, question: impl Fn(&Docker) -> Result<T, DockerError>) -> Result<Option<T>, StepError> {
-        for tries_left in (0..QUESTIONS).rev() {
-            match question(self.container.docker) {
-                Ok(answer) => return Ok(Some(answer)),
-                Err(error) if tries_left == 0 => {
-                    log::warn!(task:% = self.task.key(); "can't find out what ended the container: {error}");
-                }
-                Err(error) => {
-                    log::debug!(task:% = self.task.key(); "asking again what ended the container: {error}");
-                    self.task.wait(ENGINE_PAUSE)?;
-                    self.inspect_when_reachable()?;
-                }
-            }
-        }
-        Ok(None)
-    }
-
     /// A container that was created and not started: its client died in between, or the engine refused to start it.
     fn handle_unstarted(&mut self, container: &Container) -> Progress {
         if container.state.error.is_empty() && self.has_printed() {
@@ -345,10 +299,14 @@ impl<'t> ContainerRun<'t> {
                 .to_owned();
             return Ok(Some(self.lost(why)));
         }
+        // Its failure is counted already.
+        if self.task.record.start.replacing {
+            return self.replace(container);
+        }
         if !container.state.error.is_empty() || self.seen.launches >= LAUNCHES {
             return self.fail_start(Some(container));
         }
-        self.replace(container).map(|()| None)
+        self.replace(container)
     }
 
     /// Whether the container has printed something: on standard output `docker run` has no words of its own. An engine
@@ -357,26 +315,27 @@ impl<'t> ContainerRun<'t> {
         fs::metadata(self.task.files.stdout()).is_ok_and(|meta| meta.len() > 0)
     }
 
-    /// Removes a container that was never started, so that it can be created again.
+    /// Removes a container that was never started, so that it can be created again. Returns an outcome where it can't be
+    /// removed.
     ///
     /// Without `-f`, docker refuses to remove a container that runs after all. The record is written first, so that a
     /// crash in the middle isn't taken for a removal by another program. The id is named and not the name: a `docker rm`
     /// that comes late must not remove the container that replaces this one.
-    fn replace(&mut self, container: &Container) -> Result<(), StepError> {
-        self.task.record.start.replacing = true;
-        self.task.save()?;
+    fn replace(&mut self, container: &Container) -> Progress {
+        if !self.task.record.start.replacing {
+            self.task.record.start.replacing = true;
+            self.task.save()?;
+        }
         match self.container.docker.remove(&container.id) {
             Ok(()) => {
                 launch::remove_cid(self.task)?;
                 self.task.record.start.replacing = false;
-                self.task.save()
+                self.seen.stuck = None;
+                self.task.save().map(|()| None)
             }
             // Refused: the container runs after all, or a `docker rm` of an earlier run was faster. The next inspection
             // tells which, and `replacing` is taken back only if the container runs.
-            Err(error) => {
-                log::debug!(task:% = self.task.key(); "the container that never started can't be removed: {error}");
-                self.task.wait(Duration::from_millis(200))
-            }
+            Err(error) => self.wait_for_removable(&error.to_string()),
         }
     }
 

@@ -116,7 +116,9 @@ impl<'t> Watch<'t> {
             return true;
         }
         let grace = if self.task.is_cancel_requested() { CANCEL_GRACE } else { STOP_GRACE };
-        let pause = match self.container.docker.stop(&self.container.name, grace) {
+        // By its id where that is known: the name may be another one's by now.
+        let container = self.task.files.load_cid().unwrap_or_else(|| self.container.name.clone());
+        let pause = match self.container.docker.stop(&container, grace) {
             Ok(()) => {
                 // A stop may take long, so the client's time begins after the first one that succeeded.
                 if !tries.has_succeeded {

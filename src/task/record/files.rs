@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::reserve::{TaskReserve, Waiting};
 use super::{Phase, Record, TaskKey};
+use crate::docker::is_id;
 use crate::os::digest::fnv;
 use crate::os::files::{
     self, Durability, Replacement, create, if_exists, ignore_missing, is_full, open_existing, remove_if_exists,
@@ -49,6 +50,11 @@ impl TaskFiles {
     /// Whether docker has written the container's id: the file is created first, and filled when the container exists.
     pub fn has_cid(&self) -> bool {
         fs::metadata(self.cid()).is_ok_and(|meta| meta.len() > 0)
+    }
+
+    /// The container's id, if docker has written it.
+    pub fn load_cid(&self) -> Option<String> {
+        fs::read_to_string(self.cid()).ok().map(|id| id.trim().to_owned()).filter(|id| is_id(id))
     }
 
     /// An input file until its download is complete.

@@ -120,10 +120,10 @@ impl CopyUnreadable<'_> {
         }
         let mut copied = Copied::new(unreadable, self.read_limit(), self.deadline);
         let places = unreadable.places();
-        if let Some(view) = self.wait_for_view(&places, &mut copied)? {
+        if let Some((id, view)) = self.wait_for_view(&places, &mut copied)? {
             let done = self.copy_places(&view, &places, &mut copied);
             // Where that fails, the health thread removes it later.
-            if let Err(error) = self.container.docker.remove(&view) {
+            if let Err(error) = self.container.docker.remove(&id) {
                 log::warn!(task:% = self.task.key(); "the container `{view}` can't be removed yet: {error}");
             }
             done?;
@@ -158,11 +158,15 @@ impl CopyUnreadable<'_> {
     }
 
     /// As [`Self::create_view`] does. Returns `None` if the engine refuses it again and again, or the task was cancelled.
-    fn wait_for_view(&mut self, places: &[PathBuf], copied: &mut Copied) -> Result<Option<String>, StepError> {
+    fn wait_for_view(
+        &mut self,
+        places: &[PathBuf],
+        copied: &mut Copied,
+    ) -> Result<Option<(String, String)>, StepError> {
         loop {
             check_place(self.task.workspace.dir()).map_err(StepError::because(NOT_YET))?;
             match self.create_view() {
-                Ok(name) => return Ok(Some(name)),
+                Ok(view) => return Ok(Some(view)),
                 Err(DockerError::Refused(words)) if copied.is_patience_over() => {
                     copied.skip(places, &format!("only the engine could read it, and shows no workspaces: {words}"));
                     return Ok(None);
@@ -179,8 +183,8 @@ impl CopyUnreadable<'_> {
         }
     }
 
-    /// Creates the container that shows the workspace to the engine, and returns its name.
-    fn create_view(&self) -> Result<String, DockerError> {
+    /// Creates the container that shows the workspace to the engine, and returns its id and its name.
+    fn create_view(&self) -> Result<(String, String), DockerError> {
         let (docker, config) = (self.container.docker, self.container.config);
         let name = self.container.view_name();
         let spec = ProbeSpec {
@@ -198,7 +202,7 @@ impl CopyUnreadable<'_> {
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
-        created.and_then(|()| docker.create_probe(&spec)).map(|()| name.clone())
+        created.and_then(|()| docker.create_probe(&spec)).map(|id| (id, name.clone()))
     }
 
     /// Copies what is in these places, until the task is cancelled.

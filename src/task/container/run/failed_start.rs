@@ -36,7 +36,10 @@ impl ContainerRun<'_> {
             return Ok(Some(self.not_started(why)));
         }
         if let Some(container) = container {
-            self.replace(container)?;
+            let outcome = self.replace(container)?;
+            if outcome.is_some() {
+                return Ok(outcome);
+            }
         }
         if !is_tried_again {
             return Err(waiting(&why));
@@ -68,7 +71,7 @@ impl ContainerRun<'_> {
 
     /// Suspends all starts, and reports that at once: what comes next may take long, and nothing new is accepted from now
     /// on (P8). Returns whether the starts weren't suspended before.
-    fn suspend(&self, why: &str) -> bool {
+    pub(super) fn suspend(&self, why: &str) -> bool {
         let is_first = self.container.starts.is_none_or(|starts| starts.suspend(why));
         self.task.send(WorkerEvent::StartFailed(why.to_owned()));
         is_first
@@ -82,7 +85,7 @@ impl ContainerRun<'_> {
             .unwrap_or_else(|| "docker gave no reason".to_owned())
     }
 
-    fn not_started(&self, mut why: String) -> ContainerOutcome {
+    pub(super) fn not_started(&self, mut why: String) -> ContainerOutcome {
         let image = &self.container.config.executor.image;
         if let Ok(false) = self.container.docker.has_image(image) {
             why.push_str(&format!(
