@@ -63,7 +63,7 @@ impl Agent {
     pub fn builder(server: &FakeServer) -> Builder {
         Builder {
             server: server.control(),
-            parent: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
+            parent: super::temporary_folder(),
             folder_name: "agent".to_owned(),
             config: Config::Usual { credentials: Some(server.service()), fragments: Vec::new() },
             environment: BTreeMap::new(),

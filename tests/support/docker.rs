@@ -99,8 +99,8 @@ fn make_test_image() {
     let busybox = static_busybox();
     let version = image_version(&busybox);
     // Test processes that start at the same time make the image one after the other.
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    fs::create_dir_all(folder).expect("make the folder for temporary files");
+    let folder = super::temporary_folder();
+    fs::create_dir_all(&folder).expect("make the folder for temporary files");
     let lock = File::create(folder.join("test-image.lock")).expect("open the image's lock file");
     let _locked = lock_exclusively(lock);
     let label = "{{index .Config.Labels \"agent-core.test-image\"}}";
@@ -108,7 +108,7 @@ fn make_test_image() {
     if String::from_utf8_lossy(&found.stdout).trim() == version {
         return;
     }
-    let root = tempfile::tempdir_in(folder).expect("make a folder for the image");
+    let root = tempfile::tempdir_in(&folder).expect("make a folder for the image");
     let tar = image_tar(&busybox, root.path());
     let label = format!("LABEL agent-core.test-image={version}");
     docker(&[

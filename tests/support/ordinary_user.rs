@@ -28,7 +28,7 @@ impl OrdinaryUser {
         let program = agent.path("agent-core");
         // Another process makes the copy: a file that this process has open for writing may be inherited by a child of
         // another thread, and then can't be executed.
-        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_agent-core")).arg(&program).status();
+        let copied = Command::new("cp").arg(super::program()).arg(&program).status();
         assert!(copied.is_ok_and(|status| status.success()), "copy the program");
         let user = Self { agent, program: Some(program) };
         user.own_everything();

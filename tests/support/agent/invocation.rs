@@ -84,8 +84,8 @@ impl Invocation {
 
     /// Starts the program and leaves it running.
     pub fn start(self) -> Running {
-        let program = env!("CARGO_BIN_EXE_agent-core");
-        let words = self.wrapper.iter().cloned().chain([program.to_owned()]).chain(self.arguments.iter().cloned());
+        let program = crate::support::program();
+        let words = self.wrapper.iter().cloned().chain([program]).chain(self.arguments.iter().cloned());
         let words: Vec<String> = words.collect();
         let (number, stdout, stderr) = self.folder.add_run(words.join(" "), &self.cwd);
         let file = |path: &PathBuf| File::create(path).expect("open a file for a run's output");

@@ -165,6 +165,12 @@ impl Control {
         self.inner.state().tasks.clone()
     }
 
+    /// The number of tasks that have not ended.
+    pub fn open_tasks(&self) -> usize {
+        let state = self.inner.state();
+        state.tasks.iter().filter(|task| !task.status.is_final()).count()
+    }
+
     /// All files of a task, the person's and the agent's, in the order of their arrival.
     pub fn files(&self, task_id: &str) -> Vec<StoredFile> {
         let state = self.inner.state();
