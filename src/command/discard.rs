@@ -28,6 +28,7 @@ const LOOK: Duration = Duration::from_millis(200);
 pub fn discard(file: &Path, args: &DiscardArgs) -> Result<(), Failure> {
     let config = Config::load(file)?;
     permissions::find(&config.paths.data_dir)?;
+    config.check_data_dir_is_there()?;
     let (files, record) = find_task(&config, &args.id)?;
     let key = files.key();
     check_undelivered(key, &record)?;

@@ -24,6 +24,7 @@ pub fn ledger(file: &Path, args: &LedgerArgs) -> Result<(), Failure> {
     let config = Config::load(file)?;
     let data_dir = &config.paths.data_dir;
     permissions::find(data_dir)?;
+    config.check_data_dir_is_there()?;
     let unreadable = Failure::context(format!("the ledger in `{}` can't be read", data_dir.display()));
     let Some(mut reader) = Reader::open(data_dir).map_err(&unreadable)? else {
         eprint_line(format_args!("There is no ledger in `{}` yet: no file has been transferred.", data_dir.display()));

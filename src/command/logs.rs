@@ -26,6 +26,7 @@ pub fn logs(file: &Path, args: &LogsArgs) -> Result<(), Failure> {
     let config = Config::load(file)?;
     let data_dir = &config.paths.data_dir;
     permissions::find(data_dir)?;
+    config.check_data_dir_is_there()?;
     let docker = Docker::new(&config)?;
     let (files, mut record) = find_task(&config, &args.id)?;
     let name = files.key().container_name();

@@ -71,6 +71,9 @@ pub fn status(file: &Path, format: OutputFormat) -> CommandResult {
         OutputFormat::Text => report.to_string(),
         OutputFormat::Json => to_pretty_json(&report)? + "\n",
     })?;
+    if let Err(missing) = config.check_data_dir_is_there() {
+        eprint_line(missing);
+    }
     for warning in &config.warnings {
         eprint_line(warning);
     }

@@ -20,6 +20,7 @@ pub fn tasks(file: &Path, args: &TasksArgs) -> CommandResult {
     let config = Config::load(file)?;
     let data_dir = &config.paths.data_dir;
     permissions::find(data_dir)?;
+    config.check_data_dir_is_there()?;
     let is_wanted = |phase| !args.undelivered || (Phase::Exited..Phase::Settled).contains(&phase);
     let mut tasks = Tasks::load(data_dir, is_wanted).map_err(Failure::with_path(data_dir, "can't be read"))?;
     let agent = add_reasons(data_dir, &mut tasks);

@@ -23,6 +23,9 @@ fn expect_refusals(agent: &Agent, why: &str) -> String {
         done.expect_code(1);
         assert!(all(&done).contains(why) && all(&done).contains("mount the disk"), "{arguments:?}: {}", all(&done));
     }
+    for arguments in [&["tasks"][..], &["ledger"], &["logs", "t1"], &["discard", "t1"]] {
+        agent.run(arguments).expect_code(1).expect_stderr(why);
+    }
     agent.run(&["run"]).stderr
 }
 
@@ -35,6 +38,7 @@ fn an_unmounted_data_dir_is_not_made_anew() {
     fs::rename(agent.data_dir(), agent.path("away")).unwrap();
     let heartbeats = server.heartbeats().len();
     expect_refusals(&agent, "which this agent has used, isn't there");
+    agent.run(&["status"]).expect_code(3).expect_stderr("which this agent has used, isn't there");
     assert!(!agent.data_dir().exists());
     // The place at which the disk is mounted.
     fs::create_dir(agent.data_dir()).unwrap();

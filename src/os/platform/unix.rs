@@ -323,6 +323,13 @@ impl FileLock {
         match Flock::lock(file, kind) {
             Ok(lock) => Ok(Ok(Self(lock))),
             Err((file, Errno::EWOULDBLOCK)) => Ok(Err(file)),
+            Err((_, error @ (Errno::ENOLCK | Errno::EOPNOTSUPP | Errno::ENOSYS))) => Err(io::Error::new(
+                io::Error::from(error).kind(),
+                format!(
+                    "its file system has no locks ({}): use a local disk; NFS needs its lock manager (`rpc.statd`)",
+                    error.desc()
+                ),
+            )),
             Err((_, error)) => Err(error.into()),
         }
     }
