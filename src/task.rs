@@ -131,8 +131,8 @@ pub enum WorkerEvent {
     StartFailed(String),
     /// The workspace's files can't be written now, for this reason.
     WriteFailed(String),
-    /// The container ran and exited, so containers can be started here.
-    ContainerExited,
+    /// A program has run in the container, so that containers can be started here. It may still run.
+    ProgramRan,
     /// The container ended at once with this status, and printed nothing: perhaps no program can run here.
     SilentEnd(i32),
     /// The Server had requeued the task, and perhaps other tasks of this agent too.

@@ -103,13 +103,22 @@ struct Pause {
     count: u32,
     /// The pause's end, and its reason.
     until: Option<(Instant, NotAccepting)>,
+    /// How long it is.
+    time: Duration,
 }
 
 impl Pause {
     /// Begins a pause for the `count`th time.
     fn begin(&mut self, [first, longest]: [Duration; 2], count: u32, why: NotAccepting, now: Instant) {
-        let time = first.saturating_mul(2u32.saturating_pow(count.saturating_sub(1))).min(longest);
-        self.until = Some((now + time, why));
+        self.time = first.saturating_mul(2u32.saturating_pow(count.saturating_sub(1))).min(longest);
+        self.until = Some((now + self.time, why));
+    }
+
+    /// One task is tried: the next one waits for what becomes of it, and as long as the pause at most.
+    fn begin_again(&mut self, now: Instant) {
+        if let Some((until, _)) = &mut self.until {
+            *until = now + self.time;
+        }
     }
 
     fn check(&self, now: Instant) -> Result<(), NotAccepting> {
@@ -260,8 +269,8 @@ impl Admission {
         self.starts.begin(AFTER_FAILED_START, self.starts.count, NotAccepting::StartFailed(why), now);
     }
 
-    /// A container ran to its end, so that containers can be started, and programs run in them.
-    pub fn note_container_exit(&mut self) {
+    /// A task's program has run or runs, so that containers can be started, and programs run in them.
+    pub fn note_program_ran(&mut self) {
         self.starts = Pause::default();
         self.silent_ends = Pause::default();
     }
@@ -302,12 +311,14 @@ impl Admission {
         transfers.note(trouble, now)
     }
 
-    /// A new task was accepted. While no file can be transferred, the next one has to wait.
+    /// A new task was accepted. While no file can be transferred, and where one task at a time is tried, the next one has to
+    /// wait.
     pub fn note_accepted(&mut self, has_inputs: bool, now: Instant) {
         self.uploads.note_accepted(now);
         if has_inputs {
             self.downloads.note_accepted(now);
         }
+        [&mut self.starts, &mut self.silent_ends].into_iter().for_each(|pause| pause.begin_again(now));
     }
 
     /// Accepts no new task for [`HOLD`].

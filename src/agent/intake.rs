@@ -275,7 +275,7 @@ impl Intake {
             WorkerEvent::WriteFailed(why) => {
                 self.admission.note_failed_write(&why, Instant::now());
             }
-            WorkerEvent::ContainerExited => self.admission.note_container_exit(),
+            WorkerEvent::ProgramRan => self.admission.note_program_ran(),
             WorkerEvent::SilentEnd(code) => {
                 if self.admission.note_silent_end(code, Instant::now()) {
                     self.note_closed();

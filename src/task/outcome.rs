@@ -81,7 +81,7 @@ fn exited(task: &TaskHandle, exit: Exit, memory_limit: Option<&str>) -> Ending {
         stderr: &stderr,
     });
     let is_silent = task.record.stop.is_none() && has_ended_silently(exit, &stdout, &stderr);
-    task.send(if is_silent { WorkerEvent::SilentEnd(exit.code) } else { WorkerEvent::ContainerExited });
+    task.send(if is_silent { WorkerEvent::SilentEnd(exit.code) } else { WorkerEvent::ProgramRan });
     let duration_secs = (exit.ran_for.as_secs_f64() * 1000.0).round() / 1000.0;
     let first_line = error_message.as_deref().map(|message| message.lines().next().unwrap_or_default());
     let words = first_line.map(|line| format!(": {line}")).unwrap_or_default();

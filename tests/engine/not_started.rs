@@ -187,6 +187,26 @@ fn silent_ends_in_a_row_close_the_door() {
 }
 
 #[test]
+fn a_program_that_runs_meanwhile_keeps_the_door_open() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().capacity(2).build();
+    let _running = agent.start();
+    let end_silently = || {
+        let id = server.submit(TaskSpec::script("exit 1"));
+        server.wait_for(&id, Status::Failed, secs(30));
+    };
+    (0..2).for_each(|_| end_silently());
+    let script = "echo up; while [ ! -e /workspace/go ]; do sleep 0.1; done";
+    let runs = server.submit(TaskSpec::script(script));
+    let log = agent.task_file(&runs, "stdout.log");
+    wait_until("the program to run", secs(30), || fs::metadata(&log).is_ok_and(|log| log.len() > 0));
+    (0..2).for_each(|_| end_silently());
+    agent.run(&["status"]).expect_stdout("Accepting tasks: yes");
+    fs::write(agent.workspace(&runs).join("go"), "").expect("let the task end");
+    server.wait_for(&runs, Status::Completed, secs(30));
+}
+
+#[test]
 fn no_queue_is_spent_where_no_program_can_run() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().capacity(1).config("[executor]\ndocker = './docker'").build();

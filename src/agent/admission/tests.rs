@@ -51,7 +51,7 @@ fn failed_starts_pause_longer_before_one_task_is_tried() {
         assert_eq!(admission.check(4, now + secs(pause - 1)), Err(failed));
         assert_eq!((admission.check(4, now + secs(pause)), admission.check(0, now + secs(pause))), (Ok(1), Ok(0)));
     }
-    admission.note_container_exit();
+    admission.note_program_ran();
     assert_eq!(admission.check(4, now), Ok(4));
 }
 
@@ -112,7 +112,7 @@ fn silent_ends_in_a_row_pause_longer_before_one_task_is_tried() {
     let now = Instant::now();
     let mut admission = ready(now);
     assert!(!admission.note_silent_end(1, now) && !admission.note_silent_end(1, now));
-    admission.note_container_exit();
+    admission.note_program_ran();
     assert!(!admission.note_silent_end(1, now) && !admission.note_silent_end(1, now));
     assert_eq!(admission.check(4, now), Ok(4), "one that printed something was in between");
     for (code, pause) in [(126, 60), (127, 120), (1, 240)] {
@@ -126,8 +126,31 @@ fn silent_ends_in_a_row_pause_longer_before_one_task_is_tried() {
     (0..20).for_each(|_| assert!(admission.note_silent_end(1, now)));
     admission.note_health(&HostHealth::Unchanged, now + secs(1800));
     assert_eq!(admission.check(4, now + secs(1800)), Ok(1), "it never stays closed for good");
-    admission.note_container_exit();
+    admission.note_program_ran();
     assert_eq!(admission.check(4, now + secs(1800)), Ok(4));
+}
+
+#[test]
+fn a_tried_task_is_the_only_one_until_its_program_runs() {
+    let now = Instant::now();
+    let closed_by: [fn(&mut Admission, Instant); 2] = [
+        |admission, now| admission.note_failed_start("why", now),
+        |admission, now| {
+            (0..3).for_each(|_| assert!(admission.note_silent_end(1, now) || admission.silent_ends.count < 3))
+        },
+    ];
+    for (close, pause) in closed_by.into_iter().zip([10, 60]) {
+        let mut admission = ready(now);
+        close(&mut admission, now);
+        let tried = now + secs(pause);
+        admission.note_health(&HostHealth::Ready, tried);
+        assert_eq!(admission.check(4, tried), Ok(1));
+        admission.note_accepted(false, tried);
+        assert!(admission.check(3, tried).is_err(), "all slots would be lost to the same fault");
+        assert_eq!(admission.check(3, tried + secs(pause)), Ok(1), "it may wait for its files");
+        admission.note_program_ran();
+        assert_eq!(admission.check(3, tried), Ok(3));
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Staying with a running container until its client ends, and stopping the container when that is due.
 
+use std::fs;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use super::TaskContainer;
 use crate::config::ExecutorConfig;
 use crate::docker::{DockerError, STOP_GRACE};
 use crate::os::process::LoggedChild;
-use crate::task::{StepError, StopReason, TaskHandle};
+use crate::task::{StepError, StopReason, TaskHandle, WorkerEvent};
 
 /// The time between TERM and KILL for a container of a cancelled task. Nothing of it is delivered, so it has nothing to
 /// bring to an end; and a shell as first process, which many images have, doesn't hear TERM.
@@ -24,6 +25,9 @@ const STOPPED_PAUSE: Duration = Duration::from_secs(1);
 /// The pause while the engine can't be reached.
 pub const ENGINE_PAUSE: Duration = Duration::from_secs(2);
 
+/// A container that is there for so long without an error runs, although nothing is printed.
+const RUNS: Duration = Duration::from_secs(60);
+
 /// The watch over one container.
 pub struct Watch<'t> {
     container: &'t TaskContainer<'t>,
@@ -31,6 +35,8 @@ pub struct Watch<'t> {
     /// When the container started: when docker writes its id, for one that the client is still to start.
     started: Option<Instant>,
     last_output: Instant,
+    /// Whether the agent knows that the container's program runs.
+    is_known_to_run: bool,
     stop: Option<StopTries>,
 }
 
@@ -44,7 +50,7 @@ struct StopTries {
 
 impl<'t> Watch<'t> {
     pub fn new(container: &'t TaskContainer<'t>, task: &'t mut TaskHandle, started: Option<Instant>) -> Self {
-        Self { container, task, started, last_output: Instant::now(), stop: None }
+        Self { container, task, started, last_output: Instant::now(), is_known_to_run: false, stop: None }
     }
 
     /// Waits until the client ends. Returns its exit status, and when the container started.
@@ -58,6 +64,7 @@ impl<'t> Watch<'t> {
             if client.has_printed() {
                 self.last_output = Instant::now();
             }
+            self.note_run();
             self.note_limits();
             if self.task.record.stop.is_some() && !self.stop_when_due() {
                 break;
@@ -74,6 +81,19 @@ impl<'t> Watch<'t> {
         }
         let exit_code = client.finish(Duration::from_secs(5)).as_ref().and_then(ExitStatus::code);
         Ok((exit_code, self.started))
+    }
+
+    /// Reports once that the container's program runs. That would be known by its end only, which may be hours later. On
+    /// standard output the client has no words of its own.
+    fn note_run(&mut self) {
+        let runs = || {
+            self.started.is_some_and(|started| started.elapsed() >= RUNS)
+                || fs::metadata(self.task.files.stdout()).is_ok_and(|log| log.len() > 0)
+        };
+        if !self.is_known_to_run && runs() {
+            self.is_known_to_run = true;
+            self.task.send(WorkerEvent::ProgramRan);
+        }
     }
 
     /// Notes that the container has to be stopped because it has run or printed nothing for too long.
