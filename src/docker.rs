@@ -13,6 +13,7 @@ mod options;
 pub mod probe;
 #[cfg(test)]
 mod properties;
+mod signal;
 #[cfg(all(test, unix))]
 pub mod stand_in;
 mod start_error;
@@ -25,7 +26,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-pub use container::{Container, Status, is_id};
+pub use container::{Container, State, Status, is_id};
 pub use exit_events::ExitEvents;
 pub use probe::ProbeEnd;
 pub use start_error::{StartFault, find_fault};

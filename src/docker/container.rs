@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::{Docker, DockerError, INSTANCE_LABEL, REQUEST_TIMEOUT};
 
 /// The `--format` that [`parse_inspect`] reads. docker knows the id as `.Id` too, podman doesn't.
-const INSPECT_FORMAT: &str = r#"{"Id":{{json .ID}},"State":{{json .State}},"Labels":{{json .Config.Labels}}}"#;
+const INSPECT_FORMAT: &str = r#"{"Id":{{json .ID}},"State":{{json .State}},"Labels":{{json .Config.Labels}},"StopSignal":{{json .Config.StopSignal}}}"#;
 
 /// The state of a container, in the engine's words.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -41,6 +42,9 @@ pub struct Container {
     /// The agent that owns it, by its label.
     #[serde(default, rename = "Labels", deserialize_with = "instance_label")]
     pub instance: Option<String>,
+    /// The signal by which the engine asks it to end, if it isn't TERM.
+    #[serde(default, deserialize_with = "signal_word")]
+    pub stop_signal: Option<String>,
 }
 
 /// What a container does, or how it ended.
@@ -112,6 +116,15 @@ pub(super) fn parse_inspect(text: &str) -> Result<Container, serde_json::Error> 
 fn instance_label<'de, D: Deserializer<'de>>(labels: D) -> Result<Option<String>, D::Error> {
     let labels: Option<HashMap<String, String>> = Option::deserialize(labels)?;
     Ok(labels.and_then(|mut labels| labels.remove(INSTANCE_LABEL)))
+}
+
+/// A signal: a word of docker's, a number of podman's, or none.
+fn signal_word<'de, D: Deserializer<'de>>(signal: D) -> Result<Option<String>, D::Error> {
+    Ok(match Value::deserialize(signal)? {
+        Value::String(word) if !word.is_empty() => Some(word),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    })
 }
 
 /// A time of the engine, which writes the year 1 for "never".

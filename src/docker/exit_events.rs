@@ -1,13 +1,14 @@
 //! The end of a container in the engine's events, read from what `docker events` prints. Pure functions.
 //!
 //! The exit status alone doesn't distinguish a program that was done from one that received a signal and exited with 0.
-//! The events do: each stop through the engine, by a person or by the engine itself, is recorded as a `kill`. The engine
-//! keeps the last 256 events of all containers in memory and forgets them when it stops.
+//! The events do: each stop through the engine, by a person or by the engine itself, is recorded as a `kill`, and
+//! `docker stop` is recorded as a `stop` as well, a moment after the end. The engine keeps the last 256 events of all containers in memory and forgets them when it stops.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::signal::number;
 use super::{Container, Docker, DockerError, REQUEST_TIMEOUT};
 
 /// The `--format` that [`parse_exit_events`] reads: the container's id, the action, and for a `kill` the signal's number.
@@ -15,14 +16,16 @@ const FORMAT: &str = r#"[{{json .Actor.ID}},{{json .Action}},{{json (index .Acto
 
 /// From this number of events on, the engine may have dropped older ones; it keeps 256.
 const MAYBE_FULL: usize = 250;
-/// The signals that end a program: INT, QUIT, KILL and TERM.
-const ENDING_SIGNALS: [&str; 4] = ["2", "3", "9", "15"];
+/// The signals that end a program: INT, QUIT, KILL and TERM. A container may have another one of its own.
+const ENDING_SIGNALS: [u8; 4] = [2, 3, 9, 15];
 
 /// The engine's events of a container that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitEvents {
-    /// It exited, and no ending signal was sent through the engine before.
+    /// It exited, and no signal was sent through the engine before, or none that ends it.
     EndedByItself,
+    /// The same, but another signal was sent: where `docker stop` has sent it, that is recorded soon.
+    EndedAfterSignal,
     /// An ending signal was sent through the engine.
     Signalled,
     /// There are none: the engine was started after the container's end.
@@ -45,7 +48,8 @@ impl Docker {
         let mut until = Timestamp::now().clamp(ended, latest);
         loop {
             let args = ["events", "--since", "1", "--until", &until.to_string(), "--format", FORMAT];
-            match parse_exit_events(&self.request(&args, REQUEST_TIMEOUT)?, &container.id) {
+            match parse_exit_events(&self.request(&args, REQUEST_TIMEOUT)?, container) {
+                ExitEvents::EndedAfterSignal if until < soon => until = soon,
                 ExitEvents::Nothing if until < latest => until = if until < soon { soon } else { latest },
                 exit_events => return Ok(exit_events),
             }
@@ -59,23 +63,27 @@ pub(super) fn event_times(ended: Timestamp) -> [Timestamp; 2] {
     EVENT_DELAYS.map(|delay| ended.checked_add(delay).unwrap_or(Timestamp::MAX))
 }
 
-/// Reads the engine's events, one a line in [`FORMAT`], for the container with this id.
-pub(super) fn parse_exit_events(events: &str, id: &str) -> ExitEvents {
+/// Reads the engine's events, one a line in [`FORMAT`], for a container.
+pub(super) fn parse_exit_events(events: &str, container: &Container) -> ExitEvents {
     let mut count = 0;
-    let (mut ended, mut signalled) = (false, false);
+    let (mut ended, mut signalled, mut is_stopped) = (false, false, false);
+    let own = container.stop_signal.as_deref().and_then(number);
+    let is_ending = |signal: Option<u8>| signal.is_some_and(|sent| ENDING_SIGNALS.contains(&sent) || own == Some(sent));
     for line in events.lines().filter(|line| !line.trim().is_empty()) {
         // An engine with another form of events may also keep others than docker does.
         let Ok((event_id, action, signal)) = serde_json::from_str::<(String, String, String)>(line) else {
             return ExitEvents::Unknown;
         };
         count += 1;
-        if event_id == id {
+        if event_id == container.id {
             ended |= action == "die";
-            signalled |= action == "kill" && ENDING_SIGNALS.contains(&signal.as_str());
+            signalled |= action == "kill";
+            is_stopped |= action == "stop" || action == "kill" && is_ending(number(&signal));
         }
     }
-    match (signalled, ended) {
+    match (is_stopped, ended) {
         (true, _) => ExitEvents::Signalled,
+        (false, true) if signalled => ExitEvents::EndedAfterSignal,
         (false, true) => ExitEvents::EndedByItself,
         (false, false) if count < MAYBE_FULL => ExitEvents::Nothing,
         (false, false) => ExitEvents::Unknown,
@@ -85,11 +93,22 @@ pub(super) fn parse_exit_events(events: &str, id: &str) -> ExitEvents {
 #[cfg(test)]
 mod tests {
     use super::{ExitEvents, MAYBE_FULL, event_times, parse_exit_events};
+    use crate::docker::container::tests::EXITED;
+    use crate::docker::container::{Container, parse_inspect};
     use jiff::Timestamp;
 
     #[test]
     fn the_last_time_of_the_engine_has_no_later_events() {
         assert_eq!(event_times(Timestamp::MAX), [Timestamp::MAX; 2]);
+    }
+
+    fn container(stop_signal: &str) -> Container {
+        let text = EXITED.replace("\"Labels\"", &format!("\"StopSignal\":{stop_signal},\"Labels\""));
+        parse_inspect(&text).unwrap()
+    }
+
+    fn parse(events: &str) -> ExitEvents {
+        parse_exit_events(events, &container("null"))
     }
 
     fn event(id: &str, action: &str) -> String {
@@ -103,30 +122,44 @@ mod tests {
     #[test]
     fn an_exit_without_a_signal_is_the_containers_own() {
         let events = event("c1", "start") + &event("c1", "exec_create: sh -c \\\"a\\nb\\\"") + &event("c1", "die");
-        assert_eq!(parse_exit_events(&events, "c1"), ExitEvents::EndedByItself);
+        assert_eq!(parse(&events), ExitEvents::EndedByItself);
     }
 
     #[test]
     fn only_a_terminating_signal_counts_as_signalled() {
         let die = event("c1", "die");
-        assert_eq!(parse_exit_events(&(signal("c1", 15) + &die), "c1"), ExitEvents::Signalled);
-        assert_eq!(parse_exit_events(&(signal("c1", 10) + &die), "c1"), ExitEvents::EndedByItself);
-        assert_eq!(parse_exit_events(&(signal("c2", 15) + &die), "c1"), ExitEvents::EndedByItself);
+        assert_eq!(parse(&(signal("c1", 15) + &die)), ExitEvents::Signalled);
+        assert_eq!(parse(&(signal("c1", 10) + &die)), ExitEvents::EndedAfterSignal);
+        assert_eq!(parse(&(signal("c2", 15) + &die)), ExitEvents::EndedByItself);
+    }
+
+    #[test]
+    fn a_stop_by_the_containers_own_signal_is_a_stop() {
+        for (own, sent) in [("\"USR1\"", 10), ("\"SIGWINCH\"", 28), ("\"RTMIN+3\"", 37), ("\"10\"", 10), ("12", 12)] {
+            let events = signal("c1", sent) + &event("c1", "die");
+            assert_eq!(parse_exit_events(&events, &container(own)), ExitEvents::Signalled, "{own}");
+            let other = signal("c1", 1) + &event("c1", "die");
+            assert_eq!(parse_exit_events(&other, &container(own)), ExitEvents::EndedAfterSignal, "{own}");
+        }
+    }
+
+    #[test]
+    fn a_recorded_stop_counts_with_any_signal() {
+        let events = signal("c1", 10) + &event("c1", "die") + &event("c1", "stop");
+        assert_eq!(parse(&events), ExitEvents::Signalled);
+        assert_eq!(parse(&(event("c1", "die") + &event("c2", "stop"))), ExitEvents::EndedByItself);
     }
 
     #[test]
     fn missing_events_count_as_unknown_when_some_may_be_dropped() {
-        assert_eq!(parse_exit_events("", "c1"), ExitEvents::Nothing);
-        assert_eq!(parse_exit_events(&event("c2", "die"), "c1"), ExitEvents::Nothing);
-        assert_eq!(parse_exit_events(&event("c2", "die").repeat(MAYBE_FULL), "c1"), ExitEvents::Unknown);
+        assert_eq!(parse(""), ExitEvents::Nothing);
+        assert_eq!(parse(&event("c2", "die")), ExitEvents::Nothing);
+        assert_eq!(parse(&event("c2", "die").repeat(MAYBE_FULL)), ExitEvents::Unknown);
     }
 
     #[test]
     fn events_of_another_form_count_as_unknown() {
-        assert_eq!(
-            parse_exit_events("{\"Name\":\"x\",\"Status\":\"died\",\"Type\":\"container\"}\n", "c1"),
-            ExitEvents::Unknown
-        );
-        assert_eq!(parse_exit_events("2026-01-02 container die c1\n", "c1"), ExitEvents::Unknown);
+        assert_eq!(parse("{\"Name\":\"x\",\"Status\":\"died\",\"Type\":\"container\"}\n"), ExitEvents::Unknown);
+        assert_eq!(parse("2026-01-02 container die c1\n"), ExitEvents::Unknown);
     }
 }

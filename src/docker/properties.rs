@@ -35,7 +35,7 @@ proptest! {
     #[test]
     fn events_of_any_text_are_read(text in prop_oneof![any::<String>(), changed(EVENTS)], value in json()) {
         for text in [text, value.to_string()] {
-            parse_exit_events(&text, "c1");
+            parse_exit_events(&text, &parse_inspect(EXITED).expect("a container"));
         }
     }
 

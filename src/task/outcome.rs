@@ -57,6 +57,8 @@ pub enum StopCause {
     Engine,
     /// A signal through the engine, which this agent didn't send.
     External,
+    /// The machine, which went down or was restarted.
+    Machine,
 }
 
 /// Writes an outcome as the task's ending. `memory_limit` is the container's.
@@ -172,6 +174,9 @@ fn explain_failure(evidence: &Evidence<'_>) -> Option<String> {
         (None, StopCause::Engine) => {
             Some(format!("the Docker engine went away while the container ran, which ended it with status {code}"))
         }
+        (None, StopCause::Machine) => {
+            Some(format!("the machine went down while the container ran, which ended it with status {code}"))
+        }
         (None, StopCause::External) => Some(format!(
             "something other than the agent stopped the container, as `docker stop` does, which ended it with \
              status {code}"
@@ -280,6 +285,14 @@ mod tests {
                 format!("the Docker engine went away while the container ran, which ended it with status {code}\nerr");
             assert_eq!(decide(&ended), (Failed, Some(expected)));
         }
+    }
+
+    #[test]
+    fn a_container_that_ended_with_its_machine_fails_with_any_status() {
+        let mut ended = evidence(0);
+        ended.exit.stop_cause = StopCause::Machine;
+        let expected = "the machine went down while the container ran, which ended it with status 0\nerr";
+        assert_eq!(decide(&ended), (Failed, Some(expected.to_owned())));
     }
 
     #[test]

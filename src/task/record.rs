@@ -44,6 +44,9 @@ pub struct Process {
     pub id: u32,
     /// When it started, as the system writes it: a later process of the same id started at another time.
     pub started: Option<String>,
+    /// When the agent that had started it ended, and left its container running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_at: Option<Timestamp>,
 }
 
 /// How a task ended. It stays the same until the Server knows it, unless the task is cancelled or discarded meanwhile.

@@ -91,7 +91,7 @@ fn an_out_of_memory_kill_is_reported() {
 fn a_container_stopped_from_outside_fails_even_with_status_0() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
-    expect_stopped_from_outside(&server, &agent);
+    expect_stopped_from_outside(&server, &agent, "TERM");
 }
 
 /// An engine that goes away or comes back doesn't answer every call.
@@ -106,17 +106,30 @@ fn an_unanswered_question_about_a_stop_is_asked_again() {
     );
     agent.write_script("docker", &client);
     agent.change_config("[executor]\ndocker = './docker'");
-    expect_stopped_from_outside(&server, &agent);
+    expect_stopped_from_outside(&server, &agent, "TERM");
     assert!(asked.is_dir(), "the first question has had no answer");
 }
 
-fn expect_stopped_from_outside(server: &FakeServer, agent: &Agent) {
+/// The engine's test image passes on TERM and INT only, so the shell of the script is the container's first process.
+#[test]
+fn a_container_stopped_by_a_signal_of_its_own_has_not_exited_by_itself() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).build();
+    let config = "[executor]\nexecutor_type = 'custom'\ncustom_entrypoint = ['sh', 'input/run.sh']
+        docker_args = ['--stop-signal=USR1']";
+    agent.change_config(config);
+    expect_stopped_from_outside(&server, &agent, "USR1");
+}
+
+/// The container ends with status 0 when it gets this signal.
+fn expect_stopped_from_outside(server: &FakeServer, agent: &Agent, signal: &str) {
     let _running = agent.start();
-    let script = "trap 'echo saved; exit 0' TERM
+    let script = "
         echo half > /workspace/output/half
         echo \"$TASK_ID\" >> /tally/begun
         echo begun
         while true; do sleep 0.05; done";
+    let script = format!("trap 'echo saved; exit 0' {signal}{script}");
     let id = server.submit(TaskSpec::script(script));
     tally::wait_begun(agent, &id);
     docker(&["stop", &container_name(&id)]);

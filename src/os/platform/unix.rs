@@ -151,6 +151,21 @@ pub fn leave_session() -> io::Result<()> {
 /// Stands between the ticks of a start time and the boot that they count from.
 const BOOT: char = '@';
 
+/// When this machine was booted, in seconds since 1970, as its clock says now. Only Linux tells.
+pub fn boot_time() -> Option<i64> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
+}
+
+/// Whether a start time, by [`start_time`], is known to be of another boot than this one.
+pub fn is_of_other_boot(started: &str) -> bool {
+    started.split_once(BOOT).is_some_and(|(_, boot)| !boot.is_empty() && boot != boot_id())
+}
+
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
 /// Whether the process is the one that had this start time, by [`start_time`] or by an older version, which didn't name
 /// the boot.
 pub fn is_started_at(process: u32, started: &str) -> bool {
@@ -173,8 +188,7 @@ pub fn start_time(process: u32) -> Option<String> {
         }
         let ticks = fields.split_whitespace().nth(19)?;
         // The ticks count from the boot, so that a process of another boot may have the same ones.
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        return Some(format!("{ticks}{BOOT}{}", boot.trim()));
+        return Some(format!("{ticks}{BOOT}{}", boot_id()));
     }
     let listed = Command::new("/bin/ps").args(["-o", "lstart=", "-p", &process.to_string()]).output().ok()?;
     let text = String::from_utf8_lossy(&listed.stdout).trim().to_owned();

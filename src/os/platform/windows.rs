@@ -116,6 +116,16 @@ pub fn is_started_at(process: u32, started: &str) -> bool {
     start_time(process).as_deref() == Some(started)
 }
 
+/// When this machine was booted: the engine's containers run in a virtual machine, with boots of its own.
+pub fn boot_time() -> Option<i64> {
+    None
+}
+
+/// Whether a start time, by [`start_time`], is known to be of another boot than this one. It doesn't name the boot.
+pub fn is_of_other_boot(_started: &str) -> bool {
+    false
+}
+
 /// When a process started, in the system's own format. It distinguishes two processes that had the same id. `None` if
 /// there is no such process.
 pub fn start_time(process: u32) -> Option<String> {

@@ -43,7 +43,7 @@ pub fn start(container: &TaskContainer<'_>, task: &mut TaskHandle) -> Result<Log
 
 /// A client as the record names it.
 pub fn process(client: &LoggedChild) -> Process {
-    Process { id: client.id(), started: platform::start_time(client.id()) }
+    Process { id: client.id(), started: platform::start_time(client.id()), left_at: None }
 }
 
 /// Removes the file of the container's id.

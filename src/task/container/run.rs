@@ -78,9 +78,24 @@ impl<'t> ContainerRun<'t> {
     pub fn run(mut self) -> Result<ContainerOutcome, StepError> {
         self.kill_old_client()?;
         loop {
-            if let Some(outcome) = self.step()? {
-                return Ok(outcome);
+            match self.step() {
+                Ok(None) => {}
+                Ok(Some(outcome)) => return Ok(outcome),
+                Err(error) => {
+                    if matches!(error, StepError::Shutdown) {
+                        self.note_left();
+                    }
+                    return Err(error);
+                }
             }
+        }
+    }
+
+    /// Notes when the agent ends, which the next one compares with the container's end: a machine that goes down ends both.
+    fn note_left(&mut self) {
+        if let Some(client) = &mut self.task.record.client {
+            client.left_at = Some(Timestamp::now());
+            self.task.save_later();
         }
     }
 

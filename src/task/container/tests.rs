@@ -159,3 +159,20 @@ fn a_container_is_removed_by_its_id() {
     let calls = fs::read_to_string(scene.dir.path().join("calls")).unwrap();
     assert!(calls.contains(&format!("rm -v {:064}", 7)), "{calls}");
 }
+
+/// The times of the engine are relative to this machine's boot, which only Linux tells.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_container_that_ended_with_its_machine_has_not_exited_by_itself() {
+    use crate::task::outcome::StopCause;
+    let boot = jiff::Timestamp::from_second(crate::os::platform::boot_time().unwrap()).unwrap();
+    let at = |seconds: i64| boot + jiff::SignedDuration::from_secs(seconds);
+    let table = [(20, StopCause::Machine), (-10, StopCause::Machine), (-36_000, StopCause::OwnExit)];
+    for (ended, expected) in table {
+        let state = format!("state exited 0 {} {}", at(-72_000), at(ended));
+        let scene = Scene::new(&format!("case $1 in inspect) {state} ;; esac"));
+        let (mut task, _commander) = scene.task();
+        let ContainerOutcome::Exited(exit) = scene.run(&mut task).unwrap() else { panic!("it has exited") };
+        assert_eq!((exit.code, exit.stop_cause), (0, expected), "ended {ended} s after the boot");
+    }
+}
