@@ -138,6 +138,7 @@ impl Scheduler {
             IntakeRequest::AnswerHandled(next) => self.poller.note_handled(next, now),
             IntakeRequest::PollSoon => self.poller.hurry(now),
             IntakeRequest::HeartbeatNow => self.heartbeat.hurry(now),
+            IntakeRequest::ServerInDoubt => self.heartbeat.note_doubt(now),
             IntakeRequest::Reclaiming(is_reclaiming) => self.poller.note_reclaiming(is_reclaiming, now),
             IntakeRequest::Stopped(stopped) => return Some(stopped),
         }

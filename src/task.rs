@@ -66,6 +66,7 @@ pub use workspace::{Workspace, input_names};
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -102,6 +103,8 @@ pub struct Job {
     pub files: TaskFiles,
     pub record: Record,
     pub commands: Receiver<WorkerCommand>,
+    /// Whether another task waits for the worker that has this one.
+    pub is_worker_wanted: Arc<AtomicBool>,
 }
 
 /// What the agent asks of the worker that has a task.
@@ -161,6 +164,8 @@ pub enum TaskResult {
     NeedsFetch,
     /// The rest of its results is to be sent after others have had their turn.
     TurnOver,
+    /// The next step needs the Server, which doesn't acknowledge this agent's heartbeats.
+    ServerAway(Phase),
     /// The agent ends.
     Interrupted,
 }
@@ -197,7 +202,7 @@ pub fn spawn(name: &str, context: &Arc<Context>, jobs: &Receiver<Job>, duty: Dut
 fn work(context: &Context, jobs: Receiver<Job>, duty: Duty) {
     for job in &jobs {
         let key = job.files.key().clone();
-        let result = TaskRunner::new(context, job, duty).run(&jobs);
+        let result = TaskRunner::new(context, job, duty).run();
         // An error means that the agent ends, and its records say the rest.
         let _ = context.messages.send(WorkerMessage { key, event: WorkerEvent::Finished(result) });
     }

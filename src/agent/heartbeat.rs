@@ -67,6 +67,14 @@ impl Heartbeat {
         self.due = now;
     }
 
+    /// Another call has failed in a way in which every call would: the next heartbeat is sent as if the last one had failed.
+    pub fn note_doubt(&mut self, now: Instant) {
+        let soon = self.sent_at.map_or(now, |at| now.max(at + RETRY));
+        if !self.in_trouble {
+            self.due = self.due.min(soon);
+        }
+    }
+
     /// A heartbeat leaves now.
     pub fn note_sent(&mut self, now: Instant) {
         self.sent_at = Some(now);
@@ -144,6 +152,24 @@ mod tests {
         assert!(restarted.note_acknowledged(start + secs(99), wall), "the wall clock was set back");
         let asleep = wall + SignedDuration::from_secs(3600);
         assert!(restarted.note_acknowledged(start + secs(100), asleep), "the machine slept");
+    }
+
+    #[test]
+    fn a_call_without_a_connection_hurries_the_next_heartbeat() {
+        let start = Instant::now();
+        let mut heartbeat = Heartbeat::new(None, start);
+        heartbeat.note_sent(start);
+        heartbeat.note_acknowledged(start, Timestamp::now());
+        heartbeat.note_doubt(start + secs(1));
+        assert_eq!(heartbeat.due(), start + secs(5), "calls that fail in a row send no flood of heartbeats");
+        heartbeat.note_doubt(start + secs(7));
+        assert_eq!(heartbeat.due(), start + secs(5));
+        heartbeat.note_acknowledged(start + secs(8), Timestamp::now());
+        heartbeat.note_doubt(start + secs(9));
+        assert_eq!(heartbeat.due(), start + secs(9));
+        heartbeat.note_trouble(true, start + secs(9));
+        heartbeat.note_doubt(start + secs(10));
+        assert_eq!(heartbeat.due(), start + secs(39), "it is known already");
     }
 
     #[test]

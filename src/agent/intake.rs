@@ -7,6 +7,8 @@ mod accept;
 mod again;
 mod cancel;
 mod claim;
+mod dispatch;
+mod failed_offers;
 mod host;
 mod no_room;
 mod operator;
@@ -17,7 +19,7 @@ mod same_id;
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, unbounded};
 use jiff::Timestamp;
@@ -36,10 +38,7 @@ use super::task_table::TaskTable;
 use super::workers::Workers;
 use crate::data_dir::instance::LockWatch;
 use crate::server::{Client, PollAnswer, Purpose, Way};
-use crate::task::{Context, Job, Pause, Phase, Record, Store, TaskKey, TaskResult, WorkerEvent, WorkerMessage};
-
-/// How often a record that can't be read is tried again.
-const UNREADABLE_RETRY: Duration = Duration::from_secs(30);
+use crate::task::{Context, Phase, Store, TaskKey, TaskResult, WorkerEvent, WorkerMessage};
 
 /// What an agent is made of.
 pub struct Parts {
@@ -116,7 +115,8 @@ impl Intake {
         };
         let unfinished = intake.recover()?;
         // Tasks that were accepted under a larger capacity need workers, too.
-        intake.workers.start(context.config.executor.capacity.max(unfinished))?;
+        let capacity = context.config.executor.capacity;
+        intake.workers.start(capacity.max(unfinished), capacity)?;
         let monitor = HealthMonitor { context, store };
         monitor.spawn(health_reports, recheck_queue)?;
         intake.reported.is_reclaiming = !intake.reclaims.is_asked();
@@ -132,6 +132,8 @@ impl Intake {
                 return self.shut_down();
             }
             self.check_transfers(now);
+            self.check_answering();
+            self.note_wanted(now);
             self.report_load(now);
             self.report_status(now);
             match self.inbox.events.try_recv() {
@@ -148,6 +150,8 @@ impl Intake {
                 }
                 Err(TryRecvError::Empty) if self.reclaim_due(now).is_some_and(|due| due <= now) => {
                     self.reclaim_next(now);
+                    // Each `accept` may take seconds, and the workers don't wait for all of them.
+                    self.dispatch_due(now);
                 }
                 Err(TryRecvError::Empty) if self.dispatch_due(now) => {}
                 Err(TryRecvError::Empty) => self.wait(now),
@@ -161,7 +165,7 @@ impl Intake {
             Some(self.status.due()),
             Some(self.operator.due()),
             self.reclaim_due(now),
-            self.table.next_due(),
+            self.table.next_due(self.client.is_answering()),
             self.admission.due(now),
         ];
         let mut select = Select::new();
@@ -295,7 +299,9 @@ impl Intake {
                 self.table.hand_over(&key);
                 self.request(IntakeRequest::PollSoon);
             }
-            WorkerEvent::Finished(TaskResult::TurnOver) => self.table.end_turn(&key),
+            // Behind the others that are due.
+            WorkerEvent::Finished(TaskResult::TurnOver) => self.table.make_due(&key),
+            WorkerEvent::Finished(TaskResult::ServerAway(phase)) => self.table.await_server(&key, phase),
             WorkerEvent::Finished(TaskResult::Interrupted) => self.table.release(&key),
             WorkerEvent::Finished(TaskResult::Deferred { phase, why, pause, frees_slot, stop }) => {
                 self.table.note_stop(&key, stop);
@@ -308,34 +314,6 @@ impl Intake {
                 }
             }
         }
-    }
-
-    /// Dispatches a task whose pause is over. Returns whether there was one.
-    fn dispatch_due(&mut self, now: Instant) -> bool {
-        let Some(key) = self.table.due(now) else { return false };
-        match self.store.task(&key).load() {
-            Ok(Some(record)) => self.dispatch(&key, record),
-            Ok(None) => {
-                log::error!(task:% = key; "its record has disappeared; the agent gives the task up");
-                self.table.remove(&key);
-            }
-            Err(error) => {
-                let why = format!("its record can't be read: {error}");
-                self.table.defer(&key, self.table.phase(&key), &why, Pause::Due(UNREADABLE_RETRY));
-            }
-        }
-        true
-    }
-
-    /// Hands a task to a worker.
-    pub(super) fn dispatch(&mut self, key: &TaskKey, mut record: Record) {
-        if record.phase < Phase::Exited {
-            record.stop = record.stop.or(self.table.stop(key));
-        }
-        let commands = self.table.start_work(key, record.phase);
-        let job = Job { files: self.store.task(key), record, commands };
-        let queue = self.table.queue(key);
-        self.workers.dispatch(queue, job);
     }
 
     /// Writes what has waited for room on the disk, where there is some by now.

@@ -50,6 +50,8 @@ pub enum IntakeRequest {
     PollSoon,
     /// Heartbeat now: whether new tasks are accepted has changed.
     HeartbeatNow,
+    /// A call has failed in a way in which every call would: find out soon, by a heartbeat, whether the Server is away.
+    ServerInDoubt,
     /// Whether tasks of this agent are being reclaimed. There is no poll meanwhile.
     Reclaiming(bool),
     /// The intake thread ends, and with it the agent.

@@ -115,6 +115,7 @@ impl StatusReporter {
     pub fn publish(&mut self, not_accepting: Option<String>, table: &TaskTable) {
         self.state.not_accepting = not_accepting;
         self.state.deferred = table.reasons();
+        self.state.without_worker = table.without_worker();
         self.state.slots_taken = Some(table.slots_taken());
         if self.published.as_ref() == Some(&self.state) {
             return;
@@ -233,6 +234,10 @@ mod tests {
         status.publish(None, &table);
         let written = State::load(&data_dir).unwrap();
         assert_eq!((written.deferred["t"].as_str(), written.slots_taken), ("503", Some(1)));
+        assert_eq!(written.without_worker.into_iter().collect::<Vec<_>>(), ["t", "u"]);
+        let _commands = table.start_work(&keys[0], Phase::Uploaded);
+        status.publish(None, &table);
+        assert!(!State::load(&data_dir).unwrap().without_worker.contains("t"));
         assert_eq!(reporter(dir.path()).last_heartbeat_at(), Some(at));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The file is replaced whenever something in it changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::thread;
 use std::time::Duration;
@@ -50,6 +50,9 @@ pub struct State {
     #[serde(default)]
     #[serde(rename = "put_off")]
     pub deferred: BTreeMap<String, String>,
+    /// The tasks that wait for a worker, by their keys.
+    #[serde(default)]
+    pub without_worker: BTreeSet<String>,
 }
 
 /// Why heartbeats fail.
@@ -99,7 +102,7 @@ impl State {
         match folder.replace_text(STATUS_FILE, &serde_json::to_vec_pretty(self)?) {
             // What doesn't fit in the room that the file has is the longest part.
             Err(error) if is_full(&error) => {
-                let shorter = Self { deferred: BTreeMap::new(), ..self.clone() };
+                let shorter = Self { deferred: BTreeMap::new(), without_worker: BTreeSet::new(), ..self.clone() };
                 folder.replace_text(STATUS_FILE, &serde_json::to_vec_pretty(&shorter)?)
             }
             saved => saved,

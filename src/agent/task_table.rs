@@ -1,6 +1,8 @@
 //! The table of unfinished tasks: the phase of each, its worker, and when it is due.
 
-use std::collections::BTreeMap;
+mod entry;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -10,67 +12,8 @@ use super::workers::{FETCHERS, Queue};
 use crate::server::Backoff;
 use crate::task::{Pause, Phase, StopReason, TaskKey, WorkerCommand};
 use crate::text::gist;
-
-/// Whether a worker has a task.
-enum Stage {
-    /// No worker has it: its `accept` is unconfirmed, or the agent is shutting down.
-    Unassigned,
-    /// A worker has it, and receives its commands here.
-    Working(Sender<WorkerCommand>),
-    /// It is dispatched again at a later time.
-    Waiting {
-        /// When it is to be dispatched.
-        until: Instant,
-        /// Whether the task is due at once when a trouble of the Server or of this machine ends.
-        may_be_woken: bool,
-    },
-}
-
-/// What a task needs of this machine until its workspace is complete.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Needs {
-    /// The announced bytes of its input files, and what is written of its offer.
-    pub disk: u64,
-    /// About how many bytes its offer takes in memory.
-    pub memory: usize,
-}
-
-struct Entry {
-    id: String,
-    phase: Phase,
-    needs: Needs,
-    /// Since when it has been in this phase, as far as is known.
-    since: Instant,
-    stage: Stage,
-    holds_slot: bool,
-    /// Whether it had been settled when it was offered again. The metrics have counted it.
-    was_settled: bool,
-    /// Whether its results are to be fetched, or are being fetched and then delivered, by a worker that may do so.
-    needs_fetch: bool,
-    cancelled: bool,
-    /// Why it is being stopped, as far as a worker has said so: on a full disk the record may lack it.
-    stop: Option<StopReason>,
-    /// Whether its worker has the command to discard its result.
-    discard_sent: bool,
-    backoff: Backoff,
-    /// Why it was deferred last in this phase; empty if it wasn't.
-    last_reason: String,
-}
-
-impl Entry {
-    /// Has the task's worker look at once at what was asked of it.
-    fn break_off(&mut self) {
-        match &mut self.stage {
-            // A worker that doesn't receive it has finished with the task; the next call finds that waiting.
-            Stage::Working(commands) if !self.discard_sent => {
-                self.discard_sent = true;
-                let _ = commands.send(WorkerCommand::Discard);
-            }
-            Stage::Waiting { until, .. } => *until = Instant::now(),
-            Stage::Working(_) | Stage::Unassigned => {}
-        }
-    }
-}
+pub use entry::Needs;
+use entry::{Busy, Entry, Stage};
 
 /// The table of one agent.
 pub struct TaskTable {
@@ -78,8 +21,11 @@ pub struct TaskTable {
     capacity: usize,
 }
 
+/// Why a task waits that needs the Server.
+const SERVER_AWAY: &str = "the Server doesn't acknowledge this agent's heartbeats";
+
 impl TaskTable {
-    /// An empty table of an agent with this capacity.
+    /// An empty table of an agent with this capacity, which is also the number of its couriers.
     pub fn new(capacity: usize) -> Self {
         Self { entries: BTreeMap::new(), capacity }
     }
@@ -98,24 +44,7 @@ impl TaskTable {
 
     /// Adds a task that has been in this phase for this long, and that no worker has.
     pub fn insert(&mut self, key: &TaskKey, id: &str, phase: Phase, time: Duration) {
-        let now = Instant::now();
-        let entry = Entry {
-            id: id.to_owned(),
-            phase,
-            needs: Needs::default(),
-            // The clock of a machine that has just started may not reach back so far.
-            since: now.checked_sub(time).unwrap_or(now),
-            stage: Stage::Unassigned,
-            holds_slot: phase < Phase::Exited,
-            was_settled: false,
-            needs_fetch: false,
-            cancelled: false,
-            stop: None,
-            discard_sent: false,
-            backoff: Backoff::default(),
-            last_reason: String::new(),
-        };
-        self.entries.insert(key.clone(), entry);
+        self.entries.insert(key.clone(), Entry::new(id, phase, time));
     }
 
     /// Notes that a task had been settled before it was added.
@@ -188,7 +117,7 @@ impl TaskTable {
     /// The phase of a task that a worker has, or will take from its queue.
     pub fn phase_at_work(&self, key: &TaskKey) -> Option<Phase> {
         let entry = self.entries.get(key)?;
-        matches!(entry.stage, Stage::Working(_)).then_some(entry.phase)
+        matches!(entry.stage, Stage::Working(..)).then_some(entry.phase)
     }
 
     /// The phase of a task; a task that isn't here is settled.
@@ -205,20 +134,30 @@ impl TaskTable {
         Some(before)
     }
 
-    /// Notes that a task is dispatched to a worker, and returns the commands for that worker.
-    pub fn start_work(&mut self, key: &TaskKey, phase: Phase) -> Receiver<WorkerCommand> {
+    /// Notes that a task is dispatched to a worker, and returns what for, and the commands for that worker.
+    pub fn start_work(&mut self, key: &TaskKey, phase: Phase) -> (Queue, Receiver<WorkerCommand>) {
         let (commands, listener) = unbounded();
+        let mut queue = Queue::Jobs;
         if let Some(entry) = self.entries.get_mut(key) {
             entry.phase = phase;
+            queue = entry.queue();
             entry.holds_slot |= phase < Phase::Exited;
-            entry.discard_sent = false;
+            entry.is_broken_off = false;
+            entry.awaits_server = false;
             if entry.cancelled {
                 // Both ends are here, so this can't fail.
                 let _ = commands.send(WorkerCommand::Cancel);
             }
-            entry.stage = Stage::Working(commands);
+            entry.stage = Stage::Working(commands, queue);
         }
-        listener
+        (queue, listener)
+    }
+
+    /// Has a task dispatched as soon as a worker is free.
+    pub fn make_due(&mut self, key: &TaskKey) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.stage = Stage::Waiting { until: Instant::now(), may_be_woken: false };
+        }
     }
 
     /// Passes a cancellation on, once. Returns false if the task isn't here.
@@ -228,7 +167,7 @@ impl TaskTable {
             entry.cancelled = true;
             match &mut entry.stage {
                 // A worker that doesn't receive it has finished with the task, and its message is on the way.
-                Stage::Working(commands) => drop(commands.send(WorkerCommand::Cancel)),
+                Stage::Working(commands, _) => drop(commands.send(WorkerCommand::Cancel)),
                 Stage::Waiting { until, .. } => *until = Instant::now(),
                 Stage::Unassigned => {}
             }
@@ -282,19 +221,18 @@ impl TaskTable {
         }
     }
 
-    /// Notes that a worker has returned a task for others to have their turn. It is due at once, behind them.
-    pub fn end_turn(&mut self, key: &TaskKey) {
+    /// Notes that a worker has returned a task that goes on when the Server acknowledges a heartbeat, and frees its slot if
+    /// the container has ended.
+    pub fn await_server(&mut self, key: &TaskKey, phase: Phase) {
+        self.make_due(key);
         if let Some(entry) = self.entries.get_mut(key) {
-            entry.stage = Stage::Waiting { until: Instant::now(), may_be_woken: false };
-        }
-    }
-
-    /// Which workers take a task.
-    pub fn queue(&self, key: &TaskKey) -> Queue {
-        match self.entries.get(key) {
-            Some(entry) if entry.needs_fetch => Queue::Fetches,
-            Some(entry) if entry.phase < Phase::Exited => Queue::Jobs,
-            _ => Queue::Deliveries,
+            entry.phase = phase;
+            entry.needs_fetch = false;
+            entry.holds_slot = phase < Phase::Exited;
+            entry.awaits_server = true;
+            if entry.last_reason.is_empty() {
+                SERVER_AWAY.clone_into(&mut entry.last_reason);
+            }
         }
     }
 
@@ -344,27 +282,50 @@ impl TaskTable {
         move |entry| is_free || entry.holds_slot || entry.cancelled || entry.phase >= Phase::Exited
     }
 
-    /// A task that is due, if there is one.
-    pub fn due(&self, now: Instant) -> Option<TaskKey> {
+    /// The tasks that wait for a worker, what for, and since or until when. While the Server isn't reached, those that need
+    /// it aren't among them.
+    fn waiting(&self, is_server_reached: bool) -> impl Iterator<Item = (&TaskKey, Queue, Instant)> {
         let has_slot = self.has_slot();
-        let is_due =
-            |entry: &Entry| has_slot(entry) && matches!(entry.stage, Stage::Waiting { until, .. } if until <= now);
-        self.entries.iter().find(|(_, entry)| is_due(entry)).map(|(key, _)| key.clone())
+        self.entries.iter().filter_map(move |(key, entry)| match entry.stage {
+            Stage::Waiting { until, .. } if has_slot(entry) && !entry.is_held(is_server_reached) => {
+                Some((key, entry.queue(), until))
+            }
+            _ => None,
+        })
     }
 
-    /// When the next task is due.
-    pub fn next_due(&self) -> Option<Instant> {
-        let has_slot = self.has_slot();
-        let waits = self.entries.values().filter_map(|entry| match entry.stage {
-            Stage::Waiting { until, .. } if has_slot(entry) => Some(until),
-            _ => None,
-        });
-        waits.min()
+    fn busy(&self) -> Busy {
+        Busy::count(self.capacity, self.entries.values())
+    }
+
+    /// A task that is due and for which a worker is free, if there is one: the most urgent, and of these the one that has
+    /// been due for the longest time.
+    pub fn due(&self, is_server_reached: bool, now: Instant) -> Option<TaskKey> {
+        let busy = self.busy();
+        let due = self.waiting(is_server_reached).filter(|(_, queue, until)| *until <= now && busy.has_room(*queue));
+        due.min_by_key(|(_, queue, until)| (*queue, *until)).map(|(key, ..)| key.clone())
+    }
+
+    /// When the next task is due for which a worker is free.
+    pub fn next_due(&self, is_server_reached: bool) -> Option<Instant> {
+        let busy = self.busy();
+        self.waiting(is_server_reached).filter(|(_, queue, _)| busy.has_room(*queue)).map(|(.., until)| until).min()
+    }
+
+    /// Whether a task is due for this and finds no worker.
+    pub fn is_worker_wanted(&self, queue: Queue, now: Instant) -> bool {
+        !self.busy().has_room(queue) && self.waiting(true).any(|(_, wanted, until)| wanted == queue && until <= now)
+    }
+
+    /// The tasks that no worker has.
+    pub fn without_worker(&self) -> BTreeSet<String> {
+        let without = self.entries.iter().filter(|(_, entry)| !matches!(entry.stage, Stage::Working(..)));
+        without.map(|(key, _)| key.to_string()).collect()
     }
 
     /// Whether any worker has a task.
     pub fn is_working(&self) -> bool {
-        self.entries.values().any(|entry| matches!(entry.stage, Stage::Working(_)))
+        self.entries.values().any(|entry| matches!(entry.stage, Stage::Working(..)))
     }
 
     /// The commands of the workers whose task is in an earlier phase than this.
@@ -372,7 +333,7 @@ impl TaskTable {
         let early = self.entries.values().filter(|entry| entry.phase < phase);
         early
             .filter_map(|entry| match &entry.stage {
-                Stage::Working(commands) => Some(commands.clone()),
+                Stage::Working(commands, _) => Some(commands.clone()),
                 _ => None,
             })
             .collect()

@@ -1,7 +1,9 @@
-//! The worker threads and their three queues.
+//! The worker threads and their three channels. The table of tasks says which worker is free; so a job never waits in a
+//! channel, where no command would reach it.
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
@@ -10,49 +12,85 @@ use crate::task::{self, Context, Duty, Job};
 /// The workers of one agent.
 pub struct Workers {
     context: Arc<Context>,
-    jobs: (Sender<Job>, Receiver<Job>),
-    /// Results whose delivery was interrupted: they need no slot.
-    deliveries: (Sender<Job>, Receiver<Job>),
+    jobs: Crew,
+    /// Results whose delivery was interrupted, and reports: they need no slot.
+    couriers: Crew,
     /// Results that have to be fetched first: they need no slot either, and may take ten minutes each.
-    fetches: (Sender<Job>, Receiver<Job>),
+    fetchers: Crew,
+}
+
+/// Workers of one kind.
+struct Crew {
+    jobs: (Sender<Job>, Receiver<Job>),
+    /// Whether a task waits for one of them.
+    is_wanted: Arc<AtomicBool>,
+}
+
+impl Crew {
+    fn new() -> Self {
+        Self { jobs: unbounded(), is_wanted: Arc::default() }
+    }
 }
 
 /// How many tasks' results are fetched at a time.
 pub const FETCHERS: usize = 2;
 
-/// Which workers take a task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a task needs a worker for, the most urgent first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Queue {
+    /// A report, or a cancelled task. No file of it is sent, and the Server offers no task while a cancellation is open
+    /// (PROTOCOL 2).
+    Reports,
+    /// A task with a slot.
     Jobs,
-    Deliveries,
+    /// Results that have to be fetched.
     Fetches,
+    /// Results that are to be sent.
+    Deliveries,
 }
 
 impl Workers {
-    /// Queues without workers.
+    /// Workers that aren't started yet.
     pub fn new(context: &Arc<Context>) -> Self {
-        Self { context: Arc::clone(context), jobs: unbounded(), deliveries: unbounded(), fetches: unbounded() }
+        Self { context: Arc::clone(context), jobs: Crew::new(), couriers: Crew::new(), fetchers: Crew::new() }
     }
 
-    /// Starts so many workers, one for deliveries, and those that fetch.
-    pub fn start(&self, count: usize) -> io::Result<()> {
-        for number in 1..=count {
-            task::spawn(&format!("worker-{number}"), &self.context, &self.jobs.1, Duty::Tasks)?;
+    /// Starts so many workers for tasks, so many couriers and one more, which is left to reports, and those that fetch.
+    pub fn start(&self, workers: usize, couriers: usize) -> io::Result<()> {
+        let crews = [
+            ("worker", workers, &self.jobs, Duty::Tasks),
+            ("courier", couriers.saturating_add(1), &self.couriers, Duty::Deliveries),
+            ("fetcher", FETCHERS, &self.fetchers, Duty::Fetches),
+        ];
+        for (name, count, crew, duty) in crews {
+            for number in 1..=count {
+                task::spawn(&format!("{name}-{number}"), &self.context, &crew.jobs.1, duty)?;
+            }
         }
-        for number in 1..=FETCHERS {
-            task::spawn(&format!("fetcher-{number}"), &self.context, &self.fetches.1, Duty::Fetches)?;
-        }
-        task::spawn("courier", &self.context, &self.deliveries.1, Duty::Deliveries)
+        Ok(())
     }
 
-    /// Hands a task over. A worker takes it when one is free.
+    /// Hands a task over to a worker that is free.
     pub fn dispatch(&self, queue: Queue, job: Job) {
-        let (queue, _) = match queue {
+        // Both ends of the channel are here, so this can't fail.
+        let _ = self.crew(queue).jobs.0.send(job);
+    }
+
+    /// Tells the workers that take turns whether another task waits for one of them.
+    pub fn note_wanted(&self, queue: Queue, is_wanted: bool) {
+        self.crew(queue).is_wanted.store(is_wanted, Ordering::Relaxed);
+    }
+
+    /// Whether another task waits for a worker of this kind, as the worker sees it.
+    pub fn wanted(&self, queue: Queue) -> Arc<AtomicBool> {
+        Arc::clone(&self.crew(queue).is_wanted)
+    }
+
+    fn crew(&self, queue: Queue) -> &Crew {
+        match queue {
             Queue::Jobs => &self.jobs,
-            Queue::Deliveries => &self.deliveries,
-            Queue::Fetches => &self.fetches,
-        };
-        // Both ends of the queue are here, so this can't fail.
-        let _ = queue.send(job);
+            Queue::Reports | Queue::Deliveries => &self.couriers,
+            Queue::Fetches => &self.fetchers,
+        }
     }
 }

@@ -95,7 +95,7 @@ impl<'c> Report<'c> {
         // Of an earlier agent's state, only the last heartbeat and the last error count.
         let state = last.as_ref().filter(|state| agent.and_then(|agent| agent.pid) == Some(state.pid));
         if let Some(state) = state {
-            tasks.add_reasons(state);
+            tasks.add_state(state);
         }
         let started_at = state.map(|state| state.started_at);
         let trouble = state.and_then(|state| state.server_trouble.as_ref());

@@ -36,6 +36,8 @@ pub struct TaskView {
     pub files_left_out: u64,
     /// Why the running agent has deferred the task.
     pub held_up_by: Option<String>,
+    /// Whether the running agent doesn't work on the task at this moment.
+    pub waits: bool,
 }
 
 impl TaskView {
@@ -62,6 +64,7 @@ impl TaskView {
             files_sent: uploads.done.len() as u64,
             files_left_out: uploads.left_out_count(),
             held_up_by: None,
+            waits: false,
         }
     }
 
@@ -79,6 +82,9 @@ impl TaskView {
     pub fn describe(&self, agent: AgentState) -> &'static str {
         match (self.phase, agent) {
             (Phase::Accepting, _) => "being accepted",
+            (Phase::Accepted, AgentState::Running) if self.waits => "waiting to fetch its input",
+            (Phase::Exited, AgentState::Running) if self.waits => "waiting to be sent",
+            (Phase::Uploaded, AgentState::Running) if self.waits => "waiting to be reported",
             (Phase::Accepted, AgentState::Running) => "fetching its input",
             (Phase::Accepted, AgentState::NotRunning) => "not begun",
             (Phase::Prepared, AgentState::Running) => "running",
@@ -121,10 +127,11 @@ impl Tasks {
         Ok(Self { all, damaged: loaded.broken })
     }
 
-    /// Adds the reasons for which the running agent has deferred tasks.
-    pub fn add_reasons(&mut self, state: &State) {
+    /// Adds what the running agent says of the tasks.
+    pub fn add_state(&mut self, state: &State) {
         for task in &mut self.all {
             task.held_up_by = state.deferred.get(&task.key).cloned();
+            task.waits = state.without_worker.contains(&task.key);
         }
     }
 }

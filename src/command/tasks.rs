@@ -23,7 +23,7 @@ pub fn tasks(file: &Path, args: &TasksArgs) -> CommandResult {
     config.check_data_dir_is_there()?;
     let is_wanted = |phase| !args.undelivered || (Phase::Exited..Phase::Settled).contains(&phase);
     let mut tasks = Tasks::load(data_dir, is_wanted).map_err(Failure::with_path(data_dir, "can't be read"))?;
-    let agent = add_reasons(data_dir, &mut tasks);
+    let agent = add_state(data_dir, &mut tasks);
     ignore_broken_pipe(match OutputFormat::from_flag(args.json) {
         OutputFormat::Text => print_table(&tasks, agent),
         OutputFormat::Json => print_json(&tasks)?,
@@ -39,11 +39,11 @@ pub fn tasks(file: &Path, args: &TasksArgs) -> CommandResult {
 }
 
 /// Adds the reasons that the running agent has published. Returns whether an agent runs.
-fn add_reasons(data_dir: &DataDir, tasks: &mut Tasks) -> AgentState {
+fn add_state(data_dir: &DataDir, tasks: &mut Tasks) -> AgentState {
     let agent = find_holder(data_dir).ok().flatten().filter(|holder| holder.is_agent());
     let Some(agent) = agent else { return AgentState::NotRunning };
     if let Some(state) = State::load(data_dir).filter(|state| agent.pid == Some(state.pid)) {
-        tasks.add_reasons(&state);
+        tasks.add_state(&state);
     }
     AgentState::Running
 }

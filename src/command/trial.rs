@@ -121,6 +121,7 @@ impl Attempt<'_> {
             console: Some(&TrialConsole::new(Shown::from_flag(args.raw))),
             limits: Limits::default(),
         };
-        task::try_out(&container, workspace, Job { files, record, commands }).map_err(Failure::new)
+        task::try_out(&container, workspace, Job { files, record, commands, is_worker_wanted: Arc::default() })
+            .map_err(Failure::new)
     }
 }

@@ -43,6 +43,8 @@ pub struct Client {
     /// The service that the agent works for.
     pub service_id: String,
     patience: Arc<Patience>,
+    /// Whether the last heartbeat was acknowledged, and every call since then found a Server that accepts the key.
+    is_answering: Arc<AtomicBool>,
     /// Whether the Server, or a proxy, refuses `Expect: 100-continue` (RFC 9110, 10.1.1).
     refuses_expect: Arc<AtomicBool>,
     budget: Arc<Budget>,
@@ -69,6 +71,7 @@ impl Client {
             service_id: credentials.service_id.clone(),
             connection: Connection::new(server, Some(credentials)),
             patience: Arc::default(),
+            is_answering: Arc::default(),
             refuses_expect: Arc::default(),
             budget: Arc::new(Budget::new(server.max_requests_per_minute, server.poll_interval)),
             counters,
@@ -96,6 +99,12 @@ impl Client {
         &self.connection.server.base_url
     }
 
+    /// Whether a heartbeat was acknowledged and no call has failed since then for a reason for which every call would:
+    /// otherwise nothing but a heartbeat is worth a try.
+    pub fn is_answering(&self) -> bool {
+        self.is_answering.load(Ordering::Relaxed)
+    }
+
     /// What has failed at the Server, and for how long.
     pub fn patience(&self) -> &Patience {
         &self.patience
@@ -116,7 +125,9 @@ impl Client {
             capacity: load.capacity.max(load.current),
             available_capacity: load.available,
         });
-        self.post("heartbeat", &body, limit.unwrap_or(REQUEST_TIMEOUT), Confirmation::of_heartbeat)?;
+        let sent = self.post("heartbeat", &body, limit.unwrap_or(REQUEST_TIMEOUT), Confirmation::of_heartbeat);
+        self.is_answering.store(sent.is_ok(), Ordering::Relaxed);
+        sent?;
         self.patience.note_heartbeat(Instant::now());
         Ok(())
     }
@@ -247,6 +258,9 @@ impl Client {
     fn note_failure(&self, error: ClientError) -> ClientError {
         if error.is_retryable() {
             self.counters.count_retry();
+        }
+        if error.is_unreachable() || error.is_unauthorized() {
+            self.is_answering.store(false, Ordering::Relaxed);
         }
         error.via_proxy(self.proxy.as_deref())
     }

@@ -50,6 +50,8 @@ pub enum StepError {
     NeedsFetch,
     /// Other tasks have waited for this worker, and it is their turn.
     TurnOver,
+    /// The step needs the Server, and is tried when a heartbeat has been acknowledged.
+    ServerAway,
     /// The step has to be tried again later.
     Retry { why: String, pause: Pause },
 }

@@ -1,5 +1,7 @@
 //! A task in a worker: its record, its files, its workspace, and the commands that arrive for it.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,18 +25,24 @@ pub struct TaskHandle {
     pub record: Record,
     pub workspace: Workspace,
     commands: Receiver<WorkerCommand>,
+    is_worker_wanted: Arc<AtomicBool>,
     /// The channel to the agent; a trial has none.
     messages: Option<Sender<WorkerMessage>>,
 }
 
 impl TaskHandle {
     pub fn new(job: Job, workspace: Workspace, messages: Option<Sender<WorkerMessage>>) -> Self {
-        let Job { files, record, commands } = job;
-        Self { files, record, workspace, commands, messages }
+        let Job { files, record, commands, is_worker_wanted } = job;
+        Self { files, record, workspace, commands, is_worker_wanted, messages }
     }
 
     pub fn key(&self) -> &TaskKey {
         self.files.key()
+    }
+
+    /// Whether another task waits for this worker.
+    pub fn is_worker_wanted(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_worker_wanted)
     }
 
     /// Sends an event to the agent.

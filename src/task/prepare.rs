@@ -153,6 +153,9 @@ impl Download<'_, '_> {
             if is_complete(&place, self.file.size_bytes) {
                 return Ok(());
             }
+            if !self.client.client.is_answering() {
+                return Err(StepError::ServerAway.into());
+            }
             if let Some(wait) = self.client.client.patience().waits(&item, Instant::now()) {
                 if wait.lets_others_pass {
                     return Err(self.wait_without_slot(&wait.why, Pause::Due(wait.left)).into());
@@ -318,6 +321,7 @@ mod tests {
     use crate::task::{Job, StepError, WorkerCommand, Workspace};
     use crossbeam_channel::unbounded;
     use std::fs;
+    use std::sync::Arc;
 
     #[test]
     fn a_cancellation_is_heard_where_no_workspace_can_be_made() {
@@ -329,7 +333,8 @@ mod tests {
         let files = Store::open(&data_dir).unwrap().create(&key, &record).unwrap();
         fs::write(data_dir.workspaces(), "no folder").unwrap();
         let (sender, commands) = unbounded();
-        let mut task = TaskHandle::new(Job { files, record, commands }, Workspace::new(&data_dir, &key), None);
+        let job = Job { files, record, commands, is_worker_wanted: Arc::default() };
+        let mut task = TaskHandle::new(job, Workspace::new(&data_dir, &key), None);
         assert!(matches!(prepare(None, &mut task), Err(StepError::Retry { .. })));
         sender.send(WorkerCommand::Cancel).unwrap();
         prepare(None, &mut task).unwrap();

@@ -1,8 +1,7 @@
 //! The story of one task of the Server.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-
-use crossbeam_channel::Receiver;
 
 use super::deliver::deliver;
 use super::report::Report;
@@ -29,8 +28,8 @@ impl<'c> TaskRunner<'c> {
         Self { context, task, duty }
     }
 
-    /// Brings the task as far as it gets. `others` are the jobs that wait for this worker.
-    pub fn run(mut self, others: &Receiver<Job>) -> TaskResult {
+    /// Brings the task as far as it gets.
+    pub fn run(mut self) -> TaskResult {
         loop {
             let step = match self.task.record.phase {
                 // The agent hands a task to a worker only after it was accepted.
@@ -41,8 +40,8 @@ impl<'c> TaskRunner<'c> {
                 Phase::Accepted => prepare::prepare(Some(self.client()), &mut self.task),
                 Phase::Prepared => self.run_container(),
                 Phase::Exited | Phase::Uploaded if self.is_discarded() => self.discard(),
-                Phase::Exited => self.upload(others),
-                Phase::Uploaded => Report::open(self.client(), &mut self.task).and_then(Report::send),
+                Phase::Exited => self.upload(),
+                Phase::Uploaded => self.report(),
                 Phase::Settled => return TaskResult::Settled,
             };
             match step {
@@ -51,6 +50,7 @@ impl<'c> TaskRunner<'c> {
                 Err(StepError::Shutdown) => return TaskResult::Interrupted,
                 Err(StepError::NeedsFetch) => return TaskResult::NeedsFetch,
                 Err(StepError::TurnOver) => return TaskResult::TurnOver,
+                Err(StepError::ServerAway) => return TaskResult::ServerAway(self.task.record.phase),
                 Err(StepError::Retry { why, pause }) => return self.deferred(why, pause, false),
                 Err(StepError::WithoutSlot { why, pause }) => return self.deferred(why, pause, true),
             }
@@ -67,17 +67,29 @@ impl<'c> TaskRunner<'c> {
         outcome::record(&mut self.task, outcome, self.context.config.executor.memory_limit.as_deref())
     }
 
-    fn upload(&mut self, others: &Receiver<Job>) -> Result<(), StepError> {
-        let (container, began) = (self.container(), Instant::now());
+    /// Fails where the next calls are known to be in vain: nothing is looked at for them.
+    fn check_server(&self) -> Result<(), StepError> {
+        if self.context.client.is_answering() { Ok(()) } else { Err(StepError::ServerAway) }
+    }
+
+    fn report(&mut self) -> Result<(), StepError> {
+        self.check_server()?;
+        Report::open(self.client(), &mut self.task)?.send()
+    }
+
+    fn upload(&mut self) -> Result<(), StepError> {
+        let (container, began, is_wanted) = (self.container(), Instant::now(), self.task.is_worker_wanted());
         // First: what it has written outside the workspace may be what fills the engine's disk.
         container.remove(&mut self.task)?;
+        self.check_server()?;
         let mut upload = Upload::open(self.client(), &mut self.task)?;
         results::make_room(&container, &mut upload, self.duty)?;
         let mut results = results::collect(&container, upload.task, self.duty)?;
         upload.note_skipped(std::mem::take(&mut results.skipped))?;
         // The next turn begins with another look.
         let turn_ends = Instant::now() + TURN.max(began.elapsed());
-        let is_turn_over = || self.duty.takes_turns() && !others.is_empty() && Instant::now() >= turn_ends;
+        let is_turn_over =
+            || self.duty.takes_turns() && is_wanted.load(Ordering::Relaxed) && Instant::now() >= turn_ends;
         deliver(upload, &results, &self.context.config.outputs, is_turn_over)
     }
 

@@ -25,9 +25,11 @@ pub struct Trial {
 /// Why the task couldn't be brought to an end. Its container may still exist then.
 pub fn try_out(container: &TaskContainer<'_>, workspace: Workspace, job: Job) -> Result<Trial, String> {
     run(container, TaskHandle::new(job, workspace, None)).map_err(|error| match error {
-        StepError::Shutdown | StepError::Discarded | StepError::NeedsFetch | StepError::TurnOver => {
-            "interrupted".to_owned()
-        }
+        StepError::Shutdown
+        | StepError::Discarded
+        | StepError::NeedsFetch
+        | StepError::TurnOver
+        | StepError::ServerAway => "interrupted".to_owned(),
         StepError::Retry { why, .. } | StepError::WithoutSlot { why, .. } => why,
     })
 }

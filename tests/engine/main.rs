@@ -13,6 +13,7 @@ mod check;
 mod container;
 mod container_options;
 mod contract;
+mod couriers;
 mod crash;
 #[cfg(target_os = "linux")]
 mod created_files;

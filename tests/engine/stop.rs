@@ -150,7 +150,7 @@ fn an_abort_without_a_report_is_reported_by_the_next_start() {
     docker::wait_until("the container to be removed", secs(40), || {
         !docker::container_exists(&docker::container_name(&id))
     });
-    tally::wait_phase(&agent, &id, "uploaded");
+    tally::wait_phase(&agent, &id, "exited");
     // The signal shortens the minute that `stop` waits.
     abort.signal(Signal::SIGINT);
     assert_eq!(abort.wait_exit(secs(10)).code(), Some(1));

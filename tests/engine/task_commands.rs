@@ -266,7 +266,7 @@ fn the_reason_for_a_waiting_result_is_shown() {
     let (agent, _running, id) = undelivered(&server);
     docker::wait_until("the reason in `status`", secs(20), || {
         let lines = agent.run(&["status"]).stdout;
-        lines.contains(&format!("Task {id}: sending its results for ")) && lines.contains("; held up: ")
+        lines.contains(&format!("Task {id}: waiting to be sent for ")) && lines.contains("; held up: ")
     });
     let held_up = tasks(&agent, &["--undelivered"])[0]["held_up_by"].clone();
     assert!(held_up.as_str().is_some_and(|why| why.contains("503")), "{held_up}");

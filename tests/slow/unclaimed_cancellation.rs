@@ -7,6 +7,7 @@ use crate::support::docker::wait_until;
 use crate::support::ledger;
 use crate::support::secs;
 use crate::support::server::{Control, FakeServer, Fault, FaultId, Match, Status, TaskSpec};
+use crate::support::tally;
 use crate::support::twin::Twin;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,23 @@ fn an_unclaimed_cancellation_is_reported_after_a_minute() {
     wait_until("the report's line in the ledger", secs(5), || !told().is_empty());
     let told = told();
     assert_eq!((told.len(), &told[0]["outcome"], &told[0]["status"]), (1, &"sent".into(), &"cancelled".into()));
+}
+
+/// The `accept` that would tell whose the task is may fail for ever, and the Server offers nothing until then.
+#[test]
+fn a_cancelled_task_whose_accept_fails_for_ever_is_reported() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).capacity(1).build();
+    let id = server.submit(tally::waiting_task("true"));
+    server.fault(Match::path("accept").times(1), Fault::AnswerLost);
+    server.fault(Match::path("accept").task(&id), Fault::status(500));
+    let _running = agent.start();
+    server.wait_for(&id, Status::Running, secs(30));
+    server.cancel(&id);
+    let next = server.submit(TaskSpec::script("true"));
+    server.wait_for(&id, Status::Cancelled, secs(90));
+    server.wait_for(&next, Status::Completed, secs(30));
+    assert_eq!((tally::times_begun(&agent, &id), server.task(&id).accepted_count), (0, 1));
 }
 
 #[test]

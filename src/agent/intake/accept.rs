@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::Intake;
 use super::again::AcceptedAgain;
 use super::claim::{Answer, Claim, Verdict, decide};
+use super::failed_offers::FailedOffers;
 use super::no_room::NoRoom;
 use super::same_id::Offered;
 use crate::agent::health::RecheckRequest;
@@ -39,6 +40,8 @@ pub(super) struct Offers {
     again: AcceptedAgain,
     /// What was said of the last offer that wasn't accepted.
     refused: Option<String>,
+    /// The offered tasks whose `accept` failed and left no doubt.
+    failed: FailedOffers,
     /// When the health thread was asked last to make room on the disk.
     room_asked_at: Option<Instant>,
     /// Whether the request budget keeps a free slot empty.
@@ -85,6 +88,9 @@ impl Intake {
         };
         if self.client.is_key_in(id) {
             return self.offers.refuse("", KEY_OFFERED);
+        }
+        if self.offers.failed.is_paused(id, Instant::now()) {
+            return NextPoll::AfterInterval;
         }
         let id = id.to_owned();
         let key = match self.find_offered(&id, &key, &offer) {
@@ -235,6 +241,7 @@ impl Intake {
                 self.admission.note_accepted(!record.task.input_files.is_empty(), Instant::now());
                 self.offers.lost_race = None;
                 self.offers.refused = None;
+                self.offers.failed.forget(&id);
                 self.table.insert(key, &id, Phase::Accepting, Duration::ZERO);
                 self.table.set_needs(key, needs);
                 record.set_phase(Phase::Accepted);
@@ -260,10 +267,15 @@ impl Intake {
                 self.remove_record(key);
                 let Err(error) = result else { return NextPoll::AfterInterval };
                 if answer == Answer::NotPending {
+                    self.offers.failed.forget(&id);
                     log::debug!("another agent accepted the task `{key}` first ({error})");
                     return self.offers.note_lost_race(&id);
                 }
-                log::warn!("accept of the task `{key}`: {error}");
+                let pause = self.offers.failed.note(&id, error.retry_after(), Instant::now());
+                log::warn!(
+                    "accept of the task `{key}`: {error}; asking again in {} s at the earliest",
+                    pause.as_secs()
+                );
                 NextPoll::AfterInterval
             }
         }
@@ -299,7 +311,7 @@ impl Intake {
         }
         self.table.insert(key, &record.task.id, phase, Duration::ZERO);
         self.table.note_settled_before(key);
-        self.dispatch(key, record);
+        self.table.make_due(key);
         if accepted.is_ok() { NextPoll::Immediately } else { NextPoll::AfterInterval }
     }
 

@@ -23,10 +23,17 @@ pub(super) struct Orphan {
 impl Intake {
     /// Passes a cancellation on to the worker of its task. Where the task isn't here, reports it as cancelled after a
     /// minute: the Server offers no task to any agent of the service until one has reported it.
+    ///
+    /// That holds also for a task whose `accept` is unconfirmed. The Server has given it to this agent or to another one,
+    /// and the `accept` that could tell may fail for ever.
     pub(super) fn cancel(&mut self, id: &str) {
-        if self.unfinished(id).is_some_and(|key| self.table.cancel(&key)) {
-            self.orphan = None;
-            return;
+        let here = self.unfinished(id);
+        if let Some(key) = &here {
+            self.table.cancel(key);
+            if !self.table.is_unconfirmed(key) {
+                self.orphan = None;
+                return;
+            }
         }
         let now = Instant::now();
         let since = match &self.orphan {
@@ -37,10 +44,20 @@ impl Intake {
                 now
             }
         };
-        if now.saturating_duration_since(since) >= ORPHAN_PATIENCE && self.try_acquire() {
-            self.report_orphan(id);
-            self.orphan = None;
+        if now.saturating_duration_since(since) < ORPHAN_PATIENCE {
+            return;
         }
+        match here {
+            Some(key) => {
+                log::info!(task:% = key; "cancelled, and {ORPHANED}; it counts as accepted by this one");
+                if self.confirm_accepted(&key, now) {
+                    self.reclaims.remove(&key);
+                }
+            }
+            None if self.try_acquire() => self.report_orphan(id),
+            None => return,
+        }
+        self.orphan = None;
     }
 
     fn report_orphan(&self, id: &str) {

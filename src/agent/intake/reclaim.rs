@@ -182,7 +182,7 @@ impl Intake {
 
     /// A task whose `accept` was unconfirmed is this agent's. Returns whether its record says so; otherwise the reclaim is
     /// tried again.
-    fn confirm_accepted(&mut self, key: &TaskKey, now: Instant) -> bool {
+    pub(super) fn confirm_accepted(&mut self, key: &TaskKey, now: Instant) -> bool {
         let files = self.store.task(key);
         let accepted = files.load().and_then(|record| {
             let mut record = record.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
@@ -193,7 +193,8 @@ impl Intake {
         match accepted {
             Ok(record) => {
                 log_accepted(key, &record.task);
-                self.dispatch(key, record);
+                self.table.set_phase(key, record.phase);
+                self.table.make_due(key);
                 true
             }
             Err(error) => {

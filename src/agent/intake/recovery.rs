@@ -59,6 +59,7 @@ impl Intake {
         log::info!(task:% = key; "going on from `{}`", record.phase);
         let time = record.phase_since.and_then(|since| Duration::try_from(Timestamp::now().duration_since(since)).ok());
         self.table.insert(&key, &record.task.id, record.phase, time.unwrap_or_default());
+        self.table.note_stop(&key, record.stop);
         if let Mode::Abort(_) = self.admission.mode() {
             self.table.note_stop(&key, Some(StopReason::Operator));
         }
@@ -76,7 +77,7 @@ impl Intake {
         }
         self.reclaims.push(&key);
         if record.phase > Phase::Accepting {
-            self.dispatch(&key, record);
+            self.table.make_due(&key);
         }
     }
 }

@@ -16,6 +16,8 @@ pub(super) struct Reported {
     pub(super) unready: Option<String>,
     /// Whether the log says that the host is ready, and not yet that tasks are accepted.
     pub(super) is_opening: bool,
+    /// Whether the Server was answering when the intake thread looked last.
+    pub(super) was_answering: bool,
 }
 
 impl Intake {
@@ -45,6 +47,15 @@ impl Intake {
     pub(super) fn report_reclaiming(&mut self) {
         self.reported.is_reclaiming = !self.reclaims.is_asked();
         self.request(IntakeRequest::Reclaiming(self.reported.is_reclaiming));
+    }
+
+    /// A worker may be the first to find that the Server is away.
+    pub(super) fn check_answering(&mut self) {
+        let is_answering = self.client.is_answering();
+        if self.reported.was_answering && !is_answering {
+            self.request(IntakeRequest::ServerInDoubt);
+        }
+        self.reported.was_answering = is_answering;
     }
 
     pub(super) fn report_status(&mut self, now: Instant) {

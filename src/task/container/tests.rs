@@ -1,6 +1,7 @@
 //! Containers of a stand-in for docker, which answers as an engine in trouble does.
 
 use std::fs;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, unbounded};
@@ -55,7 +56,7 @@ impl Scene {
         let workspace = Workspace::new(&self.config.paths.data_dir, &key);
         fs::create_dir_all(workspace.dir()).expect("make the workspace");
         let (commander, commands) = unbounded();
-        (TaskHandle::new(Job { files, record, commands }, workspace, None), commander)
+        (TaskHandle::new(Job { files, record, commands, is_worker_wanted: Arc::default() }, workspace, None), commander)
     }
 
     fn run(&self, task: &mut TaskHandle) -> Result<ContainerOutcome, StepError> {

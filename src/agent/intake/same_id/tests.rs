@@ -86,7 +86,7 @@ fn record(intake: &Intake, name: &str, prompt: &str, phase: Phase) -> Record {
 fn at_work(intake: &mut Intake, name: &str, prompt: &str, phase: Phase) -> Receiver<WorkerCommand> {
     record(intake, name, prompt, phase);
     intake.table.insert(&key(name), "t", phase, Duration::ZERO);
-    intake.table.start_work(&key(name), phase)
+    intake.table.start_work(&key(name), phase).1
 }
 
 fn is_superseded(intake: &Intake, name: &str) -> bool {
