@@ -22,9 +22,19 @@ pub struct Site {
     pub server: FakeServer,
 }
 
-/// A Server with the real one's limit of calls.
+/// A Server that behaves as the real one.
 pub fn real_server() -> FakeServer {
-    FakeServer::start_with(Options { rate_limit: Some(RateLimit::real()), ..Options::default() })
+    FakeServer::start_with(Options { rate_limit: Some(RateLimit::real()), ..options() })
+}
+
+/// The same without its limit of calls.
+pub fn unlimited_server() -> FakeServer {
+    FakeServer::start_with(options())
+}
+
+/// The options of [`unlimited_server`].
+pub fn options() -> Options {
+    Options { dates: true, ..Options::default() }
 }
 
 /// An agent whose containers run this shell script, and need no input for it. They see a folder as `/marks`.

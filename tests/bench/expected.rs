@@ -5,8 +5,8 @@ use crate::figure::Figure;
 /// Row, figure, and the value of [`Figure::compared`]; less is better.
 const EXPECTED: &[(&str, &str, f64)] = &[
     ("makespan", "time", 1.34),
-    ("requests", "with an input and an output", 7.0),
-    ("requests", "without", 4.0),
+    ("requests", "with an input and an output", 5.0),
+    ("requests", "without", 3.0),
     ("gigabyte", "download", 1.5),
     ("gigabyte", "upload", 1.5),
     ("queue-5k", "time of a task, late beside early", 1.0),

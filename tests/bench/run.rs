@@ -11,7 +11,7 @@ use clap::builder::PossibleValuesParser;
 use std::error::Error;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -56,9 +56,7 @@ fn measure(options: &Options) -> Result<bool, Box<dyn Error>> {
     let machine = Machine::read();
     println!("{machine}\n");
     if let Some(path) = &options.svg {
-        fs::write(path, chart::draw(&chart::measure(options), &machine))?;
-        println!("\nbench: wrote {}", path.display());
-        return Ok(true);
+        return write(path, &chart::draw(&chart::measure(options), &machine)).map(|()| true);
     }
     let chosen = |row: &&Row| match options.only.is_empty() {
         true => row.quick || !options.quick,
@@ -82,8 +80,7 @@ fn measure(options: &Options) -> Result<bool, Box<dyn Error>> {
     }
     println!("\n{}", report::table(&measured));
     if let Some(path) = &options.json {
-        fs::write(path, report::json(&measured, &machine, options.quick))?;
-        println!("bench: wrote {}", path.display());
+        write(path, &report::json(&measured, &machine, options.quick))?;
     }
     if options.quick {
         for (far, text) in measured.iter().flat_map(|one| complaints(one.row, &one.figures)) {
@@ -92,6 +89,12 @@ fn measure(options: &Options) -> Result<bool, Box<dyn Error>> {
         }
     }
     Ok(well)
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Box<dyn Error>> {
+    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    println!("bench: wrote {}", path.display());
+    Ok(())
 }
 
 /// Measures a row; `None` where that failed, which has been printed.

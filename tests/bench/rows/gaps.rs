@@ -6,7 +6,7 @@ use crate::figure::{Figure, Unit};
 use crate::marks::Marks;
 use crate::run::Options;
 use crate::support::secs;
-use crate::support::server::{FakeServer, Status, TaskSpec};
+use crate::support::server::{Status, TaskSpec};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -41,7 +41,7 @@ fn measure(options: &Options) -> &'static Gaps {
 }
 
 fn run(repeats: usize) -> Gaps {
-    let server = FakeServer::start();
+    let server = agents::unlimited_server();
     let builder = agents::builder(&server, SCRIPT, UNLIMITED).capacity(1);
     let site = Site::start(server, builder);
     let marks = Marks::watch(&site.marks());

@@ -44,7 +44,7 @@ impl Values {
         let server = FakeServer::start_with(ServerOptions {
             max_upload_bytes: u64::MAX / 2,
             body_deadline: secs(600),
-            ..ServerOptions::default()
+            ..agents::options()
         });
         let limits = "[outputs]\nmax_file_mb = 2000\nmax_total_mb = 4000";
         let builder = agents::builder(&server, "mv input/data output/data", &format!("{UNLIMITED}\n{limits}"));

@@ -5,7 +5,7 @@ use crate::bare::Bare;
 use crate::figure::{Figure, Unit};
 use crate::run::Options;
 use crate::support::secs;
-use crate::support::server::{FakeServer, TaskSpec};
+use crate::support::server::TaskSpec;
 
 const AT_ONCE: usize = 8;
 
@@ -29,7 +29,7 @@ pub struct Repeats {
 impl Repeats {
     /// Measures so many tasks once more.
     pub fn add(&mut self, tasks: usize) {
-        let server = FakeServer::start();
+        let server = agents::unlimited_server();
         let builder = agents::builder(&server, ONE_OUTPUT, UNLIMITED).capacity(AT_ONCE);
         let site = Site::start(server, builder);
         let bare = Bare::of(&site, &site.warm_up());

@@ -28,7 +28,7 @@ pub fn many_row(options: &Options) -> Vec<Figure> {
     let files = options.size(10_000, 1000);
     let config = format!("{UNLIMITED}\n[outputs]\nmax_files = {files}");
     let [few, many] = [files / 10, files].map(|files| {
-        let site = start(FakeServer::start(), files, &config);
+        let site = start(agents::unlimited_server(), files, &config);
         let delivery = deliver(&site);
         assert_eq!(delivery.uploads, files);
         let memory = process::peak_mib(site.running.pid());

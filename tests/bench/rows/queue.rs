@@ -5,13 +5,13 @@ use crate::figure::{Figure, Unit};
 use crate::run::Options;
 use crate::support::docker::wait_until;
 use crate::support::secs;
-use crate::support::server::{FakeServer, TaskSpec};
+use crate::support::server::TaskSpec;
 use crate::{process, stand_in};
 use std::time::{Duration, Instant};
 
 pub fn row(options: &Options) -> Vec<Figure> {
     let tasks = options.size(5000, 200);
-    let server = FakeServer::start();
+    let server = agents::unlimited_server();
     let agent = agents::builder(&server, ONE_OUTPUT, UNLIMITED).capacity(32).build();
     stand_in::install(&agent);
     let site = Site::start_built(server, agent);

@@ -4,7 +4,7 @@ use crate::agents::{self, DEFAULT_INTERVAL, Site, first, last};
 use crate::figure::{Figure, Unit};
 use crate::run::Options;
 use crate::support::secs;
-use crate::support::server::{FakeServer, Request, TaskSpec};
+use crate::support::server::{Request, TaskSpec};
 use std::collections::BTreeMap;
 
 /// Copies the input, if there is one.
@@ -18,7 +18,7 @@ pub fn row(options: &Options) -> Vec<Figure> {
 }
 
 fn measure(what: &'static str, tasks: usize, spec: impl Fn() -> TaskSpec) -> Figure {
-    let server = FakeServer::start();
+    let server = agents::unlimited_server();
     let config = format!("{DEFAULT_INTERVAL}\nmax_requests_per_minute = 0");
     let builder = agents::builder(&server, COPY, &config).capacity(4);
     // They wait when the agent begins, which saves the time until the next poll.
@@ -27,10 +27,11 @@ fn measure(what: &'static str, tasks: usize, spec: impl Fn() -> TaskSpec) -> Fig
     site.wait_all(&ids, secs(300));
     let requests = site.server.requests();
     site.stop();
-    // The poll that the first task came with counts, what follows the last report doesn't.
-    let (from, to) = (first(&requests, "accept").at, last(&requests, "complete"));
+    // Polls count from the one that the first task came with up to the one that the last task came with.
+    let (from, to) = (first(&requests, "accept").at, last(&requests, "accept"));
     let before = requests.iter().rposition(|request| request.at < from && request.is("poll")).expect("a poll");
-    let counted = requests[before..].iter().filter(|request| request.at <= to && !request.is("heartbeat"));
+    let counts = |request: &&Request| !request.is("heartbeat") && (!request.is("poll") || request.at < to);
+    let counted = requests[before..].iter().filter(counts);
     let mut calls: BTreeMap<String, usize> = BTreeMap::new();
     for request in counted {
         *calls.entry(call(request)).or_default() += 1;

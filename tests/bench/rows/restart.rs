@@ -13,7 +13,7 @@ use std::time::Instant;
 
 pub fn row(options: &Options) -> Vec<Figure> {
     let (records, repeats) = options.size((10_000, 5), (1000, 2));
-    let server = FakeServer::start();
+    let server = agents::unlimited_server();
     let agent = agents::builder(&server, ONE_OUTPUT, UNLIMITED).build();
     stand_in::install(&agent);
     let site = Site::start_built(server, agent);

@@ -7,13 +7,13 @@ use crate::process;
 use crate::run::Options;
 use crate::support::docker::wait_until;
 use crate::support::secs;
-use crate::support::server::{FakeServer, TaskSpec};
+use crate::support::server::TaskSpec;
 use std::thread;
 use std::time::Duration;
 
 pub fn row(options: &Options) -> Vec<Figure> {
     let (tasks, time) = options.size((64, secs(60)), (8, secs(10)));
-    let server = FakeServer::start();
+    let server = agents::unlimited_server();
     let builder = agents::builder(&server, ": > \"/marks/$TASK_ID\"; exec sleep 3600", UNLIMITED).capacity(tasks);
     let site = Site::start(server, builder);
     let marks = Marks::watch(&site.marks());
