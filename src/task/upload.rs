@@ -360,3 +360,6 @@ impl<'t> Upload<'t> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

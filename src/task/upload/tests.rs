@@ -1,0 +1,69 @@
+//! A file whose upload had no answer, while the Server's list of files can't be used.
+
+use super::failure::Attempted;
+use super::{Upload, UploadEvent};
+use crate::config::{Config, Credentials, Secret};
+use crate::data_dir::DataDir;
+use crate::ledger::{Direction, Ledger, Outcome, Transfer};
+use crate::os::trust::make_folder;
+use crate::server::protocol::Task;
+use crate::server::{Client, ClientError, Failure, Item, Way};
+use crate::task::record::{Record, Store, TaskKey};
+use crate::task::{Job, KnownIds, StepError, TaskClient, TaskHandle, WorkerCommand, Workspace};
+use crossbeam_channel::{Receiver, unbounded};
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The address of a Server that closes every connection without an answer.
+fn silent_server() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::Builder::new().spawn(move || listener.incoming().for_each(drop)).unwrap();
+    format!("http://{address}")
+}
+
+fn client(dir: &Path) -> Client {
+    let text = format!("[server]\nbase_url='{}'\n", silent_server());
+    let config = Config::parse(&dir.join("config.toml"), &text).unwrap();
+    let credentials = Credentials { service_id: "s".to_owned(), api_key: Secret::new("k") };
+    Client::new(&config.server, credentials, Arc::default())
+}
+
+fn task(data_dir: &DataDir, commands: Receiver<WorkerCommand>) -> TaskHandle {
+    let key = TaskKey::from_id("t").unwrap();
+    let record = Record::from_offer(Task { id: "t".to_owned(), ..Task::default() }, "s", "u");
+    let files = Store::open(data_dir).unwrap().create(&key, &record).unwrap();
+    let job = Job { files, record, commands, is_worker_wanted: Arc::default() };
+    TaskHandle::new(job, Workspace::new(data_dir, &key), None)
+}
+
+#[test]
+fn the_ledger_says_that_it_is_unknown_whether_a_file_arrived() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = DataDir::new(dir.path());
+    let (_sender, commands) = unbounded();
+    let (client, mut task) = (client(dir.path()), task(&data_dir, commands));
+    let ledger = Ledger::new(&make_folder(&data_dir).unwrap(), Secret::new(""), Arc::default());
+    // The list has failed for more than ten minutes.
+    let now = Instant::now();
+    let before = now.checked_sub(Duration::from_secs(700)).unwrap();
+    let lost = || ClientError::Lost("reset".to_owned());
+    let failure = Failure { error: &lost(), is_unsent: false, began: before };
+    client.patience().note_failure(&Item::new(Way::List, "t", "a"), failure, before);
+    client.patience().note_heartbeat(now);
+
+    let mut upload = Upload::open(TaskClient::new(&client, &ledger, 0), &mut task).unwrap();
+    let begin = UploadEvent::Begin { file: "a".to_owned(), size: 1, at: None, attempt: None };
+    upload.note_all(vec![UploadEvent::Before(KnownIds::default()), begin]).unwrap();
+    let attempted = Attempted { name: "a", size: 1, is_unsent: false, began: now };
+    let transfer = Transfer::new(Direction::Out, Outcome::Unknown, "a");
+    let next = upload.handle_failure(attempted, transfer, lost());
+    assert!(matches!(next, Err(StepError::Retry { ref why, .. }) if why.starts_with("`a`: ")), "{next:?}");
+    let lines = fs::read_to_string(data_dir.ledger(0)).unwrap();
+    assert!(lines.lines().count() == 1 && lines.contains("\"unknown\""), "{lines}");
+    assert!(upload.uploads.in_doubt.contains_key("a"), "the next try asks first");
+}
