@@ -5,6 +5,7 @@
 
 mod engine_disk;
 pub mod housekeeping;
+mod looks;
 mod pull;
 mod start;
 
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, select};
 use engine_disk::EngineDisk;
 use housekeeping::Housekeeping;
+pub use looks::EngineLooks;
 use pull::Puller;
 use start::StartCheck;
 
@@ -52,6 +54,8 @@ pub enum RecheckRequest {
     MakeRoom(u64),
     /// A workspace was set aside: remove it.
     Clean,
+    /// A task is offered, and the last look at the engine is too old: report what is so now.
+    Look,
 }
 
 /// The thread that checks the host.
@@ -59,6 +63,8 @@ pub struct HealthMonitor {
     pub context: Arc<Context>,
     /// The records, to tell containers that are still needed.
     pub store: Store,
+    /// When the engine is looked at.
+    pub looks: Arc<EngineLooks>,
 }
 
 /// What the thread remembers from one check to the next.
@@ -113,8 +119,10 @@ impl HealthMonitor {
                     // The last report may not be true any more.
                     Ok(RecheckRequest::ProveStart) => {
                         (checks.check_image, checks.reported) = (true, None);
+                        self.looks.require();
                         checks.start.require();
                     }
+                    Ok(RecheckRequest::Look) => self.looks.require(),
                     Ok(RecheckRequest::Clean) => checks.cleaning_due = Instant::now(),
                     Ok(RecheckRequest::MakeRoom(bytes)) => self.make_room_for_task(&mut checks.housekeeping, bytes),
                     Err(_) => return,
@@ -129,8 +137,12 @@ impl HealthMonitor {
     }
 
     fn check(&self, checks: &mut Checks) -> HostHealth {
-        if let Err(error) = self.context.docker.engine_version() {
-            return HostHealth::EngineDown(error.to_string());
+        if self.looks.is_due(Instant::now()) {
+            let version = self.context.docker.engine_version();
+            self.looks.note_look(version.is_ok(), Instant::now());
+            if let Err(error) = version {
+                return HostHealth::EngineDown(error.to_string());
+            }
         }
         if checks.check_image {
             if let Err(why) = checks.puller.check() {

@@ -26,12 +26,13 @@ use jiff::Timestamp;
 
 use accept::Offers;
 use cancel::Orphan;
+use host::HostWatch;
 use operator::OperatorRequests;
 use reclaim::ReclaimQueue;
 use reports::Reported;
 
 use super::admission::{Admission, HOLD, Mode};
-use super::health::{HealthMonitor, HostHealth, RecheckRequest};
+use super::health::{EngineLooks, HealthMonitor, HostHealth};
 use super::messages::{IntakeRequest, NextPoll, ServerEvent};
 use super::status::StatusReporter;
 use super::task_table::TaskTable;
@@ -80,7 +81,7 @@ pub struct Intake {
     /// Settled tasks whose last state waits for room on the disk.
     reserves: Vec<TaskKey>,
     requests: Sender<IntakeRequest>,
-    rechecks: Sender<RecheckRequest>,
+    host: HostWatch,
     reported: Reported,
 }
 
@@ -94,6 +95,7 @@ impl Intake {
         let context = Arc::new(context);
         let (health_reports, health) = unbounded();
         let (rechecks, recheck_queue) = unbounded();
+        let looks = Arc::<EngineLooks>::default();
         let now = Instant::now();
         let mut intake = Self {
             client,
@@ -108,7 +110,7 @@ impl Intake {
             operator: OperatorRequests::new(&context.config.paths.data_dir, lock, now),
             reserves: Vec::new(),
             requests,
-            rechecks,
+            host: HostWatch::new(rechecks, Arc::clone(&looks)),
             reported: Reported::default(),
             store: store.clone(),
             context: Arc::clone(&context),
@@ -117,7 +119,7 @@ impl Intake {
         // Tasks that were accepted under a larger capacity need workers, too.
         let capacity = context.config.executor.capacity;
         intake.workers.start(capacity.max(unfinished), capacity)?;
-        let monitor = HealthMonitor { context, store };
+        let monitor = HealthMonitor { context, store, looks };
         monitor.spawn(health_reports, recheck_queue)?;
         intake.reported.is_reclaiming = !intake.reclaims.is_asked();
         Ok(intake)

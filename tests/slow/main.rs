@@ -9,6 +9,7 @@
 #![cfg(unix)]
 
 mod failing_files;
+mod idle;
 mod pull;
 mod silent_container;
 mod site_outage;

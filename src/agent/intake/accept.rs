@@ -101,8 +101,9 @@ impl Intake {
             Err(why) => return self.offers.refuse(&id, &format!("the task `{key}` is offered, but {why}")),
         };
         let free = self.table.capacity().saturating_sub(self.table.slots_taken());
-        match self.admission.check(free, Instant::now()) {
-            Ok(1..) => self.accept_new(&key, offer),
+        let now = Instant::now();
+        match self.admission.check(free, now) {
+            Ok(1..) if self.host.is_known(now) => self.accept_new(&key, offer),
             _ => NextPoll::AfterInterval,
         }
     }
@@ -182,7 +183,7 @@ impl Intake {
         if Workspace::new(&self.context.config.paths.data_dir, key).set_aside()? {
             log::info!("the workspace of an earlier task `{key}` is removed");
             // The health thread ends only with the agent.
-            let _ = self.rechecks.send(RecheckRequest::Clean);
+            let _ = self.host.rechecks.send(RecheckRequest::Clean);
         }
         Ok(())
     }
@@ -208,7 +209,7 @@ impl Intake {
         if self.offers.room_asked_at.is_none_or(|at| now.saturating_duration_since(at) >= ROOM_INTERVAL) {
             self.offers.room_asked_at = Some(now);
             // The health thread ends only with the agent.
-            let _ = self.rechecks.send(RecheckRequest::MakeRoom(wanted(announced)));
+            let _ = self.host.rechecks.send(RecheckRequest::MakeRoom(wanted(announced)));
         }
         // Without the number of the moment: a message that stays the same is logged once.
         Err(format!(

@@ -28,6 +28,7 @@ impl Intake {
     }
 
     pub(super) fn report_load(&mut self, now: Instant) {
+        self.host.looks.note_idle(self.table.is_empty());
         let load = self.load(now);
         if self.reported.load != Some(load) {
             self.reported.load = Some(load);

@@ -5,7 +5,7 @@ use crate::agent::admission::{Admission, Mode};
 use crate::agent::intake::accept::Offers;
 use crate::agent::intake::operator::OperatorRequests;
 use crate::agent::intake::reclaim::ReclaimQueue;
-use crate::agent::intake::{Inbox, Intake, Reported};
+use crate::agent::intake::{HostWatch, Inbox, Intake, Reported};
 use crate::agent::status::StatusReporter;
 use crate::agent::task_table::TaskTable;
 use crate::agent::test_context::test_context;
@@ -46,7 +46,7 @@ fn intake(dir: &Path) -> (Intake, Sender<WorkerMessage>) {
         operator: OperatorRequests::new(&context.config.paths.data_dir, instance.watch().clone(), now),
         reserves: Vec::new(),
         requests: unbounded().0,
-        rechecks: unbounded().0,
+        host: HostWatch::new(unbounded().0, Arc::default()),
         reported: Reported::default(),
         context: Arc::clone(&context),
     };
