@@ -250,6 +250,7 @@ impl Intake {
 
     /// Cancels and accepts what the answer to a poll names.
     fn handle_answer(&mut self, answer: PollAnswer) -> NextPoll {
+        self.offers.note_flaw(answer.flaw);
         match answer.cancel {
             Some(id) if self.client.is_key_in(&id) => {
                 log::error!("the Server cancels a task whose id contains the api_key")

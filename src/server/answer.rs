@@ -1,5 +1,6 @@
 //! Reading an answer: its JSON, or the refusal that it is.
 
+use std::io::Read;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -9,7 +10,7 @@ use ureq::Body;
 use ureq::http::{Response, StatusCode, header};
 
 use super::error::ClientError;
-use super::limits::{LARGE_ANSWER, SMALL_ANSWER, Scalar, ShortText};
+use super::limits::{LARGE_ANSWER, RawId, SMALL_ANSWER, Scalar};
 use super::offer::{PollAnswer, read_object};
 use super::protocol::ErrorBody;
 
@@ -23,7 +24,18 @@ pub(super) fn read_poll(response: Response<Body>) -> Result<PollAnswer, ClientEr
     if response.status() == StatusCode::NO_CONTENT {
         return Ok(PollAnswer::default());
     }
-    read_body(response, LARGE_ANSWER, PollAnswer::read)
+    const TOO_LARGE: &str = "it has more than 8 MiB";
+    let response = accept_success(response)?;
+    let status = response.status();
+    let mut body = Vec::new();
+    let reader = response.into_body().into_with_config().limit(u64::MAX).reader();
+    reader.take(LARGE_ANSWER + 1).read_to_end(&mut body).map_err(|error| ClientError::Lost(error.to_string()))?;
+    if body.len() as u64 > LARGE_ANSWER {
+        let salvaged = PollAnswer::salvage(&body, TOO_LARGE);
+        return salvaged.ok_or_else(|| ClientError::Lost(format!("an answer that can't be used: {TOO_LARGE}")));
+    }
+    let begin = body.trim_ascii_start().first().copied();
+    PollAnswer::read(body).map_err(|error| unusable(status, begin, &error.to_string()))
 }
 
 /// What the answers of `heartbeat`, `accept` and `complete` say beside their status. A proxy, or a page before a network
@@ -35,7 +47,7 @@ pub(super) struct Confirmation {
     #[serde(default)]
     success: Scalar,
     /// The task of the call, which the answer to `complete` always names.
-    task_id: Option<ShortText>,
+    task_id: Option<RawId>,
 }
 
 impl Confirmation {

@@ -14,6 +14,8 @@ pub(super) const SMALL_ANSWER: u64 = 64 * 1024;
 pub(super) const LARGE_ANSWER: u64 = 8 * 1024 * 1024;
 /// The longest id or name of the Server, in bytes.
 pub const NAME_MAX: usize = 512;
+/// The longest id by which a task can be accepted and reported, in bytes.
+pub(super) const RAW_ID_MAX: usize = 4096;
 /// The longest text in a list of files, in bytes as it is written: a path of 4096 bytes, each escaped twice.
 const LISTED_TEXT_MAX: usize = 64 * 1024;
 /// How deep the values of a list of files may be nested.
@@ -47,6 +49,36 @@ impl<'de> Deserialize<'de> for ShortText {
                 Err(D::Error::custom(format_args!("an id or a name of {length} bytes; {NAME_MAX} are the most")))
             }
         }
+    }
+}
+
+/// The id of a task, as the Server wrote it: of up to [`RAW_ID_MAX`] bytes, which may be too many for a name, and not empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawId(String);
+
+impl RawId {
+    pub fn into_string(self) -> String {
+        self.0
+    }
+}
+
+impl Deref for RawId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for RawId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let read = |text: &str| match text.len() {
+            1..=RAW_ID_MAX => Ok(Self(text.to_owned())),
+            length => Err(length),
+        };
+        deserializer
+            .deserialize_str(TextVisitor(read))?
+            .map_err(|length| D::Error::custom(format_args!("a task's id of {length} bytes; it has 1 to {RAW_ID_MAX}")))
     }
 }
 

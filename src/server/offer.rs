@@ -4,13 +4,15 @@
 //! and the log would show a text of the Server of any length. So nothing here lets serde expect another type where a long text
 //! may stand.
 
+mod salvage;
+
 use std::fmt;
 
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::limits::{CutText, LongName, Scalar, ShortText};
+use super::limits::{CutText, LongName, RawId, Scalar, ShortText};
 use super::protocol::{InputFile, Task, or_default};
 
 /// How many input files a task may have.
@@ -23,7 +25,9 @@ pub struct PollAnswer {
     /// wrong shape must not hide a cancellation beside it.
     pub offer: Option<Offer>,
     /// A task of the service to be stopped, perhaps another agent's (PROTOCOL 2).
-    pub cancel: Option<ShortText>,
+    pub cancel: Option<RawId>,
+    /// What of the answer can't be read; the rest of it counts.
+    pub flaw: Option<String>,
 }
 
 /// The fields of a poll's answer, which are independent of each other on the wire.
@@ -37,7 +41,8 @@ struct PollFields<'b> {
     /// Whether `cancel_task_id` counts.
     #[serde(default)]
     should_cancel: Scalar,
-    cancel_task_id: Option<ShortText>,
+    #[serde(borrow)]
+    cancel_task_id: Option<&'b RawValue>,
 }
 
 impl PollAnswer {
@@ -46,45 +51,68 @@ impl PollAnswer {
         let fields = match body.trim_ascii_start().first() {
             // `null` is an answer without content.
             Some(b'n') => serde_json::from_slice::<()>(&body).map(|()| PollFields::default())?,
+            _ if std::str::from_utf8(&body).is_err() => {
+                const NOT_UTF8: &str = "it isn't UTF-8";
+                return Self::salvage(&body, NOT_UTF8).ok_or_else(|| serde_json::Error::custom(NOT_UTF8));
+            }
             _ => read_object(&body, "the answer")?,
         };
-        let (has_task, should_cancel) =
-            (fields.has_task.is_set("has_task")?, fields.should_cancel.is_set("should_cancel")?);
-        let cancel = fields.cancel_task_id.filter(|_| should_cancel);
-        let task = fields.task.filter(|_| has_task).map(RawValue::get);
+        let has_task = fields.has_task.is_set("has_task");
+        let should_cancel = fields.should_cancel.is_set("should_cancel");
+        let named = fields.cancel_task_id.filter(|_| matches!(should_cancel, Ok(true)));
+        let cancel = named.map(|id| serde_json::from_str::<RawId>(id.get())).transpose();
+        let task = fields.task.filter(|_| matches!(has_task, Ok(true))).map(RawValue::get);
+        let flaws = [
+            has_task.as_ref().err().map(ToString::to_string),
+            should_cancel.as_ref().err().map(ToString::to_string),
+            cancel.as_ref().err().map(|error| format!("`cancel_task_id`: {error}")),
+        ];
+        let (cancel, flaw) = (cancel.unwrap_or_default(), flaws.into_iter().flatten().next());
         let range = task.map(|task| (task.as_ptr() as usize - body.as_ptr() as usize, task.len()));
         let offer = range.map(|(begin, length)| Offer::cut_out(body, begin, length));
-        Ok(Self { offer, cancel })
+        Ok(Self { offer, cancel, flaw })
+    }
+
+    /// What is left of an answer that can't be read as a whole, for this reason: the id of its offer, if that can be found.
+    /// Under its id the task can be refused, so that it doesn't hide those behind it.
+    pub fn salvage(body: &[u8], why: &'static str) -> Option<Self> {
+        let id = salvage::offered_id(body)?;
+        let json = serde_json::json!({ "id": &*id }).to_string().into_bytes();
+        Some(Self { offer: Some(Offer { json, flaw: Some(why) }), ..Self::default() })
     }
 }
 
 /// An offer that isn't parsed yet.
 #[derive(Debug)]
-pub struct Offer(Vec<u8>);
+pub struct Offer {
+    json: Vec<u8>,
+    /// Why nothing but its id is left of it.
+    flaw: Option<&'static str>,
+}
 
 impl Offer {
     /// A part of an answer, without a copy of it.
     pub(super) fn cut_out(mut body: Vec<u8>, begin: usize, length: usize) -> Self {
         body.truncate(begin + length);
         body.drain(..begin);
-        Self(body)
+        Self { json: body, flaw: None }
     }
 
-    /// The task's id, which may be too long to be one.
+    /// The task's id, which may be too long for a name.
     ///
     /// # Errors
-    /// The offer is no object with an id.
-    pub fn id(&self) -> serde_json::Result<CutText> {
+    /// The offer is no object with an id under which it could be accepted.
+    pub fn id(&self) -> serde_json::Result<String> {
         #[derive(Deserialize)]
         struct Named {
-            id: CutText,
+            id: RawId,
         }
-        read_object::<Named>(&self.0, "the offer").map(|named| named.id)
+        read_object::<Named>(&self.json, "the offer").map(|named| named.id.into_string())
     }
 
     /// How many bytes the offer has: its task needs about as much memory.
     pub fn size(&self) -> usize {
-        self.0.len()
+        self.json.len()
     }
 
     /// The task.
@@ -93,7 +121,10 @@ impl Offer {
     /// The offer has another shape, too many input files, or ids that are too long. The middle of a file's name that is too
     /// long is left out: a submitter may give a file any name.
     pub fn parse(&self) -> serde_json::Result<Task> {
-        read_object(&self.0, "the offer").map(OfferedTask::into_task)
+        match self.flaw {
+            Some(why) => Err(serde_json::Error::custom(why)),
+            None => read_object(&self.json, "the offer").map(OfferedTask::into_task),
+        }
     }
 }
 
@@ -202,7 +233,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn offer(value: &Value) -> Offer {
-        Offer(value.to_string().into_bytes())
+        Offer { json: value.to_string().into_bytes(), flaw: None }
     }
 
     #[test]
@@ -223,9 +254,11 @@ mod tests {
         assert_eq!(with(vec![typed]).parse().unwrap().input_files[0].mime_type, None);
         assert!(offer(&json!({"id": "t", "session_id": "s".repeat(513)})).parse().is_err());
         let long = offer(&json!({"id": "t".repeat(600), "task_prompt": 7}));
-        let id = long.id().unwrap();
-        assert_eq!((id.begin.len(), id.length, id.whole(), long.parse().is_err()), (512, 600, None, true));
-        assert_eq!(with(Vec::new()).id().unwrap().whole(), Some("t"));
+        assert_eq!((long.id().unwrap().len(), long.parse().is_err()), (600, true));
+        assert_eq!(with(Vec::new()).id().unwrap(), "t");
+        for unusable in [json!(""), json!("t".repeat(4097)), json!(7), json!(null), json!(["t"])] {
+            assert!(offer(&json!({ "id": unusable })).id().is_err());
+        }
     }
 
     /// A text in the place of every other type: neither quoted nor multiplied.
@@ -245,9 +278,48 @@ mod tests {
             assert!(error.len() < 200 && !error.contains("secret"), "{error}");
         }
         assert!(offer(&wrong[0]).id().unwrap_err().to_string().len() < 200);
-        for answer in [&wrong[0], &json!({"has_task": text}), &json!({"should_cancel": text})] {
-            let error = PollAnswer::read(answer.to_string().into_bytes()).unwrap_err().to_string();
-            assert!(error.len() < 200, "{error}");
+        let error = PollAnswer::read(wrong[0].to_string().into_bytes()).unwrap_err().to_string();
+        assert!(error.len() < 200, "{error}");
+        for answer in [json!({"has_task": text}), json!({"should_cancel": text})] {
+            let flaw = PollAnswer::read(answer.to_string().into_bytes()).unwrap().flaw.unwrap();
+            assert!(flaw.len() < 200 && !flaw.contains("secret"), "{flaw}");
+        }
+    }
+
+    /// A wrong field of an answer hides neither an offer nor a cancellation beside it.
+    #[test]
+    fn what_can_be_read_of_an_answer_counts() {
+        let read = |answer: Value| PollAnswer::read(answer.to_string().into_bytes()).unwrap();
+        let task = json!({"id": "t"});
+        for id in [json!(7), json!(["c"]), json!(""), json!("c".repeat(4097))] {
+            let read = read(json!({"has_task": true, "task": task, "should_cancel": true, "cancel_task_id": id}));
+            assert!(read.cancel.is_none() && read.flaw.unwrap().contains("cancel_task_id"));
+            assert_eq!(read.offer.unwrap().id().unwrap(), "t");
+        }
+        let long = "c".repeat(600);
+        let read = read(json!({"has_task": "yes", "task": task, "should_cancel": true, "cancel_task_id": long}));
+        assert_eq!((read.cancel.as_deref(), read.offer.is_none()), (Some(&*long), true));
+        assert!(read.flaw.unwrap().contains("has_task"));
+    }
+
+    #[test]
+    fn an_offer_that_is_cut_or_no_utf8_has_an_id() {
+        let begin = br#"{"server_time":[{"id":"no"}],"has_task":true,"task":{"x":{"id":"no"},"id":"t","task_prompt":""#;
+        let cut = PollAnswer::salvage(begin, "it is cut").unwrap().offer.unwrap();
+        assert_eq!((cut.id().unwrap().as_str(), cut.parse().unwrap_err().to_string().as_str()), ("t", "it is cut"));
+        let latin1 = PollAnswer::read([&begin[..], b"\xe9\"}}"].concat()).unwrap().offer.unwrap();
+        assert_eq!(latin1.id().unwrap(), "t");
+        assert!(latin1.parse().unwrap_err().to_string().contains("UTF-8"));
+        let others: [&[u8]; 6] = [
+            b"\xff",
+            br#"{"has_task":false,"task":{"id":"t"},"x":""#,
+            br#"{"has_task":true,"task":{"task_prompt":""#,
+            br#"{"has_task":true,"task":{"id":7,"x":""#,
+            br#"{"has_task":true,"task":["id"#,
+            b"<html>",
+        ];
+        for body in others {
+            assert!(PollAnswer::salvage(body, "").is_none());
         }
     }
 

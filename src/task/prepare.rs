@@ -78,6 +78,9 @@ fn fill_workspace(client: Option<TaskClient<'_>>, task: &mut TaskHandle) -> Resu
         return Err(PrepareError::Stopped);
     }
     task.workspace.create().map_err(|error| not_written(task, WORKSPACE, &error))?;
+    if let Some(why) = task.record.ending.as_ref().and_then(|ending| ending.error_message.clone()) {
+        return Err(PrepareError::Task(why));
+    }
     let names = input_names(&task.record.task);
     if let Some(mut client) = client {
         download_inputs(&mut client, task, &names)?;

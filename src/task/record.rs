@@ -4,6 +4,7 @@
 //! after a step and never a mixture. A worker reads the record and does what its phase says, for a new task and after a
 //! restart.
 
+mod digest;
 mod discards;
 mod fetched;
 mod files;
@@ -79,7 +80,7 @@ pub struct Record {
     #[serde(flatten)]
     pub start: StartState,
     pub stop: Option<StopReason>,
-    /// Set from [`Phase::Exited`] on.
+    /// Set from [`Phase::Exited`] on; before that only where the offer can't be done, with the reason.
     pub ending: Option<Ending>,
     #[serde(flatten)]
     pub report: ReportState,
@@ -125,6 +126,19 @@ impl Record {
             offered: Offered::now(),
             ..Self::default()
         }
+    }
+
+    /// The record of an offer that can't be done, for this reason: it is accepted all the same, and reported as failed.
+    pub fn from_unusable(id: String, why: String, service_id: &str, base_url: &str) -> Self {
+        let ending = Ending {
+            status: FinalStatus::Failed,
+            exit_code: None,
+            error_message: Some(why),
+            duration_secs: 0.0,
+            at: Timestamp::now(),
+        };
+        let task = Task { id, ..Task::default() };
+        Self { ending: Some(ending), ..Self::from_offer(task, service_id, base_url) }
     }
 
     /// Goes back to where the task stood when it was given up, and returns that phase, if it was given up since its id was

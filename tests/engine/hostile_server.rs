@@ -98,52 +98,64 @@ fn a_file_with_a_very_long_name_blocks_no_task() {
 }
 
 #[test]
-fn an_invalid_id_is_logged_once_and_blocks_only_while_offered() {
-    let server = FakeServer::start();
-    let agent = agent(&server);
-    let mut running = agent.start();
-    for id in [String::new(), "x".repeat(129), format!("../{}", "y".repeat(5_000_000))] {
-        server.submit_raw(&id, json!({"id": id, "task_prompt": "p", "input_files": []}));
-        running.wait_log(&format!("whose id, {} bytes long, can't be one", id.len()), secs(30));
-        wait_polls(&server, 2);
-        let said = running.log().matches("can't be one").count();
-        wait_polls(&server, 2);
-        assert_eq!(running.log().matches("can't be one").count(), said, "the id is logged once");
-        server.cancel(&id);
-    }
-    assert_eq!(server.requests_to("accept").len(), 0);
-    assert!(running.log().len() < 20_000, "an id isn't logged whole");
-    expect_work(&server, &mut running);
-}
-
-#[test]
-fn invalid_offers_are_refused_and_the_agent_continues() {
+fn an_offer_without_an_id_is_logged_once() {
     let server = FakeServer::start();
     let agent = agent(&server);
     let mut running = agent.start();
     wait_polls(&server, 1);
-    let file = |size: Value| json!([{"id": "f", "filename": "n", "size_bytes": size}]);
+    let long = format!("../{}", "y".repeat(5_000_000));
     let offers = [
         json!(7),
         json!("task"),
         json!([]),
         json!({"task_prompt": "p"}),
         json!({"id": 5, "task_prompt": "p"}),
-        json!({"id": "a", "task_prompt": {"deep": [[[]]]}}),
-        json!({"id": "b", "task_prompt": "p", "input_files": {"a": 1}}),
-        json!({"id": "c", "task_prompt": "p", "input_files": [{"id": "f"}]}),
-        json!({"id": "d", "task_prompt": "p", "input_files": file(json!(-1))}),
-        json!({"id": "e", "task_prompt": "p", "input_files": file(json!(1e30))}),
-        json!({"id": "f", "task_prompt": "p", "input_files": file(json!("many"))}),
+        json!({"id": "", "task_prompt": "p"}),
+        json!({"id": long, "task_prompt": "p"}),
     ];
     for (number, offer) in offers.into_iter().enumerate() {
         let id = format!("offer-{number}");
         server.submit_raw(&id, offer);
         wait_polls(&server, 2);
+        let said = running.log().matches("is not a valid task").count();
+        wait_polls(&server, 2);
+        assert_eq!(running.log().matches("is not a valid task").count(), said, "it is logged once");
         server.cancel(&id);
     }
     assert_eq!(server.requests_to("accept").len(), 0, "{}", server.report());
-    assert!(running.log().contains("the Server's offer is not a valid task"));
+    assert!(running.log().contains("a task's id of 5000003 bytes") && running.log().len() < 20_000);
+    expect_plain_lines(&running.log());
+    expect_work(&server, &mut running);
+}
+
+/// Until an agent has accepted it, the Server offers no task behind it.
+#[test]
+fn an_offer_that_can_not_be_done_fails_with_the_reason() {
+    let server = FakeServer::start();
+    let agent = agent(&server);
+    let mut running = agent.start();
+    let file = |size: Value| json!([{"id": "f", "filename": "n", "size_bytes": size}]);
+    let (wide, escaped) = ("x".repeat(129), "/ü'".repeat(1000));
+    let offers = [
+        json!({"id": "a", "task_prompt": {"deep": [[[]]]}}),
+        json!({"id": "b", "task_prompt": "p", "input_files": {"a": 1}}),
+        json!({"id": "c", "task_prompt": "p", "input_files": [{"id": "f"}]}),
+        json!({"id": "d", "task_prompt": "p", "input_files": file(json!(-1))}),
+        json!({"id": "e", "task_prompt": "p", "input_files": file(json!("many"))}),
+        json!({"id": "f", "task_prompt": "p", "session_id": "s".repeat(513)}),
+        json!({"id": "g", "task_prompt": "p".repeat(9 << 20)}),
+        json!({"id": wide, "task_prompt": "p"}),
+        json!({"id": escaped, "task_prompt": "p"}),
+    ];
+    for offer in offers {
+        let id = offer["id"].as_str().expect("an id").to_owned();
+        server.submit_raw(&id, offer);
+        let task = server.wait_for(&id, Status::Failed, secs(60));
+        let message = task.error_message.expect("a reason");
+        assert!(message.contains("the Server's offer is not a valid task: "), "{message}");
+        assert_eq!((task.accepted_count, task.completed_count), (1, 1));
+    }
+    assert!(!running.log().contains("blocks every task"), "{}", running.log());
     expect_plain_lines(&running.log());
     expect_work(&server, &mut running);
 }

@@ -27,8 +27,7 @@ const ROOM_INTERVAL: Duration = Duration::from_secs(60);
 /// How often a byte of an offer is written, at most: in the record and the file that replaces it, in `offer.json`, and
 /// in `task.json`, which has the prompt twice; and one for the marks around each value.
 const WRITTEN: u64 = 6;
-const KEY_OFFERED: &str =
-    "the Server offers a task that contains the api_key, which would get into names, files and the container";
+const KEY_OFFERED: &str = "the Server offers a task that contains the api_key of this agent, which would get into names, files and the container";
 const INVALID: &str = "the Server's offer is not a valid task";
 
 /// What is remembered of earlier offers.
@@ -40,6 +39,8 @@ pub(super) struct Offers {
     again: AcceptedAgain,
     /// What was said of the last offer that wasn't accepted.
     refused: Option<String>,
+    /// What was said of the last answer with a wrong field.
+    flaw: Option<String>,
     /// The offered tasks whose `accept` failed and left no doubt.
     failed: FailedOffers,
     /// When the health thread was asked last to make room on the disk.
@@ -65,6 +66,14 @@ impl Offers {
         is_new
     }
 
+    /// Logs what of an answer can't be read, once for as long as the answers have it.
+    pub(super) fn note_flaw(&mut self, flaw: Option<String>) {
+        if let Some(flaw) = flaw.as_ref().filter(|flaw| self.flaw.as_ref() != Some(flaw)) {
+            log::error!("a part of the Server's answer to a poll can't be read: {flaw}");
+        }
+        self.flaw = flaw;
+    }
+
     /// Another agent has accepted a task first. The next poll shows the task behind it; but a Server that offers the
     /// same task again is polled in the usual interval only.
     fn note_lost_race(&mut self, id: &str) -> NextPoll {
@@ -81,18 +90,15 @@ impl Intake {
             Ok(id) => id,
             Err(error) => return self.offers.refuse("", &format!("{INVALID}: {error}")),
         };
-        let Some((id, key)) = id.whole().and_then(|id| Some((id, TaskKey::from_id(id)?))) else {
-            let why = format!("the Server offers a task whose id, {} bytes long, can't be one", id.length);
-            let shown = if self.client.is_key_in(&id.begin) { "" } else { &id.begin };
-            return self.offers.refuse(shown, &why);
+        let Some(key) = TaskKey::from_id(&id) else {
+            return self.offers.refuse("", &format!("{INVALID}: its id is empty"));
         };
-        if self.client.is_key_in(id) {
+        if self.client.is_key_in(&id) {
             return self.offers.refuse("", KEY_OFFERED);
         }
-        if self.offers.failed.is_paused(id, Instant::now()) {
+        if self.offers.failed.is_paused(&id, Instant::now()) {
             return NextPoll::AfterInterval;
         }
-        let id = id.to_owned();
         let key = match self.find_offered(&id, &key, &offer) {
             Ok(Offered::New(key)) => key,
             Ok(Offered::Unfinished(key)) => return self.reclaim_offered(&key),
@@ -103,7 +109,7 @@ impl Intake {
         let free = self.table.capacity().saturating_sub(self.table.slots_taken());
         let now = Instant::now();
         match self.admission.check(free, now) {
-            Ok(1..) if self.host.is_known(now) => self.accept_new(&key, offer),
+            Ok(1..) if self.host.is_known(now) => self.accept_new(&key, id, offer),
             _ => NextPoll::AfterInterval,
         }
     }
@@ -127,7 +133,7 @@ impl Intake {
     }
 
     /// Accepts a new task for which this machine has room.
-    fn accept_new(&mut self, key: &TaskKey, offer: Offer) -> NextPoll {
+    fn accept_new(&mut self, key: &TaskKey, id: String, offer: Offer) -> NextPoll {
         let (memory, needed) = (offer.size(), self.table.needs());
         if memory > SMALL_OFFER && needed.memory > 0 && needed.memory.saturating_add(memory) > OFFERS_MEMORY {
             let size = Bytes(memory as u64);
@@ -136,17 +142,12 @@ impl Intake {
             );
             return self.offers.refuse(key.as_str(), &why);
         }
-        let task = match offer.parse() {
-            Ok(task) => task,
-            Err(error) => return self.offers.refuse(key.as_str(), &format!("{INVALID}: {error}")),
-        };
-        // The task holds all of it.
+        let record = self.record_of(key, id, &offer);
+        // The record holds all of it.
         drop(offer);
+        let (task, memory) = (&record.task, if record.ending.is_some() { 0 } else { memory });
         if !task.input_files.is_empty() && self.admission.check_inputs(Instant::now()).is_err() {
             return NextPoll::AfterInterval;
-        }
-        if task.texts().any(|text| self.client.is_key_in(text)) {
-            return self.offers.refuse(key.as_str(), KEY_OFFERED);
         }
         if let Err(error) = self.set_workspace_aside(key) {
             return self.note_failed_write(key, &format!("an earlier workspace can't be moved: {error}"));
@@ -159,12 +160,29 @@ impl Intake {
         match self.client.try_acquire(Purpose::Intake) {
             Ok(()) => {
                 self.offers.no_room = NoRoom::default();
-                self.accept(key, task, needs)
+                self.accept(key, record, needs)
             }
             Err(time) => {
                 self.offers.no_room.note(&format!("the offered task `{key}`"), time, Instant::now());
                 NextPoll::AfterInterval
             }
+        }
+    }
+
+    /// The record of an offer. What can't be a task here is accepted all the same, and fails with the reason: until an agent
+    /// has it, it hides every task queued behind it (PROTOCOL 1). Nothing but its id gets into the record then.
+    fn record_of(&self, key: &TaskKey, id: String, offer: &Offer) -> Record {
+        let task = if key.is_digest() {
+            Err(format!("{INVALID}: an id of {} bytes is too long for the names of its files and container", id.len()))
+        } else {
+            offer.parse().map_err(|error| format!("{INVALID}: {error}"))
+        };
+        let has_key = |task: &Task| task.texts().any(|text| self.client.is_key_in(text));
+        let task = task.and_then(|task| if has_key(&task) { Err(KEY_OFFERED.to_owned()) } else { Ok(task) });
+        let (service_id, base_url) = (&self.client.service_id, self.client.base_url());
+        match task {
+            Ok(task) => Record::from_offer(task, service_id, base_url),
+            Err(why) => Record::from_unusable(id, why, service_id, base_url),
         }
     }
 
@@ -223,9 +241,8 @@ impl Intake {
 
     /// Accepts a new task. The whole offer is on the disk before `accept` is sent, so that a crash right after the call
     /// doesn't leave the Server with a running task that has no record here.
-    fn accept(&mut self, key: &TaskKey, task: Task, needs: Needs) -> NextPoll {
-        let id = task.id.clone();
-        let mut record = Record::from_offer(task, &self.client.service_id, self.client.base_url());
+    fn accept(&mut self, key: &TaskKey, mut record: Record, needs: Needs) -> NextPoll {
+        let id = record.task.id.clone();
         let files = match self.store.create(key, &record) {
             Ok(files) => files,
             Err(error) => {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::digest::Digest;
 use crate::task::file_name::is_windows_device;
 
 /// A task's name in files and containers: the Server's id where that is harmless, else an encoding of it (P4). Where the
@@ -16,16 +17,32 @@ const KEY_MAX: usize = 128;
 /// What a key with a number begins with: no encoding of an id does, since `_` is followed there by the two digits of a byte
 /// or by another character than `_`.
 const NUMBERED: &str = "__r";
+/// What the key of an id begins with that is too long for a key: its digest follows.
+const DIGEST: &str = "__d";
 /// The longest number before a key, with what stands around it.
 const NUMBER_MAX: usize = "__r4294967295-".len();
 
 impl TaskKey {
-    /// The key of an id, or `None` for an id that is empty or too long to be one.
+    /// The key of an id, or `None` for an empty one.
     ///
-    /// Two ids never share a key: plain ids begin with a letter or digit, encoded ones with an underscore.
+    /// Two ids that have room in a key never share one: plain ids begin with a letter or digit, encoded ones with an
+    /// underscore.
     pub fn from_id(id: &str) -> Option<Self> {
+        if id.is_empty() {
+            return None;
+        }
         let key = if is_plain(id) { id.to_owned() } else { encode(id) };
-        (!id.is_empty() && key.len() <= KEY_MAX).then_some(Self(key))
+        if key.len() <= KEY_MAX {
+            return Some(Self(key));
+        }
+        let mut digest = Digest::new();
+        digest.add(id);
+        Some(Self(format!("{DIGEST}{:032x}", digest.finish())))
+    }
+
+    /// Whether the id of the task has no room in its key.
+    pub fn is_digest(&self) -> bool {
+        self.split().1.starts_with(DIGEST)
     }
 
     /// Reads a key back from a container's or folder's name.
@@ -117,11 +134,17 @@ mod tests {
     }
 
     #[test]
-    fn empty_and_very_long_ids_have_no_key() {
+    fn very_long_ids_have_keys_that_say_so_and_empty_ones_have_none() {
         assert!(TaskKey::from_id("").is_none());
-        assert!(TaskKey::from_id(&"x".repeat(129)).is_none());
-        assert!(TaskKey::from_id(&"/".repeat(10_000_000)).is_none());
         let longest = TaskKey::from_id(&"x".repeat(128)).unwrap();
-        assert!(longest.with_number(u32::MAX).as_str().len() <= 143);
+        assert!(longest.with_number(u32::MAX).as_str().len() <= 143 && !longest.is_digest());
+        let long = ["x".repeat(129), "x".repeat(130), "/".repeat(50), "/".repeat(4096)];
+        let keys: HashSet<TaskKey> = long.iter().map(|id| TaskKey::from_id(id).unwrap()).collect();
+        assert_eq!(keys.len(), long.len());
+        for key in keys {
+            assert!(key.is_digest() && key.with_number(2).is_digest(), "{key}");
+            assert_eq!((TaskKey::parse(key.as_str()).as_ref(), key.number()), (Some(&key), 1));
+        }
+        assert!(TaskKey::from_id(&long[0]).unwrap().with_number(3).is_of(&long[0]));
     }
 }
