@@ -249,10 +249,18 @@ pub(super) fn classify(error: ureq::Error, authorities: Option<String>) -> Clien
         ureq::Error::Timeout(step) => Some(format!("no answer in time ({step})")),
         _ => None,
     };
-    let text = text.unwrap_or_else(|| error.to_string());
+    let text = text.unwrap_or_else(|| words(cause.unwrap_or(&error)));
     match failed_step(&error) {
         Step::Answer => ClientError::Lost(text),
         Step::Name | Step::Connection | Step::Tls => ClientError::NotSent(text),
+    }
+}
+
+/// The system's words, or the library's, without the names of its kinds of errors.
+fn words(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::Io(error) => error.to_string(),
+        error => error.to_string(),
     }
 }
 

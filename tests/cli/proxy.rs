@@ -140,7 +140,7 @@ fn an_unreachable_proxy_is_logged_and_retried() {
     dead.stop_listening();
     let agent = agent(&server, &["HTTP_PROXY"], &dead.url()).config(USE_PROXY).build();
     let mut running = agent.start();
-    running.wait_log("the Server can't be reached", secs(10));
+    running.wait_log("the Server can't be reached: Connection refused", secs(10));
     assert_eq!(server.requests().len(), 0);
     assert!(running.is_running());
 }
