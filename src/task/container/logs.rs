@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::TaskContainer;
 use super::engine_copy::{self, ClientWords};
@@ -21,6 +21,8 @@ const ALWAYS_KEPT: u64 = 64 * 1024;
 const COMPARED: u64 = 1 << 20;
 /// Why an exited container is looked at again.
 const UNREAD: &str = "the container's output can't be fetched";
+/// The shortest and the longest pause after a `docker logs` that broke off.
+const READ_PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(60)];
 /// How long `docker logs` may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -47,9 +49,9 @@ pub enum Lacking {
 }
 
 /// Starts a client that follows a running container's output.
-pub fn follow(container: &TaskContainer<'_>, task: &TaskHandle) -> Result<LoggedChild, StepError> {
+pub fn follow(container: &TaskContainer<'_>, task: &TaskHandle, id: &str) -> Result<LoggedChild, StepError> {
     let [stdout, stderr] = [task.files.stdout(), task.files.stderr()].map(|path| replay(path, Otherwise::Append));
-    LoggedChild::spawn(container.docker.logs_command(&container.name, LogRange::UntilExit), stdout, stderr)
+    LoggedChild::spawn(container.docker.logs_command(id, LogRange::UntilExit), stdout, stderr)
         .map_err(StepError::because("the container can't be followed"))
 }
 
@@ -63,7 +65,7 @@ pub fn follow(container: &TaskContainer<'_>, task: &TaskHandle) -> Result<Logged
 /// This machine can't start a client now.
 pub fn collect(
     container: &TaskContainer<'_>,
-    task: &TaskHandle,
+    task: &mut TaskHandle,
     was_launched: bool,
     lacking: Lacking,
 ) -> Result<(), StepError> {
@@ -77,15 +79,15 @@ pub fn collect(
         Lacking::LastLines => Otherwise::Drop,
         Lacking::Unknown => Otherwise::Append,
     };
-    read(container, task, paths.map(|path| replay(path, otherwise))).map(drop)
+    read(container, task, || paths.clone().map(|path| replay(path, otherwise))).map(drop)
 }
 
 /// Combines each log with the engine's copy. Returns whether that was possible for both of them.
-fn combine(container: &TaskContainer<'_>, task: &TaskHandle, lacking: Lacking) -> Result<bool, StepError> {
+fn combine(container: &TaskContainer<'_>, task: &mut TaskHandle, lacking: Lacking) -> Result<bool, StepError> {
     let behind = if lacking == Lacking::Nothing { ClientWords::Before } else { ClientWords::BeforeAndBehind };
     let logs = [(task.files.stdout(), ClientWords::Nowhere), (task.files.stderr(), behind)];
     let copies = logs.each_ref().map(|(log, _)| log.with_extension("copy"));
-    let is_read = read(container, task, copies.clone().map(create))?;
+    let is_read = read(container, task, || copies.clone().map(create))?;
     let combined = logs.iter().zip(&copies).map(|((log, words), copy)| combine_one(log, copy, *words));
     let combined: Vec<io::Result<bool>> = combined.collect();
     for copy in &copies {
@@ -121,19 +123,30 @@ fn combine_one(log: &Path, copy: &Path, words: ClientWords) -> io::Result<bool> 
 /// Reads the engine's copy of the output. Returns whether it could be read to its end.
 fn read(
     container: &TaskContainer<'_>,
-    task: &TaskHandle,
-    [stdout, stderr]: [BoundedLog; 2],
+    task: &mut TaskHandle,
+    into: impl Fn() -> [BoundedLog; 2],
 ) -> Result<bool, StepError> {
-    let command = container.docker.logs_command(&container.name, LogRange::UntilNow);
-    let reader = LoggedChild::spawn(command, stdout, stderr);
-    let reader = reader.map_err(StepError::because(UNREAD))?;
-    let status = reader.finish(READ_TIMEOUT);
-    match status {
-        Some(status) if is_crash(status.code()) => Err(StepError::retry(format!("{UNREAD}: `docker logs` broke off"))),
-        Some(status) => Ok(status.success()),
-        None => {
-            log::warn!(task:% = task.key(); "`docker logs` didn't end within 60 s; its output may be incomplete");
-            Ok(false)
+    let began = Instant::now();
+    loop {
+        let [stdout, stderr] = into();
+        let command = container.docker.logs_command(&container.name, LogRange::UntilNow);
+        let reader = LoggedChild::spawn(command, stdout, stderr).map_err(StepError::because(UNREAD))?;
+        match reader.finish(READ_TIMEOUT) {
+            // As it does on a machine without memory or processes.
+            Some(status) if is_crash(status.code()) && began.elapsed() < container.limits.unread => {
+                log::debug!(task:% = task.key(); "{UNREAD}: `docker logs` broke off; trying again");
+                let [shortest, longest] = READ_PAUSES;
+                task.wait((began.elapsed() / 2).clamp(shortest, longest))?;
+            }
+            Some(status) if is_crash(status.code()) => {
+                log::warn!(task:% = task.key(); "`docker logs` breaks off again and again; its output may be incomplete");
+                return Ok(false);
+            }
+            Some(status) => return Ok(status.success()),
+            None => {
+                log::warn!(task:% = task.key(); "`docker logs` didn't end within 60 s; its output may be incomplete");
+                return Ok(false);
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod cause;
 mod failed_start;
+mod follow;
 mod stuck;
 
 use std::fs;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::logs::Lacking;
-use super::watch::{ENGINE_PAUSE, Watch};
+use super::watch::{ENGINE_PAUSE, Watch, Watched};
 use super::{TaskContainer, launch, logs};
 use crate::config::Config;
 use crate::docker::{Container, Status};
@@ -27,6 +28,7 @@ use crate::task::mounts::{MountTrouble, check_mounts};
 use crate::task::outcome::{ContainerOutcome, Exit, StopCause};
 use crate::task::starts::Starts;
 use crate::task::{Pause, StepError, TaskHandle};
+use follow::Following;
 use stuck::Stuck;
 
 /// How often in a row a container that wasn't started is started.
@@ -59,6 +61,9 @@ struct Seen {
     lacking: Lacking,
     /// The wait for a state in which nothing else helps.
     stuck: Option<Stuck>,
+    following: Following,
+    /// The limit within which the last client hasn't started the container.
+    overdue: Option<Duration>,
     /// When the container started, on a clock that can't be set.
     started: Option<Instant>,
     /// How long the container of the last `docker run` ran, as far as it was watched.
@@ -135,6 +140,7 @@ impl<'t> ContainerRun<'t> {
                 // To stop what was never started takes no engine.
                 Err(_) if self.task.record.stop.is_some() && self.is_untried() => return Ok(None),
                 Err(error) => {
+                    self.seen.following.is_said = false;
                     // The client's exit status may be a result of this outage; ignore it.
                     self.seen.client_exit_code = None;
                     self.seen.lacking = Lacking::Unknown;
@@ -165,6 +171,9 @@ impl<'t> ContainerRun<'t> {
         if self.task.files.has_cid() && !self.task.record.start.replacing {
             let why = "the container was removed behind the agent's back; its result is lost".to_owned();
             return Ok(Some(self.lost(why)));
+        }
+        if let Some(limit) = self.seen.overdue.take() {
+            return self.fail_overdue(None, limit);
         }
         // The client may have found no engine, so a refusal is tried again.
         if self.seen.launches >= 2 * LAUNCHES || self.seen.client_exit_code.is_some() {
@@ -199,8 +208,12 @@ impl<'t> ContainerRun<'t> {
         let clock = clock.map_err(StepError::because(launch::FAILED))?;
         let client = launch::start(self.container, self.task)?;
         self.seen.launches += 1;
-        let exit_code = self.watch(client, None)?;
+        let Watched { exit_code, overdue, .. } = self.watch(client, None)?;
         drop(clock);
+        self.seen.overdue = overdue;
+        if overdue.is_some() {
+            return Ok(None);
+        }
         if process::is_crash(exit_code) && !self.task.files.has_cid() && self.task.record.stop.is_none() {
             return Err(StepError::retry("`docker run` broke off without an answer of the engine"));
         }
@@ -245,37 +258,12 @@ impl<'t> ContainerRun<'t> {
         }
     }
 
-    /// Stays with a running container that an earlier client, or an earlier run of the agent, has started.
-    fn follow(&mut self, container: &Container) -> Progress {
-        log::info!(task:% = self.task.key(); "following the running container `{}`", self.container.name);
-        self.seen.engine_was_down = false;
-        self.seen.stuck = None;
-        self.note_started();
-        let follower = logs::follow(self.container, self.task)?;
-        // A crash would leave it behind until the container prints or ends.
-        self.task.record.client = Some(launch::process(&follower));
-        self.task.save_later();
-        // Only a container that started before this run of the agent is timed by the engine's clock, which can be set.
-        let by_engine = || Instant::now().checked_sub(container.ran_for(Timestamp::now())).unwrap_or_else(Instant::now);
-        let started = *self.seen.started.get_or_insert_with(by_engine);
-        let exit_code = self.watch(follower, Some(started))?;
-        self.seen.client_exit_code = None;
-        // Also a follower that saw the container's end is known to have ended before the last line.
-        self.seen.lacking = if exit_code == Some(0) { Lacking::LastLines } else { Lacking::Unknown };
-        self.seen.engine_was_down |= exit_code.is_some_and(|code| code != 0);
-        if exit_code != Some(0) {
-            // It ended before the container did, perhaps with the engine; don't inspect at once.
-            self.task.wait(Duration::from_secs(1))?;
-        }
-        Ok(None)
-    }
-
-    /// Waits until a client ends, and returns its exit status.
-    fn watch(&mut self, client: LoggedChild, started: Option<Instant>) -> Result<Option<i32>, StepError> {
-        let (exit_code, started) = Watch::new(self.container, self.task, started).run(client)?;
-        self.seen.started = started;
+    /// Waits until a client ends, or has to be ended.
+    fn watch(&mut self, client: LoggedChild, started: Option<Instant>) -> Result<Watched, StepError> {
+        let watched = Watch::new(self.container, self.task, started).run(client)?;
+        self.seen.started = watched.started;
         self.seen.was_watched = true;
-        Ok(exit_code)
+        Ok(watched)
     }
 
     fn handle_exited(&mut self, container: &Container) -> Result<ContainerOutcome, StepError> {
@@ -317,6 +305,9 @@ impl<'t> ContainerRun<'t> {
         // Its failure is counted already.
         if self.task.record.start.replacing {
             return self.replace(container);
+        }
+        if let Some(limit) = self.seen.overdue.take() {
+            return self.fail_overdue(Some(container), limit);
         }
         if !container.state.error.is_empty() || self.seen.launches >= LAUNCHES {
             return self.fail_start(Some(container));

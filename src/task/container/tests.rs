@@ -13,14 +13,24 @@ use crate::docker::Docker;
 use crate::docker::stand_in::stand_in;
 use crate::server::protocol::Task;
 use crate::task::outcome::ContainerOutcome;
-use crate::task::{Job, Phase, Record, StepError, Store, TaskHandle, TaskKey, WorkerCommand, Workspace};
+use crate::task::{Job, Phase, Record, Starts, StepError, Store, TaskHandle, TaskKey, WorkerCommand, Workspace};
 
 const OWNER: &str = "i1";
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
 /// Short limits, in the order of the real ones.
 fn limits() -> Limits {
-    Limits { stuck: [MS(1500), MS(700)], unknown: MS(500), said_after: MS(100) }
+    Limits {
+        start: MS(3000),
+        pull: MS(6000),
+        reminders: [MS(1000), MS(1500)],
+        look: MS(500),
+        outlived: MS(500),
+        unread: MS(500),
+        stuck: [MS(1500), MS(700)],
+        unknown: MS(500),
+        said_after: MS(100),
+    }
 }
 
 /// A task whose next step is its container.
@@ -29,6 +39,7 @@ struct Scene {
     config: Config,
     docker: Docker,
     limits: Limits,
+    starts: Starts,
 }
 
 impl Scene {
@@ -40,11 +51,12 @@ impl Scene {
         let state = r#"state() {
             printf '{"Id":"%064d","State":{"Status":"%s","ExitCode":%s,"Error":"%s","StartedAt":"%s","FinishedAt":"%s"},"Labels":{"open-aaas.instance":"i1"}}' 7 "$1" "${2:-0}" "$5" "${3:-0001-01-01T00:00:00Z}" "${4:-0001-01-01T00:00:00Z}"
         }
-        printf '%s\\n' "$*" >> "$here/calls"
-        case $1 in image) exit 1 ;; info) echo false; exit ;; esac
+        write_id() { while [ "$1" != --cidfile ]; do shift; done; printf %064d 7 > "$2"; }
+        printf '%s\n' "$*" >> "$here/calls"
+        case $1 in image) [ -e "$here/image" ]; exit ;; info) echo false; exit ;; esac
         "#;
         let docker = stand_in(dir.path(), &format!("{state}\n{script}"));
-        Self { dir, config, docker, limits: limits() }
+        Self { dir, config, docker, limits: limits(), starts: Starts::default() }
     }
 
     fn task(&self) -> (TaskHandle, Sender<WorkerCommand>) {
@@ -60,15 +72,15 @@ impl Scene {
     }
 
     fn run(&self, task: &mut TaskHandle) -> Result<ContainerOutcome, StepError> {
-        let (config, docker, limits) = (&self.config, &self.docker, self.limits);
+        let (config, docker, limits, starts) = (&self.config, &self.docker, self.limits, Some(&self.starts));
         let name = "open-aaas-task-t1".to_owned();
-        TaskContainer { config, docker, name, owner: Some(OWNER), starts: None, console: None, limits }.run(task)
+        TaskContainer { config, docker, name, owner: Some(OWNER), starts, console: None, limits }.run(task)
     }
 
-    /// How often docker was called in this way.
-    fn calls(&self, verb: &str) -> usize {
+    /// How often docker was called with these first words.
+    fn calls(&self, words: &str) -> usize {
         let calls = fs::read_to_string(self.dir.path().join("calls")).unwrap_or_default();
-        calls.lines().filter(|line| line.split(' ').next() == Some(verb)).count()
+        calls.lines().filter(|line| line.starts_with(&format!("{words} "))).count()
     }
 }
 
@@ -159,6 +171,127 @@ fn a_container_is_removed_by_its_id() {
     assert!(matches!(outcome, ContainerOutcome::Stopped), "{outcome:?}");
     let calls = fs::read_to_string(scene.dir.path().join("calls")).unwrap();
     assert!(calls.contains(&format!("rm -v {:064}", 7)), "{calls}");
+}
+
+/// Runs a task whose container isn't started in time, and returns how long that took.
+fn expect_overdue(scene: &Scene, limit: &str) -> Duration {
+    let (mut task, _commander) = scene.task();
+    let began = Instant::now();
+    let Err(StepError::Retry { why, .. }) = scene.run(&mut task) else {
+        panic!("the start doesn't fail for this machine")
+    };
+    assert!(why.contains(&format!("docker didn't start the container within {limit}")), "{why}");
+    assert_eq!((scene.calls("run"), task.record.start.failures), (1, 1), "no task is spent");
+    assert!(scene.starts.trouble().is_some(), "nothing is started until a container of the agent's own has");
+    began.elapsed()
+}
+
+#[test]
+fn a_docker_run_that_hangs_before_its_containers_start_is_ended() {
+    // Before the container exists, and when it is created.
+    for begin in ["", "write_id \"$@\"; : > \"$here/created\";"] {
+        let script = format!(
+            "case $1 in
+            run) {begin} exec sleep 60 ;;
+            rm) rm \"$here/created\" ;;
+            inspect) if [ -e \"$here/created\" ]; then state created; else exit 1; fi ;;
+            esac"
+        );
+        let scene = Scene::new(&script);
+        fs::write(scene.dir.path().join("image"), "").unwrap();
+        let took = expect_overdue(&scene, "3.0 s");
+        assert!(took < MS(8000), "{took:?}");
+    }
+}
+
+#[test]
+fn the_pull_of_an_image_has_a_limit_of_its_own() {
+    let scene = Scene::new("case $1 in run) exec sleep 60 ;; inspect) exit 1 ;; esac");
+    let took = expect_overdue(&scene, "6.0 s");
+    assert!(took >= MS(6000) && took < MS(11_000), "{took:?}");
+    // The clock of the start begins with the image.
+    let scene = Scene::new("case $1 in run) sleep 2; : > \"$here/image\"; exec sleep 60 ;; inspect) exit 1 ;; esac");
+    let took = expect_overdue(&scene, "3.0 s");
+    assert!(took >= MS(4300), "{took:?}");
+}
+
+#[test]
+fn a_client_that_outlives_its_container_is_ended() {
+    let exited = format!("state exited 3 {STARTED} {ENDED}");
+    let run = "run) write_id \"$@\"; : > \"$here/ended\"; exec sleep 60 ;;";
+    let there = |then: &str, before: &str| format!("if [ -e \"$here/ended\" ]; then {then}; else {before}; fi");
+    let follow = "logs) [ \"$2\" != --follow ] || { : > \"$here/ended\"; exec sleep 60; } ;;";
+    let table = [
+        (format!("{run} inspect) {} ;;", there(&exited, "exit 1")), "exited 3"),
+        (format!("{run} inspect) exit 1 ;;"), "behind the agent's back"),
+        (format!("{follow} inspect) {} ;;", there(&exited, &format!("state running 0 {STARTED}"))), "exited 3"),
+        (format!("{follow} inspect) {} ;;", there("exit 1", &format!("state running 0 {STARTED}"))), "ended"),
+    ];
+    for (script, expected) in table {
+        let scene = Scene::new(&format!("case $1 in {script} esac"));
+        fs::write(scene.dir.path().join("image"), "").unwrap();
+        let (mut task, _commander) = scene.task();
+        if expected == "ended" {
+            // An earlier agent has started it.
+            fs::write(task.files.cid(), format!("{:064}", 7)).unwrap();
+        }
+        let began = Instant::now();
+        let ended = match scene.run(&mut task).unwrap() {
+            ContainerOutcome::Exited(exit) => format!("exited {}", exit.code),
+            ContainerOutcome::Lost(why) => format!("ended {why}"),
+            other => panic!("{other:?}"),
+        };
+        assert!(ended.contains(expected), "{ended}");
+        within(MS(9000), began);
+    }
+}
+
+#[test]
+fn a_container_that_can_not_be_followed_is_watched_all_the_same() {
+    for code in [0, 1, 2] {
+        let running = format!("state running 0 {STARTED}");
+        let script = format!(
+            "now=$(date +%s); [ -e \"$here/began\" ] || echo \"$now\" > \"$here/began\"; read -r began < \"$here/began\"
+            case $1 in
+            logs) exit {code} ;;
+            inspect) if [ $((now - began)) -lt 6 ]; then {running}; else state exited 3 {STARTED} {ENDED}; fi ;;
+            esac"
+        );
+        let scene = Scene::new(&script);
+        let (mut task, _commander) = scene.task();
+        let began = Instant::now();
+        let outcome = scene.run(&mut task).unwrap();
+        assert!(matches!(outcome, ContainerOutcome::Exited(exit) if exit.code == 3), "{outcome:?}");
+        within(MS(13_000), began);
+        let (followed, looked) = (scene.calls("logs --follow"), scene.calls("inspect"));
+        assert!((2..=4).contains(&followed) && looked <= 30, "{followed} followers, {looked} looks");
+    }
+}
+
+#[test]
+fn a_running_container_that_can_not_be_followed_is_cancelled() {
+    let running = format!("state running 0 {STARTED}");
+    let script = format!(
+        "case $1 in
+        logs) exit 1 ;;
+        stop) [ $4 = {:064} ] && : > \"$here/stopped\" ;;
+        inspect) if [ -e \"$here/stopped\" ]; then state exited 143 {STARTED} {ENDED}; else {running}; fi ;;
+        esac",
+        7
+    );
+    let scene = Scene::new(&script);
+    let (mut task, commander) = scene.task();
+    fs::write(task.files.cid(), format!("{:064}", 7)).unwrap();
+    let began = Instant::now();
+    let canceller = std::thread::spawn(move || {
+        std::thread::sleep(MS(4000));
+        commander.send(WorkerCommand::Cancel).unwrap();
+        commander
+    });
+    let outcome = scene.run(&mut task).unwrap();
+    assert!(matches!(outcome, ContainerOutcome::Exited(exit) if exit.code == 143), "{outcome:?}");
+    within(MS(7000), began);
+    drop(canceller.join());
 }
 
 /// The times of the engine are relative to this machine's boot, which only Linux tells.

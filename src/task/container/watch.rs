@@ -1,20 +1,25 @@
 //! Staying with a running container until its client ends, and stopping the container when that is due.
 
+mod looks;
+
 use std::fs;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{after, select};
 
-use super::TaskContainer;
+use super::{Limits, TaskContainer};
 use crate::config::ExecutorConfig;
 use crate::docker::{DockerError, STOP_GRACE};
 use crate::os::process::LoggedChild;
 use crate::task::{StepError, StopReason, TaskHandle, WorkerEvent};
+use looks::{Look, Looks};
 
 /// The time between TERM and KILL for a container of a cancelled task. Nothing of it is delivered, so it has nothing to
 /// bring to an end; and a shell as first process, which many images have, doesn't hear TERM.
 const CANCEL_GRACE: Duration = Duration::from_secs(2);
+/// How long a client may take to end whose outputs are closed.
+const CLIENT_GRACE: Duration = Duration::from_secs(5);
 /// How often the clocks are checked where nothing else wakes this thread.
 const TICK: Duration = Duration::from_millis(500);
 /// How long the client may go on after a stop that succeeded, or after stops that were refused.
@@ -38,6 +43,17 @@ pub struct Watch<'t> {
     /// Whether the agent knows that the container's program runs.
     is_known_to_run: bool,
     stop: Option<StopTries>,
+    looks: Looks,
+}
+
+/// How a watch has ended.
+pub struct Watched {
+    /// The client's exit status, unless it had to be killed.
+    pub exit_code: Option<i32>,
+    /// When the container started.
+    pub started: Option<Instant>,
+    /// The limit, where the client hasn't started the container in time.
+    pub overdue: Option<Duration>,
 }
 
 /// The tries to stop the container.
@@ -50,11 +66,14 @@ struct StopTries {
 
 impl<'t> Watch<'t> {
     pub fn new(container: &'t TaskContainer<'t>, task: &'t mut TaskHandle, started: Option<Instant>) -> Self {
-        Self { container, task, started, last_output: Instant::now(), is_known_to_run: false, stop: None }
+        let Limits { look, reminders, .. } = container.limits;
+        let looks = Looks::new(started.is_some(), look, reminders[0]);
+        Self { container, task, started, last_output: Instant::now(), is_known_to_run: false, stop: None, looks }
     }
 
-    /// Waits until the client ends. Returns its exit status, and when the container started.
-    pub fn run(mut self, mut client: LoggedChild) -> Result<(Option<i32>, Option<Instant>), StepError> {
+    /// Waits until the client ends, or has to be ended.
+    pub fn run(mut self, mut client: LoggedChild) -> Result<Watched, StepError> {
+        let (mut grace, mut overdue) = (CLIENT_GRACE, None);
         loop {
             if self.started.is_none() && self.task.files.has_cid() {
                 self.started = Some(Instant::now());
@@ -65,11 +84,18 @@ impl<'t> Watch<'t> {
                 self.last_output = Instant::now();
             }
             self.note_run();
-            self.note_limits();
+            self.note_timeout();
+            self.note_idleness();
             if self.task.record.stop.is_some() && !self.stop_when_due() {
                 break;
             }
             if client.has_ended() {
+                break;
+            }
+            let look = self.look();
+            if look != Look::GoOn {
+                grace = Duration::ZERO;
+                overdue = if let Look::Overdue(limit) = look { Some(limit) } else { None };
                 break;
             }
             let (commands, eof) = (self.task.commands(), client.eof().clone());
@@ -79,15 +105,31 @@ impl<'t> Watch<'t> {
                 recv(after(self.next_check())) -> _ => {}
             }
         }
-        let exit_code = client.finish(Duration::from_secs(5)).as_ref().and_then(ExitStatus::code);
-        Ok((exit_code, self.started))
+        let exit_code = client.finish(grace).as_ref().and_then(ExitStatus::code);
+        Ok(Watched { exit_code, started: self.started, overdue })
+    }
+
+    /// Watches a container that has no client, for this time or until its end. What it prints isn't seen meanwhile.
+    pub fn run_alone(mut self, time: Duration) -> Result<(), StepError> {
+        let end = Instant::now() + time;
+        loop {
+            self.note_timeout();
+            if self.task.record.stop.is_some() && !self.stop_when_due() {
+                return Ok(());
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.stop.as_ref().is_some_and(|tries| tries.has_succeeded) || self.has_ended() {
+                return Ok(());
+            }
+            self.task.wait(self.next_check().min(left))?;
+        }
     }
 
     /// Reports once that the container's program runs. That would be known by its end only, which may be hours later. On
     /// standard output the client has no words of its own.
     fn note_run(&mut self) {
         let runs = || {
-            self.started.is_some_and(|started| started.elapsed() >= RUNS)
+            self.looks.has_started() && self.started.is_some_and(|started| started.elapsed() >= RUNS)
                 || fs::metadata(self.task.files.stdout()).is_ok_and(|log| log.len() > 0)
         };
         if !self.is_known_to_run && runs() {
@@ -96,12 +138,16 @@ impl<'t> Watch<'t> {
         }
     }
 
-    /// Notes that the container has to be stopped because it has run or printed nothing for too long.
-    fn note_limits(&mut self) {
-        let executor = self.executor();
+    /// Notes that the container has to be stopped because it has run for too long.
+    fn note_timeout(&mut self) {
         if self.deadline().is_some_and(|at| Instant::now() >= at) {
-            self.task.note_stop(StopReason::Timeout { minutes: executor.timeout_minutes });
+            self.task.note_stop(StopReason::Timeout { minutes: self.executor().timeout_minutes });
         }
+    }
+
+    /// Notes that it has to be stopped because it has printed nothing for too long.
+    fn note_idleness(&mut self) {
+        let executor = self.executor();
         let is_idle = |limit| self.started.is_some() && self.last_output.elapsed() >= limit;
         if executor.idle_timeout().is_some_and(is_idle) {
             self.task.note_stop(StopReason::Idle { minutes: executor.idle_timeout_minutes });

@@ -7,6 +7,7 @@ use crate::docker::{Container, StartFault, find_fault};
 use crate::os::process::read_tail;
 use crate::task::outcome::{ContainerOutcome, last_words};
 use crate::task::{StepError, WorkerEvent};
+use crate::units::Span;
 
 /// The pauses before the second and the third start.
 const PAUSES: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(5)];
@@ -47,6 +48,27 @@ impl ContainerRun<'_> {
         let pause = PAUSES[usize::from(self.seen.launches > 1)];
         log::warn!(task:% = self.task.key(); "the container can't be started: {why}; trying again in {} s", pause.as_secs());
         self.task.wait(pause).map(|()| None)
+    }
+
+    /// The client hasn't started the container within this time: none has run. The task isn't the reason, so that it waits,
+    /// unless that happens again and again.
+    pub(super) fn fail_overdue(&mut self, container: Option<&Container>, limit: Duration) -> Progress {
+        let words = read_tail(&self.task.files.stderr(), 8192).ok().and_then(|words| last_words("", &words));
+        let words = words.map(|words| format!(": {words}")).unwrap_or_default();
+        let why = format!("docker didn't start the container within {}{words}", Span(limit));
+        self.task.record.start.failures = self.task.record.start.failures.saturating_add(1);
+        self.task.save()?;
+        self.suspend(&why);
+        if let Some(container) = container {
+            let outcome = self.replace(container)?;
+            if outcome.is_some() {
+                return Ok(outcome);
+            }
+        }
+        if self.container.starts.is_none() || self.task.record.start.failures >= MOST_FAILURES {
+            return Ok(Some(self.not_started(why)));
+        }
+        Err(waiting(&why))
     }
 
     /// Something on this machine keeps every container from being started, as was seen before the start.
