@@ -47,13 +47,29 @@ impl Docker {
         // is taken from the engine's own times. `--since 1` means from the beginning.
         let mut until = Timestamp::now().clamp(ended, latest);
         loop {
-            let args = ["events", "--since", "1", "--until", &until.to_string(), "--format", FORMAT];
-            match parse_exit_events(&self.request(&args, REQUEST_TIMEOUT)?, container) {
+            match self.events_until(until, container)? {
                 ExitEvents::EndedAfterSignal if until < soon => until = soon,
                 ExitEvents::Nothing if until < latest => until = if until < soon { soon } else { latest },
+                ExitEvents::Nothing => return self.confirm_nothing(latest, container),
                 exit_events => return Ok(exit_events),
             }
         }
+    }
+
+    /// Asks for all events until now: where the end was long ago, those of other containers may have taken the places of
+    /// this one's.
+    fn confirm_nothing(&self, latest: Timestamp, container: &Container) -> Result<ExitEvents, DockerError> {
+        let now = self.request(&["info", "--format", "{{.SystemTime}}"], REQUEST_TIMEOUT)?;
+        match now.trim().parse::<Timestamp>() {
+            Ok(now) if now > latest => self.events_until(now, container),
+            // Another engine has no such word.
+            _ => Ok(ExitEvents::Nothing),
+        }
+    }
+
+    fn events_until(&self, until: Timestamp, container: &Container) -> Result<ExitEvents, DockerError> {
+        let args = ["events", "--since", "1", "--until", &until.to_string(), "--format", FORMAT];
+        Ok(parse_exit_events(&self.request(&args, REQUEST_TIMEOUT)?, container))
     }
 }
 
@@ -95,6 +111,8 @@ mod tests {
     use super::{ExitEvents, MAYBE_FULL, event_times, parse_exit_events};
     use crate::docker::container::tests::EXITED;
     use crate::docker::container::{Container, parse_inspect};
+    #[cfg(unix)]
+    use crate::docker::stand_in::stand_in;
     use jiff::Timestamp;
 
     #[test]
@@ -155,6 +173,24 @@ mod tests {
         assert_eq!(parse(""), ExitEvents::Nothing);
         assert_eq!(parse(&event("c2", "die")), ExitEvents::Nothing);
         assert_eq!(parse(&event("c2", "die").repeat(MAYBE_FULL)), ExitEvents::Unknown);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn events_that_later_ones_have_driven_out_are_unknown() {
+        let dir = tempfile::tempdir().unwrap();
+        // After the container's end the engine has recorded as many events as it keeps.
+        let later = event("c2", "die").repeat(MAYBE_FULL);
+        let script = format!(
+            "case \"$*\" in
+            info*) echo 2026-01-02T04:00:00.5Z ;;
+            *--until*2026-01-02T04:00:00*) printf '%s' '{later}' ;;
+            esac"
+        );
+        let found = stand_in(dir.path(), &script).exit_events(&container("null")).unwrap();
+        assert_eq!(found, ExitEvents::Unknown);
+        let silent = stand_in(dir.path(), "case $1 in info) echo 2026-01-02T04:00:00.5Z ;; esac");
+        assert_eq!(silent.exit_events(&container("null")).unwrap(), ExitEvents::Nothing);
     }
 
     #[test]

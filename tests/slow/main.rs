@@ -14,6 +14,7 @@ mod pull;
 mod silent_container;
 mod site_outage;
 mod slow_server;
+mod stuck_container;
 mod stuck_docker;
 #[path = "../support/mod.rs"]
 mod support;
