@@ -265,3 +265,6 @@ impl Client {
         error.via_proxy(self.proxy.as_deref())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,11 @@ use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender, TryRecvEr
 use super::{
     Job, Phase, Record, StepError, StopReason, TaskFiles, TaskKey, WorkerCommand, WorkerEvent, WorkerMessage, Workspace,
 };
+use crate::logging::Reminder;
 use crate::server::protocol::FinalStatus;
+
+/// After so long the log says that work beside a step doesn't end.
+const END_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why [`TaskHandle::run_beside`] calls its `watch`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,11 +119,25 @@ impl TaskHandle {
                     recv(commands) -> command => {
                         let handled = self.handle(command);
                         watch(self, Wake::Command);
-                        handled?;
+                        if let Err(error) = handled {
+                            self.await_end(name, &result);
+                            return Err(error);
+                        }
                     }
                 }
             }
         })
+    }
+
+    /// Waits for work that was told to end, before the step does. Only a disk that hangs holds it up for long, and then the
+    /// log says so.
+    fn await_end<T>(&self, name: &str, result: &Receiver<T>) {
+        let mut reminder = Reminder::new();
+        while matches!(result.recv_timeout(END_PATIENCE), Err(RecvTimeoutError::Timeout)) {
+            if let Some(so_far) = reminder.due() {
+                log::warn!(task:% = self.key(); "waiting for the end of its {name}{so_far}; a disk may hang");
+            }
+        }
     }
 
     /// The channel of commands, for a `select!` that passes what it receives to [`TaskHandle::handle`].
