@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 360.0;
 /// Around the axes: left, top, right, bottom.
-const MARGINS: [f64; 4] = [60.0, 40.0, 20.0, 60.0];
+const MARGINS: [f64; 4] = [60.0, 50.0, 20.0, 60.0];
 
 /// A number of tasks with the seconds of the agent and of bare docker.
 pub struct Point {
@@ -50,8 +50,8 @@ pub fn draw(points: &[Point], machine: &Machine) -> String {
     };
     let bare = Series { name: "bare docker (xargs -P 8)", colour: "#2a78d6", places: of(|point| point.bare) };
     let agent = Series { name: "agent-core", colour: "#eb6834", places: of(|point| point.agent) };
-    bare.draw(&mut svg, MARGINS[1] + 4.0);
-    agent.draw(&mut svg, MARGINS[1] + 22.0);
+    bare.draw(&mut svg, 16.0);
+    agent.draw(&mut svg, 32.0);
     svg + "</svg>\n"
 }
 
@@ -123,7 +123,7 @@ impl Series {
         for (x, y) in places {
             let _ = writeln!(svg, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\" fill=\"{colour}\"/>");
         }
-        let (at, middle) = (MARGINS[0] + 16.0, height - 4.0);
+        let (at, middle) = (MARGINS[0] + 4.0, height - 4.0);
         let _ = writeln!(svg, "<circle cx=\"{at}\" cy=\"{middle}\" r=\"4\" fill=\"{colour}\"/>");
         let _ = writeln!(svg, "<text x=\"{}\" y=\"{height}\">{name}</text>", at + 10.0);
     }

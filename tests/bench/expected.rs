@@ -7,8 +7,8 @@ const EXPECTED: &[(&str, &str, f64)] = &[
     ("makespan", "time", 1.34),
     ("requests", "with an input and an output", 5.0),
     ("requests", "without", 3.0),
-    ("gigabyte", "download", 1.5),
-    ("gigabyte", "upload", 1.5),
+    ("gigabyte", "download", 1.2),
+    ("gigabyte", "upload", 1.2),
     ("queue-5k", "time of a task, late beside early", 1.0),
     ("queue-5k", "memory, late beside early", 1.0),
 ];
