@@ -213,6 +213,13 @@ impl Docker {
         self.command(["logs"].into_iter().chain(follow).chain([name]))
     }
 
+    /// Whether the engine has output of a container that is not older than this.
+    pub fn has_printed_within(&self, id: &str, time: Duration) -> Result<bool, DockerError> {
+        let since = format!("{}s", time.as_secs());
+        let done = self.run(&["logs", "--since", &since, "--tail", "1", id], REQUEST_TIMEOUT)?;
+        Ok(done.success && !(done.stdout.is_empty() && done.stderr.is_empty()))
+    }
+
     /// The command that prints a file or folder of a container, running or not, as a tar archive on its standard
     /// output. The engine resolves the path within the container.
     pub fn copy_out_command(&self, id: &str, path: &Path) -> Command {

@@ -46,3 +46,19 @@ fn only_the_silent_container_is_stopped() {
     assert_eq!(server.output(&printing, "output/whole").text(), "whole\n");
     assert_no_containers(server.task_prefix());
 }
+
+#[test]
+fn a_container_whose_client_falls_silent_is_not_stopped() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().config("[executor]\nidle_timeout_minutes = 1").build();
+    let script = "#!/bin/sh\nif [ \"$1\" = run ]; then docker \"$@\" >/dev/null 2>&1; exit; fi\nexec docker \"$@\"\n";
+    let script = agent.write_script("silent-docker", script);
+    agent.change_config(&format!("[executor]\ndocker = {:?}", script.to_string_lossy()));
+    let id = server.submit(TaskSpec::script("for step in 1 2 3 4 5 6 7 8; do echo step $step; sleep 10; done"));
+    let running = agent.start();
+    let task = server.wait_for(&id, Status::Completed, secs(150));
+    let lines: Vec<String> = (1..=8).map(|step| format!("step {step}\n")).collect();
+    assert_eq!(task.stdout(), lines.concat());
+    assert!(running.log().contains("doesn't show what the container prints; ending the client"), "{}", running.log());
+    assert_no_containers(server.task_prefix());
+}

@@ -20,6 +20,8 @@ use looks::{Look, Looks};
 const CANCEL_GRACE: Duration = Duration::from_secs(2);
 /// How long a client may take to end whose outputs are closed.
 const CLIENT_GRACE: Duration = Duration::from_secs(5);
+/// How much earlier than this agent the engine may have noted the last output.
+const IDLE_MARGIN: Duration = Duration::from_secs(5);
 /// How often the clocks are checked where nothing else wakes this thread.
 const TICK: Duration = Duration::from_millis(500);
 /// How long the client may go on after a stop that succeeded, or after stops that were refused.
@@ -85,7 +87,10 @@ impl<'t> Watch<'t> {
             }
             self.note_run();
             self.note_timeout();
-            self.note_idleness();
+            if self.note_idleness() {
+                grace = Duration::ZERO;
+                break;
+            }
             if self.task.record.stop.is_some() && !self.stop_when_due() {
                 break;
             }
@@ -145,13 +150,27 @@ impl<'t> Watch<'t> {
         }
     }
 
-    /// Notes that it has to be stopped because it has printed nothing for too long.
-    fn note_idleness(&mut self) {
+    /// Notes that it has to be stopped because it has printed nothing for too long. Returns whether the client has fallen
+    /// silent instead: the engine has later output than the client has shown.
+    fn note_idleness(&mut self) -> bool {
         let executor = self.executor();
-        let is_idle = |limit| self.started.is_some() && self.last_output.elapsed() >= limit;
-        if executor.idle_timeout().is_some_and(is_idle) {
-            self.task.note_stop(StopReason::Idle { minutes: executor.idle_timeout_minutes });
+        let Some(limit) = executor.idle_timeout() else { return false };
+        if self.started.is_none() || self.last_output.elapsed() < limit || self.task.record.stop.is_some() {
+            return false;
         }
+        let (docker, container) = (self.container.docker, self.container_id());
+        // The engine's own times may be a little earlier.
+        if docker.has_printed_within(&container, limit.saturating_sub(IDLE_MARGIN)).unwrap_or(false) {
+            log::warn!(task:% = self.task.key(); "the docker client doesn't show what the container prints; ending the client");
+            return true;
+        }
+        self.task.note_stop(StopReason::Idle { minutes: executor.idle_timeout_minutes });
+        false
+    }
+
+    /// The container's id, or its name where that isn't known: the name may be another one's by now.
+    fn container_id(&self) -> String {
+        self.task.files.load_cid().unwrap_or_else(|| self.container.name.clone())
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -172,7 +191,7 @@ impl<'t> Watch<'t> {
     /// Tries to stop the container. One that doesn't exist yet, or that was created and not started, is tried for
     /// again. Returns `false` when the client has had its time to end: then it hangs.
     fn stop_when_due(&mut self) -> bool {
-        let now = Instant::now();
+        let (now, container) = (Instant::now(), self.container_id());
         let tries = self.stop.get_or_insert(StopTries { since: now, next: now, has_succeeded: false });
         if tries.since.elapsed() > STOP_PATIENCE {
             log::warn!(task:% = self.task.key(); "the docker client doesn't end although the container was stopped");
@@ -182,8 +201,6 @@ impl<'t> Watch<'t> {
             return true;
         }
         let grace = if self.task.is_cancel_requested() { CANCEL_GRACE } else { STOP_GRACE };
-        // By its id where that is known: the name may be another one's by now.
-        let container = self.task.files.load_cid().unwrap_or_else(|| self.container.name.clone());
         let pause = match self.container.docker.stop(&container, grace) {
             Ok(()) => {
                 // A stop may take long, so the client's time begins after the first one that succeeded.

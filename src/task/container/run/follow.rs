@@ -27,7 +27,7 @@ pub(super) struct Following {
 
 impl ContainerRun<'_> {
     pub(super) fn follow(&mut self, container: &Container) -> Progress {
-        self.seen.stuck = None;
+        (self.seen.stuck, self.seen.overdue) = (None, None);
         self.note_started();
         // Only a container that started before this run of the agent is timed by the engine's clock, which can be set.
         let by_engine = || Instant::now().checked_sub(container.ran_for(Timestamp::now())).unwrap_or_else(Instant::now);
