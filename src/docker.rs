@@ -198,6 +198,12 @@ impl Docker {
         self.request(&["rm", "-v", name], REQUEST_TIMEOUT).map(drop)
     }
 
+    /// Removes containers by their ids, as [`Docker::remove`] does. After an error some of them may be removed.
+    pub fn remove_all(&self, ids: &[&str]) -> Result<(), DockerError> {
+        let args: Vec<&str> = ["rm", "-v"].iter().chain(ids).copied().collect();
+        self.request(&args, REQUEST_TIMEOUT).map(drop)
+    }
+
     /// Removes a container, running or not. An absent one is no error.
     pub fn remove_forced(&self, name: &str) -> Result<(), DockerError> {
         match self.inspect(name)? {

@@ -48,7 +48,7 @@ pub mod volumes;
 pub mod workspace;
 
 pub use console::TrialConsole;
-pub use container::{Limits, TaskContainer, view_name, viewed};
+pub use container::{Limits, Removals, TaskContainer, view_name, viewed};
 pub use discard::{OTHER_REGISTRATION, discard, log_abandoned};
 pub use error::Pause;
 pub use ledger_entries::{failed_report, report_entry};
@@ -96,6 +96,8 @@ pub struct Context {
     pub counters: Arc<Counters>,
     /// Whether containers can be started at present.
     pub starts: Starts,
+    /// The containers that are being removed.
+    pub removals: Removals,
 }
 
 /// A task for a worker.

@@ -66,7 +66,7 @@ pub(super) struct Inbox {
 
 /// The state of the intake thread.
 pub struct Intake {
-    context: Arc<Context>,
+    pub(super) context: Arc<Context>,
     client: Client,
     pub(super) store: Store,
     pub(super) table: TaskTable,

@@ -15,7 +15,7 @@ use crate::ledger::Ledger;
 use crate::metrics::Counters;
 use crate::os::trust::SearchPath;
 use crate::server::Client;
-use crate::task::{Context, Starts, Store};
+use crate::task::{Context, Removals, Starts, Store};
 
 /// The exit status after a second signal, as shells report SIGINT.
 const INTERRUPTED: i32 = 130;
@@ -44,6 +44,7 @@ pub fn serve(config: Config, credentials: Credentials, instance: &Instance, mode
         );
     }
     let context = Context {
+        removals: Removals::start(docker.clone()).map_err(|error| format!("a thread can't be started: {error}"))?,
         docker,
         config: Arc::new(config),
         client: worker_client,

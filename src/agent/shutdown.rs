@@ -74,6 +74,7 @@ impl Intake {
                 self.handle_message(message);
             }
         }
+        self.context.removals.wait_for_all((start + DELIVERY_PATIENCE).saturating_duration_since(Instant::now()));
         let running = self.table.count(Phase::Prepared..Phase::Exited, |key| self.store.task(key).cid().exists());
         let undelivered = self.table.count(Phase::Exited..Phase::Settled, |_| true);
         if running > 0 {

@@ -9,7 +9,7 @@ use crate::ledger::Ledger;
 use crate::os::trust::make_folder;
 use crate::server::Client;
 use crate::task::record::Store;
-use crate::task::{Context, Starts};
+use crate::task::{Context, Removals, Starts};
 
 /// The context and the records of an agent in this folder. `paths` is the section of this name in its configuration.
 pub fn test_context(dir: &Path, paths: &str) -> (Arc<Context>, Store) {
@@ -18,9 +18,11 @@ pub fn test_context(dir: &Path, paths: &str) -> (Arc<Context>, Store) {
     let credentials = Credentials { service_id: "s".to_owned(), api_key: Secret::new("k") };
     let store = Store::open(&config.paths.data_dir).unwrap();
     let folder = make_folder(&config.paths.data_dir).unwrap();
+    let docker = Docker { program: "/nonexistent/docker".into(), ..Docker::default() };
     let context = Context {
         client: Client::new(&config.server, credentials, Arc::default()),
-        docker: Docker { program: "/nonexistent/docker".into(), ..Docker::default() },
+        removals: Removals::start(docker.clone()).unwrap(),
+        docker,
         ledger: Ledger::new(&folder, Secret::new(""), Arc::default()),
         folder,
         instance_id: String::new(),

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{Docker, DockerError, INSTANCE_LABEL, REQUEST_TIMEOUT};
 
 /// The `--format` that [`parse_inspect`] reads. docker knows the id as `.Id` too, podman doesn't.
-const INSPECT_FORMAT: &str = r#"{"Id":{{json .ID}},"State":{{json .State}},"Labels":{{json .Config.Labels}},"StopSignal":{{json .Config.StopSignal}}}"#;
+const INSPECT_FORMAT: &str = r#"{"Id":{{json .ID}},"State":{{json .State}},"Labels":{{json .Config.Labels}},"StopSignal":{{json .Config.StopSignal}},"Mounts":{{json .Mounts}}}"#;
 
 /// The state of a container, in the engine's words.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -45,6 +45,9 @@ pub struct Container {
     /// The signal by which the engine asks it to end, if it isn't TERM.
     #[serde(default, deserialize_with = "signal_word")]
     pub stop_signal: Option<String>,
+    /// Whether it has volumes, as those that its image declares. Folders of the host aren't.
+    #[serde(default, rename = "Mounts", deserialize_with = "has_volume")]
+    pub has_volumes: bool,
 }
 
 /// What a container does, or how it ended.
@@ -67,6 +70,17 @@ pub struct State {
     /// The time of the last exit.
     #[serde(default, deserialize_with = "engine_time")]
     pub finished_at: Option<Timestamp>,
+}
+
+/// Whether one of the mounts isn't a folder of the host. A form that isn't known may be one.
+fn has_volume<'de, D: Deserializer<'de>>(mounts: D) -> Result<bool, D::Error> {
+    let mounts = Value::deserialize(mounts)?;
+    let is_folder = |mount: &Value| mount["Type"] == "bind" || mount["Type"] == "tmpfs";
+    Ok(match &mounts {
+        Value::Null => false,
+        Value::Array(mounts) => !mounts.iter().all(is_folder),
+        _ => true,
+    })
 }
 
 impl Container {

@@ -6,8 +6,11 @@ mod engine_copy;
 mod launch;
 mod limits;
 mod logs;
+mod removals;
 mod run;
 mod watch;
+
+use std::time::{Duration, Instant};
 
 use super::console::TrialConsole;
 use super::outcome::ContainerOutcome;
@@ -17,7 +20,11 @@ use super::{StepError, TaskHandle};
 use crate::config::Config;
 use crate::docker::{Container, Docker, DockerError, INSTANCE_LABEL, SERVICE_LABEL, TASK_LABEL};
 pub use limits::Limits;
+pub use removals::Removals;
 use run::ContainerRun;
+
+/// How long a removal that is under way is waited for.
+const REMOVAL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The container of one task: what it should be, and the engine that has it.
 pub struct TaskContainer<'c> {
@@ -28,6 +35,8 @@ pub struct TaskContainer<'c> {
     pub owner: Option<&'c str>,
     /// Whether the agent starts containers at present; a trial does.
     pub starts: Option<&'c Starts>,
+    /// Removes containers beside all else; a trial removes its own.
+    pub removals: Option<&'c Removals>,
     /// Where a trial shows what the container prints.
     pub console: Option<&'c TrialConsole>,
     pub limits: Limits,
@@ -58,9 +67,51 @@ impl TaskContainer<'_> {
         HiddenParts { config, docker, name: &name, labels, owner: self.owner, beside }.find()
     }
 
+    /// Checks that no volume of the image hides results. An image that isn't here yet is pulled by `docker run`; what its
+    /// volumes hide is looked at with the results.
+    fn check_image(&self, task: &TaskHandle) -> Result<(), String> {
+        let starts = self.starts;
+        if starts.is_some_and(|starts| starts.knows_image(Instant::now())) {
+            return Ok(());
+        }
+        match self.find_hiding(task) {
+            Ok(Some(hiding)) => return Err(hiding.describe(&self.config.executor.image)),
+            Ok(None) => starts.into_iter().for_each(|starts| starts.note_image(Instant::now())),
+            Err(error) => {
+                log::info!(task:% = task.key(); "whether a volume of the image hides results isn't known yet: {error}");
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a container of this name is this task's, and not another agent's.
     pub fn is_ours(&self, container: &Container) -> bool {
         container.instance.as_deref() == self.owner
+    }
+
+    /// Has the container removed, once the record has all that is needed of it, beside what follows. A later call notes that
+    /// it is.
+    pub fn remove_soon(&self, task: &mut TaskHandle) -> Result<(), StepError> {
+        if task.record.container_removed {
+            return Ok(());
+        }
+        let Some(removals) = self.removals else { return self.remove(task) };
+        if removals.is_waiting(&self.name) {
+            return Ok(());
+        }
+        match &mut task.exited {
+            Some(exited) if exited.is_removal_asked => {
+                // What couldn't be removed the health thread removes when the task is settled.
+                task.record.container_removed = !removals.take_failure(&self.name);
+                Ok(())
+            }
+            Some(exited) => {
+                exited.is_removal_asked = true;
+                removals.request(&self.name, &exited.id);
+                Ok(())
+            }
+            None => self.remove(task),
+        }
     }
 
     /// Removes the container, once the record has all that is needed of it. If the engine can't remove it now, the
@@ -68,6 +119,9 @@ impl TaskContainer<'_> {
     pub fn remove(&self, task: &mut TaskHandle) -> Result<(), StepError> {
         if task.record.container_removed {
             return Ok(());
+        }
+        if let Some(removals) = self.removals {
+            removals.wait_for(&self.name, REMOVAL_PATIENCE);
         }
         let removed = self.docker.inspect(&self.name).and_then(|container| match container {
             // By its id: the name may be another one's by then.

@@ -23,11 +23,23 @@ pub enum Wake {
     Interval,
 }
 
+/// A container that has exited.
+#[derive(Debug)]
+pub struct ExitedContainer {
+    pub id: String,
+    /// Whether it had volumes.
+    pub has_volumes: bool,
+    /// Whether its removal was asked for.
+    pub is_removal_asked: bool,
+}
+
 /// A task in a worker.
 pub struct TaskHandle {
     pub files: TaskFiles,
     pub record: Record,
     pub workspace: Workspace,
+    /// Its container, if this worker has seen its end.
+    pub exited: Option<ExitedContainer>,
     commands: Receiver<WorkerCommand>,
     is_worker_wanted: Arc<AtomicBool>,
     /// The channel to the agent; a trial has none.
@@ -37,7 +49,7 @@ pub struct TaskHandle {
 impl TaskHandle {
     pub fn new(job: Job, workspace: Workspace, messages: Option<Sender<WorkerMessage>>) -> Self {
         let Job { files, record, commands, is_worker_wanted } = job;
-        Self { files, record, workspace, commands, is_worker_wanted, messages }
+        Self { files, record, workspace, exited: None, commands, is_worker_wanted, messages }
     }
 
     pub fn key(&self) -> &TaskKey {

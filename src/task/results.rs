@@ -53,6 +53,7 @@ pub fn make_room(container: &TaskContainer<'_>, upload: &mut Upload<'_>, duty: D
     if !is_needed || copied_before(upload.task)?.is_some() {
         return Ok(());
     }
+    container.remove(upload.task)?;
     let reserved = reserved_paths(container.config);
     let until = Until { duty, deadline: Instant::now() + TIME };
     match look(container, upload.task, &reserved, until)? {
@@ -80,12 +81,18 @@ pub fn collect(container: &TaskContainer<'_>, task: &mut TaskHandle, duty: Duty)
         Some(fetched) => fetched,
         None if found.unreadable.is_empty() => Fetched::default(),
         None if !duty.may_fetch() => return Err(StepError::NeedsFetch),
-        None => CopyUnreadable { container, task, reserved: &reserved, deadline }.copy(&found.unreadable)?,
+        None => {
+            // What it has written outside the workspace may be what fills the engine's disk.
+            container.remove(task)?;
+            CopyUnreadable { container, task, reserved: &reserved, deadline }.copy(&found.unreadable)?
+        }
     };
     let mut skipped = found.skipped;
     skipped.add(fetched.skipped);
     // The image may have come with the container's start. Where the engine doesn't answer, the results don't wait for it.
-    if let Ok(Some(hiding)) = container.find_hiding(task) {
+    let has_no_volume = task.exited.as_ref().is_some_and(|exited| !exited.has_volumes);
+    let hiding = if has_no_volume { Ok(None) } else { container.find_hiding(task) };
+    if let Ok(Some(hiding)) = hiding {
         let folder = hiding.hidden.strip_prefix(WORKSPACE).unwrap_or(&hiding.hidden);
         skipped.skip_deliverable(shown_name(folder) + "/", hiding.describe(&config.executor.image));
     }

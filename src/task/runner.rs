@@ -73,14 +73,14 @@ impl<'c> TaskRunner<'c> {
     }
 
     fn report(&mut self) -> Result<(), StepError> {
+        self.container().remove_soon(&mut self.task)?;
         self.check_server()?;
         Report::open(self.client(), &mut self.task)?.send()
     }
 
     fn upload(&mut self) -> Result<(), StepError> {
         let (container, began, is_wanted) = (self.container(), Instant::now(), self.task.is_worker_wanted());
-        // First: what it has written outside the workspace may be what fills the engine's disk.
-        container.remove(&mut self.task)?;
+        container.remove_soon(&mut self.task)?;
         self.check_server()?;
         let mut upload = Upload::open(self.client(), &mut self.task)?;
         results::make_room(&container, &mut upload, self.duty)?;
@@ -129,6 +129,7 @@ impl<'c> TaskRunner<'c> {
             name: self.task.key().container_name(),
             owner: Some(&self.context.instance_id),
             starts: Some(&self.context.starts),
+            removals: Some(&self.context.removals),
             console: None,
             limits: Limits::default(),
         }

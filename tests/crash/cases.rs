@@ -55,12 +55,13 @@ fn expected(kind: Kind) -> Expected {
     }
 }
 
-/// The number of the `inspect` that finds the exit status, after the one that checks whether the container exists.
-const OUTCOME: usize = 2;
-/// The number of the `inspect` that checks the container's owner before its removal.
-const REMOVAL: usize = 3;
-/// The number of the `inspect` that looks for a container that an earlier copying has left. The task's own is removed by then.
-const FETCH: usize = 4;
+/// The number of the `inspect` that finds the exit status. What was never started isn't looked for.
+const OUTCOME: usize = 1;
+/// The same after a restart, whose first `inspect` finds the running container.
+const OUTCOME_OF_FOLLOWED: usize = 2;
+/// The number of the `inspect` that looks for a container that an earlier copying has left. The one before finds that the
+/// task's own is removed.
+const FETCH: usize = 3;
 /// The number of the `rm` that removes the container out of which results were copied.
 const FETCH_RM: usize = 2;
 
@@ -69,8 +70,6 @@ fn points_before_the_container() -> Vec<Point> {
     points.extend(docker(Verb::Version, 1, &ASKED));
     points.extend(docker(Verb::Sweep, 1, &ASKED));
     points.extend(points_of_the_offer());
-    points.extend(docker(Verb::Inspect, 1, &ASKED));
-    points.extend(docker(Verb::Absent, 1, &ASKED));
     points.extend(docker(Verb::Run, 1, &[How::Instead]));
     points
 }
@@ -87,7 +86,20 @@ fn points_of_the_offer() -> Vec<Point> {
 
 fn before_the_container(kind: Kind) -> Vec<Case> {
     let case = |point| Case { kind, held: false, acts: vec![Act::Kill(point), Act::Restart], expected: expected(kind) };
-    points_before_the_container().into_iter().map(case).collect()
+    let mut cases: Vec<Case> = points_before_the_container().into_iter().map(case).collect();
+    for point in after_an_unfinished_start() {
+        let acts = vec![Act::Kill(UNFINISHED_START), Act::Kill(point), Act::Restart];
+        cases.push(Case { kind, held: false, acts, expected: expected(kind) });
+    }
+    cases
+}
+
+/// The client of `docker run` dies with the agent and has done nothing.
+const UNFINISHED_START: Point = Point::Docker(Verb::Run, 1, How::Instead);
+
+/// The points at which the next agent finds out that there is no container.
+fn after_an_unfinished_start() -> Vec<Point> {
+    [Verb::Inspect, Verb::Absent].into_iter().flat_map(|verb| docker(verb, 1, &ASKED)).collect()
 }
 
 fn with_the_container(kind: Kind) -> Vec<Case> {
@@ -123,8 +135,14 @@ fn with_the_container(kind: Kind) -> Vec<Case> {
 
 fn after_the_outcome(kind: Kind) -> Vec<Case> {
     let mut cases = Vec::new();
-    for point in removal(REMOVAL, 1) {
+    for point in removal() {
         cases.extend(known(kind, vec![Act::Kill(point)], false));
+    }
+    // After a restart the worker looks for the container itself.
+    let sending = Act::Kill(Point::Request(Upload(1), Before));
+    for point in docker(Verb::Inspect, 1, &ASKED) {
+        let acts = vec![sending, Act::Kill(point), Act::Restart];
+        cases.push(Case { kind, held: false, acts, expected: expected(kind) });
     }
     let mut points = request(List, &[Before, After]);
     for number in [1, 2] {
@@ -137,11 +155,9 @@ fn after_the_outcome(kind: Kind) -> Vec<Case> {
     cases
 }
 
-/// The points during the removal of a container whose outcome is recorded, by the numbers of the two calls.
-fn removal(inspection: usize, removal: usize) -> Vec<Point> {
-    let mut points = docker(Verb::Inspect, inspection, &ASKED);
-    points.extend(docker(Verb::Rm, removal, &ORDERED));
-    points
+/// The points during the removal of a container whose outcome is recorded.
+fn removal() -> Vec<Point> {
+    docker(Verb::Rm, 1, &ORDERED)
 }
 
 /// After these steps the outcome is recorded, so it makes no difference whether the container still exists.
@@ -174,13 +190,13 @@ fn after_a_restart(kind: Kind) -> Vec<Case> {
         cases.push(Case { kind, held: true, acts, expected: Expected::lost() });
     }
     let mut points = docker(Verb::Follow, 1, &[How::After]);
-    points.extend(docker(Verb::Inspect, OUTCOME, &ASKED));
+    points.extend(docker(Verb::Inspect, OUTCOME_OF_FOLLOWED, &ASKED));
     points.extend(docker(Verb::Events, 1, &ASKED));
     for point in points {
         let acts = vec![started, Act::KillReleased(point)];
         cases.extend(unknown(kind, acts, true));
     }
-    for point in removal(REMOVAL, 1) {
+    for point in removal() {
         cases.extend(known(kind, vec![started, Act::KillReleased(point)], true));
     }
 
@@ -191,7 +207,7 @@ fn after_a_restart(kind: Kind) -> Vec<Case> {
     for point in points {
         cases.extend(unknown(kind, vec![ended, Act::Kill(point)], false));
     }
-    for point in removal(2, 1) {
+    for point in removal() {
         cases.extend(known(kind, vec![ended, Act::Kill(point)], false));
     }
     cases
@@ -277,7 +293,7 @@ fn fetched() -> Vec<Case> {
             }
         }
     }
-    for point in removal(REMOVAL, 1) {
+    for point in removal() {
         cases.extend(known(kind, vec![Act::Kill(point)], false));
     }
     let uploads = [1, 2].into_iter().flat_map(|number| request(Upload(number), &[Sending, Before, Unanswered, After]));
@@ -351,11 +367,12 @@ fn cancelled_while_running() -> Vec<Case> {
             cases.push(with(&[killed, Act::Release, Act::Ended, Act::Restart]));
             cases.push(with(&[killed, Act::Release, Act::Ended, Act::Prune, Act::Restart]));
         }
-        let mut points = docker(Verb::Inspect, OUTCOME, &ASKED);
+        let outcome = if adopted { OUTCOME_OF_FOLLOWED } else { OUTCOME };
+        let mut points = docker(Verb::Inspect, outcome, &ASKED);
         if !adopted {
             points.extend(docker(Verb::Logs, 1, &ORDERED));
         }
-        points.extend(removal(REMOVAL, 1));
+        points.extend(removal());
         for point in points {
             let killed = Act::KillCancelled(point);
             cases.push(with(&[killed, Act::Restart]));
@@ -391,11 +408,11 @@ fn cancelled_without_an_agent() -> Vec<Case> {
         }
     }
     let how = [How::Instead, How::Before, How::Created, How::CreatedOn, How::Started, How::StartedOn];
-    let mut points = docker(Verb::Inspect, 1, &ASKED);
-    points.extend(docker(Verb::Absent, 1, &ASKED));
-    points.extend(docker(Verb::Run, 1, &how));
-    for point in points {
+    for point in docker(Verb::Run, 1, &how) {
         cases.push(alone(&[], point, Expected { begun: 0..=1, ..expected(kind) }));
+    }
+    for point in after_an_unfinished_start() {
+        cases.push(alone(&[Act::Kill(UNFINISHED_START)], point, Expected { begun: 0..=1, ..expected(kind) }));
     }
     let mut points = docker(Verb::Inspect, 1, &ASKED);
     points.extend(docker(Verb::Follow, 1, &[How::Instead, How::Before, How::Midway]));

@@ -5,7 +5,7 @@ use crate::expected::{BROKEN, check, phase};
 use crate::point::{self, PART, Point};
 use crate::stand_in::StandIn;
 use crate::support::agent::{Agent, Running};
-use crate::support::docker::{container_name, container_state, docker, wait_until};
+use crate::support::docker::{self, container_name, container_state, docker, wait_until};
 use crate::support::ordinary_user::OrdinaryUser;
 use crate::support::secs;
 use crate::support::server::{FakeServer, Fault, Match, Options, TaskSpec};
@@ -65,6 +65,8 @@ pub fn play(case: &Case) {
     }
     let mut running = running.expect("a case ends with a running agent");
     scene.wait_until_settled(case);
+    // Nothing of the task waits for the removal of its container.
+    docker::assert_no_containers(&scene.task);
     let status = running.terminate(secs(10));
     assert!(status.success(), "after SIGTERM the agent ended with {status}");
     check(&scene, &case.expected);

@@ -24,6 +24,7 @@ use crate::os::platform;
 use crate::os::process::{self, LoggedChild};
 use crate::os::trust::check_place;
 use crate::task::console::TrialConsole;
+use crate::task::handle::ExitedContainer;
 use crate::task::mounts::{MountTrouble, check_mounts};
 use crate::task::outcome::{ContainerOutcome, Exit, StopCause};
 use crate::task::starts::Starts;
@@ -53,6 +54,8 @@ pub struct ContainerRun<'t> {
 #[derive(Default)]
 struct Seen {
     launches: u32,
+    /// Whether no container was ever started for the task before.
+    was_untried: bool,
     /// The exit status of the last `docker run`, unless the engine couldn't be reached since.
     client_exit_code: Option<i32>,
     /// Whether a client was with the container.
@@ -82,6 +85,7 @@ impl<'t> ContainerRun<'t> {
 
     pub fn run(mut self) -> Result<ContainerOutcome, StepError> {
         self.kill_old_client()?;
+        self.seen.was_untried = self.is_untried();
         loop {
             match self.step() {
                 Ok(None) => {}
@@ -106,11 +110,29 @@ impl<'t> ContainerRun<'t> {
 
     fn step(&mut self) -> Progress {
         self.task.check_commands()?;
+        // What was never started has no container. A name that another container has is docker's to refuse.
+        if self.is_untried() && self.task.record.stop.is_none() {
+            return self.launch();
+        }
         match self.inspect_when_reachable()? {
             None => self.handle_absent(),
+            Some(container) if self.is_leftover(&container) => self.remove_leftover(&container),
             Some(container) if self.container.is_ours(&container) => self.handle_container(&container),
             Some(other) => self.wait_for_name(&other),
         }
+    }
+
+    /// Whether docker refused to make a container because of one that an earlier task of this name has left.
+    fn is_leftover(&self, container: &Container) -> bool {
+        let is_over = matches!(container.state.status, Status::Exited | Status::Created | Status::Dead);
+        let is_refused = self.seen.client_exit_code == Some(CLIENT_FAILED) && !self.task.files.has_cid();
+        self.seen.was_untried && is_refused && is_over && self.container.is_ours(container)
+    }
+
+    fn remove_leftover(&mut self, container: &Container) -> Progress {
+        log::info!(task:% = self.task.key(); "removing the container that an earlier task of this name has left");
+        self.seen.client_exit_code = None;
+        self.replace(container)
     }
 
     /// Kills a client of an earlier run of the agent: it could still create or start the container.
@@ -188,13 +210,7 @@ impl<'t> ContainerRun<'t> {
             return Err(StepError::retry(format!("containers can't be started now: {why}")));
         }
         let config = self.container.config;
-        // An image that isn't here yet is pulled by `docker run`; what its volumes hide is looked at with the results.
-        let hiding = self.container.find_hiding(self.task).unwrap_or_else(|error| {
-            log::info!(task:% = self.task.key(); "whether a volume of the image hides results isn't known yet: {error}");
-            None
-        });
-        let hiding = hiding.map_or(Ok(()), |hiding| Err(hiding.describe(&config.executor.image)));
-        if let Err(why) = mounts_in_order(config)?.and(hiding) {
+        if let Err(why) = mounts_in_order(config)?.and_then(|()| self.container.check_image(self.task)) {
             return self.refuse_start(why);
         }
         check_place(self.task.workspace.dir())
@@ -268,6 +284,8 @@ impl<'t> ContainerRun<'t> {
 
     fn handle_exited(&mut self, container: &Container) -> Result<ContainerOutcome, StepError> {
         self.note_started();
+        let (id, has_volumes) = (container.id.clone(), container.has_volumes);
+        self.task.exited = Some(ExitedContainer { id, has_volumes, is_removal_asked: false });
         let lacking = match self.seen.client_exit_code {
             // Nothing but the container exits so.
             Some(0) => None,

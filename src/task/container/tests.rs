@@ -13,6 +13,7 @@ use crate::docker::Docker;
 use crate::docker::stand_in::stand_in;
 use crate::server::protocol::Task;
 use crate::task::outcome::ContainerOutcome;
+use crate::task::record::Process;
 use crate::task::{Job, Phase, Record, Starts, StepError, Store, TaskHandle, TaskKey, WorkerCommand, Workspace};
 
 const OWNER: &str = "i1";
@@ -64,6 +65,8 @@ impl Scene {
         let key = TaskKey::from_id("t1").expect("a key");
         let mut record = Record::from_offer(Task { id: "t1".to_owned(), ..Task::default() }, "s", "http://h");
         record.set_phase(Phase::Prepared);
+        // An earlier run of the agent has started it, so that the engine is asked first.
+        record.client = Some(Process { id: 1, started: Some("never".to_owned()), left_at: None });
         let files = store.create(&key, &record).expect("write the record");
         let workspace = Workspace::new(&self.config.paths.data_dir, &key);
         fs::create_dir_all(workspace.dir()).expect("make the workspace");
@@ -74,7 +77,8 @@ impl Scene {
     fn run(&self, task: &mut TaskHandle) -> Result<ContainerOutcome, StepError> {
         let (config, docker, limits, starts) = (&self.config, &self.docker, self.limits, Some(&self.starts));
         let name = "open-aaas-task-t1".to_owned();
-        TaskContainer { config, docker, name, owner: Some(OWNER), starts, console: None, limits }.run(task)
+        TaskContainer { config, docker, name, owner: Some(OWNER), starts, removals: None, console: None, limits }
+            .run(task)
     }
 
     /// How often docker was called with these first words.
