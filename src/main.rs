@@ -20,16 +20,17 @@
 //!    `task/handle.rs`.
 //! 5. `task/prepare.rs`: the workspace (`task/workspace.rs`) with the input files and `task.json`; `task/file_name.rs`
 //!    makes their names safe (P4).
-//! 6. `task/container/run.rs`: the container. `ContainerRun::step` looks at what the engine has under the task's name:
-//!    nothing yet, then it is started; or something to follow, to replace or to collect (P1).
+//! 6. `task/container/run.rs`: the container. `ContainerRun::step` starts what was never started, and else looks at what
+//!    the engine has under the task's name: something to follow, to replace or to collect, or nothing (P1).
 //!    `task/container/launch.rs` has the values of `docker run`, `docker/args.rs` makes the arguments of them, and
 //!    `task/container/watch.rs` watches the client and stops the container when that is due.
 //! 7. `task/outcome.rs`: from the container's exit to `completed`, `failed` or `cancelled`, with the error message.
 //! 8. `task/results.rs`: which files are results, and which stay here (P3). `task/outputs/scan.rs` finds them: every
 //!    regular file that isn't in `ReservedPaths` (`task/outputs.rs`) or excluded by `outputs.exclude`.
 //!    `task/results/copy_unreadable.rs` copies those that only root may read out of a container that shows the workspace,
-//!    and `task/outputs/selection.rs` applies the limits. Before that, `TaskRunner::upload` (or `discard`) has
-//!    `task/container.rs` remove the container; `agent/health.rs` removes one that is still there when its task is settled.
+//!    and `task/outputs/selection.rs` applies the limits. Before that, `TaskRunner::upload` has the container
+//!    removed beside all else (`task/container/removals.rs`); `agent/health.rs` removes one that is still there when its task
+//!    is settled.
 //! 9. `task/deliver.rs` sends them in the order of `task/outputs/sending.rs`: what people should see comes last; `task/notes.rs`
 //!    writes the agent's own files, such as `failure.md`.
 //!    `task/upload.rs`: a file that has arrived isn't sent again, however often the agent restarts (P2). After each

@@ -83,3 +83,20 @@ fn a_container_is_removed_before_its_task_is_settled() {
         assert!(record["settled_at"].is_string(), "{record}");
     }
 }
+
+#[test]
+fn a_container_of_an_earlier_task_is_not_taken_for_the_tasks() {
+    let server = FakeServer::start();
+    server.pause_offering(true);
+    let agent = Agent::builder(&server).with_engine().build();
+    let mut running = agent.start();
+    running.wait_log("tasks are accepted", secs(30));
+    let id = server.submit(TaskSpec::script("echo new"));
+    let label = format!("open-aaas.instance={}", agent.instance().unwrap());
+    let name = container_name(&id);
+    docker(&["run", "--name", &name, "--label", &label, "--entrypoint", "echo", "agent-core-test:1", "old"]);
+    server.pause_offering(false);
+    assert_eq!(server.wait_for(&id, Status::Completed, secs(60)).stdout(), "new\n");
+    running.wait_log("removing the container that an earlier task of this name has left", secs(1));
+    wait_until("the containers to be removed", secs(10), || containers_with_label(&label).is_empty());
+}
