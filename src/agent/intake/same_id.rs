@@ -47,6 +47,10 @@ impl Intake {
         let keys = self.store.keys_of(id).map_err(|error| format!("its records here can't be read: {error}"))?;
         let is_first_here = keys.contains(first) || self.table.id(first).is_none();
         let keys: Vec<TaskKey> = if is_first_here { keys } else { [first.clone()].into_iter().chain(keys).collect() };
+        if keys.is_empty() {
+            // A large offer isn't parsed for nothing.
+            return Ok(Offered::New(first.clone()));
+        }
         // What isn't a valid task may be one of these all the same: it must not be begun a second time.
         let digest = offer.parse().ok().map(|task| OfferDigest::of(&task));
         let mut candidates = Vec::new();
