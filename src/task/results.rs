@@ -49,7 +49,8 @@ struct Until {
 /// Makes room where results have to be copied and this machine's disk stays full, by the removal of files of the same task
 /// that can't be delivered. For the worker that will copy the results.
 pub fn make_room(container: &TaskContainer<'_>, upload: &mut Upload<'_>, duty: Duty) -> Result<(), StepError> {
-    let is_needed = duty.may_fetch() && !upload.is_cancelled() && own_room::is_full(upload.task.workspace.dir());
+    let is_needed =
+        duty.may_fetch() && !upload.is_cancelled() && own_room::is_full(upload.task.workspace.dir(), container.config);
     if !is_needed || copied_before(upload.task)?.is_some() {
         return Ok(());
     }
@@ -178,6 +179,13 @@ fn look(
         }
         if let Some(why) = found.shortage {
             return Err(StepError::retry(why));
+        }
+        // A container has been there. Its results are on a disk that isn't mounted now, or gone: that an operator decides.
+        if found.is_missing && task.files.has_cid() {
+            return Err(StepError::retry(format!(
+                "its workspace `{}` isn't there; mount its disk, or give its results up with `agent-core discard`",
+                workspace.display()
+            )));
         }
         if !until.duty.may_fetch() && (found.is_cut || found.has_leased) {
             log::info!(task:% = task.key(); "looking for its results takes long, and goes on without a slot");

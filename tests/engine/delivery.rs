@@ -1,9 +1,12 @@
 //! Inputs and results keep their bytes and their names.
 
 use crate::support::agent::Agent;
+use crate::support::docker::{assert_no_containers, wait_container_state};
 use crate::support::secs;
 use crate::support::server::{FakeServer, Status, TaskSpec};
+use crate::support::tally;
 use serde_json::json;
+use std::fs;
 
 /// Pseudo-random bytes, the same in each run (xorshift).
 fn noise(count: usize) -> Vec<u8> {
@@ -87,4 +90,24 @@ fn names_unsafe_in_headers_arrive_percent_encoded() {
     let names = ["output/a %22b%22%5Cc.txt", "output/two%0D%0Alines"];
     assert_eq!(task.output["files"], json!([names[1], names[0]]));
     assert_eq!(names.map(|name| server.output(&id, name).bytes), [b"1\n", b"2\n"]);
+}
+
+/// The folder of the workspaces may be a disk that isn't mounted after a restart of the machine.
+#[test]
+fn results_wait_for_a_workspace_that_is_not_there() {
+    let server = FakeServer::start();
+    let (agent, mut running, id) = tally::begun(&server);
+    assert!(running.terminate(secs(10)).success());
+    tally::release(&agent, &id);
+    wait_container_state(&id, "exited", secs(20));
+    let (workspace, elsewhere) = (agent.workspace(&id), agent.path("elsewhere"));
+    fs::rename(&workspace, &elsewhere).expect("move the workspace");
+    let mut running = agent.start();
+    running.wait_log("isn't there; mount its disk", secs(30));
+    assert_eq!(server.task(&id).status, Status::Running);
+    fs::rename(&elsewhere, &workspace).expect("move the workspace back");
+    let task = server.wait_for(&id, Status::Completed, secs(90));
+    assert_eq!(server.output(&id, "output/result.txt").text(), "result\n");
+    assert_eq!((tally::times_begun(&agent, &id), task.completed_count), (1, 1));
+    assert_no_containers(&id);
 }

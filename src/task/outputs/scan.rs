@@ -37,6 +37,8 @@ pub struct ScanResult {
     pub has_leased: bool,
     /// What this machine had no descriptor or no memory to look at, and why.
     pub shortage: Option<String>,
+    /// Whether there is no workspace.
+    pub is_missing: bool,
     /// The results, in the order of choice.
     pub files: Vec<OutputFile>,
     pub skipped: Skipped,
@@ -143,7 +145,10 @@ impl ScanResult {
             }
             // It was removed meanwhile.
             Unread::Failed(error) if error.kind() == io::ErrorKind::NotFound && !path.as_os_str().is_empty() => {}
-            other => self.skipped.skip_deliverable(shown_name(path), other.to_string()),
+            other => {
+                self.is_missing = matches!(&other, Unread::Failed(error) if error.kind() == io::ErrorKind::NotFound);
+                self.skipped.skip_deliverable(shown_name(path), other.to_string());
+            }
         }
     }
 }

@@ -42,15 +42,21 @@ struct TooLarge {
     place: PathBuf,
 }
 
-/// Whether the disk is full. One that can't be asked isn't.
-pub fn is_full(workspace: &Path) -> bool {
-    platform::free_disk(workspace).is_ok_and(|free| free < FULL)
+/// The room below which nothing can be copied: half of what stays free is for results that have to leave, and they need
+/// some room themselves.
+fn needed(config: &Config) -> u64 {
+    (config.paths.keep_free() / 2).saturating_add(FULL)
+}
+
+/// Whether the disk has no room for copies. One that can't be asked has.
+pub fn is_full(workspace: &Path, config: &Config) -> bool {
+    platform::free_disk(workspace).is_ok_and(|free| free < needed(config))
 }
 
 /// Removes files of the task that are too large to be delivered, if its disk stays full. A command ends that.
 pub fn make(upload: &mut Upload<'_>, reserved: &ReservedPaths, config: &Config) -> Result<(), StepError> {
     let workspace = upload.task.workspace.dir().to_owned();
-    if !stays_full(upload.task)? {
+    if !stays_full(upload.task, config)? {
         return Ok(());
     }
     let mut commands = Ok(());
@@ -60,6 +66,11 @@ pub fn make(upload: &mut Upload<'_>, reserved: &ReservedPaths, config: &Config) 
         commands.is_ok() && !upload.task.is_cancel_requested() && Instant::now() < deadline
     });
     commands?;
+    // Where it would not help, nothing is removed.
+    let free = platform::free_disk(&workspace).unwrap_or(u64::MAX);
+    if files.iter().fold(free, |room, file| room.saturating_add(file.allocated)) < needed(config) {
+        return Ok(());
+    }
     let wanted = config.paths.keep_free().saturating_add(config.outputs.max_total);
     let (mut count, mut freed, mut failures) = (0, 0u64, 0);
     for TooLarge { allocated, place } in files {
@@ -94,9 +105,9 @@ pub fn make(upload: &mut Upload<'_>, reserved: &ReservedPaths, config: &Config) 
 }
 
 /// Waits for other room. Returns whether there is none, and the task's results are still wanted.
-fn stays_full(task: &mut TaskHandle) -> Result<bool, StepError> {
+fn stays_full(task: &mut TaskHandle, config: &Config) -> Result<bool, StepError> {
     let deadline = Instant::now() + PATIENCE;
-    while is_full(task.workspace.dir()) && !task.is_cancel_requested() {
+    while is_full(task.workspace.dir(), config) && !task.is_cancel_requested() {
         if Instant::now() >= deadline {
             return Ok(true);
         }

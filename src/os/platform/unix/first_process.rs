@@ -29,11 +29,12 @@ const LOOK: Duration = Duration::from_millis(20);
 /// signals that end the program allowed, which the parent may have held back. To be called before anything else.
 pub fn run_below_first_process() -> io::Result<Option<u8>> {
     let mut signals: SigSet = ENDING.into_iter().collect();
+    // Programs that wait for their children need that one.
+    signals.add(Signal::SIGCHLD);
     if std::process::id() != 1 {
         signals.thread_unblock()?;
         return Ok(None);
     }
-    signals.add(Signal::SIGCHLD);
     // Signals wait from here on, and none is lost. The child inherits that and allows them again.
     signals.thread_block()?;
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)?;
@@ -58,8 +59,8 @@ pub fn run_below_first_process() -> io::Result<Option<u8>> {
                     return Ok(Some(status));
                 }
             }
-            // What a terminal sends, such as Ctrl+C, the child gets by itself.
-            Some(number) if signal.ssi_code != SI_KERNEL => match kill(child, number) {
+            // What a terminal sends, such as Ctrl+C, the child gets by itself; that it is gone, only its first process.
+            Some(number) if signal.ssi_code != SI_KERNEL || number == Signal::SIGHUP => match kill(child, number) {
                 Ok(()) | Err(Errno::ESRCH) => {}
                 Err(error) => return Err(error.into()),
             },
