@@ -47,6 +47,8 @@ pub const TASK_LABEL: &str = "open-aaas.task";
 pub const SERVICE_LABEL: &str = "open-aaas.service";
 /// The label that names the agent that owns a container, by the id of its data_dir.
 pub const INSTANCE_LABEL: &str = "open-aaas.instance";
+/// The label with the time of the offer: a later task of the same name was offered at another time.
+pub const OFFERED_LABEL: &str = "open-aaas.offered";
 
 /// Time limit of a request that the engine answers at once.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);

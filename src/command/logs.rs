@@ -66,7 +66,7 @@ pub fn logs(file: &Path, args: &LogsArgs) -> Result<(), Failure> {
 fn has_container(docker: &Docker, name: &str, data_dir: &DataDir) -> Result<bool, DockerError> {
     let container = docker.inspect(name)?;
     let instance = instance::read_id(data_dir).ok().flatten();
-    Ok(container.is_some_and(|container| container.instance.is_some() && container.instance == instance))
+    Ok(container.is_some_and(|container| container.labels.instance.is_some() && container.labels.instance == instance))
 }
 
 fn show_by_docker(docker: &Docker, name: &str, args: &LogsArgs) -> Result<(), Failure> {

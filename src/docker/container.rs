@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::{Docker, DockerError, INSTANCE_LABEL, REQUEST_TIMEOUT};
+use super::{Docker, DockerError, INSTANCE_LABEL, OFFERED_LABEL, REQUEST_TIMEOUT};
 
 /// The `--format` that [`parse_inspect`] reads. docker knows the id as `.Id` too, podman doesn't.
 const INSPECT_FORMAT: &str = r#"{"Id":{{json .ID}},"State":{{json .State}},"Labels":{{json .Config.Labels}},"StopSignal":{{json .Config.StopSignal}},"Mounts":{{json .Mounts}}}"#;
@@ -39,15 +39,23 @@ pub struct Container {
     /// Its id. A later container with the same name has another one.
     pub id: String,
     pub state: State,
-    /// The agent that owns it, by its label.
-    #[serde(default, rename = "Labels", deserialize_with = "instance_label")]
-    pub instance: Option<String>,
+    #[serde(default, deserialize_with = "own_labels")]
+    pub labels: Labels,
     /// The signal by which the engine asks it to end, if it isn't TERM.
     #[serde(default, deserialize_with = "signal_word")]
     pub stop_signal: Option<String>,
     /// Whether it has volumes, as those that its image declares. Folders of the host aren't.
     #[serde(default, rename = "Mounts", deserialize_with = "has_volume")]
     pub has_volumes: bool,
+}
+
+/// The agent's labels of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Labels {
+    /// The agent that owns it.
+    pub instance: Option<String>,
+    /// When its task was offered; older versions didn't say it.
+    pub offered: Option<String>,
 }
 
 /// What a container does, or how it ended.
@@ -127,9 +135,10 @@ pub(super) fn parse_inspect(text: &str) -> Result<Container, serde_json::Error> 
     serde_json::from_str(text)
 }
 
-fn instance_label<'de, D: Deserializer<'de>>(labels: D) -> Result<Option<String>, D::Error> {
+fn own_labels<'de, D: Deserializer<'de>>(labels: D) -> Result<Labels, D::Error> {
     let labels: Option<HashMap<String, String>> = Option::deserialize(labels)?;
-    Ok(labels.and_then(|mut labels| labels.remove(INSTANCE_LABEL)))
+    let mut labels = labels.unwrap_or_default();
+    Ok(Labels { instance: labels.remove(INSTANCE_LABEL), offered: labels.remove(OFFERED_LABEL) })
 }
 
 /// A signal: a word of docker's, a number of podman's, or none.
@@ -167,7 +176,7 @@ pub(super) mod tests {
             (Status::Exited, 137, true)
         );
         assert_eq!(container.ran_for(Timestamp::now()), Duration::from_millis(2250));
-        assert_eq!((container.id.as_str(), container.instance.as_deref()), ("c1", Some("i1")));
+        assert_eq!((container.id.as_str(), container.labels.instance.as_deref()), ("c1", Some("i1")));
     }
 
     #[test]
@@ -178,7 +187,7 @@ pub(super) mod tests {
             .replace(r#"{"open-aaas.instance":"i1","x":"y"}"#, "null");
         let container = parse_inspect(&text).unwrap();
         assert_eq!(
-            (container.state.status.clone(), container.state.started_at, container.instance.clone()),
+            (container.state.status.clone(), container.state.started_at, container.labels.instance.clone()),
             (Status::Created, None, None)
         );
         assert_eq!(container.ran_for(Timestamp::now()), Duration::ZERO);

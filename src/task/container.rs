@@ -18,7 +18,7 @@ use super::starts::Starts;
 use super::volumes::{HiddenParts, Hiding};
 use super::{StepError, TaskHandle};
 use crate::config::Config;
-use crate::docker::{Container, Docker, DockerError, INSTANCE_LABEL, SERVICE_LABEL, TASK_LABEL};
+use crate::docker::{Container, Docker, DockerError, INSTANCE_LABEL, OFFERED_LABEL, SERVICE_LABEL, TASK_LABEL};
 pub use limits::Limits;
 pub use removals::Removals;
 use run::ContainerRun;
@@ -52,7 +52,8 @@ impl TaskContainer<'_> {
     pub fn labels(&self, task: &TaskHandle) -> Vec<(&'static str, String)> {
         let Some(owner) = self.owner else { return Vec::new() };
         let (key, service) = (task.key().to_string(), task.record.service_id.clone());
-        vec![(TASK_LABEL, key), (SERVICE_LABEL, service), (INSTANCE_LABEL, owner.to_owned())]
+        let offered = (OFFERED_LABEL, task.record.offered.at.to_string());
+        vec![(TASK_LABEL, key), (SERVICE_LABEL, service), (INSTANCE_LABEL, owner.to_owned()), offered]
     }
 
     /// The name of the container that shows the workspace to the engine.
@@ -86,7 +87,13 @@ impl TaskContainer<'_> {
 
     /// Whether a container of this name is this task's, and not another agent's.
     pub fn is_ours(&self, container: &Container) -> bool {
-        container.instance.as_deref() == self.owner
+        container.labels.instance.as_deref() == self.owner
+    }
+
+    /// Whether an earlier task of this agent, whose record is gone, has left it.
+    pub fn is_leftover(&self, container: &Container, task: &TaskHandle) -> bool {
+        let offered = task.record.offered.at.to_string();
+        self.is_ours(container) && container.labels.offered.as_ref().is_some_and(|other| *other != offered)
     }
 
     /// Has the container removed, once the record has all that is needed of it, beside what follows. A later call notes that
@@ -101,8 +108,9 @@ impl TaskContainer<'_> {
         }
         match &mut task.exited {
             Some(exited) if exited.is_removal_asked => {
-                // What couldn't be removed the health thread removes when the task is settled.
-                task.record.container_removed = !removals.take_failure(&self.name);
+                // What couldn't be removed is tried again, and the health thread removes it when the task is settled.
+                exited.is_removal_asked = !removals.take_failure(&self.name);
+                task.record.container_removed = exited.is_removal_asked;
                 Ok(())
             }
             Some(exited) => {

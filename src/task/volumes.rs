@@ -85,7 +85,7 @@ impl HiddenParts<'_> {
 
     fn look(&self, folder: &Path, volumes: &[PathBuf]) -> Result<Option<PathBuf>, DockerError> {
         // A killed agent has left it.
-        if let Some(old) = self.docker.inspect(self.name)?.filter(|old| old.instance.as_deref() == self.owner) {
+        if let Some(old) = self.docker.inspect(self.name)?.filter(|old| old.labels.instance.as_deref() == self.owner) {
             self.docker.remove(&old.id)?;
         }
         let id = self.docker.create_probe(&ProbeSpec {

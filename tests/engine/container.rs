@@ -94,7 +94,9 @@ fn a_container_of_an_earlier_task_is_not_taken_for_the_tasks() {
     let id = server.submit(TaskSpec::script("echo new"));
     let label = format!("open-aaas.instance={}", agent.instance().unwrap());
     let name = container_name(&id);
-    docker(&["run", "--name", &name, "--label", &label, "--entrypoint", "echo", "agent-core-test:1", "old"]);
+    let offered = "open-aaas.offered=2026-01-01T00:00:00Z";
+    let labels = ["--label", &label, "--label", offered];
+    docker(&[&["run", "--name", &name], &labels[..], &["--entrypoint", "echo", "agent-core-test:1", "old"]].concat());
     server.pause_offering(false);
     assert_eq!(server.wait_for(&id, Status::Completed, secs(60)).stdout(), "new\n");
     running.wait_log("removing the container that an earlier task of this name has left", secs(1));

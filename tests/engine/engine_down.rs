@@ -71,7 +71,7 @@ fn a_result_is_delivered_without_an_engine() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     let mut running = agent.start();
-    let id = server.submit(tally::waiting_task(""));
+    let id = server.submit(tally::waiting_task(tally::RESULT));
     tally::wait_begun(&agent, &id);
     // The container has exited and its result isn't delivered.
     server.stop_listening();

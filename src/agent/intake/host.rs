@@ -12,8 +12,8 @@ use crate::agent::messages::IntakeRequest;
 use crate::agent::status_file::EngineState;
 use crate::text::gist;
 
-/// How long an offered task waits for a fresh look at the engine.
-const LOOK_PATIENCE: Duration = Duration::from_secs(5);
+/// How long an offered task waits for a fresh look at the engine: longer than an engine that hangs takes to be found out.
+const LOOK_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The intake thread's side of the health thread.
 pub(super) struct HostWatch {
@@ -31,7 +31,7 @@ impl HostWatch {
 
     /// Whether a new task may be accepted as far as the engine is concerned, or has to wait for a look at it: an idle agent
     /// hasn't looked for up to a minute. Where none comes, as from a thread that removes large workspaces, the task waits
-    /// for seconds only.
+    /// for some seconds only.
     pub(super) fn is_known(&mut self, now: Instant) -> bool {
         if self.looks.is_fresh(now) {
             self.waiting_since = None;

@@ -80,7 +80,8 @@ fn stop_foreign(docker: &Docker, keys: &[TaskKey], instance_id: &str, deadline: 
 /// Stops a task's container if it belongs to this instance.
 fn stop_container(docker: &Docker, key: &TaskKey, instance_id: &str) -> Result<(), DockerError> {
     let container = docker.inspect(&key.container_name())?;
-    let Some(container) = container.filter(|container| container.instance.as_deref() == Some(instance_id)) else {
+    let Some(container) = container.filter(|container| container.labels.instance.as_deref() == Some(instance_id))
+    else {
         return Ok(());
     };
     match docker.stop(&container.id, STOP_GRACE) {

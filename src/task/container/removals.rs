@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::docker::{Docker, DockerError};
+use crate::docker::{Docker, DockerError, Status};
 
 /// How many containers one call removes, at most: within its time limit.
 const AT_ONCE: usize = 16;
@@ -135,9 +135,12 @@ fn run(docker: &Docker, queue: &Receiver<Removal>, waiting: &Waiting) {
     }
 }
 
-/// An absent container is no error.
+/// One that is absent, or is being removed by the engine, is no error.
 fn remove_one(docker: &Docker, id: &str) -> Result<(), DockerError> {
-    docker.inspect(id)?.map_or(Ok(()), |_| docker.remove(id))
+    match docker.inspect(id)? {
+        Some(found) if found.state.status != Status::Removing => docker.remove(id),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(all(test, unix))]

@@ -54,8 +54,6 @@ pub struct ContainerRun<'t> {
 #[derive(Default)]
 struct Seen {
     launches: u32,
-    /// Whether no container was ever started for the task before.
-    was_untried: bool,
     /// The exit status of the last `docker run`, unless the engine couldn't be reached since.
     client_exit_code: Option<i32>,
     /// Whether a client was with the container.
@@ -85,7 +83,6 @@ impl<'t> ContainerRun<'t> {
 
     pub fn run(mut self) -> Result<ContainerOutcome, StepError> {
         self.kill_old_client()?;
-        self.seen.was_untried = self.is_untried();
         loop {
             match self.step() {
                 Ok(None) => {}
@@ -116,23 +113,25 @@ impl<'t> ContainerRun<'t> {
         }
         match self.inspect_when_reachable()? {
             None => self.handle_absent(),
-            Some(container) if self.is_leftover(&container) => self.remove_leftover(&container),
+            Some(container) if self.container.is_leftover(&container, self.task) => self.remove_leftover(&container),
             Some(container) if self.container.is_ours(&container) => self.handle_container(&container),
             Some(other) => self.wait_for_name(&other),
         }
     }
 
-    /// Whether docker refused to make a container because of one that an earlier task of this name has left.
-    fn is_leftover(&self, container: &Container) -> bool {
-        let is_over = matches!(container.state.status, Status::Exited | Status::Created | Status::Dead);
-        let is_refused = self.seen.client_exit_code == Some(CLIENT_FAILED) && !self.task.files.has_cid();
-        self.seen.was_untried && is_refused && is_over && self.container.is_ours(container)
-    }
-
+    /// Never follows or collects it: its end is another task's.
     fn remove_leftover(&mut self, container: &Container) -> Progress {
+        if matches!(container.state.status, Status::Running | Status::Paused | Status::Restarting) {
+            return self.wait_for_name(container);
+        }
         log::info!(task:% = self.task.key(); "removing the container that an earlier task of this name has left");
-        self.seen.client_exit_code = None;
-        self.replace(container)
+        match self.container.docker.remove(&container.id) {
+            Ok(()) => {
+                (self.seen.client_exit_code, self.seen.stuck) = (None, None);
+                Ok(None)
+            }
+            Err(error) => self.wait_for_removable(&error.to_string()),
+        }
     }
 
     /// Kills a client of an earlier run of the agent: it could still create or start the container.
@@ -166,6 +165,8 @@ impl<'t> ContainerRun<'t> {
                     // The client's exit status may be a result of this outage; ignore it.
                     self.seen.client_exit_code = None;
                     self.seen.lacking = Lacking::Unknown;
+                    // An outage is no part of the time in which the engine could have done something.
+                    self.seen.stuck = None;
                     self.seen.engine_was_down |= self.task.files.cid().exists();
                     if let Some(so_far) = reminder.due() {
                         log::warn!(task:% = self.task.key(); "waiting for the engine{so_far}: {error}");
@@ -224,6 +225,7 @@ impl<'t> ContainerRun<'t> {
         let clock = clock.map_err(StepError::because(launch::FAILED))?;
         let client = launch::start(self.container, self.task)?;
         self.seen.launches += 1;
+        self.seen.stuck = None;
         let Watched { exit_code, overdue, .. } = self.watch(client, None)?;
         drop(clock);
         self.seen.overdue = overdue;
@@ -246,7 +248,8 @@ impl<'t> ContainerRun<'t> {
             return Ok(Some(ContainerOutcome::Stopped));
         }
         let name = &self.container.name;
-        let owner = match &other.instance {
+        let owner = match &other.labels.instance {
+            Some(instance) if Some(&**instance) == self.container.owner => "an earlier task's container".to_owned(),
             Some(instance) => format!("another agent's container (instance {instance})"),
             None => "a container of no agent".to_owned(),
         };

@@ -106,7 +106,8 @@ impl Boot {
             -before <= later && later <= after
         };
         let is_shutdown = boot.duration_since(ended) <= DOWN || self.agent_left_at.is_some_and(with_agent);
-        is_shutdown && events == ExitEvents::Nothing
+        // An engine of this boot has no events of a container that a client of an earlier one has started, however many it has.
+        is_shutdown && (events == ExitEvents::Nothing || self.is_later && events == ExitEvents::Unknown)
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Watch;
 use crate::config::container_options::Pull;
+use crate::docker::Container;
 use crate::docker::Status;
 use crate::units::Span;
 
@@ -63,7 +64,11 @@ impl Watch<'_> {
         let found = self.container.docker.inspect(id.as_deref().unwrap_or(&self.container.name));
         self.looks.next = Instant::now() + self.container.limits.look;
         let status = match found {
-            Ok(found) => found.filter(|found| self.container.is_ours(found)).map(|found| found.state.status),
+            Ok(found) => {
+                let is_its =
+                    |found: &Container| self.container.is_ours(found) && !self.container.is_leftover(found, self.task);
+                found.filter(is_its).map(|found| found.state.status)
+            }
             Err(error) => {
                 log::debug!(task:% = self.task.key(); "looking at the container: {error}");
                 return if self.looks.start.is_some() { self.note_unstarted() } else { Look::GoOn };
