@@ -131,7 +131,7 @@ impl Intake {
             self.take_messages();
             let now = Instant::now();
             if self.is_drained(now) {
-                return self.shut_down();
+                return self.end_drained();
             }
             self.check_transfers(now);
             self.check_answering();

@@ -21,6 +21,8 @@ const LAST_HEARTBEAT: Duration = Duration::from_millis(700);
 /// After a signal, calls in progress go on for so long, and the process ends at the latest so long after that.
 const CALL_PATIENCE: Duration = Duration::from_millis(400);
 const EXIT_PATIENCE: Duration = Duration::from_millis(4250);
+/// How long an agent whose work is done waits for the removal of its last containers: no later agent may come that does it.
+const LAST_REMOVALS: Duration = Duration::from_secs(30);
 const WARNING_PATIENCE: Duration = Duration::from_millis(50);
 
 impl Scheduler {
@@ -57,6 +59,12 @@ impl Intake {
             Mode::Drain => self.table.is_empty(),
             Mode::Abort(deadline) => self.table.is_empty() || now >= deadline,
         }
+    }
+
+    /// Ends an agent whose drain is done.
+    pub(super) fn end_drained(self) {
+        self.context.removals.wait_for_all(LAST_REMOVALS);
+        self.shut_down();
     }
 
     /// Stops the workers: containers that are about to end may do so, and results that are being delivered may arrive.
