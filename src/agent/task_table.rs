@@ -168,7 +168,11 @@ impl TaskTable {
             match &mut entry.stage {
                 // A worker that doesn't receive it has finished with the task, and its message is on the way.
                 Stage::Working(commands, _) => drop(commands.send(WorkerCommand::Cancel)),
-                Stage::Waiting { until, .. } => *until = Instant::now(),
+                Stage::Waiting { until, .. } => {
+                    *until = Instant::now();
+                    // Its results aren't wanted any more, so no worker for fetches is waited for.
+                    entry.needs_fetch = false;
+                }
                 Stage::Unassigned => {}
             }
         }

@@ -168,13 +168,15 @@ impl TaskHandle {
         }
     }
 
-    /// Notes why the task is being stopped, and writes it before the stop itself. The first reason stands.
+    /// Notes why the task is being stopped, and writes it before the stop itself. The first reason stands
+    /// until the container has ended and the ending says it. A cancellation after that says that the results aren't wanted.
     ///
     /// Where it can't be written, the task is stopped all the same: a container that fills the disk must not keep itself
     /// from being stopped. After a crash the Server asks again, and a limit of time is over again; an operator's stop is
     /// repeated by the operator.
     pub fn note_stop(&mut self, reason: StopReason) {
-        if self.record.stop.is_some() {
+        let may_replace = reason == StopReason::Cancel && self.record.phase >= Phase::Exited;
+        if self.is_cancel_requested() || (self.record.stop.is_some() && !may_replace) {
             return;
         }
         match reason {
@@ -207,5 +209,41 @@ impl TaskHandle {
     /// Whether the task's ending is a cancellation.
     pub fn is_cancelled(&self) -> bool {
         self.record.ending.as_ref().is_some_and(|ending| ending.status == FinalStatus::Cancelled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Job, Phase, Record, StopReason, TaskHandle, TaskKey, WorkerCommand, Workspace};
+    use crate::data_dir::DataDir;
+    use crate::server::protocol::Task;
+    use crate::task::Store;
+    use crossbeam_channel::unbounded;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_task_that_timed_out_is_cancelled_when_its_container_has_ended() {
+        let timeout = StopReason::Timeout { minutes: 1 };
+        for (phase, first, stop) in [
+            (Phase::Prepared, timeout, timeout),
+            (Phase::Exited, timeout, StopReason::Cancel),
+            (Phase::Exited, StopReason::Operator, StopReason::Cancel),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let (data_dir, key) = (DataDir::new(dir.path()), TaskKey::from_id("t").unwrap());
+            let mut record = Record::from_offer(Task { id: "t".to_owned(), ..Task::default() }, "s", "u");
+            record.set_phase(phase);
+            record.stop = Some(first);
+            let files = Store::open(&data_dir).unwrap().create(&key, &record).unwrap();
+            let (sender, commands) = unbounded();
+            let job = Job { files, record, commands, is_worker_wanted: Arc::default() };
+            let mut task = TaskHandle::new(job, Workspace::new(&data_dir, &key), None);
+            sender.send(WorkerCommand::Cancel).unwrap();
+            task.check_commands().unwrap();
+            assert_eq!(task.record.stop, Some(stop));
+            assert_eq!(task.files.load().unwrap().unwrap().stop, Some(stop));
+            task.note_stop(first);
+            assert_eq!(task.record.stop, Some(stop));
+        }
     }
 }

@@ -99,10 +99,13 @@ impl Entry {
             // A cancelled task may have no slot, and no worker for tasks may be free for hours.
             return if self.cancelled { Queue::Reports } else { Queue::Jobs };
         }
-        if self.phase >= Phase::Uploaded || is_cancelled || self.is_broken_off {
+        if self.phase >= Phase::Uploaded || self.is_broken_off {
             Queue::Reports
         } else if self.needs_fetch {
+            // A worker has returned it for that. Another one that may not fetch would return it at once, again and again.
             Queue::Fetches
+        } else if is_cancelled {
+            Queue::Reports
         } else {
             Queue::Deliveries
         }

@@ -81,6 +81,18 @@ fn tasks_that_wait_for_a_fetch_take_slots_and_those_that_are_fetched_do_not() {
     assert_eq!(table.start_work(&keys[0], Phase::Exited).0, Queue::Deliveries);
 }
 
+#[test]
+fn a_cancelled_task_waits_for_no_fetch_and_is_returned_for_one_once() {
+    let mut table = TaskTable::new(1);
+    table.insert(&key(), "t", Phase::Exited, Duration::ZERO);
+    table.hand_over(&key());
+    table.cancel(&key());
+    assert_eq!(table.start_work(&key(), Phase::Exited).0, Queue::Reports);
+    // Its worker had not heard of the cancellation, or goes by another reason.
+    table.hand_over(&key());
+    assert_eq!(table.start_work(&key(), Phase::Exited).0, Queue::Fetches);
+}
+
 fn keys(count: usize) -> Vec<TaskKey> {
     (0..count).map(|number| TaskKey::from_id(&format!("t{number}")).unwrap()).collect()
 }
