@@ -160,22 +160,43 @@ impl Janitor {
         let now = Timestamp::now();
         let limit = SignedDuration::from_hours(i64::try_from(hours).unwrap_or(i64::MAX / 3600));
         for task in self.settled(|at| now.duration_since(at) >= limit) {
-            if !self.remove_workspace(&task.files) {
-                continue;
+            self.remove_task(&task, hours);
+        }
+    }
+
+    /// Removes the workspace and the record of a task that was settled so many hours ago.
+    fn remove_task(&self, task: &Settled, hours: u64) {
+        if !self.is_unchanged(task) || !self.remove_workspace(&task.files) {
+            return;
+        }
+        if task.has_undelivered {
+            self.log_removed(&task.files, &format!("removed {hours} hours after the task's end"));
+        }
+        // Its last state isn't in its record yet, or that was changed while the workspace was being removed.
+        if task.files.has_waiting() || !self.is_unchanged(task) {
+            return;
+        }
+        match self.store.remove(task.files.key()) {
+            Ok(()) if task.has_undelivered => {
+                log::warn!(task:% = task.files.key(); "removed after {hours} h, with files that the Server never got");
             }
-            if task.has_undelivered {
-                self.log_removed(&task.files, &format!("removed {hours} hours after the task's end"));
-            }
-            // Its last state isn't in its record yet.
-            if task.files.has_waiting() {
-                continue;
-            }
-            match self.store.remove(task.files.key()) {
-                Ok(()) if task.has_undelivered => {
-                    log::warn!(task:% = task.files.key(); "removed after {hours} h, with files that the Server never got");
-                }
-                Ok(()) => log::info!(task:% = task.files.key(); "removed, {hours} h after its delivery"),
-                Err(error) => log::warn!(task:% = task.files.key(); "its record can't be removed: {error}"),
+            Ok(()) => log::info!(task:% = task.files.key(); "removed, {hours} h after its delivery"),
+            Err(error) => log::warn!(task:% = task.files.key(); "its record can't be removed: {error}"),
+        }
+    }
+
+    /// Whether a task is still settled as it was when it was listed. The removal of those before it may have taken long,
+    /// and the Server may have offered it again meanwhile.
+    fn is_unchanged(&self, task: &Settled) -> bool {
+        match task.files.load() {
+            Ok(record) => record.is_some_and(|record| {
+                record.phase == Phase::Settled
+                    && record.settled_at == Some(task.at)
+                    && record.has_undelivered == task.has_undelivered
+            }),
+            Err(error) => {
+                log::warn!(task:% = task.files.key(); "its files stay, since its record can't be read: {error}");
+                false
             }
         }
     }
@@ -194,7 +215,7 @@ impl Janitor {
             kept.clear();
         }
         for task in &delivered {
-            if self.has_workspace(task) && self.remove_workspace(&task.files) {
+            if self.clear(task) {
                 log::warn!(task:% = task.files.key(); "its delivered workspace was removed, to make room on the disk");
                 if is_enough() {
                     return;
@@ -202,7 +223,7 @@ impl Janitor {
             }
         }
         for task in delivered.iter().chain(&kept) {
-            match task.files.shrink() {
+            match if self.is_unchanged(task) { task.files.shrink() } else { Ok(0) } {
                 Ok(0) => {}
                 Ok(bytes) => {
                     let size = Bytes(bytes);
@@ -215,7 +236,7 @@ impl Janitor {
             }
         }
         for task in &kept {
-            if self.has_workspace(task) && self.remove_workspace(&task.files) {
+            if self.clear(task) {
                 log::error!(
                     task:% = task.files.key();
                     "its workspace was removed with files that the Server never got: nothing else would make room on the disk"
@@ -234,8 +255,10 @@ impl Janitor {
         }
     }
 
-    fn has_workspace(&self, task: &Settled) -> bool {
-        self.workspace(&task.files).dir().exists()
+    /// Removes the workspace of a task that is still settled. Returns whether it was there and was removed.
+    fn clear(&self, task: &Settled) -> bool {
+        let has_workspace = self.workspace(&task.files).dir().exists();
+        has_workspace && self.is_unchanged(task) && self.remove_workspace(&task.files)
     }
 
     fn workspace(&self, files: &TaskFiles) -> Workspace {

@@ -46,6 +46,27 @@ fn only_tasks_past_the_retention_time_are_removed() {
 }
 
 #[test]
+fn a_task_that_is_offered_again_while_others_are_removed_keeps_its_files() {
+    type Change = fn(&mut Record);
+    let changes: [Change; 3] = [
+        |record| record.set_phase(Phase::Exited),
+        |record| record.settled_at = Some(Timestamp::now()),
+        |record| record.has_undelivered = true,
+    ];
+    for change in changes {
+        let dir = tempfile::tempdir().unwrap();
+        let mut record = task(dir.path(), "old", Phase::Settled, 200);
+        let janitor = housekeeping(dir.path(), "").janitor;
+        let listed = janitor.settled(|_| true);
+        change(&mut record);
+        listed[0].files.save(&record).unwrap();
+        assert!(!janitor.clear(&listed[0]));
+        janitor.remove_task(&listed[0], 168);
+        assert_eq!([left(dir.path(), "tasks"), left(dir.path(), "workspaces")], [["old"], ["old"]]);
+    }
+}
+
+#[test]
 fn a_full_disk_removes_what_settled_tasks_have_left_but_no_records() {
     let dir = tempfile::tempdir().unwrap();
     task(dir.path(), "delivered", Phase::Settled, 1);
