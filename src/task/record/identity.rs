@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::digest::Digest;
-use super::{Record, Store, TaskFiles, TaskKey};
+use super::{Store, TaskFiles, TaskKey};
 use crate::os::files::{self, Durability, Replacement, create, if_exists, remove_if_exists};
 use crate::os::platform;
 use crate::server::protocol::Task;
@@ -37,6 +37,11 @@ impl OfferDigest {
         }
         Self(digest.finish())
     }
+
+    /// Whether it is of more than an id, which tells nothing of the offer.
+    fn is_known(&self) -> bool {
+        *self != Self::of(&Task::default())
+    }
 }
 
 impl TaskFiles {
@@ -46,19 +51,19 @@ impl TaskFiles {
         Replacement::write(&self.digest(), text.as_bytes(), Durability::PowerCut)?.commit()
     }
 
-    /// Which offer this task is; `None` for a task of an older version, if nothing is left of its offer.
+    /// Which offer this task is; `None` if nothing is left of its offer: for a task of an older version, and for an offer
+    /// that can't be done, of which only the id was kept.
     pub fn offer_digest(&self) -> io::Result<Option<OfferDigest>> {
         if let Some(text) = if_exists(files::read(&self.digest()))? {
             let text = String::from_utf8_lossy(&text);
             let digest = u128::from_str_radix(text.trim_end(), 16).map_err(io::Error::other)?;
-            return Ok(Some(OfferDigest(digest)));
+            return Ok(Some(OfferDigest(digest)).filter(OfferDigest::is_known));
         }
-        let of_record = |record: Record| Some(record.task).filter(|task| *task != bare(&task.id));
         let offer = match self.load_offer()? {
             Some(offer) => Some(offer),
-            None => self.load()?.and_then(of_record),
+            None => self.load()?.map(|record| record.task),
         };
-        Ok(offer.map(|task| OfferDigest::of(&task)))
+        Ok(offer.map(|task| OfferDigest::of(&task)).filter(OfferDigest::is_known))
     }
 
     /// Notes that the Server has given this task's id to another one, so that nothing more of this task is sent.
@@ -103,11 +108,6 @@ impl TaskFiles {
     }
 }
 
-/// What a record has of a task whose workspace is complete.
-fn bare(id: &str) -> Task {
-    Task { id: id.to_owned(), ..Task::default() }
-}
-
 impl Store {
     /// Every task here with this id of the Server's, in the order of their numbers.
     pub fn keys_of(&self, id: &str) -> io::Result<Vec<TaskKey>> {
@@ -123,7 +123,7 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use super::{OfferDigest, bare};
+    use super::OfferDigest;
     use crate::data_dir::DataDir;
     use crate::server::protocol::{InputFile, Task};
     use crate::task::record::{Phase, Record, Store, TaskKey};
@@ -141,6 +141,11 @@ mod tests {
             session_id: Some("s".to_owned()),
             input_files: vec![file("1", "a.csv", 3), file("2", "b.csv", 4)],
         }
+    }
+
+    /// What a record has of a task whose workspace is complete.
+    fn bare(id: &str) -> Task {
+        Task { id: id.to_owned(), ..Task::default() }
     }
 
     #[test]

@@ -174,6 +174,27 @@ fn an_offer_that_is_no_valid_task_gives_no_task_up() {
     }
 }
 
+/// Its record has nothing of the offer but the id, so no digest tells that it is the same.
+#[test]
+fn an_offer_that_can_not_be_done_is_no_new_task_when_it_is_offered_again() {
+    for phase in [Phase::Uploaded, Phase::Settled] {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut intake, _messages) = intake(dir.path());
+        let mut unusable = Record::from_unusable("t".to_owned(), "it has the key".to_owned(), "s", "http://h");
+        let files = intake.store.create(&key("t"), &unusable).unwrap();
+        unusable.set_phase(phase);
+        files.save(&unusable).unwrap();
+        let expected = if phase == Phase::Settled {
+            "settled t"
+        } else {
+            intake.table.insert(&key("t"), "t", phase, Duration::ZERO);
+            "unfinished t"
+        };
+        assert_eq!(found(&mut intake, "the key"), expected);
+        assert!(!is_superseded(&intake, "t"));
+    }
+}
+
 #[test]
 fn a_task_that_gets_its_id_back_as_its_container_ends_is_ended_first() {
     let dir = tempfile::tempdir().unwrap();
