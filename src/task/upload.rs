@@ -255,13 +255,16 @@ impl<'t> Upload<'t> {
     /// Whether an upload without an answer reached the Server: its file list has an agent file of this name and size
     /// that is neither older than the first upload, or than the task's acceptance, nor already counted. A list too long to be remembered before the first
     /// upload leaves no such file: what is in doubt is sent again. Returns `None` where that can't be known: the list can't be
-    /// used, or the task was cancelled.
+    /// used, or says of such a file no time that can be read, or the task was cancelled.
+    ///
+    /// Without that time the file may be of an earlier agent, so it is sent again, once: from then on the ids of this list
+    /// tell which file is new.
     fn has_arrived(&mut self, name: &str, size: u64) -> Result<Option<bool>, StepError> {
         self.client.acquire_delivery(self.task)?;
         if self.task.is_cancel_requested() {
             return Ok(None);
         }
-        let mut arrived = None;
+        let (mut arrived, mut others, mut has_undated) = (None, KnownIds::default(), false);
         let (uploads, since) = (&self.uploads, self.own_since());
         let is_new = |file: &ListedFile| match (&uploads.before, since) {
             (Some(before), _) => !before.may_have(&file.id),
@@ -269,23 +272,37 @@ impl<'t> Upload<'t> {
             (None, None) => false,
         };
         let listed = self.client.client.list_files(&self.task.record.task.id, &mut |file| {
+            if file.created_by != BY_AGENT {
+                return Ok(());
+            }
+            let is_new = is_new(&file);
+            if !is_new && uploads.before.is_none() {
+                others.insert(&file.id);
+            }
             let is_it = arrived.is_none()
                 && file.filename == name
                 && file.size_bytes == size
-                && file.created_by == BY_AGENT
-                && is_new(&file)
                 && !uploads.done.iter().any(|(_, id)| **id == *file.id);
-            if is_it {
+            if is_it && is_new {
                 arrived = Some(file);
+            } else if is_it {
+                has_undated |= file.created_at.is_none();
             }
             Ok(())
         });
+        let is_by_list = uploads.before.is_some();
         if let Err(error) = listed {
             self.go_on_without_list(Way::List, name, error)?;
             return Ok(None);
         }
         self.note_listed(Way::List, name);
-        let Some(file) = arrived else { return Ok(Some(false)) };
+        let Some(file) = arrived else {
+            if is_by_list || !has_undated {
+                return Ok(Some(false));
+            }
+            self.note(UploadEvent::Before(others))?;
+            return Ok(None);
+        };
         log::info!(task:% = self.task.key(); "`{name}` had arrived although its answer was lost");
         self.client.client.patience().note_success(&self.item(name), Instant::now());
         self.note_done(name, size, file.id.into_string(), Some("it had arrived although its answer was lost"))?;

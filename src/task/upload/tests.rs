@@ -11,7 +11,10 @@ use crate::server::{Client, ClientError, Failure, Item, Way};
 use crate::task::record::{Record, Store, TaskKey};
 use crate::task::{Job, KnownIds, StepError, TaskClient, TaskHandle, WorkerCommand, Workspace};
 use crossbeam_channel::{Receiver, unbounded};
+use jiff::Timestamp;
+use serde_json::json;
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,8 +29,28 @@ fn silent_server() -> String {
     format!("http://{address}")
 }
 
-fn client(dir: &Path) -> Client {
-    let text = format!("[server]\nbase_url='{}'\n", silent_server());
+/// The address of a Server whose list of files has one more at each call: this agent's, called `a`, without a time.
+fn listing_server() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = move || {
+        for calls in 1.. {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = BufReader::new(stream.try_clone().unwrap()).lines();
+            while request.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+            let file =
+                |id| json!({"id": id, "filename": "a", "size_bytes": 1, "created_by": "agent", "created_at": "?"});
+            let body = json!({"files": (1..=calls).map(|id| file(id.to_string())).collect::<Vec<_>>()}).to_string();
+            let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}", body.len());
+            write!(stream, "{head}\r\nContent-Type: application/json\r\n\r\n{body}").unwrap();
+        }
+    };
+    thread::Builder::new().spawn(serve).unwrap();
+    format!("http://{address}")
+}
+
+fn client(dir: &Path, base_url: &str) -> Client {
+    let text = format!("[server]\nbase_url='{base_url}'\n");
     let config = Config::parse(&dir.join("config.toml"), &text).unwrap();
     let credentials = Credentials { service_id: "s".to_owned(), api_key: Secret::new("k") };
     Client::new(&config.server, credentials, Arc::default())
@@ -46,7 +69,7 @@ fn the_ledger_says_that_it_is_unknown_whether_a_file_arrived() {
     let dir = tempfile::tempdir().unwrap();
     let data_dir = DataDir::new(dir.path());
     let (_sender, commands) = unbounded();
-    let (client, mut task) = (client(dir.path()), task(&data_dir, commands));
+    let (client, mut task) = (client(dir.path(), &silent_server()), task(&data_dir, commands));
     let ledger = Ledger::new(&make_folder(&data_dir).unwrap(), Secret::new(""), Arc::default());
     // The list has failed for more than ten minutes.
     let now = Instant::now();
@@ -66,4 +89,21 @@ fn the_ledger_says_that_it_is_unknown_whether_a_file_arrived() {
     let lines = fs::read_to_string(data_dir.ledger(0)).unwrap();
     assert!(lines.lines().count() == 1 && lines.contains("\"unknown\""), "{lines}");
     assert!(upload.uploads.in_doubt.contains_key("a"), "the next try asks first");
+}
+
+/// Without an end it would send the file again after each lost answer.
+#[test]
+fn a_file_that_the_list_gives_no_time_is_sent_twice_at_most() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = DataDir::new(dir.path());
+    let (_sender, commands) = unbounded();
+    let (client, mut task) = (client(dir.path(), &listing_server()), task(&data_dir, commands));
+    let ledger = Ledger::new(&make_folder(&data_dir).unwrap(), Secret::new(""), Arc::default());
+    task.record.offered.accepted = Some(Timestamp::UNIX_EPOCH);
+    let mut upload = Upload::open(TaskClient::new(&client, &ledger, 0), &mut task).unwrap();
+    assert_eq!(upload.has_arrived("a", 2).unwrap(), Some(false), "there is none of this size");
+    assert!(upload.uploads.before.is_none());
+    assert_eq!(upload.has_arrived("a", 1).unwrap(), None, "it may be an earlier agent's");
+    assert_eq!(upload.has_arrived("a", 1).unwrap(), Some(true), "what the list didn't have before is this agent's");
+    assert_eq!(upload.uploads.done, [("a".to_owned(), "3".to_owned())]);
 }
