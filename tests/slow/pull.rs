@@ -62,10 +62,10 @@ fn start_with_a_task(server: &FakeServer, agent: &Agent) -> (Running, String) {
     (agent.start(), first)
 }
 
-/// Waits until the agent has checked the engine twice more.
+/// Waits until the agent has looked for the image twice more.
 fn wait_two_looks(agent: &Agent) {
-    let before = times(agent, "version");
-    wait_until("two looks at the engine", secs(40), || times(agent, "version") >= before + 2);
+    let before = times(agent, "image");
+    wait_until("two looks for the image", secs(40), || times(agent, "image") >= before + 2);
 }
 
 #[test]
