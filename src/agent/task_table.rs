@@ -77,12 +77,12 @@ impl TaskTable {
         }
     }
 
-    /// What all tasks together need whose workspace isn't complete.
+    /// What all tasks together need whose workspace isn't complete. The offer of one without a slot is on the disk only.
     pub fn needs(&self) -> Needs {
         let unprepared = self.entries.values().filter(|entry| entry.phase < Phase::Prepared);
-        unprepared.fold(Needs::default(), |sum, Entry { needs, .. }| Needs {
+        unprepared.fold(Needs::default(), |sum, Entry { needs, holds_slot, .. }| Needs {
             disk: sum.disk.saturating_add(needs.disk),
-            memory: sum.memory.saturating_add(needs.memory),
+            memory: sum.memory.saturating_add(if *holds_slot { needs.memory } else { 0 }),
         })
     }
 

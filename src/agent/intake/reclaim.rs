@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
 
+use log::Level;
+
 use super::Intake;
 use super::accept::{answer_of, log_accepted};
 use super::claim::{Answer, Claim, Verdict, decide};
@@ -174,7 +176,9 @@ impl Intake {
     fn ask_again<T>(&mut self, key: &TaskKey, result: &Result<T, ClientError>, now: Instant) {
         let Err(error) = result else { return };
         let pause = self.reclaims.push_failed(key, error.retry_after(), now);
-        log::warn!(task:% = key; "accept: {error}; asking again in {} s", pause.as_secs());
+        // A Server that refuses the calls of many tasks for long must not fill the log.
+        let level = if self.reclaims.failures(key) <= 1 { Level::Warn } else { Level::Debug };
+        log::log!(level, task:% = key; "accept: {error}; asking again in {} s", pause.as_secs());
         if self.table.is_unconfirmed(key) && self.reclaims.failures(key) >= FAILURES_WITH_SLOT {
             self.table.release_slot(key);
         }

@@ -36,6 +36,8 @@ fn a_task_needs_room_until_its_workspace_is_complete() {
     let needs = Needs { disk: u64::MAX, memory: 7 };
     table.set_needs(&key(), needs);
     assert_eq!(table.needs(), needs);
+    table.release_slot(&key());
+    assert_eq!(table.needs(), Needs { memory: 0, ..needs }, "its offer is on the disk only");
     table.set_phase(&key(), Phase::Prepared);
     assert_eq!(table.needs(), Needs::default());
 }

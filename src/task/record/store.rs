@@ -42,9 +42,13 @@ impl Store {
         Ok(files)
     }
 
-    /// Removes the folder of a task. A missing one is no error.
+    /// Removes the folder of a task, also for the time after a power cut. A missing one is no error.
     pub fn remove(&self, key: &TaskKey) -> io::Result<()> {
-        ignore_missing(fs::remove_dir_all(self.root.join(key.as_str())))
+        match fs::remove_dir_all(self.root.join(key.as_str())) {
+            Ok(()) => platform::sync_dir(&self.root),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Removes what a crash has left: temporary files, and folders whose record was never written, since the task was
