@@ -272,7 +272,8 @@ fn an_offered_task_waits_on_the_server_without_an_engine() {
     scene.expect_another_done();
     let gone = Instant::now();
     scene.engine.stop();
-    scene.running.wait_log(CLOSED, secs(30));
+    // An idle agent looks at its engine once a minute.
+    scene.running.wait_log(CLOSED, secs(80));
     let accepted = scene.server.requests_to("accept").len();
     let id = scene.server.submit(tally::waiting_task(""));
     tally::release(&scene.agent, &id);
