@@ -99,6 +99,6 @@ fn a_container_of_an_earlier_task_is_not_taken_for_the_tasks() {
     docker(&[&["run", "--name", &name], &labels[..], &["--entrypoint", "echo", "agent-core-test:1", "old"]].concat());
     server.pause_offering(false);
     assert_eq!(server.wait_for(&id, Status::Completed, secs(60)).stdout(), "new\n");
-    running.wait_log("removing the container that an earlier task of this name has left", secs(1));
+    running.wait_log("removed the container that an earlier task of this name has left", secs(1));
     wait_until("the containers to be removed", secs(10), || containers_with_label(&label).is_empty());
 }

@@ -16,6 +16,8 @@ use crate::docker::{Docker, DockerError, Status};
 
 /// How many containers one call removes, at most: within its time limit.
 const AT_ONCE: usize = 16;
+/// How many failed removals are remembered. Of what is beyond that, the health thread removes what is left.
+const FAILED_MAX: usize = 1000;
 
 /// A container to remove.
 #[derive(Debug, Clone)]
@@ -59,7 +61,7 @@ impl Removals {
         let removal = Removal { name: name.to_owned(), id: id.to_owned() };
         if self.queue.send(removal).is_err() {
             // The thread has ended with a panic. What it leaves behind is removed later.
-            self.waiting.failed().insert(name.to_owned());
+            self.waiting.note_failed(name);
             self.waiting.note_done(name);
         }
     }
@@ -92,6 +94,14 @@ impl Waiting {
 
     fn failed(&self) -> MutexGuard<'_, HashSet<String>> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A settled task never asks for its own.
+    fn note_failed(&self, name: &str) {
+        let mut failed = self.failed();
+        if failed.len() < FAILED_MAX {
+            failed.insert(name.to_owned());
+        }
     }
 
     fn note_done(&self, name: &str) {
@@ -127,7 +137,7 @@ fn run(docker: &Docker, queue: &Receiver<Removal>, waiting: &Waiting) {
             for removal in &batch {
                 if let Err(error) = remove_one(docker, &removal.id) {
                     log::warn!("the container `{}` can't be removed yet: {error}", removal.name);
-                    waiting.failed().insert(removal.name.clone());
+                    waiting.note_failed(&removal.name);
                 }
             }
         }

@@ -119,19 +119,16 @@ impl<'t> ContainerRun<'t> {
         }
     }
 
-    /// Never follows or collects it: its end is another task's.
+    /// Never follows or collects it: its end is another task's. One that runs, or can't be removed, is no fault of this task,
+    /// which waits for its name.
     fn remove_leftover(&mut self, container: &Container) -> Progress {
-        if matches!(container.state.status, Status::Running | Status::Paused | Status::Restarting) {
+        if let Err(error) = self.container.docker.remove(&container.id) {
+            log::debug!(task:% = self.task.key(); "the container of an earlier task can't be removed: {error}");
             return self.wait_for_name(container);
         }
-        log::info!(task:% = self.task.key(); "removing the container that an earlier task of this name has left");
-        match self.container.docker.remove(&container.id) {
-            Ok(()) => {
-                (self.seen.client_exit_code, self.seen.stuck) = (None, None);
-                Ok(None)
-            }
-            Err(error) => self.wait_for_removable(&error.to_string()),
-        }
+        log::info!(task:% = self.task.key(); "removed the container that an earlier task of this name has left");
+        self.seen.client_exit_code = None;
+        Ok(None)
     }
 
     /// Kills a client of an earlier run of the agent: it could still create or start the container.

@@ -298,6 +298,19 @@ fn a_running_container_that_can_not_be_followed_is_cancelled() {
     drop(canceller.join());
 }
 
+#[test]
+fn a_container_of_an_earlier_task_that_stays_costs_the_task_nothing() {
+    for state in ["exited", "running", "removing", "dead"] {
+        let labels = r#"{"open-aaas.instance":"i1","open-aaas.offered":"2026-01-01T00:00:00Z"}"#;
+        let found = format!(r#"{{"Id":"7","State":{{"Status":"{state}"}},"Labels":{labels}}}"#);
+        let scene = Scene::new(&format!("case $1 in inspect) echo '{found}' ;; *) exit 1 ;; esac"));
+        let (mut task, _commander) = scene.task();
+        let Err(StepError::WithoutSlot { why, .. }) = scene.run(&mut task) else { panic!("{state}: it is the task's") };
+        assert!(why.contains("an earlier task's container"), "{why}");
+        assert_eq!((scene.calls("rm"), scene.calls("run")), (1, 0));
+    }
+}
+
 /// The times of the engine are relative to this machine's boot, which only Linux tells.
 #[cfg(target_os = "linux")]
 #[test]
