@@ -37,7 +37,7 @@ fn commands_do_their_work_when_their_output_is_closed() {
     let mut running = agent.start();
     server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
     unread(&agent, &["stop", "--abort"]).expect_code(0);
-    assert!(running.wait_exit(secs(5)).success());
+    assert!(running.wait_exit(secs(20)).success());
     server.add_token("rt_good");
     unread(&agent, &["register", "--token", "rt_good"]).expect_code(0);
     let service = server.services().pop().expect("a service");

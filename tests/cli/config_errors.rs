@@ -163,7 +163,7 @@ fn run_warns_about_unknown_keys_and_starts() {
     let agent = Agent::builder(&server).without_engine().config("[server]\npoll_intervall_secs = 9").build();
     let mut running = agent.start();
     running.wait_log("did you mean `server.poll_interval_secs`?", secs(10));
-    running.wait_log("`server.poll_intervall_secs` is not a known key", secs(1));
+    running.wait_log("`server.poll_intervall_secs` is not a known key", secs(20));
     server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
     let log = running.log();
     let warnings: Vec<&str> = log.lines().filter(|line| line.contains("is not a known key")).collect();

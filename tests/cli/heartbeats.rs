@@ -77,7 +77,7 @@ fn the_last_heartbeat_reports_offline() {
     let agent = Agent::builder(&server).without_engine().capacity(3).build();
     let mut running = agent.start();
     wait_for_the_engines_report(&server);
-    let ended = running.terminate(secs(5));
+    let ended = running.terminate(secs(20));
     assert_eq!(ended.code(), Some(0));
     let last = server.requests().pop().expect("a request");
     assert!(last.is("heartbeat"), "{last}");

@@ -40,7 +40,7 @@ fn an_untrusted_certificate_is_logged_and_calls_are_retried() {
     let agent = Agent::builder(&server).without_engine().config(&base_url).build();
     let mut running = agent.start();
     running.wait_log("its certificate isn't trusted", secs(10));
-    running.wait_log("SSL_CERT_FILE", secs(1));
+    running.wait_log("SSL_CERT_FILE", secs(20));
     // The first two heartbeats come at the start and when the engine's state is known; the third is a retry.
     wait_until("another try", secs(15), || relay.notes().len() >= 3);
     assert!(running.is_running());
@@ -132,6 +132,6 @@ fn authorities_that_can_not_be_read_are_named() {
     let both = |arguments: &[&str]| agent.invoke(arguments).env("SSL_CERT_FILE", &ca).env("SSL_CERT_DIR", &gone);
     both(&["check"]).run().expect_stdout(&format!("the certificate is trusted, but SSL_CERT_DIR names `{gone}`"));
     let mut running = both(&["run"]).start();
-    running.wait_log("SSL_CERT_DIR names", secs(5));
+    running.wait_log("SSL_CERT_DIR names", secs(20));
     server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
 }

@@ -61,7 +61,7 @@ fn a_proxy_that_refuses_connect_is_named_with_what_helps() {
     let agent = agent.config(USE_PROXY).build();
     let mut running = agent.start();
     running.wait_log("403", secs(10));
-    running.wait_log("let it allow CONNECT to the Server's host and port", secs(1));
+    running.wait_log("let it allow CONNECT to the Server's host and port", secs(20));
     let done = agent.run(&["check"]);
     done.expect_code(1)
         .expect_stdout("403")

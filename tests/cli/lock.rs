@@ -137,7 +137,7 @@ fn agents_with_different_data_dirs_run_side_by_side() {
     let before = server.heartbeats().len();
     let mut second = agent.invoke(&["--config", "other.toml", "run"]).start();
     server.wait_until("a heartbeat", secs(10), |server| server.heartbeats().len() > before);
-    second.wait_log("data in", secs(5));
+    second.wait_log("data in", secs(20));
     assert!(first.is_running() && second.is_running());
     let pid = fs::read_to_string(agent.path("more/agent.pid")).unwrap();
     assert_eq!(pid.trim(), second.pid().to_string());
@@ -163,7 +163,7 @@ fn an_agent_removes_its_pidfile_when_it_ends() {
     let mut running = started(&agent, &server);
     let pid = fs::read_to_string(agent.data_dir().join("agent.pid")).unwrap();
     assert_eq!(pid, format!("{}\n", running.pid()));
-    assert_eq!(running.terminate(secs(5)).code(), Some(0));
+    assert_eq!(running.terminate(secs(20)).code(), Some(0));
     assert!(!agent.data_dir().join("agent.pid").exists());
 }
 
@@ -178,7 +178,7 @@ impl Bystander {
         // Start times have a resolution of 10 ms, and the bystander must differ from the agent. In practice the system
         // reuses a pid much later.
         let since = Instant::now();
-        wait_until("the clock to go on", secs(1), || since.elapsed() > Duration::from_millis(30));
+        wait_until("the clock to go on", secs(20), || since.elapsed() > Duration::from_millis(30));
         bystander
     }
 

@@ -56,9 +56,9 @@ fn no_log_level_shows_the_api_key() {
     let agent = Agent::builder(&server).without_engine().env("RUST_LOG", "trace,ureq=trace,rustls=trace").build();
     let mut running = agent.start();
     running.wait_log("answered 401", secs(15));
-    running.wait_log("a redirect", secs(1));
+    running.wait_log("a redirect", secs(20));
     #[cfg(unix)]
-    running.terminate(secs(5));
+    running.terminate(secs(20));
     running.kill9();
     let log = running.log();
     assert!(!log.contains(&api_key), "{log}");

@@ -31,7 +31,7 @@ fn heartbeats_are_retried_every_5_seconds_and_polls_resume() {
         assert!((secs(5)..secs(9)).contains(&gap), "{gap:?}");
     }
     let resumed = server.requests_to("poll")[0].at - back;
-    assert!(resumed < secs(2), "polled {resumed:?} after the heartbeat");
+    assert!(resumed < secs(4), "polled {resumed:?} after the heartbeat");
     let log = running.log();
     let said = log.lines().filter(|line| line.contains("; trying again")).count();
     assert_eq!(said, 1, "a repeated error is logged once:\n{log}");
@@ -52,7 +52,7 @@ fn polls_resume_soon_after_refused_connections() {
     let resumed = back.elapsed();
     assert!(resumed < secs(6), "polls resumed {resumed:?} after the Server was back");
     // The heartbeat reached the Server, and the next outage starts with short pauses again.
-    running.wait_log("the Server answers again", secs(1));
+    running.wait_log("the Server answers again", secs(20));
 }
 
 #[test]

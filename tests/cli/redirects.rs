@@ -12,7 +12,7 @@ fn assert_not_followed(status: u16) {
     let agent = Agent::builder(&server).without_engine().build();
     let mut running = agent.start();
     running.wait_log(&format!("the Server answered {status}: a redirect to {place}"), secs(10));
-    running.wait_log("set `server.base_url`", secs(1));
+    running.wait_log("set `server.base_url`", secs(20));
     server.wait_until("another try", secs(10), |server| server.requests().len() >= 2);
     let asked = other.requests();
     assert!(asked.is_empty(), "{asked:#?}");

@@ -49,7 +49,7 @@ fn interactive_asks_for_everything_registers_and_starts() {
     let answers = format!("{}\n./elsewhere\nlab/x:3\n5\nrt_good\nlab-7\n", server.url());
     let mut running = agent.invoke(&["run", "--interactive"]).stdin(&answers).start();
     wait_for_a_heartbeat(&server);
-    running.wait_log("capacity 5, image lab/x:3", secs(5));
+    running.wait_log("capacity 5, image lab/x:3", secs(20));
     let asked = running.log();
     let places = QUESTIONS.map(|question| asked.find(question).unwrap_or_else(|| panic!("{question:?} in\n{asked}")));
     assert!(places.is_sorted(), "{asked}");
@@ -214,7 +214,7 @@ mod on_a_terminal {
             let (person, terminal) = Terminal::open();
             let mut running = agent.invoke(arguments).terminal(terminal).start();
             server.wait_until("a poll", secs(10), |server| server.requests_to("poll").len() > before);
-            assert_eq!(running.terminate(secs(5)).code(), Some(0));
+            assert_eq!(running.terminate(secs(20)).code(), Some(0));
             let shown = person.whole_text();
             assert!(shown.contains("for service") && !shown.contains("]: "), "{shown}");
         }

@@ -12,7 +12,7 @@ fn calls_of(server: &FakeServer, fragment: &str) -> Vec<Request> {
         server.requests_to("poll").len() >= 2 && server.requests_to("heartbeat").len() >= 2
     });
     #[cfg(unix)]
-    running.terminate(secs(5));
+    running.terminate(secs(20));
     running.kill9();
     server.requests()
 }

@@ -167,7 +167,7 @@ impl Scene {
             meanwhile(&running);
             thread::sleep(Duration::from_millis(5));
         }
-        let status = running.wait_exit(secs(1));
+        let status = running.wait_exit(secs(20));
         assert_eq!(status.signal(), Some(9), "the agent ended by itself before this point: {point}");
         self.server.clear_faults();
         self.stand_in.disarm();

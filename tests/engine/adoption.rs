@@ -65,7 +65,7 @@ fn the_docker_client_of_a_killed_agent_is_ended() {
     running.wait_log("tasks are accepted", secs(20));
     running.kill9();
     // The client could still create or start a container.
-    docker::wait_until("only the docker client to be left", secs(5), || agent.processes().len() == 1);
+    docker::wait_until("only the docker client to be left", secs(20), || agent.processes().len() == 1);
     let [client] = agent.processes()[..] else { panic!("one client: {:?}", agent.processes()) };
     let mut running = agent.start();
     running.wait_log("following the running container", secs(20));

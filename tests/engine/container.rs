@@ -87,18 +87,23 @@ fn a_container_is_removed_before_its_task_is_settled() {
 #[test]
 fn a_container_of_an_earlier_task_is_not_taken_for_the_tasks() {
     let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().config("[executor]\ndocker = './docker'").build();
+    let client = |first: &str| agent.write_script("docker", &format!("#!/bin/sh\n{first}\nexec docker \"$@\"\n"));
+    client("");
     server.pause_offering(true);
-    let agent = Agent::builder(&server).with_engine().build();
     let mut running = agent.start();
     running.wait_log("tasks are accepted", secs(30));
     let id = server.submit(TaskSpec::script("echo new"));
     let label = format!("open-aaas.instance={}", agent.instance().unwrap());
     let name = container_name(&id);
-    let offered = "open-aaas.offered=2026-01-01T00:00:00Z";
-    let labels = ["--label", &label, "--label", offered];
-    docker(&[&["run", "--name", &name], &labels[..], &["--entrypoint", "echo", "agent-core-test:1", "old"]].concat());
+    // The old container appears right before the task's own `docker run`: no earlier look of the agent removes it.
+    client(&format!(
+        "if [ \"$1\" = run ] && mkdir '{}' 2>/dev/null; then docker run --name {name} --label {label} \
+         --label open-aaas.offered=2026-01-01T00:00:00Z --entrypoint echo agent-core-test:1 old >/dev/null; fi",
+        agent.path("made").display(),
+    ));
     server.pause_offering(false);
     assert_eq!(server.wait_for(&id, Status::Completed, secs(60)).stdout(), "new\n");
-    running.wait_log("removed the container that an earlier task of this name has left", secs(1));
-    wait_until("the containers to be removed", secs(10), || containers_with_label(&label).is_empty());
+    running.wait_log("removed the container that an earlier task of this name has left", secs(20));
+    wait_until("the containers to be removed", secs(20), || containers_with_label(&label).is_empty());
 }

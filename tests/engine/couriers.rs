@@ -32,7 +32,7 @@ fn a_cancellation_waits_for_no_upload_of_another_task() {
     }
     stalls.store(true, Ordering::SeqCst);
     server.wait_until("the stalled upload", secs(30), |server| server.fault_hits(stalled) == 1);
-    docker::wait_until("both in `status`", secs(5), || {
+    docker::wait_until("both in `status`", secs(20), || {
         let lines = agent.run(&["status"]).stdout;
         let is = |id: &str, what: &str| lines.contains(&format!("Task {id}: {what} for "));
         is(&slow, "sending its results") && is(&other, "waiting to be sent")

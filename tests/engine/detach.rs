@@ -40,7 +40,7 @@ fn is_alive(process: Pid) -> bool {
 }
 
 fn wait_gone(process: Pid) {
-    docker::wait_until("the agent to end", secs(5), || !is_alive(process));
+    docker::wait_until("the agent to end", secs(20), || !is_alive(process));
 }
 
 fn wait_log(agent: &Agent, text: &str) {
@@ -86,7 +86,7 @@ fn a_second_run_detached_changes_nothing() {
     assert!(is_alive(process));
     assert_eq!(pid_in(&agent), process);
     let alone = [u32::try_from(process.as_raw()).expect("a process id")];
-    docker::wait_until("one agent and no other process", secs(5), || agent.processes() == alone);
+    docker::wait_until("one agent and no other process", secs(20), || agent.processes() == alone);
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn stop_succeeds_when_no_agent_runs() {
     kill(process, Signal::SIGKILL).expect("kill the agent");
     // The kernel releases the lock when the last thread has ended.
     let status = || run_from_root(&agent, "status").status.code();
-    docker::wait_until("the status of no agent", secs(5), || status() == Some(3));
+    docker::wait_until("the status of no agent", secs(20), || status() == Some(3));
     assert_eq!(pid_in(&agent), process, "a crash leaves the pidfile");
     run_from_root(&agent, "stop").expect_code(0).expect_stdout("The agent is not running.");
     assert!(!agent.data_dir().join("agent.pid").exists());
@@ -160,7 +160,7 @@ fn a_container_outlives_stop_and_the_next_start_adopts_it() {
     assert_eq!(docker::container_state(&docker::container_name(&id)).as_deref(), Some("running"));
     assert_eq!(server.task(&id).status, Status::Running);
     wait_gone(process);
-    docker::wait_until("the docker clients to end", secs(2), || agent.processes().is_empty());
+    docker::wait_until("the docker clients to end", secs(20), || agent.processes().is_empty());
 
     detach(&agent);
     wait_log(&agent, "following the running container");

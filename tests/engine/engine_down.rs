@@ -58,7 +58,7 @@ fn a_running_task_waits_for_an_unreachable_engine() {
     server.wait_until("three polls", secs(20), |server| polls(server) >= 3);
     assert_eq!(server.task(&id).status, Status::Running, "the task hasn't failed");
     assert_eq!(running.log().matches("waiting for the engine: ").count(), 1);
-    assert_eq!(running.terminate(secs(5)).code(), Some(0));
+    assert_eq!(running.terminate(secs(20)).code(), Some(0));
     assert!(running.log().contains("1 running container(s) go on"), "{}", running.log());
 
     let _running = agent.start();

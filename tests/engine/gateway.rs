@@ -43,7 +43,7 @@ fn a_gateways_json_for_files_and_reports_loses_no_result() {
     tally::release(&agent, &id);
     expect_result_once(&server, &agent, &id);
     assert_eq!(faults.map(|fault| server.fault_hits(fault)), [3, 3]);
-    running.wait_log("which isn't the form of the Server's answers", secs(1));
+    running.wait_log("which isn't the form of the Server's answers", secs(20));
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn a_report_whose_output_the_server_refuses_arrives_without_it() {
     let task = server.wait_for(&id, Status::Completed, secs(150));
     assert_eq!((&task.output["files"], &task.output["stdout"]), (&json!(["output/one"]), &json!(null)));
     assert_eq!(task.file_ids, [server.output(&id, "output/one").id]);
-    running.wait_log("the Server took its report only with less in it", secs(5));
+    running.wait_log("the Server took its report only with less in it", secs(20));
 }
 
 #[test]

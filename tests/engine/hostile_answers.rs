@@ -168,7 +168,7 @@ fn a_file_that_arrived_under_a_long_id_is_found_in_the_list() {
     server.fault(Match::path("upload").times(1), Fault::AnswerPatched(|body| body["file_id"] = json!("z".repeat(600))));
     let id = server.submit(TaskSpec::script("echo 1 > output/one"));
     server.wait_for(&id, Status::Completed, secs(60));
-    running.wait_log("`output/one` had arrived although its answer was lost", secs(5));
+    running.wait_log("`output/one` had arrived although its answer was lost", secs(20));
     assert_eq!(server.outputs(&id).len(), 1);
 }
 

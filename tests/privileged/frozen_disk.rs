@@ -69,6 +69,6 @@ fn a_signal_ends_the_agent_while_the_disk_is_frozen() {
         server.heartbeats().last().is_some_and(|beat| beat.body["status"] == "offline")
     });
     drop(frozen);
-    running.wait_exit(secs(5));
+    running.wait_exit(secs(20));
     assert_eq!(server.task(&id).accepted_count, 0);
 }

@@ -93,7 +93,7 @@ fn a_private_result_beside_a_file_that_fills_the_disk_is_delivered() {
     assert_eq!(server.output(&id, "result.csv").text(), "IMPORTANT\n");
     let left_out = task.output["left_out"].to_string();
     assert!(left_out.contains("deep/fill") && left_out.contains("fills this machine's disk"), "{left_out}");
-    running.wait_log("1 file(s) of", secs(1));
+    running.wait_log("1 file(s) of", secs(20));
     let removed = ledger::files(&user.agent.data_dir(), &id, "out", "removed");
     assert!(removed.len() == 1 && removed[0]["file"] == "deep/fill", "{removed:?}");
     assert!(user.agent.workspace(&id).join("roots/large").exists());

@@ -155,7 +155,7 @@ fn a_data_dir_of_the_usual_umasks_is_closed_with_all_in_it() {
             let now = fs::symlink_metadata(agent.data_dir().join(name)).map(|found| found.mode() & 0o7777);
             assert!(now.as_ref().map_or(true, |now| *now == 0o700), "{usual:o} {name}: {now:?}");
         }
-        running.wait_log("and could read and change what is in `t1`", secs(5));
+        running.wait_log("and could read and change what is in `t1`", secs(20));
         running.kill9();
         fs::remove_dir_all(agent.data_dir()).expect("remove the folder");
     }

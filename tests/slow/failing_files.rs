@@ -134,7 +134,7 @@ fn a_refused_output_is_sent_once_more_after_two_minutes() {
                 assert_eq!(task.output["left_out"].as_array().map(Vec::len), Some(1));
                 let reason = task.output["left_out"][0]["reason"].as_str().unwrap_or_default();
                 assert!(reason.contains(&status.to_string()) && reason.contains("服务器故障"), "{reason}");
-                running.wait_log("`output/b` is not delivered", secs(5));
+                running.wait_log("`output/b` is not delivered", secs(20));
                 // The operator can fetch the file from the workspace.
                 let kept = fs::read(agent.workspace(&id).join("output/b"));
                 assert_eq!(kept.expect("read the file in the workspace"), b"b\n");

@@ -115,13 +115,13 @@ fn a_process_that_holds_the_clients_output_delays_nothing() {
     tally::release(&agent, &next);
     tally::wait_done_once(&server, &agent, &next);
     let pumps = || threads(&running).iter().filter(|name| name.starts_with("task-std")).count();
-    docker::wait_until("threads that wait for that output", secs(5), || pumps() == 4);
+    docker::wait_until("threads that wait for that output", secs(20), || pumps() == 4);
     for process in agent.processes() {
         if process != running.pid() {
             kill(process);
         }
     }
-    docker::wait_until("the end of those threads", secs(5), || pumps() == 0);
+    docker::wait_until("the end of those threads", secs(20), || pumps() == 0);
     assert!(running.is_running());
 }
 

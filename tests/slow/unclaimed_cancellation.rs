@@ -39,9 +39,9 @@ fn an_unclaimed_cancellation_is_reported_after_a_minute() {
     assert_eq!(task.file_ids.len(), 0);
     let reported =
         format!("the task '{id}', which isn't here, is reported as cancelled: after a minute no agent had stopped");
-    running.wait_log(&reported, secs(5));
+    running.wait_log(&reported, secs(20));
     let told = || ledger::of_kind(&agent.data_dir(), &id, "report");
-    wait_until("the report's line in the ledger", secs(5), || !told().is_empty());
+    wait_until("the report's line in the ledger", secs(20), || !told().is_empty());
     let told = told();
     assert_eq!((told.len(), &told[0]["outcome"], &told[0]["status"]), (1, &"sent".into(), &"cancelled".into()));
 }
