@@ -17,6 +17,8 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+#[cfg(unix)]
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 /// Commands that read the configuration and the data_dir.
@@ -116,11 +118,21 @@ impl Agent {
     }
 
     /// Writes a file that can be executed and returns its path.
+    ///
+    /// Another process writes it: a child of another test's thread that had it open for writing would keep it from being
+    /// executed.
     #[cfg(unix)]
     pub fn write_script(&self, relative: &str, text: &str) -> PathBuf {
-        use std::os::unix::fs::PermissionsExt as _;
-        let path = self.write(relative, text);
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("make it executable");
+        use std::io::Write as _;
+        let path = self.path(relative);
+        fs::create_dir_all(path.parent().expect("a file has a folder")).expect("make a folder");
+        let mut install = Command::new("install");
+        install.args(["-m", "755", "/dev/stdin"]).arg(&path).stdin(Stdio::piped());
+        let mut install = install.spawn().expect("run `install`");
+        let mut input = install.stdin.take().expect("a pipe");
+        input.write_all(text.as_bytes()).expect("write the script");
+        drop(input);
+        assert!(install.wait().expect("wait for `install`").success());
         path
     }
 
