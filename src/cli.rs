@@ -77,8 +77,12 @@ pub enum Command {
         Exit status: that of the container; 124 timed out, 125 the container couldn't \
         be started, 130 interrupted, 1 another failure, 2 wrong usage or configuration")]
     Try(TryArgs),
-    /// List the tasks that are kept here, from the oldest to the youngest
+    /// List the tasks that are kept here, from the youngest to the oldest
+    #[command(after_help = "On a terminal, lines are cut to its width and ids to what tells them apart; \
+        every command takes the begin of an id. With `--json` the oldest comes first.")]
     Tasks(TasksArgs),
+    /// Show everything about one task: prompt, files, outcome, times
+    Show(ShowArgs),
     /// Show what a task's container has printed
     Logs(LogsArgs),
     /// Discard a result that can't be delivered
@@ -210,14 +214,48 @@ pub struct TasksArgs {
     #[arg(long)]
     pub undelivered: bool,
 
+    /// Only tasks that have failed
+    #[arg(long)]
+    pub failed: bool,
+
+    /// Only tasks that were offered from this time on: 7d, yesterday, 2026-11,
+    /// 2026-11-30, or a time
+    #[arg(long, value_name = "DATE", value_hint = ValueHint::Other)]
+    pub since: Option<String>,
+
+    /// Only so many, the youngest
+    #[arg(short, long, value_name = "N", value_hint = ValueHint::Other)]
+    pub number: Option<usize>,
+
+    /// Cut nothing to the terminal's width
+    #[arg(long)]
+    pub no_trunc: bool,
+
+    /// Print the names only, for completions
+    #[arg(long, hide = true)]
+    pub ids: bool,
+
     /// Print one JSON object per task
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// The task's name or the begin of it, as `tasks` shows it, or its id on
+    /// the Server
+    #[arg(allow_hyphen_values = true, value_hint = ValueHint::Other)]
+    pub id: String,
+
+    /// Print one JSON object instead of lines
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct LogsArgs {
-    /// The task's name, as `tasks` shows it, or its id on the Server
+    /// The task's name or the begin of it, as `tasks` shows it, or its id on
+    /// the Server
     #[arg(allow_hyphen_values = true, value_hint = ValueHint::Other)]
     pub id: String,
 
@@ -232,7 +270,8 @@ pub struct LogsArgs {
 
 #[derive(Debug, Args)]
 pub struct DiscardArgs {
-    /// The task's name, as `tasks` shows it, or its id on the Server
+    /// The task's name or the begin of it, as `tasks` shows it, or its id on
+    /// the Server
     #[arg(allow_hyphen_values = true, value_hint = ValueHint::Other)]
     pub id: String,
 
@@ -243,14 +282,31 @@ pub struct DiscardArgs {
 
 #[derive(Debug, Args)]
 pub struct LedgerArgs {
-    /// Only this task, by its name or its id on the Server
+    /// Only this task, by its name, the begin of its name, or its id on the
+    /// Server
     #[arg(long, value_name = "ID", value_hint = ValueHint::Other, allow_hyphen_values = true)]
     pub task: Option<String>,
 
-    /// Only from this time on: a day (2026-11-01), from midnight local time,
-    /// or a time with its zone (2026-11-01T12:00:00+01:00)
+    /// Only from this time on: a day (2026-11-01, yesterday) or month (2026-11)
+    /// from its begin, a time ago (12h, 7d, 2w), or a time
     #[arg(long, value_name = "DATE", value_hint = ValueHint::Other)]
     pub since: Option<String>,
+
+    /// Only up to this time, or to the end of this day or month
+    #[arg(long, value_name = "DATE", value_hint = ValueHint::Other)]
+    pub until: Option<String>,
+
+    /// Only what has left this machine, or may have left it
+    #[arg(long)]
+    pub out: bool,
+
+    /// Add it up, by day and task
+    #[arg(long, conflicts_with = "json")]
+    pub sum: bool,
+
+    /// Cut nothing to the terminal's width
+    #[arg(long)]
+    pub no_trunc: bool,
 
     /// Print the lines as they are stored, one JSON object per line
     #[arg(long)]

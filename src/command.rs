@@ -18,10 +18,14 @@ mod register;
 mod registration;
 mod run;
 mod setup;
+mod show;
 mod status;
 mod stop;
+mod style;
+mod table;
 mod task_view;
 mod tasks;
+mod time_range;
 mod trial;
 mod wait;
 
@@ -46,6 +50,7 @@ pub fn execute(cli: &Cli, log_file: &LogFile) -> CommandResult {
         Command::Run(args) => run::run(&cli.config, args, log_file)?,
         Command::RunDetached => detach::run_detached(&cli.config, cli.log_format)?,
         Command::Stop(args) => stop::stop(&cli.config, args)?,
+        Command::Show(args) => show::show(&cli.config, args)?,
         Command::Logs(args) => logs::logs(&cli.config, args)?,
         Command::Discard(args) => discard::discard(&cli.config, args)?,
         Command::Ledger(args) => ledger::ledger(&cli.config, args)?,

@@ -10,6 +10,7 @@ mod characters;
 mod gist;
 mod marks;
 mod terminal;
+mod width;
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -20,6 +21,7 @@ pub use gist::gist;
 use marks::MarkLimit;
 pub use marks::is_mark;
 pub use terminal::{Escaper, plain};
+pub use width::{fit, width};
 
 /// How many plain spaces stand behind each other, at most: more of them would move what follows to the next line of the
 /// screen.

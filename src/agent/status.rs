@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::status_file::{EngineState, LastError, ServerTrouble, State};
+use super::status_file::{EngineState, LastError, Program, ServerTrouble, State};
 use super::task_table::TaskTable;
 use crate::data_dir::METRICS;
 use crate::metrics::{Gauges, Metrics};
@@ -40,7 +40,14 @@ impl StatusReporter {
     pub fn new(context: &Arc<Context>, store: Store, now: Instant) -> Self {
         let last_heartbeat_at = State::load(&context.config.paths.data_dir).and_then(|state| state.last_heartbeat_at);
         let pid = std::process::id();
-        let state = State { pid, started_at: Timestamp::now(), last_heartbeat_at, ..State::default() };
+        let state = State {
+            pid,
+            started_at: Timestamp::now(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            program: Program::of_process(),
+            last_heartbeat_at,
+            ..State::default()
+        };
         Self {
             state,
             published: None,

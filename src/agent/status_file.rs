@@ -3,7 +3,9 @@
 //! The file is replaced whenever something in it changes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -25,6 +27,12 @@ pub struct State {
     pub pid: u32,
     /// When this agent was started.
     pub started_at: Timestamp,
+    /// Its version; empty in files of older ones.
+    #[serde(default)]
+    pub version: String,
+    /// The program that it runs.
+    #[serde(default)]
+    pub program: Option<Program>,
     /// When the Server last acknowledged a heartbeat: after a long gap, over restarts too, it may have requeued this agent's
     /// tasks (PROTOCOL 3).
     pub last_heartbeat_at: Option<Timestamp>,
@@ -53,6 +61,31 @@ pub struct State {
     /// The tasks that wait for a worker, by their keys.
     #[serde(default)]
     pub without_worker: BTreeSet<String>,
+}
+
+/// A program on the disk, as it was when the agent was started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    pub path: PathBuf,
+    pub modified: Timestamp,
+}
+
+impl Program {
+    /// The program of this process; `None` where the system doesn't say.
+    pub fn of_process() -> Option<Self> {
+        let path = std::env::current_exe().ok()?;
+        let modified = modified(&path)?;
+        Some(Self { path, modified })
+    }
+
+    /// Whether there is another one at its place now.
+    pub fn is_replaced(&self) -> bool {
+        modified(&self.path).is_some_and(|modified| modified != self.modified)
+    }
+}
+
+fn modified(path: &Path) -> Option<Timestamp> {
+    Timestamp::try_from(fs::metadata(path).ok()?.modified().ok()?).ok()
 }
 
 /// Why heartbeats fail.

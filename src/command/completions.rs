@@ -23,5 +23,28 @@ pub fn completions(shell: Shell) -> Result<(), Failure> {
     }
     let mut script = Vec::new();
     generate(shell, &mut whole, "agent-core", &mut script);
-    print_output(script)
+    let script = String::from_utf8(script).map_err(Failure::context("the completions are no text"))?;
+    print_output(with_task_names(shell, script))
+}
+
+/// Where a command takes a task, these shells ask the program for the names of those that are kept.
+fn with_task_names(shell: Shell, script: String) -> String {
+    match shell {
+        Shell::Bash => script + include_str!("completions/ids.bash"),
+        Shell::Fish => script + include_str!("completions/ids.fish"),
+        Shell::Zsh => {
+            // What follows the last colon says how a value is completed.
+            let is_task = |line: &str| {
+                line.ends_with("]:TASK_ID:' \\") || line.starts_with("'--task=[") || line.starts_with("':id -- ")
+            };
+            let complete = |line: &str| match line.strip_suffix(":' \\").filter(|_| is_task(line)) {
+                Some(line) => format!("{line}:_agent-core_ids' \\\n"),
+                None => format!("{line}\n"),
+            };
+            let script: String = script.lines().map(complete).collect();
+            let end = script.rfind("\nif [ ").map_or(script.len(), |end| end + 1);
+            script[..end].to_owned() + include_str!("completions/ids.zsh") + &script[end..]
+        }
+        _ => script,
+    }
 }

@@ -1,52 +1,73 @@
 //! `ledger`: the transfers to and from this machine, file by file.
 
+mod sum;
+
+use std::collections::BTreeSet;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use jiff::Timestamp;
-use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::failure::Failure;
-use super::find_task::BY_KEY;
+use super::find_task::{BY_KEY, ambiguous};
 use super::output::{OutputFormat, eprint_line, ignore_broken_pipe};
+use super::style::{Colour, Style};
+use super::time_range::TimeRange;
 use crate::cli::LedgerArgs;
 use crate::config::Config;
-use crate::data_dir::permissions;
-use crate::ledger::{Direction, Entry, Line, Reader, Report, Settled, TextSizes, Transfer};
+use crate::data_dir::{DataDir, permissions};
+use crate::ledger::{Direction, Entry, Line, Outcome, Reader, Report, Settled, TextSizes, Transfer};
+use crate::os::terminal;
 use crate::task::TaskKey;
-use crate::text::{escape, escape_json, quote_foreign};
-use crate::units::Local;
+use crate::text::{begin, escape, escape_json, fit, quote_foreign};
+use crate::units::{Bytes, Local};
+use sum::Sum;
 
-/// Prints the lines that the options select: as a table, or as they are stored.
+/// How many names are remembered of those that begin with what `--task` says.
+const NAMES_MAX: usize = 100;
+/// How much of a name is shown where lines are cut.
+const SHORT_NAME: usize = 8;
+
+/// Prints the lines that the options select: as a table, as they are stored, or added up.
 pub fn ledger(file: &Path, args: &LedgerArgs) -> Result<(), Failure> {
-    let since = args.since.as_deref().map(parse_since).transpose().map_err(Failure::usage)?;
+    let range = TimeRange::parse(args.since.as_deref(), args.until.as_deref())?;
     let config = Config::load(file)?;
     let data_dir = &config.paths.data_dir;
     permissions::find(data_dir)?;
     config.check_data_dir_is_there()?;
     let unreadable = Failure::context(format!("the ledger in `{}` can't be read", data_dir.display()));
+    let task = args.task.as_deref().map(|task| find_name(data_dir, task, &unreadable)).transpose()?;
     let Some(mut reader) = Reader::open(data_dir).map_err(&unreadable)? else {
         eprint_line(format_args!("There is no ledger in `{}` yet: no file has been transferred.", data_dir.display()));
         return Ok(());
     };
     let is_wanted = |line: &Line| {
-        args.task.as_ref().is_none_or(|task| is_about(line, task)) && since.is_none_or(|at| line.time >= at)
+        task.as_ref().is_none_or(|task| is_about(line, task))
+            && range.has(line.time)
+            && (!args.out || may_have_left(line))
     };
-    let mut printer = Printer::new(OutputFormat::from_flag(args.json));
-    let mut printed = Ok(());
+    let mut sum = args.sum.then(Sum::default);
+    let mut printer = Printer::new(OutputFormat::from_flag(args.json), args.no_trunc);
+    let (mut found, mut printed) = (0_u64, Ok(()));
     while let Some((text, line)) = reader.next_line().map_err(&unreadable)? {
         if is_wanted(&line) {
-            printed = printer.print(text, &line);
+            found += 1;
+            match &mut sum {
+                Some(sum) => sum.add(&line, name(&line)),
+                None => printed = printer.print(text, &line),
+            }
         }
         if printed.is_err() {
             break;
         }
     }
+    if let Some(sum) = sum.filter(|_| found > 0) {
+        printed = sum.print(&mut printer.out, terminal::width());
+    }
     if let Err(error) = printed.and_then(|()| printer.out.flush()) {
         return ignore_broken_pipe(Err(error));
     }
-    if printer.printed == 0 {
+    if found == 0 {
         eprint_line("No line of the ledger matches the options.");
     }
     if reader.damaged() > 0 {
@@ -66,66 +87,118 @@ fn is_about(line: &Line, task: &str) -> bool {
     line.task == task || is_name(task) || task.strip_prefix(BY_KEY).is_some_and(is_name)
 }
 
-/// A day begins at midnight, local time.
-pub(super) fn parse_since(text: &str) -> Result<Timestamp, String> {
-    if let Ok(time) = text.parse() {
-        return Ok(time);
+/// The name or id that `text` is, or the only name that begins with it.
+fn find_name(data_dir: &DataDir, text: &str, unreadable: impl Fn(io::Error) -> Failure) -> Result<String, Failure> {
+    let Some(mut reader) = Reader::open(data_dir).map_err(&unreadable)? else { return Ok(text.to_owned()) };
+    let prefix = text.strip_prefix(BY_KEY).unwrap_or(text);
+    let mut names = BTreeSet::new();
+    while let Some((_, line)) = reader.next_line().map_err(&unreadable)? {
+        if is_about(&line, text) {
+            return Ok(text.to_owned());
+        }
+        let begins_so = name(&line).filter(|name| !prefix.is_empty() && name.starts_with(prefix));
+        if names.len() < NAMES_MAX {
+            names.extend(begins_so);
+        }
     }
-    let midnight = Date::strptime("%Y-%m-%d", text).and_then(|day| day.to_zoned(TimeZone::system()));
-    midnight.map(|midnight| midnight.timestamp()).map_err(|_| {
-        format!(
-            "`{text}` is no value for `--since`: give a day, such as 2026-11-01, or a time with its zone, such as \
-             2026-11-01T12:00:00+01:00"
-        )
-    })
+    match (names.len(), names.first()) {
+        (1, Some(name)) => Ok(format!("{BY_KEY}{name}")),
+        (0, _) => Ok(text.to_owned()),
+        _ => {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            Err(ambiguous(&quote_foreign(text), names.into_iter()))
+        }
+    }
+}
+
+/// Whether a line is about bytes that have left this machine, or may have left it.
+fn may_have_left(line: &Line) -> bool {
+    match &line.entry {
+        Entry::File(Transfer { direction, outcome, .. }) | Entry::Report(Report { direction, outcome, .. }) => {
+            *direction == Direction::Out && !matches!(outcome, Outcome::LeftOut | Outcome::Removed)
+        }
+        Entry::Task(_) => false,
+    }
 }
 
 /// Writes one line after the other to standard output, and holds one at a time however long the ledger is.
 struct Printer {
     out: BufWriter<io::StdoutLock<'static>>,
     format: OutputFormat,
-    printed: u64,
+    style: Style,
+    /// The columns of the terminal; `None` where nothing is cut.
+    room: Option<usize>,
     /// The Server and the service of the last heading.
     heading: Option<(String, String)>,
+    /// The columns of the names under that heading.
+    name_width: usize,
 }
 
 impl Printer {
-    fn new(format: OutputFormat) -> Self {
-        Self { out: BufWriter::new(io::stdout().lock()), format, printed: 0, heading: None }
+    fn new(format: OutputFormat, is_whole: bool) -> Self {
+        Self {
+            out: BufWriter::new(io::stdout().lock()),
+            format,
+            style: Style::of_stdout(),
+            room: terminal::width().filter(|_| !is_whole),
+            heading: None,
+            name_width: 0,
+        }
     }
 
     fn print(&mut self, text: &str, line: &Line) -> io::Result<()> {
-        self.printed += 1;
         if self.format == OutputFormat::Json {
             return writeln!(self.out, "{}", escape_json(text));
         }
+        let whole_name = name(line).unwrap_or_else(|| escape(&quote_foreign(&line.task)));
+        let name = if self.room.is_some() { begin(&whole_name, SHORT_NAME) } else { &whole_name };
         let is_under = |(server, service): &(String, String)| (server, service) == (&line.server, &line.service_id);
         if !self.heading.as_ref().is_some_and(is_under) {
             self.heading = Some((line.server.clone(), line.service_id.clone()));
+            // A Server's ids have the same length, as a rule.
+            self.name_width = if self.room.is_some() { SHORT_NAME } else { name.len().max(24) };
             writeln!(self.out, "Server {}, service {}:", escape(&line.server), escape(&line.service_id))?;
-            writeln!(self.out, "{}", row(["TIME", "TASK", "", "OUTCOME", "BYTES", "WHAT"]))?;
+            self.print_row(["TIME", "TASK", "", "OUTCOME", "BYTES", "WHAT"], Some(Colour::Faint))?;
         }
-        let time = Local(line.time).to_string();
-        let task = name(line).unwrap_or_else(|| escape(&quote_foreign(&line.task)));
-        let row = match &line.entry {
+        let time = match self.room {
+            Some(_) => line.time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+            None => Local(line.time).to_string(),
+        };
+        let is_short = self.room.is_some();
+        let bytes = |bytes: u64| if is_short { Bytes(bytes).to_string() } else { bytes.to_string() };
+        let (way, outcome, bytes, what) = match &line.entry {
             Entry::File(transfer) => {
-                let bytes = transfer.bytes.map_or_else(|| "-".to_owned(), |bytes| bytes.to_string());
-                let way = way(transfer.direction);
-                row([&time, &task, way, transfer.outcome.as_str(), &bytes, &describe_file(transfer)])
+                let bytes = transfer.bytes.map_or_else(|| "-".to_owned(), bytes);
+                (way(transfer.direction), transfer.outcome.as_str(), bytes, describe_file(transfer))
             }
             Entry::Report(report) => {
-                let bytes = report.bytes.to_string();
-                let way = way(report.direction);
-                row([&time, &task, way, report.outcome.as_str(), &bytes, &describe_report(report)])
+                (way(report.direction), report.outcome.as_str(), bytes(report.bytes), describe_report(report))
             }
-            Entry::Task(settled) => row([&time, &task, "", settled.status.as_str(), "-", &describe_end(settled)]),
+            Entry::Task(settled) => ("", settled.status.as_str(), "-".to_owned(), describe_end(settled)),
         };
-        writeln!(self.out, "{row}")
+        self.print_row([&time, name, way, outcome, &bytes, &what], colour(outcome))
+    }
+
+    fn print_row(
+        &mut self,
+        [time, task, way, outcome, bytes, what]: [&str; 6],
+        colour: Option<Colour>,
+    ) -> io::Result<()> {
+        let width = self.name_width;
+        let Some(room) = self.room else {
+            return writeln!(self.out, "{time:25}  {task:<width$}  {way:3}  {outcome:<9}  {bytes:>12}  {what}");
+        };
+        let row = format!("{time:19}  {task:<width$}  {way:3}  {outcome:<9}  {bytes:>7}  {what}");
+        writeln!(self.out, "{}", self.style.paint(&fit(&row, room), colour))
     }
 }
 
-fn row([time, task, way, outcome, bytes, what]: [&str; 6]) -> String {
-    format!("{time:25}  {task:<24}  {way:3}  {outcome:<9}  {bytes:>12}  {what}")
+fn colour(outcome: &str) -> Option<Colour> {
+    match outcome {
+        "refused" | "failed" => Some(Colour::Bad),
+        "unknown" | "left_out" | "removed" => Some(Colour::Notice),
+        _ => None,
+    }
 }
 
 fn way(direction: Direction) -> &'static str {
@@ -179,23 +252,8 @@ fn because(reason: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{describe_file, parse_since};
+    use super::describe_file;
     use crate::ledger::{Direction, Outcome, Transfer};
-    use jiff::{Timestamp, Zoned};
-
-    #[test]
-    fn since_accepts_a_local_day_or_a_time_with_a_zone() {
-        let time: Timestamp = "2026-11-01T11:00:00Z".parse().unwrap();
-        assert_eq!(parse_since("2026-11-01T12:00:00+01:00"), Ok(time));
-        assert_eq!(parse_since("2026-11-01T11:00:00.000Z"), Ok(time));
-        let midnight = parse_since("2026-11-01").unwrap().to_zoned(Zoned::now().time_zone().clone());
-        assert_eq!(midnight.to_string().split_once('[').unwrap().0[..19], *"2026-11-01T00:00:00");
-        for wrong in ["", "yesterday", "2026-13-01", "2026-11-01T12:00:00", "2026-11-01 x", "01.11.2026", "2026-02-30"]
-        {
-            let message = parse_since(wrong).unwrap_err();
-            assert!(message.contains("2026-11-01T12:00:00+01:00"), "{wrong}: {message}");
-        }
-    }
 
     #[test]
     fn names_from_outside_are_escaped_in_rows() {

@@ -1,5 +1,6 @@
 //! `status`: the configuration as the agent reads it, whether an agent runs, and what it is doing.
 
+mod summary;
 mod text;
 
 use std::fs;
@@ -15,7 +16,7 @@ use super::failure::{CommandResult, Failure};
 use super::output::{OutputFormat, eprint_line, print_output, to_pretty_json};
 use super::task_view::{TaskView, Tasks};
 use crate::agent::health::housekeeping;
-use crate::agent::status_file::{EngineState, LastError, ServerTrouble, State};
+use crate::agent::status_file::{EngineState, LastError, Program, ServerTrouble, State};
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::data_dir::holder::{Holder, find_holder};
@@ -45,6 +46,8 @@ struct Report<'c> {
     running: bool,
     pid: Option<u32>,
     started_at: Option<Timestamp>,
+    version: Option<String>,
+    program_replaced: Option<bool>,
     config_changed: Option<bool>,
     slots_taken: usize,
     undelivered: usize,
@@ -63,12 +66,13 @@ struct Report<'c> {
     other: Option<Holder>,
 }
 
-/// Prints the configuration's lines (README, "Check status"), and below them what the agent is doing.
+/// Prints the configuration's lines (README, "Check status"), and below them what the agent is doing. On a terminal, what
+/// matters most stands above all that.
 pub fn status(file: &Path, format: OutputFormat) -> CommandResult {
     let config = Config::load(file)?;
     let report = Report::load(&config)?;
     print_output(match format {
-        OutputFormat::Text => report.to_string(),
+        OutputFormat::Text => summary::for_terminal(&report, &config).unwrap_or_default() + &report.to_string(),
         OutputFormat::Json => to_pretty_json(&report)? + "\n",
     })?;
     if let Err(missing) = config.check_data_dir_is_there() {
@@ -115,6 +119,8 @@ impl<'c> Report<'c> {
             running: agent.is_some(),
             pid: agent.and_then(|agent| agent.pid),
             started_at,
+            version: state.map(|state| state.version.clone()).filter(|version| !version.is_empty()),
+            program_replaced: state.and_then(|state| state.program.as_ref()).map(Program::is_replaced),
             config_changed: started_at.and_then(|at| has_changed_since(&config.file, at)),
             slots_taken: state.and_then(|state| state.slots_taken).unwrap_or_else(|| backlog.unfinished()),
             undelivered: backlog.undelivered,

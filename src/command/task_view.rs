@@ -41,7 +41,7 @@ pub struct TaskView {
 }
 
 impl TaskView {
-    fn new(data_dir: &DataDir, files: &TaskFiles, record: Record) -> Self {
+    pub fn new(data_dir: &DataDir, files: &TaskFiles, record: Record) -> Self {
         // The agent, which needs the file, logs an error where the file can't be read.
         let uploads = Uploads::read(files).unwrap_or_default();
         let workspace = Workspace::new(data_dir, files.key()).dir().to_owned();
@@ -53,7 +53,7 @@ impl TaskView {
             id: record.task.id,
             service_id: record.service_id,
             phase: record.phase,
-            since: record.phase_since.or(if record.phase == Phase::Settled { record.settled_at } else { None }),
+            since: record.times.since.or(if record.phase == Phase::Settled { record.settled_at } else { None }),
             offered_at: record.offered.at,
             outcome: ending.as_ref().map(|ending| ending.status),
             ended_at: ending.as_ref().map(|ending| ending.at),
@@ -71,6 +71,12 @@ impl TaskView {
     /// The Server's id behind a name that differs from it, and nothing behind another.
     pub fn shown_id(&self) -> String {
         if self.key == self.id { String::new() } else { format!(" (id {})", escape(&quote_foreign(&self.id))) }
+    }
+
+    /// The line of the error message that says most: the agent's own words at its begin, or else the last line of what the
+    /// container has printed.
+    pub fn reason(&self) -> Option<&str> {
+        self.error_message.as_deref().map(say_most)
     }
 
     /// Whether there is a result that wasn't delivered yet.
@@ -96,6 +102,29 @@ impl TaskView {
             (Phase::Settled, _) => self.outcome.unwrap_or(FinalStatus::Failed).as_str(),
         }
     }
+}
+
+/// How the agent's own words at the begin of an error message begin (task/outcome.rs).
+const OWN_WORDS: [&str; 10] = [
+    "timed out after",
+    "stopped after",
+    "stopped by the operator",
+    "the Docker engine",
+    "the machine went",
+    "something other than",
+    "out of memory:",
+    "the disk was full",
+    "killed, most likely",
+    "the container",
+];
+
+/// The line of an error message that says most.
+pub fn say_most(message: &str) -> &str {
+    let first = message.lines().next().unwrap_or_default();
+    if OWN_WORDS.iter().any(|begin| first.starts_with(begin)) {
+        return first;
+    }
+    message.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default().trim()
 }
 
 /// Whether an agent works on the tasks.
@@ -133,5 +162,19 @@ impl Tasks {
             task.held_up_by = state.deferred.get(&task.key).cloned();
             task.waits = state.without_worker.contains(&task.key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::say_most;
+
+    #[test]
+    fn the_reason_is_the_last_line_behind_no_words_of_the_agent() {
+        let traceback = "Traceback (most recent call last):\n  File \"x.py\", line 1\nKeyError: temperature\n\n";
+        assert_eq!(say_most(traceback), "KeyError: temperature");
+        let stopped = "timed out after 3 minutes (`executor.timeout_minutes`)\nstep 7";
+        assert_eq!(say_most(stopped), "timed out after 3 minutes (`executor.timeout_minutes`)");
+        assert_eq!((say_most(""), say_most("no")), ("", "no"));
     }
 }

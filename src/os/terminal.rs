@@ -1,4 +1,5 @@
-//! What a terminal is shown: a line on standard error with the progress, and the output of containers.
+//! What a terminal is shown: a line on standard error with the progress, and the output of containers; and what standard
+//! output can show.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
@@ -7,6 +8,22 @@ use crate::text::Escaper;
 
 /// Back to the front of the line, and erase it (ECMA-48: CR, EL).
 const CLEAR_LINE: &str = "\r\u{1b}[K";
+
+/// How many columns standard output has; `None` where it is no terminal, or one without a width.
+pub fn width() -> Option<usize> {
+    let stdout = io::stdout();
+    if !stdout.is_terminal() {
+        return None;
+    }
+    terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)).filter(|width| *width > 0)
+}
+
+/// Whether standard output is a terminal that shows colours, and the user wants them (<https://no-color.org>).
+pub fn has_colours() -> bool {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb
+}
 
 /// How the output of a container is shown on a terminal. A file or a pipe gets it unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -76,10 +76,10 @@ impl TaskHandle {
 
     /// Writes the record with its next phase.
     pub fn advance(&mut self, phase: Phase) -> Result<(), StepError> {
-        let before = (self.record.phase, self.record.phase_since);
+        let before = (self.record.phase, self.record.times.clone());
         self.record.set_phase(phase);
         if let Err(error) = self.save() {
-            (self.record.phase, self.record.phase_since) = before;
+            (self.record.phase, self.record.times) = before;
             return Err(error);
         }
         log::debug!(task:% = self.key(); "{phase}");

@@ -13,6 +13,7 @@ mod key;
 mod known_ids;
 mod offered;
 mod phase;
+mod phase_times;
 mod report_state;
 mod reserve;
 mod start_state;
@@ -33,6 +34,7 @@ pub use key::TaskKey;
 pub use known_ids::KnownIds;
 pub use offered::Offered;
 pub use phase::Phase;
+pub use phase_times::PhaseTimes;
 pub use report_state::ReportState;
 pub use start_state::StartState;
 pub use stop_reason::StopReason;
@@ -72,7 +74,8 @@ pub struct Record {
     /// The address of the Server that offered it.
     pub base_url: String,
     pub phase: Phase,
-    pub phase_since: Option<Timestamp>,
+    #[serde(flatten)]
+    pub times: PhaseTimes,
     #[serde(flatten)]
     pub offered: Offered,
     /// The docker client that may still be creating or starting the container.
@@ -122,7 +125,7 @@ impl Record {
             task,
             service_id: service_id.to_owned(),
             base_url: base_url.to_owned(),
-            phase_since: Some(Timestamp::now()),
+            times: PhaseTimes::of(Phase::Accepting),
             offered: Offered::now(),
             ..Self::default()
         }
@@ -159,7 +162,7 @@ impl Record {
     pub fn set_phase(&mut self, phase: Phase) {
         if self.phase != phase {
             self.phase = phase;
-            self.phase_since = Some(Timestamp::now());
+            self.times.begin(phase);
         }
         if phase >= Phase::Prepared {
             // `task.json` has the texts, or no container will. They may be megabytes, in memory and in each write of the

@@ -4,7 +4,7 @@ use crate::support::agent::{Agent, Finished};
 use crate::support::server::FakeServer;
 
 /// Every subcommand.
-pub const SUBCOMMANDS: [&str; 15] = [
+pub const SUBCOMMANDS: [&str; 16] = [
     "init",
     "register",
     "run",
@@ -14,6 +14,7 @@ pub const SUBCOMMANDS: [&str; 15] = [
     "check",
     "try",
     "tasks",
+    "show",
     "logs",
     "discard",
     "ledger",

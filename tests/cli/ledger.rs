@@ -3,6 +3,7 @@
 use crate::folder::names_in;
 use crate::support::agent::{Agent, Finished};
 use crate::support::server::FakeServer;
+use crate::support::terminal::Terminal;
 use serde_json::{Value, json};
 
 /// A zone in which a local day differs from a UTC day. POSIX writes a zone east of Greenwich with a minus.
@@ -71,6 +72,11 @@ fn since_accepts_a_local_day_or_a_time() {
     assert_eq!(from("2026-11-01"), 2);
     assert_eq!(from("2026-11-01T13:00:00+01:00"), 1);
     assert_eq!(from("2026-11-01T12:00:00.001Z"), 0);
+    assert_eq!(from("2026-11"), 2);
+    assert_eq!(from("2026-11-01 17:30"), 1);
+    let until = |until: &str| lines(&agent, &["--until", until]).len();
+    assert_eq!((until("2026-10-31"), until("2026-11-01 17:30"), until("2026-11")), (1, 2, 3));
+    assert_eq!((from("1d"), until("1d"), from("today"), from("yesterday")), (0, 3, 0, 0));
     let nothing = show(&agent, &["--since", "2026-11-02"]);
     assert_eq!(
         (nothing.stdout.as_str(), nothing.stderr.as_str()),
@@ -81,23 +87,69 @@ fn since_accepts_a_local_day_or_a_time() {
 #[test]
 fn an_invalid_date_is_wrong_usage() {
     let (_server, agent) = agent_with(&[]);
-    for wrong in ["", "yesterday", "2026-02-30", "2026-11-01T12:00:00", "01.11.2026"] {
-        let done = agent.run(&["ledger", "--since", wrong]);
-        done.expect_code(2).expect_stderr("2026-11-01, or a time with its zone, such as 2026-11-01T12:00:00+01:00");
-        assert_eq!(done.stdout, "");
+    for wrong in ["", "soon", "2026-02-30", "2026-13", "7x", "01.11.2026"] {
+        for option in ["--since", "--until"] {
+            let done = agent.run(&["ledger", option, wrong]);
+            done.expect_code(2).expect_stderr(option).expect_stderr("a day (2026-11-01, today, yesterday), a month");
+            assert_eq!(done.stdout, "");
+        }
     }
 }
 
 #[test]
-fn tasks_are_selected_by_their_whole_id() {
+fn tasks_are_selected_by_their_id_or_its_begin() {
     let time = "2026-11-01T00:00:00.000Z";
     let ids = ["t", "t-1", "t-10", "T-1", "../ t\n", "-t"];
     let (_server, agent) = agent_with(&ids.map(|id| sent(time, id, "f")));
     for id in ids {
         assert_eq!(lines(&agent, &["--task", id]), [sent(time, id, "f")]);
     }
-    assert!(lines(&agent, &["--task", "t-"]).is_empty());
+    agent
+        .run(&["ledger", "--task", "t-"])
+        .expect_code(1)
+        .expect_stderr("2 tasks begin with 't-': t-1, t-10; give more");
+    assert_eq!(lines(&agent, &["--task", "T"]), [sent(time, "T-1", "f")]);
+    assert!(lines(&agent, &["--task", "u"]).is_empty());
     assert_eq!(lines(&agent, &["--task", "t-1", "--since", "2026-11-02"]), [] as [Value; 0]);
+}
+
+#[test]
+fn what_left_is_shown_alone_and_added_up() {
+    let time = "2026-11-01T00:00:00.000Z";
+    let file = |outcome: &str, direction: &str, name: &str| {
+        let mut line = sent(time, "t-1", name);
+        (line["outcome"], line["direction"], line["file_id"]) = (json!(outcome), json!(direction), json!(name));
+        line
+    };
+    let (left, failed) = (file("sent", "out", "b"), file("failed", "out", "d"));
+    let all = [file("received", "in", "a"), left.clone(), file("left_out", "out", "c"), failed.clone()];
+    let (_server, agent) = agent_with(&all);
+    assert_eq!(lines(&agent, &["--out"]), [left, failed]);
+    let sum = show(&agent, &["--out", "--sum"]);
+    sum.expect_stdout("DAY         TASK  RECEIVED").expect_stdout("2026-11-01  t-1").expect_stdout("\n1 task(s):\n");
+    sum.expect_stdout(
+        "to http://h:1: 1 file(s), 12 B, and 0 report(s), 0 B; at most 12 B more in 1 attempt(s) that failed",
+    );
+    show(&agent, &["--sum"]).expect_stdout("from http://h:1: 1 file(s), 12 B\n");
+    agent.run(&["ledger", "--sum", "--json"]).expect_code(2);
+}
+
+#[test]
+fn lines_are_cut_to_the_width_of_a_terminal() {
+    let (_server, agent) = agent_with(&[sent("2026-11-01T00:00:00.000Z", "3ff20e1c-aaaa", &"long ".repeat(40))]);
+    let at_terminal = |arguments: &[&str]| {
+        let (terminal, program) = Terminal::open_with_width(80);
+        agent.invoke(arguments).env("NO_COLOR", "1").terminal(program).run();
+        terminal.whole_text().replace('\r', "")
+    };
+    let shown = at_terminal(&["ledger"]);
+    let row = shown.lines().last().expect("a row");
+    assert!(
+        row.starts_with("2026-11-01 05:30:00  3ff20e1c  out  sent          12 B  `long ") && row.ends_with('…'),
+        "{shown}"
+    );
+    assert_eq!(row.chars().count(), 80, "{row}");
+    assert!(at_terminal(&["ledger", "--no-trunc"]).contains("  3ff20e1c-aaaa             out  sent"));
 }
 
 #[test]

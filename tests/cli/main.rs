@@ -40,6 +40,7 @@ mod shell;
 mod starts;
 mod status;
 mod task_names;
+mod tasks;
 mod trial;
 mod unregistered;
 mod wire;

@@ -39,6 +39,39 @@ fn bash_completes_commands_and_options() {
 }
 
 #[test]
+fn bash_completes_the_names_of_tasks() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    for name in ["3ff20e1c-1", "3ff20e1c-2", "9d3a"] {
+        agent.write(&format!("data/tasks/{name}/record.json"), "{}");
+    }
+    let script = agent.run(&["completions", "bash"]);
+    let file = agent.write("completions", &script.stdout);
+    let program = agent.write_script("agent-core", &format!("exec '{}' \"$@\"\n", env!("CARGO_BIN_EXE_agent-core")));
+    let complete = |words: &[&str]| {
+        let code = r#"
+            source "$1"; PATH="$2:$PATH"; shift 2
+            COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+            _agent-core_with_ids agent-core "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+            echo "${COMPREPLY[@]}"
+        "#;
+        let mut bash = Command::new("bash");
+        bash.args(["-c", code, "bash"]).arg(&file).arg(program.parent().expect("a folder")).args(words);
+        let shell = bash.current_dir(agent.dir()).output().expect("run bash");
+        assert!(shell.status.success(), "{}", String::from_utf8_lossy(&shell.stderr));
+        String::from_utf8_lossy(&shell.stdout).trim().to_owned()
+    };
+    let config = agent.config_path();
+    let config = config.to_str().expect("UTF-8");
+    for before in [&["show"][..], &["logs", "-f"], &["discard"], &["try", "--replay"], &["ledger", "--task"]] {
+        let words = |word: &'static str| [&["agent-core"], before, &[word]].concat();
+        assert_eq!(complete(&words("3f")), "3ff20e1c-1 3ff20e1c-2", "{before:?}");
+        assert_eq!(complete(&[&["agent-core", "--config", config], before, &["9"]].concat()), "9d3a", "{before:?}");
+    }
+    assert_eq!(complete(&["agent-core", "logs", "--fo"]), "--follow");
+}
+
+#[test]
 fn other_shells_get_completions_of_every_command() {
     let agent = agent();
     for (shell, sign) in [
@@ -52,5 +85,10 @@ fn other_shells_get_completions_of_every_command() {
             script.expect_stdout(name);
         }
     }
+    agent
+        .run(&["completions", "zsh"])
+        .expect_stdout(":TASK_ID:_agent-core_ids' ")
+        .expect_stdout(":ID:_agent-core_ids' ");
+    agent.run(&["completions", "fish"]).expect_stdout("-l task -r -f -a \"(agent-core tasks --ids 2>/dev/null)\"");
     agent.run(&["completions", "tcsh"]).expect_code(2).expect_stderr("bash, zsh, fish, powershell");
 }

@@ -66,11 +66,14 @@ fn status_of_a_running_agent_shows_its_live_state() {
     let why = told["not_accepting"].as_str().unwrap();
     assert!(why.contains("the Docker engine can't be reached"), "{why}");
     assert!(why.contains("asked at `unix:///nonexistent.sock`, which DOCKER_HOST names"), "{why}");
+    let uptime = status.stdout.lines().find_map(|line| line.strip_prefix("Uptime: ")).expect("a line about that");
+    assert!(uptime.ends_with(" s"), "{uptime}");
     let below = format!(
-        "Running: yes, pid {}, since {}\nServer: reached\nLast heartbeat: {}\nDocker engine: doesn't answer\n\
+        "Running: yes, pid {}, since {}\nVersion: {}\nUptime: {uptime}\nServer: reached\nLast heartbeat: {}\nDocker engine: doesn't answer\n\
          Accepting tasks: no: {why}\n\nLoad: 0 of 3 slots, 0 undelivered",
         running.pid(),
         local("started_at"),
+        env!("CARGO_PKG_VERSION"),
         local("last_heartbeat_at"),
     );
     assert_eq!(status.stdout, lines(&agent, &server, ["Registered", &service_id], &below));

@@ -45,7 +45,7 @@ fn tasks_with_one_id_are_told_apart() {
     agent.run(&["discard", "__r2-t-1", "--yes"]).expect_code(0);
     assert_eq!(agent.record("t-1")["phase"], "exited");
     let listed = agent.run(&["tasks"]);
-    listed.expect_code(0).expect_stdout("  t-1  ").expect_stdout("  __r2-t-1  ").expect_stdout(" (id 't-1')");
+    listed.expect_code(0).expect_stdout("\nt-1 ").expect_stdout("\n__r2-t-1 ").expect_stdout(" (id 't-1')");
     let line: Value = serde_json::from_str(&agent.run(&["ledger", "--json"]).stdout).expect("one line");
     assert_eq!((&line["task"], &line["key"]), (&json!("t-1"), &json!("__r2-t-1")));
     agent.run(&["ledger", "--task", "key:__r2-t-1"]).expect_code(0).expect_stdout("  __r2-t-1  ");
@@ -66,8 +66,8 @@ fn shown_ids_run_nothing_in_a_shell() {
     for command in ["status", "tasks"] {
         let shown = agent.run(&[command]).stdout;
         for (key, _) in tasks {
-            let line =
-                shown.lines().find(|line| line.contains(&format!("  {key}")) || line.contains(&format!(" {key} ")));
+            let is_about = |line: &&str| line.starts_with(&format!("{key} ")) || line.contains(&format!(" {key} "));
+            let line = shown.lines().find(is_about);
             let line = line.unwrap_or_else(|| panic!("no line of `{key}` in {shown}"));
             let quoted = line.split_once("(id ").expect("the id").1.rsplit_once(')').expect("its end").0;
             let dir = tempfile::tempdir().expect("make a folder");
@@ -79,4 +79,23 @@ fn shown_ids_run_nothing_in_a_shell() {
     }
     agent.run(&["discard", "_--yes", "--yes"]).expect_code(0).expect_stdout("task _--yes failed");
     agent.run(&["ledger"]).expect_code(0).expect_stdout("  _--yes ");
+}
+
+#[test]
+fn the_begin_of_a_name_is_enough_where_it_is_the_only_one() {
+    let server = FakeServer::start();
+    let names = ["3ff20e1c-aaaa", "3ff20e1c-bbbb", "3ff2"].map(|name| (name, name));
+    let agent = keeping(&server, &names);
+    for begin in ["3ff20e1c-b", "key:3ff20e1c-b"] {
+        agent.run(&["logs", begin]).expect_code(0).expect_stdout("output of 3ff20e1c-bbbb\n");
+    }
+    agent.run(&["logs", "3ff2"]).expect_code(0).expect_stdout("output of 3ff2\n");
+    agent.run(&["show", "3ff20e1c-a"]).expect_code(0).expect_stdout("Task 3ff20e1c-aaaa\n");
+    let candidates = "the names of 2 tasks begin with '3ff20': 3ff20e1c-aaaa, 3ff20e1c-bbbb; give more of it";
+    for command in [&["logs", "3ff20"][..], &["show", "3ff20"], &["discard", "3ff20", "--yes"]] {
+        agent.run(command).expect_code(1).expect_stderr(candidates);
+    }
+    agent.run(&["logs", ""]).expect_code(1).expect_stderr("no task '' is kept");
+    agent.run(&["discard", "3ff20e1c-b", "--yes"]).expect_code(0).expect_stdout("task 3ff20e1c-bbbb failed");
+    agent.run(&["ledger", "--task", "3ff20"]).expect_code(0).expect_stdout("  3ff20e1c-bbbb  ");
 }

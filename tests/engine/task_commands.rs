@@ -73,7 +73,7 @@ fn a_running_task_is_shown_with_its_container_and_its_output() {
     let logs = agent.run(&["logs", "--follow", &id]);
     logs.expect_code(0);
     assert_eq!((logs.stdout.as_str(), logs.stderr.as_str()), ("begun\nreleased\n", "late\n"));
-    agent.run(&["tasks"]).expect_code(0).expect_stdout(&format!("  {id}  "));
+    agent.run(&["tasks"]).expect_code(0).expect_stdout(&format!("\n{id}  "));
     agent.run(&["logs", "nothing"]).expect_code(1).expect_stderr("no task 'nothing' is kept");
 }
 

@@ -3,7 +3,7 @@
 use super::docker::wait_until;
 use super::secs;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use nix::pty::openpty;
+use nix::pty::{Winsize, openpty};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -20,7 +20,16 @@ pub struct Terminal {
 impl Terminal {
     /// Opens a terminal. The second value is the program's side.
     pub fn open() -> (Self, File) {
-        let ends = openpty(None, None).expect("open a pseudo-terminal");
+        Self::open_of_size(None)
+    }
+
+    /// The same with so many columns.
+    pub fn open_with_width(columns: u16) -> (Self, File) {
+        Self::open_of_size(Some(Winsize { ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }))
+    }
+
+    fn open_of_size(size: Option<Winsize>) -> (Self, File) {
+        let ends = openpty(size.as_ref(), None).expect("open a pseudo-terminal");
         for end in [ends.master.as_fd(), ends.slave.as_fd()] {
             // Programs that other tests start at this moment must not inherit it.
             fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("set a flag of the terminal");

@@ -57,7 +57,7 @@ impl Intake {
     fn take_up(&mut self, files: &TaskFiles, record: Record) {
         let key = files.key().clone();
         log::info!(task:% = key; "going on from `{}`", record.phase);
-        let time = record.phase_since.and_then(|since| Duration::try_from(Timestamp::now().duration_since(since)).ok());
+        let time = record.times.since.and_then(|since| Duration::try_from(Timestamp::now().duration_since(since)).ok());
         self.table.insert(&key, &record.task.id, record.phase, time.unwrap_or_default());
         self.table.note_stop(&key, record.stop);
         if let Mode::Abort(_) = self.admission.mode() {

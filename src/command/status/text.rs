@@ -32,8 +32,20 @@ impl fmt::Display for Report<'_> {
             (true, Some(pid), None) => writeln!(f, "Running: yes, pid {pid}")?,
             (true, None, _) => writeln!(f, "Running: yes")?,
         }
+        if let Some(version) = &self.version {
+            writeln!(f, "Version: {}", escape(version))?;
+        }
+        if let Some(time) = self.uptime() {
+            writeln!(f, "Uptime: {}", Span(time))?;
+        }
         if let Some(other) = self.other {
             writeln!(f, "Meanwhile: {other}")?;
+        }
+        if self.program_replaced == Some(true) {
+            writeln!(
+                f,
+                "Note: the program on the disk was replaced since the agent's start; a restart runs the new one"
+            )?;
         }
         if self.config_changed == Some(true) {
             writeln!(f, "Note: the configuration file has changed since the agent's start; a restart applies it")?;
@@ -44,6 +56,12 @@ impl fmt::Display for Report<'_> {
 }
 
 impl Report<'_> {
+    /// For how long the agent has been running. A clock that was set back makes no negative span.
+    pub(super) fn uptime(&self) -> Option<Duration> {
+        let started_at = self.started_at.filter(|_| self.running)?;
+        Duration::try_from(Timestamp::now().duration_since(started_at)).ok()
+    }
+
     /// The state that the running agent has published, and the last heartbeat and error also where none runs.
     fn fmt_agent(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.running {

@@ -91,9 +91,19 @@ impl TaskFiles {
         file.write_all(lines.collect::<String>().as_bytes())
     }
 
+    /// The command that a person can run again.
+    pub fn command(&self) -> PathBuf {
+        self.dir.join("command.sh")
+    }
+
+    /// The folder itself.
+    pub fn folder(&self) -> PathBuf {
+        self.dir.clone()
+    }
+
     /// Writes the command that a person can run again (P6).
     pub fn save_command(&self, line: &str) -> io::Result<()> {
-        let mut file = create(&self.dir.join("command.sh"))?;
+        let mut file = create(&self.command())?;
         writeln!(file, "#!/bin/sh\n# Runs this task's container again, in the same workspace.\n{line}")
     }
 

@@ -119,6 +119,15 @@ impl Store {
         keys.sort_by_key(TaskKey::number);
         Ok(keys)
     }
+
+    /// The keys of all tasks that have a folder here.
+    pub fn keys(&self) -> io::Result<Vec<TaskKey>> {
+        let mut keys = Vec::new();
+        for entry in fs::read_dir(&self.root)? {
+            keys.extend(entry?.file_name().to_str().and_then(TaskKey::parse));
+        }
+        Ok(keys)
+    }
 }
 
 #[cfg(test)]
