@@ -93,7 +93,7 @@ mod tests {
         table.push([Cell::new("t"), Cell::right("100"), Cell::new("")]);
         let expected = ["ID    N    WHY", "世界    1  a longer reason", "t     100"];
         assert_eq!(table.lines(Style::plain(), None), expected);
-        assert_eq!(table.lines(Style::plain(), Some(24))[1], "世界    1  a longer reas…");
+        assert_eq!(table.lines(Style::plain(), Some(24))[1], "世界    1  a longer rea…");
         assert_eq!(table.lines(Style::plain(), Some(5))[1], "世界    1  a longer re…", "the reason keeps some room");
     }
 }
