@@ -36,7 +36,7 @@ pub use choice::EngineChoice;
 
 use crate::config::Config;
 use crate::os::platform::{self, Untrusted};
-use crate::os::process::{CallError, CommandOutput, run_with_timeout};
+use crate::os::process::{CallError, CommandOutput, run_with_looks};
 use crate::os::timeout::{timeout_message, with_timeout};
 use crate::os::trust::{SearchPath, check_program, check_settings};
 use crate::shell::shell_line;
@@ -192,7 +192,18 @@ impl Docker {
     /// Stops a container: TERM, after `grace` (of whole seconds) KILL. Returns when it has ended. A container that has ended
     /// already is no error, an absent one is.
     pub fn stop(&self, name: &str, grace: Duration) -> Result<(), DockerError> {
-        self.request(&["stop", "-t", &grace.as_secs().to_string(), name], STOP_TIMEOUT).map(drop)
+        self.stop_with_looks(name, grace, None)
+    }
+
+    /// The same. Meanwhile `look` is called several times a second.
+    pub fn stop_with_looks(
+        &self,
+        name: &str,
+        grace: Duration,
+        look: Option<&mut dyn FnMut()>,
+    ) -> Result<(), DockerError> {
+        let done = self.run_with_looks(&["stop", "-t", &grace.as_secs().to_string(), name], STOP_TIMEOUT, look)?;
+        if done.success { Ok(()) } else { Err(DockerError::Refused(done.stderr)) }
     }
 
     /// Removes a container, by its name or id, that isn't running; the engine refuses a running one.
@@ -281,11 +292,20 @@ impl Docker {
     }
 
     fn run(&self, args: &[impl AsRef<OsStr>], limit: Duration) -> Result<CommandOutput, DockerError> {
+        self.run_with_looks(args, limit, None)
+    }
+
+    fn run_with_looks(
+        &self,
+        args: &[impl AsRef<OsStr>],
+        limit: Duration,
+        look: Option<&mut dyn FnMut()>,
+    ) -> Result<CommandOutput, DockerError> {
         let call = || {
             let subcommand = args.first().map(|arg| arg.as_ref().to_string_lossy()).unwrap_or_default();
             format!("`{} {subcommand}`", self.program.to_string_lossy())
         };
-        let done = run_with_timeout(self.command(args), limit).map_err(|error| {
+        let done = run_with_looks(self.command(args), limit, look).map_err(|error| {
             DockerError::Unreachable(match error {
                 CallError::Spawn(why) if is_missing(&why) => {
                     format!("{} {error}; is Docker installed and in the PATH?", call(), error = CallError::Spawn(why))

@@ -59,10 +59,10 @@ impl TaskTable {
         self.entries.get(key).is_some_and(|entry| entry.was_settled)
     }
 
-    /// Notes why a task is being stopped.
+    /// Notes why a task is being stopped: its worker knows the last reason.
     pub fn note_stop(&mut self, key: &TaskKey, stop: Option<StopReason>) {
         if let Some(entry) = self.entries.get_mut(key) {
-            entry.stop = entry.stop.or(stop);
+            entry.stop = stop.or(entry.stop);
         }
     }
 

@@ -69,7 +69,11 @@ impl Docker {
 
     fn events_until(&self, until: Timestamp, container: &Container) -> Result<ExitEvents, DockerError> {
         let args = ["events", "--since", "1", "--until", &until.to_string(), "--format", FORMAT];
-        Ok(parse_exit_events(&self.request(&args, REQUEST_TIMEOUT)?, container))
+        match self.request(&args, REQUEST_TIMEOUT) {
+            // podman's events have other fields, and don't tell a stop from an end.
+            Err(DockerError::Refused(words)) if words.contains("template: ") => Ok(ExitEvents::Unknown),
+            events => Ok(parse_exit_events(&events?, container)),
+        }
     }
 }
 
@@ -191,6 +195,19 @@ mod tests {
         assert_eq!(found, ExitEvents::Unknown);
         let silent = stand_in(dir.path(), "case $1 in info) echo 2026-01-02T04:00:00.5Z ;; esac");
         assert_eq!(silent.exit_events(&container("null")).unwrap(), ExitEvents::Nothing);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn podman_has_no_such_events_and_is_asked_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let words = "Error: template: events:1:14: executing \"events\" at <.Actor.ID>: can't evaluate field Actor in \
+                     type *events.Event";
+        let script = format!("echo \"$*\" >> \"$here/calls\"; cat >&2 <<'X'\n{words}\nX\nexit 125");
+        assert_eq!(stand_in(dir.path(), &script).exit_events(&container("null")).unwrap(), ExitEvents::Unknown);
+        assert_eq!(std::fs::read_to_string(dir.path().join("calls")).unwrap().lines().count(), 1);
+        let away = stand_in(dir.path(), "echo 'Cannot connect to the Docker daemon' >&2; exit 1");
+        assert!(away.exit_events(&container("null")).is_err());
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub use bounded_log::{BoundedLog, Otherwise, read_tail};
 pub use logged::LoggedChild;
 pub use piped::{PipedChild, PipedOutput};
 
-use crate::os::platform::{self, OutputStream};
+use crate::os::platform::{self, ChildOutputs, OutputStream};
 
 /// How much of a short call's output is kept, per stream; the rest is read and dropped.
 const MAX_OUTPUT: usize = 1024 * 1024;
@@ -27,6 +27,8 @@ const MAX_OUTPUT: usize = 1024 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a killed child that isn't waited for any more may take to end.
 const KILLED_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often something else is looked at during a short call.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// The result of a short call.
 #[derive(Debug)]
@@ -60,7 +62,16 @@ pub enum CallError {
 }
 
 /// Runs a command to its end and returns its output, killing it after `limit`.
-pub fn run_with_timeout(mut command: Command, limit: Duration) -> Result<CommandOutput, CallError> {
+pub fn run_with_timeout(command: Command, limit: Duration) -> Result<CommandOutput, CallError> {
+    run_with_looks(command, limit, None)
+}
+
+/// The same. Meanwhile `look` is called several times a second.
+pub fn run_with_looks(
+    mut command: Command,
+    limit: Duration,
+    mut look: Option<&mut dyn FnMut()>,
+) -> Result<CommandOutput, CallError> {
     let deadline = Instant::now() + limit;
     let (mut child, out, err) = KillOnDrop::spawn(command.stdin(Stdio::null())).map_err(CallError::Spawn)?;
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
@@ -72,8 +83,17 @@ pub fn run_with_timeout(mut command: Command, limit: Duration) -> Result<Command
         let room = MAX_OUTPUT.saturating_sub(kept.len()).min(bytes.len());
         kept.extend_from_slice(&bytes[..room]);
     };
-    let closed = platform::read_both(out, err, deadline, &mut keep).map_err(CallError::Spawn)?;
-    if !closed {
+    let mut outputs = ChildOutputs::new(out, err).map_err(CallError::Spawn)?;
+    loop {
+        let next = look.as_ref().map_or(deadline, |_| deadline.min(Instant::now() + LOOK));
+        let closed = outputs.read_until(next, &mut keep).map_err(CallError::Spawn)?;
+        if closed {
+            break;
+        }
+        if Instant::now() < deadline {
+            look.iter_mut().for_each(|look| look());
+            continue;
+        }
         // The command may have ended and left a process running that holds its output open.
         child.kill();
         return Err(CallError::TimedOut(limit));

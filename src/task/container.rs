@@ -18,11 +18,16 @@ use super::starts::Starts;
 use super::volumes::{HiddenParts, Hiding};
 use super::{StepError, TaskHandle};
 use crate::config::Config;
-use crate::docker::{Container, Docker, DockerError, INSTANCE_LABEL, OFFERED_LABEL, SERVICE_LABEL, TASK_LABEL};
+use crate::docker::{
+    Container, Docker, DockerError, INSTANCE_LABEL, OFFERED_LABEL, SERVICE_LABEL, STOP_GRACE, TASK_LABEL,
+};
 pub use limits::Limits;
 pub use removals::Removals;
 use run::ContainerRun;
 
+/// The time between TERM and KILL for a container of a cancelled task. Nothing of it is delivered, so it has nothing to
+/// bring to an end; and a shell as first process, which many images have, doesn't hear TERM.
+const CANCEL_GRACE: Duration = Duration::from_secs(2);
 /// How long a removal that is under way is waited for.
 const REMOVAL_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -94,6 +99,26 @@ impl TaskContainer<'_> {
     pub fn is_leftover(&self, container: &Container, task: &TaskHandle) -> bool {
         let offered = task.record.offered.at.to_string();
         self.is_ours(container) && container.labels.offered.as_ref().is_some_and(|other| *other != offered)
+    }
+
+    /// Stops the container of this id or name. A cancellation that comes meanwhile is heard: from then on the container has
+    /// the time of a cancelled task's.
+    fn stop(&self, task: &mut TaskHandle, id: &str) -> Result<Result<(), DockerError>, StepError> {
+        let (docker, mut is_cancelled, mut commands) = (self.docker, task.is_cancel_requested(), Ok(()));
+        let grace = if is_cancelled { CANCEL_GRACE } else { STOP_GRACE };
+        let mut look = || {
+            if commands.is_ok() {
+                commands = task.check_commands();
+            }
+            if !is_cancelled && task.is_cancel_requested() {
+                is_cancelled = true;
+                if let Err(error) = docker.stop(id, CANCEL_GRACE) {
+                    log::debug!(task:% = task.key(); "the stop of a cancelled task: {error}");
+                }
+            }
+        };
+        let stopped = docker.stop_with_looks(id, grace, Some(&mut look));
+        commands.map(|()| stopped)
     }
 
     /// Has the container removed, once the record has all that is needed of it, beside what follows. A later call notes that

@@ -168,15 +168,14 @@ impl TaskHandle {
         }
     }
 
-    /// Notes why the task is being stopped, and writes it before the stop itself. The first reason stands
-    /// until the container has ended and the ending says it. A cancellation after that says that the results aren't wanted.
+    /// Notes why the task is being stopped, and writes it before the stop itself. The first reason stands, but for a
+    /// cancellation: that one says that the results aren't wanted.
     ///
     /// Where it can't be written, the task is stopped all the same: a container that fills the disk must not keep itself
     /// from being stopped. After a crash the Server asks again, and a limit of time is over again; an operator's stop is
     /// repeated by the operator.
     pub fn note_stop(&mut self, reason: StopReason) {
-        let may_replace = reason == StopReason::Cancel && self.record.phase >= Phase::Exited;
-        if self.is_cancel_requested() || (self.record.stop.is_some() && !may_replace) {
+        if self.is_cancel_requested() || (self.record.stop.is_some() && reason != StopReason::Cancel) {
             return;
         }
         match reason {
@@ -222,12 +221,13 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn a_task_that_timed_out_is_cancelled_when_its_container_has_ended() {
+    fn a_task_that_is_being_stopped_is_cancelled_all_the_same() {
         let timeout = StopReason::Timeout { minutes: 1 };
-        for (phase, first, stop) in [
-            (Phase::Prepared, timeout, timeout),
-            (Phase::Exited, timeout, StopReason::Cancel),
-            (Phase::Exited, StopReason::Operator, StopReason::Cancel),
+        for (phase, first) in [
+            (Phase::Prepared, timeout),
+            (Phase::Prepared, StopReason::Operator),
+            (Phase::Exited, timeout),
+            (Phase::Exited, StopReason::Operator),
         ] {
             let dir = tempfile::tempdir().unwrap();
             let (data_dir, key) = (DataDir::new(dir.path()), TaskKey::from_id("t").unwrap());
@@ -240,10 +240,10 @@ mod tests {
             let mut task = TaskHandle::new(job, Workspace::new(&data_dir, &key), None);
             sender.send(WorkerCommand::Cancel).unwrap();
             task.check_commands().unwrap();
-            assert_eq!(task.record.stop, Some(stop));
-            assert_eq!(task.files.load().unwrap().unwrap().stop, Some(stop));
+            assert!(task.is_cancel_requested());
+            assert_eq!(task.files.load().unwrap().unwrap().stop, Some(StopReason::Cancel));
             task.note_stop(first);
-            assert_eq!(task.record.stop, Some(stop));
+            assert!(task.is_cancel_requested(), "a later reason doesn't replace it");
         }
     }
 }

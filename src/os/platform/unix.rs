@@ -33,7 +33,7 @@ use nix::sys::statvfs::statvfs;
 use nix::unistd::{Pid, Uid, User, close, dup2_stderr, dup2_stdout, geteuid, setsid};
 
 pub use accounts::{most_processes, subordinate_to};
-pub use child::{has_ended, read_both, wait_readable};
+pub use child::{ChildOutputs, has_ended, wait_readable};
 pub use contents::{Place, walk_contents};
 pub use disk::{selinux_label, write_error};
 pub use files::{Dir, folder_identity, is_executable, make_dir, may_change_mode, open_file, set_dir_access};

@@ -26,7 +26,7 @@ mod child;
 mod contents;
 mod walk;
 
-pub use child::{has_ended, read_both, wait_readable};
+pub use child::{ChildOutputs, has_ended, wait_readable};
 pub use contents::{Place, walk_contents};
 pub use walk::{Dir, Walked, folder_identity, is_executable, program_places};
 

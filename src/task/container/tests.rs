@@ -14,7 +14,9 @@ use crate::docker::stand_in::stand_in;
 use crate::server::protocol::Task;
 use crate::task::outcome::ContainerOutcome;
 use crate::task::record::Process;
-use crate::task::{Job, Phase, Record, Starts, StepError, Store, TaskHandle, TaskKey, WorkerCommand, Workspace};
+use crate::task::{
+    Job, Phase, Record, Starts, StepError, StopReason, Store, TaskHandle, TaskKey, WorkerCommand, Workspace,
+};
 
 const OWNER: &str = "i1";
 const MS: fn(u64) -> Duration = Duration::from_millis;
@@ -295,6 +297,36 @@ fn a_running_container_that_can_not_be_followed_is_cancelled() {
     let outcome = scene.run(&mut task).unwrap();
     assert!(matches!(outcome, ContainerOutcome::Exited(exit) if exit.code == 143), "{outcome:?}");
     within(MS(7000), began);
+    drop(canceller.join());
+}
+
+#[test]
+fn a_cancellation_is_heard_while_the_container_is_being_stopped() {
+    let running = format!("state running 0 {STARTED}");
+    // Only the stop of a cancelled task ends it, and the first one lasts until then.
+    let script = format!(
+        "case $1 in
+        logs) [ \"$2\" != --follow ] || until [ -e \"$here/ended\" ]; do sleep 0.1; done ;;
+        stop) [ \"$3\" != 2 ] || : > \"$here/ended\"; until [ -e \"$here/ended\" ]; do sleep 0.1; done ;;
+        inspect) if [ -e \"$here/ended\" ]; then state exited 137 {STARTED} {ENDED}; else {running}; fi ;;
+        esac"
+    );
+    let scene = Scene::new(&script);
+    let (mut task, commander) = scene.task();
+    fs::write(task.files.cid(), format!("{:064}", 7)).unwrap();
+    task.note_stop(StopReason::Timeout { minutes: 1 });
+    let calls = scene.dir.path().join("calls");
+    let canceller = std::thread::spawn(move || {
+        while !fs::read_to_string(&calls).is_ok_and(|calls| calls.contains("stop -t 10 ")) {
+            std::thread::sleep(MS(20));
+        }
+        commander.send(WorkerCommand::Cancel).unwrap();
+        commander
+    });
+    let outcome = scene.run(&mut task).unwrap();
+    assert!(matches!(outcome, ContainerOutcome::Exited(exit) if exit.code == 137), "{outcome:?}");
+    assert!(task.is_cancel_requested(), "its results aren't wanted: {:?}", task.record.stop);
+    assert_eq!((scene.calls("stop -t 10"), scene.calls("stop -t 2")), (1, 1));
     drop(canceller.join());
 }
 

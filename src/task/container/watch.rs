@@ -10,14 +10,11 @@ use crossbeam_channel::{after, select};
 
 use super::{Limits, TaskContainer};
 use crate::config::ExecutorConfig;
-use crate::docker::{DockerError, STOP_GRACE};
+use crate::docker::DockerError;
 use crate::os::process::LoggedChild;
 use crate::task::{StepError, StopReason, TaskHandle, WorkerEvent};
 use looks::{Look, Looks};
 
-/// The time between TERM and KILL for a container of a cancelled task. Nothing of it is delivered, so it has nothing to
-/// bring to an end; and a shell as first process, which many images have, doesn't hear TERM.
-const CANCEL_GRACE: Duration = Duration::from_secs(2);
 /// How long a client may take to end whose outputs are closed.
 const CLIENT_GRACE: Duration = Duration::from_secs(5);
 /// How much earlier than this agent the engine may have noted the last output.
@@ -91,7 +88,7 @@ impl<'t> Watch<'t> {
                 grace = Duration::ZERO;
                 break;
             }
-            if self.task.record.stop.is_some() && !self.stop_when_due() {
+            if self.task.record.stop.is_some() && !self.stop_when_due()? {
                 break;
             }
             if client.has_ended() {
@@ -119,7 +116,7 @@ impl<'t> Watch<'t> {
         let end = Instant::now() + time;
         loop {
             self.note_timeout();
-            if self.task.record.stop.is_some() && !self.stop_when_due() {
+            if self.task.record.stop.is_some() && !self.stop_when_due()? {
                 return Ok(());
             }
             let left = end.saturating_duration_since(Instant::now());
@@ -190,18 +187,17 @@ impl<'t> Watch<'t> {
 
     /// Tries to stop the container. One that doesn't exist yet, or that was created and not started, is tried for
     /// again. Returns `false` when the client has had its time to end: then it hangs.
-    fn stop_when_due(&mut self) -> bool {
+    fn stop_when_due(&mut self) -> Result<bool, StepError> {
         let (now, container) = (Instant::now(), self.container_id());
         let tries = self.stop.get_or_insert(StopTries { since: now, next: now, has_succeeded: false });
         if tries.since.elapsed() > STOP_PATIENCE {
             log::warn!(task:% = self.task.key(); "the docker client doesn't end although the container was stopped");
-            return false;
+            return Ok(false);
         }
         if now < tries.next {
-            return true;
+            return Ok(true);
         }
-        let grace = if self.task.is_cancel_requested() { CANCEL_GRACE } else { STOP_GRACE };
-        let pause = match self.container.docker.stop(&container, grace) {
+        let pause = match self.container.stop(self.task, &container)? {
             Ok(()) => {
                 // A stop may take long, so the client's time begins after the first one that succeeded.
                 if !tries.has_succeeded {
@@ -221,6 +217,6 @@ impl<'t> Watch<'t> {
             }
         };
         tries.next = Instant::now() + pause;
-        true
+        Ok(true)
     }
 }

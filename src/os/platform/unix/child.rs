@@ -40,49 +40,52 @@ pub fn wait_readable(output: &ChildStdout, limit: Duration) -> io::Result<bool> 
     }
 }
 
-/// Reads both outputs of a child until they are closed or until the deadline, without a thread. `keep` gets the bytes.
-/// Returns whether both outputs were closed in time.
-pub fn read_both(
-    stdout: ChildStdout,
-    stderr: ChildStderr,
-    deadline: Instant,
-    keep: &mut dyn FnMut(OutputStream, &[u8]),
-) -> io::Result<bool> {
-    let outputs = [(OutputStream::Stdout, OwnedFd::from(stdout)), (OutputStream::Stderr, OwnedFd::from(stderr))];
-    let mut sources: Vec<_> = outputs.map(|(stream, output)| (stream, File::from(output))).into();
-    for (_, source) in &sources {
-        fcntl(source.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+/// Both outputs of a child, which are read without a thread.
+pub struct ChildOutputs(Vec<(OutputStream, File)>);
+
+impl ChildOutputs {
+    pub fn new(stdout: ChildStdout, stderr: ChildStderr) -> io::Result<Self> {
+        let outputs = [(OutputStream::Stdout, OwnedFd::from(stdout)), (OutputStream::Stderr, OwnedFd::from(stderr))];
+        let sources: Vec<_> = outputs.map(|(stream, output)| (stream, File::from(output))).into();
+        for (_, source) in &sources {
+            fcntl(source.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        }
+        Ok(Self(sources))
     }
-    let mut buffer = [0; 16 * 1024];
-    loop {
-        if sources.is_empty() {
-            return Ok(true);
-        }
-        let mut waiting: Vec<PollFd<'_>> =
-            sources.iter().map(|(_, source)| PollFd::new(source.as_fd(), PollFlags::POLLIN)).collect();
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(false);
-        }
-        match poll(&mut waiting, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let mut error = None;
-        sources.retain_mut(|(stream, source)| match source.read(&mut buffer) {
-            Ok(0) => false,
-            Ok(count) => {
-                keep(*stream, &buffer[..count]);
-                true
+
+    /// Reads until both are closed or until the deadline. `keep` gets the bytes. Returns whether both are closed.
+    pub fn read_until(&mut self, deadline: Instant, keep: &mut dyn FnMut(OutputStream, &[u8])) -> io::Result<bool> {
+        let (sources, mut buffer) = (&mut self.0, [0; 16 * 1024]);
+        loop {
+            if sources.is_empty() {
+                return Ok(true);
             }
-            Err(failed) if matches!(failed.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => true,
-            Err(failed) => {
-                error = Some(failed);
-                false
+            let mut waiting: Vec<PollFd<'_>> =
+                sources.iter().map(|(_, source)| PollFd::new(source.as_fd(), PollFlags::POLLIN)).collect();
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
             }
-        });
-        if let Some(error) = error {
-            return Err(error);
+            match poll(&mut waiting, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let mut error = None;
+            sources.retain_mut(|(stream, source)| match source.read(&mut buffer) {
+                Ok(0) => false,
+                Ok(count) => {
+                    keep(*stream, &buffer[..count]);
+                    true
+                }
+                Err(failed) if matches!(failed.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => true,
+                Err(failed) => {
+                    error = Some(failed);
+                    false
+                }
+            });
+            if let Some(error) = error {
+                return Err(error);
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::ptr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::RecvTimeoutError;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use windows_sys::Win32::System::Pipes::PeekNamedPipe;
 
 use crate::os::platform::OutputStream;
@@ -47,34 +47,36 @@ pub fn wait_readable(output: &ChildStdout, limit: Duration) -> io::Result<bool> 
     }
 }
 
-/// Reads both outputs of a child until they are closed or until the deadline. `keep` gets the bytes. Returns whether both
-/// outputs were closed in time.
-pub fn read_both(
-    stdout: ChildStdout,
-    stderr: ChildStderr,
-    deadline: Instant,
-    keep: &mut dyn FnMut(OutputStream, &[u8]),
-) -> io::Result<bool> {
-    let (sender, chunks) = crossbeam_channel::bounded::<(OutputStream, Vec<u8>)>(4);
-    let sources: [(OutputStream, Box<dyn Read + Send>); 2] =
-        [(OutputStream::Stdout, Box::new(stdout)), (OutputStream::Stderr, Box::new(stderr))];
-    for (stream, mut source) in sources {
-        let sender = sender.clone();
-        thread::Builder::new().name("docker-pipe".to_owned()).spawn(move || {
-            let mut buffer = [0; 16 * 1024];
-            while let Ok(count @ 1..) = source.read(&mut buffer) {
-                if sender.send((stream, buffer[..count].to_vec())).is_err() {
-                    break;
+/// Both outputs of a child, each of which a thread reads.
+pub struct ChildOutputs(Receiver<(OutputStream, Vec<u8>)>);
+
+impl ChildOutputs {
+    pub fn new(stdout: ChildStdout, stderr: ChildStderr) -> io::Result<Self> {
+        let (sender, chunks) = crossbeam_channel::bounded::<(OutputStream, Vec<u8>)>(4);
+        let sources: [(OutputStream, Box<dyn Read + Send>); 2] =
+            [(OutputStream::Stdout, Box::new(stdout)), (OutputStream::Stderr, Box::new(stderr))];
+        for (stream, mut source) in sources {
+            let sender = sender.clone();
+            thread::Builder::new().name("docker-pipe".to_owned()).spawn(move || {
+                let mut buffer = [0; 16 * 1024];
+                while let Ok(count @ 1..) = source.read(&mut buffer) {
+                    if sender.send((stream, buffer[..count].to_vec())).is_err() {
+                        break;
+                    }
                 }
-            }
-        })?;
+            })?;
+        }
+        Ok(Self(chunks))
     }
-    drop(sender);
-    loop {
-        match chunks.recv_deadline(deadline) {
-            Ok((stream, bytes)) => keep(stream, &bytes),
-            Err(RecvTimeoutError::Disconnected) => return Ok(true),
-            Err(RecvTimeoutError::Timeout) => return Ok(false),
+
+    /// Reads until both are closed or until the deadline. `keep` gets the bytes. Returns whether both are closed.
+    pub fn read_until(&mut self, deadline: Instant, keep: &mut dyn FnMut(OutputStream, &[u8])) -> io::Result<bool> {
+        loop {
+            match self.0.recv_deadline(deadline) {
+                Ok((stream, bytes)) => keep(stream, &bytes),
+                Err(RecvTimeoutError::Disconnected) => return Ok(true),
+                Err(RecvTimeoutError::Timeout) => return Ok(false),
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::{ContainerRun, Progress};
-use crate::docker::{Container, STOP_GRACE};
+use crate::docker::Container;
 use crate::task::outcome::ContainerOutcome;
 use crate::task::{Pause, StepError};
 use crate::units::Span;
@@ -61,7 +61,7 @@ impl ContainerRun<'_> {
     pub(super) fn wait_for_known_state(&mut self, container: &Container, word: &str) -> Progress {
         let is_stopping = self.task.record.stop.is_some();
         if is_stopping {
-            if let Err(error) = self.container.docker.stop(&container.id, STOP_GRACE) {
+            if let Err(error) = self.container.stop(self.task, &container.id)? {
                 log::debug!(task:% = self.task.key(); "stop: {error}");
             }
         }
