@@ -38,7 +38,7 @@ pub use serve::serve;
 use status_file::ServerTrouble;
 
 use crate::server::{AgentStatus, Client, ClientError, Load, Purpose, REQUEST_TIMEOUT};
-use crate::shell::register_command;
+use crate::shell::{Earlier, register_command};
 
 /// The main thread.
 struct Scheduler {
@@ -82,7 +82,7 @@ impl Scheduler {
             events,
             requests,
             signals,
-            register_command: register_command(&config.file),
+            register_command: register_command(&config.file, Earlier::Replaced),
             last_client,
             refusals: 0,
         };

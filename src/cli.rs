@@ -26,12 +26,13 @@ use crate::logging::LogFormat;
         3 not running (status)"
 )]
 pub struct Cli {
-    /// The configuration file
-    #[arg(long, global = true, value_name = "FILE", default_value = "config.toml", value_hint = ValueHint::FilePath)]
-    pub config: PathBuf,
+    /// The configuration file [default: config.toml here, else that of
+    /// AGENT_CORE_CONFIG, else /etc/agent-core/config.toml]
+    #[arg(short, long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, display_order = 1000)]
+    pub config: Option<PathBuf>,
 
     /// The format of log lines: `human`, or `json` for one object per line
-    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Human, hide_possible_values = true)]
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Human, hide_possible_values = true, display_order = 1001)]
     pub log_format: LogFormat,
 
     /// What to do
@@ -46,6 +47,10 @@ pub enum Command {
     /// Register with the Server and store service_id and api_key in the file
     #[command(after_help = "The token works once. A person with access to the Server gets it there.")]
     Register(RegisterArgs),
+    /// Forget service_id and api_key, when the work of this registration is done
+    #[command(after_help = "The Server doesn't take part: have the service deleted there, too, since its \
+        key stays valid. The agent must not run.")]
+    Unregister(UnregisterArgs),
     /// Work on tasks in the foreground, until Ctrl+C or SIGTERM
     #[command(after_help = "Containers keep running when the agent ends, \
         and the next start follows them to their end.")]
@@ -132,7 +137,16 @@ pub struct ManArgs {
 
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// Replace a file that exists
+    /// Replace a file that exists, but keep its registration, with the Server's
+    /// address and data_dir; the old file becomes config.toml.bak
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct UnregisterArgs {
+    /// Also where tasks or results of this registration are left here, which
+    /// could then not be delivered
     #[arg(long)]
     pub force: bool,
 }
@@ -146,6 +160,11 @@ pub struct RegisterArgs {
     /// The agent's name, stored in the file
     #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
     pub name: Option<String>,
+
+    /// Replace a registration that the file has; the old file, with its key,
+    /// becomes config.toml.bak
+    #[arg(long)]
+    pub replace: bool,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ mod completions;
 mod detach;
 mod discard;
 mod failure;
+mod find_agent;
 mod find_task;
 mod init;
 mod ledger;
@@ -27,11 +28,13 @@ mod task_view;
 mod tasks;
 mod time_range;
 mod trial;
+mod unregister;
 mod wait;
 
 use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
+use crate::config::{find_file, find_new_file};
 use crate::logging::LogFile;
 use failure::CommandResult;
 pub use failure::{Failure, ReportTo};
@@ -39,21 +42,23 @@ use output::OutputFormat;
 
 /// Executes the command of a command line. A detached agent opens the log file in its data_dir.
 pub fn execute(cli: &Cli, log_file: &LogFile) -> CommandResult {
+    let file = &find_file(cli.config.as_deref());
     match &cli.command {
         // These have exit statuses of their own.
-        Command::Status { json } => return status::status(&cli.config, OutputFormat::from_flag(*json)),
-        Command::Check { json } => return check::check(&cli.config, OutputFormat::from_flag(*json)),
-        Command::Try(args) => return trial::try_out(&cli.config, args),
-        Command::Tasks(args) => return tasks::tasks(&cli.config, args),
-        Command::Init(args) => init::init(&cli.config, args)?,
-        Command::Register(args) => register::register(&cli.config, args)?,
-        Command::Run(args) => run::run(&cli.config, args, log_file)?,
-        Command::RunDetached => detach::run_detached(&cli.config, cli.log_format)?,
-        Command::Stop(args) => stop::stop(&cli.config, args)?,
-        Command::Show(args) => show::show(&cli.config, args)?,
-        Command::Logs(args) => logs::logs(&cli.config, args)?,
-        Command::Discard(args) => discard::discard(&cli.config, args)?,
-        Command::Ledger(args) => ledger::ledger(&cli.config, args)?,
+        Command::Status { json } => return status::status(file, OutputFormat::from_flag(*json)),
+        Command::Check { json } => return check::check(file, OutputFormat::from_flag(*json)),
+        Command::Try(args) => return trial::try_out(file, args),
+        Command::Tasks(args) => return tasks::tasks(file, args),
+        Command::Init(args) => init::init(&find_new_file(cli.config.as_deref()), args)?,
+        Command::Register(args) => register::register(file, args)?,
+        Command::Unregister(args) => unregister::unregister(file, args)?,
+        Command::Run(args) => run::run(file, args, log_file)?,
+        Command::RunDetached => detach::run_detached(file, cli.log_format)?,
+        Command::Stop(args) => stop::stop(file, args)?,
+        Command::Show(args) => show::show(file, args)?,
+        Command::Logs(args) => logs::logs(file, args)?,
+        Command::Discard(args) => discard::discard(file, args)?,
+        Command::Ledger(args) => ledger::ledger(file, args)?,
         Command::Completions { shell } => completions::completions(*shell)?,
         Command::Man(args) => manual::man(args)?,
         Command::Help { page } => manual::help(page.as_deref())?,

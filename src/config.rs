@@ -15,6 +15,7 @@ mod gpu;
 mod host_path;
 mod keys;
 mod load;
+mod locate;
 mod problem;
 #[cfg(test)]
 mod properties;
@@ -31,6 +32,7 @@ pub use environment::Environment;
 pub use exclude::{Exclude, PathKind};
 pub use keys::default_of;
 pub use load::ConfigError;
+pub use locate::{find_file, find_new_file};
 pub use problem::Problem;
 pub use script::ScriptSource;
 pub use values::{clean_base_url, is_api_key, is_service_id};

@@ -41,14 +41,29 @@ pub fn shell_line<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
     format!(r#"eval "$(printf '{spelled}')""#)
 }
 
-/// The command that makes the configuration file.
-pub fn init_command(config_file: &Path) -> String {
-    shell_line(["agent-core", "--config", &config_file.to_string_lossy(), "init"])
+/// A command of this program for a configuration file, such as `["status"]`. All commands that a message suggests are made
+/// here: without `--config` they would be about another file.
+pub fn agent_command(config_file: &Path, words: &[&str]) -> String {
+    let file = config_file.to_string_lossy();
+    shell_line(["agent-core", "--config", &*file].into_iter().chain(words.iter().copied()))
 }
 
 /// The command that registers the agent of a configuration file. A person puts the token in the place of `rt_…`.
-pub fn register_command(config_file: &Path) -> String {
-    shell_line(["agent-core", "--config", &config_file.to_string_lossy(), "register", "--token"]) + " rt_…"
+pub fn register_command(config_file: &Path, earlier: Earlier) -> String {
+    let words: &[&str] = match earlier {
+        Earlier::None => &["register", "--token"],
+        Earlier::Replaced => &["register", "--replace", "--token"],
+    };
+    agent_command(config_file, words) + " rt_…"
+}
+
+/// What a command that registers an agent finds in the configuration file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Earlier {
+    /// No registration.
+    None,
+    /// One that it replaces.
+    Replaced,
 }
 
 #[cfg(all(test, unix))]

@@ -1,9 +1,10 @@
 //! Counts what is left to be done on a data_dir, for `stop` and `status`.
 
-use std::io;
+use std::{fmt, io};
 
 use super::task_view::Tasks;
-use crate::data_dir::DataDir;
+use crate::config::{Config, Credentials};
+use crate::data_dir::{DataDir, permissions};
 use crate::task::record::Phase;
 
 /// How many tasks of a data_dir aren't settled.
@@ -57,6 +58,29 @@ impl Backlog {
     /// Whether an agent of this service has nothing to do here.
     pub fn is_done(self) -> bool {
         self.unfinished() + self.undelivered == 0
+    }
+}
+
+/// Work of a registration that only this registration can deliver.
+pub struct Left {
+    backlog: Backlog,
+    data_dir: DataDir,
+}
+
+impl Left {
+    /// What is left in a configuration's data_dir; `None` where nothing is.
+    pub fn load(config: &Config, registration: &Credentials) -> Option<Self> {
+        let data_dir = config.paths.data_dir.clone();
+        permissions::find(&data_dir).ok()??;
+        let backlog = Backlog::load(&data_dir, Some(&registration.service_id)).ok()?;
+        if backlog.is_done() { None } else { Some(Self { backlog, data_dir }) }
+    }
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let service = "are left of that registration";
+        write!(f, "{} {service} in `{}`", self.backlog.summary(), self.data_dir.display())
     }
 }
 

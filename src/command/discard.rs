@@ -16,6 +16,7 @@ use crate::data_dir::instance::{Instance, InstanceError};
 use crate::data_dir::permissions;
 use crate::ledger::Ledger;
 use crate::server::Client;
+use crate::shell::agent_command;
 use crate::task;
 use crate::task::record::{DiscardRequests, Discarded, Phase, Record, TaskFiles, TaskKey};
 use crate::text::escape;
@@ -31,7 +32,7 @@ pub fn discard(file: &Path, args: &DiscardArgs) -> Result<(), Failure> {
     config.check_data_dir_is_there()?;
     let (files, record) = find_task(&config, &args.id)?;
     let key = files.key();
-    check_undelivered(key, &record)?;
+    check_undelivered(&config, key, &record)?;
     if !args.yes {
         confirm(key)?;
     }
@@ -48,12 +49,13 @@ pub fn discard(file: &Path, args: &DiscardArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn check_undelivered(key: &TaskKey, record: &Record) -> Result<(), Failure> {
+fn check_undelivered(config: &Config, key: &TaskKey, record: &Record) -> Result<(), Failure> {
     match record.phase {
         Phase::Exited | Phase::Uploaded => Ok(()),
         Phase::Settled => Err(Failure::new(format!("task {key} is settled: there is nothing to discard"))),
         _ => Err(Failure::new(format!(
-            "task {key} hasn't ended: cancel it on the Server, or stop all tasks with `agent-core stop --abort`"
+            "task {key} hasn't ended: cancel it on the Server, or stop all tasks with `{}`",
+            agent_command(&config.file, &["stop", "--abort"])
         ))),
     }
 }
@@ -119,7 +121,7 @@ fn discard_here(config: &Config, instance: &Instance, files: &TaskFiles) -> Resu
     if let (Phase::Settled, Some(discarded)) = (record.phase, &record.discarded) {
         return Ok(discarded.clone());
     }
-    check_undelivered(files.key(), &record)?;
+    check_undelivered(config, files.key(), &record)?;
     let credentials = config.agent.credentials.clone().filter(|ours| ours.service_id == record.service_id);
     let key = credentials.as_ref().map_or_else(|| Secret::new(""), |credentials| credentials.api_key.clone());
     let ledger = Ledger::new(instance.folder(), key, Arc::default());

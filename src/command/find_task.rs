@@ -4,6 +4,7 @@ use std::io;
 
 use super::failure::Failure;
 use crate::config::Config;
+use crate::shell::agent_command;
 use crate::task::record::{Record, Store, TaskFiles, TaskKey};
 use crate::text::quote_foreign;
 
@@ -24,8 +25,9 @@ pub fn find_task(config: &Config, text: &str) -> Result<(TaskFiles, Record), Fai
     let shown = quote_foreign(text);
     let unknown = || {
         Failure::new(format!(
-            "no task {shown} is kept in `{}`; `agent-core tasks` lists the kept ones",
-            data_dir.display()
+            "no task {shown} is kept in `{}`; `{}` lists the kept ones",
+            data_dir.display(),
+            agent_command(&config.file, &["tasks"])
         ))
     };
     if !data_dir.tasks().exists() {

@@ -31,7 +31,7 @@ const SHORT_NAME: usize = 8;
 /// Prints the lines that the options select: as a table, as they are stored, or added up.
 pub fn ledger(file: &Path, args: &LedgerArgs) -> Result<(), Failure> {
     let range = TimeRange::parse(args.since.as_deref(), args.until.as_deref())?;
-    let config = Config::load(file)?;
+    let (config, _) = Config::load_to_look(file)?;
     let data_dir = &config.paths.data_dir;
     permissions::find(data_dir)?;
     config.check_data_dir_is_there()?;

@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(300);
 
 /// Prints the container's output: from the engine while there is a container, and from the task's files afterwards.
 pub fn logs(file: &Path, args: &LogsArgs) -> Result<(), Failure> {
-    let config = Config::load(file)?;
+    let (config, _) = Config::load_to_look(file)?;
     let data_dir = &config.paths.data_dir;
     permissions::find(data_dir)?;
     config.check_data_dir_is_there()?;

@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::output::print_line;
 use crate::config::{Config, edit, is_api_key, is_service_id};
 use crate::server::{self, Authorities, ClientError, Registration};
-use crate::shell::register_command;
+use crate::shell::{Earlier, register_command};
 use crate::text::{cut, escape};
 
 /// The shortest key, in characters. A task with the key in its texts isn't accepted, and a shorter one may stand in any.
@@ -95,6 +95,6 @@ fn store(config: &Config, registration: &Registration, name: &str) -> Result<(),
 
 /// The failure of a command that needs a registration.
 pub fn not_registered(config: &Config) -> Failure {
-    let command = register_command(&config.file);
+    let command = register_command(&config.file, Earlier::None);
     Failure::new(format!("not registered; run `{command}` with a token from the Server"))
 }

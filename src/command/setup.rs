@@ -63,7 +63,8 @@ fn ask_for_config(file: &Path) -> Result<(), Failure> {
         ("executor", "capacity", capacity.into()),
     ];
     // All answers or no file: the next start asks only where there is no file.
-    let written = edit::apply(edit::TEMPLATE, &settings).and_then(|text| Ok(edit::create(file, &text)?));
+    let written =
+        edit::apply(edit::TEMPLATE, &settings).and_then(|text| Ok(edit::create(file, text.as_bytes()).map(drop)?));
     written.map_err(Failure::with_path(file, "can't be written"))?;
     last_used::forget(file).map_err(Failure::context("the note of the earlier data_dir can't be removed"))
 }

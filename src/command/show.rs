@@ -52,7 +52,7 @@ struct Step {
 
 /// Prints one task.
 pub fn show(file: &Path, args: &ShowArgs) -> Result<(), Failure> {
-    let config = Config::load(file)?;
+    let (config, _) = Config::load_to_look(file)?;
     let data_dir = &config.paths.data_dir;
     permissions::find(data_dir)?;
     config.check_data_dir_is_there()?;

@@ -13,11 +13,12 @@ use serde::Serialize;
 
 use super::backlog::Backlog;
 use super::failure::{CommandResult, Failure};
+use super::find_agent::name_running_agent;
 use super::output::{OutputFormat, eprint_line, print_output, to_pretty_json};
 use super::task_view::{TaskView, Tasks};
 use crate::agent::health::housekeeping;
 use crate::agent::status_file::{EngineState, LastError, Program, ServerTrouble, State};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::data_dir::DataDir;
 use crate::data_dir::holder::{Holder, find_holder};
 use crate::data_dir::permissions;
@@ -69,7 +70,7 @@ struct Report<'c> {
 /// Prints the configuration's lines (README, "Check status"), and below them what the agent is doing. On a terminal, what
 /// matters most stands above all that.
 pub fn status(file: &Path, format: OutputFormat) -> CommandResult {
-    let config = Config::load(file)?;
+    let (config, mistakes) = Config::load_to_look(file).map_err(|error| name_running_agent(file, error))?;
     let report = Report::load(&config)?;
     print_output(match format {
         OutputFormat::Text => summary::for_terminal(&report, &config).unwrap_or_default() + &report.to_string(),
@@ -80,6 +81,9 @@ pub fn status(file: &Path, format: OutputFormat) -> CommandResult {
     }
     for warning in &config.warnings {
         eprint_line(warning);
+    }
+    if !mistakes.is_empty() {
+        return Err(name_running_agent(file, ConfigError::Wrong(mistakes)));
     }
     Ok(if report.running { ExitCode::SUCCESS } else { ExitCode::from(NOT_RUNNING) })
 }

@@ -9,14 +9,16 @@ use std::time::Duration;
 
 use super::backlog::Backlog;
 use super::failure::Failure;
+use super::find_agent::name_running_agent;
 use super::output::print_line;
 use super::wait::wait_for;
 use crate::cli::StopArgs;
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 use crate::data_dir::holder::{Holder, find_holder};
 use crate::data_dir::{DataDir, instance, permissions};
 use crate::os::folder::Folder;
 use crate::os::platform;
+use crate::shell::agent_command;
 
 /// How long the agent may take to end by itself (README, "Stop service").
 const GRACE: Duration = Duration::from_secs(5);
@@ -49,20 +51,8 @@ pub fn stop(file: &Path, args: &StopArgs) -> Result<(), Failure> {
     if args.abort {
         return abort::abort(&config);
     }
-    print_backlog(load_backlog(&config)?);
+    print_backlog(&config, load_backlog(&config)?);
     Ok(())
-}
-
-/// The error of the configuration, and the pid of an agent that runs on the data_dir that the file names.
-fn name_running_agent(file: &Path, error: ConfigError) -> Failure {
-    let data_dir = Config::data_dir_of(file).filter(|data_dir| permissions::find(data_dir).is_ok());
-    let holder = data_dir.and_then(|data_dir| find_holder(&data_dir).ok().flatten());
-    match holder.filter(|holder| holder.is_agent()).and_then(|holder| holder.pid) {
-        Some(pid) => Failure::usage(format!(
-            "{error}\nThe agent (pid {pid}) is still running; correct the file, or stop the agent with `kill {pid}`."
-        )),
-        None => error.into(),
-    }
 }
 
 fn remove_pid_file(folder: &Folder) -> Result<(), Failure> {
@@ -122,13 +112,16 @@ fn load_backlog(config: &Config) -> Result<Backlog, Failure> {
 }
 
 /// Prints what is left while no agent runs.
-fn print_backlog(backlog: Backlog) {
+fn print_backlog(config: &Config, backlog: Backlog) {
+    let tasks = agent_command(&config.file, &["tasks"]);
+    let foreign = format!("task(s) of another registration are kept and not worked on; `{tasks}` lists them.");
+    let damaged = format!("record(s) can't be read; `{tasks}` names them.");
     let lines = [
         (backlog.in_containers, "task(s) stay in their containers; the next start continues them."),
         (backlog.waiting, "task(s) have not begun; the next start begins them."),
         (backlog.undelivered, "result(s) aren't delivered yet; the next start delivers them."),
-        (backlog.foreign, "task(s) of another registration are kept and not worked on; `agent-core tasks` lists them."),
-        (backlog.damaged, "record(s) can't be read; `agent-core tasks` names them."),
+        (backlog.foreign, &*foreign),
+        (backlog.damaged, &*damaged),
     ];
     for (count, text) in lines.into_iter().filter(|(count, _)| *count > 0) {
         print_line(format_args!("{count} {text}"));

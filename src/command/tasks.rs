@@ -32,7 +32,7 @@ const PROMPT_SHOWN: usize = 400;
 /// Prints the tasks, from the youngest to the oldest; as JSON from the oldest to the youngest.
 pub fn tasks(file: &Path, args: &TasksArgs) -> CommandResult {
     let range = TimeRange::parse(args.since.as_deref(), None)?;
-    let config = Config::load(file)?;
+    let (config, _) = Config::load_to_look(file)?;
     let data_dir = &config.paths.data_dir;
     permissions::find(data_dir)?;
     config.check_data_dir_is_there()?;

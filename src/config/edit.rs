@@ -1,18 +1,21 @@
 //! Writes configuration files: the template of `init`, and single values into a file that a person has edited.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 use toml_edit::{DocumentMut, Item, Table, TomlError, Value};
 
-use crate::os::files::{Durability, Replacement, create_new};
+use crate::os::files::{Durability, Replacement, create_new, read};
 use crate::os::platform::{self, Untrusted, Why};
 use crate::os::trust::{check_folder_of, place_of_file};
 
 /// The file that `init` writes: every key with its default and a comment.
 pub const TEMPLATE: &str = include_str!("template.toml");
+
+/// After so many copies of a file, no other one is made.
+const MOST_COPIES: u32 = 100;
 
 /// A value to set: section, key, text or number.
 pub type Setting<'a> = (&'a str, &'a str, Value);
@@ -46,12 +49,54 @@ pub fn save(file: &Path, bytes: &[u8]) -> io::Result<()> {
     replacement.commit()
 }
 
+/// Copies a file to the first free name beside it: `NAME.bak`, `NAME.bak.2` and so on. The copy is its owner's only, since
+/// there may be a key in it. One with the same bytes isn't made twice.
+pub fn back_up(file: &Path) -> io::Result<PathBuf> {
+    let (target, ownership) = place_of_file(file).map_err(as_io)?;
+    let bytes = read(&target)?;
+    for number in 1..MOST_COPIES {
+        let mut name = target.clone().into_os_string();
+        name.push(if number == 1 { ".bak".to_owned() } else { format!(".bak.{number}") });
+        let copy = PathBuf::from(name);
+        match create(&copy, &bytes) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if read(&copy).is_ok_and(|earlier| earlier == bytes) {
+                    return Ok(copy);
+                }
+            }
+            Err(error) => return Err(error),
+            Ok(new) => return ownership.map_or(Ok(()), |old| platform::keep_owner(old, &new)).map(|()| copy),
+        }
+    }
+    Err(io::Error::other("there are too many copies of it already"))
+}
+
+/// Removes keys of a section; the rest stays as it is. The file is replaced as by [`save`].
+pub fn remove(file: &Path, section: &str, keys: &[&str]) -> Result<(), EditError> {
+    let text = fs::read_to_string(file)?;
+    let edited = edit_plain(&text, |document| {
+        let table = document.get_mut(section).and_then(Item::as_table_like_mut);
+        let table = table.ok_or_else(|| EditError::NoSection(section.to_owned()))?;
+        keys.iter().for_each(|key| drop(table.remove(key)));
+        Ok(())
+    })?;
+    Ok(save(file, edited.as_bytes())?)
+}
+
+/// What the text of a configuration has for these keys, as far as it is written as a text. `None` for a text that isn't TOML.
+pub fn texts<const N: usize>(text: &str, keys: [(&str, &str); N]) -> Option<[Option<String>; N]> {
+    let document: DocumentMut = text.trim_start_matches('\u{feff}').parse().ok()?;
+    Some(keys.map(|(section, key)| {
+        document.get(section)?.as_table_like()?.get(key)?.as_str().map(str::to_owned).filter(|text| !text.is_empty())
+    }))
+}
+
 /// Writes a file that doesn't exist yet, for its owner only.
-pub fn create(file: &Path, text: &str) -> io::Result<()> {
+pub fn create(file: &Path, bytes: &[u8]) -> io::Result<File> {
     check_folder_of(file).map_err(as_io)?;
     let mut new = create_new(file)?;
-    new.write_all(text.as_bytes())?;
-    new.sync_all()
+    new.write_all(bytes)?;
+    new.sync_all().map(|()| new)
 }
 
 fn as_io(wrong: Untrusted) -> io::Error {
@@ -63,15 +108,20 @@ fn as_io(wrong: Untrusted) -> io::Error {
 
 /// The text with these values set; comments, order and formatting stay as they are.
 pub fn apply(text: &str, settings: &[Setting<'_>]) -> Result<String, EditError> {
+    edit_plain(text, |document| apply_to(document, settings))
+}
+
+fn edit_plain(text: &str, edit: impl Fn(&mut DocumentMut) -> Result<(), EditError>) -> Result<String, EditError> {
     // The editor writes plain line ends, and drops the byte order mark with which some Windows programs begin a file.
     let (mark, text) = text.strip_prefix('\u{feff}').map_or(("", text), |rest| ("\u{feff}", rest));
     let is_crlf = text.contains('\n') && text.matches('\n').count() == text.matches("\r\n").count();
-    let edited = apply_to_plain(text, settings)?;
+    let mut document: DocumentMut = text.parse().map_err(Box::new)?;
+    edit(&mut document)?;
+    let edited = document.to_string();
     Ok(format!("{mark}{}", if is_crlf { edited.replace('\n', "\r\n") } else { edited }))
 }
 
-fn apply_to_plain(text: &str, settings: &[Setting<'_>]) -> Result<String, EditError> {
-    let mut document: DocumentMut = text.parse().map_err(Box::new)?;
+fn apply_to(document: &mut DocumentMut, settings: &[Setting<'_>]) -> Result<(), EditError> {
     for (section, key, new) in settings {
         let table = document
             .entry(section)
@@ -90,7 +140,7 @@ fn apply_to_plain(text: &str, settings: &[Setting<'_>]) -> Result<String, EditEr
             }
         }
     }
-    Ok(document.to_string())
+    Ok(())
 }
 
 #[cfg(test)]

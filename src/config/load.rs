@@ -14,18 +14,19 @@ use crate::data_dir::DataDir;
 use crate::os::platform::{Untrusted, Why};
 use crate::os::timeout::with_timeout;
 use crate::os::trust;
-use crate::shell::init_command;
+use crate::shell::{agent_command, shell_line};
+use crate::text::escape;
 
 /// Why there is no [`Config`].
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    #[error("there is no configuration file `{}`; make one with `{}`", .0.display(), init_command(.0))]
+    #[error("there is no configuration file `{}`; make one with `{}`", .0.display(), agent_command(.0, &["init"]))]
     Missing(PathBuf),
-    #[error("the configuration file `{}` can't be read: {}", .0.display(), .1)]
+    #[error("the configuration file `{}` can't be read: {}{}", .0.display(), .1, account_to_use(.0, .1))]
     Unreadable(PathBuf, io::Error),
     /// Another user could change what it says.
     #[error(
-        "the configuration file `{}` isn't safe from other users: {}; `agent-core init` in such a place writes a new one",
+        "the configuration file `{}` isn't safe from other users: {}; `init` in such a place writes a new one",
         .0.display(), .1
     )]
     Untrusted(PathBuf, Untrusted),
@@ -35,6 +36,20 @@ pub enum ConfigError {
     /// The file has one or more mistakes; one a line.
     #[error("{}", .0.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n"))]
     Wrong(Vec<Problem>),
+}
+
+/// Which account to use where this user may not read the file.
+fn account_to_use(file: &Path, error: &io::Error) -> String {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return String::new();
+    }
+    match trust::account_of(file) {
+        Some(account) => {
+            let sudo = shell_line(["sudo", "-u", &account]);
+            format!("; it is in the place of the user {}: put `{sudo}` before this command", escape(&account))
+        }
+        None => String::new(),
+    }
 }
 
 /// Reads `[agent]`.
@@ -54,14 +69,23 @@ impl Config {
         })
     }
 
+    /// For commands that only show what is in the data_dir: a file with mistakes elsewhere can be used, with the default in
+    /// the place of each wrong value. Also returns the mistakes.
+    pub fn load_to_look(file: &Path) -> Result<(Self, Vec<Problem>), ConfigError> {
+        let wrong = match Self::load(file) {
+            Err(ConfigError::Wrong(problems)) => problems,
+            loaded => return loaded.map(|config| (config, Vec::new())),
+        };
+        let (file, text) = read_text(file)?;
+        let (found, _) = Self::read(&file, &text, read_agent).map_err(ConfigError::Wrong)?;
+        let Some(mut config) = found else { return Err(ConfigError::Wrong(wrong)) };
+        config.server.environment = Environment::from_process();
+        Ok((config, wrong))
+    }
+
     fn load_with(file: &Path, read_agent: ReadAgent) -> Result<Self, ConfigError> {
-        let file = absolute(file).map_err(|error| ConfigError::Unreadable(file.to_owned(), error))?;
-        let Some(bytes) = read(&file)? else { return Err(ConfigError::Missing(file)) };
-        let text = std::str::from_utf8(&bytes).map_err(|error| {
-            let message = "the file isn't UTF-8 from here on; save it as UTF-8";
-            ConfigError::Wrong(vec![Problem::at(&file, &bytes, error.valid_up_to(), message)])
-        })?;
-        let mut config = Self::parse_with(&file, text, read_agent)?;
+        let (file, text) = read_text(file)?;
+        let mut config = Self::parse_with(&file, &text, read_agent)?;
         config.server.environment = Environment::from_process();
         check_certificates(&config.server.environment)?;
         Ok(config)
@@ -82,7 +106,17 @@ impl Config {
     }
 
     fn parse_with(file: &Path, text: &str, read_agent: ReadAgent) -> Result<Self, ConfigError> {
-        let reader = Reader::parse(file, text).map_err(ConfigError::Wrong)?;
+        match Self::read(file, text, read_agent).map_err(ConfigError::Wrong)? {
+            (Some(config), findings) if findings.errors.is_empty() => {
+                Ok(Self { warnings: findings.warnings, ..config })
+            }
+            (_, findings) => Err(ConfigError::Wrong(findings.in_order())),
+        }
+    }
+
+    /// What the file says, if it has the values without which there is no configuration, and its mistakes.
+    fn read(file: &Path, text: &str, read_agent: ReadAgent) -> Result<(Option<Self>, Findings), Vec<Problem>> {
+        let reader = Reader::parse(file, text)?;
         let mut findings = Findings::default();
         let mut root = reader.root();
         let server = read_server(root.section("server"), &mut findings);
@@ -91,13 +125,29 @@ impl Config {
         let paths = read_paths(root.section("paths"), file, &executor.options.docker_args.sources, &mut findings);
         let outputs = read_outputs(root.section("outputs"), &mut findings);
         root.finish(&mut findings);
-        match (server, paths) {
-            (Some(server), Some(paths)) if findings.errors.is_empty() => {
-                Ok(Self { file: file.to_owned(), server, agent, executor, paths, outputs, warnings: findings.warnings })
-            }
-            _ => Err(ConfigError::Wrong(findings.in_order())),
-        }
+        let whole = server.zip(paths).map(|(server, paths)| Self {
+            file: file.to_owned(),
+            server,
+            agent,
+            executor,
+            paths,
+            outputs,
+            warnings: Vec::new(),
+        });
+        Ok((whole, findings))
     }
+}
+
+/// The absolute path of a file, and its text.
+fn read_text(file: &Path) -> Result<(PathBuf, String), ConfigError> {
+    let file = absolute(file).map_err(|error| ConfigError::Unreadable(file.to_owned(), error))?;
+    let Some(bytes) = read(&file)? else { return Err(ConfigError::Missing(file)) };
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let message = "the file isn't UTF-8 from here on; save it as UTF-8";
+        let at = error.utf8_error().valid_up_to();
+        ConfigError::Wrong(vec![Problem::at(&file, error.as_bytes(), at, message)])
+    })?;
+    Ok((file, text))
 }
 
 /// Checks what authorities are read from: one of another user's could speak for the Server.

@@ -25,10 +25,13 @@ pub enum Role {
     Abort,
     /// `discard`.
     Discard,
+    /// `unregister`.
+    Unregister,
 }
 
 impl Role {
-    const COMMANDS: [(Self, &'static str); 2] = [(Self::Abort, "stop --abort"), (Self::Discard, "discard")];
+    const COMMANDS: [(Self, &'static str); 3] =
+        [(Self::Abort, "stop --abort"), (Self::Discard, "discard"), (Self::Unregister, "unregister")];
 
     /// The word in `agent.lock`, behind the pid.
     fn as_str(self) -> &'static str {

@@ -122,6 +122,8 @@ fn refuse(data_dir: &DataDir, wrong: &Untrusted) -> Refusal {
 
 fn refuse_owner(data_dir: &DataDir, owner: u32) -> Refusal {
     let (user, shown) = (platform::user(), data_dir.display());
+    let account = platform::other_account(owner).map(|name| format!(" ({})", escape(&name)));
+    let whose = format!("user {owner}{}", account.unwrap_or_default());
     let remedy = if owner == 0 {
         format!("let `paths.data_dir` be a new folder, as `{}` makes it", new_folder_command(data_dir))
     } else {
@@ -132,7 +134,7 @@ fn refuse_owner(data_dir: &DataDir, owner: u32) -> Refusal {
         )
     };
     Refusal::Unsafe(format!(
-        "the data_dir `{shown}` belongs to user {owner}, whose agent couldn't read what user {user} writes there; {remedy}"
+        "the data_dir `{shown}` belongs to {whose}, whose agent couldn't read what user {user} writes there; {remedy}"
     ))
 }
 

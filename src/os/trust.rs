@@ -80,6 +80,16 @@ pub fn place_of_file(file: &Path) -> Result<(PathBuf, Option<Ownership>), Untrus
     Walked::new(&file, Last::Owner).map(|walked| (walked.real(), walked.ownership()))
 }
 
+/// The account whose file or folder keeps this user from reading a file, if only root can have put it there.
+pub fn account_of(file: &Path) -> Option<String> {
+    let file = absolute(file).ok()?;
+    // What can't be looked at is in a folder that can.
+    let place = file.ancestors().find(|place| place.symlink_metadata().is_ok())?;
+    let parent = Walked::new(place.parent()?, Last::Strict).ok()?;
+    // In a folder with the sticky bit, any user could have made it.
+    if parent.other_writers().is_some() { None } else { platform::account_of(place) }
+}
+
 /// Checks a folder that another program is about to look up by this path: no other user can put something in its place.
 ///
 /// A container may have given the folder itself to any user.

@@ -17,6 +17,7 @@ use super::{Duty, StepError, TaskContainer, TaskHandle};
 use crate::config::{Config, OutputsConfig, WORKSPACE};
 use crate::os::platform::is_shortage;
 use crate::server::FinalStatus;
+use crate::shell::agent_command;
 use copy_unreadable::CopyUnreadable;
 
 /// What a task wrote.
@@ -183,8 +184,9 @@ fn look(
         // A container has been there. Its results are on a disk that isn't mounted now, or gone: that an operator decides.
         if found.is_missing && task.files.has_cid() {
             return Err(StepError::retry(format!(
-                "its workspace `{}` isn't there; mount its disk, or give its results up with `agent-core discard`",
-                workspace.display()
+                "its workspace `{}` isn't there; mount its disk, or give its results up with `{}`",
+                workspace.display(),
+                agent_command(&container.config.file, &["discard", task.key().as_str()])
             )));
         }
         if !until.duty.may_fetch() && (found.is_cut || found.has_leased) {

@@ -39,7 +39,7 @@ fn commands_do_their_work_when_their_output_is_closed() {
     unread(&agent, &["stop", "--abort"]).expect_code(0);
     assert!(running.wait_exit(secs(20)).success());
     server.add_token("rt_good");
-    unread(&agent, &["register", "--token", "rt_good"]).expect_code(0);
+    unread(&agent, &["register", "--replace", "--token", "rt_good"]).expect_code(0);
     let service = server.services().pop().expect("a service");
     assert!(agent.config_text().contains(&service.api_key));
     unread(&agent, &["run-detached"]).expect_code(0);

@@ -107,11 +107,15 @@ fn every_subcommand_refuses_a_wrong_file() {
     let server = FakeServer::start();
     server.add_token("rt_kept");
     let agent = Agent::builder(&server).without_engine().config("[executor]\ncapacity = 0").build();
-    for arguments in [&["status"][..], &["run"], &["run-detached"], &["stop"], &["register", "--token", "rt_kept"]] {
+    for arguments in [&["run"][..], &["run-detached"], &["stop"], &["register", "--token", "rt_kept"]] {
         let done = agent.run(arguments);
         done.expect_code(2).expect_stderr("`executor.capacity`");
         assert_eq!(done.stdout, "", "{arguments:?}");
     }
+    // What only shows the data_dir needs no more than its path.
+    agent.run(&["status"]).expect_code(2).expect_stderr("`executor.capacity`").expect_stdout("Capacity: 2\n");
+    agent.run(&["tasks"]).expect_code(0).expect_stderr("No task");
+    agent.run(&["ledger"]).expect_code(0);
     assert_eq!(server.requests().len(), 0);
     assert!(!agent.data_dir().exists());
 }

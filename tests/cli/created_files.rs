@@ -40,7 +40,7 @@ fn files_of_every_command_are_private_from_their_creation() {
     for number in 0..5 {
         let token = format!("rt_{number}");
         server.add_token_for(&token, &service);
-        run(&agent, "0", &["register", "--token", &token]).expect_code(0);
+        run(&agent, "0", &["register", "--replace", "--token", &token]).expect_code(0);
     }
     run(&agent, "0", &["check"]).expect_code(1);
     let wrapper = with_umask("0");

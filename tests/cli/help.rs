@@ -4,9 +4,10 @@ use crate::support::agent::{Agent, Finished};
 use crate::support::server::FakeServer;
 
 /// Every subcommand.
-pub const SUBCOMMANDS: [&str; 16] = [
+pub const SUBCOMMANDS: [&str; 17] = [
     "init",
     "register",
+    "unregister",
     "run",
     "run-detached",
     "stop",

@@ -119,7 +119,7 @@ fn authorities_that_can_not_be_read_are_named() {
         let named = format!("{variable} names `{place}`, {why}");
         let with = |arguments: &[&str]| agent.invoke(arguments).env(variable, &place);
         with(&["check"]).run().expect_code(1).expect_stdout(&named);
-        let register = with(&["register", "--token", "rt_good"]).run();
+        let register = with(&["register", "--replace", "--token", "rt_good"]).run();
         register.expect_code(1).expect_stderr(&named).expect_stderr("the token was not used");
         let mut running = with(&["run"]).start();
         running.wait_log("its certificate isn't trusted", secs(10));

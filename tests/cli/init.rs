@@ -70,7 +70,45 @@ fn force_replaces_the_file_and_makes_it_private() {
     agent.run(&["init", "--force"]).expect_code(0);
     assert_eq!(agent.config_text(), TEMPLATE);
     assert_eq!(crate::folder::mode(&file), 0o600);
-    assert_eq!(names_in(agent.dir()), ["config.toml"]);
+    assert_eq!(names_in(agent.dir()), ["config.toml", "config.toml.bak"]);
+    let copy = agent.path("config.toml.bak");
+    assert_eq!((fs::read_to_string(&copy).unwrap(), crate::folder::mode(&copy)), ("# mine\n".to_owned(), 0o600));
+}
+
+/// The key was lost without a question, and the Server shows it only once.
+#[test]
+fn force_keeps_the_registration_and_every_old_file() {
+    let agent = empty_folder();
+    let kept = ["service_id = \"svc-1\"", "api_key = \"ak_1234567\"", "name = \"lab\"", "base_url = \"http://lab:1\""];
+    let old = format!(
+        "[server]\n{}\n[agent]\n{}\n[executor]\ncapacity = 9\n[paths]\ndata_dir = \"/srv/lab\"\n",
+        kept[3],
+        kept[..3].join("\n")
+    );
+    agent.write("config.toml", &old);
+    for _ in 0..3 {
+        let done = agent.run(&["init", "--force"]);
+        done.expect_code(0).expect_stdout("registration was kept").expect_stdout(".bak");
+        let text = agent.config_text();
+        for line in kept.iter().chain(&["data_dir = \"/srv/lab\"", "capacity = 2 "]) {
+            assert!(text.lines().any(|written| written.starts_with(line)), "{line}\n{text}");
+        }
+    }
+    assert_eq!(names_in(agent.dir()), ["config.toml", "config.toml.bak", "config.toml.bak.2"]);
+    assert_eq!(fs::read_to_string(agent.path("config.toml.bak")).unwrap(), old);
+}
+
+#[test]
+fn the_file_of_the_variable_is_used_where_none_is_here() {
+    let agent = empty_folder();
+    fs::create_dir(agent.path("etc")).unwrap();
+    let run = |words: &[&str]| agent.invoke(words).env("AGENT_CORE_CONFIG", "etc/lab.toml").run();
+    run(&["status"]).expect_code(2).expect_stderr("/etc/lab.toml init`");
+    run(&["init"]).expect_code(0).expect_stdout("/etc/lab.toml register --token");
+    run(&["status"]).expect_code(3).expect_stdout("/etc/lab.toml\n");
+    agent.run(&["-c", "etc/lab.toml", "status"]).expect_code(3);
+    agent.run(&["init"]).expect_code(0);
+    run(&["status"]).expect_code(3).expect_stdout(&format!("Config file: {}\n", agent.config_path().display()));
 }
 
 #[test]

@@ -74,12 +74,12 @@ fn a_first_start_and_a_moved_data_dir_need_no_question() {
     // Registered for another service, without the work of the earlier one.
     fs::remove_dir_all(agent.path("moved")).unwrap();
     agent.run(&["run"]).expect_code(1).expect_stderr("isn't there");
-    agent.run(&["register", "--token", "rt_2"]).expect_code(0);
+    agent.run(&["register", "--replace", "--token", "rt_2"]).expect_code(0);
     run_once(&agent, &server);
     // A new configuration with the old registration.
     let configured = agent.config_text();
     fs::remove_dir_all(agent.path("moved")).unwrap();
-    agent.run(&["init", "--force"]).expect_code(0);
+    agent.run(&["unregister", "--force"]).expect_code(0);
     agent.write("config.toml", configured);
     run_once(&agent, &server);
 }

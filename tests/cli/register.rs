@@ -45,7 +45,7 @@ fn register_replaces_older_credentials_in_place() {
     let server = FakeServer::start();
     let old = "[agent]\nservice_id='svc-old'# was 6\napi_key   =   'ak_old'\nname = \"x\"\n";
     let agent = agent_with(&server, &kept_by_hand(&server.url(), old));
-    agent.run(&["register", "--token", "rt_good"]).expect_code(0);
+    agent.run(&["register", "--replace", "--token", "rt_good"]).expect_code(0);
     let (service_id, api_key) = registered(&server);
     let new = format!("[agent]\nservice_id=\"{service_id}\"# was 6\napi_key   =   \"{api_key}\"\nname = \"x\"\n");
     assert_eq!(agent.config_text(), kept_by_hand(&server.url(), &new));
@@ -176,7 +176,10 @@ fn register_mentions_a_running_agent_with_the_old_key() {
     let agent = Agent::builder(&server).without_engine().build();
     let mut running = agent.start();
     server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
-    agent.run(&["register", "--token", "rt_good"]).expect_code(0).expect_stdout("stop it and start it again");
+    agent
+        .run(&["register", "--replace", "--token", "rt_good"])
+        .expect_code(0)
+        .expect_stdout("stop it and start it again");
     assert!(running.is_running());
 }
 
@@ -190,4 +193,45 @@ fn incomplete_and_invalid_credentials_are_replaced() {
         let (service_id, _) = registered(&server);
         agent.run(&["status"]).expect_code(3).expect_stdout(&format!("Service ID: {service_id}\n"));
     }
+}
+
+/// It replaced the key without a word, and the Server shows a key only once.
+#[test]
+fn a_registration_is_replaced_only_on_request() {
+    let server = FakeServer::start();
+    let old = "[agent]\nservice_id = 'svc-old'\napi_key = 'ak_old_key'\n";
+    let before = kept_by_hand(&server.url(), old);
+    let agent = agent_with(&server, &before);
+    let done = agent.run(&["register", "--token", "rt_good"]);
+    let replace = format!("agent-core --config {} register --replace --token rt_…`", agent.config_path().display());
+    done.expect_code(1).expect_stderr("registered already, as service svc-old with ").expect_stderr(&replace);
+    assert_eq!((agent.config_text(), server.requests().len()), (before.clone(), 0));
+
+    let done = agent.run(&["register", "--replace", "--token", "rt_good"]);
+    done.expect_code(0).expect_stdout("config.toml.bak").expect_stdout(" check`, then `agent-core --config ");
+    assert_eq!(std::fs::read_to_string(agent.path("config.toml.bak")).unwrap(), before);
+    assert_eq!(crate::folder::mode(&agent.path("config.toml.bak")), 0o600);
+    registered(&server);
+}
+
+#[test]
+fn unregister_removes_the_key_and_nothing_else() {
+    let server = FakeServer::start();
+    let old = "[agent] # ours\nname = 'x' # as on the door\nservice_id = 'svc-old'\napi_key = 'ak_old_key'\n";
+    let agent = agent_with(&server, &kept_by_hand(&server.url(), old));
+    agent.run(&["unregister"]).expect_code(0).expect_stdout("Unregistered: service svc-old");
+    assert_eq!(agent.config_text(), kept_by_hand(&server.url(), "[agent] # ours\nname = 'x' # as on the door\n"));
+    agent.run(&["unregister"]).expect_code(0).expect_stdout("not registered");
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[test]
+fn a_running_agent_is_not_unregistered() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    let _running = agent.start();
+    server.wait_until("a heartbeat", secs(20), |server| !server.heartbeats().is_empty());
+    let before = agent.config_text();
+    agent.run(&["unregister", "--force"]).expect_code(1).expect_stderr("running").expect_stderr(" stop`");
+    assert_eq!(agent.config_text(), before);
 }

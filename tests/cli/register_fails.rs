@@ -52,7 +52,7 @@ fn a_used_token_is_reported_as_used() {
     let agent = unregistered(&server);
     agent.run(&REGISTER).expect_code(0);
     let first = agent.config_text();
-    agent.run(&REGISTER).expect_code(1).expect_stderr("used already");
+    agent.run(&["register", "--replace", "--token", "rt_good"]).expect_code(1).expect_stderr("used already");
     assert_eq!(agent.config_text(), first);
 }
 
@@ -112,7 +112,7 @@ fn an_unknown_host_leaves_the_token_unused() {
     let server = FakeServer::start();
     // A name with an empty part is invalid, so no name server is asked.
     let agent = Agent::builder(&server).without_engine().config("[server]\nbase_url = \"http://no..such\"").build();
-    let done = agent.run(&REGISTER);
+    let done = agent.run(&["register", "--replace", "--token", "rt_good"]);
     done.expect_code(1).expect_stderr("can't be reached: `no..such` has no address").expect_stderr(STILL_GOOD);
 }
 

@@ -263,12 +263,12 @@ fn a_revoked_key_is_logged_once_and_loses_no_result() {
     let log = running.log();
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("register")).collect();
     assert_eq!(lines.len(), 1, "{lines:?}");
-    assert!(lines[0].contains("401") && lines[0].contains(" register --token rt_…`"), "{}", lines[0]);
+    assert!(lines[0].contains("401") && lines[0].contains(" register --replace --token rt_…`"), "{}", lines[0]);
 
     // The command in the line repairs the registration.
     assert_eq!(running.terminate(secs(10)).code(), Some(0));
     server.add_token_for("rt_again", &service);
-    agent.run(&["register", "--token", "rt_again"]).expect_code(0);
+    agent.run(&["register", "--replace", "--token", "rt_again"]).expect_code(0);
     let _running = agent.start();
     expect_result_once(&server, &agent, &id);
     docker::assert_no_containers(&id);

@@ -329,7 +329,7 @@ fn root_does_not_take_over_files_of_an_ordinary_users_agent() {
         &["run"],
         &["run-detached"],
         &["stop", "--abort"],
-        &["register", "--token", "rt_again"],
+        &["register", "--replace", "--token", "rt_again"],
     ];
     for arguments in commands {
         let refused = agent.run(arguments);

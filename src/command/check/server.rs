@@ -12,7 +12,7 @@ use crate::os::own_address::first_unprivileged_port;
 use crate::server::probe::{Answered, Unanswered, probe, probe_without_key};
 use crate::server::proxy::{ProxyRoute, resolve_route};
 use crate::server::{Authorities, ClientError, Step, address_on_this_machine};
-use crate::shell::register_command;
+use crate::shell::{Earlier, register_command};
 
 /// How far apart the two clocks may be. No task depends on the Server's clock, but people compare the agent's log and
 /// ledger with the Server's, where a minute decides between online and offline (PROTOCOL 3), and an hour makes
@@ -190,8 +190,8 @@ fn check_api(config: &Config, refusal: Option<&ClientError>, report: &mut Report
 }
 
 fn check_credentials(config: &Config, report: &mut Report) {
-    let register = register_command(&config.file);
     let Some(Credentials { service_id, .. }) = &config.agent.credentials else {
+        let register = register_command(&config.file, Earlier::None);
         let remedy = format!("run `{register}` with a token from the Server");
         return report.fail(Check::Credentials, "not registered", remedy);
     };
@@ -208,7 +208,7 @@ fn check_credentials(config: &Config, report: &mut Report) {
             return report.fail(Check::Credentials, unanswered.why, remedy);
         }
     };
-    let remedy = error.remedy(&register);
+    let remedy = error.remedy(&register_command(&config.file, Earlier::Replaced));
     let remedy = remedy.unwrap_or_else(|| "see what is wrong with the Server or a proxy before it".to_owned());
     report.fail(Check::Credentials, error.to_string(), remedy);
 }

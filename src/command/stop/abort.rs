@@ -25,7 +25,7 @@ pub(super) fn abort(config: &Config) -> Result<(), Failure> {
         Store::open(data_dir).and_then(|store| store.load_all(unfinished)).map_err(Failure::unusable(data_dir))?.taken;
     if tasks.is_empty() {
         print_line("No task is left to stop.");
-        print_backlog(load_backlog(config)?);
+        print_backlog(config, load_backlog(config)?);
         return Ok(());
     }
     let count = tasks.len();
@@ -43,7 +43,7 @@ pub(super) fn abort(config: &Config) -> Result<(), Failure> {
             "not every task could be stopped and reported: {summary}; the next start continues"
         )));
     }
-    print_backlog(backlog);
+    print_backlog(config, backlog);
     Ok(())
 }
 

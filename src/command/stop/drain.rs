@@ -55,6 +55,6 @@ fn report_end(config: &Config, pid: u32) -> Result<(), Failure> {
         )));
     }
     print_line(format_args!("Drained and stopped (pid {pid})."));
-    print_backlog(backlog);
+    print_backlog(config, backlog);
     Ok(())
 }

@@ -228,6 +228,11 @@ pub fn other_account(uid: u32) -> Option<String> {
     (account.uid != geteuid()).then_some(account.name)
 }
 
+/// The account that a file or folder belongs to, if it isn't this process's own.
+pub fn account_of(path: &Path) -> Option<String> {
+    path.symlink_metadata().ok().and_then(|found| other_account(found.uid()))
+}
+
 /// Gives a file that will replace another one to the owner of that one.
 pub fn keep_owner(old: Ownership, file: &File) -> io::Result<()> {
     let new = file.metadata()?;

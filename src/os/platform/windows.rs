@@ -190,6 +190,11 @@ pub fn other_account(_uid: u32) -> Option<String> {
     None
 }
 
+/// Files don't say whose they are in this way.
+pub fn account_of(_path: &Path) -> Option<String> {
+    None
+}
+
 /// The system has no limit of processes.
 pub fn most_processes() -> Option<(u64, &'static str)> {
     None
