@@ -15,6 +15,8 @@ mod operator;
 mod reclaim;
 mod recovery;
 mod reports;
+mod room;
+mod said;
 mod same_id;
 
 use std::io;

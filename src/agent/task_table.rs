@@ -77,12 +77,13 @@ impl TaskTable {
         }
     }
 
-    /// What all tasks together need whose workspace isn't complete. The offer of one without a slot is on the disk only.
+    /// What all tasks together need whose workspace isn't complete. The offer of one without a slot is on the disk only, and
+    /// that may be one that waits for a larger disk than this one is: no other task waits for it.
     pub fn needs(&self) -> Needs {
-        let unprepared = self.entries.values().filter(|entry| entry.phase < Phase::Prepared);
-        unprepared.fold(Needs::default(), |sum, Entry { needs, holds_slot, .. }| Needs {
+        let preparing = self.entries.values().filter(|entry| entry.phase < Phase::Prepared && entry.holds_slot);
+        preparing.fold(Needs::default(), |sum, Entry { needs, .. }| Needs {
             disk: sum.disk.saturating_add(needs.disk),
-            memory: sum.memory.saturating_add(if *holds_slot { needs.memory } else { 0 }),
+            memory: sum.memory.saturating_add(needs.memory),
         })
     }
 
@@ -107,6 +108,11 @@ impl TaskTable {
     /// Whether the `accept` of a task is unconfirmed.
     pub fn is_unconfirmed(&self, key: &TaskKey) -> bool {
         self.entries.get(key).is_some_and(|entry| entry.phase == Phase::Accepting)
+    }
+
+    /// How many tasks whose `accept` is unconfirmed have no slot.
+    pub fn unconfirmed_without_slot(&self) -> usize {
+        self.entries.values().filter(|entry| entry.phase == Phase::Accepting && !entry.holds_slot).count()
     }
 
     /// Whether a worker reports a task. It finds out by itself whether the task was requeued, and accepts it again then.

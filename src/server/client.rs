@@ -45,7 +45,7 @@ pub struct Client {
     patience: Arc<Patience>,
     /// Whether the last heartbeat was acknowledged, and every call since then found a Server that accepts the key.
     is_answering: Arc<AtomicBool>,
-    /// Whether the Server, or a proxy, refuses `Expect: 100-continue` (RFC 9110, 10.1.1).
+    /// Whether the Server, or a proxy, refuses or misreads `Expect: 100-continue` (RFC 9110, 10.1.1).
     refuses_expect: Arc<AtomicBool>,
     budget: Arc<Budget>,
     counters: Arc<Counters>,
@@ -209,11 +209,14 @@ impl Client {
             id.ok_or_else(|| ClientError::Lost("a `file_id` that can't be one".to_owned()))
         };
         let answer = self.note(self.connection.answer(sent, read));
-        if answer.as_ref().is_err_and(|error| error.status() == Some(417)) {
-            self.refuses_expect.store(true, Ordering::Relaxed);
-            return Err(ClientError::Lost("417 for `Expect: 100-continue`".to_owned()));
-        }
-        answer
+        // What stands before the Server may answer for it as soon as it has the request's headers.
+        let misread = match &answer {
+            Err(error) if error.status() == Some(417) => "417 for `Expect: 100-continue`",
+            Ok(_) if !form.is_read() => "an id of the file before it was sent",
+            _ => return answer,
+        };
+        self.refuses_expect.store(true, Ordering::Relaxed);
+        Err(ClientError::Lost(misread.to_owned()))
     }
 
     /// Calls `each` with every file that the Server holds for a task. After an error the call has failed, although `each`

@@ -52,6 +52,11 @@ impl<'a> Form<'a> {
         Ok(Self { content_type: format!("multipart/form-data; boundary={boundary}"), length, file, head, tail })
     }
 
+    /// Whether all of the file was read to be sent.
+    pub fn is_read(&self) -> bool {
+        self.file.left == 0
+    }
+
     pub fn reader(&mut self) -> impl Read {
         self.head.as_bytes().chain(&mut self.file).chain(self.tail.as_bytes())
     }

@@ -44,7 +44,7 @@ pub enum StepError {
     /// The operator discards the result. The step that does that is the next one.
     Discarded,
     /// The step has to be tried again later, and needs no slot until then: another container has the name of the task's,
-    /// or an input file can't be fetched.
+    /// or an input file can't be fetched or has no room.
     WithoutSlot { why: String, pause: Pause },
     /// Results have to be fetched, and this worker may not.
     NeedsFetch,

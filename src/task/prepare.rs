@@ -91,11 +91,13 @@ fn fill_workspace(client: Option<TaskClient<'_>>, task: &mut TaskHandle) -> Resu
 fn download_inputs(client: &mut TaskClient<'_>, task: &mut TaskHandle, names: &[String]) -> Result<(), PrepareError> {
     check_disk_size(client, task)?;
     let files = task.record.task.input_files.clone();
-    let began = Instant::now();
+    let (began, mut left) = (Instant::now(), task.record.task.input_size());
     let mut inputs = files.iter().zip(names).enumerate();
     let done = inputs.try_for_each(|(index, (file, name))| {
         let is_named = index < NAMED_INPUTS;
-        Download { client, task, file, name, is_named }.run()
+        Download { client, task, file, name, is_named, left }.run()?;
+        left = left.saturating_sub(file.size_bytes);
+        Ok(())
     });
     // A step that is tried again writes the line at its end.
     if !matches!(done, Err(PrepareError::Step(_))) {
@@ -141,6 +143,8 @@ struct Download<'d, 'c> {
     name: &'d str,
     /// Whether it has a line of its own in the ledger.
     is_named: bool,
+    /// The bytes of this file and of those after it.
+    left: u64,
 }
 
 impl Download<'_, '_> {
@@ -241,26 +245,28 @@ impl Download<'_, '_> {
         }
     }
 
-    /// Checks that the file fits on the disk. A full disk isn't the task's fault, so the task waits.
+    /// Checks that the file and those after it fit on the disk: a part of them would keep other tasks from it, and be of no
+    /// use. A full disk isn't the task's fault, so the task waits.
     fn check_room(&self, part: &Path) -> Result<(), StepError> {
         remove_if_exists(part).map_err(StepError::because("a part of an input file can't be removed"))?;
         let free = platform::free_disk(self.task.workspace.dir());
-        let wanted = self.file.size_bytes.saturating_add(self.client.keep_free);
+        let wanted = self.left.saturating_add(self.client.keep_free);
         if free.is_ok_and(|free| free < wanted) { Err(self.wait_for_room(part)) } else { Ok(()) }
     }
 
-    /// Removes what was downloaded of the file, and returns the reason for the pause. The reason has no number of the
-    /// moment, so that it is logged once.
+    /// Removes what was downloaded of the file, and returns the reason for the pause, for which the task needs no slot: what
+    /// is in the way may stay there for long. The reason has no number of the moment, so that it is logged once.
     fn wait_for_room(&self, part: &Path) -> StepError {
         if let Err(error) = remove_if_exists(part) {
             log::warn!(task:% = self.task.key(); "`{}` can't be removed: {error}", part.display());
         }
-        StepError::retry(format!(
-            "the disk has no room for the input file `{}` of {} and {} that stay free (`paths.min_free_disk_mb`)",
-            self.name,
-            Bytes(self.file.size_bytes),
-            Bytes(self.client.keep_free)
-        ))
+        let (left, keep_free) = (Bytes(self.left), Bytes(self.client.keep_free));
+        let why = format!(
+            "the disk has no room for the input file `{}` and those after it, {left} together, and {keep_free} that stay \
+             free (`paths.min_free_disk_mb`)",
+            self.name
+        );
+        StepError::WithoutSlot { why, pause: Pause::Backoff }
     }
 
     /// Logs the failure, and returns the task's error. `after` says after what it was given up.

@@ -253,18 +253,18 @@ impl<'t> Upload<'t> {
     }
 
     /// Whether an upload without an answer reached the Server: its file list has an agent file of this name and size
-    /// that is neither older than the first upload, or than the task's acceptance, nor already counted. A list too long to be remembered before the first
-    /// upload leaves no such file: what is in doubt is sent again. Returns `None` where that can't be known: the list can't be
-    /// used, or says of such a file no time that can be read, or the task was cancelled.
+    /// that is neither older than the first upload, or than the task's acceptance, nor already counted. A list too long to be
+    /// remembered before the first upload leaves no such file: what is in doubt is sent again. Returns `None` where that can't
+    /// be known: the list can't be used, or has such a file that isn't known to be new, or the task was cancelled.
     ///
-    /// Without that time the file may be of an earlier agent, so it is sent again, once: from then on the ids of this list
-    /// tell which file is new.
+    /// That file may be of an earlier agent, or its time and the task's are of two clocks. So it is sent again, once: from
+    /// then on the ids of this list tell which file is new.
     fn has_arrived(&mut self, name: &str, size: u64) -> Result<Option<bool>, StepError> {
         self.client.acquire_delivery(self.task)?;
         if self.task.is_cancel_requested() {
             return Ok(None);
         }
-        let (mut arrived, mut others, mut has_undated) = (None, KnownIds::default(), false);
+        let (mut arrived, mut others, mut has_old) = (None, KnownIds::default(), false);
         let (uploads, since) = (&self.uploads, self.own_since());
         let is_new = |file: &ListedFile| match (&uploads.before, since) {
             (Some(before), _) => !before.may_have(&file.id),
@@ -285,9 +285,8 @@ impl<'t> Upload<'t> {
                 && !uploads.done.iter().any(|(_, id)| **id == *file.id);
             if is_it && is_new {
                 arrived = Some(file);
-            } else if is_it {
-                has_undated |= file.created_at.is_none();
             }
+            has_old |= is_it && !is_new;
             Ok(())
         });
         let is_by_list = uploads.before.is_some();
@@ -297,7 +296,7 @@ impl<'t> Upload<'t> {
         }
         self.note_listed(Way::List, name);
         let Some(file) = arrived else {
-            if is_by_list || !has_undated {
+            if is_by_list || !has_old {
                 return Ok(Some(false));
             }
             self.note(UploadEvent::Before(others))?;

@@ -3,16 +3,19 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::Intake;
 use super::again::AcceptedAgain;
 use super::claim::{Answer, Claim, Verdict, decide};
 use super::failed_offers::FailedOffers;
 use super::no_room::NoRoom;
+use super::room::{Room, Wanted};
+use super::said::Said;
 use super::same_id::Offered;
 use crate::agent::health::RecheckRequest;
 use crate::agent::messages::NextPoll;
 use crate::agent::task_table::Needs;
-use crate::os::platform;
 use crate::server::{ClientError, Offer, Purpose, Task};
 use crate::task::{Phase, Record, TaskKey, Workspace};
 use crate::text::{gist, quote_foreign};
@@ -22,8 +25,6 @@ use crate::units::Bytes;
 const OFFERS_MEMORY: usize = 4 * 1024 * 1024;
 /// An offer of this size at most is accepted beside any other: even one for each slot takes little memory.
 const SMALL_OFFER: usize = 64 * 1024;
-/// How often the health thread is asked to make room on the disk.
-const ROOM_INTERVAL: Duration = Duration::from_secs(60);
 /// How often a byte of an offer is written, at most: in the record and the file that replaces it, in `offer.json`, and
 /// in `task.json`, which has the prompt twice; and one for the marks around each value.
 const WRITTEN: u64 = 6;
@@ -38,13 +39,13 @@ pub(super) struct Offers {
     /// The tasks of this agent that were offered and accepted again.
     again: AcceptedAgain,
     /// What was said of the last offer that wasn't accepted.
-    refused: Option<String>,
+    refused: Said,
     /// What was said of the last answer with a wrong field.
-    flaw: Option<String>,
+    flaw: Said,
     /// The offered tasks whose `accept` failed and left no doubt.
     failed: FailedOffers,
-    /// When the health thread was asked last to make room on the disk.
-    room_asked_at: Option<Instant>,
+    /// Which offer the disk has no room for.
+    pub(super) room: Room,
     /// Whether the request budget keeps a free slot empty.
     pub(super) no_room: NoRoom,
 }
@@ -60,18 +61,18 @@ impl Offers {
 
     /// Returns whether the log doesn't say it yet.
     fn note_refusal(&mut self, id: &str, why: &str) -> bool {
-        let said = Some(gist(&why.replace(id, "")));
-        let is_new = self.refused != said;
-        self.refused = said;
-        is_new
+        self.refused.is_new(&gist(&why.replace(id, "")), Instant::now())
     }
 
     /// Logs what of an answer can't be read, once for as long as the answers have it.
     pub(super) fn note_flaw(&mut self, flaw: Option<String>) {
-        if let Some(flaw) = flaw.as_ref().filter(|flaw| self.flaw.as_ref() != Some(flaw)) {
-            log::error!("a part of the Server's answer to a poll can't be read: {flaw}");
+        match flaw {
+            Some(flaw) if self.flaw.is_new(&gist(&flaw), Instant::now()) => {
+                log::error!("a part of the Server's answer to a poll can't be read: {flaw}");
+            }
+            Some(_) => {}
+            None => self.flaw.forget(),
         }
-        self.flaw = flaw;
     }
 
     /// Another agent has accepted a task first. The next poll shows the task behind it; but a Server that offers the
@@ -154,7 +155,8 @@ impl Intake {
         }
         let (announced, texts) = (task.input_size(), WRITTEN.saturating_mul(memory as u64));
         let needs = Needs { disk: announced.saturating_add(texts), memory };
-        if let Err(why) = self.check_room(announced, texts, needed.disk) {
+        let wanted = Wanted { id: &record.task.id, announced, texts, others: needed.disk };
+        if let Err(why) = self.check_room(&wanted) {
             return self.offers.refuse(key.as_str(), &format!("the offered task `{key}` waits: {why}"));
         }
         match self.client.try_acquire(Purpose::Intake) {
@@ -206,39 +208,6 @@ impl Intake {
         Ok(())
     }
 
-    /// Checks that the announced input files of a new task, and what is written of its offer, fit on the disk, beside
-    /// those of other tasks that aren't complete. A task that would fit on no disk of this size may be accepted: its
-    /// preparation fails it, so that it doesn't wait for ever before the tasks behind it.
-    fn check_room(&mut self, announced: u64, texts: u64, others: u64) -> Result<(), String> {
-        let paths = &self.context.config.paths;
-        let keep_free = paths.keep_free();
-        // The health thread reports a disk whose space can't be read.
-        let Ok((free, size)) =
-            platform::free_disk(&paths.data_dir).and_then(|free| Ok((free, platform::disk_size(&paths.data_dir)?)))
-        else {
-            return Ok(());
-        };
-        let wanted = |bytes: u64| bytes.saturating_add(texts).saturating_add(others).saturating_add(keep_free);
-        let fits_no_disk = announced > size.saturating_sub(keep_free);
-        if wanted(announced) <= free || (fits_no_disk && wanted(0) <= free) {
-            return Ok(());
-        }
-        let now = Instant::now();
-        if self.offers.room_asked_at.is_none_or(|at| now.saturating_duration_since(at) >= ROOM_INTERVAL) {
-            self.offers.room_asked_at = Some(now);
-            // The health thread ends only with the agent.
-            let _ = self.host.rechecks.send(RecheckRequest::MakeRoom(wanted(announced)));
-        }
-        // Without the number of the moment: a message that stays the same is logged once.
-        Err(format!(
-            "its input files and texts need {}, and the disk of `{}` hasn't so much room beside those of other tasks and \
-             the {} that stay free (`paths.min_free_disk_mb`); make room there, or cancel the task on the Server",
-            Bytes(announced.saturating_add(texts)),
-            paths.data_dir.display(),
-            Bytes(keep_free)
-        ))
-    }
-
     /// Accepts a new task. The whole offer is on the disk before `accept` is sent, so that a crash right after the call
     /// doesn't leave the Server with a running task that has no record here.
     fn accept(&mut self, key: &TaskKey, mut record: Record, needs: Needs) -> NextPoll {
@@ -254,11 +223,11 @@ impl Intake {
         let answer = answer_of(&result);
         match (decide(Claim::New, answer), result) {
             (Verdict::Begin | Verdict::GoOn, result) => {
-                record.offered.accepted = result.ok().flatten();
+                record.offered.note_accepted(result.ok().flatten(), Timestamp::now());
                 log_accepted(key, &record.task);
                 self.admission.note_accepted(!record.task.input_files.is_empty(), Instant::now());
                 self.offers.lost_race = None;
-                self.offers.refused = None;
+                self.offers.refused.forget();
                 self.offers.failed.forget(&id);
                 self.table.insert(key, &id, Phase::Accepting, Duration::ZERO);
                 self.table.set_needs(key, needs);

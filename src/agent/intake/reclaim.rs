@@ -32,6 +32,10 @@ pub struct Reclaim {
 
 /// After so many failures, a task whose `accept` is unconfirmed needs no slot until it is confirmed: it may never be.
 const FAILURES_WITH_SLOT: u32 = 4;
+/// So many such tasks have no slot. A Server offers its oldest task until an agent has it (PROTOCOL 1), so there are few; one
+/// that offers ever new ones, and confirms none, must not fill this machine with their records, nor keep it at work on them
+/// when it has recovered.
+pub(super) const UNCONFIRMED_MAX: usize = 16;
 
 impl Reclaim {
     fn new(key: &TaskKey) -> Self {
@@ -173,13 +177,14 @@ impl Intake {
         }
     }
 
-    fn ask_again<T>(&mut self, key: &TaskKey, result: &Result<T, ClientError>, now: Instant) {
+    pub(super) fn ask_again<T>(&mut self, key: &TaskKey, result: &Result<T, ClientError>, now: Instant) {
         let Err(error) = result else { return };
         let pause = self.reclaims.push_failed(key, error.retry_after(), now);
         // A Server that refuses the calls of many tasks for long must not fill the log.
         let level = if self.reclaims.failures(key) <= 1 { Level::Warn } else { Level::Debug };
         log::log!(level, task:% = key; "accept: {error}; asking again in {} s", pause.as_secs());
-        if self.table.is_unconfirmed(key) && self.reclaims.failures(key) >= FAILURES_WITH_SLOT {
+        let is_given_up = self.table.is_unconfirmed(key) && self.reclaims.failures(key) >= FAILURES_WITH_SLOT;
+        if is_given_up && self.table.unconfirmed_without_slot() < UNCONFIRMED_MAX {
             self.table.release_slot(key);
         }
     }

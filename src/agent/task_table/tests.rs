@@ -37,7 +37,7 @@ fn a_task_needs_room_until_its_workspace_is_complete() {
     table.set_needs(&key(), needs);
     assert_eq!(table.needs(), needs);
     table.release_slot(&key());
-    assert_eq!(table.needs(), Needs { memory: 0, ..needs }, "its offer is on the disk only");
+    assert_eq!(table.needs(), Needs::default(), "it may wait for a larger disk than this one is");
     table.set_phase(&key(), Phase::Prepared);
     assert_eq!(table.needs(), Needs::default());
 }

@@ -107,6 +107,40 @@ fn an_answer_that_trickles_ends_every_call_in_time() {
     }
 }
 
+/// Answers an upload as soon as its headers are here, and one without `Expect` when it has ended.
+fn answer_at_once(mut stream: TcpStream) -> io::Result<()> {
+    let (mut request, mut buffer) = (Vec::new(), [0; 64 * 1024]);
+    let is_over = |request: &[u8]| {
+        let text = String::from_utf8_lossy(request).to_ascii_lowercase();
+        text.contains("\r\n\r\n") && (text.contains("expect: 100-continue") || text.trim_end().ends_with("--"))
+    };
+    while !is_over(&request) {
+        match stream.read(&mut buffer)? {
+            0 => return Ok(()),
+            count => request.extend_from_slice(&buffer[..count]),
+        }
+    }
+    stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 17\r\n\r\n{\"file_id\":\"f-1\"}")
+}
+
+/// Something before the Server answers in its place: the file counted as delivered, and nothing of it had left.
+#[test]
+fn a_file_that_was_not_sent_has_not_arrived() {
+    let client = client(&listen(answer_at_once));
+    let size = super::EXPECT_FROM;
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(size).unwrap();
+    let send = || {
+        let taken = AtomicU64::new(0);
+        let upload = Upload { task_id: "t", filename: "a", file: &file, size, bytes_read: &taken };
+        (client.upload(&upload), taken.into_inner())
+    };
+    let (answer, taken) = send();
+    assert!(matches!(answer, Err(ClientError::Lost(_))) && taken == 0, "{answer:?} after {taken} bytes");
+    let (answer, taken) = send();
+    assert_eq!((answer.unwrap().as_str(), taken), ("f-1", size), "sent without `Expect`");
+}
+
 #[test]
 fn a_registration_whose_answer_trickles_ends() {
     let server = listen(in_the_body);

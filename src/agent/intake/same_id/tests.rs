@@ -4,7 +4,7 @@ use super::Offered;
 use crate::agent::admission::{Admission, Mode};
 use crate::agent::intake::accept::Offers;
 use crate::agent::intake::operator::OperatorRequests;
-use crate::agent::intake::reclaim::ReclaimQueue;
+use crate::agent::intake::reclaim::{ReclaimQueue, UNCONFIRMED_MAX};
 use crate::agent::intake::{HostWatch, Inbox, Intake, Reported};
 use crate::agent::status::StatusReporter;
 use crate::agent::task_table::TaskTable;
@@ -276,4 +276,25 @@ fn what_has_failed_for_a_task_does_not_count_for_another_with_its_id() {
     assert!(intake.client.patience().why(&item).is_some());
     assert_eq!(found(&mut intake, "second"), "later");
     assert!(intake.client.patience().why(&item).is_none());
+}
+
+/// A Server that offers ever new tasks, and confirms none of them, would fill the disk with their records.
+#[test]
+fn unconfirmed_tasks_without_a_slot_are_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut intake, _) = intake(dir.path());
+    let lost = || Err::<(), _>(ClientError::Lost("reset".to_owned()));
+    for number in 0..UNCONFIRMED_MAX + 3 {
+        let key = key(&format!("t{number}"));
+        intake.table.insert(&key, key.as_str(), Phase::Accepting, Duration::ZERO);
+        for _ in 0..9 {
+            intake.ask_again(&key, &lost(), Instant::now());
+        }
+    }
+    assert_eq!((intake.table.unconfirmed_without_slot(), intake.table.slots_taken()), (UNCONFIRMED_MAX, 3));
+    // One that is confirmed leaves its place to another.
+    intake.table.set_phase(&key("t0"), Phase::Accepted);
+    let waiting = key(&format!("t{UNCONFIRMED_MAX}"));
+    intake.ask_again(&waiting, &lost(), Instant::now());
+    assert_eq!((intake.table.unconfirmed_without_slot(), intake.table.slots_taken()), (UNCONFIRMED_MAX, 2));
 }
