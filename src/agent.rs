@@ -69,7 +69,7 @@ impl Scheduler {
     /// The records can't be read, or a thread can't be started.
     pub fn start(parts: Parts, client: Client, signals: Receiver<()>) -> io::Result<Self> {
         let now = Instant::now();
-        let config = parts.context.config.clone();
+        let config = parts.context.config().clone();
         let last_client = parts.context.client.clone();
         let (events, event_queue) = unbounded();
         let (request_sender, requests) = unbounded();
@@ -137,6 +137,7 @@ impl Scheduler {
             IntakeRequest::Load(load) => self.load = load,
             IntakeRequest::AnswerHandled(next) => self.poller.note_handled(next, now),
             IntakeRequest::PollSoon => self.poller.hurry(now),
+            IntakeRequest::PollInterval(interval) => self.poller.set_interval(interval),
             IntakeRequest::HeartbeatNow => self.heartbeat.hurry(now),
             IntakeRequest::ServerInDoubt => self.heartbeat.note_doubt(now),
             IntakeRequest::Reclaiming(is_reclaiming) => self.poller.note_reclaiming(is_reclaiming, now),

@@ -61,6 +61,17 @@ pub enum Command {
     #[command(after_help = "Without an option, containers keep running, \
         and the next start follows them to their end.")]
     Stop(StopArgs),
+    /// Accept no new task until `resume`, also over restarts
+    #[command(after_help = "Running tasks go on, and their results are sent. The agent stays up and \
+        tells the Server that it has no free slot. `status` shows who has paused it.")]
+    Pause(PauseArgs),
+    /// End a pause, or take `stop --drain` back
+    Resume,
+    /// Have the running agent read the configuration file again
+    #[command(after_help = "Tasks that run go on with what counted when they began. What only a restart \
+        changes is named: the Server, the registration, data_dir, the docker client. A file with mistakes \
+        changes nothing. SIGHUP does the same.")]
+    Reload(ReloadArgs),
     /// Show the configuration, whether the agent runs, and what it is doing
     Status {
         /// Print one JSON object instead of lines
@@ -188,6 +199,30 @@ pub struct StopArgs {
     /// Also stop the containers and report their tasks as failed
     #[arg(long)]
     pub abort: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PauseArgs {
+    /// For how long: 30min, 2h, 1d, 1w; without it until `resume`
+    #[arg(long = "for", value_name = "TIME", value_hint = ValueHint::Other)]
+    pub length: Option<String>,
+
+    /// Why, for those who look at `status`
+    #[arg(long, value_name = "TEXT", value_hint = ValueHint::Other, allow_hyphen_values = true)]
+    pub note: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ReloadArgs {
+    /// Also change how much is logged, until the next start: error, warn, info,
+    /// debug or trace
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        hide_possible_values = true,
+        value_parser = PossibleValuesParser::new(["error", "warn", "info", "debug", "trace"])
+    )]
+    pub log_level: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -14,9 +14,11 @@ mod ledger;
 mod logs;
 mod manual;
 mod output;
+mod pause;
 mod prompt;
 mod register;
 mod registration;
+mod reload;
 mod run;
 mod setup;
 mod show;
@@ -56,6 +58,9 @@ pub fn execute(cli: &Cli, log_file: &LogFile) -> CommandResult {
         Command::RunDetached => detach::run_detached(file, cli.log_format)?,
         Command::Stop(args) => stop::stop(file, args)?,
         Command::Show(args) => show::show(file, args)?,
+        Command::Pause(args) => pause::pause(file, args)?,
+        Command::Resume => pause::resume(file)?,
+        Command::Reload(args) => reload::reload(file, args)?,
         Command::Logs(args) => logs::logs(file, args)?,
         Command::Discard(args) => discard::discard(file, args)?,
         Command::Ledger(args) => ledger::ledger(file, args)?,

@@ -22,6 +22,7 @@ mod properties;
 mod reader;
 mod script;
 mod sections;
+mod shared;
 mod values;
 
 use std::fmt;
@@ -35,6 +36,7 @@ pub use load::ConfigError;
 pub use locate::{find_file, find_new_file};
 pub use problem::Problem;
 pub use script::ScriptSource;
+pub use shared::{Reloaded, SharedConfig};
 pub use values::{clean_base_url, is_api_key, is_service_id};
 
 use crate::config::container_options::ContainerOptions;
@@ -194,7 +196,7 @@ impl PathsConfig {
 }
 
 /// `[outputs]`: limits of what is delivered of a task. Files beyond them stay on this machine, and the report names them.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct OutputsConfig {
     /// Bytes of one file. The Server takes 50 MB unless it is configured otherwise (PROTOCOL 7).
     pub max_file: u64,

@@ -4,6 +4,7 @@ mod copies;
 pub mod holder;
 pub mod instance;
 pub mod last_used;
+pub mod pause;
 pub mod permissions;
 mod prepared;
 
@@ -23,6 +24,10 @@ pub const INSTANCE_ID: &str = "instance_id";
 pub const DRAIN_REQUEST: &str = "drain";
 /// What becomes [`DRAIN_REQUEST`] where the disk is full: the running agent has written its pid to it.
 pub const DRAIN_READY: &str = "drain.ready";
+/// Why and until when no new task is accepted; see [`pause`].
+pub const PAUSE: &str = "paused";
+/// The request of `reload`.
+pub const RELOAD_REQUEST: &str = "reload";
 const DISCARD_REQUESTS: &str = "discard";
 const DISCARD_READY: &str = "discard.ready";
 /// The state of the running agent, for `status`.
@@ -37,12 +42,14 @@ const WORKSPACES: &str = "workspaces";
 const TRIALS: &str = "try";
 const PROBE: &str = ".check-";
 /// The beginnings of all names in a data_dir: numbers and `.tmp` may follow.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 15] = [
     LOCK,
     PID_FILE,
     AGENT_LOG,
     INSTANCE_ID,
     DRAIN_REQUEST,
+    PAUSE,
+    RELOAD_REQUEST,
     DISCARD_REQUESTS,
     STATUS_FILE,
     METRICS,
@@ -81,6 +88,16 @@ impl DataDir {
     /// The request of `stop --drain`.
     pub fn drain_request(&self) -> PathBuf {
         self.join(DRAIN_REQUEST)
+    }
+
+    /// Why and until when no new task is accepted.
+    pub fn pause(&self) -> PathBuf {
+        self.join(PAUSE)
+    }
+
+    /// The request of `reload`.
+    pub fn reload_request(&self) -> PathBuf {
+        self.join(RELOAD_REQUEST)
     }
 
     /// The folder of the requests of `discard`.

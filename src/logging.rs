@@ -50,7 +50,8 @@ pub fn start(format: LogFormat, target: LogTarget) -> LogFile {
     let variable = std::env::var("RUST_LOG").unwrap_or_default();
     let mut builder = Builder::new();
     builder.filter_level(LevelFilter::Off);
-    builder.filter_module("agent_core", level(&variable));
+    // `log::set_max_level` decides, so that the level can change.
+    builder.filter_module("agent_core", LevelFilter::Trace);
     builder.parse_write_style(&std::env::var("RUST_LOG_STYLE").unwrap_or_default());
     builder.target(match target {
         LogTarget::StandardError => Target::Stderr,
@@ -69,6 +70,7 @@ pub fn start(format: LogFormat, target: LogTarget) -> LogFile {
         Ok(())
     });
     builder.init();
+    log::set_max_level(level(&variable));
     let is_level = |directive: &str| directive.contains('=') || directive.trim().parse::<LevelFilter>().is_ok();
     if let Some(word) = variable.split(',').find(|directive| !directive.trim().is_empty() && !is_level(directive)) {
         log::warn!("RUST_LOG: `{word}` is no level; there are error, warn, info, debug, trace and off");
@@ -204,6 +206,14 @@ const COMMAND_MAX: usize = 128 * 1024;
 /// The task that a message is about, if it is about one.
 fn task_of(record: &Record<'_>) -> Option<String> {
     record.key_values().get(Key::from_str(TASK)).map(|task| task.to_string())
+}
+
+/// Changes how much is logged, to this level of `RUST_LOG`'s. Returns the one that counts now: another text changes nothing.
+pub fn set_level(word: &str) -> String {
+    if let Ok(level) = word.parse() {
+        log::set_max_level(level);
+    }
+    log::max_level().as_str().to_ascii_lowercase()
 }
 
 /// The level in `RUST_LOG`: that of `agent_core=LEVEL`, or a bare `LEVEL`.

@@ -71,7 +71,7 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::config::Config;
+use crate::config::{Config, SharedConfig};
 use crate::docker::Docker;
 use crate::ledger::Ledger;
 use crate::metrics::Counters;
@@ -84,7 +84,8 @@ use task_client::TaskClient;
 
 /// What the workers of an agent share.
 pub struct Context {
-    pub config: Arc<Config>,
+    /// See [`Context::config`].
+    pub shared_config: SharedConfig,
     pub client: Client,
     pub docker: Docker,
     pub ledger: Ledger,
@@ -98,6 +99,13 @@ pub struct Context {
     pub starts: Starts,
     /// The containers that are being removed.
     pub removals: Removals,
+}
+
+impl Context {
+    /// The configuration that counts now: it may be another one at the next call.
+    pub fn config(&self) -> Arc<Config> {
+        self.shared_config.get()
+    }
 }
 
 /// A task for a worker.
@@ -204,7 +212,7 @@ pub fn spawn(name: &str, context: &Arc<Context>, jobs: &Receiver<Job>, duty: Dut
 fn work(context: &Context, jobs: Receiver<Job>, duty: Duty) {
     for job in &jobs {
         let key = job.files.key().clone();
-        let result = TaskRunner::new(context, job, duty).run();
+        let result = TaskRunner::new(context, &context.config(), job, duty).run();
         // An error means that the agent ends, and its records say the rest.
         let _ = context.messages.send(WorkerMessage { key, event: WorkerEvent::Finished(result) });
     }

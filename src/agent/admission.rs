@@ -50,6 +50,9 @@ pub enum NotAccepting {
     /// A drain was requested.
     #[error("the agent is draining, and ends when every task here is delivered")]
     Draining,
+    /// The operator has paused the agent.
+    #[error("{0}; `agent-core resume` ends that")]
+    Paused(String),
     /// The first health report hasn't come yet.
     #[error("engine, mounts and disk haven't been checked yet")]
     NotChecked,
@@ -133,6 +136,8 @@ impl Pause {
 #[derive(Debug)]
 pub struct Admission {
     mode: Mode,
+    /// Why and until when the operator has paused the agent.
+    pause: Option<String>,
     /// Whether the last health report allows new tasks.
     health: Result<(), NotAccepting>,
     health_at: Instant,
@@ -154,6 +159,7 @@ impl Admission {
     pub fn new(mode: Mode, now: Instant) -> Self {
         Self {
             mode,
+            pause: None,
             health: Err(NotAccepting::NotChecked),
             health_at: now,
             server_trouble: false,
@@ -173,6 +179,9 @@ impl Admission {
     pub fn check(&self, free: usize, now: Instant) -> Result<usize, NotAccepting> {
         if self.mode != Mode::Serve {
             return Err(NotAccepting::Draining);
+        }
+        if let Some(pause) = &self.pause {
+            return Err(NotAccepting::Paused(pause.clone()));
         }
         self.health.clone()?;
         if now.saturating_duration_since(self.health_at) >= SILENT_HEALTH {
@@ -237,6 +246,18 @@ impl Admission {
     /// From now on no new task is accepted, and the agent ends when every task is settled.
     pub fn drain(&mut self) {
         self.mode = Mode::Drain;
+    }
+
+    /// A drain is taken back: new tasks are accepted again.
+    pub fn end_drain(&mut self) {
+        self.mode = Mode::Serve;
+    }
+
+    /// Notes whether the operator has paused the agent, and why. Returns whether that has changed.
+    pub fn note_pause(&mut self, pause: Option<String>) -> bool {
+        let is_new = self.pause != pause;
+        self.pause = pause;
+        is_new
     }
 
     /// Takes in a health report. Returns whether the host was ready before.

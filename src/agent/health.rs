@@ -54,6 +54,8 @@ pub enum RecheckRequest {
     MakeRoom(u64),
     /// A workspace was set aside: remove it.
     Clean,
+    /// The configuration is another one: look at everything anew.
+    Reloaded,
     /// A task is offered, and the last look at the engine is too old: report what is so now.
     Look,
 }
@@ -95,9 +97,9 @@ impl HealthMonitor {
             mounts: MountWatch::default(),
             housekeeping: Housekeeping::new(&self.context, self.store.clone()),
             engine_disk: EngineDisk::default(),
-            puller: Puller::new(self.context.docker.clone(), &self.context.config.executor),
+            puller: Puller::new(self.context.docker.clone(), &self.context.config().executor),
             // If `executor.pull` is set, the image is checked before the first task is accepted.
-            check_image: self.context.config.executor.options.pull.is_some(),
+            check_image: self.context.config().executor.options.pull.is_some(),
             start: StartCheck::default(),
             is_unconfined: false,
             reported: None,
@@ -123,6 +125,7 @@ impl HealthMonitor {
                         checks.start.require();
                     }
                     Ok(RecheckRequest::Look) => self.looks.require(),
+                    Ok(RecheckRequest::Reloaded) => self.note_reloaded(&mut checks),
                     Ok(RecheckRequest::Clean) => checks.cleaning_due = Instant::now(),
                     Ok(RecheckRequest::MakeRoom(bytes)) => self.make_room_for_task(&mut checks.housekeeping, bytes),
                     Err(_) => return,
@@ -134,6 +137,16 @@ impl HealthMonitor {
                 default(INTERVAL) => {}
             }
         }
+    }
+
+    /// Image, mounts and options may be others.
+    fn note_reloaded(&self, checks: &mut Checks) {
+        let executor = &self.context.config().executor;
+        checks.puller = Puller::new(self.context.docker.clone(), executor);
+        checks.check_image = executor.options.pull.is_some();
+        (checks.is_unconfined, checks.was_image_looked_for) = (false, false);
+        (checks.mounts, checks.reported) = (MountWatch::default(), None);
+        self.looks.require();
     }
 
     fn check(&self, checks: &mut Checks) -> HostHealth {
@@ -150,14 +163,14 @@ impl HealthMonitor {
             }
         }
         if !checks.is_unconfined {
-            if let Some(why) = find_denial(&self.context.config, &self.context.docker) {
+            if let Some(why) = find_denial(&self.context.config(), &self.context.docker) {
                 return HostHealth::NotReady(why);
             }
             checks.is_unconfined = true;
         }
         let housekeeping = &mut checks.housekeeping;
-        let keep_free = self.context.config.paths.keep_free();
-        let ready = checks.mounts.check(&self.context.config).map_err(|why| why.to_string());
+        let keep_free = self.context.config().paths.keep_free();
+        let ready = checks.mounts.check(&self.context.config()).map_err(|why| why.to_string());
         let ready = ready.and_then(|()| housekeeping.make_room());
         let ready = ready.and_then(|()| checks.engine_disk.check(&self.context.docker, keep_free));
         match ready.and_then(|()| checks.start.check(&self.context)) {
@@ -195,7 +208,7 @@ impl HealthMonitor {
     /// Without `executor.pull`, docker pulls a missing image with the first task, if it can. A warning comes before that
     /// task.
     fn look_for_image(&self) {
-        let image = &self.context.config.executor.image;
+        let image = &self.context.config().executor.image;
         if let Ok(false) = self.context.docker.has_image(image) {
             log::warn!(
                 "the image `{image}` isn't on this machine; docker tries to pull it with the first task, which fails if it \

@@ -14,6 +14,7 @@ mod no_room;
 mod operator;
 mod reclaim;
 mod recovery;
+mod reload;
 mod reports;
 mod room;
 mod said;
@@ -101,7 +102,7 @@ impl Intake {
         let now = Instant::now();
         let mut intake = Self {
             client,
-            table: TaskTable::new(context.config.executor.capacity),
+            table: TaskTable::new(context.config().executor.capacity),
             workers: Workers::new(&context),
             inbox: Inbox { events, messages, health },
             admission: Admission::new(mode, now),
@@ -109,7 +110,7 @@ impl Intake {
             offers: Offers::default(),
             orphan: None,
             status: StatusReporter::new(&context, store.clone(), now),
-            operator: OperatorRequests::new(&context.config.paths.data_dir, lock, now),
+            operator: OperatorRequests::new(&context.config().paths.data_dir, lock, now),
             reserves: Vec::new(),
             requests,
             host: HostWatch::new(rechecks, Arc::clone(&looks)),
@@ -117,9 +118,10 @@ impl Intake {
             store: store.clone(),
             context: Arc::clone(&context),
         };
+        intake.check_pause();
         let unfinished = intake.recover()?;
         // Tasks that were accepted under a larger capacity need workers, too.
-        let capacity = context.config.executor.capacity;
+        let capacity = context.config().executor.capacity;
         intake.workers.start(capacity.max(unfinished), capacity)?;
         let monitor = HealthMonitor { context, store, looks };
         monitor.spawn(health_reports, recheck_queue)?;

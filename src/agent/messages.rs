@@ -48,6 +48,8 @@ pub enum IntakeRequest {
     AnswerHandled(NextPoll),
     /// Poll soon, see [`super::poller::Poller::hurry`].
     PollSoon,
+    /// Poll so often from now on.
+    PollInterval(Duration),
     /// Heartbeat now: whether new tasks are accepted has changed.
     HeartbeatNow,
     /// A call has failed in a way in which every call would: find out soon, by a heartbeat, whether the Server is away.

@@ -44,6 +44,11 @@ impl Poller {
         }
     }
 
+    /// The interval from the next poll on.
+    pub fn set_interval(&mut self, interval: Duration) {
+        self.interval = interval;
+    }
+
     /// When to poll next; `None` while the intake thread works on the last answer. A poll waits for reclaims, but not for
     /// longer than [`RECLAIM_MAX`].
     pub fn due(&self) -> Option<Instant> {

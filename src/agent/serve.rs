@@ -1,18 +1,20 @@
 //! Starts the agent on a data_dir and works until it has to end.
 
+use std::io::{self, IsTerminal};
+use std::process;
 use std::sync::Arc;
-use std::{io, process};
 
 use crossbeam_channel::{Sender, bounded, unbounded};
 
 use super::intake::Parts;
 use super::shutdown::guard_exit;
 use super::{Mode, Scheduler};
-use crate::config::{Config, Credentials};
+use crate::config::{Config, Credentials, SharedConfig};
 use crate::data_dir::instance::Instance;
 use crate::docker::Docker;
 use crate::ledger::Ledger;
 use crate::metrics::Counters;
+use crate::os::platform;
 use crate::os::trust::SearchPath;
 use crate::server::Client;
 use crate::task::{Context, Removals, Starts, Store};
@@ -46,7 +48,7 @@ pub fn serve(config: Config, credentials: Credentials, instance: &Instance, mode
     let context = Context {
         removals: Removals::start(docker.clone()).map_err(|error| format!("a thread can't be started: {error}"))?,
         docker,
-        config: Arc::new(config),
+        shared_config: SharedConfig::new(config),
         client: worker_client,
         ledger,
         folder: instance.folder().clone(),
@@ -74,5 +76,10 @@ fn handle_signals(shutdown: Sender<()>, clients: [Client; 2]) -> Result<(), Stri
             log::error!("can't start the shutdown watchdog: {error}");
         }
     };
-    ctrlc::set_handler(handler).map_err(|error| format!("can't handle signals: {error}"))
+    ctrlc::set_handler(handler).map_err(|error| format!("can't handle signals: {error}"))?;
+    // An agent at a terminal ends with it.
+    if io::stderr().is_terminal() {
+        return Ok(());
+    }
+    platform::catch_hang_up().map_err(|error| format!("can't handle SIGHUP: {error}"))
 }

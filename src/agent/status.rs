@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::status_file::{EngineState, LastError, Program, ServerTrouble, State};
+use super::status_file::{EngineState, LastError, Program, Reload, ServerTrouble, State};
 use super::task_table::TaskTable;
 use crate::data_dir::METRICS;
 use crate::metrics::{Gauges, Metrics};
@@ -38,7 +38,7 @@ pub struct StatusReporter {
 impl StatusReporter {
     /// A reporter of an agent that starts now. The time of the last heartbeat is that of the earlier run.
     pub fn new(context: &Arc<Context>, store: Store, now: Instant) -> Self {
-        let last_heartbeat_at = State::load(&context.config.paths.data_dir).and_then(|state| state.last_heartbeat_at);
+        let last_heartbeat_at = State::load(&context.config().paths.data_dir).and_then(|state| state.last_heartbeat_at);
         let pid = std::process::id();
         let state = State {
             pid,
@@ -101,6 +101,11 @@ impl StatusReporter {
             self.state.last_error = Some(LastError { at: Timestamp::now(), message: trouble.message.clone() });
             self.state.server_trouble = Some(trouble);
         }
+    }
+
+    /// The configuration file was read again.
+    pub fn note_reload(&mut self, reload: Reload) {
+        self.state.last_reload = Some(reload);
     }
 
     /// Whether the Docker engine answers.
@@ -223,7 +228,7 @@ mod tests {
     fn status_json_is_written_only_when_it_changes() {
         let dir = tempfile::tempdir().unwrap();
         let mut status = reporter(dir.path());
-        let data_dir = status.context.config.paths.data_dir.clone();
+        let data_dir = status.context.config().paths.data_dir.clone();
         let at = Timestamp::now();
         let mut table = TaskTable::new(2);
         status.note_heartbeat(at);

@@ -54,6 +54,9 @@ pub struct State {
     /// How many slots are taken, as the Server is told; see [`super::task_table::TaskTable::slots_taken`].
     #[serde(default)]
     pub slots_taken: Option<usize>,
+    /// What came of the last request to read the configuration file again.
+    #[serde(default)]
+    pub last_reload: Option<Reload>,
     /// The deferred tasks by their keys, and why.
     #[serde(default)]
     #[serde(rename = "put_off")]
@@ -61,6 +64,19 @@ pub struct State {
     /// The tasks that wait for a worker, by their keys.
     #[serde(default)]
     pub without_worker: BTreeSet<String>,
+}
+
+/// What came of a request to read the configuration file again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reload {
+    /// The request's; empty where a signal asked for it.
+    pub id: String,
+    /// When the file was read.
+    pub at: Timestamp,
+    /// Why it can't be used, if it can't: then the earlier one counts.
+    pub error: Option<String>,
+    /// What has changed, for a person.
+    pub lines: Vec<String>,
 }
 
 /// A program on the disk, as it was when the agent was started.

@@ -30,6 +30,11 @@ impl TaskTable {
         Self { entries: BTreeMap::new(), capacity }
     }
 
+    /// Another capacity from now on. Tasks beyond it keep their slots; there are as many couriers already.
+    pub fn set_capacity(&mut self, capacity: usize) {
+        self.capacity = capacity;
+    }
+
     pub fn capacity(&self) -> usize {
         self.capacity
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::{Config, Credentials, Secret};
+use crate::config::{Config, Credentials, Secret, SharedConfig};
 use crate::docker::Docker;
 use crate::ledger::Ledger;
 use crate::os::trust::make_folder;
@@ -29,7 +29,7 @@ pub fn test_context(dir: &Path, paths: &str) -> (Arc<Context>, Store) {
         messages: crossbeam_channel::unbounded().0,
         counters: Arc::default(),
         starts: Starts::default(),
-        config: Arc::new(config),
+        shared_config: SharedConfig::new(config),
     };
     (Arc::new(context), store)
 }

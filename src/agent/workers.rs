@@ -22,13 +22,15 @@ pub struct Workers {
 /// Workers of one kind.
 struct Crew {
     jobs: (Sender<Job>, Receiver<Job>),
+    /// How many there are.
+    count: usize,
     /// Whether a task waits for one of them.
     is_wanted: Arc<AtomicBool>,
 }
 
 impl Crew {
     fn new() -> Self {
-        Self { jobs: unbounded(), is_wanted: Arc::default() }
+        Self { jobs: unbounded(), count: 0, is_wanted: Arc::default() }
     }
 }
 
@@ -56,18 +58,24 @@ impl Workers {
     }
 
     /// Starts so many workers for tasks, so many couriers and one more, which is left to reports, and those that fetch.
-    pub fn start(&self, workers: usize, couriers: usize) -> io::Result<()> {
+    pub fn start(&mut self, workers: usize, couriers: usize) -> io::Result<()> {
         let crews = [
-            ("worker", workers, &self.jobs, Duty::Tasks),
-            ("courier", couriers.saturating_add(1), &self.couriers, Duty::Deliveries),
-            ("fetcher", FETCHERS, &self.fetchers, Duty::Fetches),
+            ("worker", workers, &mut self.jobs, Duty::Tasks),
+            ("courier", couriers.saturating_add(1), &mut self.couriers, Duty::Deliveries),
+            ("fetcher", FETCHERS, &mut self.fetchers, Duty::Fetches),
         ];
         for (name, count, crew, duty) in crews {
-            for number in 1..=count {
-                task::spawn(&format!("{name}-{number}"), &self.context, &crew.jobs.1, duty)?;
+            while crew.count < count {
+                task::spawn(&format!("{name}-{}", crew.count + 1), &self.context, &crew.jobs.1, duty)?;
+                crew.count += 1;
             }
         }
         Ok(())
+    }
+
+    /// Starts those that an agent with this capacity lacks. None ends where there are more.
+    pub fn grow(&mut self, capacity: usize) -> io::Result<()> {
+        self.start(capacity, capacity)
     }
 
     /// Hands a task over to a worker that is free.

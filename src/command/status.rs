@@ -21,6 +21,7 @@ use crate::agent::status_file::{EngineState, LastError, Program, ServerTrouble, 
 use crate::config::{Config, ConfigError};
 use crate::data_dir::DataDir;
 use crate::data_dir::holder::{Holder, find_holder};
+use crate::data_dir::pause::Pause;
 use crate::data_dir::permissions;
 use crate::os::timeout::with_timeout;
 use crate::task::record::Phase;
@@ -50,6 +51,7 @@ struct Report<'c> {
     version: Option<String>,
     program_replaced: Option<bool>,
     config_changed: Option<bool>,
+    paused: Option<Pause>,
     slots_taken: usize,
     undelivered: usize,
     of_other_registrations: usize,
@@ -125,7 +127,8 @@ impl<'c> Report<'c> {
             started_at,
             version: state.map(|state| state.version.clone()).filter(|version| !version.is_empty()),
             program_replaced: state.and_then(|state| state.program.as_ref()).map(Program::is_replaced),
-            config_changed: started_at.and_then(|at| has_changed_since(&config.file, at)),
+            config_changed: state.and_then(|state| has_changed_since(&config.file, read_at(state))),
+            paused: Pause::load(data_dir, Timestamp::now()),
             slots_taken: state.and_then(|state| state.slots_taken).unwrap_or_else(|| backlog.unfinished()),
             undelivered: backlog.undelivered,
             of_other_registrations: backlog.foreign,
@@ -161,6 +164,12 @@ fn silence(state: &State, now: Timestamp) -> Option<String> {
 fn find_unwritable(data_dir: &DataDir) -> Option<String> {
     let data_dir = data_dir.clone();
     with_timeout(move || housekeeping::unwritable(&data_dir)).flatten()
+}
+
+/// When the agent has read its configuration.
+fn read_at(state: &State) -> Timestamp {
+    let reload = state.last_reload.as_ref().filter(|reload| reload.error.is_none());
+    reload.map_or(state.started_at, |reload| reload.at)
 }
 
 /// Whether the configuration file is newer than the one that the agent has read; `None` where its time can't be read.

@@ -18,6 +18,13 @@ pub struct Exclude {
     patterns: Vec<Pattern>,
 }
 
+impl PartialEq for Exclude {
+    /// The same patterns make the same set.
+    fn eq(&self, other: &Self) -> bool {
+        self.patterns == other.patterns
+    }
+}
+
 /// The kind of a path: some patterns match folders only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathKind {
@@ -32,7 +39,7 @@ impl PathKind {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 struct Pattern {
     written: String,
     takes_out: bool,

@@ -13,7 +13,10 @@ use thiserror::Error;
 use super::copies::{self, Copied};
 use super::holder::{Holder, PAUSE, Role, read_holder, write_holder};
 use super::permissions::{self, Refusal};
-use crate::data_dir::{DRAIN_READY, DRAIN_REQUEST, DataDir, INSTANCE_ID, LOCK, METRICS, PID_FILE, STATUS_FILE};
+use crate::data_dir::{
+    DRAIN_READY, DRAIN_REQUEST, DataDir, INSTANCE_ID, LOCK, METRICS, PAUSE as PAUSE_FILE, PID_FILE, RELOAD_REQUEST,
+    STATUS_FILE,
+};
 use crate::os::files::{Durability, if_exists, ignore_missing, is_full, is_temporary, read_text};
 use crate::os::folder::Folder;
 use crate::os::platform::{self, FileLock};
@@ -76,6 +79,7 @@ impl Instance {
             lock(&folder).map_err(at(LOCK))?.map_err(|mut held| InstanceError::Held(read_holder(&mut held)))?;
         // A request to an earlier agent names that one's pid, which this process may have again.
         remove_drain_request(&folder).map_err(at(DRAIN_REQUEST))?;
+        folder.remove(RELOAD_REQUEST).map_err(at(RELOAD_REQUEST))?;
         let pid = format!("{}\n", std::process::id());
         // On a full disk there may be results to deliver, so none of this is a reason to end.
         if let Err(error) = write_holder(lock.file(), role) {
@@ -135,6 +139,41 @@ fn remove_drain_request(folder: &Folder) -> io::Result<()> {
     ignore_missing(folder.rename(DRAIN_REQUEST, DRAIN_READY))
 }
 
+/// Takes the request to drain back. Returns whether there was one.
+pub fn cancel_drain(data_dir: &DataDir, folder: &Folder) -> Result<bool, InstanceError> {
+    let was_requested = data_dir.drain_request().exists();
+    remove_drain_request(folder).map_err(|error| InstanceError::Io(data_dir.drain_request(), error))?;
+    Ok(was_requested)
+}
+
+/// A request to read the configuration file again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReloadRequest {
+    /// By this the answer in `status.json` is known.
+    pub id: String,
+    /// How much is logged from then on; empty where that stays as it is.
+    pub log_level: String,
+}
+
+impl ReloadRequest {
+    /// Asks the agent with this pid, and no later one.
+    pub fn send(&self, data_dir: &DataDir, pid: u32) -> Result<(), InstanceError> {
+        let folder = permissions::prepare(data_dir)?;
+        let text = format!("{pid}\n{}\n{}\n", self.id, self.log_level);
+        let written = folder.replace(RELOAD_REQUEST, text.as_bytes(), Durability::Crash);
+        written.map_err(|error| InstanceError::Io(data_dir.reload_request(), error))
+    }
+
+    /// The request to the agent with this pid. An unreadable file is none.
+    pub fn load(data_dir: &DataDir, pid: u32) -> Option<Self> {
+        let text = read_text(&data_dir.reload_request()).ok()?;
+        let mut lines = text.lines().map(str::to_owned);
+        let is_ours = lines.next()?.parse() == Ok(pid);
+        let request = Self { id: lines.next()?, log_level: lines.next()? };
+        is_ours.then_some(request)
+    }
+}
+
 /// Whether the agent with this pid has a request to drain.
 pub fn is_drain_requested(data_dir: &DataDir, pid: u32) -> bool {
     // An unreadable file is no request.
@@ -148,7 +187,8 @@ pub fn remove_stale_pid_file(folder: &Folder) -> io::Result<()> {
 
 /// Removes the temporary files that a crash has left.
 fn remove_temporary(folder: &Folder) -> io::Result<()> {
-    const REPLACED: [&str; 6] = [PID_FILE, INSTANCE_ID, DRAIN_REQUEST, DRAIN_READY, STATUS_FILE, METRICS];
+    const REPLACED: [&str; 8] =
+        [PID_FILE, INSTANCE_ID, DRAIN_REQUEST, DRAIN_READY, STATUS_FILE, METRICS, PAUSE_FILE, RELOAD_REQUEST];
     for name in folder.dir().names()? {
         if REPLACED.iter().any(|of| is_temporary(&name.to_string_lossy(), of)) {
             folder.remove(name)?;

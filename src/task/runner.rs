@@ -11,21 +11,25 @@ use super::{
     TaskResult, Workspace, discard, outcome, prepare, results,
 };
 
+use crate::config::Config;
+
 /// How long a worker sends the results of one task while others wait for it.
 const TURN: Duration = Duration::from_secs(20);
 
 /// A worker with one task.
 pub struct TaskRunner<'c> {
     context: &'c Context,
+    /// The configuration at the time when the worker took the task.
+    config: &'c Config,
     task: TaskHandle,
     duty: Duty,
 }
 
 impl<'c> TaskRunner<'c> {
-    pub fn new(context: &'c Context, job: Job, duty: Duty) -> Self {
-        let workspace = Workspace::new(&context.config.paths.data_dir, job.files.key());
+    pub fn new(context: &'c Context, config: &'c Config, job: Job, duty: Duty) -> Self {
+        let workspace = Workspace::new(&config.paths.data_dir, job.files.key());
         let task = TaskHandle::new(job, workspace, Some(context.messages.clone()));
-        Self { context, task, duty }
+        Self { context, config, task, duty }
     }
 
     /// Brings the task as far as it gets.
@@ -64,7 +68,7 @@ impl<'c> TaskRunner<'c> {
 
     fn run_container(&mut self) -> Result<(), StepError> {
         let outcome = self.container().run(&mut self.task)?;
-        outcome::record(&mut self.task, outcome, self.context.config.executor.memory_limit.as_deref())
+        outcome::record(&mut self.task, outcome, self.config.executor.memory_limit.as_deref())
     }
 
     /// Fails where the next calls are known to be in vain: nothing is looked at for them.
@@ -90,7 +94,7 @@ impl<'c> TaskRunner<'c> {
         let turn_ends = Instant::now() + TURN.max(began.elapsed());
         let is_turn_over =
             || self.duty.takes_turns() && is_wanted.load(Ordering::Relaxed) && Instant::now() >= turn_ends;
-        deliver(upload, &results, &self.context.config.outputs, is_turn_over)
+        deliver(upload, &results, &self.config.outputs, is_turn_over)
     }
 
     fn discard(&mut self) -> Result<(), StepError> {
@@ -115,16 +119,16 @@ impl<'c> TaskRunner<'c> {
     }
 
     fn discard_requests(&self) -> DiscardRequests {
-        DiscardRequests::new(&self.context.config.paths.data_dir)
+        DiscardRequests::new(&self.config.paths.data_dir)
     }
 
     fn client(&self) -> TaskClient<'c> {
-        TaskClient::new(&self.context.client, &self.context.ledger, self.context.config.paths.keep_free())
+        TaskClient::new(&self.context.client, &self.context.ledger, self.config.paths.keep_free())
     }
 
     fn container(&self) -> TaskContainer<'c> {
         TaskContainer {
-            config: &self.context.config,
+            config: self.config,
             docker: &self.context.docker,
             name: self.task.key().container_name(),
             owner: Some(&self.context.instance_id),

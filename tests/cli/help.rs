@@ -4,13 +4,16 @@ use crate::support::agent::{Agent, Finished};
 use crate::support::server::FakeServer;
 
 /// Every subcommand.
-pub const SUBCOMMANDS: [&str; 17] = [
+pub const SUBCOMMANDS: [&str; 20] = [
     "init",
     "register",
     "unregister",
     "run",
     "run-detached",
     "stop",
+    "pause",
+    "resume",
+    "reload",
     "status",
     "check",
     "try",

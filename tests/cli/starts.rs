@@ -27,7 +27,8 @@ fi ;;
 esac
 "#;
 
-fn agent(server: &FakeServer, case: &str) -> Agent {
+/// An agent with such a client.
+pub fn agent(server: &FakeServer, case: &str) -> Agent {
     let agent = Agent::builder(server).capacity(3).config("[executor]\ndocker = './docker'").build();
     agent.write("client/volumes", "null");
     let here = agent.path("client").display().to_string();

@@ -84,7 +84,7 @@ impl Housekeeping {
     /// # Errors
     /// The disk has less space left, or its space is unknown.
     pub fn make_room(&mut self) -> Result<(), String> {
-        let paths = self.janitor.context.config.paths.clone();
+        let paths = self.janitor.context.config().paths.clone();
         let (wanted, data_dir) = (paths.min_free_disk_mb, &paths.data_dir);
         let write_error = platform::write_error(data_dir);
         // It may have rights of its own, or be another disk.
@@ -145,7 +145,7 @@ fn describe(data_dir: &Path, error: &io::Error) -> String {
 
 impl Janitor {
     fn has_free(&self, wanted: u64) -> Result<bool, String> {
-        let data_dir = &self.context.config.paths.data_dir;
+        let data_dir = &self.context.config().paths.data_dir;
         platform::free_disk(data_dir)
             .and_then(|bytes| Ok(bytes >= wanted && !platform::is_short_of_files(data_dir)?))
             // A quota may be used up on a disk with room.
@@ -156,7 +156,7 @@ impl Janitor {
     fn remove_expired(&self) {
         self.remove_set_aside();
         self.remove_old_probes();
-        let Some(hours) = self.context.config.paths.retention_hours else { return };
+        let Some(hours) = self.context.config().paths.retention_hours else { return };
         let now = Timestamp::now();
         let limit = SignedDuration::from_hours(i64::try_from(hours).unwrap_or(i64::MAX / 3600));
         for task in self.settled(|at| now.duration_since(at) >= limit) {
@@ -262,7 +262,7 @@ impl Janitor {
     }
 
     fn workspace(&self, files: &TaskFiles) -> Workspace {
-        Workspace::new(&self.context.config.paths.data_dir, files.key())
+        Workspace::new(&self.context.config().paths.data_dir, files.key())
     }
 
     /// Returns whether the workspace was removed, or wasn't there.
@@ -277,7 +277,7 @@ impl Janitor {
 
     /// Removes the workspaces that tasks of the same names have had to leave.
     fn remove_set_aside(&self) {
-        let dirs = match Workspace::all_set_aside(&self.context.config.paths.data_dir) {
+        let dirs = match Workspace::all_set_aside(&self.context.config().paths.data_dir) {
             Ok(dirs) => dirs,
             Err(error) => return log::warn!("the workspaces can't be listed: {error}"),
         };
@@ -290,7 +290,7 @@ impl Janitor {
 
     /// Removes the folders that a killed agent or `check` has made to look at what containers see.
     fn remove_old_probes(&self) {
-        for dir in ProbeFolder::all_old(&self.context.config.paths.data_dir) {
+        for dir in ProbeFolder::all_old(&self.context.config().paths.data_dir) {
             if let Removal::Failed(why) = self.remove(&dir) {
                 log::error!("`{}`, which a killed process has left, can't be removed: {why}", dir.display());
             }
@@ -304,7 +304,7 @@ impl Janitor {
         if tried_again.is_some_and(|at| Instant::now() < at) {
             return if platform::remove_tree(dir).is_ok() { Removal::Done } else { Removal::Stuck };
         }
-        let Context { config, docker, instance_id, .. } = &*self.context;
+        let (config, Context { docker, instance_id, .. }) = (self.context.config(), &*self.context);
         let remover = Remover { docker, executor: &config.executor, owner: Some(instance_id) };
         let Err(why) = remover.remove(dir) else {
             stuck().remove(dir);

@@ -59,10 +59,10 @@ pub fn probe_name(context: &Context) -> String {
 
 fn try_start(context: &Context) -> Result<(), String> {
     let cannot_start = |why: String| format!("containers can't be started on this machine: {why}");
-    let folder = ProbeFolder::create(&context.config.paths.data_dir)
+    let folder = ProbeFolder::create(&context.config().paths.data_dir)
         .map_err(|error| cannot_start(format!("its workspace can't be made: {error}")))?;
     let labels = vec![(INSTANCE_LABEL, context.instance_id.clone())];
-    let (config, docker, name) = (&context.config, &context.docker, probe_name(context));
+    let (config, docker, name) = (&context.config(), &context.docker, probe_name(context));
     // No task would be started then, although a container can be.
     let (view, owner) = (view_name(&name), Some(context.instance_id.as_str()));
     let parts = HiddenParts { config, docker, name: &view, labels: labels.clone(), owner, beside: &folder.dir };

@@ -200,7 +200,7 @@ impl Intake {
     /// Moves what an earlier task of this name has left to where the health thread removes it. That may take long, and a
     /// task that waits for room on the disk needs it done all the more.
     fn set_workspace_aside(&self, key: &TaskKey) -> io::Result<()> {
-        if Workspace::new(&self.context.config.paths.data_dir, key).set_aside()? {
+        if Workspace::new(&self.context.config().paths.data_dir, key).set_aside()? {
             log::info!("the workspace of an earlier task `{key}` is removed");
             // The health thread ends only with the agent.
             let _ = self.host.rechecks.send(RecheckRequest::Clean);
@@ -278,7 +278,7 @@ impl Intake {
             return NextPoll::AfterInterval;
         }
         self.offers.again.note_settled(key, now);
-        let has_workspace = Workspace::new(&self.context.config.paths.data_dir, key).dir().exists();
+        let has_workspace = Workspace::new(&self.context.config().paths.data_dir, key).dir().exists();
         // On the disk before it is accepted: even if the answer is lost, the result is delivered.
         let before = if has_workspace { record.take_back() } else { None };
         let phase = before.unwrap_or(Phase::Uploaded);

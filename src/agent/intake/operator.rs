@@ -3,10 +3,14 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::Intake;
 use crate::agent::admission::Mode;
+use crate::agent::messages::IntakeRequest;
 use crate::data_dir::DataDir;
 use crate::data_dir::instance::{self, LockWatch};
+use crate::data_dir::pause::Pause;
 use crate::task;
 use crate::task::record::{DiscardRequests, Phase, TaskKey};
 
@@ -59,6 +63,8 @@ impl Intake {
             return Err(LOCK_LOST.to_owned());
         }
         self.check_drain_request();
+        self.check_pause();
+        self.check_reload_request(now);
         match self.operator.discards.all() {
             Ok(keys) => keys.iter().for_each(|key| self.handle_discard_request(key)),
             Err(error) => log::debug!("the requests of `discard` can't be read: {error}"),
@@ -67,8 +73,14 @@ impl Intake {
     }
 
     fn check_drain_request(&mut self) {
-        let data_dir = &self.context.config.paths.data_dir;
-        if self.admission.mode() == Mode::Serve && instance::is_drain_requested(data_dir, std::process::id()) {
+        let config = self.context.config();
+        let is_requested = instance::is_drain_requested(&config.paths.data_dir, std::process::id());
+        if self.admission.mode() == Mode::Drain && !is_requested {
+            self.admission.end_drain();
+            log::info!("the drain was taken back: the agent goes on");
+            self.request_heartbeat();
+        }
+        if self.admission.mode() == Mode::Serve && is_requested {
             self.admission.drain();
             log::info!(
                 "draining: no new task is accepted, and the agent ends when what is here is delivered: {} task(s)",
@@ -76,6 +88,27 @@ impl Intake {
             );
             // The Server shows whether the agent accepts tasks.
             self.request_heartbeat();
+        }
+    }
+
+    /// Takes in what `pause` and `resume` have left, and ends a pause whose time is over.
+    pub(super) fn check_pause(&mut self) {
+        let config = self.context.config();
+        let (data_dir, now) = (&config.paths.data_dir, Timestamp::now());
+        let pause = Pause::load(data_dir, now).map(|pause| pause.to_string());
+        if pause.is_none() && data_dir.pause().exists() {
+            // It doesn't count any more, whether or not it can be removed.
+            if let Err(error) = Pause::remove(&self.context.folder) {
+                log::debug!("the file of a pause that is over can't be removed: {error}");
+            }
+        }
+        if self.admission.note_pause(pause.clone()) {
+            match pause {
+                Some(pause) => log::info!("{pause}: no new task is accepted; running ones go on"),
+                None => log::info!("resumed: the agent isn't paused any more"),
+            }
+            self.request_heartbeat();
+            self.request(IntakeRequest::PollSoon);
         }
     }
 

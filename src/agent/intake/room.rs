@@ -73,7 +73,7 @@ impl Intake {
     /// has waited for long is accepted: it goes on waiting here, without a slot.
     pub(super) fn check_room(&mut self, wanted: &Wanted<'_>) -> Result<(), String> {
         let Wanted { id, announced, texts, others } = *wanted;
-        let paths = &self.context.config.paths;
+        let paths = &self.context.config().paths;
         let keep_free = paths.keep_free();
         // The health thread reports a disk whose space can't be read.
         let Ok((free, size)) =

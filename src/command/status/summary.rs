@@ -66,7 +66,10 @@ fn slots(report: &Report<'_>) -> (String, Colour) {
     let slots =
         format!("{} of {} slots taken, {} undelivered", report.slots_taken, report.capacity, report.undelivered);
     match (&report.not_accepting, report.accepting) {
-        _ if !report.running => (slots, Colour::Faint),
+        _ if !report.running => match &report.paused {
+            Some(pause) => (format!("{slots}; {pause}"), Colour::Notice),
+            None => (slots, Colour::Faint),
+        },
         (Some(why), _) => {
             let colour = if report.engine == EngineState::Away { Colour::Bad } else { Colour::Notice };
             (format!("{slots}; no new task: {why}"), colour)

@@ -38,6 +38,9 @@ impl fmt::Display for Report<'_> {
         if let Some(time) = self.uptime() {
             writeln!(f, "Uptime: {}", Span(time))?;
         }
+        if let Some(pause) = &self.paused {
+            writeln!(f, "Paused: {}", escape(pause.to_string().trim_start_matches("paused").trim_start()))?;
+        }
         if let Some(other) = self.other {
             writeln!(f, "Meanwhile: {other}")?;
         }
@@ -48,7 +51,10 @@ impl fmt::Display for Report<'_> {
             )?;
         }
         if self.config_changed == Some(true) {
-            writeln!(f, "Note: the configuration file has changed since the agent's start; a restart applies it")?;
+            writeln!(
+                f,
+                "Note: the configuration file has changed since the agent has read it; `agent-core reload` applies it"
+            )?;
         }
         self.fmt_agent(f)?;
         self.fmt_tasks(f)

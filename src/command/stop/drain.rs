@@ -13,6 +13,8 @@ use crate::logging::Reminder;
 const LOOK: Duration = Duration::from_millis(200);
 /// Counting the backlog reads every record.
 const LOOK_AT_RECORDS: Duration = Duration::from_secs(2);
+/// So long after the request is gone, the agent would have ended.
+const TAKEN_BACK: Duration = Duration::from_secs(10);
 
 pub(super) fn drain(config: &Config, pid: u32) -> Result<(), Failure> {
     let data_dir = &config.paths.data_dir;
@@ -21,10 +23,16 @@ pub(super) fn drain(config: &Config, pid: u32) -> Result<(), Failure> {
         "The agent (pid {pid}) accepts no new task and ends when everything is delivered. Ctrl+C ends this command only; \
          `stop` ends the agent at once."
     ));
+    let mut requested_at = Instant::now();
     let (mut printed, mut reminder, mut records_due) = (None, Reminder::new(), Instant::now());
     loop {
         match AgentProcess::look(data_dir, pid).map_err(Failure::unusable(data_dir))? {
-            AgentProcess::Running => {}
+            AgentProcess::Running if instance::is_drain_requested(data_dir, pid) => requested_at = Instant::now(),
+            // The agent itself removes the request just before its end.
+            AgentProcess::Running if requested_at.elapsed() < TAKEN_BACK => {}
+            AgentProcess::Running => {
+                return Err(Failure::new(format!("the drain was taken back: the agent (pid {pid}) goes on")));
+            }
             AgentProcess::Ended => return report_end(config, pid),
             AgentProcess::Replaced(holder) => {
                 return Err(Failure::new(format!(

@@ -9,6 +9,7 @@ mod files;
 mod first_process;
 #[cfg(target_os = "linux")]
 mod flags;
+mod hang_up;
 mod inspect;
 mod namespace;
 mod remove;
@@ -39,6 +40,7 @@ pub use disk::{selinux_label, write_error};
 pub use files::{Dir, folder_identity, is_executable, make_dir, may_change_mode, open_file, set_dir_access};
 #[cfg(target_os = "linux")]
 pub use first_process::run_below_first_process;
+pub use hang_up::{catch_hang_up, take_hang_up};
 pub use remove::remove_tree;
 pub use tree::open_beneath;
 pub use walk::{Walked, program_places};

@@ -96,6 +96,16 @@ pub fn kill_process(process: u32) -> io::Result<()> {
     kill_group(process)
 }
 
+/// Windows has no SIGHUP.
+pub fn catch_hang_up() -> io::Result<()> {
+    Ok(())
+}
+
+/// Windows has no SIGHUP.
+pub fn take_hang_up() -> bool {
+    false
+}
+
 /// All threads share one heap on Windows.
 pub fn share_one_heap() {}
 

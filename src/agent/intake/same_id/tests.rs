@@ -28,8 +28,8 @@ use std::time::{Duration, Instant};
 /// The intake thread, and the sender of what workers report.
 fn intake(dir: &Path) -> (Intake, Sender<WorkerMessage>) {
     let (context, store) = test_context(dir, "");
-    make_folder(&context.config.paths.data_dir).unwrap();
-    let instance = Instance::acquire(&context.config.paths.data_dir, Role::Agent).unwrap();
+    make_folder(&context.config().paths.data_dir).unwrap();
+    let instance = Instance::acquire(&context.config().paths.data_dir, Role::Agent).unwrap();
     let (messages, received) = unbounded();
     let now = Instant::now();
     let intake = Intake {
@@ -43,7 +43,7 @@ fn intake(dir: &Path) -> (Intake, Sender<WorkerMessage>) {
         offers: Offers::default(),
         orphan: None,
         status: StatusReporter::new(&context, store, now),
-        operator: OperatorRequests::new(&context.config.paths.data_dir, instance.watch().clone(), now),
+        operator: OperatorRequests::new(&context.config().paths.data_dir, instance.watch().clone(), now),
         reserves: Vec::new(),
         requests: unbounded().0,
         host: HostWatch::new(unbounded().0, Arc::default()),
@@ -240,7 +240,7 @@ fn a_task_that_was_given_up_goes_on_with_its_own_ending() {
     assert_eq!((loaded().phase, loaded().ending.unwrap().status), (Phase::Uploaded, FinalStatus::Failed));
     intake.table.remove(&found);
     intake.offers = Offers::default();
-    Workspace::new(&intake.context.config.paths.data_dir, &found).create().unwrap();
+    Workspace::new(&intake.context.config().paths.data_dir, &found).create().unwrap();
     intake.deliver_again(&found, (*saved).clone());
     assert_eq!((loaded().phase, loaded().ending), (Phase::Exited, Some(ending(FinalStatus::Completed))));
     assert!(loaded().discarded.is_none() && !files.is_superseded());
