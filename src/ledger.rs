@@ -12,11 +12,13 @@
 //! while they are added results in the same lines twice.
 
 mod line;
+mod name_share;
 mod reader;
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 pub use line::{Direction, Entry, Line, Outcome, Peer, Report, Settled, TextSizes, Transfer};
 pub use reader::Reader;
@@ -27,6 +29,7 @@ use crate::metrics::Counters;
 use crate::os::files::is_full;
 use crate::os::folder::Folder;
 use crate::os::reserve::Reserve;
+use name_share::NameShare;
 
 /// The size at which a file gets a number and a new one is begun.
 const MAX_BYTES: u64 = 10 << 20;
@@ -43,8 +46,15 @@ pub struct Ledger {
     counters: Arc<Counters>,
     max_bytes: u64,
     max_numbered: u32,
-    /// Serialises writers; true after a failed rotation, so that the warning is logged once.
-    rotation_failed: Mutex<bool>,
+    /// Serialises writers.
+    writing: Mutex<Writing>,
+}
+
+#[derive(Debug, Default)]
+struct Writing {
+    /// Whether the last rotation failed, so that the warning is logged once.
+    rotation_failed: bool,
+    names: NameShare,
 }
 
 impl Ledger {
@@ -56,7 +66,7 @@ impl Ledger {
             counters,
             max_bytes: MAX_BYTES,
             max_numbered: MAX_NUMBERED,
-            rotation_failed: Mutex::new(false),
+            writing: Mutex::default(),
         }
     }
 
@@ -78,27 +88,42 @@ impl Ledger {
 
     /// Adds lines that have waited for room on the disk.
     pub fn put_back(&self) {
-        let _one_writer = self.rotation_failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_writer = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = self.append_waiting() {
             log::debug!("lines of the ledger wait for room on the disk: {error}");
         }
     }
 
-    /// Adds lines, all or none, and returns when they are on the disk.
+    /// Adds the lines of one task, all or none, and returns when they are on the disk. Files that stay here are counted
+    /// instead of named where such names have filled their share of the ledger.
     pub fn append(&self, lines: &[Line]) -> io::Result<()> {
+        let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = Vec::new();
+        let (mut unnamed, now) = (None, Instant::now());
         for line in lines {
-            serde_json::to_writer(&mut text, &line.clone().sanitize(self.api_key.expose()))?;
-            text.push(b'\n');
+            let bytes = self.encode(line)?;
+            if writing.names.take(line, bytes.len(), now) {
+                text.extend(bytes);
+            } else {
+                unnamed.get_or_insert((line, 0)).1 += 1;
+            }
         }
-        let mut rotation_failed = self.rotation_failed.lock().unwrap_or_else(PoisonError::into_inner);
-        self.rotate_if_full(&mut rotation_failed);
+        if let Some((line, count)) = unnamed {
+            text.extend(self.encode(&Line { entry: Entry::File(Transfer::unnamed(count)), ..line.clone() })?);
+        }
+        self.rotate_if_full(&mut writing.rotation_failed);
         match self.append_waiting().and_then(|()| self.append_text(&text)) {
             Err(error) if is_full(&error) => self.keep(&text, error)?,
             appended => appended?,
         }
         lines.iter().for_each(|line| self.count(&line.entry));
         Ok(())
+    }
+
+    fn encode(&self, line: &Line) -> io::Result<Vec<u8>> {
+        let mut text = serde_json::to_vec(&line.clone().sanitize(self.api_key.expose()))?;
+        text.push(b'\n');
+        Ok(text)
     }
 
     fn append_text(&self, text: &[u8]) -> io::Result<()> {

@@ -83,7 +83,9 @@ const REMOVED: &str = "/agent-core-remove";
 /// Removes all that is in the current folder. Some programs named `rm` can't remove folders that are nested deeper than
 /// a path may be long. For those, folders from deep inside are moved to the top, and the removal begins anew, as long as
 /// there are any. A path of twelve names is never too long, but most are shorter, and then 400 are better.
+/// A folder of a project of its own takes no folder of another.
 const REMOVE: &str = r#"cd "$0" || exit 1
+chattr -P . 2>/dev/null
 pass=0
 while :; do
     pass=$((pass + 1))

@@ -173,3 +173,32 @@ fn the_api_key_is_never_written() {
     ledger.append(&[line("a-ak_0123456789-b")]).unwrap();
     assert_eq!(read_all(dir.path()), (vec!["a-[api_key]-b".to_owned()], 0));
 }
+
+#[test]
+fn left_out_files_beyond_their_share_are_counted_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::new(&make_folder(dir.path()).unwrap(), Secret::new(""), Arc::default());
+    ledger.append(&[line("sent before")]).unwrap();
+    let left_out = |number: usize| {
+        let name = format!("{number}{}", "\u{1}".repeat(150));
+        Line::new("t", PEER, Entry::File(Transfer::new(Direction::Out, Outcome::LeftOut, &name)))
+    };
+    let task: Vec<Line> = (0..2000).map(left_out).collect();
+    // Four times as much as such names may fill.
+    (0..30).for_each(|_| ledger.append(&task).unwrap());
+    ledger.append(&[line("sent after")]).unwrap();
+    let mut reader = Reader::open(&DataDir::new(dir.path())).unwrap().unwrap();
+    let (mut sent, mut named, mut counted, mut bytes) = (Vec::new(), 0, 0, 0);
+    while let Some((text, line)) = reader.next_line().unwrap() {
+        bytes += text.len();
+        let Entry::File(transfer) = line.entry else { panic!("{line:?}") };
+        match (transfer.outcome, transfer.file) {
+            (Outcome::Sent, file) => sent.extend(file),
+            (_, Some(_)) => named += 1,
+            (_, None) => counted += transfer.count.unwrap(),
+        }
+    }
+    assert_eq!(sent, ["sent before", "sent after"]);
+    assert_eq!(named + counted, 60_000);
+    assert!(named >= 2000 && bytes < 20 << 20, "{named} names, {bytes} bytes");
+}

@@ -324,7 +324,7 @@ impl<'t> Upload<'t> {
         }
         let more = (before + files.len()).saturating_sub(NAMED.max(before));
         if more > 0 && (before <= NAMED || files.len() > 1) {
-            log::warn!(task:% = key; "{more} more file(s) are not delivered; only the ledger names them");
+            log::warn!(task:% = key; "{more} more file(s) are not delivered, and not named here");
         }
         self.append_to_ledger(files.iter().map(|left| stays_here(&left.file, &left.reason)).collect())?;
         let cut_reason = |left: LeftOut| LeftOut { reason: cut(&left.reason, REASON_MAX).into_owned(), ..left };

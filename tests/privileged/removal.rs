@@ -31,34 +31,41 @@ fn sh(command: &str) {
 }
 
 /// Whether this machine can have such a file system; the test says so where it can't.
-fn has_btrfs() -> bool {
-    let _ = Command::new("modprobe").arg("btrfs").output();
-    let known = fs::read_to_string("/proc/filesystems").is_ok_and(|systems| systems.contains("btrfs"));
-    let has = known && Command::new("mkfs.btrfs").arg("--version").output().is_ok();
+fn has(system: &str, package: &str) -> bool {
+    let _ = Command::new("modprobe").arg(system).output();
+    let known =
+        fs::read_to_string("/proc/filesystems").is_ok_and(|systems| systems.lines().any(|line| line.trim() == system));
+    let has = known && Command::new(format!("mkfs.{system}")).arg("-V").output().is_ok();
     if !has {
-        println!("not tested: btrfs, which needs the kernel's module and the package btrfs-progs");
+        println!("not tested: {system}, which needs the kernel's module and the package {package}");
     }
     has
 }
 
-/// A disk with btrfs as an agent's data folder. Dropping the value kills the agent and unmounts the disk.
-struct Btrfs {
+fn has_btrfs() -> bool {
+    has("btrfs", "btrfs-progs")
+}
+
+/// A disk with this file system as an agent's data folder. Dropping the value kills the agent and unmounts the disk.
+struct Disk {
     agent: Agent,
     place: PathBuf,
 }
 
-impl Btrfs {
-    fn mount(agent: &Agent) -> Self {
-        let (place, image) = (agent.data_dir(), agent.path("btrfs.img"));
+impl Disk {
+    fn mount(agent: &Agent, system: &str) -> Self {
+        let (place, image) = (agent.data_dir(), agent.path("disk.img"));
         fs::create_dir(&place).expect("make the data folder");
-        fs::File::create(&image).and_then(|file| file.set_len(256 << 20)).expect("make a disk");
+        fs::File::create(&image).and_then(|file| file.set_len(320 << 20)).expect("make a disk");
         let (place_word, image_word) = (place.display(), image.display());
-        sh(&format!("mkfs.btrfs -q {image_word} && mount -o loop {image_word} {place_word} && chmod 700 {place_word}"));
+        sh(&format!(
+            "mkfs.{system} -q {image_word} && mount -o loop {image_word} {place_word} && chmod 700 {place_word}"
+        ));
         Self { agent: agent.clone(), place }
     }
 }
 
-impl Drop for Btrfs {
+impl Drop for Disk {
     fn drop(&mut self) {
         unmount(&self.agent, &self.place);
     }
@@ -168,7 +175,7 @@ fn read_only_subvolumes_are_removed_by_root() {
     }
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().build();
-    let _disk = Btrfs::mount(&agent);
+    let _disk = Disk::mount(&agent, "btrfs");
     let (id, mut running) = start_when_old(&server, &agent, &|| agent.start(), &subvolumes);
     expect_removed(&agent, &id, &mut running);
 }
@@ -181,10 +188,64 @@ fn read_only_subvolumes_are_named_with_a_command_for_an_ordinary_user() {
     }
     let server = FakeServer::start();
     let user = ordinary_user(&server);
-    let _disk = Btrfs::mount(&user.agent);
+    let _disk = Disk::mount(&user.agent, "btrfs");
     user.own_everything();
     let (id, mut running) = start_when_old(&server, &user.agent, &|| user.start(), &subvolumes);
     expect_command(&user.agent, &id, &mut running, "btrfs property set");
+}
+
+/// Whether this machine can have folders of projects, as containers of root can make them on XFS.
+fn has_projects() -> bool {
+    has("xfs", "xfsprogs")
+}
+
+/// Gives a folder to a project, which what is made in it inherits.
+fn give_project(folder: &Path, project: usize) {
+    sh(&format!("chattr -p {project} +P {}", folder.display()));
+}
+
+#[test]
+fn folders_of_many_projects_are_removed_without_a_container() {
+    crate::require_root();
+    if !has_projects() {
+        return;
+    }
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    let _disk = Disk::mount(&agent, "xfs");
+    let script = "#!/bin/sh\ncase \"$*\" in *open-aaas-remove-*sh*) exit 1 ;; esac\nexec docker \"$@\"\n";
+    let script = agent.write_script("docker", script);
+    agent.change_config(&format!("[executor]\ndocker = {:?}", script.to_string_lossy()));
+    let make = |workspace: &Path| {
+        // More than there may be folders out of which nothing can be moved.
+        let mut folder = workspace.to_owned();
+        for project in 1..100 {
+            give_project(&folder, project);
+            folder.push("d");
+            fs::create_dir(&folder).expect("make a folder");
+            fs::write(folder.join("file"), "x").expect("write a file");
+        }
+    };
+    let (id, mut running) = start_when_old(&server, &agent, &|| agent.start(), &make);
+    expect_removed(&agent, &id, &mut running);
+}
+
+#[test]
+fn deep_folders_below_a_project_are_removed_for_a_user() {
+    crate::require_root();
+    if !has_projects() {
+        return;
+    }
+    let server = FakeServer::start();
+    let user = ordinary_user(&server);
+    let _disk = Disk::mount(&user.agent, "xfs");
+    user.own_everything();
+    let make = |workspace: &Path| {
+        chain(workspace, "d", 3000);
+        give_project(workspace, 7);
+    };
+    let (id, mut running) = start_when_old(&server, &user.agent, &|| user.start(), &make);
+    expect_removed(&user.agent, &id, &mut running);
 }
 
 #[test]

@@ -24,6 +24,29 @@ ioctl_write_ptr_bad!(set_flags, request_code_write!(b'f', 2, size_of::<c_long>()
 ioctl_read!(get_subvolume_flags, 0x94, 25, u64);
 ioctl_write_ptr!(set_subvolume_flags, 0x94, 26, u64);
 
+/// The attributes of a file (`struct fsxattr`): the first number has the flags.
+type Attributes = [u32; 7];
+ioctl_read!(get_attributes, b'X', 31, Attributes);
+ioctl_write_ptr!(set_attributes, b'X', 32, Attributes);
+/// What is made in the folder gets its project (ioctl_xfs_fsgetxattr(2), FS_XFLAG_PROJINHERIT).
+const PROJECT_INHERIT: u32 = 0x200;
+
+/// Lets folders of any project be moved into this one, where that is this user's right. A container may have given the
+/// folder a project, and then the kernel moves nothing of another project there.
+pub fn accept_all_projects(folder: BorrowedFd<'_>) {
+    let mut attributes = Attributes::default();
+    // SAFETY: the descriptor is open, and the call writes a `struct fsxattr`, which has seven numbers.
+    let read = unsafe { get_attributes(folder.as_raw_fd(), &raw mut attributes) };
+    if read.is_err() || attributes[0] & PROJECT_INHERIT == 0 {
+        return;
+    }
+    attributes[0] &= !PROJECT_INHERIT;
+    // SAFETY: the descriptor is open, and the call reads a `struct fsxattr`.
+    if let Err(error) = unsafe { set_attributes(folder.as_raw_fd(), &raw const attributes) } {
+        log::debug!("a folder keeps its project: {error}");
+    }
+}
+
 /// Takes these flags away from the folders, and from an entry of the last one. Returns whether there was one.
 pub fn unlock(folders: &[BorrowedFd<'_>], name: &CString) -> bool {
     let child = folders.last().and_then(|dir| open_content(*dir, name).ok());

@@ -18,9 +18,10 @@ use super::tree::{LISTING, open_child};
 
 /// How many names are read before their files are removed.
 const BATCH: usize = 1024;
-/// How many folders within one another may let nothing be moved out of them, such as subvolumes of btrfs. The root of a
-/// subvolume can be moved itself, so two are enough there.
-const CLOSED: usize = 8;
+/// How many folders within one another may let nothing be moved out of them, such as subvolumes of btrfs, and encrypted
+/// folders (fscrypt) without their key. The root of a subvolume can be moved itself, so two are enough there. Each of them
+/// is open at the same time.
+const CLOSED: usize = 64;
 
 /// Removes a folder with its content, without following links, and without entering another file system that is mounted
 /// there. A missing folder is no error. Flags that keep files from being removed are taken away, if this user may do so.
@@ -30,9 +31,11 @@ pub fn remove_tree(root: &Path) -> io::Result<()> {
         Err(Errno::ENOENT) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
+    #[cfg(target_os = "linux")]
+    super::flags::accept_all_projects(top.as_fd());
     let mut moved = 0u64;
     loop {
-        let names = some_names(top.as_fd())?;
+        let names = some_names(top.as_fd(), BATCH)?;
         if names.is_empty() {
             break;
         }
@@ -69,7 +72,8 @@ fn flatten(folders: &[BorrowedFd<'_>], name: &CString, moved: &mut u64) -> Resul
     let dir = open_child(top, name, LISTING)?;
     let inner = [folders, &[dir.as_fd()]].concat();
     loop {
-        let children = some_names(dir.as_fd())?;
+        // All of these folders hold some names.
+        let children = some_names(dir.as_fd(), BATCH / folders.len())?;
         if children.is_empty() {
             break;
         }
@@ -82,7 +86,7 @@ fn flatten(folders: &[BorrowedFd<'_>], name: &CString, moved: &mut u64) -> Resul
                     Ok(()) => break,
                     // A file has that name; try the next one.
                     Err(Errno::ENOTEMPTY | Errno::EEXIST | Errno::ENOTDIR) => {}
-                    Err(Errno::EXDEV) => {
+                    Err(error) if is_closed(error) => {
                         flatten(&inner, &child, moved)?;
                         break;
                     }
@@ -92,6 +96,15 @@ fn flatten(folders: &[BorrowedFd<'_>], name: &CString, moved: &mut u64) -> Resul
         }
     }
     remove_shallow(folders, name).map(drop)
+}
+
+/// Whether nothing can be moved out of the folder to this place, although it may be removed.
+fn is_closed(error: Errno) -> bool {
+    #[cfg(target_os = "linux")]
+    if error == Errno::ENOKEY {
+        return true;
+    }
+    error == Errno::EXDEV
 }
 
 /// Tries something with an entry of the last of these folders. If a flag of it or of a folder keeps that from being done,
@@ -109,8 +122,8 @@ fn unlocked(
     }
 }
 
-/// Some of the names in a folder; none if it is empty.
-fn some_names(dir: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {
+/// So many of the names in a folder at most; none if it is empty.
+fn some_names(dir: BorrowedFd<'_>, most: usize) -> Result<Vec<CString>, Errno> {
     // A new stream, which starts at the first name.
     let mut listing = Dir::from_fd(openat(dir, c".", LISTING, Mode::empty())?)?;
     let mut names = Vec::new();
@@ -120,7 +133,7 @@ fn some_names(dir: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {
         if name != c"." && name != c".." {
             names.push(name.to_owned());
         }
-        if names.len() == BATCH {
+        if names.len() == most {
             break;
         }
     }
