@@ -207,6 +207,18 @@ pub struct OutputsConfig {
     pub exclude: Exclude,
     /// Whether the agent sends files of its own about a task, for clients that read nothing but files.
     pub notes: bool,
+    pub archive: Archive,
+}
+
+/// `outputs.archive`: whose results are sent as one archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Archive {
+    /// No task's.
+    Never,
+    /// Those of a task with many files.
+    Many,
+    /// Every task's.
+    Always,
 }
 
 /// A `[[paths.mounts]]`.

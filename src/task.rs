@@ -9,11 +9,12 @@
 //! | `accepted` to `prepared`: input files and `task.json` | [`prepare`] | yes | no |
 //! | `prepared` to `exited`: the container | [`container`], [`outcome`] | no | yes |
 //! | `exited` to `uploaded`: find the results | [`results`] | no | yes |
-//! | … and send them, with [`notes`] | [`deliver`], [`upload`] | yes | no |
+//! | … and send them, with [`notes`] and in [`archive`]s | [`deliver`], [`upload`] | yes | no |
 //! | `uploaded` to `settled`: the report | [`report`] | yes | no |
 //!
 //! [`trial`] takes the same steps without a Server.
 
+mod archive;
 mod complete_request;
 mod console;
 mod container;

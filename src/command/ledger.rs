@@ -219,6 +219,9 @@ fn describe_file(transfer: &Transfer) -> String {
     if let Some(attempt @ 2..) = transfer.attempt {
         text += &format!(", attempt {attempt}");
     }
+    if let Some(archive) = &transfer.archive {
+        text += &format!(", in `{}`", escape(archive));
+    }
     if let Some(began) = transfer.began {
         text += &format!(", begun {}", Local(began));
     }

@@ -66,7 +66,7 @@ pub fn show(file: &Path, args: &ShowArgs) -> Result<(), Failure> {
     let agent = add_state(data_dir, &mut tasks);
     let Some(view) = tasks.all.pop() else { return Ok(()) };
     let command = Some(files.command()).filter(|command| command.exists());
-    let sent = uploads.done.into_iter().map(|(name, _)| name).collect();
+    let sent = uploads.names_sent();
     let state = view.describe(agent);
     let shown = Shown { view, folder: files.folder(), command, offer, sent, left_out: uploads.left_out, steps };
     print_output(match OutputFormat::from_flag(args.json) {

@@ -61,7 +61,7 @@ impl TaskView {
             error_message: ending.and_then(|ending| ending.error_message),
             container: has_container.then(|| files.key().container_name()),
             workspace: workspace.exists().then_some(workspace),
-            files_sent: uploads.done.len() as u64,
+            files_sent: uploads.files_sent(),
             files_left_out: uploads.left_out_count(),
             held_up_by: None,
             waits: false,

@@ -71,6 +71,7 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("outputs.max_total_mb", Integer(1, 1 << 30, Some(2048))),
     ("outputs.exclude", Texts),
     ("outputs.notes", Boolean(true)),
+    ("outputs.archive", Text(Some("never"))),
 ];
 
 /// The names of the keys and sections that a section can hold. The file itself is the section with an empty name.

@@ -10,7 +10,8 @@ use super::problem::Findings;
 use super::reader::Section;
 use super::values::{clean_base_url, is_api_key, is_container_path, is_service_id, normalize};
 use super::{
-    AgentConfig, Credentials, Environment, Exclude, Mount, OutputsConfig, PathsConfig, Secret, ServerConfig, WORKSPACE,
+    AgentConfig, Archive, Credentials, Environment, Exclude, Mount, OutputsConfig, PathsConfig, Secret, ServerConfig,
+    WORKSPACE,
 };
 use crate::data_dir::DataDir;
 
@@ -125,6 +126,8 @@ pub(super) fn read_outputs(mut section: Section<'_>, findings: &mut Findings) ->
     let patterns = section.texts("exclude").unwrap_or_default();
     let exclude = Exclude::new(&patterns).map_err(|wrong| section.refuse("exclude", wrong)).unwrap_or_default();
     let notes = section.boolean("notes");
+    let words = [("never", Archive::Never), ("many", Archive::Many), ("always", Archive::Always)];
+    let archive = section.choice("archive", &words).unwrap_or(Archive::Never);
     section.finish(findings);
-    OutputsConfig { max_file, max_files, max_total, exclude, notes }
+    OutputsConfig { max_file, max_files, max_total, exclude, notes, archive }
 }

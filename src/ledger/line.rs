@@ -73,6 +73,8 @@ pub enum Outcome {
     Unknown,
     /// The file stays on this machine.
     LeftOut,
+    /// A copy of the file is in an archive, whose own lines say what became of it.
+    Packed,
     /// The file was removed from this machine, and the Server never got it.
     Removed,
 }
@@ -87,6 +89,7 @@ impl Outcome {
             Self::Failed => "failed",
             Self::Unknown => "unknown",
             Self::LeftOut => "left_out",
+            Self::Packed => "packed",
             Self::Removed => "removed",
         }
     }
@@ -115,6 +118,9 @@ pub struct Transfer {
     /// When the attempt began, if the agent stopped before its end.
     #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "maybe_in_milliseconds")]
     pub began: Option<Timestamp>,
+    /// The name on the Server of the archive that the file is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<String>,
     /// The cause of the outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -132,6 +138,7 @@ impl Transfer {
             file_id: None,
             attempt: None,
             began: None,
+            archive: None,
             reason: None,
         }
     }
@@ -321,6 +328,16 @@ mod tests {
                 json!({"time": time, "task": "t1", "kind": "file", "direction": "out", "outcome": "sent",
                     "file": "a/b", "bytes": 7, "file_id": "f", "attempt": 2, "began": "2026-11-01T02:26:40.000Z",
                     "reason": "r", "server": "http://h:1/p", "service_id": "svc"}),
+            ),
+            (
+                Entry::File(Transfer {
+                    bytes: Some(7),
+                    archive: Some("results.zip".to_owned()),
+                    ..Transfer::new(Direction::Out, Outcome::Packed, "a/b")
+                }),
+                json!({"time": time, "task": "t1", "kind": "file", "direction": "out", "outcome": "packed",
+                    "file": "a/b", "bytes": 7, "archive": "results.zip", "server": "http://h:1/p",
+                    "service_id": "svc"}),
             ),
             (
                 Entry::File(Transfer::unnamed(9)),

@@ -1,10 +1,14 @@
 //! In which order what a task left is sent, and where the agent's own notes stand: [`super::upload`] sends one file, this
 //! file says which is next.
 
+use std::collections::HashSet;
+
 use super::StepError;
+use super::archive::{is_wanted, pack, plan};
 use super::notes::{Notes, Stayed};
 use super::outputs::OutputFile;
 use super::outputs::sending::{ANSWER, SAME_AS_ANSWER};
+use super::record::Packed;
 use super::results::Results;
 use super::upload::Upload;
 use crate::config::OutputsConfig;
@@ -20,11 +24,11 @@ pub fn deliver(
 ) -> Result<(), StepError> {
     let notes = Notes::new(upload.task, limits, &results.left, upload.left_out().0);
     let (files, answers) = results.split();
-    for file in files {
-        upload.send(file)?;
-        if upload.has_sent() && is_turn_over() {
-            return Err(StepError::TurnOver);
-        }
+    let mut turn = Turn { upload: &mut upload, is_over: &is_turn_over };
+    let archived = send_archives(&mut turn, results, limits)?;
+    // What no archive has brought there.
+    for file in files.iter().filter(|file| !archived.contains(&file.name)) {
+        turn.send(file)?;
     }
     // Only then is it known what the Server doesn't take, and whether it has the answer, of which no copy is sent.
     upload.check_held()?;
@@ -46,6 +50,63 @@ pub fn deliver(
     send_note(&mut upload, &notes, Notes::not_delivered)?;
     send_note(&mut upload, &notes, Notes::failure)?;
     upload.finish(results.files.iter().chain(&results.copy))
+}
+
+/// An upload that is interrupted where its worker's turn is over.
+struct Turn<'u, 't> {
+    upload: &'u mut Upload<'t>,
+    is_over: &'u dyn Fn() -> bool,
+}
+
+impl Turn<'_, '_> {
+    fn send(&mut self, file: &OutputFile) -> Result<(), StepError> {
+        self.upload.send(file)?;
+        self.check()
+    }
+
+    fn send_archive(&mut self, packed: &Packed) -> Result<(), StepError> {
+        self.upload.send_archive(packed)?;
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), StepError> {
+        if self.upload.has_sent() && (self.is_over)() { Err(StepError::TurnOver) } else { Ok(()) }
+    }
+}
+
+/// Sends results in archives, where that is wanted, and before them what no archive can hold. Returns the names of the
+/// results that the Server has in archives. An archive that the Server doesn't take is the last one: no file waits for it.
+fn send_archives(
+    turn: &mut Turn<'_, '_>,
+    results: &Results,
+    limits: &OutputsConfig,
+) -> Result<HashSet<String>, StepError> {
+    for packed in turn.upload.open_archives() {
+        turn.send_archive(&packed)?;
+    }
+    if is_wanted(limits, results.files.len()) && turn.upload.takes_archives() {
+        let archived = turn.upload.archived();
+        let is_free = |file: &&OutputFile| turn.upload.is_free(file) && !archived.contains(&file.name);
+        let is_used = |name: &str| turn.upload.is_name_used(name) || results.files.iter().any(|file| file.name == name);
+        let plan = plan(results.files.iter().filter(is_free), limits, is_used);
+        let packed: HashSet<&str> =
+            plan.iter().flat_map(|planned| &planned.files).map(|file| file.name.as_str()).collect();
+        let alone = |file: &&OutputFile| !packed.contains(file.name.as_str()) && !archived.contains(&file.name);
+        for file in results.split().0.iter().filter(alone) {
+            turn.send(file)?;
+        }
+        // Clients that look for a zip take the newest: the first one has the answer.
+        for planned in plan.iter().rev() {
+            if turn.upload.is_cancelled() || !turn.upload.takes_archives() {
+                break;
+            }
+            let keep_free = turn.upload.keep_free();
+            let Some(packed) = pack(turn.upload.task, planned, keep_free)? else { break };
+            turn.upload.note_packed(packed.clone())?;
+            turn.send_archive(&packed)?;
+        }
+    }
+    Ok(turn.upload.archived())
 }
 
 fn send_note<'n>(

@@ -119,7 +119,7 @@ pub fn settled(ending: &Ending, uploads: &Uploads, text_sizes: TextSizes, reason
         status: ending.status,
         exit_code: ending.exit_code,
         duration_secs: ending.duration_secs,
-        files_sent: uploads.done.len() as u64,
+        files_sent: uploads.files_sent(),
         files_left_out: uploads.left_out_count(),
         text_sizes,
         reason: reason.map(str::to_owned),

@@ -10,11 +10,11 @@ use proptest::prelude::*;
 
 use super::outputs::unpack::{Budget, ExtractOptions, Extracted, Pass};
 use super::outputs::{ReservedPaths, upload_name};
-use super::record::{KnownIds, Record, Store, TaskFiles, TaskKey, UploadEvent};
+use super::record::{KnownIds, Member, Packed, Record, Store, TaskFiles, TaskKey, UploadEvent};
 use super::uploads::Uploads;
 use super::workspace::input_names;
 use crate::arbitrary::{archive, archive_entries, changed_bytes, text};
-use crate::config::{Exclude, OutputsConfig};
+use crate::config::{Archive, Exclude, OutputsConfig};
 use crate::data_dir::DataDir;
 use crate::os::platform;
 use crate::server::protocol::{InputFile, LeftOut, Task};
@@ -72,7 +72,7 @@ proptest! {
     #[test]
     fn archives_of_any_bytes_unpack_within_the_limits(archive in archive(archive_entries())) {
         let dir = tempfile::tempdir().expect("make a folder");
-        let limits = OutputsConfig { max_file: 1000, max_files: 3, max_total: 1500, exclude: Exclude::default(), notes: true };
+        let limits = OutputsConfig { max_file: 1000, max_files: 3, max_total: 1500, exclude: Exclude::default(), notes: true, archive: Archive::Never };
         let reserved = ReservedPaths::new([]);
         let (into, base) = (dir.path(), Path::new("base"));
         let (workspace, budget) = (Path::new("/nonexistent"), &Budget::new(1 << 20));
@@ -116,6 +116,8 @@ proptest! {
         let mut known = KnownIds::default();
         ids.iter().for_each(|id| known.insert(id));
         let (size, at, attempt) = (number, None, Some(number));
+        let members = vec![Member { file: file.clone(), size }];
+        let packed = UploadEvent::Packed(Packed { archive: other.clone(), size, members });
         let events = [
             UploadEvent::Before(known),
             UploadEvent::Begin { file: file.clone(), size, at, attempt },
@@ -124,6 +126,7 @@ proptest! {
             UploadEvent::Done { file: file.clone(), size, file_id: reason.clone() },
             UploadEvent::LeftOut(LeftOut { file, reason }),
             UploadEvent::Unnamed { count: number },
+            packed,
         ];
         let mut written = Vec::new();
         for event in events {

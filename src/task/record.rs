@@ -12,6 +12,7 @@ mod identity;
 mod key;
 mod known_ids;
 mod offered;
+mod packed;
 mod phase;
 mod phase_times;
 mod report_state;
@@ -33,6 +34,7 @@ pub use identity::OfferDigest;
 pub use key::TaskKey;
 pub use known_ids::KnownIds;
 pub use offered::Offered;
+pub use packed::{Member, Packed};
 pub use phase::Phase;
 pub use phase_times::PhaseTimes;
 pub use report_state::ReportState;
@@ -200,6 +202,8 @@ pub enum UploadEvent {
     LeftOut(LeftOut),
     /// This many more files aren't sent.
     Unnamed { count: u64 },
+    /// An archive is complete, and is going to be sent by its name.
+    Packed(Packed),
 }
 
 #[cfg(test)]

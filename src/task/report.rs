@@ -240,7 +240,7 @@ impl<'t> Report<'t> {
                 self.task.files.stdout().parent().map(Path::display).map_or_else(String::new, |dir| dir.to_string())
             );
         }
-        let (status, files) = (self.ending.status.as_str(), self.uploads.done.len());
+        let (status, files) = (self.ending.status.as_str(), self.uploads.files_sent());
         let files = format!("{files} {}", if files == 1 { "file" } else { "files" });
         let since_offer = Timestamp::now().duration_since(self.task.record.offered.at);
         let time = Span(Duration::try_from(since_offer).unwrap_or_default());

@@ -3,6 +3,7 @@
 //! `uploads.jsonl` says what has arrived, so that a file is sent once over any number of restarts. If the Server can't
 //! be reached, the worker returns the task, which frees its slot, and the agent tries again later.
 
+mod archives;
 mod failure;
 mod removed;
 
@@ -151,7 +152,9 @@ impl<'t> Upload<'t> {
         }
         // A cancellation after the container's exit doesn't wait for the rest of the results.
         if self.task.is_cancel_requested() {
-            let rest = files.into_iter().filter(|file| !self.uploads.decided.contains(&file.name));
+            let archived = self.archived();
+            let is_there = |name: &String| self.uploads.decided.contains(name) || archived.contains(name);
+            let rest = files.into_iter().filter(|file| !is_there(&file.name));
             self.append_to_ledger(rest.map(|file| stays_here(&file.name, "the task was cancelled")).collect())?;
             if let Some(ending) = self.task.record.ending.as_mut() {
                 ending.status = FinalStatus::Cancelled;

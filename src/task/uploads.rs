@@ -5,6 +5,7 @@ use std::io;
 
 use jiff::Timestamp;
 
+use super::record::{Member, Packed};
 use super::{KnownIds, StepError, TaskFiles, TaskHandle, UploadEvent};
 use crate::server::protocol::{FinalStatus, LeftOut};
 
@@ -24,6 +25,10 @@ pub struct Uploads {
     pub left_out: Vec<LeftOut>,
     /// How many more files aren't sent.
     pub unnamed: u64,
+    /// The archives that were written.
+    pub packed: Vec<Packed>,
+    /// The names of those that the Server hasn't taken. Nothing of the task is missing there for that.
+    pub refused_archives: Vec<String>,
     /// Names of files that are on the Server or aren't sent.
     pub decided: HashSet<String>,
     /// Names and sizes of files whose upload may or may not have arrived.
@@ -106,6 +111,25 @@ impl Uploads {
         self.unnamed.saturating_add(self.left_out.len() as u64)
     }
 
+    /// The results in archives that the Server has.
+    pub fn archived(&self) -> impl Iterator<Item = &Member> {
+        let sent = |packed: &&Packed| self.done.iter().any(|(name, _)| *name == packed.archive);
+        self.packed.iter().filter(sent).flat_map(|packed| &packed.members)
+    }
+
+    /// The names of the files on the Server, and then of those that are only in an archive there.
+    pub fn names_sent(&self) -> Vec<String> {
+        let alone: HashSet<&String> = self.done.iter().map(|(name, _)| name).collect();
+        let archived = self.archived().map(|member| &member.file).filter(|name| !alone.contains(name));
+        self.done.iter().map(|(name, _)| name).chain(archived).cloned().collect()
+    }
+
+    /// How many files the Server has, by themselves or in an archive.
+    pub fn files_sent(&self) -> u64 {
+        let is_archive = |name: &&String| self.packed.iter().any(|packed| packed.archive == **name);
+        self.names_sent().iter().filter(|name| !is_archive(name)).count() as u64
+    }
+
     /// Adds a line.
     pub fn apply(&mut self, event: UploadEvent) {
         match event {
@@ -136,8 +160,13 @@ impl Uploads {
                 self.unlogged.remove(&left.file);
                 self.in_doubt.remove(&left.file);
                 self.decided.insert(left.file.clone());
-                self.left_out.push(left);
+                if self.packed.iter().any(|packed| packed.archive == left.file) {
+                    self.refused_archives.push(left.file);
+                } else {
+                    self.left_out.push(left);
+                }
             }
+            UploadEvent::Packed(packed) => self.packed.push(packed),
             UploadEvent::Unnamed { count } => self.unnamed = self.unnamed.max(count),
         }
     }
@@ -148,7 +177,7 @@ mod tests {
     use super::{KnownIds, REPEATS_MAX, Uploads};
     use crate::data_dir::DataDir;
     use crate::server::protocol::{LeftOut, Task};
-    use crate::task::record::{Record, Store, TaskKey, UploadEvent};
+    use crate::task::record::{Member, Packed, Record, Store, TaskKey, UploadEvent};
     use std::fs;
 
     fn before(id: &str) -> UploadEvent {
@@ -177,6 +206,26 @@ mod tests {
         assert_eq!(uploads.in_doubt.keys().collect::<Vec<_>>(), ["b"]);
         assert_eq!(uploads.done, [("a".to_owned(), "1".to_owned())]);
         assert!(uploads.decided.contains("c") && !uploads.decided.contains("b"));
+    }
+
+    #[test]
+    fn what_is_in_an_archive_is_sent_when_that_is() {
+        let member = |file: &str| Member { file: file.to_owned(), size: 3 };
+        let packed = |archive: &str, files: &[&str]| {
+            let members = files.iter().map(|file| member(file)).collect();
+            UploadEvent::Packed(Packed { archive: archive.to_owned(), size: 300, members })
+        };
+        let done = |file: &str| UploadEvent::Done { file: file.to_owned(), size: 3, file_id: file.to_owned() };
+        let mut uploads = applied(vec![packed("one.zip", &["a", "b"]), packed("two.zip", &["c"]), done("x")]);
+        assert_eq!((uploads.files_sent(), uploads.archived().count()), (1, 0));
+        uploads.apply(done("one.zip"));
+        // The answer is sent beside the archive, too.
+        uploads.apply(done("a"));
+        let refused = LeftOut { file: "two.zip".to_owned(), reason: "refused".to_owned() };
+        uploads.apply(UploadEvent::LeftOut(refused));
+        assert_eq!(uploads.names_sent(), ["x", "one.zip", "a", "b"]);
+        assert_eq!((uploads.files_sent(), uploads.left_out_count()), (3, 0));
+        assert_eq!(uploads.refused_archives, ["two.zip"]);
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "outputs-400",
-        about: "a task with 400 outputs at default settings, a Server with the real limit",
+        about: "a task with 400 outputs and `outputs.archive`, a Server with the real limit",
         quick: false,
         measure: outputs::limited_row,
     },

@@ -29,6 +29,8 @@ pub enum Kind {
     Guarded,
     /// As [`Kind::Failure`], with a note of the agent's own.
     Noted,
+    /// As [`Kind::Success`], with the outputs in an archive.
+    Archived,
 }
 
 /// One step of a case.

@@ -25,6 +25,7 @@ pub fn all() -> Vec<Case> {
     }
     cases.extend(fetched());
     cases.extend(noted());
+    cases.extend(archived());
     cases.extend(half_done());
     cases.extend(cancelled_while_running());
     cases.extend(cancelled_without_an_agent());
@@ -50,6 +51,7 @@ fn expected(kind: Kind) -> Expected {
         Kind::Success | Kind::Guarded => Expected::success(),
         Kind::Failure => Expected::failure(),
         Kind::Noted => Expected::noted(),
+        Kind::Archived => Expected::archived(),
         Kind::Cancel => Expected::cancelled(),
         Kind::Timeout => Expected::timed_out(),
     }
@@ -319,6 +321,23 @@ fn noted() -> Vec<Case> {
     for first in [Before, Unanswered] {
         let first = Act::Kill(Point::Request(Upload(3), first));
         for second in request(List, &[Before, After]).into_iter().chain(request(Complete, &TAKES_EFFECT)) {
+            cases.push(with(vec![first, Act::Kill(second), Act::Restart]));
+        }
+    }
+    cases
+}
+
+/// The archive is the only file. It must be there once, and be the same after a kill.
+fn archived() -> Vec<Case> {
+    let kind = Kind::Archived;
+    let with = |acts: Vec<Act>| Case { kind, held: false, acts, expected: expected(kind) };
+    let mut points = request(List, &[Before, After]);
+    points.extend(request(Upload(1), &[Sending, Before, Unanswered, After]));
+    points.extend(request(Complete, &TAKES_EFFECT));
+    let mut cases: Vec<Case> = points.into_iter().map(|point| with(vec![Act::Kill(point), Act::Restart])).collect();
+    for first in [Before, Unanswered] {
+        let first = Act::Kill(Point::Request(Upload(1), first));
+        for second in request(List, &[After]).into_iter().chain(request(Complete, &[Before])) {
             cases.push(with(vec![first, Act::Kill(second), Act::Restart]));
         }
     }

@@ -59,6 +59,10 @@ impl Expected {
         Self { files: Some(&["failure.md", "output/copy.bin", "output/text.txt"]), ..Self::failure() }
     }
 
+    pub fn archived() -> Self {
+        Self { files: Some(&["results.zip"]), ..Self::success() }
+    }
+
     pub fn cancelled() -> Self {
         Self { status: Status::Cancelled, files: Some(&[]), printed: false, ..Self::success() }
     }
@@ -127,6 +131,7 @@ fn check_files(scene: &Scene, task: &Task, names: &[&str], expected: &Expected) 
         let is_expected = match file.filename.rsplit_once('.') {
             Some((_, "bin")) => file.bytes == DATA,
             Some((_, "md")) => file.text().contains(BROKEN),
+            Some((_, "zip")) => has_both(&file.bytes),
             _ => file.bytes == TEXT,
         };
         assert!(is_expected, "the bytes of {file:?}");
@@ -143,6 +148,12 @@ fn check_files(scene: &Scene, task: &Task, names: &[&str], expected: &Expected) 
         let left_out = task.output["left_out"].as_array().map_or(0, Vec::len);
         assert_eq!(left_out, 0, "left out: {}", task.output);
     }
+}
+
+/// Whether an archive has the two outputs, which are stored in it.
+fn has_both(archive: &[u8]) -> bool {
+    let has = |part: &[u8]| archive.windows(part.len()).any(|window| window == part);
+    has(DATA) && has(TEXT)
 }
 
 /// The ledger must have the inputs, every file on the Server, every upload and report that was started, and the task's

@@ -78,12 +78,13 @@ impl Scene {
         let server = FakeServer::start_with(Options { dates: case.kind == Kind::Noted, ..Options::default() });
         let mount = "[[paths.mounts]]\nhost = './shared'\ncontainer = '/shared'";
         let timeout = u64::from(case.kind == Kind::Timeout);
+        let archive = if case.kind == Kind::Archived { "always" } else { "never" };
         let builder = Agent::builder(&server)
             .with_engine()
             .capacity(1)
             .config(mount)
             .config(&format!("[executor]\ntimeout_minutes = {timeout}"))
-            .config(&format!("[outputs]\nnotes = {}", case.kind == Kind::Noted))
+            .config(&format!("[outputs]\nnotes = {}\narchive = '{archive}'", case.kind == Kind::Noted))
             .env("RUST_LOG", "debug");
         let (agent, user) = match case.kind {
             Kind::Guarded => {

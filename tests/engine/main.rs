@@ -7,6 +7,7 @@
 #![cfg(unix)]
 
 mod adoption;
+mod archives;
 mod cancel;
 mod capacity;
 mod check;

@@ -73,7 +73,8 @@ impl Sum {
                     Outcome::Received => amounts.received = amount,
                     Outcome::Sent => amounts.sent = amount,
                     Outcome::Refused | Outcome::Failed | Outcome::Unknown => amounts.uncertain = amount,
-                    Outcome::LeftOut | Outcome::Removed => {}
+                    // What is packed is counted with its archive.
+                    Outcome::LeftOut | Outcome::Removed | Outcome::Packed => {}
                 }
             }
             Entry::Report(Report { outcome, bytes, .. }) => {

@@ -27,7 +27,7 @@ pub fn exit_status(trial: &Trial) -> u8 {
 
 /// Prints on standard error what would be sent. Standard output is the container's.
 pub fn print_results(trial: &Trial) {
-    let Trial { ending, files, skipped, .. } = trial;
+    let Trial { ending, files, packed, skipped, .. } = trial;
     if ending.status == FinalStatus::Cancelled {
         eprint_line("Interrupted: only the cancellation would be reported.");
         return;
@@ -36,6 +36,9 @@ pub fn print_results(trial: &Trial) {
     eprint_line(format_args!("Would be sent: {}, {total} bytes", counted(files.len() as u64)));
     for file in files {
         eprint_line(format_args!("  {}  {} bytes", escape(&file.name), file.size));
+        for member in packed.iter().filter(|packed| packed.archive == file.name).flat_map(|packed| &packed.members) {
+            eprint_line(format_args!("    {}  {} bytes", escape(&member.file), member.size));
+        }
     }
     let Skipped { non_results, undelivered, unnamed, .. } = skipped;
     let count = (non_results.len() + undelivered.len()) as u64 + unnamed;
@@ -72,7 +75,7 @@ mod tests {
 
     fn status(status: FinalStatus, exit_code: Option<i32>, stop: Option<StopReason>) -> u8 {
         let ending = Ending { status, exit_code, error_message: None, duration_secs: 0.0, at: Timestamp::UNIX_EPOCH };
-        exit_status(&Trial { ending, stop, files: Vec::new(), skipped: Skipped::default() })
+        exit_status(&Trial { ending, stop, files: Vec::new(), packed: Vec::new(), skipped: Skipped::default() })
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Tests of which notes there are, without what they say.
 
 use super::{Left, Notes, Stayed};
-use crate::config::{Exclude, OutputsConfig};
+use crate::config::{Archive, Exclude, OutputsConfig};
 use crate::data_dir::DataDir;
 use crate::server::protocol::Task;
 use crate::server::{FinalStatus, LeftOut};
@@ -13,7 +13,14 @@ use std::io::Read;
 use std::path::Path;
 
 fn limits(max_files: usize) -> OutputsConfig {
-    OutputsConfig { max_file: 1 << 20, max_files, max_total: 1 << 20, exclude: Exclude::default(), notes: true }
+    OutputsConfig {
+        max_file: 1 << 20,
+        max_files,
+        max_total: 1 << 20,
+        exclude: Exclude::default(),
+        notes: true,
+        archive: Archive::Never,
+    }
 }
 
 fn notes<'l>(dir: &Path, status: FinalStatus, limits: &'l OutputsConfig, left: Left) -> Notes<'l> {

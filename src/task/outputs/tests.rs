@@ -2,7 +2,7 @@
 
 use super::ReservedPaths;
 use super::scan::{self, Pulse, ScanResult};
-use crate::config::{Exclude, OutputsConfig};
+use crate::config::{Archive, Exclude, OutputsConfig};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -16,6 +16,7 @@ fn limits() -> OutputsConfig {
         max_total: 2048 * MIB,
         exclude: Exclude::default(),
         notes: true,
+        archive: Archive::Never,
     }
 }
 

@@ -67,12 +67,17 @@ impl TaskFiles {
         self.dir.join("notes")
     }
 
-    /// Removes what a settled task needs no more: the notes, and the engine's copies of the output that a crash has left.
+    /// The folder of the archive that is sent.
+    pub fn archives_dir(&self) -> PathBuf {
+        self.dir.join("archives")
+    }
+
+    /// Removes what a settled task needs no more: the notes, an archive of its results, and the engine's copies of the output that a crash has left.
     pub fn remove_leftovers(&self) {
         let copies = [self.stdout(), self.stderr()].map(|log| log.with_extension("copy"));
         let removed = copies.into_iter().map(|copy| (fs::remove_file(&copy), copy));
-        let notes = self.notes_dir();
-        for (removed, path) in removed.chain([(fs::remove_dir_all(&notes), notes)]) {
+        let folders = [self.notes_dir(), self.archives_dir()].map(|folder| (fs::remove_dir_all(&folder), folder));
+        for (removed, path) in removed.chain(folders) {
             if let Err(error) = ignore_missing(removed) {
                 log::warn!(task:% = self.key(); "`{}` can't be removed: {error}", path.display());
             }

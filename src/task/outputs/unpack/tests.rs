@@ -1,5 +1,5 @@
 use super::{Budget, ExtractOptions, Extracted, Pass, UnpackError};
-use crate::config::{Exclude, OutputsConfig};
+use crate::config::{Archive, Exclude, OutputsConfig};
 use crate::task::outputs::ReservedPaths;
 use std::fs;
 use std::io::{self, Read};
@@ -24,7 +24,8 @@ fn unpack(archive: impl Read, into: &Path, limit: u64) -> (Extracted, Result<(),
     let mut extracted = Extracted::default();
     let reserved = ReservedPaths::new(["/workspace/out/secret/mnt"]);
     let exclude = Exclude::new(&["*.raw".to_owned(), "scratch/".to_owned()]).expect("patterns");
-    let limits = OutputsConfig { max_file: 1000, max_files: 4, max_total: 1500, exclude, notes: true };
+    let limits =
+        OutputsConfig { max_file: 1000, max_files: 4, max_total: 1500, exclude, notes: true, archive: Archive::Never };
     let base = Path::new("out/secret");
     let (workspace, budget) = (Path::new("/nonexistent"), &Budget::new(limit));
     let (done, pass, reserved, limits) = (None, Pass::Results, &reserved, &limits);

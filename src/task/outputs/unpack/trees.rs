@@ -233,7 +233,7 @@ proptest! {
     fn every_file_of_a_tree_is_delivered_or_named(root in tree(), max_files in 0..40usize) {
         let (tree, all) = Tree::make(&root);
         let exclude = Exclude::new(&["*.tmp".to_owned(), "scratch/".to_owned()]).expect("patterns");
-        let limits = OutputsConfig { max_file: 1 << 20, max_files, max_total: 1 << 20, exclude, notes: true };
+        let limits = OutputsConfig { max_file: 1 << 20, max_files, max_total: 1 << 20, exclude, notes: true, archive: crate::config::Archive::Never };
         let files = WalkDir::new(tree.workspace()).into_iter().flatten().filter(|entry| entry.file_type().is_file());
         let files: Vec<(PathBuf, Vec<u8>)> = files.map(|entry| {
             let bytes = fs::read(entry.path()).expect("read it");
