@@ -99,7 +99,7 @@ pub enum Command {
     Tasks(TasksArgs),
     /// Show everything about one task: prompt, files, outcome, times
     Show(ShowArgs),
-    /// Show what a task's container has printed
+    /// Show what a task's container has printed, or the agent's own log
     Logs(LogsArgs),
     /// Discard a result that can't be delivered
     #[command(after_help = "The Server gets one report that the task failed. The result's files stay \
@@ -110,6 +110,11 @@ pub enum Command {
     #[command(after_help = "The ledger is {data_dir}/ledger.jsonl with its older files, ledger.jsonl.1 \
         and so on. It can be read while the agent runs.")]
     Ledger(LedgerArgs),
+    /// Print a unit file of systemd for this installation
+    #[command(after_help = "Write it as root:\n  \
+        agent-core service > /etc/systemd/system/agent-core.service\n  \
+        systemctl daemon-reload && systemctl enable --now agent-core")]
+    Service,
     /// Print completions for a shell
     #[command(after_help = "For this session of bash:\n  \
         source <(agent-core completions bash)\n\
@@ -309,13 +314,25 @@ pub struct ShowArgs {
 #[derive(Debug, Args)]
 pub struct LogsArgs {
     /// The task's name or the begin of it, as `tasks` shows it, or its id on
-    /// the Server
+    /// the Server; without it, the agent's own log is shown
     #[arg(allow_hyphen_values = true, value_hint = ValueHint::Other)]
-    pub id: String,
+    pub id: Option<String>,
 
     /// Continue until the container has ended
     #[arg(short, long)]
     pub follow: bool,
+
+    /// Only the last lines of each stream, so many
+    #[arg(long, value_name = "N", value_hint = ValueHint::Other)]
+    pub tail: Option<usize>,
+
+    /// Only what the container wrote to its standard output
+    #[arg(long, requires = "id", conflicts_with = "stderr")]
+    pub stdout: bool,
+
+    /// Only what the container wrote to its standard error
+    #[arg(long, requires = "id")]
+    pub stderr: bool,
 
     /// Let the container's output control the terminal, with colours and all else
     #[arg(long)]

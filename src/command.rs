@@ -20,6 +20,7 @@ mod register;
 mod registration;
 mod reload;
 mod run;
+mod service;
 mod setup;
 mod show;
 mod status;
@@ -64,6 +65,7 @@ pub fn execute(cli: &Cli, log_file: &LogFile) -> CommandResult {
         Command::Logs(args) => logs::logs(file, args)?,
         Command::Discard(args) => discard::discard(file, args)?,
         Command::Ledger(args) => ledger::ledger(file, args)?,
+        Command::Service => service::service(file)?,
         Command::Completions { shell } => completions::completions(*shell)?,
         Command::Man(args) => manual::man(args)?,
         Command::Help { page } => manual::help(page.as_deref())?,

@@ -23,6 +23,7 @@ mod reader;
 mod script;
 mod sections;
 mod shared;
+mod syntax;
 mod values;
 
 use std::fmt;
@@ -37,6 +38,7 @@ pub use locate::{find_file, find_new_file};
 pub use problem::Problem;
 pub use script::ScriptSource;
 pub use shared::{Reloaded, SharedConfig};
+pub use syntax::may_be_secret;
 pub use values::{clean_base_url, is_api_key, is_service_id};
 
 use crate::config::container_options::ContainerOptions;

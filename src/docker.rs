@@ -227,9 +227,11 @@ impl Docker {
     }
 
     /// The command that prints the output that the engine keeps of a container.
-    pub fn logs_command(&self, name: &str, range: LogRange) -> Command {
-        let follow = (range == LogRange::UntilExit).then_some("--follow");
-        self.command(["logs"].into_iter().chain(follow).chain([name]))
+    /// With a number, the output until now begins with its last lines, so many of both streams together.
+    pub fn logs_command(&self, name: &str, range: LogRange, tail: Option<usize>) -> Command {
+        let follow = (range == LogRange::UntilExit).then(|| "--follow".to_owned());
+        let tail = tail.map(|lines| format!("--tail={lines}"));
+        self.command(["logs".to_owned()].into_iter().chain(follow).chain(tail).chain([name.to_owned()]))
     }
 
     /// Whether the engine has output of a container that is not older than this.

@@ -12,7 +12,7 @@ mod report;
 mod server;
 mod start;
 
-use std::path::Path;
+use std::path::{Path, absolute};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +22,8 @@ use clap::ValueEnum;
 use super::failure::{CommandResult, Failure};
 use super::output::OutputFormat;
 use crate::config::{Config, ConfigError};
+use crate::data_dir::holder::find_holder;
+use crate::shell::agent_command;
 use report::{Check, Report};
 
 /// The exit status where the configuration can't be used.
@@ -33,8 +35,11 @@ const INTERRUPTED: u8 = 130;
 pub fn check(file: &Path, format: OutputFormat) -> CommandResult {
     let mut report = Report::new(format, handle_signals()?);
     let Some(config) = load_config(file, &mut report) else {
-        report.skip_missing(Check::value_variants(), "there is no usable configuration");
-        report.finish();
+        // Nothing is to be seen from lines about checks that weren't made.
+        if format == OutputFormat::Json {
+            report.skip_missing(Check::value_variants(), "there is no usable configuration");
+        }
+        report.finish(&format!("Next: correct that, and run `{}` again; nothing else was tried.", again(file)));
         return Ok(ExitCode::from(UNUSABLE));
     };
     if !report.is_interrupted() {
@@ -48,10 +53,23 @@ pub fn check(file: &Path, format: OutputFormat) -> CommandResult {
     }
     if report.is_interrupted() {
         report.skip_missing(Check::value_variants(), "interrupted");
-        report.finish();
+        report.finish("Interrupted.");
         return Ok(ExitCode::from(INTERRUPTED));
     }
-    Ok(if report.finish() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let next = match (report.has_failed(), is_running(&config)) {
+        (true, _) => format!("Next: mend what is marked ✗, from the first on, and run `{}` again.", again(file)),
+        (false, true) => "Ready; the agent runs already.".to_owned(),
+        (false, false) => format!("Ready: start the agent with `{}`.", agent_command(&config.file, &["run-detached"])),
+    };
+    Ok(if report.finish(&next) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn again(file: &Path) -> String {
+    agent_command(&absolute(file).unwrap_or_else(|_| file.to_owned()), &["check"])
+}
+
+fn is_running(config: &Config) -> bool {
+    matches!(find_holder(&config.paths.data_dir), Ok(Some(holder)) if holder.is_agent())
 }
 
 /// The first signal ends the checks after the current one, which may have a container to remove; the second one ends the

@@ -1,4 +1,7 @@
-//! `logs`: what a task's container has printed.
+//! `logs`: what a task's container has printed, or the agent itself.
+
+mod agent_log;
+mod tail;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
@@ -17,6 +20,7 @@ use crate::docker::{Docker, DockerError, LogRange};
 use crate::os::files::open_to_read;
 use crate::os::terminal::Shown;
 use crate::task::Phase;
+use tail::tail_start;
 
 /// How often `--follow` looks for a container that isn't there yet.
 const LOOK: Duration = Duration::from_millis(300);
@@ -27,8 +31,9 @@ pub fn logs(file: &Path, args: &LogsArgs) -> Result<(), Failure> {
     let data_dir = &config.paths.data_dir;
     permissions::find(data_dir)?;
     config.check_data_dir_is_there()?;
+    let Some(id) = &args.id else { return agent_log::show(data_dir, args) };
     let docker = Docker::new(&config)?;
-    let (files, mut record) = find_task(&config, &args.id)?;
+    let (files, mut record) = find_task(&config, id)?;
     let name = files.key().container_name();
     let (mut has_warned, mut is_waiting) = (false, false);
     while record.phase < Phase::Exited {
@@ -58,8 +63,13 @@ pub fn logs(file: &Path, args: &LogsArgs) -> Result<(), Failure> {
         record = reload(&files)?;
     }
     let shown = Shown::from_flag(args.raw);
-    print_file(&files.stdout(), shown.on(io::stdout()))?;
-    print_file(&files.stderr(), shown.on(io::stderr()))
+    if !args.stderr {
+        print_file(&files.stdout(), args.tail, shown.on(io::stdout()))?;
+    }
+    if !args.stdout {
+        print_file(&files.stderr(), args.tail, shown.on(io::stderr()))?;
+    }
+    Ok(())
 }
 
 /// Whether there is a container of this name that belongs to this data_dir.
@@ -72,13 +82,20 @@ fn has_container(docker: &Docker, name: &str, data_dir: &DataDir) -> Result<bool
 fn show_by_docker(docker: &Docker, name: &str, args: &LogsArgs) -> Result<(), Failure> {
     let range = if args.follow { LogRange::UntilExit } else { LogRange::UntilNow };
     let shown = Shown::from_flag(args.raw);
-    let mut command = docker.logs_command(name, range);
+    let mut command = docker.logs_command(name, range, args.tail);
     // Where nothing is escaped, docker writes to this process's own streams.
     if shown.is_escaped_for(&io::stdout()) {
         command.stdout(Stdio::piped());
     }
     if shown.is_escaped_for(&io::stderr()) {
         command.stderr(Stdio::piped());
+    }
+    // Both streams come from one file of the engine's, so that the other one is read in any case.
+    if args.stderr {
+        command.stdout(Stdio::null());
+    }
+    if args.stdout {
+        command.stderr(Stdio::null());
     }
     let mut child = command.spawn().map_err(Failure::context("`docker logs` can't be started"))?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
@@ -115,9 +132,12 @@ fn pass_on(mut from: impl Read, mut to: impl Write) {
     }
 }
 
-fn print_file(path: &Path, mut out: impl Write) -> Result<(), Failure> {
+fn print_file(path: &Path, tail: Option<usize>, mut out: impl Write) -> Result<(), Failure> {
     match open_to_read(path) {
-        Ok(mut file) => ignore_broken_pipe(io::copy(&mut file, &mut out).and_then(|_| out.flush())),
+        Ok(mut file) => {
+            tail_start(&mut file, tail).map_err(Failure::with_path(path, "can't be read"))?;
+            ignore_broken_pipe(io::copy(&mut file, &mut out).and_then(|_| out.flush()))
+        }
         // The container was never started.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Failure::with_path(path, "can't be read")(error)),

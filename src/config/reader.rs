@@ -12,6 +12,7 @@ use toml::de::{DeString, DeTable, DeValue};
 use super::Secret;
 use super::keys::{Kind, kind_of, names_in};
 use super::problem::{Findings, Problem};
+use super::syntax::explain;
 
 /// A whole file.
 pub struct Reader<'t> {
@@ -28,7 +29,8 @@ impl<'t> Reader<'t> {
         if errors.is_empty() {
             return Ok(reader);
         }
-        Err(errors.iter().map(|error| reader.problem(error.span(), error.message().replace('\n', ", "))).collect())
+        let explain = |error: &toml::de::Error| explain(text, error.span(), error.message());
+        Err(errors.iter().map(|error| reader.problem(error.span(), explain(error))).collect())
     }
 
     fn problem(&self, span: Option<Range<usize>>, message: impl Into<String>) -> Problem {

@@ -122,3 +122,23 @@ fn run_detached_reports_the_first_heartbeats_outcome() {
     agent.run(&["status"]).expect_code(0);
     agent.run(&["stop"]).expect_code(0);
 }
+
+#[test]
+fn logs_without_a_task_shows_the_agents_own_log() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).without_engine().build();
+    agent.run(&["logs"]).expect_code(1).expect_stderr("agent.log`: `run-detached` makes it");
+    agent.write("data/agent.log", "one\ntwo\nthree\n");
+    assert_eq!(agent.run(&["logs"]).stdout, "one\ntwo\nthree\n");
+    assert_eq!(agent.run(&["logs", "--tail", "2"]).stdout, "two\nthree\n");
+    let mut follower = agent.invoke(&["logs", "-f", "--tail", "1"]).start();
+    wait_until("the last line", secs(20), || follower.stdout() == "three\n");
+    // The agent numbers the file and begins a new one.
+    let log = agent.path("data/agent.log");
+    fs::rename(&log, agent.path("data/agent.log.1")).expect("rename it");
+    agent.write("data/agent.log", "four\n");
+    wait_until("the line of the next file", secs(20), || follower.stdout() == "three\nfour\n");
+    assert!(follower.is_running());
+    follower.kill9();
+    agent.run(&["logs", "--stdout"]).expect_code(2);
+}

@@ -144,9 +144,32 @@ fn check_prints_one_line_per_item_with_mark_and_remedy() {
     done.expect_stdout("set DOCKER_HOST or DOCKER_CONTEXT for the agent as the shell has them: cron,");
     done.expect_stdout("→ start the engine").expect_stdout("· image            the engine doesn't answer\n");
     let lines: Vec<&str> = done.stdout.lines().collect();
-    assert_eq!(lines.len(), NAMES.len() + 3, "{lines:#?}");
-    assert_eq!(lines.last(), Some(&"12 passed, 1 with a warning, 1 failed, 9 not tried"));
+    assert_eq!(lines.len(), NAMES.len() + 3 + 6, "{lines:#?}");
+    let (failed, end) = (&lines[lines.len() - 6..lines.len() - 3], &lines[lines.len() - 2..]);
+    assert!(failed[0] == "Failed:" && failed[1].starts_with("✗ engine  "), "the failure once more: {failed:#?}");
+    assert_eq!(end[0], "12 passed, 1 with a warning, 1 failed, 8 not tried, 1 not needed");
+    assert!(end[1].starts_with("Next: mend what is marked ✗") && end[1].ends_with(" check` again."), "{}", end[1]);
     assert_eq!(done.stderr, "");
+}
+
+#[test]
+fn a_file_with_mistakes_ends_the_check_behind_them() {
+    let server = FakeServer::start();
+    let agent = tidy(builder(&server).config("[executor]\ncapacity = \"2\"\n[executor.env]\nKEY = 3"));
+    let done = agent.run(&["check"]);
+    done.expect_code(2).expect_stdout("`executor.capacity` must be").expect_stdout(" | capacity = \"2\"\n");
+    let caret = done.stdout.lines().find(|line| line.trim_start() == "|            ^");
+    assert!(caret.is_some(), "{}", done.stdout);
+    assert!(!done.stdout.contains("KEY = 3"), "the value of a variable is shown: {}", done.stdout);
+    assert!(!done.stdout.contains("· ") && !done.stdout.contains("→"), "{}", done.stdout);
+    done.expect_stdout("\nNext: correct that, and run `agent-core --config ").expect_stdout("nothing else was tried.");
+}
+
+#[test]
+fn a_wanted_proxy_that_is_not_there_is_wrong() {
+    let server = FakeServer::start();
+    let agent = tidy(builder(&server).config("[server]\nuse_system_proxy = true"));
+    agent.run(&["check"]).expect_code(1).expect_stdout("✗ proxy            `server.use_system_proxy = true`, and no");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::support::agent::{Agent, Finished};
 use crate::support::server::FakeServer;
 
 /// Every subcommand.
-pub const SUBCOMMANDS: [&str; 20] = [
+pub const SUBCOMMANDS: [&str; 21] = [
     "init",
     "register",
     "unregister",
@@ -22,6 +22,7 @@ pub const SUBCOMMANDS: [&str; 20] = [
     "logs",
     "discard",
     "ledger",
+    "service",
     "completions",
     "man",
     "help",

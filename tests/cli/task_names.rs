@@ -99,3 +99,21 @@ fn the_begin_of_a_name_is_enough_where_it_is_the_only_one() {
     agent.run(&["discard", "3ff20e1c-b", "--yes"]).expect_code(0).expect_stdout("task 3ff20e1c-bbbb failed");
     agent.run(&["ledger", "--task", "3ff20"]).expect_code(0).expect_stdout("  3ff20e1c-bbbb  ");
 }
+
+#[test]
+fn logs_shows_one_stream_or_the_last_lines() {
+    let server = FakeServer::start();
+    let agent = keeping(&server, &[("t", "t")]);
+    agent.write("data/tasks/t/stdout.log", "out 1\nout 2\n");
+    agent.write("data/tasks/t/stderr.log", "err 1\nerr 2\n");
+    let show = |arguments: &[&str]| {
+        let done = agent.run(&[&["logs", "t"], arguments].concat());
+        done.expect_code(0);
+        (done.stdout, done.stderr)
+    };
+    let pair = |out: &str, err: &str| (out.to_owned(), err.to_owned());
+    assert_eq!(show(&[]), pair("out 1\nout 2\n", "err 1\nerr 2\n"));
+    assert_eq!(show(&["--stderr"]), pair("", "err 1\nerr 2\n"));
+    assert_eq!(show(&["--stdout", "--tail", "1"]), pair("out 2\n", ""));
+    agent.run(&["logs", "t", "--stdout", "--stderr"]).expect_code(2);
+}

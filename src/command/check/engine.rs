@@ -121,6 +121,16 @@ fn check_engine(config: &Config, docker: &Docker, report: &mut Report) {
                 "let DOCKER_HOST name a socket that only root or the agent's user can make, such as unix:///var/run/docker.sock",
             ),
         },
+        // Only the remedy depends on the words.
+        Err(error) if error.to_string().to_lowercase().contains("permission denied") => {
+            let user = std::env::var("USER").ok().filter(|user| !user.is_empty());
+            let remedy = format!(
+                "let the agent's user talk to the engine: `sudo usermod -aG docker {}`; then log in anew, and restart a running \
+                 agent: groups are taken at its start",
+                user.as_deref().unwrap_or("agent-core")
+            );
+            report.fail(Check::Engine, error.to_string(), remedy);
+        }
         Err(error) => {
             let remedy = format!(
                 "start the engine (`sudo systemctl start docker`), and let this user talk to it (group `docker`), \

@@ -89,7 +89,7 @@ impl<'c> EngineProbe<'c> {
 
     pub fn check_mounts(&self, hosts: &[PathBuf], report: &mut Report) {
         if hosts.is_empty() {
-            report.skip(Check::EngineMounts, "there is no mount to look at");
+            report.unneeded(Check::EngineMounts, "there is no mount to look at");
         }
         for host in hosts {
             if report.is_interrupted() {

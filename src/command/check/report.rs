@@ -1,6 +1,7 @@
 //! The findings of `check`: printed line by line for people, or at the end as JSON.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,8 +10,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::command::output::{OutputFormat, print_columns, print_line};
-use crate::config::Problem;
-use crate::text::{escape, escape_json};
+use crate::command::style::{Colour, Style};
+use crate::config::{Problem, may_be_secret};
+use crate::os::files::read_text;
+use crate::text::{escape, escape_json, width};
 
 /// The checks, in the order in which they are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
@@ -62,6 +65,9 @@ enum Status {
     Warned,
     Failed,
     Skipped,
+    /// It doesn't matter here.
+    #[serde(rename = "skipped")]
+    Unneeded,
 }
 
 /// A finding, as `--json` prints it.
@@ -88,6 +94,7 @@ impl Finding {
 /// The findings so far.
 pub struct Report {
     format: OutputFormat,
+    style: Style,
     findings: Vec<Finding>,
     interrupted: Arc<AtomicBool>,
 }
@@ -95,7 +102,7 @@ pub struct Report {
 impl Report {
     /// An empty report. Once `interrupted` is set, no further check is begun.
     pub fn new(format: OutputFormat, interrupted: Arc<AtomicBool>) -> Self {
-        Self { format, findings: Vec::new(), interrupted }
+        Self { format, style: Style::of_stdout(), findings: Vec::new(), interrupted }
     }
 
     pub fn is_interrupted(&self) -> bool {
@@ -115,7 +122,12 @@ impl Report {
         self.add(Finding { remedy: Some(remedy.into()), ..Finding::new(check, Status::Warned, detail) });
     }
 
-    /// For a check that can't be made, or doesn't matter here.
+    /// For a check that doesn't matter here.
+    pub fn unneeded(&mut self, check: Check, why: impl Into<String>) {
+        self.add(Finding::new(check, Status::Unneeded, why));
+    }
+
+    /// For a check that can't be made.
     pub fn skip(&mut self, check: Check, why: impl Into<String>) {
         self.add(Finding::new(check, Status::Skipped, why));
     }
@@ -124,6 +136,13 @@ impl Report {
         let (line, column) = problem.place.unzip();
         let remedy = Some("change that in the file".to_owned());
         self.add(Finding { remedy, line, column, ..Finding::new(Check::Config, Status::Failed, problem.to_string()) });
+        if let (OutputFormat::Text, Some((line, column))) = (self.format, problem.place) {
+            print_source(&problem.file, line, column);
+        }
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.findings.iter().any(|finding| finding.status == Status::Failed)
     }
 
     /// Skips those of the checks that have no finding yet.
@@ -140,8 +159,8 @@ impl Report {
         findings.peek().is_some() && findings.all(|finding| matches!(finding.status, Status::Passed | Status::Warned))
     }
 
-    /// Prints the totals. Returns whether no check has failed.
-    pub fn finish(self) -> bool {
+    /// Prints the failures once more, the totals, and what to do next, for a person. Returns whether no check has failed.
+    pub fn finish(self, next: &str) -> bool {
         let count = |status| self.findings.iter().filter(|finding| finding.status == status).count();
         let [passed, failed, skipped] = [Status::Passed, Status::Failed, Status::Skipped].map(count);
         match self.format {
@@ -150,7 +169,19 @@ impl Report {
                     0 => String::new(),
                     warned => format!("{warned} with a warning, "),
                 };
-                print_line(format_args!("{passed} passed, {warned}{failed} failed, {skipped} not tried"));
+                let unneeded = match count(Status::Unneeded) {
+                    0 => String::new(),
+                    unneeded => format!(", {unneeded} not needed"),
+                };
+                if failed > 0 && self.findings.len() > failed {
+                    print_line("\nFailed:");
+                    self.findings
+                        .iter()
+                        .filter(|finding| finding.status == Status::Failed)
+                        .for_each(|it| self.print(it));
+                }
+                print_line(format_args!("\n{passed} passed, {warned}{failed} failed, {skipped} not tried{unneeded}"));
+                print_line(next);
             }
             OutputFormat::Json => {
                 let version = env!("CARGO_PKG_VERSION");
@@ -163,17 +194,40 @@ impl Report {
 
     fn add(&mut self, finding: Finding) {
         if self.format == OutputFormat::Text {
-            let mark = match finding.status {
-                Status::Passed => "✓",
-                Status::Warned => "!",
-                Status::Failed => "✗",
-                Status::Skipped => "·",
-            };
-            print_columns(format_args!("{mark} {:<16} {}", finding.name.to_string(), escape(&finding.detail)));
-            if let Some(remedy) = &finding.remedy {
-                print_columns(format_args!("  {:<16} → {}", "", escape(remedy)));
-            }
+            self.print(&finding);
         }
         self.findings.push(finding);
+    }
+
+    fn print(&self, finding: &Finding) {
+        let (mark, colour) = match finding.status {
+            Status::Passed => ("✓", Colour::Good),
+            Status::Warned => ("!", Colour::Notice),
+            Status::Failed => ("✗", Colour::Bad),
+            Status::Skipped | Status::Unneeded => ("·", Colour::Faint),
+        };
+        let mark = self.style.paint(mark, Some(colour));
+        print_columns(format_args!("{mark} {:<16} {}", finding.name.to_string(), escape(&finding.detail)));
+        // That a mistake in a line has to be corrected needs no words.
+        if let Some(remedy) = finding.remedy.as_ref().filter(|_| finding.line.is_none()) {
+            print_columns(format_args!("  {:<16} → {}", "", escape(remedy)));
+        }
+    }
+}
+
+/// Prints a line of the configuration file with a sign below the place of a mistake, unless the line may hold a secret.
+fn print_source(file: &Path, line: usize, column: usize) {
+    /// How much of a line is shown.
+    const SHOWN: usize = 100;
+    let Ok(text) = read_text(file) else { return };
+    let Some(source) = text.lines().nth(line.saturating_sub(1)).filter(|_| !may_be_secret(&text, line)) else { return };
+    if column > SHOWN {
+        return;
+    }
+    let shown: String = source.chars().take(SHOWN).map(|c| if c == '\t' { ' ' } else { c }).collect();
+    let before: String = shown.chars().take(column.saturating_sub(1)).collect();
+    // What is escaped takes more columns.
+    if escape(&shown) == shown {
+        print_columns(format_args!("{line:>18} | {shown}\n{:>18} | {}^", "", " ".repeat(width(&before))));
     }
 }

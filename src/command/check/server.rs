@@ -33,7 +33,7 @@ const WRONG_SERVER: &str = "correct `server.base_url`, with its path if it has o
 pub fn check(config: &Config, report: &mut Report) {
     let route = resolve_route(&config.server);
     check_address(&config.server.base_url, &route, report);
-    check_proxy(&route, report);
+    check_proxy(config.server.use_system_proxy, &route, report);
     let way = WayToServer::new(config, &route);
     let answered = probe_without_key(&config.server, config.agent.credentials.as_ref());
     way.report_steps(answered.as_ref().err(), report);
@@ -69,8 +69,14 @@ fn check_address(base_url: &str, route: &ProxyRoute, report: &mut Report) {
     );
 }
 
-fn check_proxy(route: &ProxyRoute, report: &mut Report) {
+fn check_proxy(is_wanted: bool, route: &ProxyRoute, report: &mut Report) {
     match route {
+        ProxyRoute::Direct { .. } if is_wanted => report.fail(
+            Check::Proxy,
+            "`server.use_system_proxy = true`, and no variable of this environment names a proxy for this address",
+            "set HTTPS_PROXY or HTTP_PROXY also where the agent is started (a crontab takes lines `NAME=value`, systemd \
+             `Environment=`), or set `server.use_system_proxy = false`",
+        ),
         ProxyRoute::Direct { ignored } if ignored.is_empty() => report.pass(Check::Proxy, "none"),
         ProxyRoute::Direct { ignored } => report.pass(
             Check::Proxy,
@@ -118,15 +124,28 @@ impl<'c> WayToServer<'c> {
         let is_https = self.base_url.starts_with("https:");
         for (step, check) in STEPS {
             if step == Step::Tls && !is_https {
-                report.skip(check, "the address is http://, without encryption");
+                report.unneeded(check, "the address is http://, without encryption");
                 continue;
             }
             match unanswered {
-                Some(unanswered) if unanswered.step == step => report.fail(check, &unanswered.why, self.remedy(step)),
+                Some(unanswered) if unanswered.step == step => {
+                    report.fail(check, self.explain(unanswered), self.remedy(step))
+                }
                 Some(unanswered) if unanswered.step < step => report.skip(check, "not tried"),
                 _ => self.pass(step, check, report),
             }
         }
+    }
+
+    /// Why a step got no answer, and at which port where the address names none.
+    fn explain(&self, unanswered: &Unanswered) -> String {
+        let why = unanswered.why.trim_start_matches("io: ");
+        let names_port = self.base_url.parse::<Uri>().is_ok_and(|uri| uri.port().is_some());
+        if unanswered.step != Step::Connection || names_port || matches!(self.route, ProxyRoute::Via { .. }) {
+            return why.to_owned();
+        }
+        let port = if self.base_url.starts_with("https:") { 443 } else { 80 };
+        format!("port {port}, since `server.base_url` names none: {why}")
     }
 
     fn pass(&self, step: Step, check: Check, report: &mut Report) {
@@ -186,7 +205,11 @@ fn check_api(config: &Config, refusal: Option<&ClientError>, report: &mut Report
         Some(error) => error.to_string(),
         None => "it asks for no key".to_owned(),
     };
-    report.fail(Check::Server, format!("what answers at {url} is not the Server's API: {why}"), WRONG_SERVER);
+    let remedy = match url.split_once("/api/") {
+        Some((before, _)) => format!("set `server.base_url` to \"{before}\": the agent adds `/api/v1` itself"),
+        None => WRONG_SERVER.to_owned(),
+    };
+    report.fail(Check::Server, format!("what answers at {url} is not the Server's API: {why}"), remedy);
 }
 
 fn check_credentials(config: &Config, report: &mut Report) {

@@ -51,7 +51,7 @@ pub enum Lacking {
 /// Starts a client that follows a running container's output.
 pub fn follow(container: &TaskContainer<'_>, task: &TaskHandle, id: &str) -> Result<LoggedChild, StepError> {
     let [stdout, stderr] = [task.files.stdout(), task.files.stderr()].map(|path| replay(path, Otherwise::Append));
-    LoggedChild::spawn(container.docker.logs_command(id, LogRange::UntilExit), stdout, stderr)
+    LoggedChild::spawn(container.docker.logs_command(id, LogRange::UntilExit, None), stdout, stderr)
         .map_err(StepError::because("the container can't be followed"))
 }
 
@@ -129,7 +129,7 @@ fn read(
     let began = Instant::now();
     loop {
         let [stdout, stderr] = into();
-        let command = container.docker.logs_command(&container.name, LogRange::UntilNow);
+        let command = container.docker.logs_command(&container.name, LogRange::UntilNow, None);
         let reader = LoggedChild::spawn(command, stdout, stderr).map_err(StepError::because(UNREAD))?;
         match reader.finish(READ_TIMEOUT) {
             // As it does on a machine without memory or processes.
