@@ -46,7 +46,7 @@ fn a_large_log_is_rotated_and_no_line_is_lost() {
         fs::write(log_file(&agent, number), format!("older {number}\n")).expect("write an older log");
     }
     agent.run(&["run-detached"]).expect_code(0).expect_stdout("its log is");
-    wait_until("the first lines", secs(10), || agent.agent_log().contains("no new task is accepted"));
+    wait_until("the first lines", secs(20), || agent.agent_log().contains("no new task is accepted"));
     let older = |number| fs::read_to_string(log_file(&agent, number)).expect("an older log");
     let (youngest, now) = (older(1), agent.agent_log());
     assert!(youngest.len() <= LARGE && youngest.starts_with(&before), "{} bytes", youngest.len());
@@ -81,7 +81,7 @@ fn a_log_that_can_not_be_rotated_keeps_growing() {
     let before = lines(LARGE - 50);
     fs::write(log_file(&agent, 0), &before).expect("write a log");
     agent.run(&["run-detached"]).expect_code(0);
-    wait_until("the first lines", secs(10), || agent.agent_log().contains("no new task is accepted"));
+    wait_until("the first lines", secs(20), || agent.agent_log().contains("no new task is accepted"));
     agent.run(&["stop"]).expect_code(0);
     let log = agent.agent_log();
     let new = log.strip_prefix(&before).expect("the log starts with the old lines");
@@ -94,7 +94,7 @@ fn json_format_writes_one_object_per_line() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     agent.run(&["--log-format", "json", "run-detached"]).expect_code(0);
-    wait_until("the first lines", secs(10), || agent.agent_log().contains("no new task is accepted"));
+    wait_until("the first lines", secs(20), || agent.agent_log().contains("no new task is accepted"));
     agent.run(&["stop"]).expect_code(0);
     let log = agent.agent_log();
     for line in log.lines().filter(|line| !line.starts_with("nohup:")) {

@@ -287,8 +287,8 @@ fn a_script_hidden_by_the_workspace_is_reported() {
     let agent = tidy(builder(&server).config("[executor]\nexecutor_type = 'bash'"));
     Checked::of(&agent).expect_failed("program", "`/workspace/run.sh` (`executor.script_path`) can't be there");
     let mut running = agent.start();
-    running.wait_log("the script `/workspace/run.sh` (`executor.script_path`) can't be there", secs(10));
-    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    running.wait_log("the script `/workspace/run.sh` (`executor.script_path`) can't be there", secs(20));
+    server.wait_until("a heartbeat", secs(20), |server| !server.heartbeats().is_empty());
 }
 
 #[test]
@@ -331,13 +331,13 @@ fn check_does_not_disturb_a_running_agent() {
     let server = FakeServer::start();
     let agent = tidy(builder(&server));
     let mut running = agent.start();
-    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    server.wait_until("a heartbeat", secs(20), |server| !server.heartbeats().is_empty());
     // Without temporary files, which the agent makes while it replaces a file.
     let names = || {
         let names = names_in(&agent.data_dir());
         names.into_iter().filter(|name| !name.ends_with("tmp")).collect::<Vec<_>>()
     };
-    wait_until("the agent's own files", secs(10), || {
+    wait_until("the agent's own files", secs(20), || {
         ["status.json", "metrics.prom"].iter().all(|name| names().contains(&(*name).to_owned()))
     });
     let before = names();

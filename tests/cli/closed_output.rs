@@ -35,7 +35,7 @@ fn commands_do_their_work_when_their_output_is_closed() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     let mut running = agent.start();
-    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    server.wait_until("a heartbeat", secs(20), |server| !server.heartbeats().is_empty());
     unread(&agent, &["stop", "--abort"]).expect_code(0);
     assert!(running.wait_exit(secs(20)).success());
     server.add_token("rt_good");

@@ -166,9 +166,9 @@ fn run_warns_about_unknown_keys_and_starts() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().config("[server]\npoll_intervall_secs = 9").build();
     let mut running = agent.start();
-    running.wait_log("did you mean `server.poll_interval_secs`?", secs(10));
+    running.wait_log("did you mean `server.poll_interval_secs`?", secs(20));
     running.wait_log("`server.poll_intervall_secs` is not a known key", secs(20));
-    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    server.wait_until("a heartbeat", secs(20), |server| !server.heartbeats().is_empty());
     let log = running.log();
     let warnings: Vec<&str> = log.lines().filter(|line| line.contains("is not a known key")).collect();
     assert_eq!(warnings.len(), 1, "{warnings:#?}");
@@ -222,7 +222,7 @@ fn stop_names_the_running_agent_when_the_file_is_wrong() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     let running = agent.start();
-    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    server.wait_until("a heartbeat", secs(20), |server| !server.heartbeats().is_empty());
     agent.change_config("[executor]\ncapacity = 0");
     let done = agent.run(&["stop"]);
     done.expect_code(2)

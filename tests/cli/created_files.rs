@@ -45,9 +45,9 @@ fn files_of_every_command_are_private_from_their_creation() {
     run(&agent, "0", &["check"]).expect_code(1);
     let wrapper = with_umask("0");
     let mut running = agent.invoke(&["run"]).through(&wrapper.each_ref().map(String::as_str)).start();
-    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    server.wait_until("a heartbeat", secs(20), |server| !server.heartbeats().is_empty());
     run(&agent, "0", &["stop", "--drain"]).expect_code(0);
-    running.wait_exit(secs(10));
+    running.wait_exit(secs(20));
     run(&agent, "0", &["run-detached"]).expect_code(0);
     run(&agent, "0", &["status"]).expect_code(0);
     run(&agent, "0", &["stop"]).expect_code(0);

@@ -24,7 +24,7 @@ fn a_private_authority_in_ssl_cert_file_is_trusted() {
     let server = https();
     let agent = Agent::builder(&server).without_engine().env("SSL_CERT_FILE", ca(&server)).build();
     let running = agent.start();
-    server.wait_until("polls", secs(10), |server| {
+    server.wait_until("polls", secs(20), |server| {
         server.requests_to("poll").iter().filter(|poll| poll.status == Some(200)).count() >= 2
     });
     assert!(agent.config_text().contains("https://"));
@@ -39,10 +39,10 @@ fn an_untrusted_certificate_is_logged_and_calls_are_retried() {
     let base_url = format!("[server]\nbase_url = \"https://{}\"", relay.authority());
     let agent = Agent::builder(&server).without_engine().config(&base_url).build();
     let mut running = agent.start();
-    running.wait_log("its certificate isn't trusted", secs(10));
+    running.wait_log("its certificate isn't trusted", secs(20));
     running.wait_log("SSL_CERT_FILE", secs(20));
     // The first two heartbeats come at the start and when the engine's state is known; the third is a retry.
-    wait_until("another try", secs(15), || relay.notes().len() >= 3);
+    wait_until("another try", secs(20), || relay.notes().len() >= 3);
     assert!(running.is_running());
     assert_eq!(server.requests().len(), 0);
 }
@@ -52,7 +52,7 @@ fn another_authority_is_not_trusted() {
     let (server, other) = (https(), https());
     let agent = Agent::builder(&server).without_engine().env("SSL_CERT_FILE", ca(&other)).build();
     let mut running = agent.start();
-    running.wait_log("its certificate isn't trusted", secs(10));
+    running.wait_log("its certificate isn't trusted", secs(20));
     assert_eq!(server.requests().len(), 0);
 }
 
@@ -122,9 +122,9 @@ fn authorities_that_can_not_be_read_are_named() {
         let register = with(&["register", "--replace", "--token", "rt_good"]).run();
         register.expect_code(1).expect_stderr(&named).expect_stderr("the token was not used");
         let mut running = with(&["run"]).start();
-        running.wait_log("its certificate isn't trusted", secs(10));
+        running.wait_log("its certificate isn't trusted", secs(20));
         assert!(running.log().contains(&format!("UnknownIssuer; {named}")), "{}", running.log());
-        assert!(running.terminate(secs(10)).success());
+        assert!(running.terminate(secs(20)).success());
     }
     // Beside another one that is good, it is said all the same.
     let ca = ca(&server);
@@ -133,5 +133,5 @@ fn authorities_that_can_not_be_read_are_named() {
     both(&["check"]).run().expect_stdout(&format!("the certificate is trusted, but SSL_CERT_DIR names `{gone}`"));
     let mut running = both(&["run"]).start();
     running.wait_log("SSL_CERT_DIR names", secs(20));
-    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    server.wait_until("a heartbeat", secs(20), |server| !server.heartbeats().is_empty());
 }

@@ -42,7 +42,7 @@ fn a_proxy_that_trickles_its_answer_to_connect_stops_no_heartbeat() {
     let agent = Agent::builder(&server).without_engine().env("HTTP_PROXY", format!("http://{proxy}"));
     let agent = agent.config(USE_PROXY).build();
     let mut running = agent.start();
-    running.wait_log("the Server can't be reached: no connection in time", secs(15));
+    running.wait_log("the Server can't be reached: no connection in time", secs(20));
     wait_until("other tries", secs(30), || connections.load(Ordering::SeqCst) >= 3);
     assert!(running.is_running());
     agent.run(&["check"]).expect_code(1).expect_stdout("no connection in time");
@@ -60,7 +60,7 @@ fn a_proxy_that_refuses_connect_is_named_with_what_helps() {
     let agent = Agent::builder(&server).without_engine().env("HTTP_PROXY", format!("http://{proxy}"));
     let agent = agent.config(USE_PROXY).build();
     let mut running = agent.start();
-    running.wait_log("403", secs(10));
+    running.wait_log("403", secs(20));
     running.wait_log("let it allow CONNECT to the Server's host and port", secs(20));
     let done = agent.run(&["check"]);
     done.expect_code(1)
@@ -131,7 +131,7 @@ fn a_call_that_was_never_sent_is_not_one_without_an_answer() {
     let agent = Agent::builder(&server).without_engine().config(&format!("[server]\nbase_url = 'http://{address}'"));
     let agent = agent.build();
     let mut running = agent.start();
-    running.wait_log("the Server can't be reached: no connection in time", secs(9));
+    running.wait_log("the Server can't be reached: no connection in time", secs(30));
     assert!(!running.log().contains("no usable answer"), "{}", running.log());
     drop(queued);
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 fn started(agent: &Agent, server: &FakeServer) -> Running {
     let before = server.heartbeats().len();
     let running = agent.start();
-    server.wait_until("a heartbeat", secs(10), |server| server.heartbeats().len() > before);
+    server.wait_until("a heartbeat", secs(20), |server| server.heartbeats().len() > before);
     running
 }
 
@@ -26,7 +26,7 @@ fn a_second_run_ends_and_names_the_first_ones_pid() {
     assert_eq!(second.stderr.lines().count(), 1, "{}", second.stderr);
     assert!(first.is_running());
     let polls = server.requests_to("poll").len();
-    server.wait_until("the first agent to go on polling", secs(10), |server| server.requests_to("poll").len() > polls);
+    server.wait_until("the first agent to go on polling", secs(20), |server| server.requests_to("poll").len() > polls);
     agent.run(&["status"]).expect_code(0).expect_stdout(&format!("Running: yes, pid {}", first.pid()));
 }
 
@@ -34,7 +34,7 @@ fn a_second_run_ends_and_names_the_first_ones_pid() {
 fn a_copied_data_dir_is_refused_and_a_moved_one_is_used() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
-    assert!(started(&agent, &server).terminate(secs(10)).success());
+    assert!(started(&agent, &server).terminate(secs(20)).success());
     let id = || fs::read_to_string(agent.data_dir().join("instance_id")).unwrap();
     let first = id();
     let copy = |from: &str, to: &str| {
@@ -46,15 +46,15 @@ fn a_copied_data_dir_is_refused_and_a_moved_one_is_used() {
     let refused = agent.run(&["--config", "other.toml", "run"]);
     refused.expect_code(1).expect_stderr("is a copy of").expect_stderr(&agent.data_dir().display().to_string());
     // The original goes on, also as one that was restored from its copy, and one that was moved.
-    assert!(started(&agent, &server).terminate(secs(10)).success());
+    assert!(started(&agent, &server).terminate(secs(20)).success());
     fs::remove_dir_all(agent.data_dir()).unwrap();
     copy("backup", "data");
-    assert!(started(&agent, &server).terminate(secs(10)).success());
+    assert!(started(&agent, &server).terminate(secs(20)).success());
     fs::rename(agent.data_dir(), agent.path("moved")).unwrap();
     agent.change_config("[paths]\ndata_dir = './moved'");
     let mut running = started(&agent, &server);
     assert_eq!(fs::read_to_string(agent.path("moved/instance_id")).unwrap(), first);
-    assert!(!running.log().contains("copy of") && running.terminate(secs(10)).success());
+    assert!(!running.log().contains("copy of") && running.terminate(secs(20)).success());
     // The command of the message makes a copy an agent of its own.
     agent.write("other.toml", agent.config_text().replace("./moved", "./backup"));
     fs::remove_dir_all(agent.path("backup")).unwrap();
@@ -70,7 +70,7 @@ fn a_copied_data_dir_is_refused_and_a_moved_one_is_used() {
     assert!(Command::new("sh").args(["-c", command]).status().unwrap().success());
     let before = server.heartbeats().len();
     let _other = agent.invoke(&["--config", "other.toml", "run"]).start();
-    server.wait_until("a heartbeat", secs(10), |server| server.heartbeats().len() > before);
+    server.wait_until("a heartbeat", secs(20), |server| server.heartbeats().len() > before);
     assert_ne!(fs::read_to_string(agent.path("backup/instance_id")).unwrap(), first);
 }
 
@@ -78,7 +78,7 @@ fn a_copied_data_dir_is_refused_and_a_moved_one_is_used() {
 fn a_copy_goes_on_when_the_original_was_renamed() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
-    assert!(started(&agent, &server).terminate(secs(10)).success());
+    assert!(started(&agent, &server).terminate(secs(20)).success());
     let copied = Command::new("cp").arg("-a").args([agent.data_dir(), agent.path("moved")]).status();
     assert!(copied.unwrap().success());
     fs::create_dir(agent.path("moved/tasks/t1")).unwrap();
@@ -88,19 +88,19 @@ fn a_copy_goes_on_when_the_original_was_renamed() {
     let (command, _) = command.split_once('`').expect("the command's end");
     assert!(Command::new("sh").args(["-c", command]).status().unwrap().success());
     assert!(agent.path("data.old/instance_id").exists());
-    assert!(started(&agent, &server).terminate(secs(10)).success());
+    assert!(started(&agent, &server).terminate(secs(20)).success());
 }
 
 #[test]
 fn a_data_dir_of_another_machine_is_used_with_a_warning() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
-    assert!(started(&agent, &server).terminate(secs(10)).success());
+    assert!(started(&agent, &server).terminate(secs(20)).success());
     let place = agent.data_dir().join("instance_id.place");
     fs::write(&place, "0123456789abcdef0123456789abcdef\n/var/lib/agent-core\n").unwrap();
     let mut running = started(&agent, &server);
     assert!(running.log().contains("was used on another machine, as `/var/lib/agent-core`"), "{}", running.log());
-    assert!(running.terminate(secs(10)).success());
+    assert!(running.terminate(secs(20)).success());
     assert!(!started(&agent, &server).log().contains("another machine"), "it is logged once");
 }
 
@@ -113,8 +113,8 @@ fn an_agent_ends_when_its_data_dir_was_replaced() {
     // Another folder in which the path of the lock leads to the old lock.
     fs::create_dir(agent.data_dir()).unwrap();
     std::os::unix::fs::symlink("../moved/agent.lock", agent.data_dir().join("agent.lock")).unwrap();
-    running.wait_log("was removed or replaced", secs(10));
-    assert_eq!(running.wait_exit(secs(10)).code(), Some(1));
+    running.wait_log("was removed or replaced", secs(20));
+    assert_eq!(running.wait_exit(secs(20)).code(), Some(1));
     assert_eq!(fs::read_dir(agent.data_dir()).unwrap().count(), 1, "nothing was written into the other folder");
 }
 
@@ -136,7 +136,7 @@ fn agents_with_different_data_dirs_run_side_by_side() {
     agent.write("other.toml", agent.config_text().replace("./data", "./more"));
     let before = server.heartbeats().len();
     let mut second = agent.invoke(&["--config", "other.toml", "run"]).start();
-    server.wait_until("a heartbeat", secs(10), |server| server.heartbeats().len() > before);
+    server.wait_until("a heartbeat", secs(20), |server| server.heartbeats().len() > before);
     second.wait_log("data in", secs(20));
     assert!(first.is_running() && second.is_running());
     let pid = fs::read_to_string(agent.path("more/agent.pid")).unwrap();
@@ -256,7 +256,7 @@ fn an_agent_ends_when_its_lock_file_was_removed() {
     let mut first = started(&agent, &server);
     fs::remove_file(agent.data_dir().join("agent.lock")).unwrap();
     let second = started(&agent, &server);
-    assert_eq!(first.wait_exit(secs(10)).code(), Some(1));
+    assert_eq!(first.wait_exit(secs(20)).code(), Some(1));
     assert!(first.log().contains("`agent.lock` was removed or replaced"), "{}", first.log());
     agent.run(&["status"]).expect_code(0).expect_stdout(&format!("Running: yes, pid {}", second.pid()));
     let pid = fs::read_to_string(agent.data_dir().join("agent.pid")).unwrap();

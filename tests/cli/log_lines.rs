@@ -20,7 +20,7 @@ fn every_line_has_a_time_with_its_zone_and_a_level() {
     let agent = Agent::builder(&server).without_engine().env("TZ", "<+0530>-5:30").build();
     let before = Timestamp::now();
     let mut running = agent.start();
-    running.wait_log("no new task is accepted", secs(10));
+    running.wait_log("no new task is accepted", secs(20));
     running.kill9();
     let log = running.log();
     assert!(log.lines().count() >= 2, "{log}");
@@ -40,7 +40,7 @@ fn rust_log_sets_the_level() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().env("RUST_LOG", "warn").build();
     let mut running = agent.start();
-    running.wait_log("no new task is accepted", secs(10));
+    running.wait_log("no new task is accepted", secs(20));
     running.kill9();
     let log = running.log();
     assert!(log.lines().all(|line| parts(line).1 == "WARN"), "{log}");
@@ -55,7 +55,7 @@ fn no_log_level_shows_the_api_key() {
     server.fault(Match::path("poll").nth(3), Fault::status(401));
     let agent = Agent::builder(&server).without_engine().env("RUST_LOG", "trace,ureq=trace,rustls=trace").build();
     let mut running = agent.start();
-    running.wait_log("answered 401", secs(15));
+    running.wait_log("answered 401", secs(20));
     running.wait_log("a redirect", secs(20));
     #[cfg(unix)]
     running.terminate(secs(20));
@@ -78,7 +78,7 @@ fn an_event_is_logged_on_one_line() {
     server.fault(Match::path("poll").times(1), Fault::Answer(Response::json(400, &body)));
     let agent = Agent::builder(&server).without_engine().build();
     let mut running = agent.start();
-    running.wait_log("forged", secs(10));
+    running.wait_log("forged", secs(20));
     running.kill9();
     let log = running.log();
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("forged")).collect();

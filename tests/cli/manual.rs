@@ -111,7 +111,7 @@ fn on_a_terminal(programs: &[(&str, &str)], pager: Option<&str>) -> String {
         man = man.env("PAGER", pager);
     }
     let mut running = man.start();
-    assert_eq!(running.wait_exit(secs(10)).code(), Some(0));
+    assert_eq!(running.wait_exit(secs(20)).code(), Some(0));
     drop(running);
     person.whole_text().replace('\r', "")
 }

@@ -11,8 +11,8 @@ use std::process::Command;
 fn run_once(agent: &Agent, server: &FakeServer) {
     let before = server.heartbeats().len();
     let mut running = agent.start();
-    server.wait_until("a heartbeat", secs(10), |server| server.heartbeats().len() > before);
-    assert!(running.terminate(secs(10)).success(), "{}", running.log());
+    server.wait_until("a heartbeat", secs(20), |server| server.heartbeats().len() > before);
+    assert!(running.terminate(secs(20)).success(), "{}", running.log());
 }
 
 /// Every command that would make a data_dir refuses, and returns what `run` says.

@@ -23,7 +23,7 @@ fn assert_beside_the_file(config: impl Fn(&Agent) -> String) {
     let cwd = agent.home();
     let config = config(&agent);
     let running = agent.invoke(&["--config", &config, "run"]).cwd(&cwd).start();
-    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    server.wait_until("a heartbeat", secs(20), |server| !server.heartbeats().is_empty());
     let pid = fs::read_to_string(agent.data_dir().join("agent.pid")).expect("a pidfile beside the configuration");
     assert_eq!(pid.trim(), running.pid().to_string());
     assert!(agent.path("share/in").is_dir());
@@ -54,7 +54,7 @@ fn a_tilde_means_the_home_folder() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().config("[paths]\ndata_dir = '~/agent data'").build();
     let running = agent.start();
-    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    server.wait_until("a heartbeat", secs(20), |server| !server.heartbeats().is_empty());
     let pid = fs::read_to_string(agent.home().join("agent data/agent.pid")).expect("a pidfile in the home");
     assert_eq!(pid.trim(), running.pid().to_string());
     assert_eq!(names_in(agent.dir()), [".config.toml.data_dir", "config.toml"]);
@@ -70,7 +70,7 @@ fn a_tilde_in_a_mount_means_the_home_folder() {
     missing.expect_code(1).expect_stderr(&format!("`{}`", agent.home().join("share").display()));
     fs::create_dir(agent.home().join("share")).unwrap();
     let _running = agent.start();
-    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    server.wait_until("a heartbeat", secs(20), |server| !server.heartbeats().is_empty());
 }
 
 /// `run` and `check` must refuse the mounts with these words.
@@ -100,7 +100,7 @@ fn a_mount_inside_one_that_tasks_write_to_is_refused() {
     let sibling = two_mounts("./share", "./share-2");
     let agent = Agent::builder(&server).without_engine().config(&sibling).build();
     let _running = agent.start();
-    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    server.wait_until("a heartbeat", secs(20), |server| !server.heartbeats().is_empty());
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn the_data_dir_is_made_private_even_if_it_exists() {
         }
         let before = server.heartbeats().len();
         let _running = agent.start();
-        server.wait_until("a heartbeat", secs(10), |server| server.heartbeats().len() > before);
+        server.wait_until("a heartbeat", secs(20), |server| server.heartbeats().len() > before);
         assert_eq!(mode(&agent.data_dir()), 0o700, "made before: {made_before}");
     }
 }
@@ -222,7 +222,7 @@ fn a_missing_relative_mount_host_is_created() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().config(&mount_as_written("share/deep")).build();
     let _running = agent.start();
-    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    server.wait_until("a heartbeat", secs(20), |server| !server.heartbeats().is_empty());
     assert!(agent.path("share/deep").is_dir());
 }
 

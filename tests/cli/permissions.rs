@@ -10,7 +10,7 @@ use std::fs;
 fn up(server: &FakeServer, agent: &Agent) -> Running {
     let before = server.heartbeats().len();
     let running = agent.start();
-    server.wait_until("a heartbeat", secs(10), |server| server.heartbeats().len() > before);
+    server.wait_until("a heartbeat", secs(20), |server| server.heartbeats().len() > before);
     running
 }
 
@@ -27,10 +27,10 @@ fn an_open_configuration_file_is_closed_and_logged_once() {
             agent.config_path().display()
         );
         assert_eq!(running.log().matches(&line).count(), 1, "{}", running.log());
-        assert!(running.terminate(secs(10)).success());
+        assert!(running.terminate(secs(20)).success());
         let mut running = up(&server, &agent);
         assert!(!running.log().contains("open to other users"), "{}", running.log());
-        assert!(running.terminate(secs(10)).success());
+        assert!(running.terminate(secs(20)).success());
     }
 }
 
@@ -203,7 +203,7 @@ fn a_data_dir_below_a_folder_that_others_can_write_is_refused() {
     set_mode(&agent.path("open"), 0o1777);
     let mut running = up(&server, &agent);
     assert_eq!(mode(&agent.path("open/data")), 0o700);
-    assert!(running.terminate(secs(10)).success());
+    assert!(running.terminate(secs(20)).success());
 }
 
 #[test]
@@ -224,12 +224,12 @@ fn an_open_data_dir_is_closed_and_logged_once() {
     let mut running = up(&server, &agent);
     assert_eq!(mode(&agent.data_dir()), 0o700);
     assert!(!running.log().contains("open to other users"), "a new data_dir is private from the start");
-    assert!(running.terminate(secs(10)).success());
+    assert!(running.terminate(secs(20)).success());
     set_mode(&agent.data_dir(), 0o755);
     let mut running = up(&server, &agent);
     assert_eq!(mode(&agent.data_dir()), 0o700);
     assert_eq!(running.log().matches("was open to other users (mode 755)").count(), 1);
-    assert!(running.terminate(secs(10)).success());
+    assert!(running.terminate(secs(20)).success());
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn copy_commands() -> String {
 fn the_manuals_copy_of_an_open_data_dir_can_be_used() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
-    assert!(up(&server, &agent).terminate(secs(10)).success());
+    assert!(up(&server, &agent).terminate(secs(20)).success());
     let id = fs::read_to_string(agent.data_dir().join("instance_id")).unwrap();
     agent.write("data/workspaces/t1/output/result", "kept");
     agent.write("data/tasks/t1/command.sh", "true");
@@ -287,7 +287,7 @@ fn the_manuals_copy_of_an_open_data_dir_can_be_used() {
     let commands = copy_commands().replace("/var/lib/agent-core", &agent.data_dir().display().to_string());
     assert!(std::process::Command::new("sh").args(["-ec", &commands]).status().unwrap().success(), "{commands}");
     let mut running = up(&server, &agent);
-    assert!(running.terminate(secs(10)).success() && !running.log().contains("other users"), "{}", running.log());
+    assert!(running.terminate(secs(20)).success() && !running.log().contains("other users"), "{}", running.log());
     assert_eq!(fs::read_to_string(agent.data_dir().join("instance_id")).unwrap(), id);
     assert_eq!(fs::read_to_string(agent.data_dir().join("workspaces/t1/output/result")).unwrap(), "kept");
     assert_eq!(mode(&agent.data_dir().join("workspaces/t1/output")), 0o777, "a container may write there as any user");

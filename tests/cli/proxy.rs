@@ -16,7 +16,7 @@ fn agent(server: &FakeServer, variables: &[&str], proxy: &str) -> Builder {
 
 fn wait_for_a_poll(server: &Control) {
     let answered = |server: &Control| server.requests_to("poll").iter().any(|poll| poll.status == Some(200));
-    server.wait_until("a poll", secs(10), answered);
+    server.wait_until("a poll", secs(20), answered);
 }
 
 fn https() -> FakeServer {
@@ -70,7 +70,7 @@ fn assert_used(server: &FakeServer, variable: &str) {
     let agent = builder.build();
     let before = server.heartbeats().len();
     let _running = agent.start();
-    server.wait_until("a heartbeat", secs(10), |server| server.heartbeats().len() > before);
+    server.wait_until("a heartbeat", secs(20), |server| server.heartbeats().len() > before);
     let authority = server.url().split('/').nth(2).expect("a URL has an authority").to_owned();
     let notes = proxy.notes();
     assert!(!notes.is_empty(), "the proxy of `{variable}` wasn't used");
@@ -110,7 +110,7 @@ fn no_proxy_excludes_the_server() {
         let builder = agent(&server, &["HTTP_PROXY", "ALL_PROXY"], &proxy.url()).config(USE_PROXY);
         let agent = builder.env(variable, "lab.example,127.0.0.1").build();
         let _running = agent.start();
-        server.wait_until("a heartbeat", secs(10), |server| server.heartbeats().len() > before);
+        server.wait_until("a heartbeat", secs(20), |server| server.heartbeats().len() > before);
         assert_eq!(proxy.notes(), [""; 0], "{variable}");
     }
 }
@@ -130,7 +130,7 @@ fn an_unsupported_proxy_type_is_reported() {
     let server = FakeServer::start();
     let agent = agent(&server, &["ALL_PROXY"], "socks5://user:hunter2@127.0.0.1:1").config(USE_PROXY).build();
     let mut running = agent.start();
-    running.wait_log("socks5://127.0.0.1:1, from ALL_PROXY, is no proxy that takes CONNECT", secs(10));
+    running.wait_log("socks5://127.0.0.1:1, from ALL_PROXY, is no proxy that takes CONNECT", secs(20));
     assert!(!running.log().contains("hunter2"), "{}", running.log());
 }
 
@@ -140,7 +140,7 @@ fn an_unreachable_proxy_is_logged_and_retried() {
     dead.stop_listening();
     let agent = agent(&server, &["HTTP_PROXY"], &dead.url()).config(USE_PROXY).build();
     let mut running = agent.start();
-    running.wait_log("the Server can't be reached: Connection refused", secs(10));
+    running.wait_log("the Server can't be reached: Connection refused", secs(20));
     assert_eq!(server.requests().len(), 0);
     assert!(running.is_running());
 }
@@ -150,7 +150,7 @@ fn the_proxy_of_the_other_scheme_is_not_used() {
     let (server, proxy) = (FakeServer::start(), Relay::proxy());
     let agent = agent(&server, &["HTTPS_PROXY", "https_proxy"], &proxy.url()).config(USE_PROXY).build();
     let _running = agent.start();
-    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    server.wait_until("a heartbeat", secs(20), |server| !server.heartbeats().is_empty());
     assert!(proxy.notes().is_empty());
 }
 
@@ -159,6 +159,6 @@ fn connection_errors_name_the_proxy() {
     let server = FakeServer::start();
     let agent = agent(&server, &["HTTP_PROXY"], "http://user:hunter2@127.0.0.1:1").config(USE_PROXY).build();
     let mut running = agent.start();
-    running.wait_log("(by the proxy http://127.0.0.1:1, from HTTP_PROXY)", secs(10));
+    running.wait_log("(by the proxy http://127.0.0.1:1, from HTTP_PROXY)", secs(20));
     assert!(!running.log().contains("hunter2"));
 }

@@ -13,7 +13,7 @@ fn assert_not_followed(status: u16) {
     let mut running = agent.start();
     running.wait_log(&format!("the Server answered {status}: a redirect to {place}"), secs(10));
     running.wait_log("set `server.base_url`", secs(20));
-    server.wait_until("another try", secs(10), |server| server.requests().len() >= 2);
+    server.wait_until("another try", secs(20), |server| server.requests().len() >= 2);
     let asked = other.requests();
     assert!(asked.is_empty(), "{asked:#?}");
 }

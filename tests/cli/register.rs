@@ -175,7 +175,7 @@ fn register_mentions_a_running_agent_with_the_old_key() {
     server.add_token("rt_good");
     let agent = Agent::builder(&server).without_engine().build();
     let mut running = agent.start();
-    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    server.wait_until("a heartbeat", secs(20), |server| !server.heartbeats().is_empty());
     agent
         .run(&["register", "--replace", "--token", "rt_good"])
         .expect_code(0)

@@ -53,8 +53,8 @@ fn status_of_a_running_agent_shows_its_live_state() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().config(EXECUTOR).build();
     let mut running = agent.start();
-    running.wait_log("no new task is accepted", secs(10));
-    server.wait_until("two heartbeats", secs(10), |server| server.heartbeats().len() >= 2);
+    running.wait_log("no new task is accepted", secs(20));
+    server.wait_until("two heartbeats", secs(20), |server| server.heartbeats().len() >= 2);
     let status = agent.run(&["status"]);
     status.expect_code(0);
     let (service_id, _) = server.service();
@@ -84,7 +84,7 @@ fn status_reports_a_revoked_key() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     let mut running = agent.start();
-    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    server.wait_until("a heartbeat", secs(20), |server| !server.heartbeats().is_empty());
     let (service_id, _) = server.service();
     server.revoke_key(&service_id);
     running.wait_log("answered 401", secs(30));
@@ -169,7 +169,7 @@ fn status_does_not_call_a_silent_server_reached() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).without_engine().build();
     let running = agent.start();
-    wait_until("the first heartbeat", secs(10), || agent.run(&["status"]).stdout.contains("\nServer: reached\n"));
+    wait_until("the first heartbeat", secs(20), || agent.run(&["status"]).stdout.contains("\nServer: reached\n"));
     let pid = running.pid().to_string();
     let signal = |name: &str| {
         let sent = Command::new("kill").args([name, &pid]).status().expect("start `kill`");

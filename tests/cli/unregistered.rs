@@ -17,7 +17,7 @@ fn empty_folder(server: &FakeServer) -> Agent {
 }
 
 fn wait_for_a_heartbeat(server: &Control) {
-    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    server.wait_until("a heartbeat", secs(20), |server| !server.heartbeats().is_empty());
 }
 
 #[test]
@@ -188,7 +188,7 @@ mod on_a_terminal {
         person.answer("Executor image [open-aaas-executor:latest]: ", ENTER);
         person.answer("Tasks at once [2]: ", ENTER);
         person.answer("Registration token (rt_…): ", END);
-        assert_eq!(running.wait_exit(secs(10)).code(), Some(1));
+        assert_eq!(running.wait_exit(secs(20)).code(), Some(1));
         assert_eq!(agent.config_text(), TEMPLATE);
     }
 
@@ -213,7 +213,7 @@ mod on_a_terminal {
             let before = server.requests_to("poll").len();
             let (person, terminal) = Terminal::open();
             let mut running = agent.invoke(arguments).terminal(terminal).start();
-            server.wait_until("a poll", secs(10), |server| server.requests_to("poll").len() > before);
+            server.wait_until("a poll", secs(20), |server| server.requests_to("poll").len() > before);
             assert_eq!(running.terminate(secs(20)).code(), Some(0));
             let shown = person.whole_text();
             assert!(shown.contains("for service") && !shown.contains("]: "), "{shown}");

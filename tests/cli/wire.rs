@@ -8,7 +8,7 @@ use crate::support::server::{FakeServer, KeyHeaders, Options, Request};
 fn calls_of(server: &FakeServer, fragment: &str) -> Vec<Request> {
     let agent = Agent::builder(server).without_engine().config(fragment).build();
     let mut running = agent.start();
-    server.wait_until("polls", secs(10), |server| {
+    server.wait_until("polls", secs(20), |server| {
         server.requests_to("poll").len() >= 2 && server.requests_to("heartbeat").len() >= 2
     });
     #[cfg(unix)]

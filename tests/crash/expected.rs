@@ -179,7 +179,7 @@ fn check_remains(scene: &Scene) {
     docker::assert_no_containers(&scene.task);
     let agent = &scene.agent;
     let what = "the end of all processes of the agent";
-    docker::wait_until(what, secs(10), || agent.processes().is_empty());
+    docker::wait_until(what, secs(20), || agent.processes().is_empty());
     check_data_dir(&agent.data_dir(), &[&scene.task]);
 }
 

@@ -47,7 +47,7 @@ impl Killer {
     fn kill(&self) {
         // A request may arrive before the test knows the agent's process id.
         let mut process = 0;
-        wait_until("the process to be killed", secs(10), || {
+        wait_until("the process to be killed", secs(20), || {
             process = self.process.load(Ordering::SeqCst);
             process != 0
         });
@@ -67,7 +67,7 @@ pub fn play(case: &Case) {
     scene.wait_until_settled(case);
     // Nothing of the task waits for the removal of its container.
     docker::assert_no_containers(&scene.task);
-    let status = running.terminate(secs(10));
+    let status = running.terminate(secs(20));
     assert!(status.success(), "after SIGTERM the agent ended with {status}");
     check(&scene, &case.expected);
 }

@@ -199,7 +199,7 @@ impl Aftermath<'_> {
         let polls = |server: &Control| server.requests_to("poll").len();
         let before = polls(self.server);
         self.server.wait_until("a poll", secs(30), |server| polls(server) > before);
-        let status = self.running.terminate(secs(10));
+        let status = self.running.terminate(secs(20));
         assert!(status.success(), "after SIGTERM the agent ended with {status}");
     }
 
@@ -218,7 +218,7 @@ impl Aftermath<'_> {
         assert!(wrong.is_empty(), "{} of {} tasks:\n{}", wrong.len(), self.plan.len(), wrong.join("\n"));
         assert_no_containers(self.server.task_prefix());
         let what = "the end of all processes of the agent";
-        wait_until(what, secs(10), || self.agent.processes().is_empty());
+        wait_until(what, secs(20), || self.agent.processes().is_empty());
         let ids: Vec<&str> = self.plan.iter().filter_map(|task| task.id.as_deref()).collect();
         check_data_dir(&self.agent.data_dir(), &ids);
     }

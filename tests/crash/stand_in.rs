@@ -85,7 +85,7 @@ impl StandIn {
         let seen = self.folder.join("seen");
         let old = self.folder.join("seen.old");
         if seen.exists() {
-            wait_until("the old count to be removed", secs(10), || {
+            wait_until("the old count to be removed", secs(20), || {
                 (!old.exists() || fs::remove_dir_all(&old).is_ok()) && fs::rename(&seen, &old).is_ok()
             });
         }

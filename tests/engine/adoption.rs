@@ -41,7 +41,7 @@ fn a_running_container_is_followed_after_sigkill() {
 fn a_running_container_is_followed_after_sigterm() {
     let server = FakeServer::start();
     let (agent, mut running, id) = begun(&server, tally::waiting_task("echo result > output/result.txt"));
-    assert_eq!(running.terminate(secs(10)).code(), Some(0));
+    assert_eq!(running.terminate(secs(20)).code(), Some(0));
     follow_to_the_end(&server, &agent, &id);
 }
 

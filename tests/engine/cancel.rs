@@ -7,7 +7,8 @@ use crate::support::agent::{Agent, Running};
 use crate::support::docker::{assert_no_containers, wait_container_state, wait_until};
 use crate::support::secs;
 use crate::support::server::{FakeServer, Fault, Match, Moment, Status, Task, TaskSpec};
-use std::time::{Duration, Instant};
+use std::fs;
+use std::time::Duration;
 
 /// Runs much longer than any test.
 const FOREVER: &str = "echo began; sleep 1000";
@@ -42,7 +43,7 @@ fn a_task_cancelled_on_the_server_is_never_accepted() {
     let _running = agent.start();
     wait_container_state(&first, "running", secs(60));
     server.cancel(&second);
-    std::fs::write(agent.workspace(&first).join("go"), "").unwrap();
+    fs::write(agent.workspace(&first).join("go"), "").unwrap();
     server.wait_for(&first, Status::Completed, secs(60));
     assert_eq!(server.wait_for(&third, Status::Completed, secs(60)).stdout(), "third\n");
     let task = server.task(&second);
@@ -65,7 +66,7 @@ fn cancel_while_downloading(fault: Fault) {
     wait_until("the download", secs(60), is_downloading);
     server.cancel(&id);
     let task = wait_cancelled(&server, &id);
-    assert!(took(&task) < secs(8), "{:?}", took(&task));
+    assert!(took(&task) < secs(25), "{:?}", took(&task));
     assert!(!agent.task_file(&id, "cid").exists(), "no container was made");
 }
 
@@ -93,7 +94,7 @@ fn a_cancelled_container_may_end_by_itself_after_sigterm() {
     server.cancel(&id);
     let task = wait_cancelled(&server, &id);
     assert!(agent.workspace(&id).join("output/asked").exists(), "the container received SIGTERM");
-    assert!(took(&task) < secs(8), "{:?}", took(&task));
+    assert!(took(&task) < secs(25), "{:?}", took(&task));
     assert_eq!(server.outputs(&id).len(), 0, "the files of a cancelled task are not sent");
 }
 
@@ -103,19 +104,16 @@ fn a_cancelled_container_that_ignores_sigterm_is_killed() {
     let agent = Agent::builder(&server).with_engine().build();
     let script = "trap 'echo asked > /workspace/output/asked' TERM
         touch /workspace/output/began
-        while :; do sleep 0.1; done";
+        while :; do touch /workspace/output/alive; sleep 0.1; done";
     let id = server.submit(TaskSpec::script(script));
     let _running = agent.start();
-    let began = agent.workspace(&id).join("output/began");
-    wait_until("the script", secs(60), || began.exists());
-    let since = Instant::now();
+    let output = |name: &str| agent.workspace(&id).join("output").join(name);
+    wait_until("the script", secs(60), || output("began").exists());
     server.cancel(&id);
-    server.wait_for(&id, Status::Cancelled, secs(60));
-    assert_no_containers(&id);
-    let took = since.elapsed();
-    assert!(took > secs(2) && took < secs(8), "the grace period is two seconds: {took:?}");
-    assert!(agent.workspace(&id).join("output/asked").exists());
     wait_cancelled(&server, &id);
+    let written = |name: &str| fs::metadata(output(name)).and_then(|meta| meta.modified()).expect("a file of the task");
+    let went_on = written("alive").duration_since(written("asked")).expect("it went on after SIGTERM");
+    assert!(went_on > secs(1) && went_on < secs(8), "the grace period is two seconds: {went_on:?}");
 }
 
 #[test]
@@ -128,7 +126,7 @@ fn a_task_is_cancelled_at_the_moment_of_its_accept() {
     server.fault(Match::path("accept").task(&id), cancel);
     let _running = agent.start();
     let task = wait_cancelled(&server, &id);
-    assert!(took(&task) < secs(8), "{:?}", took(&task));
+    assert!(took(&task) < secs(25), "{:?}", took(&task));
 }
 
 /// An agent whose `docker run` creates the file `held` and waits for the file `go` before it starts.
@@ -165,7 +163,7 @@ fn a_task_is_cancelled_before_its_container_exists() {
     running.wait_log(&format!("task {id}: stop: "), secs(30));
     agent.write("go", "");
     let task = wait_cancelled(&server, &id);
-    assert!(took(&task) < secs(12), "{:?}", took(&task));
+    assert!(took(&task) < secs(30), "{:?}", took(&task));
 }
 
 #[test]
@@ -178,5 +176,5 @@ fn a_task_is_cancelled_during_its_upload() {
     wait_until("the upload", secs(60), || server.fault_hits(stall) == 1);
     server.cancel(&id);
     let task = wait_cancelled(&server, &id);
-    assert!(took(&task) < secs(8), "{:?}", took(&task));
+    assert!(took(&task) < secs(25), "{:?}", took(&task));
 }

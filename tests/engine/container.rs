@@ -74,8 +74,8 @@ fn a_container_is_removed_before_its_task_is_settled() {
         server.wait_for(id, status, secs(60));
         running.wait_log(&format!("task {id}: settled as {status}"), secs(20));
     }
-    wait_until("the containers to be removed", secs(10), || containers_with_label(&label).is_empty());
-    assert!(running.terminate(secs(10)).success());
+    wait_until("the containers to be removed", secs(20), || containers_with_label(&label).is_empty());
+    assert!(running.terminate(secs(20)).success());
     for (id, (status, code)) in ids.iter().zip([("completed", 0), ("failed", 3)]) {
         let record = agent.record(id);
         assert_eq!(record["phase"], "settled");

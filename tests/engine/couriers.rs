@@ -57,7 +57,7 @@ fn nothing_is_sent_before_a_heartbeat_is_acknowledged() {
     let server = FakeServer::start();
     let (agent, running, id) = ended_without_heartbeats(&server);
     let before = calls_about(&server, &id);
-    docker::wait_until("the reason in `status`", secs(10), || {
+    docker::wait_until("the reason in `status`", secs(20), || {
         let lines = agent.run(&["status"]).stdout;
         lines.contains(&format!("Task {id}: waiting to be sent for "))
             && lines.contains("acknowledge this agent's heart")
@@ -70,6 +70,6 @@ fn nothing_is_sent_before_a_heartbeat_is_acknowledged() {
     let acknowledged = server.heartbeats().len();
     server.clear_faults();
     server.wait_until("a heartbeat", secs(20), |server| server.heartbeats().len() > acknowledged);
-    server.wait_for(&id, Status::Completed, secs(5));
+    server.wait_for(&id, Status::Completed, secs(20));
     assert_eq!(server.output(&id, "output/result.txt").bytes, b"result\n");
 }

@@ -46,7 +46,7 @@ fn files_of_a_task_are_private_from_their_creation() {
     let is_there = || agent.task_file(&other, "record.json").exists();
     wait_until("the task to end", secs(60), || is_there() && agent.record(&other)["phase"] == "exited");
     with_umask_0(agent.invoke(&["discard", "--yes", &other])).run().expect_code(0);
-    running.terminate(secs(10));
+    running.terminate(secs(20));
     with_umask_0(agent.invoke(&["check"])).run();
     let trial = ["try", "--prompt", "p", "--input", "config.toml", "--out", "results", "--keep"];
     with_umask_0(agent.invoke(&trial)).run();

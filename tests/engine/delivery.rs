@@ -97,7 +97,7 @@ fn names_unsafe_in_headers_arrive_percent_encoded() {
 fn results_wait_for_a_workspace_that_is_not_there() {
     let server = FakeServer::start();
     let (agent, mut running, id) = tally::begun(&server);
-    assert!(running.terminate(secs(10)).success());
+    assert!(running.terminate(secs(20)).success());
     tally::release(&agent, &id);
     wait_container_state(&id, "exited", secs(20));
     let (workspace, elsewhere) = (agent.workspace(&id), agent.path("elsewhere"));

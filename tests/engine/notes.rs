@@ -30,7 +30,7 @@ fn done(keys: &str, script: &str, status: Status) -> (FakeServer, Agent, Task, V
     let task = server.wait_for(&id, status, secs(60));
     tally::wait_phase(&agent, &id, "settled");
     expect_what_left(&agent.data_dir(), &server, &id);
-    assert!(running.terminate(secs(10)).success());
+    assert!(running.terminate(secs(20)).success());
     assert!(!agent.task_file(&id, "notes").exists(), "what is on the Server isn't kept here");
     let names = arrived(&server, &id);
     (server, agent, task, names)
@@ -156,7 +156,7 @@ fn a_task_whose_container_never_ran_sends_the_reason() {
     server.wait_for(&id, Status::Failed, secs(60));
     let text = server.output(&id, "failure.md").text().to_owned();
     assert!(text.contains("Unable to find image") && text.contains("The container did not run to an end"), "{text}");
-    running.terminate(secs(10));
+    running.terminate(secs(20));
 
     server.fault(Match::path("download").file("bad"), Fault::status(404));
     let id = server.submit(TaskSpec::script("true").input("bad", "1"));

@@ -59,7 +59,7 @@ fn a_reused_id_gets_no_result_of_the_task_before() {
     assert_eq!(tasks(&agent).iter().filter(|task| task["id"] == *id).count(), 2);
     assert!(agent.workspace(&id).join("output/secret.txt").exists(), "the first task's result is kept");
     // Each is found again when the Server offers it again, also after a restart.
-    running.terminate(secs(10));
+    running.terminate(secs(20));
     let _running = agent.start();
     server.forget_end(&id);
     expect_second(&server, &id);
@@ -125,7 +125,7 @@ fn a_kept_task_of_another_service_blocks_no_task_with_its_id() {
     tally::release(&agent, &id);
     server.wait_for(&id, Status::Completed, secs(30));
     tally::wait_phase(&agent, &id, "settled");
-    running.terminate(secs(10));
+    running.terminate(secs(20));
     let (service, key) = server.add_service();
     agent.change_config(&format!("[agent]\nservice_id = '{service}'\napi_key = '{key}'"));
     let _running = agent.start();

@@ -56,7 +56,7 @@ fn the_api_key_is_only_in_its_file_and_in_headers() {
         assert!(!file.text().contains(&key), "{}", file.filename);
     }
     assert_eq!(files_with(&agent, &key), ["config.toml"]);
-    assert!(running.terminate(secs(10)).success());
+    assert!(running.terminate(secs(20)).success());
 }
 
 #[test]

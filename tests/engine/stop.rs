@@ -21,7 +21,7 @@ fn a_drain_ends_the_agent_after_all_deliveries() {
     let server = FakeServer::start();
     let (agent, mut running, id) = at_work(&server);
     let mut drain = agent.invoke(&["stop", "--drain"]).start();
-    running.wait_log("draining: no new task is accepted", secs(10));
+    running.wait_log("draining: no new task is accepted", secs(20));
     let late = server.submit(tally::waiting_task(""));
     let polls = server.requests_to("poll").len();
     server
@@ -53,7 +53,7 @@ fn a_drain_continues_when_its_command_is_interrupted() {
     let server = FakeServer::start();
     let (agent, mut running, id) = at_work(&server);
     let mut drain = agent.invoke(&["stop", "--drain"]).start();
-    running.wait_log("draining", secs(10));
+    running.wait_log("draining", secs(20));
     // SIGTERM, since children of a background shell may ignore SIGINT.
     drain.signal(Signal::SIGTERM);
     drain.wait_exit(secs(20));
@@ -68,9 +68,9 @@ fn a_drain_fails_when_the_agent_is_killed() {
     let server = FakeServer::start();
     let (agent, mut running, id) = at_work(&server);
     let mut drain = agent.invoke(&["stop", "--drain"]).start();
-    running.wait_log("draining", secs(10));
+    running.wait_log("draining", secs(20));
     running.kill9();
-    assert_eq!(drain.wait_exit(secs(10)).code(), Some(1));
+    assert_eq!(drain.wait_exit(secs(20)).code(), Some(1));
     let words = "ended before everything was delivered: 1 task(s) in progress, 0 result(s) to deliver; start it again";
     assert!(drain.log().contains(words), "{}", drain.log());
     // The drain request of the killed agent doesn't apply to the next start.
@@ -146,14 +146,14 @@ fn an_abort_without_a_report_is_reported_by_the_next_start() {
     let (agent, mut running, id) = at_work(&server);
     server.stop_listening();
     let mut abort = agent.invoke(&["stop", "--abort"]).start();
-    running.wait_exit(secs(10));
+    running.wait_exit(secs(20));
     docker::wait_until("the container to be removed", secs(40), || {
         !docker::container_exists(&docker::container_name(&id))
     });
     tally::wait_phase(&agent, &id, "exited");
     // The signal shortens the minute that `stop` waits.
     abort.signal(Signal::SIGINT);
-    assert_eq!(abort.wait_exit(secs(10)).code(), Some(1));
+    assert_eq!(abort.wait_exit(secs(20)).code(), Some(1));
     let words = "not every task could be stopped and reported: 0 task(s) in progress, 1 result(s) to deliver; the next \
                  start continues";
     assert!(abort.log().contains(words), "{}", abort.log());

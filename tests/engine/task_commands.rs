@@ -50,7 +50,7 @@ fn a_running_task_is_shown_with_its_container_and_its_output() {
     agent.run(&["discard", &id, "--yes"]).expect_code(1).expect_stderr("hasn't ended");
     assert_eq!(agent.run(&["logs", &id]).stdout, "begun\n");
     let mut follower = agent.invoke(&["logs", "-f", &id]).start();
-    docker::wait_until("the first line", secs(10), || follower.stdout() == "begun\n");
+    docker::wait_until("the first line", secs(20), || follower.stdout() == "begun\n");
     // Following continues while no agent runs.
     running.kill9();
     tally::release(&agent, &id);
@@ -94,7 +94,7 @@ fn undelivered(server: &FakeServer) -> (Agent, Running, String) {
 /// The same with a stopped agent and a working Server.
 fn left_undelivered(server: &FakeServer) -> (Agent, String) {
     let (agent, mut running, id) = undelivered(server);
-    running.terminate(secs(10));
+    running.terminate(secs(20));
     server.clear_faults();
     (agent, id)
 }
@@ -124,7 +124,7 @@ fn a_running_agent_discards_a_result_on_request() {
     let discarded = agent.run(&["discard", &id, "--yes"]);
     discarded.expect_code(0).expect_stdout(&format!("the Server knows that task {id} failed"));
     assert_discarded(&server, &agent, &id);
-    docker::wait_until("the discard request to be removed", secs(10), || notes(&agent) == 0);
+    docker::wait_until("the discard request to be removed", secs(20), || notes(&agent) == 0);
     server.clear_faults();
     let next = server.submit(tally::waiting_task(""));
     tally::release(&agent, &next);
@@ -164,7 +164,7 @@ fn a_leftover_discard_request_is_served_by_the_next_start() {
     server.wait_for(&id, Status::Failed, secs(30));
     tally::wait_phase(&agent, &id, "settled");
     assert_discarded(&server, &agent, &id);
-    docker::wait_until("the discard requests to be removed", secs(10), || notes(&agent) == 0);
+    docker::wait_until("the discard requests to be removed", secs(20), || notes(&agent) == 0);
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn a_discarded_result_is_reported_as_failed_and_never_sent() {
     let mut running = agent.start();
     running.wait_log("tasks are accepted", secs(20));
     assert_discarded(&server, &agent, &id);
-    running.terminate(secs(10));
+    running.terminate(secs(20));
     agent.run(&["discard", &id, "--yes"]).expect_code(1).expect_stderr("is settled");
     // A further start doesn't send the result either.
     let mut running = agent.start();
@@ -297,7 +297,7 @@ fn a_terminal_gets_a_tasks_output_with_escapes_unless_raw() {
     }
     server.cancel(&live);
     server.wait_for(&live, Status::Cancelled, secs(30));
-    running.terminate(secs(10));
+    running.terminate(secs(20));
     let shown = at_terminal(&["try", "--replay", &done]);
     assert!(!shown.replace("\u{1b}[K", "").contains('\u{1b}'), "{shown:?}");
 }

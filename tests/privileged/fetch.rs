@@ -310,7 +310,7 @@ fn a_cancellation_ends_a_fetch() {
     let slow = SlowCopy::new(&server);
     let (id, _running) = slow.copying(&server);
     server.cancel(&id);
-    server.wait_for(&id, Status::Cancelled, secs(15));
+    server.wait_for(&id, Status::Cancelled, secs(20));
     assert!(server.outputs(&id).is_empty());
     wait_until("its containers to be removed", secs(20), || views(&id).is_empty());
     assert_no_containers(&id);
@@ -321,7 +321,7 @@ fn an_agent_that_ends_in_a_fetch_fetches_again() {
     let server = FakeServer::start();
     let slow = SlowCopy::new(&server);
     let (id, mut running) = slow.copying(&server);
-    assert!(running.terminate(secs(6)).success());
+    assert!(running.terminate(secs(20)).success());
     fs::remove_file(slow.0.agent.path("begun")).expect("forget that it has begun");
     let mut running = slow.0.start();
     wait_until("the copy to begin again", secs(30), || slow.0.agent.path("begun").exists());

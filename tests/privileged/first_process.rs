@@ -8,7 +8,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
 use std::thread;
-use std::time::Instant;
 
 const NAMESPACE: [&str; 4] = ["unshare", "--pid", "--fork", "--mount-proc"];
 
@@ -16,7 +15,7 @@ const NAMESPACE: [&str; 4] = ["unshare", "--pid", "--fork", "--mount-proc"];
 fn first_process(running: &Running) -> i32 {
     let path = format!("/proc/{0}/task/{0}/children", running.pid());
     let children = || fs::read_to_string(&path).unwrap_or_default().trim().parse::<i32>().ok();
-    wait_until("the first process", secs(10), || children().is_some());
+    wait_until("the first process", secs(20), || children().is_some());
     children().expect("a process id")
 }
 
@@ -35,7 +34,7 @@ fn start(server: &FakeServer) -> (Agent, Running) {
     let agent = Agent::builder(server).without_engine().config("[executor]\ndocker = './docker'").build();
     agent.write_script("docker", "#!/bin/sh\n(sleep 0.3 &)\necho called >>\"$(dirname \"$0\")/calls\"\nexit 1\n");
     let running = agent.invoke(&["run"]).through(&NAMESPACE).start();
-    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    server.wait_until("a heartbeat", secs(20), |server| !server.heartbeats().is_empty());
     (agent, running)
 }
 
@@ -43,10 +42,9 @@ fn start(server: &FakeServer) -> (Agent, Running) {
 fn the_first_process_ends_on_sigterm() {
     let server = FakeServer::start();
     let (_agent, mut running) = start(&server);
-    let begun = Instant::now();
     kill(Pid::from_raw(first_process(&running)), Signal::SIGTERM).expect("send a signal");
-    assert!(running.wait_exit(secs(6)).success(), "{}", running.log());
-    assert!(begun.elapsed() < secs(6) && running.log().contains("stopped"), "{}", running.log());
+    assert!(running.wait_exit(secs(20)).success(), "{}", running.log());
+    assert!(running.log().contains("stopped"), "{}", running.log());
 }
 
 #[test]
@@ -57,7 +55,7 @@ fn stop_ends_an_agent_below_the_first_process() {
     let inside = ["nsenter", "--target", &first, "--pid", "--mount"];
     let config = agent.config_path().to_string_lossy().into_owned();
     agent.invoke(&["--config", &config, "stop"]).through(&inside).run().expect_code(0).expect_stdout("Stopped");
-    assert!(running.wait_exit(secs(6)).success(), "{}", running.log());
+    assert!(running.wait_exit(secs(20)).success(), "{}", running.log());
 }
 
 #[test]
@@ -75,5 +73,5 @@ fn processes_that_docker_leaves_do_not_stay_as_zombies() {
     let children = fs::read_to_string(format!("/proc/{first}/task/{first}/children")).expect("its children");
     let child: i32 = children.split_whitespace().next().expect("the agent").parse().expect("a process id");
     kill(Pid::from_raw(child), Signal::SIGKILL).expect("send a signal");
-    assert_eq!(running.wait_exit(secs(6)).code(), Some(128 + 9));
+    assert_eq!(running.wait_exit(secs(20)).code(), Some(128 + 9));
 }

@@ -187,7 +187,7 @@ fn an_open_data_dir_with_files_of_others_is_refused_and_stays_open() {
     fs::create_dir(agent.data_dir()).expect("make the folder");
     set_mode(&agent.data_dir(), 0o777);
     let running = agent.start();
-    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    server.wait_until("a heartbeat", secs(20), |server| !server.heartbeats().is_empty());
     assert_eq!(fs::metadata(agent.data_dir()).expect("look at the folder").mode() & 0o7777, 0o700);
     drop(running);
 }
@@ -219,10 +219,10 @@ fn a_folder_made_by_another_user_at_the_same_moment_is_not_used() {
     set_mode(&agent.path("shared"), 0o1777);
     let data: PathBuf = agent.path("shared/data");
     let _attacker = Attacker::start(r#"while :; do mkdir "$1" && chmod 777 "$1"; rmdir "$1"; done"#, &data);
-    wait_until("the other user's folder", secs(10), || data.exists());
+    wait_until("the other user's folder", secs(20), || data.exists());
     for _ in 0..30 {
         let mut running = agent.start();
-        wait_until("the start or its end", secs(10), || !running.is_running() || data.join("agent.lock").exists());
+        wait_until("the start or its end", secs(20), || !running.is_running() || data.join("agent.lock").exists());
         if running.is_running() || data.join("agent.lock").exists() {
             let owner = fs::metadata(&data).expect("look at the folder").uid();
             assert_eq!(owner, 0, "root's agent runs in another user's folder");
@@ -400,7 +400,7 @@ fn a_file_put_there_during_init_does_not_take_over_the_new_one() {
     let file = agent.path("shared/config.toml");
     let script = r#"cd "$1" && set -C && : > ready; while :; do set -- *.tmp; [ -e "$1" ] && : > config.toml; done"#;
     let _attacker = Attacker::start(script, &agent.path("shared"));
-    wait_until("the other user to wait for the file", secs(10), || agent.path("shared/ready").exists());
+    wait_until("the other user to wait for the file", secs(20), || agent.path("shared/ready").exists());
     let mut written = 0;
     while written < 30 {
         let done = agent.run(&["--config", "shared/config.toml", "init", "--force"]);
@@ -423,7 +423,7 @@ fn folders_that_only_the_owners_group_can_write_are_as_good_as_closed() {
     // As a umask of 002 leaves them.
     set_mode(agent.dir(), 0o775);
     let mut running = agent.start();
-    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    server.wait_until("a heartbeat", secs(20), |server| !server.heartbeats().is_empty());
     running.kill9();
     assert!(agent.path("share/new").is_dir());
     // The mounted folder may belong to the user of containers.
@@ -437,7 +437,7 @@ fn another_users_lock_names_no_process_to_stop() {
     let server = FakeServer::start();
     let agent = agent(&server, "");
     let running = agent.start();
-    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    server.wait_until("a heartbeat", secs(20), |server| !server.heartbeats().is_empty());
     give_away(&agent.data_dir());
     for command in ["status", "run-detached", "stop"] {
         let refused = agent.run(&[command]);

@@ -65,7 +65,7 @@ fn a_signal_ends_the_agent_while_the_disk_is_frozen() {
     let polls = server.requests_to("poll").len();
     server.wait_until("the offer", secs(20), |server| server.requests_to("poll").len() > polls);
     running.signal(nix::sys::signal::Signal::SIGTERM);
-    server.wait_until("the last heartbeat", secs(6), |server| {
+    server.wait_until("the last heartbeat", secs(20), |server| {
         server.heartbeats().last().is_some_and(|beat| beat.body["status"] == "offline")
     });
     drop(frozen);

@@ -185,7 +185,7 @@ fn an_abort_stops_a_container_on_a_full_disk() {
     let mut running = user.start();
     running.wait_log("following the running container", secs(30));
     user.invoke(&["stop", "--abort"]).run().expect_code(0).expect_stdout("1 task(s) aborted.");
-    let task = server.wait_for(&id, Status::Failed, secs(10));
+    let task = server.wait_for(&id, Status::Failed, secs(20));
     assert!(task.error_message.expect("a message").starts_with("stopped by the operator"));
     assert_no_containers(&id);
 }

@@ -106,7 +106,7 @@ fn an_ordinary_users_agent_completes_a_task() {
 /// Starts the agent, which must refuse to run, and returns its log.
 fn refused(user: &User, server: &FakeServer) -> String {
     let mut running = user.start();
-    assert_eq!(running.wait_exit(secs(10)).code(), Some(1), "{}", running.log());
+    assert_eq!(running.wait_exit(secs(20)).code(), Some(1), "{}", running.log());
     assert!(server.requests().is_empty(), "the key isn't used: {}", server.report());
     running.log()
 }

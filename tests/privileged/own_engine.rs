@@ -156,7 +156,7 @@ impl OwnEngine {
     /// earlier.
     pub fn wait_running(&self, task_id: &str) {
         let state = ["inspect", "--format", "{{.State.Status}}", &container_name(task_id)];
-        wait_until("the engine to know that the container runs", secs(10), || {
+        wait_until("the engine to know that the container runs", secs(20), || {
             String::from_utf8_lossy(&self.output(&state).stdout).trim() == "running"
         });
     }

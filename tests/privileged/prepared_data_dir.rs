@@ -119,12 +119,12 @@ fn empty_folders_that_others_can_write_are_made_anew() {
     let script = r#"cd "$1/../data/workspaces" && touch "$1/in" && while [ ! -e "$1/go" ]; do sleep 0.05; done
         mkdir planted; touch "$1/tried"; sleep 60"#;
     let _attacker = Attacker::start(script, &agent.path("shared"));
-    wait_until("the other user to be in the folder", secs(10), || shared("in").exists());
+    wait_until("the other user to be in the folder", secs(20), || shared("in").exists());
     let before = fs::metadata(&workspaces).expect("look at the folder").ino();
     let mut running = agent.start();
-    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    server.wait_until("a heartbeat", secs(20), |server| !server.heartbeats().is_empty());
     file(&shared("go"), 0o644);
-    wait_until("the other user's try", secs(10), || shared("tried").exists());
+    wait_until("the other user's try", secs(20), || shared("tried").exists());
     assert_ne!(fs::metadata(&workspaces).expect("look at the folder").ino(), before, "{}", running.log());
     for name in ["tasks", "workspaces", "try", "discard"] {
         assert_eq!(mode(&agent.data_dir().join(name)), 0o700, "{name}");
@@ -150,7 +150,7 @@ fn a_data_dir_of_the_usual_umasks_is_closed_with_all_in_it() {
         agent.run(&["status"]).expect_code(3);
         let heartbeats = server.heartbeats().len();
         let mut running = agent.start();
-        server.wait_until("a heartbeat", secs(10), |server| server.heartbeats().len() > heartbeats);
+        server.wait_until("a heartbeat", secs(20), |server| server.heartbeats().len() > heartbeats);
         for name in ["", "tasks", "tasks/t1", "workspaces"] {
             let now = fs::symlink_metadata(agent.data_dir().join(name)).map(|found| found.mode() & 0o7777);
             assert!(now.as_ref().map_or(true, |now| *now == 0o700), "{usual:o} {name}: {now:?}");
@@ -170,7 +170,7 @@ fn workspaces_on_another_disk_by_a_link_of_ours_are_used() {
     symlink(agent.path("large"), agent.data_dir().join("workspaces")).expect("make a link");
     agent.run(&["check"]).expect_stdout("✓ data_dir_rights");
     let mut running = agent.start();
-    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    server.wait_until("a heartbeat", secs(20), |server| !server.heartbeats().is_empty());
     assert_eq!(mode(&agent.path("large")), 0o700);
     running.kill9();
     // The place behind the link is looked at as the folder itself.
@@ -191,8 +191,8 @@ fn no_container_is_started_in_a_folder_that_others_can_write() {
     }
     set_mode(&agent.config_path(), 0o600);
     let mut running = agent.start();
-    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
-    wait_until("the folder of workspaces", secs(10), || agent.data_dir().join("tasks").exists());
+    server.wait_until("a heartbeat", secs(20), |server| !server.heartbeats().is_empty());
+    wait_until("the folder of workspaces", secs(20), || agent.data_dir().join("tasks").exists());
     let workspaces = agent.data_dir().join("workspaces");
     folder(&workspaces, 0o777);
     let id = server.submit(TaskSpec::new("copy"));
@@ -210,7 +210,7 @@ fn a_folder_of_another_user_with_the_id_is_not_the_original() {
     let agent = agent(&server, "[paths]\ndata_dir = './shared/data'");
     folder(&agent.path("shared"), 0o1777);
     let mut running = agent.start();
-    server.wait_until("a heartbeat", secs(10), |server| !server.heartbeats().is_empty());
+    server.wait_until("a heartbeat", secs(20), |server| !server.heartbeats().is_empty());
     running.kill9();
     fs::rename(agent.path("shared/data"), agent.path("moved")).expect("move the data_dir");
     // Every user sees the id in the list of processes.
@@ -221,7 +221,7 @@ fn a_folder_of_another_user_with_the_id_is_not_the_original() {
     agent.change_config("[paths]\ndata_dir = './moved'");
     let heartbeats = server.heartbeats().len();
     let mut running = agent.start();
-    server.wait_until("a heartbeat", secs(10), |server| server.heartbeats().len() > heartbeats);
+    server.wait_until("a heartbeat", secs(20), |server| server.heartbeats().len() > heartbeats);
     assert!(!running.log().contains("is a copy"), "{}", running.log());
     running.kill9();
 }

@@ -49,7 +49,7 @@ fn no_task_is_accepted_while_no_result_can_be_sent_and_none_is_lost() {
     let [id, next] = ["one", "next"].map(|name| server.submit(TaskSpec::script(format!("echo 1 > output/{name}"))));
     let mut running = agent.start();
     running.wait_log("no new task is accepted: no result can be sent: the Server answered 500", secs(90));
-    wait_until("`status` to say so", secs(10), || {
+    wait_until("`status` to say so", secs(20), || {
         agent.run(&["status"]).stdout.contains("Accepting tasks: no: no result can be sent")
     });
     let other = server.submit(TaskSpec::script("echo 2 > output/two"));
@@ -78,7 +78,7 @@ fn a_task_without_inputs_runs_while_no_input_can_be_fetched() {
     let other = server.submit(TaskSpec::new("without one"));
     assert_eq!(server.wait_for(&other, Status::Completed, secs(60)).stdout(), "ran\n");
     let late = server.submit(with_input());
-    wait_until("`status` to say so", secs(10), || {
+    wait_until("`status` to say so", secs(20), || {
         agent
             .run(&["status"])
             .stdout

@@ -56,7 +56,7 @@ impl Site {
     fn expect_each_goes_on_with_its_own(&self) {
         let back = Instant::now();
         self.server.resume();
-        self.server.wait_until("the tasks to be accepted again", secs(15), |server| {
+        self.server.wait_until("the tasks to be accepted again", secs(20), |server| {
             self.tasks.iter().all(|id| server.task(id).status == Status::Running)
         });
         println!("both were accepted again {:.1?} after the Server was back", back.elapsed());

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// A task that a twin has accepted and that is then cancelled; the agent learns of it in a poll.
 fn cancelled_task_of(twin: &Twin, server: &FakeServer) -> String {
-    server.wait_until("a poll", secs(10), |server| !server.requests_to("poll").is_empty());
+    server.wait_until("a poll", secs(20), |server| !server.requests_to("poll").is_empty());
     let id = server.submit(TaskSpec::new("the twin's"));
     assert_eq!(twin.accept(&id), 200);
     server.cancel(&id);
@@ -86,7 +86,7 @@ fn the_minute_starts_again_after_a_failed_poll() {
     let id = cancelled_task_of(&Twin::new(&server), &server);
     server.wait_until("8 s", secs(20), |server| asked_for(server, &id) >= secs(8));
     let unheard: FaultId = server.fault(Match::path("poll").times(1), Fault::status(500));
-    server.wait_until("a poll that fails", secs(10), |server| server.fault_hits(unheard) == 1);
+    server.wait_until("a poll that fails", secs(20), |server| server.fault_hits(unheard) == 1);
     let failed = Instant::now();
     let task = server.wait_for(&id, Status::Cancelled, secs(80));
     let took = task.since(Status::Cancelled).expect("the task has ended") - failed;
@@ -102,7 +102,7 @@ fn the_minute_starts_again_after_a_refused_key() {
     let id = cancelled_task_of(&Twin::new(&server), &server);
     server.wait_until("8 s", secs(20), |server| asked_for(server, &id) >= secs(8));
     let refused: FaultId = server.fault(Match::path("poll").times(1), Fault::status(401));
-    server.wait_until("a poll that is refused", secs(10), |server| server.fault_hits(refused) == 1);
+    server.wait_until("a poll that is refused", secs(20), |server| server.fault_hits(refused) == 1);
     let failed = Instant::now();
     let task = server.wait_for(&id, Status::Cancelled, secs(120));
     let took = task.since(Status::Cancelled).expect("the task has ended") - failed;

@@ -107,7 +107,7 @@ fn a_clock_change_does_not_end_a_task() {
     let duration = task.output["duration_secs"].as_f64().expect("a number");
     assert!((1.0..600.0).contains(&duration), "the duration doesn't include the jump: {duration}");
     assert!(running.is_running());
-    assert!(server.longest_heartbeat_gap() < secs(25));
+    assert!(server.longest_heartbeat_gap() < secs(30));
 }
 
 #[test]

@@ -54,14 +54,14 @@ impl Terminal {
 
     /// The whole text, after the last program has closed the terminal.
     pub fn whole_text(&self) -> String {
-        wait_until("everybody to leave the terminal", secs(10), || self.reader.is_finished());
+        wait_until("everybody to leave the terminal", secs(20), || self.reader.is_finished());
         self.text()
     }
 
     /// Waits until the shown text ends with this question, and answers it.
     pub fn answer(&mut self, question: &str, typed: &str) {
         let what = format!("the question {question:?}");
-        wait_until(&what, secs(10), || self.text().ends_with(question));
+        wait_until(&what, secs(20), || self.text().ends_with(question));
         self.keyboard.write_all(typed.as_bytes()).expect("type");
     }
 }

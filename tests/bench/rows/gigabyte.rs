@@ -88,7 +88,7 @@ fn by_curl(server: &Control, file: &Path, id: &str) -> (f64, f64) {
     curl(&["--form", &format!("task_id={id}"), "--form", &format!("file=@{file};filename=copy")], "upload");
     let mut requests = Vec::new();
     // curl may end before the Server has noted that its answer is written.
-    server.wait_until("the end of both answers", secs(10), |server| {
+    server.wait_until("the end of both answers", secs(20), |server| {
         requests = server.requests().split_off(before);
         requests.retain(|request| request.answered.is_some());
         ["download", "upload"].iter().all(|call| requests.iter().any(|request| request.is(call)))
