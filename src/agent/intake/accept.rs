@@ -141,7 +141,11 @@ impl Intake {
             let why = format!(
                 "the offered task `{key}` has {size} of texts and names, and waits until fewer tasks are being prepared"
             );
-            return self.offers.refuse(key.as_str(), &why);
+            // That is over within seconds as a rule.
+            if self.offers.note_refusal(key.as_str(), &why) {
+                log::info!("{why}");
+            }
+            return NextPoll::AfterInterval;
         }
         let record = self.record_of(key, id, &offer);
         // The record holds all of it.
