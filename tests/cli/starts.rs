@@ -131,7 +131,7 @@ fi"#;
     assert_eq!(log.matches("tasks are accepted").count(), 1, "{log}");
     let next = server.submit(TaskSpec::new("x"));
     running.wait_log("INFO  tasks are accepted\n", secs(30));
-    server.wait_for(&next, Status::Completed, secs(30));
+    server.wait_for(&next, Status::Completed, secs(60));
 }
 
 #[test]

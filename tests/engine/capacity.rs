@@ -129,7 +129,7 @@ fn a_free_slot_is_used_at_once() {
     tally::wait_begun(&agent, &first);
     assert_eq!(server.task(&second).status, Status::Pending);
     tally::release(&agent, &first);
-    let free = server.wait_for(&first, Status::Completed, secs(30)).since(Status::Completed);
+    let free = server.wait_for(&first, Status::Completed, secs(60)).since(Status::Completed);
     let taken = server.wait_for(&second, Status::Running, secs(30)).since(Status::Running);
     let waited = taken.expect("accepted") - free.expect("completed");
     assert!(waited < secs(20), "the slot was free for {waited:?}");

@@ -70,6 +70,6 @@ fn nothing_is_sent_before_a_heartbeat_is_acknowledged() {
     let acknowledged = server.heartbeats().len();
     server.clear_faults();
     server.wait_until("a heartbeat", secs(20), |server| server.heartbeats().len() > acknowledged);
-    server.wait_for(&id, Status::Completed, secs(20));
+    server.wait_for(&id, Status::Completed, secs(60));
     assert_eq!(server.output(&id, "output/result.txt").bytes, b"result\n");
 }

@@ -194,7 +194,7 @@ fn a_missing_mount_does_not_block_a_delivery() {
     server.clear_faults();
     agent.change_config("[[paths.mounts]]\nhost = '/nonexistent/nas'\ncontainer = '/nas'");
     let process = detach(&agent);
-    server.wait_for(&id, Status::Completed, secs(30));
+    server.wait_for(&id, Status::Completed, secs(60));
     run_from_root(&agent, "stop").expect_code(0);
     wait_gone(process);
     // Without undelivered results the agent refuses to start with a missing mount, and shows only that reason.

@@ -81,7 +81,7 @@ fn a_result_is_delivered_without_an_engine() {
     server.resume();
 
     let mut running = start_without_engine(&agent);
-    let task = server.wait_for(&id, Status::Completed, secs(30));
+    let task = server.wait_for(&id, Status::Completed, secs(60));
     assert_eq!(task.stdout(), "begun\nreleased\n");
     // The agent removes the container when an engine is there.
     running.kill9();

@@ -92,7 +92,7 @@ fn a_file_with_a_very_long_name_blocks_no_task() {
     let mut running = agent.start();
     let name = format!("{}.csv", "测".repeat(171));
     let id = server.submit(TaskSpec::script("cat input/测*.csv > output/r").input(name, "1,2\n"));
-    server.wait_for(&id, Status::Completed, secs(40));
+    server.wait_for(&id, Status::Completed, secs(60));
     assert_eq!(server.output(&id, "output/r").bytes, b"1,2\n");
     expect_work(&server, &mut running);
 }

@@ -13,7 +13,7 @@ fn a_task_is_logged_in_six_lines() {
     let spec =
         TaskSpec::script("cp input/data output/a; echo 12345 > output/b; sleep 0.2").input("data", vec![b'x'; 12_345]);
     let id = server.submit(spec);
-    server.wait_for(&id, Status::Completed, secs(30));
+    server.wait_for(&id, Status::Completed, secs(60));
     running.wait_log("settled as", secs(20));
     let log = running.log();
     let about = format!(" task {id}: ");
@@ -52,5 +52,5 @@ fn a_long_transfer_logs_its_progress() {
     assert!(moved.ends_with(" kB") && time.is_empty(), "{shown}");
     let moved: f64 = moved.trim_end_matches(" kB").parse().expect("a number");
     assert!((1.0..26.0).contains(&moved), "{shown}");
-    server.wait_for(&id, Status::Completed, secs(40));
+    server.wait_for(&id, Status::Completed, secs(60));
 }

@@ -26,13 +26,13 @@ fn a_task_offered_again_is_counted_once_and_keeps_its_time() {
     let agent = Agent::builder(&server).with_engine().build();
     let running = agent.start();
     let id = server.submit(TaskSpec::script("true"));
-    server.wait_for(&id, Status::Completed, secs(30));
+    server.wait_for(&id, Status::Completed, secs(60));
     tally::wait_phase(&agent, &id, "settled");
     let settled_at = || agent.record(&id)["settled_at"].clone();
     let first = settled_at();
     for count in 1..=2 {
         server.forget_end(&id);
-        server.wait_for(&id, Status::Completed, secs(30));
+        server.wait_for(&id, Status::Completed, secs(60));
         tally::wait_phase(&agent, &id, "settled");
         let said = "offered again although it was settled; reporting the stored result";
         assert_eq!(running.log().matches(said).count(), count, "{}", running.log());
@@ -40,7 +40,7 @@ fn a_task_offered_again_is_counted_once_and_keeps_its_time() {
     }
     // Another task has the metrics written anew.
     let other = server.submit(TaskSpec::script("true"));
-    server.wait_for(&other, Status::Completed, secs(30));
+    server.wait_for(&other, Status::Completed, secs(60));
     let counted = "agent_core_task_phase_seconds_count{phase=\"exited\"} 2\n";
     wait_until("both tasks in the file", secs(30), || text(&agent).contains(counted));
     let samples = parse(&text(&agent));
@@ -55,7 +55,7 @@ fn metrics_count_tasks_bytes_and_phases() {
     let mut running = agent.start();
     let good = server.submit(TaskSpec::script("cp input/data output/copy").input("data", vec![b'x'; 5000]));
     let bad = server.submit(TaskSpec::script("exit 3"));
-    server.wait_for(&good, Status::Completed, secs(30));
+    server.wait_for(&good, Status::Completed, secs(60));
     server.wait_for(&bad, Status::Failed, secs(30));
     let settled = "agent_core_task_phase_seconds_count{phase=\"uploaded\"} 2\n";
     wait_until("both tasks in the file", secs(20), || text(&agent).contains(settled));

@@ -203,7 +203,7 @@ fn a_program_that_runs_meanwhile_keeps_the_door_open() {
     (0..2).for_each(|_| end_silently());
     agent.run(&["status"]).expect_stdout("Accepting tasks: yes");
     fs::write(agent.workspace(&runs).join("go"), "").expect("let the task end");
-    server.wait_for(&runs, Status::Completed, secs(30));
+    server.wait_for(&runs, Status::Completed, secs(60));
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn submit_second(server: &FakeServer, id: &str) {
 
 /// Fails the test unless the second task has what it wrote, and nothing else.
 fn expect_second(server: &FakeServer, id: &str) {
-    let task = server.wait_for(id, Status::Completed, secs(40));
+    let task = server.wait_for(id, Status::Completed, secs(60));
     assert_eq!((task.stdout(), &task.output["files"]), ("second\n", &json!(["output/second.txt"])));
     assert_eq!(server.outputs(id).len(), 1, "{}", server.report());
     assert_eq!(server.output(id, "output/second.txt").bytes, b"2\n");
@@ -35,7 +35,7 @@ fn expect_second(server: &FakeServer, id: &str) {
 
 /// Fails the test unless the result of the first task's one run is delivered.
 fn expect_first(server: &FakeServer, agent: &Agent, id: &str) {
-    let task = server.wait_for(id, Status::Completed, secs(40));
+    let task = server.wait_for(id, Status::Completed, secs(60));
     assert_eq!((tally::times_begun(agent, id), task.completed_count), (1, 1));
     assert_eq!(server.output(id, "output/secret.txt").text(), "the first user's secret\n");
 }
@@ -50,7 +50,7 @@ fn a_reused_id_gets_no_result_of_the_task_before() {
     let server = FakeServer::start();
     let (agent, mut running, id) = begun(&server);
     tally::release(&agent, &id);
-    server.wait_for(&id, Status::Completed, secs(30));
+    server.wait_for(&id, Status::Completed, secs(60));
     tally::wait_phase(&agent, &id, "settled");
     submit_second(&server, &id);
     expect_second(&server, &id);
@@ -123,7 +123,7 @@ fn a_kept_task_of_another_service_blocks_no_task_with_its_id() {
     let server = FakeServer::start();
     let (agent, mut running, id) = begun(&server);
     tally::release(&agent, &id);
-    server.wait_for(&id, Status::Completed, secs(30));
+    server.wait_for(&id, Status::Completed, secs(60));
     tally::wait_phase(&agent, &id, "settled");
     running.terminate(secs(20));
     let (service, key) = server.add_service();

@@ -184,7 +184,7 @@ fn expect_handed_in_again(server: &FakeServer, agent: &Agent, id: &str, running:
     let (before, first) = (server.requests().len(), server.task(id));
     server.forget_end(id);
     running.wait_log("offered again although it was settled; reporting the stored result", secs(20));
-    server.wait_for(id, Status::Completed, secs(30));
+    server.wait_for(id, Status::Completed, secs(60));
     tally::wait_phase(agent, id, "settled");
     let again = server.task(id);
     assert_eq!((again.accepted_count, again.completed_count), (2, 2));

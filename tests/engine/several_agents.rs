@@ -98,7 +98,7 @@ fn a_foreign_container_of_a_tasks_name_holds_no_slot() {
     let mut running = agent.start();
     running.wait_log("is held by a container of no agent", secs(20));
     let other = server.submit(TaskSpec::script("echo 1 > output/other"));
-    server.wait_for(&other, Status::Completed, secs(40));
+    server.wait_for(&other, Status::Completed, secs(60));
     assert_eq!(running.log().matches("is held by").count(), 1, "the same reason is logged once");
     docker::docker(&["rm", &name]);
     tally::wait_done_once(&server, &agent, &blocked);

@@ -45,7 +45,7 @@ fn a_drain_ends_the_agent_after_all_deliveries() {
     let _running = agent.start();
     tally::wait_begun(&agent, &late);
     tally::release(&agent, &late);
-    server.wait_for(&late, Status::Completed, secs(30));
+    server.wait_for(&late, Status::Completed, secs(60));
 }
 
 #[test]

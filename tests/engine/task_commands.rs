@@ -128,7 +128,7 @@ fn a_running_agent_discards_a_result_on_request() {
     server.clear_faults();
     let next = server.submit(tally::waiting_task(""));
     tally::release(&agent, &next);
-    server.wait_for(&next, Status::Completed, secs(30));
+    server.wait_for(&next, Status::Completed, secs(60));
     assert!(server.outputs(&id).is_empty());
 }
 
@@ -200,7 +200,7 @@ fn a_discarded_result_is_reported_as_failed_and_never_sent() {
     running.wait_log("tasks are accepted", secs(20));
     let next = server.submit(tally::waiting_task(""));
     tally::release(&agent, &next);
-    server.wait_for(&next, Status::Completed, secs(30));
+    server.wait_for(&next, Status::Completed, secs(60));
     assert!(server.outputs(&id).is_empty());
     assert_eq!(server.task(&id).completed_count, 1);
 }

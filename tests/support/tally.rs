@@ -60,7 +60,7 @@ pub fn times_begun(agent: &Agent, task_id: &str) -> usize {
 /// Waits until the task waits for its release and the agent has stored the first line of its output.
 pub fn wait_begun(agent: &Agent, task_id: &str) {
     let output = agent.data_dir().join("tasks").join(task_id).join("stdout.log");
-    docker::wait_until(&format!("`{task_id}` to begin"), secs(30), || {
+    docker::wait_until(&format!("`{task_id}` to begin"), secs(90), || {
         times_begun(agent, task_id) > 0 && fs::read(&output).is_ok_and(|bytes| bytes == b"begun\n")
     });
 }
@@ -68,7 +68,7 @@ pub fn wait_begun(agent: &Agent, task_id: &str) {
 /// Waits until the task's record has this phase.
 pub fn wait_phase(agent: &Agent, task_id: &str, phase: &str) {
     let path = agent.data_dir().join("tasks").join(task_id).join("record.json");
-    docker::wait_until(&format!("the record of `{task_id}` to be {phase}"), secs(30), || {
+    docker::wait_until(&format!("the record of `{task_id}` to be {phase}"), secs(90), || {
         let record: Option<Value> = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         record.is_some_and(|record| record["phase"] == phase)
     });
@@ -77,7 +77,7 @@ pub fn wait_phase(agent: &Agent, task_id: &str, phase: &str) {
 /// Waits until a released task has completed, and fails the test unless its container ran once, its output is there
 /// once, its end was reported once, and its container is removed.
 pub fn wait_done_once(server: &FakeServer, agent: &Agent, task_id: &str) -> Task {
-    let task = server.wait_for(task_id, Status::Completed, secs(30));
+    let task = server.wait_for(task_id, Status::Completed, secs(90));
     assert_eq!(times_begun(agent, task_id), 1, "how often `{task_id}` has run");
     assert_eq!(task.stdout(), WHOLE_OUTPUT);
     assert_eq!(task.completed_count, 1);
