@@ -9,6 +9,7 @@ pub mod args;
 mod choice;
 mod container;
 mod exit_events;
+mod lives;
 mod options;
 pub mod probe;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use thiserror::Error;
 
 pub use container::{Container, State, Status, is_id};
 pub use exit_events::ExitEvents;
+pub use lives::{LifeEnd, Lives};
 pub use probe::ProbeEnd;
 pub use start_error::{StartFault, find_fault};
 
@@ -234,6 +236,15 @@ impl Docker {
         self.command(["logs".to_owned()].into_iter().chain(follow).chain(tail).chain([name.to_owned()]))
     }
 
+    /// The command that prints what happens to an agent's containers, as it happens; see [`Lives`].
+    pub fn lives_command(&self, instance: &str) -> Command {
+        let args = Lives::args(instance);
+        self.log_call(&args);
+        let mut command = platform::leashed(self.executable().as_os_str(), &args);
+        self.limit_search(&mut command);
+        command
+    }
+
     /// Whether the engine has output of a container that is not older than this.
     pub fn has_printed_within(&self, id: &str, time: Duration) -> Result<bool, DockerError> {
         let since = format!("{}s", time.as_secs());
@@ -350,10 +361,14 @@ impl Docker {
         let mut command = Command::new(self.executable());
         command.args(args);
         self.limit_search(&mut command);
-        let words: Vec<_> = [&*self.program].into_iter().chain(command.get_args()).collect();
-        let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
-        log::debug!("{}", shell_line(words.iter().map(AsRef::as_ref)));
+        self.log_call(command.get_args());
         command
+    }
+
+    fn log_call(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) {
+        let mut words = vec![self.program.to_string_lossy().into_owned()];
+        words.extend(args.into_iter().map(|word| word.as_ref().to_string_lossy().into_owned()));
+        log::debug!("{}", shell_line(words.iter().map(String::as_str)));
     }
 }
 

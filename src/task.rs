@@ -49,7 +49,7 @@ pub mod volumes;
 pub mod workspace;
 
 pub use console::TrialConsole;
-pub use container::{Limits, Removals, TaskContainer, view_name, viewed};
+pub use container::{Ends, Limits, Removals, TaskContainer, view_name, viewed};
 pub use discard::{OTHER_REGISTRATION, discard, log_abandoned};
 pub use error::Pause;
 pub use ledger_entries::{failed_report, report_entry};
@@ -98,6 +98,8 @@ pub struct Context {
     pub counters: Arc<Counters>,
     /// Whether containers can be started at present.
     pub starts: Starts,
+    /// The ends of its containers.
+    pub ends: Ends,
     /// The containers that are being removed.
     pub removals: Removals,
 }

@@ -17,7 +17,7 @@ use crate::metrics::Counters;
 use crate::os::platform;
 use crate::os::trust::SearchPath;
 use crate::server::Client;
-use crate::task::{Context, Removals, Starts, Store};
+use crate::task::{Context, Ends, Removals, Starts, Store};
 
 /// The exit status after a second signal, as shells report SIGINT.
 const INTERRUPTED: i32 = 130;
@@ -46,6 +46,7 @@ pub fn serve(config: Config, credentials: Credentials, instance: &Instance, mode
         );
     }
     let context = Context {
+        ends: Ends::new(docker.clone(), instance.id()),
         removals: Removals::start(docker.clone()).map_err(|error| format!("a thread can't be started: {error}"))?,
         docker,
         shared_config: SharedConfig::new(config),

@@ -9,7 +9,7 @@ use crate::ledger::Ledger;
 use crate::os::trust::make_folder;
 use crate::server::Client;
 use crate::task::record::Store;
-use crate::task::{Context, Removals, Starts};
+use crate::task::{Context, Ends, Removals, Starts};
 
 /// The context and the records of an agent in this folder. `paths` is the section of this name in its configuration.
 pub fn test_context(dir: &Path, paths: &str) -> (Arc<Context>, Store) {
@@ -21,6 +21,7 @@ pub fn test_context(dir: &Path, paths: &str) -> (Arc<Context>, Store) {
     let docker = Docker { program: "/nonexistent/docker".into(), ..Docker::default() };
     let context = Context {
         client: Client::new(&config.server, credentials, Arc::default()),
+        ends: Ends::new(docker.clone(), ""),
         removals: Removals::start(docker.clone()).unwrap(),
         docker,
         ledger: Ledger::new(&folder, Secret::new(""), Arc::default()),

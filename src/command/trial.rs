@@ -113,6 +113,7 @@ impl Attempt<'_> {
             .map_err(Failure::unusable(&data_dir))?;
         let container = TaskContainer {
             starts: None,
+            ends: None,
             removals: None,
             config: self.config,
             docker: self.docker,

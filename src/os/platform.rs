@@ -27,7 +27,7 @@ use system::Place;
 pub use system::{
     ChildOutputs, Dir, FileLock, LAUNCHER, Walked, account_of, allocated, boot_time, catch_hang_up, detached,
     disk_size, folder_identity, free_disk, from_bytes, gated, has_ended, home, identity, in_own_group, is_executable,
-    is_of_other_boot, is_short_of_files, is_shortage, is_started_at, keep_owner, kill_group, kill_process,
+    is_of_other_boot, is_short_of_files, is_shortage, is_started_at, keep_owner, kill_group, kill_process, leashed,
     leave_session, longest_name, make_dir, make_world_writable, may_change_mode, mode_if_shared, most_processes,
     open_beneath, open_file, other_account, program_places, redirect_output, remove_tree, restrict_to_owner,
     run_below_first_process, selinux_label, set_dir_access, share_one_heap, start_time, subordinate_to, sync_dir,

@@ -2,6 +2,7 @@
 //!
 //! Nothing in here reaches the Server. What the run comes to is a value, [`ContainerOutcome`].
 
+mod ends;
 mod engine_copy;
 mod launch;
 mod limits;
@@ -21,6 +22,7 @@ use crate::config::Config;
 use crate::docker::{
     Container, Docker, DockerError, INSTANCE_LABEL, OFFERED_LABEL, SERVICE_LABEL, STOP_GRACE, TASK_LABEL,
 };
+pub use ends::Ends;
 pub use limits::Limits;
 pub use removals::Removals;
 use run::ContainerRun;
@@ -40,6 +42,8 @@ pub struct TaskContainer<'c> {
     pub owner: Option<&'c str>,
     /// Whether the agent starts containers at present; a trial does.
     pub starts: Option<&'c Starts>,
+    /// Follows the ends of the agent's containers; a trial's has no owner by which it is followed.
+    pub ends: Option<&'c Ends>,
     /// Removes containers beside all else; a trial removes its own.
     pub removals: Option<&'c Removals>,
     /// Where a trial shows what the container prints.

@@ -23,12 +23,20 @@ pub enum Wake {
     Interval,
 }
 
+/// Whether a container had volumes, such as those that its image declares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Volumes {
+    None,
+    Some,
+    /// The container wasn't looked at. Shortly before its start, its image was found to hide nothing of a workspace.
+    Unseen,
+}
+
 /// A container that has exited.
 #[derive(Debug)]
 pub struct ExitedContainer {
     pub id: String,
-    /// Whether it had volumes.
-    pub has_volumes: bool,
+    pub volumes: Volumes,
     /// Whether its removal was asked for.
     pub is_removal_asked: bool,
 }

@@ -6,6 +6,7 @@ mod own_room;
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::handle::Volumes;
 use super::notes::{Left, is_sendable};
 use super::outputs::sending::{self, Rank};
 use super::outputs::{
@@ -92,7 +93,12 @@ pub fn collect(container: &TaskContainer<'_>, task: &mut TaskHandle, duty: Duty)
     let mut skipped = found.skipped;
     skipped.add(fetched.skipped);
     // The image may have come with the container's start. Where the engine doesn't answer, the results don't wait for it.
-    let has_no_volume = task.exited.as_ref().is_some_and(|exited| !exited.has_volumes);
+    let has_no_volume = task.exited.as_ref().is_some_and(|exited| match exited.volumes {
+        Volumes::None => true,
+        Volumes::Some => false,
+        // A volume that has taken the results leaves an empty folder in the workspace.
+        Volumes::Unseen => !found.has_empty_folder,
+    });
     let hiding = if has_no_volume { Ok(None) } else { container.find_hiding(task) };
     if let Ok(Some(hiding)) = hiding {
         let folder = hiding.hidden.strip_prefix(WORKSPACE).unwrap_or(&hiding.hidden);

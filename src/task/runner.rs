@@ -133,6 +133,7 @@ impl<'c> TaskRunner<'c> {
             name: self.task.key().container_name(),
             owner: Some(&self.context.instance_id),
             starts: Some(&self.context.starts),
+            ends: Some(&self.context.ends),
             removals: Some(&self.context.removals),
             console: None,
             limits: Limits::default(),

@@ -107,3 +107,23 @@ fn a_container_of_an_earlier_task_is_not_taken_for_the_tasks() {
     running.wait_log("removed the container that an earlier task of this name has left", secs(20));
     wait_until("the containers to be removed", secs(20), || containers_with_label(&label).is_empty());
 }
+
+/// A machine that is busy may be late with the events of one task, but not of all.
+#[test]
+fn a_task_that_ends_well_costs_one_docker_call() {
+    let server = FakeServer::start();
+    let agent = Agent::builder(&server).with_engine().build();
+    let calls = agent.path("calls");
+    agent.write_script("docker", &format!("#!/bin/sh\necho \"$1 $2\" >> '{}'\nexec docker \"$@\"\n", calls.display()));
+    agent.change_config("[executor]\ndocker = './docker'");
+    let _running = agent.start();
+    let asked = || fs::read_to_string(&calls).unwrap_or_default().matches("inspect --type").count();
+    let costs_more = |_: &i32| {
+        let (before, id) = (asked(), server.submit(TaskSpec::script("echo result > /workspace/output/result")));
+        let task = server.wait_for(&id, Status::Completed, secs(60));
+        assert_eq!((&task.output["exit_code"], server.output(&id, "output/result").text()), (&json!(0), "result\n"));
+        asked() > before
+    };
+    let tasks = (0..20).take_while(costs_more).count();
+    assert!(tasks < 20, "each task is inspected");
+}

@@ -101,7 +101,7 @@ fn an_unanswered_question_about_a_stop_is_asked_again() {
     let agent = tally::agent(&server).build();
     let asked = agent.path("asked");
     let client = format!(
-        "#!/bin/sh\nif [ \"$1\" = events ] && mkdir '{}' 2>/dev/null; then exit 1; fi\nexec docker \"$@\"\n",
+        "#!/bin/sh\nif [ \"$1 $2\" = 'events --since' ] && mkdir '{}' 2>/dev/null; then exit 1; fi\nexec docker \"$@\"\n",
         asked.display()
     );
     agent.write_script("docker", &client);

@@ -20,7 +20,10 @@ fn install(agent: &Agent, body: &str) {
 fn with_hanging(server: &FakeServer, verb: &str) -> (Agent, Running, String) {
     let agent = tally::agent(server).build();
     let hang = format!("if [ \"$1\" = {verb} ] && mkdir \"$here/hung\" 2>/dev/null; then exec sleep 1000; fi");
-    install(&agent, &format!("{hang}\nexec docker \"$@\""));
+    // Where the engine's events say how a container has ended, it isn't inspected.
+    let blind = "[ \"$1 $2\" != 'events --filter' ] || exit 1";
+    let blind = if verb == "inspect" { blind } else { "" };
+    install(&agent, &format!("{hang}\n{blind}\nexec docker \"$@\""));
     let id = server.submit(tally::waiting_task("echo result > output/result"));
     tally::release(&agent, &id);
     let running = agent.start();

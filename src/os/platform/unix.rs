@@ -79,6 +79,17 @@ pub fn gated(program: &OsStr, args: &[OsString]) -> (Command, Option<&'static [u
     (command, Some(b"go\n"))
 }
 
+/// A command that runs `program` and ends with this process, however that ends: a second process of its group waits for the
+/// end of its standard input, and kills it then.
+pub fn leashed(program: &OsStr, args: &[OsString]) -> Command {
+    let mut command = Command::new("/bin/sh");
+    let script = r#"exec 3<&0 </dev/null
+{ read -r end <&3; kill -9 $$; } >/dev/null 2>&1 &
+exec "$@" 3<&-"#;
+    command.args(["-c", script, "agent-core-leash"]).arg(program).args(args).stdin(Stdio::piped());
+    command
+}
+
 /// Only Linux has containers with a first process of their own.
 #[cfg(not(target_os = "linux"))]
 pub fn run_below_first_process() -> io::Result<Option<u8>> {

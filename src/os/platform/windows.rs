@@ -74,6 +74,13 @@ pub fn gated(program: &OsStr, args: &[OsString]) -> (Command, Option<&'static [u
     (command, None)
 }
 
+/// The command that runs `program`. On Windows it ends when it next prints something after this process has ended.
+pub fn leashed(program: &OsStr, args: &[OsString]) -> Command {
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
 /// Kills a process and all processes that it started. One that has ended is no error.
 pub fn kill_group(leader: u32) -> io::Result<()> {
     if !is_alive(leader) {

@@ -33,7 +33,13 @@ pub struct PipedOutput {
 impl PipedChild {
     /// Starts a program.
     pub fn spawn(mut command: Command) -> io::Result<(Self, PipedOutput)> {
-        let (child, stdout, stderr) = KillOnDrop::spawn(command.stdin(Stdio::null()))?;
+        command.stdin(Stdio::null());
+        Self::spawn_leashed(command)
+    }
+
+    /// Starts a program on the leash of `platform::leashed`, which is held as long as what this returns.
+    pub fn spawn_leashed(mut command: Command) -> io::Result<(Self, PipedOutput)> {
+        let (child, stdout, stderr) = KillOnDrop::spawn(&mut command)?;
         let (words, killed) = (Arc::<Mutex<Vec<u8>>>::default(), Arc::<OnceLock<Instant>>::default());
         let (sender, eof) = bounded(0);
         let kept = Arc::clone(&words);
@@ -88,6 +94,13 @@ fn keep(mut stderr: ChildStderr, words: &Mutex<Vec<u8>>, _eof: Sender<()>) {
     }
 }
 
+impl PipedOutput {
+    /// Reads what there is, or waits for it until the limit, when it returns `None`.
+    pub fn read_within(&mut self, buffer: &mut [u8], limit: Duration) -> io::Result<Option<usize>> {
+        if platform::wait_readable(&self.stdout, limit)? { self.stdout.read(buffer).map(Some) } else { Ok(None) }
+    }
+}
+
 impl Read for PipedOutput {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
@@ -98,5 +111,42 @@ impl Read for PipedOutput {
                 return self.stdout.read(buffer);
             }
         }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::PipedChild;
+    use crate::os::platform;
+    use std::ffi::{OsStr, OsString};
+    use std::io::Read;
+    use std::time::Duration;
+
+    #[test]
+    fn a_leashed_child_ends_with_its_owner_and_is_no_other_than_the_program() {
+        let args = ["-c", "echo $$; read line || echo no input; exec sleep 60"].map(OsString::from);
+        let (child, mut output) = PipedChild::spawn_leashed(platform::leashed(OsStr::new("sh"), &args)).unwrap();
+        let mut text = String::new();
+        while !text.ends_with("no input\n") {
+            let mut buffer = [0; 64];
+            let count = output.read_within(&mut buffer, Duration::from_secs(20)).unwrap().expect("some output");
+            text.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+        }
+        let id: u32 = text.lines().next().unwrap().parse().unwrap();
+        assert_eq!(id, child.child.0.id());
+        // As the end of this process does it.
+        let mut child = child;
+        drop(child.child.0.stdin.take());
+        let ended = child.finish(Duration::from_secs(20));
+        assert!(ended.as_ref().is_err_and(|why| why.contains("signal: 9")), "{ended:?}");
+    }
+
+    #[test]
+    fn a_leashed_child_that_ends_says_why() {
+        let args = ["-c", "echo refused >&2; exit 3"].map(OsString::from);
+        let (child, mut output) = PipedChild::spawn_leashed(platform::leashed(OsStr::new("sh"), &args)).unwrap();
+        let mut text = String::new();
+        output.read_to_string(&mut text).unwrap();
+        assert_eq!((text.as_str(), child.finish(Duration::from_secs(20))), ("", Err("refused".to_owned())));
     }
 }

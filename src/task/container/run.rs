@@ -5,6 +5,7 @@
 //! (P1).
 
 mod cause;
+mod clean_end;
 mod failed_start;
 mod follow;
 mod stuck;
@@ -16,7 +17,7 @@ use jiff::Timestamp;
 
 use super::logs::Lacking;
 use super::watch::{ENGINE_PAUSE, Watch, Watched};
-use super::{TaskContainer, launch, logs};
+use super::{Ends, TaskContainer, launch, logs};
 use crate::config::Config;
 use crate::docker::{Container, Status};
 use crate::logging::Reminder;
@@ -24,7 +25,7 @@ use crate::os::platform;
 use crate::os::process::{self, LoggedChild};
 use crate::os::trust::check_place;
 use crate::task::console::TrialConsole;
-use crate::task::handle::ExitedContainer;
+use crate::task::handle::{ExitedContainer, Volumes};
 use crate::task::mounts::{MountTrouble, check_mounts};
 use crate::task::outcome::{ContainerOutcome, Exit, StopCause};
 use crate::task::starts::Starts;
@@ -220,6 +221,7 @@ impl<'t> ContainerRun<'t> {
         }
         let clock = self.container.console.map(TrialConsole::show_clock).transpose();
         let clock = clock.map_err(StepError::because(launch::FAILED))?;
+        let followed = self.container.ends.filter(|_| self.knows_image()).map(Ends::follow);
         let client = launch::start(self.container, self.task)?;
         self.seen.launches += 1;
         self.seen.stuck = None;
@@ -235,7 +237,7 @@ impl<'t> ContainerRun<'t> {
         self.seen.client_exit_code = exit_code;
         self.seen.observed_runtime = self.seen.started.map_or(Duration::ZERO, |started| started.elapsed());
         self.seen.engine_was_down |= exit_code == Some(CLIENT_FAILED) && self.task.files.has_cid();
-        Ok(None)
+        followed.filter(|_| exit_code == Some(0)).map_or(Ok(None), |followed| self.find_clean_end(&followed))
     }
 
     /// Another agent's container has this name: the task waits until it is removed. That may take for ever, so it waits
@@ -284,8 +286,8 @@ impl<'t> ContainerRun<'t> {
 
     fn handle_exited(&mut self, container: &Container) -> Result<ContainerOutcome, StepError> {
         self.note_started();
-        let (id, has_volumes) = (container.id.clone(), container.has_volumes);
-        self.task.exited = Some(ExitedContainer { id, has_volumes, is_removal_asked: false });
+        let (id, volumes) = (container.id.clone(), if container.has_volumes { Volumes::Some } else { Volumes::None });
+        self.task.exited = Some(ExitedContainer { id, volumes, is_removal_asked: false });
         let lacking = match self.seen.client_exit_code {
             // Nothing but the container exits so.
             Some(0) => None,

@@ -1,7 +1,7 @@
 //! Finds the results in a workspace.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::unpack::{LONGEST, TOO_LONG};
@@ -39,6 +39,8 @@ pub struct ScanResult {
     pub shortage: Option<String>,
     /// Whether there is no workspace.
     pub is_missing: bool,
+    /// Whether there is a folder with nothing in it, as under a mount that hides it from the container.
+    pub has_empty_folder: bool,
     /// The results, in the order of choice.
     pub files: Vec<OutputFile>,
     pub skipped: Skipped,
@@ -56,7 +58,7 @@ pub fn scan(
 ) -> ScanResult {
     let root = workspace.into();
     let (found, selection) = (ScanResult::default(), Selection::new(limits));
-    let mut scan = Scan { root: &root, reserved, limits, selection, found };
+    let mut scan = Scan { root: &root, reserved, limits, selection, found, entered: None };
     platform::walk_contents(workspace, &mut |seen| {
         match pulse() {
             Pulse::GoOn => {}
@@ -68,14 +70,16 @@ pub fn scan(
             }
         }
         match seen {
-            Found::Entry(entry) => scan.look_at(&entry),
+            Found::Entry(entry) => scan.enter(&entry),
             Found::Unread(path, unread) => {
+                scan.entered = None;
                 scan.found.add_unread(path, unread);
                 if scan.found.shortage.is_some() { Next::Stop } else { Next::GoOn }
             }
         }
     });
-    let Scan { selection, mut found, .. } = scan;
+    let Scan { selection, mut found, entered, .. } = scan;
+    found.has_empty_folder |= entered.is_some();
     found.files = selection.finish(&mut found.skipped);
     found.skipped.non_results.sort_by(|a, b| a.file.cmp(&b.file));
     found
@@ -87,9 +91,20 @@ struct Scan<'s> {
     limits: &'s OutputsConfig,
     selection: Selection<'s>,
     found: ScanResult,
+    /// The folder whose content comes next, if it has any.
+    entered: Option<PathBuf>,
 }
 
 impl Scan<'_> {
+    fn enter(&mut self, entry: &Entry<'_>) -> Next {
+        self.found.has_empty_folder |= self.entered.take().is_some_and(|folder| !entry.path.starts_with(folder));
+        let next = self.look_at(entry);
+        if entry.kind == EntryKind::Folder && next == Next::GoOn {
+            self.entered = Some(entry.path.to_owned());
+        }
+        next
+    }
+
     fn look_at(&mut self, entry: &Entry<'_>) -> Next {
         if self.reserved.contains(entry.path) {
             return Next::Skip;

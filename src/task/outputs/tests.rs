@@ -48,6 +48,31 @@ fn files_below_output_come_first_when_limits_are_exceeded() {
 }
 
 #[test]
+fn a_folder_with_nothing_in_it_is_noticed() {
+    let reserved = ReservedPaths::new(["/workspace/mounted"]);
+    let table: [(&[&str], bool); 7] = [
+        (&["f"], false),
+        (&["output/f", "a/b/c/f"], false),
+        (&["output/"], true),
+        (&["output/f", "output/sub/"], true),
+        (&["a/b/c/", "f", "output/f"], true),
+        (&["a/1/", "a/2/", "a/f"], true),
+        (&["mounted/", "f"], false),
+    ];
+    for (paths, expected) in table {
+        let dir = tempfile::tempdir().unwrap();
+        for path in paths {
+            let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
+            fs::create_dir_all(dir.path().join(folder)).unwrap();
+            if !file.is_empty() {
+                fs::write(dir.path().join(path), "x").unwrap();
+            }
+        }
+        assert_eq!(scan(dir.path(), &reserved, &limits()).has_empty_folder, expected, "{paths:?}");
+    }
+}
+
+#[test]
 fn a_scan_keeps_a_bounded_number_of_names() {
     let dir = tempfile::tempdir().unwrap();
     for number in 0..3000 {
