@@ -120,6 +120,8 @@ pub fn is_full(error: &io::Error) -> bool {
 pub enum Durability {
     /// A power cut after the call: file and folder are synced.
     PowerCut,
+    /// The same, or the old content is there after it: only the file is synced.
+    OldOrNew,
     /// A crash of this process only.
     Crash,
 }
@@ -168,7 +170,7 @@ impl Replacement {
         write(&mut content)?;
         content.flush()?;
         drop(content);
-        if durability == Durability::PowerCut {
+        if durability != Durability::Crash {
             replacement.file.sync_all()?;
         }
         Ok(replacement)
@@ -186,7 +188,7 @@ impl Replacement {
         }
         self.temporary = None;
         match self.path.parent() {
-            _ if self.durability == Durability::Crash => Ok(()),
+            _ if self.durability != Durability::PowerCut => Ok(()),
             Some(parent) if parent != Path::new("") => platform::sync_dir(parent),
             _ => self.dir.sync(),
         }

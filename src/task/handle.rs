@@ -16,6 +16,9 @@ use crate::server::protocol::FinalStatus;
 /// After so long the log says that work beside a step doesn't end.
 const END_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Why a step is tried again whose result is known.
+const UNWRITTEN: &str = "the record can't be written";
+
 /// Why [`TaskHandle::run_beside`] calls its `watch`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wake {
@@ -79,14 +82,17 @@ impl TaskHandle {
 
     /// Writes the record. If the disk refuses, the worker returns the task, and the next try reads what is on the disk.
     pub fn save(&self) -> Result<(), StepError> {
-        self.files.save(&self.record).map_err(StepError::because("the record can't be written"))
+        self.files.save(&self.record).map_err(StepError::because(UNWRITTEN))
     }
 
     /// Writes the record with its next phase.
     pub fn advance(&mut self, phase: Phase) -> Result<(), StepError> {
         let before = (self.record.phase, self.record.times.clone());
         self.record.set_phase(phase);
-        if let Err(error) = self.save() {
+        // Each upload has a durable line of its own, and the report is sent after another save.
+        let saved =
+            if phase == Phase::Uploaded { self.files.save_step(&self.record) } else { self.files.save(&self.record) };
+        if let Err(error) = saved.map_err(StepError::because(UNWRITTEN)) {
             (self.record.phase, self.record.times) = before;
             return Err(error);
         }

@@ -76,7 +76,9 @@ impl Workspace {
         let mut file = BufWriter::new(create_for_containers(&self.dir.join("task.json"))?);
         serde_json::to_writer_pretty(&mut file, &TaskJson::new(task, names))?;
         file.into_inner()?.sync_all()?;
-        platform::sync_dir(&self.dir.join("input"))?;
+        if !names.is_empty() {
+            platform::sync_dir(&self.dir.join("input"))?;
+        }
         platform::sync_dir(&self.dir)
     }
 }

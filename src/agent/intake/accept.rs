@@ -236,7 +236,8 @@ impl Intake {
                 self.table.insert(key, &id, Phase::Accepting, Duration::ZERO);
                 self.table.set_needs(key, needs);
                 record.set_phase(Phase::Accepted);
-                if let Err(error) = files.save(&record) {
+                // A power cut may leave `accepting`, which a reclaim confirms: the container starts after the next save.
+                if let Err(error) = files.save_step(&record) {
                     // The record on the disk says `accepting`, and a reclaim confirms the task.
                     log::error!(task:% = key; "its record can't be written: {error}; trying again");
                     self.reclaims.push_failed(key, None, Instant::now());

@@ -201,7 +201,10 @@ impl BoundedLog {
             for part in [&before_last, &last] {
                 ignore_missing(File::open(part).and_then(|mut part| io::copy(&mut part, head).map(drop)))?;
             }
-            head.sync_all()?;
+            // An empty file has nothing to lose.
+            if head.metadata()?.len() > 0 {
+                head.sync_all()?;
+            }
         }
         Ok(())
     }

@@ -114,7 +114,17 @@ impl TaskFiles {
 
     /// Replaces the record in one step. Where the disk is full, it waits in the reserve.
     pub fn save(&self, record: &Record) -> io::Result<()> {
-        match self.put_back().and_then(|()| self.replace_record(record)) {
+        self.save_as(record, Durability::PowerCut)
+    }
+
+    /// The same, for a step that has no effect elsewhere before the next one is saved: after a power cut the earlier record
+    /// may be there, and the step is done again.
+    pub fn save_step(&self, record: &Record) -> io::Result<()> {
+        self.save_as(record, Durability::OldOrNew)
+    }
+
+    fn save_as(&self, record: &Record, durability: Durability) -> io::Result<()> {
+        match self.put_back().and_then(|()| self.replace_record(record, durability)) {
             Err(error) if is_full(&error) => {
                 let replaced = if_exists(files::read(&self.record()))?.map_or(0, fnv);
                 let record = Some((replaced, serde_json::to_vec_pretty(record)?));
@@ -124,10 +134,10 @@ impl TaskFiles {
         }
     }
 
-    fn replace_record(&self, record: &Record) -> io::Result<()> {
+    fn replace_record(&self, record: &Record, durability: Durability) -> io::Result<()> {
         // Piece by piece: an offer may be megabytes.
         let write = |file: &mut io::BufWriter<&fs::File>| Ok(serde_json::to_writer_pretty(file, record)?);
-        Replacement::write_by(&self.record(), Durability::PowerCut, write)?.commit()?;
+        Replacement::write_by(&self.record(), durability, write)?.commit()?;
         if record.phase == Phase::Settled {
             self.remove_reserve();
         }

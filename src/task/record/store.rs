@@ -34,8 +34,9 @@ impl Store {
         // A crash in the middle of a removal may have left parts of an earlier task of this name.
         self.remove(key)?;
         make_dirs(&files.dir)?;
-        files.save(record)?;
+        files.save_step(record)?;
         files.save_offer(&record.task)?;
+        // This syncs the folder, for both.
         files.save_digest(&record.task)?;
         files.reserve().create()?;
         platform::sync_dir(&self.root)?;
