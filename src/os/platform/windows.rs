@@ -26,7 +26,7 @@ mod child;
 mod contents;
 mod walk;
 
-pub use child::{ChildOutputs, has_ended, wait_readable};
+pub use child::{ChildOutputs, has_ended, leashed, wait_readable};
 pub use contents::{Place, walk_contents};
 pub use walk::{Dir, Walked, folder_identity, is_executable, program_places};
 
@@ -72,13 +72,6 @@ pub fn gated(program: &OsStr, args: &[OsString]) -> (Command, Option<&'static [u
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null());
     (command, None)
-}
-
-/// The command that runs `program`. On Windows it ends when it next prints something after this process has ended.
-pub fn leashed(program: &OsStr, args: &[OsString]) -> Command {
-    let mut command = Command::new(program);
-    command.args(args).stdin(Stdio::null());
-    command
 }
 
 /// Kills a process and all processes that it started. One that has ended is no error.

@@ -1,8 +1,9 @@
 //! Children of this process: their outputs and their end.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::windows::io::AsRawHandle;
-use std::process::{Child, ChildStderr, ChildStdout};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::ptr;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -79,4 +80,11 @@ impl ChildOutputs {
             }
         }
     }
+}
+
+/// The command that runs `program`. On Windows it ends when it next prints something after this process has ended.
+pub fn leashed(program: &OsStr, args: &[OsString]) -> Command {
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null());
+    command
 }
