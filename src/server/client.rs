@@ -125,7 +125,11 @@ impl Client {
             capacity: load.capacity.max(load.current),
             available_capacity: load.available,
         });
-        let sent = self.post("heartbeat", &body, limit.unwrap_or(REQUEST_TIMEOUT), Confirmation::of_heartbeat);
+        let limit = limit.unwrap_or(REQUEST_TIMEOUT);
+        let send = || self.repeat("heartbeat", &body, limit);
+        let sent = self.note(within(limit, || {
+            self.connection.answer(send(), |response| read_small::<Confirmation>(response)?.of_heartbeat())
+        }));
         self.is_answering.store(sent.is_ok(), Ordering::Relaxed);
         sent?;
         self.patience.note_heartbeat(Instant::now());
@@ -135,7 +139,7 @@ impl Client {
     /// Asks for a task or a cancellation. The call takes at most `limit`.
     pub fn poll(&self, load: Load, limit: Duration) -> Result<PollAnswer, ClientError> {
         let body = to_json(&PollRequest { current_load: load.current, available_capacity: load.available });
-        within(limit, || self.note(self.connection.answer(self.send("poll", &body, limit), read_poll)))
+        within(limit, || self.note(self.connection.answer(self.repeat("poll", &body, limit), read_poll)))
     }
 
     /// Accepts a task. Returns when the Server did so, by its own clock, if its answer has a date.
@@ -159,8 +163,11 @@ impl Client {
         received: &AtomicU64,
     ) -> Result<(), ClientError> {
         let path = self.files_path(&format!("files/{}/download", path_segment(file_id)));
-        let request = self.connection.get(&path).config().timeout_recv_response(Some(STALL_TIMEOUT)).build();
-        let answer = self.connection.answer(request.call(), accept_success);
+        let called = self.connection.repeatable(|age| {
+            let request = self.connection.get(&path).config().max_idle_age(age);
+            request.timeout_recv_response(Some(STALL_TIMEOUT)).build().call()
+        });
+        let answer = self.connection.answer(called, accept_success);
         let response = answer.map_err(|error| self.note_failure(error))?;
         let mut body =
             response.into_body().into_with_config().limit(u64::MAX).reader().take(announced.saturating_add(1));
@@ -223,8 +230,11 @@ impl Client {
     /// may have been called.
     pub fn list_files(&self, task_id: &str, each: Each<'_>) -> Result<(), ClientError> {
         let path = self.files_path(&format!("files/list/{}", path_segment(task_id)));
-        let request = self.connection.get(&path).config().timeout_global(Some(REQUEST_TIMEOUT)).build();
-        let call = || self.connection.answer(request.call(), |response| read_list(response, each));
+        let get = |age| {
+            let request = self.connection.get(&path).config().max_idle_age(age);
+            request.timeout_global(Some(REQUEST_TIMEOUT)).build().call()
+        };
+        let call = || self.connection.answer(self.connection.repeatable(get), |response| read_list(response, each));
         self.note(within(REQUEST_TIMEOUT, call))
     }
 
@@ -243,10 +253,22 @@ impl Client {
         self.note(within(limit, || self.connection.answer(self.send(call, body, limit), read)))
     }
 
+    /// Makes a call that has the same effect once and twice (PROTOCOL 1 and 2: a poll reserves nothing, and says each
+    /// cancellation until the task is reported; 3: a heartbeat says what is).
+    fn repeat(&self, call: &str, body: &[u8], limit: Duration) -> Result<Response<Body>, ureq::Error> {
+        self.connection.repeatable(|age| {
+            let request = self.connection.post(&self.agent_path(call)).config().max_idle_age(age);
+            request.timeout_global(Some(limit)).build().content_type(JSON).send(body)
+        })
+    }
+
     fn send(&self, call: &str, body: &[u8], limit: Duration) -> Result<Response<Body>, ureq::Error> {
-        let path = format!("/api/v1/agent/{}/{call}", self.service_id);
-        let request = self.connection.post(&path).config().timeout_global(Some(limit)).build();
+        let request = self.connection.post(&self.agent_path(call)).config().timeout_global(Some(limit)).build();
         request.content_type(JSON).send(body)
+    }
+
+    fn agent_path(&self, call: &str) -> String {
+        format!("/api/v1/agent/{}/{call}", self.service_id)
     }
 
     fn files_path(&self, rest: &str) -> String {

@@ -3,6 +3,8 @@
 //!
 //! Redirects are never followed, so that the key is sent to the configured address only.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -12,7 +14,7 @@ use ureq::typestate::{WithBody, WithoutBody};
 use ureq::{Agent, Body, RequestBuilder};
 
 use super::authorities::Authorities;
-use super::connector::BoundedConnector;
+use super::connector::{BoundedConnector, watched};
 use super::error::{ClientError, classify};
 use super::proxy::supported_proxy;
 use super::resolver::HostResolver;
@@ -29,9 +31,12 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(45);
 /// How much a connection reads or writes at once. The library's 128 KiB would be most of the memory that a task needs.
 const BUFFER_SIZE: usize = 32 * 1024;
-/// An idle connection is not used again after this time: the other side may be closing it at that moment, and a call
-/// that is lost so can't be distinguished from one that took effect.
+/// An idle connection is not used again after this time for a call that must not be made twice: the other side may be
+/// closing it at that moment, and a call that is lost so can't be distinguished from one that took effect.
 const MAX_IDLE_AGE: Duration = Duration::from_secs(2);
+/// The same for calls that may be made twice, where the Server says that it keeps connections for longer. What stands
+/// between forgets idle connections after some minutes, without a word.
+const LONGEST_IDLE_AGE: Duration = Duration::from_secs(60);
 
 /// The way to the Server, with the credentials if the agent is registered. Clones share the connections.
 #[derive(Clone)]
@@ -39,6 +44,8 @@ pub(super) struct Connection {
     agent: Agent,
     resolver: HostResolver,
     authorities: Authorities,
+    /// For how many seconds the Server keeps an idle connection, as its last answer with such words says; 0 without one.
+    kept: Arc<AtomicU64>,
     pub server: ServerConfig,
     credentials: Option<Credentials>,
     /// The key or the token, with its name: it is removed from errors.
@@ -51,7 +58,8 @@ impl Connection {
         let hidden = credentials.as_ref().map(hidden_key);
         let (resolver, authorities) = (HostResolver::default(), Authorities::load(server));
         let agent = agent(server, &resolver, &authorities);
-        Self { agent, resolver, authorities, server: server.clone(), credentials, hidden }
+        let (kept, server) = (Arc::default(), server.clone());
+        Self { agent, resolver, authorities, kept, server, credentials, hidden }
     }
 
     /// The same without credentials, and with the key removed from errors all the same: the Server knows it.
@@ -86,11 +94,44 @@ impl Connection {
 
     /// Older Servers read only one of the two key headers (PROTOCOL, "Addresses and headers").
     fn with_headers<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        let request = request.config().max_idle_age(MAX_IDLE_AGE.min(self.kept() / 2)).build();
         let Some(Credentials { service_id, api_key }) = &self.credentials else { return request };
         request
             .header("X-Service-ID", service_id)
             .header("X-API-Key", api_key.expose())
             .header(header::AUTHORIZATION, format!("Bearer {}", api_key.expose()))
+    }
+
+    /// How long the Server keeps an idle connection. One that doesn't say it is taken for five seconds, as many have it.
+    fn kept(&self) -> Duration {
+        match self.kept.load(Ordering::Relaxed) {
+            0 => Duration::from_secs(5),
+            said => Duration::from_secs(said),
+        }
+    }
+
+    /// Makes a call that may be made twice, with the age up to which it takes an idle connection: the longer one. If the
+    /// other side closes such a connection before a byte of the answer, the call is made once more, over a new one.
+    pub fn repeatable(
+        &self,
+        call: impl Fn(Duration) -> Result<Response<Body>, ureq::Error>,
+    ) -> Result<Response<Body>, ureq::Error> {
+        let age = match self.kept.load(Ordering::Relaxed) {
+            0 => MAX_IDLE_AGE,
+            // A quarter for what the way takes, and for clocks that aren't exact.
+            _ => (self.kept() * 3 / 4).min(LONGEST_IDLE_AGE),
+        };
+        match watched(|| call(age)) {
+            (Err(error), true) if !matches!(error, ureq::Error::Timeout(_)) => call(Duration::ZERO),
+            (result, _) => result,
+        }
+    }
+
+    fn note_kept(&self, response: &Response<Body>) {
+        let said = response.headers().get("keep-alive").and_then(|value| kept_seconds(value.to_str().ok()?));
+        if let Some(said) = said {
+            self.kept.store(said, Ordering::Relaxed);
+        }
     }
 
     /// What `read` makes of the answer, or why there is none.
@@ -99,6 +140,9 @@ impl Connection {
         called: Result<Response<Body>, ureq::Error>,
         read: impl FnOnce(Response<Body>) -> Result<A, ClientError>,
     ) -> Result<A, ClientError> {
+        if let Ok(response) = &called {
+            self.note_kept(response);
+        }
         called.map_err(|error| self.error(error)).and_then(read).map_err(|error| self.clean(error))
     }
 
@@ -136,9 +180,20 @@ fn agent(server: &ServerConfig, resolver: &HostResolver, authorities: &Authoriti
         .timeout_per_write(Some(STALL_TIMEOUT))
         .input_buffer_size(BUFFER_SIZE)
         .output_buffer_size(BUFFER_SIZE)
-        .max_idle_age(MAX_IDLE_AGE)
+        .max_idle_age(LONGEST_IDLE_AGE)
         .build();
     Agent::with_parts(config, BoundedConnector::new(CONNECT_TIMEOUT), resolver.clone())
+}
+
+/// The seconds of `Keep-Alive: timeout=…` (RFC 2068, 19.7.1.1, as HTTP/1.1 servers still send it). At least one.
+fn kept_seconds(value: &str) -> Option<u64> {
+    value.split(',').find_map(|part| {
+        let (name, seconds) = part.split_once('=')?;
+        let seconds = seconds.trim().trim_matches('"');
+        let seconds = name.trim().eq_ignore_ascii_case("timeout").then(|| seconds.parse::<u64>().ok())??;
+        // A multiple of it must have room in the type, for every number that a Server says.
+        Some(seconds.clamp(1, 86_400))
+    })
 }
 
 /// All but the characters that an URL calls unreserved (RFC 3986, 2.3).
@@ -153,7 +208,7 @@ pub(super) fn path_segment(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::path_segment;
+    use super::{kept_seconds, path_segment};
 
     #[test]
     fn ids_are_encoded_as_one_path_segment() {
@@ -161,5 +216,23 @@ mod tests {
         assert_eq!(path_segment("../x?y#z"), "..%2Fx%3Fy%23z");
         assert_eq!((path_segment(".."), path_segment(".")), ("%2E%2E".to_owned(), "%2E".to_owned()));
         assert_eq!(path_segment("é\n"), "%C3%A9%0A");
+    }
+
+    #[test]
+    fn the_time_that_a_connection_is_kept_is_read_from_the_header() {
+        for (value, seconds) in [
+            ("timeout=75", Some(75)),
+            ("timeout=5, max=100", Some(5)),
+            ("max=100,Timeout = \"30\"", Some(30)),
+            ("timeout=0", Some(1)),
+            ("timeout=18446744073709551615", Some(86_400)),
+            ("timeout=18446744073709551616", None),
+            ("timeout=-1", None),
+            ("max=100", None),
+            ("timeout", None),
+            ("", None),
+        ] {
+            assert_eq!(kept_seconds(value), seconds, "{value}");
+        }
     }
 }

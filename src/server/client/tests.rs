@@ -1,5 +1,7 @@
 //! Tests of the time limits of calls, and of what calls say about the Server, with a listener on this machine.
 
+mod kept;
+
 use super::{Client, Upload, register};
 use crate::config::{Config, Credentials, Secret, ServerConfig};
 use crate::server::protocol::{AgentStatus, CompleteRequest, FinalStatus, Load, Output};
