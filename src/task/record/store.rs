@@ -9,6 +9,9 @@ use crate::data_dir::DataDir;
 use crate::os::files::{ignore_missing, is_temporary, make_dirs};
 use crate::os::platform;
 
+const RECORD: &str = "record.json";
+const FETCHED: &str = "fetched.json";
+
 /// The records of a data_dir.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -56,15 +59,16 @@ impl Store {
     /// not accepted yet. For the agent that holds the data_dir.
     pub fn remove_unwritten(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.root)? {
-            let dir = entry?.path();
-            if !dir.is_dir() {
+            let entry = entry?;
+            if !entry.file_type()?.is_dir() {
                 continue;
             }
-            let removed = ["record.json", "fetched.json"].iter().try_for_each(|of| remove_temporary(&dir, of));
-            if let Err(error) = removed {
+            let dir = entry.path();
+            let has_record = remove_temporary(&dir).unwrap_or_else(|error| {
                 log::warn!("what a crash has left in `{}` can't be removed: {error}", dir.display());
-            }
-            if dir.join("record.json").exists() {
+                dir.join(RECORD).exists()
+            });
+            if has_record {
                 continue;
             }
             // A folder with any other file isn't removed.
@@ -94,15 +98,20 @@ impl Store {
     }
 }
 
-/// Removes the temporary files that a crash has left of this file.
-fn remove_temporary(dir: &Path, of: &str) -> io::Result<()> {
+/// Removes the temporary files that a crash has left in a task's folder. Returns whether the folder has a record. Reads
+/// the folder once: there may be ten thousand at a start.
+fn remove_temporary(dir: &Path) -> io::Result<bool> {
+    let mut has_record = false;
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if is_temporary(&entry.file_name().to_string_lossy(), of) {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        has_record |= name == RECORD;
+        if [RECORD, FETCHED].iter().any(|of| is_temporary(&name, of)) {
             ignore_missing(fs::remove_file(entry.path()))?;
         }
     }
-    Ok(())
+    Ok(has_record)
 }
 
 /// What [`Store::load_all`] found.
