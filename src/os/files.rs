@@ -68,7 +68,9 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 pub(super) fn read_all(file: File) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    // With room for all of it and some more, its end is found by two reads; a start reads ten thousand records.
+    let room = usize::try_from(file.metadata()?.len().min(LARGEST)).unwrap_or_default();
+    let mut bytes = Vec::with_capacity(room + 64);
     if file.take(LARGEST + 1).read_to_end(&mut bytes)? as u64 > LARGEST {
         return Err(io::Error::new(ErrorKind::InvalidData, "it is larger than 64 MiB, so it isn't the agent's"));
     }
