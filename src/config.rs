@@ -11,6 +11,7 @@ pub mod edit;
 mod environment;
 mod exclude;
 mod executor;
+mod glob;
 mod gpu;
 mod host_path;
 mod keys;

@@ -27,6 +27,7 @@ pub use budget::Purpose;
 pub use client::{Client, register};
 pub use connection::REQUEST_TIMEOUT;
 pub use error::{ClientError, Step};
+pub use media_type::known_type;
 pub use offer::{Offer, PollAnswer};
 pub use patience::{Failure, Item, Verdict, Way};
 pub use protocol::{

@@ -9,12 +9,11 @@
 
 use std::path::Path;
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use super::glob::{Glob, letters};
 
 /// The patterns of `outputs.exclude`.
 #[derive(Debug, Clone, Default)]
 pub struct Exclude {
-    set: GlobSet,
     patterns: Vec<Pattern>,
 }
 
@@ -42,6 +41,7 @@ impl PathKind {
 #[derive(Debug, Clone, PartialEq)]
 struct Pattern {
     written: String,
+    glob: Glob,
     takes_out: bool,
     folders_only: bool,
 }
@@ -52,16 +52,8 @@ impl Exclude {
     /// # Errors
     /// The text that is no pattern, and why.
     pub fn new(written: &[String]) -> Result<Self, String> {
-        let mut set = GlobSetBuilder::new();
-        let mut patterns = Vec::new();
-        for written in written {
-            let (pattern, glob) = Pattern::read(written)?;
-            let glob = GlobBuilder::new(&glob).literal_separator(true).backslash_escape(true).build();
-            set.add(glob.map_err(|error| format!("holds `{written}`, which is no pattern: {}", error.kind()))?);
-            patterns.push(pattern);
-        }
-        let set = set.build().map_err(|error| format!("holds patterns that can't be used together: {error}"))?;
-        Ok(Self { set, patterns })
+        let patterns = written.iter().map(|written| Pattern::read(written)).collect::<Result<_, _>>()?;
+        Ok(Self { patterns })
     }
 
     /// The pattern that excludes a path, which is relative to the workspace. Folders above the path don't count.
@@ -69,8 +61,10 @@ impl Exclude {
         if self.patterns.is_empty() {
             return None;
         }
-        let mut matching = self.set.matches(relative).into_iter().rev().filter_map(|index| self.patterns.get(index));
-        let last = matching.find(|pattern| kind == PathKind::Folder || !pattern.folders_only)?;
+        let path = letters(relative);
+        let mut last_first =
+            self.patterns.iter().rev().filter(|pattern| kind == PathKind::Folder || !pattern.folders_only);
+        let last = last_first.find(|pattern| pattern.glob.matches(&path))?;
         (!last.takes_out).then_some(last.written.as_str())
     }
 
@@ -82,8 +76,7 @@ impl Exclude {
 }
 
 impl Pattern {
-    /// The pattern, and its glob for a whole path.
-    fn read(written: &str) -> Result<(Self, String), String> {
+    fn read(written: &str) -> Result<Self, String> {
         let (takes_out, rest) = written.strip_prefix('!').map_or((false, written), |rest| (true, rest));
         let (folders_only, rest) = rest.strip_suffix('/').map_or((false, rest), |rest| (true, rest));
         let path = rest.strip_prefix('/').unwrap_or(rest);
@@ -91,7 +84,8 @@ impl Pattern {
             return Err(format!("holds `{written}`, which matches nothing"));
         }
         let glob = if rest.contains('/') { path.to_owned() } else { format!("**/{path}") };
-        Ok((Self { written: written.to_owned(), takes_out, folders_only }, glob))
+        let glob = Glob::new(&glob).map_err(|error| format!("holds `{written}`, which is no pattern: {error}"))?;
+        Ok(Self { written: written.to_owned(), glob, takes_out, folders_only })
     }
 }
 

@@ -1,23 +1,14 @@
 //! Markdown to roff, for what the manual's pages use: headings, paragraphs, lists, tables, code blocks, and in a line
-//! code, bold, italic and links.
+//! code, bold, italic and links. A test compares every page with what a complete reader of Markdown makes of it.
+
+mod inline;
 
 use std::mem;
-
-use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 
 /// Converts a page's body. The title line (`# …`) is left out: the page's head names it.
 pub fn from_markdown(markdown: &str) -> String {
     let mut page = Page::default();
-    for event in Parser::new_ext(markdown, Options::ENABLE_TABLES) {
-        match event {
-            Event::Start(tag) => page.start(tag),
-            Event::End(tag) => page.end(tag),
-            Event::Text(text) | Event::Html(text) | Event::InlineHtml(text) => page.text(&text),
-            Event::Code(code) => page.code(&code),
-            Event::SoftBreak | Event::HardBreak => page.end_line(),
-            _ => {}
-        }
-    }
+    page.blocks(&markdown.lines().collect::<Vec<_>>());
     page.roff
 }
 
@@ -34,113 +25,171 @@ pub fn escape(text: &str) -> String {
 #[derive(Default)]
 struct Page {
     roff: String,
-    /// Where the text of the current heading or of the current cell of a table begins.
-    mark: usize,
-    /// The open lists, each with the number of its next item if its items are numbered.
-    lists: Vec<Option<u64>>,
+    /// How many lists are open.
+    lists: usize,
     /// Whether nothing of the current item has been written.
     begins_item: bool,
-    /// The cells of the current row of a table.
-    cells: Vec<String>,
-    /// The labels of a table's columns.
-    labels: Vec<String>,
-    /// The address of the current link, if it is shown.
-    address: Option<String>,
     /// How many open marks make the text bold and italic.
     bold: u32,
     italic: u32,
     font: (bool, bool),
 }
 
+/// What a line begins.
+enum Begin<'l> {
+    Nothing,
+    Heading(usize, &'l str),
+    Code,
+    Table,
+    /// An item, with its number if it has one, and the width of its mark.
+    Item(Option<u64>, usize),
+    Paragraph,
+}
+
+impl Begin<'_> {
+    fn of(line: &str) -> Begin<'_> {
+        let level = line.bytes().take_while(|byte| *byte == b'#').count();
+        let digits = line.bytes().take_while(u8::is_ascii_digit).count();
+        if line.trim().is_empty() {
+            Begin::Nothing
+        } else if level > 0 && line[level..].starts_with(' ') {
+            Begin::Heading(level, line[level..].trim())
+        } else if line.starts_with("```") {
+            Begin::Code
+        } else if line.starts_with('|') {
+            Begin::Table
+        } else if line.starts_with("- ") {
+            Begin::Item(None, 2)
+        } else if digits > 0 && line[digits..].starts_with(". ") {
+            Begin::Item(line[..digits].parse().ok(), digits + 2)
+        } else {
+            Begin::Paragraph
+        }
+    }
+}
+
 impl Page {
-    fn start(&mut self, tag: Tag<'_>) {
-        match tag {
-            Tag::Heading { .. } => self.mark = self.roff.len(),
-            Tag::Paragraph if mem::take(&mut self.begins_item) => {}
-            Tag::Paragraph => self.request(".PP"),
-            Tag::CodeBlock(_) => self.request(".PP\n.RS 2\n.nf"),
-            Tag::List(number) => {
-                if !self.lists.is_empty() {
-                    self.request(".RS 2");
-                }
-                self.lists.push(number);
-            }
-            Tag::Item => self.start_item(),
-            Tag::TableCell => {
-                self.mark = self.roff.len();
-                self.bold += u32::from(self.cells.is_empty());
-            }
-            Tag::Strong => self.bold += 1,
-            Tag::Emphasis => self.italic += 1,
-            Tag::Link { dest_url, .. } if dest_url.contains("://") => self.address = Some(dest_url.into_string()),
-            Tag::Link { .. } => self.bold += 1,
-            _ => {}
+    /// Converts lines, whose indentation within a list is removed.
+    fn blocks(&mut self, mut lines: &[&str]) {
+        while let Some(line) = lines.first() {
+            let count = match Begin::of(line) {
+                Begin::Nothing => 1,
+                Begin::Heading(level, text) => self.heading(level, text),
+                Begin::Code => self.code_block(&lines[1..]) + 1,
+                Begin::Table => self.table(lines),
+                Begin::Item(number, _) => self.list(lines, number),
+                Begin::Paragraph => self.paragraph(lines),
+            };
+            lines = &lines[count.min(lines.len())..];
         }
-    }
-
-    fn end(&mut self, tag: TagEnd) {
-        match tag {
-            TagEnd::Heading(level) => self.end_heading(level),
-            TagEnd::Paragraph => self.end_line(),
-            TagEnd::CodeBlock => self.request(".fi\n.RE"),
-            TagEnd::List(_) => {
-                self.lists.pop();
-                if !self.lists.is_empty() {
-                    self.request(".RE");
-                }
-            }
-            TagEnd::Item => {
-                self.begins_item = false;
-                self.end_line();
-            }
-            TagEnd::TableCell => {
-                self.bold -= u32::from(self.cells.is_empty());
-                self.set_font();
-                self.cells.push(self.roff.split_off(self.mark));
-            }
-            TagEnd::TableHead => self.labels = mem::take(&mut self.cells),
-            TagEnd::TableRow => self.end_row(),
-            TagEnd::Strong => self.bold -= 1,
-            TagEnd::Emphasis => self.italic -= 1,
-            TagEnd::Link => match self.address.take() {
-                Some(address) => self.text(&format!(" ({address})")),
-                None => self.bold -= 1,
-            },
-            _ => {}
-        }
-        self.set_font();
-    }
-
-    fn start_item(&mut self) {
-        match self.lists.last_mut() {
-            Some(Some(number)) => {
-                let request = format!(".IP {number}. 4");
-                *number += 1;
-                self.request(&request);
-            }
-            _ => self.request(".IP \\(bu 2"),
-        }
-        self.begins_item = true;
     }
 
     /// The page's title needs no request.
-    fn end_heading(&mut self, level: HeadingLevel) {
-        let heading = self.roff.split_off(self.mark).replace('"', "\\(dq");
+    fn heading(&mut self, level: usize, text: &str) -> usize {
+        let heading = self.apart(|page| page.inline(text)).replace('"', "\\(dq");
         match level {
-            HeadingLevel::H1 => {}
-            HeadingLevel::H2 => self.request(&format!(".SH \"{heading}\"")),
+            1 => {}
+            2 => self.request(&format!(".SH \"{heading}\"")),
             _ => self.request(&format!(".SS \"{heading}\"")),
         }
+        1
+    }
+
+    /// Returns the number of its lines, with that of its end.
+    fn code_block(&mut self, lines: &[&str]) -> usize {
+        self.request(".PP\n.RS 2\n.nf");
+        let code = lines.iter().take_while(|line| !line.starts_with("```"));
+        let count = code.clone().map(|line| self.text(&format!("{line}\n"))).count();
+        self.request(".fi\n.RE");
+        count + 1
+    }
+
+    fn paragraph(&mut self, lines: &[&str]) -> usize {
+        // A number may begin a line of a paragraph; only a list's first item has the number 1.
+        let is_part = |line: &&str| matches!(Begin::of(line), Begin::Paragraph | Begin::Item(Some(2..), _));
+        let text: Vec<&str> = lines.iter().map(|line| line.trim()).take_while(is_part).collect();
+        if !mem::take(&mut self.begins_item) {
+            self.request(".PP");
+        }
+        self.inline(&text.join("\n"));
+        self.end_line();
+        text.len()
+    }
+
+    fn list(&mut self, lines: &[&str], mut number: Option<u64>) -> usize {
+        let is_numbered = number.is_some();
+        if self.lists > 0 {
+            self.request(".RS 2");
+        }
+        self.lists += 1;
+        let mut at = 0;
+        while let Some(Begin::Item(of, width)) = lines.get(at).map(|line| Begin::of(line)) {
+            if of.is_some() != is_numbered {
+                break;
+            }
+            let rest = &lines[at + 1..];
+            let is_within = |line: &&&str| line.trim().is_empty() || line.starts_with(&" ".repeat(width));
+            let mut item = vec![&lines[at][width..]];
+            item.extend(rest.iter().take_while(is_within).map(|line| line.get(width..).unwrap_or_default()));
+            at += item.len();
+            match &mut number {
+                Some(number) => {
+                    self.request(&format!(".IP {number}. 4"));
+                    *number += 1;
+                }
+                None => self.request(".IP \\(bu 2"),
+            }
+            self.begins_item = true;
+            self.blocks(&item);
+            self.begins_item = false;
+            self.end_line();
+        }
+        self.lists -= 1;
+        if self.lists > 0 {
+            self.request(".RE");
+        }
+        at
+    }
+
+    fn table(&mut self, lines: &[&str]) -> usize {
+        let mut rows = lines.iter().take_while(|line| line.starts_with('|')).map(|line| cells(line));
+        let count = rows.clone().count();
+        let labels = rows.next().map(|row| self.row(&row)).unwrap_or_default();
+        for row in rows.skip(1) {
+            let row = self.row(&row);
+            self.table_row(&row, &labels);
+        }
+        count
     }
 
     /// A row is an item with its first cell as the tag; the header's words stand before the cells of middle columns.
-    fn end_row(&mut self) {
-        let cells = mem::take(&mut self.cells);
+    fn table_row(&mut self, cells: &[String], labels: &[String]) {
         let is_pair = cells.len() == 2;
-        let labelled = cells.iter().zip(&self.labels).skip(1).filter(|(cell, _)| !cell.is_empty());
+        let labelled = cells.iter().zip(labels).skip(1).filter(|(cell, _)| !cell.is_empty());
         let parts: Vec<String> =
             labelled.map(|(cell, label)| if is_pair { cell.clone() } else { format!("{label}: {cell}") }).collect();
         self.request(&format!(".TP\n{}\n{}", cells[0], parts.join("; ")));
+    }
+
+    /// The cells of a row. The first one is bold.
+    fn row(&mut self, cells: &[String]) -> Vec<String> {
+        let cell = |(index, cell): (usize, &String)| {
+            let bold = u32::from(index == 0);
+            self.apart(|page| {
+                page.bold += bold;
+                page.inline(cell);
+                page.bold -= bold;
+                page.set_font();
+            })
+        };
+        cells.iter().enumerate().map(cell).collect()
+    }
+
+    /// What is written, apart from the page.
+    fn apart(&mut self, write: impl FnOnce(&mut Self)) -> String {
+        let mark = self.roff.len();
+        write(self);
+        self.roff.split_off(mark)
     }
 
     /// Adds text, of which roff must take no line for a request.
@@ -152,14 +201,6 @@ impl Page {
             }
             self.roff.push_str(&escape(line));
         }
-    }
-
-    /// Code is bold, as manual pages write what is to be typed.
-    fn code(&mut self, code: &str) {
-        self.bold += 1;
-        self.text(code);
-        self.bold -= 1;
-        self.set_font();
     }
 
     fn set_font(&mut self) {
@@ -191,68 +232,12 @@ impl Page {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::{escape, from_markdown};
-
-    #[test]
-    fn headings_become_sections_and_the_title_is_left_out() {
-        assert_eq!(
-            from_markdown("# Title\n\n## Part \"one\"\n### Of it\n"),
-            ".SH \"Part \\(dqone\\(dq\"\n.SS \"Of it\"\n"
-        );
-    }
-
-    #[test]
-    fn paragraphs_are_filled_and_separate() {
-        assert_eq!(from_markdown("one\ntwo\n\nthree\n"), ".PP\none\ntwo\n.PP\nthree\n");
-    }
-
-    #[test]
-    fn inline_marks_become_fonts() {
-        assert_eq!(
-            from_markdown("a `--flag` and **bold `code` bold** and *it*\n"),
-            ".PP\na \\fB\\-\\-flag\\fR and \\fBbold code bold\\fR and \\fIit\\fR\n"
-        );
-    }
-
-    #[test]
-    fn links_to_pages_become_bold_and_others_keep_their_address() {
-        assert_eq!(
-            from_markdown("see [config](config.md), [jq](https://jqlang.org) and [server]\n"),
-            ".PP\nsee \\fBconfig\\fR, jq (https://jqlang.org) and [server]\n"
-        );
-    }
-
-    #[test]
-    fn lists_are_items_with_their_continued_lines() {
-        assert_eq!(
-            from_markdown("- one\n  more\n  - inner\n- two\n\nafter\n"),
-            ".IP \\(bu 2\none\nmore\n.RS 2\n.IP \\(bu 2\ninner\n.RE\n.IP \\(bu 2\ntwo\n.PP\nafter\n"
-        );
-        assert_eq!(from_markdown("1. one\n   more\n"), ".IP 1. 4\none\nmore\n");
-    }
-
-    #[test]
-    fn code_blocks_stay_as_they_are() {
-        assert_eq!(
-            from_markdown("```bash\n.x 'a' \\\n\n# b | c\n```\n"),
-            ".PP\n.RS 2\n.nf\n\\&.x \\(aqa\\(aq \\e\n\n# b | c\n.fi\n.RE\n"
-        );
-    }
-
-    #[test]
-    fn rows_of_a_table_are_tagged_and_middle_columns_are_labelled() {
-        assert_eq!(from_markdown("| A | B |\n|---|---|\n| `x` | y |\n"), ".TP\n\\fBx\\fR\ny\n");
-        assert_eq!(
-            from_markdown("| Key | Default | Example |\n|--|--|--|\n| `x` | 5 | `6` |\n| `y` |  | 7 |\n"),
-            ".TP\n\\fBx\\fR\nDefault: 5; Example: \\fB6\\fR\n.TP\n\\fBy\\fR\nExample: 7\n"
-        );
-    }
-
-    #[test]
-    fn no_line_of_text_is_taken_for_a_request() {
-        assert_eq!(from_markdown("a\n.b\n`.c` d\n'e\n"), ".PP\na\n\\&.b\n\\fB.c\\fR d\n\\(aqe\n");
-        assert_eq!(escape("\\~^`"), "\\e\\(ti\\(ha\\(ga");
-    }
+/// The cells of a row `| a | b |`. A `\|` is no end of a cell.
+fn cells(line: &str) -> Vec<String> {
+    let line = line.trim().trim_start_matches('|');
+    let line = line.strip_suffix('|').unwrap_or(line).replace("\\|", "\0");
+    line.split('|').map(|cell| cell.trim().replace('\0', "|")).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ use crate::command::find_task::find_task;
 use crate::config::Config;
 use crate::os::files::create_for_containers;
 use crate::os::platform;
+use crate::server::known_type;
 use crate::server::protocol::{InputFile, Task};
 use crate::task::workspace::{Workspace, input_names};
 
@@ -44,7 +45,7 @@ impl Offer {
             let name = path.file_name().filter(|_| metadata.is_file());
             let Some(name) = name else { return Err(wrong("is no file".to_owned())) };
             let filename = name.to_string_lossy().into_owned();
-            let mime_type = mime_guess::from_path(&filename).first_raw().map(str::to_owned);
+            let mime_type = known_type(&filename).map(str::to_owned);
             input_files.push(InputFile { id: format!("input-{}", index + 1), filename, mime_type, size_bytes: 0 });
         }
         let task = Task {
