@@ -204,6 +204,10 @@ pub struct StopArgs {
     /// Also stop the containers and report their tasks as failed
     #[arg(long)]
     pub abort: bool,
+
+    /// Started by another stop
+    #[arg(long, hide = true)]
+    pub in_child: bool,
 }
 
 #[derive(Debug, Args)]

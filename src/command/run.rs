@@ -33,7 +33,7 @@ pub fn run(file: &Path, args: &RunArgs, log_file: &LogFile) -> Result<(), Failur
     config.check_data_dir_is_there()?;
     let instance = Instance::acquire(data_dir, Role::Agent)?;
     if let Some(last_used) = config.last_used() {
-        last_used.note();
+        last_used.note(instance.id());
     }
     if args.detached {
         log_file.open(instance.folder(), AGENT_LOG).map_err(Failure::unusable(data_dir))?;

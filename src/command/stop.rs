@@ -2,13 +2,15 @@
 
 mod abort;
 mod drain;
+mod in_child;
 
 use std::io;
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use super::backlog::Backlog;
-use super::failure::Failure;
+use super::failure::{CommandResult, Failure};
 use super::find_agent::name_running_agent;
 use super::output::print_line;
 use super::wait::wait_for;
@@ -16,15 +18,27 @@ use crate::cli::StopArgs;
 use crate::config::Config;
 use crate::data_dir::holder::{Holder, find_holder};
 use crate::data_dir::{DataDir, instance, permissions};
+use crate::logging::LogFormat;
 use crate::os::folder::Folder;
 use crate::os::platform;
 use crate::shell::agent_command;
 
 /// How long the agent may take to end by itself (README, "Stop service").
 const GRACE: Duration = Duration::from_secs(5);
+/// How long the whole command may take, and `--abort`, which may wait for the engine and the Server. A drain has no limit.
+const LIMIT: Duration = Duration::from_secs(25);
+const ABORT_LIMIT: Duration = Duration::from_secs(180);
 
 /// Stops the agent. It is no error if none runs.
-pub fn stop(file: &Path, args: &StopArgs) -> Result<(), Failure> {
+pub fn stop(file: &Path, args: &StopArgs, log_format: LogFormat) -> CommandResult {
+    match args {
+        StopArgs { drain: false, abort: false, in_child: false } => in_child::run(file, log_format, &[], LIMIT),
+        StopArgs { abort: true, in_child: false, .. } => in_child::run(file, log_format, &["--abort"], ABORT_LIMIT),
+        _ => stop_here(file, args).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn stop_here(file: &Path, args: &StopArgs) -> Result<(), Failure> {
     let config = Config::load(file).map_err(|error| name_running_agent(file, error))?;
     let data_dir = &config.paths.data_dir;
     // The lock in another user's folder could name any process.
@@ -66,7 +80,11 @@ fn end_process(data_dir: &DataDir, pid: u32) -> Result<&'static str, Failure> {
     } else if ends_after(platform::kill_process, data_dir, pid)? {
         Ok("Killed after 5 seconds")
     } else {
-        Err(Failure::new(format!("the agent (pid {pid}) doesn't end although it was killed")))
+        Err(Failure::new(format!(
+            "the agent (pid {pid}) doesn't end although it was killed: it waits for a disk that gives no answer, most likely \
+             that of `{}`; its containers run on; repeat the command when the disk answers",
+            data_dir.display()
+        )))
     }
 }
 

@@ -53,6 +53,25 @@ fn heartbeats_continue_while_the_disk_is_frozen() {
 }
 
 #[test]
+fn stop_ends_while_the_disk_is_frozen() {
+    let server = FakeServer::start();
+    let agent = tally::agent(&server).build();
+    let disk = Ext4Disk::mount(&agent, "");
+    let mut running = agent.start();
+    server.wait_until("a poll", secs(20), |server| !server.requests_to("poll").is_empty());
+    // Its pidfile stays, which `stop` removes.
+    running.kill9();
+    let frozen = freeze(&disk);
+    let mut stop = agent.invoke(&["stop"]).start();
+    assert_eq!(stop.wait_exit(secs(90)).code(), Some(1), "{}", stop.log());
+    let words = format!("a disk gives no answer, most likely that of the data directory `{}`", disk.place.display());
+    assert!(stop.log().contains(&words), "{}", stop.log());
+    drop(frozen);
+    agent.run(&["stop"]).expect_code(0);
+    assert!(!agent.data_dir().join("agent.pid").exists());
+}
+
+#[test]
 fn a_signal_ends_the_agent_while_the_disk_is_frozen() {
     let server = FakeServer::start();
     let agent = tally::agent(&server).build();
