@@ -2,29 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError, bounded, select};
+use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError};
 
 use super::{
     Job, Phase, Record, StepError, StopReason, TaskFiles, TaskKey, WorkerCommand, WorkerEvent, WorkerMessage, Workspace,
 };
-use crate::logging::Reminder;
 use crate::server::protocol::FinalStatus;
-
-/// After so long the log says that work beside a step doesn't end.
-const END_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a step is tried again whose result is known.
 const UNWRITTEN: &str = "the record can't be written";
-
-/// Why [`TaskHandle::run_beside`] calls its `watch`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wake {
-    Command,
-    Interval,
-}
 
 /// Whether a container had volumes, such as those that its image declares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,51 +106,6 @@ impl TaskHandle {
             Ok(command) => self.handle(Ok(command)),
             Err(RecvTimeoutError::Timeout) => Ok(()),
             Err(RecvTimeoutError::Disconnected) => Err(StepError::Shutdown),
-        }
-    }
-
-    /// Runs `work` on a thread of its own, so that a command doesn't have to wait for its end, and returns its result,
-    /// unless a command ends the step. `watch` is called after each command and after each interval; it can abort the
-    /// work.
-    pub fn run_beside<T: Send>(
-        &mut self,
-        name: &str,
-        interval: Duration,
-        work: impl FnOnce() -> T + Send,
-        mut watch: impl FnMut(&Self, Wake),
-    ) -> Result<T, StepError> {
-        let (commands, (sender, result)) = (self.commands(), bounded(1));
-        thread::scope(|scope| {
-            thread::Builder::new()
-                .name(name.to_owned())
-                // A send error means that the receiver has given up; ignore it.
-                .spawn_scoped(scope, || drop(sender.send(work())))
-                .map_err(StepError::because(format!("no thread for a {name}")))?;
-            loop {
-                select! {
-                    default(interval) => watch(self, Wake::Interval),
-                    recv(result) -> result => return result.map_err(StepError::because(format!("a {name} broke off"))),
-                    recv(commands) -> command => {
-                        let handled = self.handle(command);
-                        watch(self, Wake::Command);
-                        if let Err(error) = handled {
-                            self.await_end(name, &result);
-                            return Err(error);
-                        }
-                    }
-                }
-            }
-        })
-    }
-
-    /// Waits for work that was told to end, before the step does. Only a disk that hangs holds it up for long, and then the
-    /// log says so.
-    fn await_end<T>(&self, name: &str, result: &Receiver<T>) {
-        let mut reminder = Reminder::new();
-        while matches!(result.recv_timeout(END_PATIENCE), Err(RecvTimeoutError::Timeout)) {
-            if let Some(so_far) = reminder.due() {
-                log::warn!(task:% = self.key(); "waiting for the end of its {name}{so_far}; a disk may hang");
-            }
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
@@ -214,10 +215,11 @@ impl Download<'_, '_> {
     fn attempt(&mut self, place: &Path) -> Result<Option<ClientError>, PrepareError> {
         let part = self.task.files.partial_download();
         self.check_room(&part)?;
-        let (file, received_bytes, keep_free) = (self.file, AtomicU64::new(0), self.client.keep_free);
+        let (file, received_bytes, keep_free) = (self.file, Arc::<AtomicU64>::default(), self.client.keep_free);
         let what = format!("fetching `{}`", self.name);
-        let progress = TransferProgress { what, bytes: file.size_bytes, moved: &received_bytes };
-        let call = |client: &Client| download(client, file, Part { path: &part, keep_free }, &received_bytes);
+        let progress = TransferProgress { what, bytes: file.size_bytes, moved: Arc::clone(&received_bytes) };
+        let (wanted, path) = (file.clone(), part.clone());
+        let call = move |client: &Client| download(client, &wanted, Part { path: &path, keep_free }, &received_bytes);
         match self.client.transfer(self.task, progress, call)? {
             Ok(()) => {}
             Err(ClientError::Local(error)) if error.kind() == ErrorKind::StorageFull => {

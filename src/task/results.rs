@@ -4,8 +4,11 @@ mod copy_unreadable;
 mod own_room;
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::beside::{Wake, Work};
 use super::handle::Volumes;
 use super::notes::{Left, is_sendable};
 use super::outputs::sending::{self, Rank};
@@ -38,6 +41,8 @@ const TIME: Duration = Duration::from_secs(600);
 const TIME_WITH_SLOT: Duration = Duration::from_secs(10);
 /// How long files are waited for that another program has a lease of: longer than the kernel needs to take it away.
 const LEASE_PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is looked at whether a look has had its time.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The pause between two looks at such files.
 const LEASE_PAUSE: Duration = Duration::from_secs(3);
 
@@ -170,16 +175,26 @@ fn look(
     let began = Instant::now();
     let end = if until.duty.may_fetch() { until.deadline } else { until.deadline.min(began + TIME_WITH_SLOT) };
     loop {
-        let mut commands = Ok(());
-        let found = scan(&workspace, reserved, &container.config.outputs, || {
-            commands = task.check_commands();
-            match () {
-                () if commands.is_err() || task.is_cancel_requested() => Pulse::Stop,
+        // A command may have come before.
+        task.check_commands()?;
+        if task.is_cancel_requested() {
+            return Ok(None);
+        }
+        let is_wanted = Arc::new(AtomicBool::new(true));
+        let look = {
+            let (place, reserved, limits) = (workspace.clone(), reserved.clone(), container.config.outputs.clone());
+            let is_wanted = Arc::clone(&is_wanted);
+            let pulse = move || match () {
+                () if !is_wanted.load(Ordering::Relaxed) => Pulse::Stop,
                 () if Instant::now() >= end => Pulse::TooLate,
                 () => Pulse::GoOn,
-            }
-        });
-        commands?;
+            };
+            move || scan(&place, &reserved, &limits, pulse)
+        };
+        let found = task.run_beside(("scan", LOOK_INTERVAL), look, |_, wake| {
+            is_wanted.store(wake == Wake::Interval, Ordering::Relaxed);
+            if wake == Wake::Command || Instant::now() >= end { Work::IsToEnd } else { Work::GoesOn }
+        })?;
         // The rest of the delivery finds out the same.
         if task.is_cancel_requested() {
             return Ok(None);

@@ -1,10 +1,11 @@
 //! The Server for one step of one task: calls within the request budget, transfers that a command aborts, and the
 //! ledger.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::handle::Wake;
+use super::beside::{Wake, Work};
 use super::task_ledger::TaskLedger;
 use super::{StepError, TaskHandle};
 use crate::ledger::{Entry, Ledger, Peer};
@@ -36,11 +37,11 @@ const LAST_WINDOW: Duration = Duration::from_secs(300);
 const TOO_SLOW: &str = "the transfer was slower than 1 kB a second for a minute";
 
 /// What the log says of a long transfer.
-pub struct TransferProgress<'a> {
+pub struct TransferProgress {
     /// The transfer with its file's name: "sending `a`".
     pub what: String,
     pub bytes: u64,
-    pub moved: &'a AtomicU64,
+    pub moved: Arc<AtomicU64>,
 }
 
 impl<'c> TaskClient<'c> {
@@ -87,27 +88,30 @@ impl<'c> TaskClient<'c> {
     /// Makes a call that a command aborts: a file may be large and the Server slow, and the Server offers no task to
     /// any agent while a cancellation is open (PROTOCOL 2). So does a transfer that hardly moves. The call's result is
     /// returned all the same, unless the command ends the step.
-    pub fn transfer<T: Send>(
+    pub fn transfer<T: Send + 'static>(
         &mut self,
         task: &mut TaskHandle,
-        progress: TransferProgress<'_>,
-        call: impl FnOnce(&Client) -> Result<T, ClientError> + Send,
+        progress: TransferProgress,
+        call: impl FnOnce(&Client) -> Result<T, ClientError> + Send + 'static,
     ) -> Result<Result<T, ClientError>, StepError> {
         let client = self.transfers.get_or_insert_with(|| self.client.with_own_connections()).clone();
         let began = Instant::now();
         let mut rate = Rate::new(progress.bytes, began);
         let mut is_too_slow = false;
-        let done = task.run_beside("transfer", PROGRESS_INTERVAL, || call(&client), |task, wake| {
+        let own = client.clone();
+        let done = task.run_beside(("transfer", PROGRESS_INTERVAL), move || call(&own), |task, wake| {
             let moved = progress.moved.load(Ordering::Relaxed);
             if wake == Wake::Interval {
                 let (moved, all) = (Bytes(moved), Bytes(progress.bytes));
                 log::info!(task:% = task.key(); "{}: {moved} of {all} after {}", progress.what, Span(began.elapsed()));
                 is_too_slow |= rate.is_too_slow(moved.0, Instant::now());
             }
-            if wake == Wake::Command || is_too_slow {
-                client.abort();
-                self.transfers = None;
+            if wake == Wake::Interval && !is_too_slow {
+                return Work::GoesOn;
             }
+            client.abort();
+            self.transfers = None;
+            Work::IsToEnd
         })?;
         Ok(done.map_err(|error| if is_too_slow { ClientError::Lost(TOO_SLOW.to_owned()) } else { error }))
     }

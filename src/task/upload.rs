@@ -8,6 +8,7 @@ mod failure;
 mod removed;
 
 use std::fs::File;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -19,7 +20,7 @@ use super::task_client::{TaskClient, TransferProgress};
 use super::{KnownIds, Pause, Phase, StepError, TaskHandle, UploadEvent, Uploads};
 use crate::ledger::{Direction, Entry, Outcome, Transfer};
 use crate::server::protocol::ListedFile;
-use crate::server::{self, ClientError, FinalStatus, Item, LeftOut, Way};
+use crate::server::{self, Client, ClientError, FinalStatus, Item, LeftOut, Way};
 use crate::text::cut;
 use crate::units::{Bytes, Span};
 use failure::{Attempted, wait_for};
@@ -179,7 +180,7 @@ impl<'t> Upload<'t> {
             return Ok(());
         }
         match file.open() {
-            Ok((opened, size)) => self.attempt(file, &opened, size),
+            Ok((opened, size)) => self.attempt(file, opened, size),
             Err(Unopened::Skip(reason)) => self.skip_deliverable(vec![LeftOut { file: file.name.clone(), reason }]),
             Err(Unopened::Shortage(why)) => Err(StepError::because(format!("`{}` can't be read now", file.name))(why)),
             Err(Unopened::Leased) => self.wait_for_lease(&file.name, &Unopened::Leased.to_string()),
@@ -224,13 +225,17 @@ impl<'t> Upload<'t> {
         Ok(true)
     }
 
-    fn attempt(&mut self, file: &OutputFile, opened: &File, size: u64) -> Result<(), StepError> {
+    fn attempt(&mut self, file: &OutputFile, opened: File, size: u64) -> Result<(), StepError> {
         self.note(UploadEvent::Begin { file: file.name.clone(), size, at: Some(Timestamp::now()), attempt: None })?;
-        let (task_id, taken) = (self.task.record.task.id.clone(), AtomicU64::new(0));
-        let upload = server::Upload { task_id: &task_id, filename: &file.name, file: opened, size, bytes_read: &taken };
-        let progress = TransferProgress { what: format!("sending `{}`", file.name), bytes: size, moved: &taken };
+        let (task_id, taken) = (self.task.record.task.id.clone(), Arc::<AtomicU64>::default());
+        let (moved, bytes_read, filename) = (Arc::clone(&taken), Arc::clone(&taken), file.name.clone());
+        let progress = TransferProgress { what: format!("sending `{}`", file.name), bytes: size, moved };
+        let send = move |client: &Client| {
+            let (task_id, filename, file, bytes_read) = (&*task_id, &*filename, &opened, &*bytes_read);
+            client.upload(&server::Upload { task_id, filename, file, size, bytes_read })
+        };
         let began = Instant::now();
-        let sent = self.client.transfer(self.task, progress, |client| client.upload(&upload));
+        let sent = self.client.transfer(self.task, progress, send);
         // The outcome is unknown as long as nothing says more, and these bytes at most have left this machine.
         let transfer = Transfer {
             bytes: Some(taken.load(Ordering::Relaxed)),

@@ -10,6 +10,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -18,9 +19,9 @@ use crate::docker::DockerError;
 use crate::docker::probe::{MOUNT_POINT, ProbeSpec, View};
 use crate::os::files::{is_full, make_new_dir};
 use crate::os::platform;
-use crate::os::process::PipedChild;
+use crate::os::process::{PipedChild, PipedOutput};
 use crate::os::trust::check_place;
-use crate::task::handle::Wake;
+use crate::task::beside::{Wake, Work};
 use crate::task::outputs::unpack::{Budget, ExtractOptions, Extracted, Pass, UnpackError};
 use crate::task::outputs::{Fetched, OUTPUT, ReservedPaths, Unreadable, shown_name};
 use crate::task::{StepError, TaskContainer, TaskHandle};
@@ -31,6 +32,8 @@ const TRIES: u32 = 3;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How long `docker cp` may send nothing: the engine may have to wake a disk, and no longer.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often it is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How many times the bytes that may be delivered are read in all.
 const READ_FACTOR: u64 = 4;
 
@@ -62,7 +65,7 @@ struct Copied {
     extracted: Extracted,
     /// Whether [`OUTPUT`] was copied as a place of its own.
     has_output: bool,
-    budget: Budget,
+    budget: Arc<Budget>,
     deadline: Instant,
     /// When this machine's trouble isn't waited for any more. It is set by the first trouble.
     patience: Option<Instant>,
@@ -70,7 +73,7 @@ struct Copied {
 
 impl Copied {
     fn new(unreadable: &Unreadable, limit: u64, deadline: Instant) -> Self {
-        let (extracted, budget) = (Extracted::expecting(unreadable.named()), Budget::new(limit));
+        let (extracted, budget) = (Extracted::expecting(unreadable.named()), Arc::new(Budget::new(limit)));
         Self { extracted, has_output: false, budget, deadline, patience: None }
     }
 
@@ -230,7 +233,7 @@ impl CopyUnreadable<'_> {
             if is_output {
                 // What is elsewhere takes nothing from it, and neither does it from them.
                 let again = if has_whole { copied.budget.read() } else { 0 };
-                copied.budget = Budget::new(self.read_limit().saturating_add(again));
+                copied.budget = Arc::new(Budget::new(self.read_limit().saturating_add(again)));
                 copied.has_output = true;
             }
         }
@@ -298,32 +301,45 @@ impl CopyUnreadable<'_> {
         }
     }
 
+    /// What extracts an archive, and returns what it has added to what there is.
+    fn unpack(
+        &self,
+        stdout: PipedOutput,
+        (place, pass): (&Path, Pass),
+        copied: &mut Copied,
+    ) -> impl FnOnce() -> (Extracted, Result<(), UnpackError>) + Send + use<> {
+        let (into, workspace) = (self.task.files.fetched_dir(), self.task.workspace.dir().to_owned());
+        let (base, reserved, limits) = (place.to_owned(), self.reserved.clone(), self.container.config.outputs.clone());
+        // The rest of that space is for results that have to leave before their workspace can be removed.
+        let keep_free = self.container.config.paths.keep_free() / 2;
+        let done = (copied.has_output && place.as_os_str().is_empty()).then_some(Path::new(OUTPUT));
+        let (mut extracted, budget) = (std::mem::take(&mut copied.extracted), Arc::clone(&copied.budget));
+        move || {
+            let options = ExtractOptions {
+                into: &into,
+                workspace: &workspace,
+                base: &base,
+                done,
+                pass,
+                reserved: &reserved,
+                limits: &limits,
+                keep_free,
+                budget: &budget,
+            };
+            let unpacked = extracted.unpack(stdout, &options);
+            (extracted, unpacked)
+        }
+    }
+
     /// Runs `docker cp` and extracts what it sends. A command ends it, and so does a standstill.
     fn try_copy(&mut self, view: &str, (place, pass): (&Path, Pass), copied: &mut Copied) -> Result<Ended, StepError> {
-        let config = self.container.config;
-        let into = self.task.files.fetched_dir();
-        let workspace = self.task.workspace.dir().to_owned();
-        let Copied { extracted, budget, deadline, has_output, .. } = copied;
-        let (budget, deadline) = (&*budget, *deadline);
-        let is_rest = *has_output && place.as_os_str().is_empty();
-        let options = ExtractOptions {
-            into: &into,
-            workspace: &workspace,
-            base: place,
-            done: is_rest.then_some(Path::new(OUTPUT)),
-            pass,
-            reserved: self.reserved,
-            limits: &config.outputs,
-            // The rest of that space is for results that have to leave before their workspace can be removed.
-            keep_free: config.paths.keep_free() / 2,
-            budget,
-        };
+        let (budget, deadline) = (Arc::clone(&copied.budget), copied.deadline);
         let command = self.container.docker.copy_out_command(view, &Path::new(MOUNT_POINT).join(place));
         let (mut child, stdout) =
             PipedChild::spawn(command).map_err(StepError::because("`docker cp` can't be started"))?;
         let (mut seen, mut since) = (0, Instant::now());
-        let unpack = || extracted.unpack(stdout, &options);
-        let unpacked = self.task.run_beside("docker-cp", Duration::from_secs(1), unpack, |task, wake| {
+        let unpack = self.unpack(stdout, (place, pass), copied);
+        let (extracted, unpacked) = self.task.run_beside(("docker-cp", LOOK_INTERVAL), unpack, |task, wake| {
             let now = budget.read();
             if now != seen {
                 (seen, since) = (now, Instant::now());
@@ -331,12 +347,14 @@ impl CopyUnreadable<'_> {
             let is_stalled = since.elapsed() >= STALL_TIMEOUT;
             if is_stalled {
                 log::warn!(task:% = task.key(); "`docker cp` has sent nothing for 60 s; killing it");
-                since = Instant::now();
             }
-            if is_stalled || wake == Wake::Command || Instant::now() >= deadline {
-                child.kill();
+            if !is_stalled && wake == Wake::Interval && Instant::now() < deadline {
+                return Work::GoesOn;
             }
+            child.kill();
+            Work::IsToEnd
         })?;
+        copied.extracted = extracted;
         // That the rest of the archive wasn't read isn't docker's failure.
         let is_cut = matches!(unpacked, Err(UnpackError::TooLarge | UnpackError::Local(_)));
         let ended = child.finish(if is_cut { Duration::ZERO } else { Duration::from_secs(10) });
