@@ -15,6 +15,7 @@
 //! [`trial`] takes the same steps without a Server.
 
 mod archive;
+mod beside;
 mod complete_request;
 mod console;
 mod container;

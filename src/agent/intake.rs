@@ -44,6 +44,10 @@ use crate::data_dir::instance::LockWatch;
 use crate::server::{Client, PollAnswer, Purpose, Way};
 use crate::task::{Context, Phase, Store, TaskKey, TaskResult, WorkerEvent, WorkerMessage};
 
+/// Why a cancellation isn't handled.
+const KEY_CANCELLED: &str = "it cancels a task whose id contains the api_key of this agent, which would get into names and \
+                             files, and offers no other task until a person ends that one on the Server";
+
 /// What an agent is made of.
 pub struct Parts {
     /// What the workers need.
@@ -254,11 +258,10 @@ impl Intake {
 
     /// Cancels and accepts what the answer to a poll names.
     fn handle_answer(&mut self, answer: PollAnswer) -> NextPoll {
-        self.offers.note_flaw(answer.flaw);
+        let has_key = answer.cancel.as_ref().is_some_and(|id| self.client.is_key_in(id));
+        self.offers.note_flaw(answer.flaw.or_else(|| has_key.then(|| KEY_CANCELLED.to_owned())));
         match answer.cancel {
-            Some(id) if self.client.is_key_in(&id) => {
-                log::error!("the Server cancels a task whose id contains the api_key")
-            }
+            Some(_) if has_key => {}
             Some(id) => self.cancel(&id),
             None => self.orphan = None,
         }

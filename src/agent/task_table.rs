@@ -155,6 +155,9 @@ impl TaskTable {
             entry.holds_slot |= phase < Phase::Exited;
             entry.is_broken_off = false;
             entry.awaits_server = false;
+            if entry.last_reason == SERVER_AWAY {
+                entry.last_reason.clear();
+            }
             if entry.cancelled {
                 // Both ends are here, so this can't fail.
                 let _ = commands.send(WorkerCommand::Cancel);

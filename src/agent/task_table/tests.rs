@@ -258,3 +258,18 @@ fn a_task_is_due_when_its_file_is_and_at_once_when_a_trouble_ends() {
     table.wake_waiting();
     assert_eq!(table.due(true, Instant::now()), Some(key()));
 }
+
+#[test]
+fn that_the_server_was_away_is_no_reason_once_the_task_goes_on() {
+    let mut table = TaskTable::new(1);
+    table.insert(&key(), "t", Phase::Exited, Duration::ZERO);
+    table.await_server(&key(), Phase::Exited);
+    assert!(table.reason(&key()).is_some_and(|reason| reason.contains("heartbeats")));
+    let _commands = table.start_work(&key(), Phase::Exited);
+    assert_eq!(table.reason(&key()), None);
+    // What else has held it up stays, until it gets to the next phase.
+    table.defer(&key(), Phase::Exited, "`a`: 502", Pause::Backoff);
+    table.await_server(&key(), Phase::Exited);
+    let _commands = table.start_work(&key(), Phase::Exited);
+    assert_eq!(table.reason(&key()), Some("`a`: 502"));
+}
