@@ -63,16 +63,27 @@ pub enum StopCause {
 
 /// Writes an outcome as the task's ending. `memory_limit` is the container's.
 pub fn record(task: &mut TaskHandle, outcome: ContainerOutcome, memory_limit: Option<&str>) -> Result<(), StepError> {
-    task.record.ending = Some(match outcome {
+    let (ending, said) = match outcome {
         ContainerOutcome::Exited(exit) => exited(task, exit, memory_limit),
         ContainerOutcome::NotStarted(why) | ContainerOutcome::Lost(why) => without_exit(task, Some(why)),
         ContainerOutcome::Stopped => without_exit(task, None),
-    });
+    };
+    task.record.ending = Some(ending);
     task.record.client = None;
-    task.advance(Phase::Exited)
+    task.advance(Phase::Exited)?;
+    // Only now: a record that can't be written would have it said, and counted, at each try.
+    log::info!(task:% = task.key(); "{}", said.line);
+    said.event.into_iter().for_each(|event| task.send(event));
+    Ok(())
 }
 
-fn exited(task: &TaskHandle, exit: Exit, memory_limit: Option<&str>) -> Ending {
+/// What is said of an ending.
+struct Said {
+    line: String,
+    event: Option<WorkerEvent>,
+}
+
+fn exited(task: &TaskHandle, exit: Exit, memory_limit: Option<&str>) -> (Ending, Said) {
     let [stdout, stderr] = [task.files.stdout(), task.files.stderr()].map(|log| tail(&task.files, &log, TAIL));
     let (status, error_message) = decide(&Evidence {
         stop: task.record.stop,
@@ -83,12 +94,13 @@ fn exited(task: &TaskHandle, exit: Exit, memory_limit: Option<&str>) -> Ending {
         stderr: &stderr,
     });
     let is_silent = task.record.stop.is_none() && has_ended_silently(exit, &stdout, &stderr);
-    task.send(if is_silent { WorkerEvent::SilentEnd(exit.code) } else { WorkerEvent::ProgramRan });
+    let event = if is_silent { WorkerEvent::SilentEnd(exit.code) } else { WorkerEvent::ProgramRan };
     let duration_secs = (exit.ran_for.as_secs_f64() * 1000.0).round() / 1000.0;
     let first_line = error_message.as_deref().map(|message| message.lines().next().unwrap_or_default());
     let words = first_line.map(|line| format!(": {line}")).unwrap_or_default();
-    log::info!(task:% = task.key(); "container exited with {} after {}, {}{words}", exit.code, Span(exit.ran_for), status.as_str());
-    Ending { status, exit_code: Some(exit.code), error_message, duration_secs, at: Timestamp::now() }
+    let line = format!("container exited with {} after {}, {}{words}", exit.code, Span(exit.ran_for), status.as_str());
+    let ending = Ending { status, exit_code: Some(exit.code), error_message, duration_secs, at: Timestamp::now() };
+    (ending, Said { line, event: Some(event) })
 }
 
 /// Whether a container ended as it would if no program could run on this machine. What the runtime says when it can't
@@ -105,14 +117,15 @@ fn has_ended_silently(exit: Exit, stdout: &str, stderr: &str) -> bool {
         && (words.is_empty() || is_runtimes)
 }
 
-fn without_exit(task: &TaskHandle, why: Option<String>) -> Ending {
+fn without_exit(task: &TaskHandle, why: Option<String>) -> (Ending, Said) {
     let (status, error_message) = match task.record.stop {
         Some(StopReason::Cancel) => (FinalStatus::Cancelled, None),
         Some(reason) => (FinalStatus::Failed, Some(explain_stop(reason))),
         None => (FinalStatus::Failed, why),
     };
-    log::info!(task:% = task.key(); "{} before its container ran to an end", status.as_str());
-    Ending { status, exit_code: None, error_message, duration_secs: 0.0, at: Timestamp::now() }
+    let line = format!("{} before its container ran to an end", status.as_str());
+    let ending = Ending { status, exit_code: None, error_message, duration_secs: 0.0, at: Timestamp::now() };
+    (ending, Said { line, event: None })
 }
 
 /// The end of an output, for a person.
@@ -214,9 +227,14 @@ fn explain_stop(reason: StopReason) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Evidence, Exit, StopCause, decide, has_ended_silently, last_words};
+    use super::{ContainerOutcome, Evidence, Exit, StopCause, decide, has_ended_silently, last_words};
+    use crate::data_dir::DataDir;
     use crate::server::protocol::FinalStatus::{Cancelled, Completed, Failed};
+    use crate::server::protocol::Task;
     use crate::task::record::StopReason;
+    use crate::task::{Job, Record, Store, TaskHandle, TaskKey, WorkerEvent, Workspace};
+    use crossbeam_channel::unbounded;
+    use std::sync::Arc;
     use std::time::Duration;
 
     fn evidence(code: i32) -> Evidence<'static> {
@@ -232,6 +250,26 @@ mod tests {
         assert_eq!(decide(&Evidence { stderr: " \n", ..evidence(3) }), (Failed, Some("out".to_owned())));
         let silent = Evidence { stderr: "", stdout: "", ..evidence(3) };
         assert_eq!(decide(&silent).1.unwrap(), "the container exited with status 3 and printed nothing");
+    }
+
+    #[test]
+    fn an_end_that_can_not_be_written_is_not_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let (data_dir, key) = (DataDir::new(dir.path()), TaskKey::from_id("t").unwrap());
+        let record = Record::from_offer(Task { id: "t".to_owned(), ..Task::default() }, "s", "u");
+        let store = Store::open(&data_dir).unwrap();
+        let files = store.create(&key, &record).unwrap();
+        let ((messages, events), (_commander, commands)) = (unbounded(), unbounded());
+        let job = Job { files, record, commands, is_worker_wanted: Arc::default() };
+        let mut task = TaskHandle::new(job, Workspace::new(&data_dir, &key), Some(messages));
+        let end = || ContainerOutcome::Exited(Exit { code: 126, ..evidence(126).exit });
+        std::fs::rename(data_dir.join("tasks"), data_dir.join("away")).unwrap();
+        assert!(super::record(&mut task, end(), None).is_err());
+        assert_eq!(events.try_iter().count(), 0, "the door would close after the tries of one task");
+        std::fs::rename(data_dir.join("away"), data_dir.join("tasks")).unwrap();
+        super::record(&mut task, end(), None).unwrap();
+        let told = events.try_iter().filter(|message| matches!(message.event, WorkerEvent::SilentEnd(126)));
+        assert_eq!(told.count(), 1);
     }
 
     #[test]
