@@ -31,7 +31,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use environment::Environment;
+pub use environment::{Environment, VariableKeys};
 pub use exclude::{Exclude, PathKind};
 pub use keys::default_of;
 pub use load::ConfigError;
@@ -157,6 +157,8 @@ pub struct ExecutorConfig {
     /// The time limit of a container without output; 0 is no limit.
     pub idle_timeout_minutes: u64,
     pub options: ContainerOptions,
+    /// The address of the engine, in the place of `DOCKER_HOST`.
+    pub docker_host: Option<String>,
     /// The container's variables beside the agent's own.
     pub env: Vec<Variable>,
 }

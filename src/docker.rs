@@ -361,6 +361,7 @@ impl Docker {
         let mut command = Command::new(self.executable());
         command.args(args);
         self.limit_search(&mut command);
+        self.choice.set_for(&mut command);
         self.log_call(command.get_args());
         command
     }

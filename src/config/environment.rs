@@ -30,6 +30,19 @@ pub struct Environment {
     pub docker_context: Option<String>,
     /// Whether docker checks the engine's certificate (`DOCKER_TLS_VERIFY`).
     pub has_docker_tls: bool,
+    /// Keys of the file that stand for variables, since cron and systemd have none of a shell's.
+    pub keys: VariableKeys,
+}
+
+/// What the file says in the place of variables.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VariableKeys {
+    /// `server.proxy`, for each address. It may hold a password.
+    pub proxy: Option<Secret>,
+    /// `server.ca_file`, in the place of `SSL_CERT_FILE`.
+    pub ca_file: Option<PathBuf>,
+    /// `executor.docker_host`, in the place of `DOCKER_HOST`.
+    pub docker_host: Option<String>,
 }
 
 impl Environment {
@@ -58,13 +71,36 @@ impl Environment {
             |variable| get(variable).and_then(|value| value.into_string().ok()).filter(|value| !value.is_empty());
         let has_docker_tls = get("DOCKER_TLS_VERIFY").is_some_and(|value| !value.is_empty());
         let (docker_host, docker_context) = (plain("DOCKER_HOST"), plain("DOCKER_CONTEXT"));
-        Self { proxies, ssl_cert_file, ssl_cert_dirs, docker_config, docker_host, docker_context, has_docker_tls }
+        let keys = VariableKeys::default();
+        Self { proxies, ssl_cert_file, ssl_cert_dirs, docker_config, docker_host, docker_context, has_docker_tls, keys }
     }
 
-    /// The variables that name a proxy for this address with their values, in the order of their precedence.
+    /// The same with the values of these keys in the place of the variables'.
+    pub fn with_keys(mut self, keys: VariableKeys) -> Self {
+        self.ssl_cert_file = keys.ca_file.clone().or(self.ssl_cert_file);
+        self.docker_host = keys.docker_host.clone().or(self.docker_host);
+        self.keys = keys;
+        self
+    }
+
+    /// What names [`Environment::ssl_cert_file`].
+    pub fn cert_file_source(&self) -> &'static str {
+        if self.keys.ca_file.is_some() { "server.ca_file" } else { "SSL_CERT_FILE" }
+    }
+
+    /// What names [`Environment::docker_host`].
+    pub fn docker_host_source(&self) -> &'static str {
+        if self.keys.docker_host.is_some() { "executor.docker_host" } else { "DOCKER_HOST" }
+    }
+
+    /// What names a proxy for this address, with its value: the key alone, or the variables in the order of their
+    /// precedence.
     pub fn proxies_for(&self, base_url: &str) -> impl Iterator<Item = (&'static str, &str)> {
+        let key = self.keys.proxy.as_ref().map(|proxy| ("server.proxy", proxy.expose()));
         let names = if base_url.starts_with("https:") { HTTPS } else { HTTP };
-        names.into_iter().filter_map(|name| Some((name, self.proxies.get(name)?.expose())))
+        let is_alone = key.is_some();
+        let variables = names.into_iter().filter_map(|name| Some((name, self.proxies.get(name)?.expose())));
+        key.into_iter().chain(variables.filter(move |_| !is_alone))
     }
 
     /// The hosts without a proxy, separated by commas.
@@ -75,7 +111,9 @@ impl Environment {
 
 #[cfg(test)]
 mod tests {
-    use super::Environment;
+    use super::{Environment, VariableKeys};
+    use crate::config::Secret;
+    use std::path::Path;
 
     fn environment(variables: &[(&str, &str)]) -> Environment {
         let get = |name: &str| variables.iter().find(|(other, _)| *other == name).map(|(_, value)| value.into());
@@ -90,6 +128,25 @@ mod tests {
         assert_eq!(found("http://h"), [("http_proxy", "plain:2"), ("all_proxy", "all:1")]);
         assert_eq!(found("https://h"), [("all_proxy", "all:1")]);
         assert_eq!((environment.no_proxy(), environment.ssl_cert_file.is_none()), ("", true));
+    }
+
+    #[test]
+    fn keys_of_the_file_stand_for_variables() {
+        let set = [("HTTP_PROXY", "other:1"), ("SSL_CERT_FILE", "/a"), ("DOCKER_HOST", "tcp://a:1")];
+        let keys = VariableKeys {
+            proxy: Some(Secret::new("http://u:secret@h:1")),
+            ca_file: Some("/b".into()),
+            docker_host: Some("unix:///b".to_owned()),
+        };
+        let environment = environment(&set).with_keys(keys);
+        assert_eq!(environment.proxies_for("https://x").collect::<Vec<_>>(), [("server.proxy", "http://u:secret@h:1")]);
+        assert_eq!(environment.ssl_cert_file.as_deref(), Some(Path::new("/b")));
+        assert_eq!(environment.docker_host.as_deref(), Some("unix:///b"));
+        assert_eq!(
+            (environment.cert_file_source(), environment.docker_host_source()),
+            ("server.ca_file", "executor.docker_host")
+        );
+        assert!(!format!("{environment:?}").contains("secret"));
     }
 
     #[test]

@@ -23,6 +23,15 @@ const ENV_LINE_MAX: usize = 64 * 1024;
 /// The kernel gives a program some MiB for its environment and arguments together; with more, none would start.
 const ENV_MAX: usize = 1024 * 1024;
 
+/// What an address of an engine begins with.
+const SCHEMES: [&str; 5] = ["unix:///", "tcp://", "ssh://", "npipe://", "fd://"];
+const DOCKER_HOST: &str = "must be an address as in DOCKER_HOST, such as \"unix:///run/user/999/docker.sock\"";
+
+fn is_docker_host(text: &str) -> bool {
+    SCHEMES.iter().any(|scheme| text.len() > scheme.len() && text.starts_with(scheme))
+        && !text.contains(char::is_whitespace)
+}
+
 pub(super) fn read_executor(mut section: Section<'_>, file: &Path, findings: &mut Findings) -> ExecutorConfig {
     let working_dir = section.valid_text("working_dir", is_container_path, PATH).unwrap_or_default();
     let executor = ExecutorConfig {
@@ -33,6 +42,7 @@ pub(super) fn read_executor(mut section: Section<'_>, file: &Path, findings: &mu
         idle_timeout_minutes: section.integer("idle_timeout_minutes"),
         memory_limit: section.valid_text("memory_limit", is_memory_limit, MEMORY),
         docker: read_docker(&mut section, file),
+        docker_host: section.valid_text("docker_host", is_docker_host, DOCKER_HOST),
         options: read_options(&mut section, findings),
         env: read_env(&mut section),
         working_dir,

@@ -9,7 +9,7 @@ use super::executor::read_executor;
 use super::problem::{Findings, Problem};
 use super::reader::{Reader, Section};
 use super::sections::{read_agent, read_outputs, read_paths, read_server};
-use super::{AgentConfig, Config, Environment};
+use super::{AgentConfig, Config, Environment, VariableKeys};
 use crate::data_dir::DataDir;
 use crate::os::platform::{Untrusted, Why};
 use crate::os::timeout::with_timeout;
@@ -79,16 +79,23 @@ impl Config {
         let (file, text) = read_text(file)?;
         let (found, _) = Self::read(&file, &text, read_agent).map_err(ConfigError::Wrong)?;
         let Some(mut config) = found else { return Err(ConfigError::Wrong(wrong)) };
-        config.server.environment = Environment::from_process();
+        config.add_environment();
         Ok((config, wrong))
     }
 
     fn load_with(file: &Path, read_agent: ReadAgent) -> Result<Self, ConfigError> {
         let (file, text) = read_text(file)?;
         let mut config = Self::parse_with(&file, &text, read_agent)?;
-        config.server.environment = Environment::from_process();
+        config.add_environment();
         check_certificates(&config.server.environment)?;
         Ok(config)
+    }
+
+    /// Adds the variables of this process, but for those in whose place the file has keys.
+    fn add_environment(&mut self) {
+        let docker_host = self.executor.docker_host.clone();
+        let keys = VariableKeys { docker_host, ..self.server.environment.keys.clone() };
+        self.server.environment = Environment::from_process().with_keys(keys);
     }
 
     /// The data_dir of a file, which may be wrong in other places.
@@ -119,7 +126,7 @@ impl Config {
         let reader = Reader::parse(file, text)?;
         let mut findings = Findings::default();
         let mut root = reader.root();
-        let server = read_server(root.section("server"), &mut findings);
+        let server = read_server(root.section("server"), file, &mut findings);
         let agent = read_agent(root.section("agent"), &mut findings);
         let executor = read_executor(root.section("executor"), file, &mut findings);
         let paths = read_paths(root.section("paths"), file, &executor.options.docker_args.sources, &mut findings);
@@ -154,7 +161,7 @@ fn read_text(file: &Path) -> Result<(PathBuf, String), ConfigError> {
 fn check_certificates(environment: &Environment) -> Result<(), ConfigError> {
     let wrong = |variable| move |why| ConfigError::UntrustedAuthorities(variable, why);
     if let Some(file) = environment.ssl_cert_file.clone() {
-        check_in_time(move || trust::check_file(&file)).map_err(wrong("SSL_CERT_FILE"))?;
+        check_in_time(move || trust::check_file(&file)).map_err(wrong(environment.cert_file_source()))?;
     }
     environment.ssl_cert_dirs.iter().cloned().try_for_each(|folder| {
         check_in_time(move || trust::check_settings(&folder, &["."])).map_err(wrong("SSL_CERT_DIR"))

@@ -11,20 +11,21 @@ use super::reader::Section;
 use super::values::{clean_base_url, is_api_key, is_container_path, is_service_id, normalize};
 use super::{
     AgentConfig, Archive, Credentials, Environment, Exclude, Mount, OutputsConfig, PathsConfig, Secret, ServerConfig,
-    WORKSPACE,
+    VariableKeys, WORKSPACE,
 };
 use crate::data_dir::DataDir;
 
 const MIB: u64 = 1 << 20;
 
-pub(super) fn read_server(mut section: Section<'_>, findings: &mut Findings) -> Option<ServerConfig> {
+pub(super) fn read_server(mut section: Section<'_>, file: &Path, findings: &mut Findings) -> Option<ServerConfig> {
     let remedy = "write the Server's address, such as \"http://127.0.0.1:8080\"";
     let base_url = section.required_text("base_url", remedy).and_then(|written| {
         let cleaned = clean_base_url(&written);
         cleaned.map_err(|wrong| section.refuse("base_url", format_args!("{wrong}: `{written}`"))).ok()
     });
     let poll_interval = Duration::from_secs(section.integer("poll_interval_secs"));
-    let use_system_proxy = section.boolean("use_system_proxy");
+    let keys = read_variable_keys(&mut section, file);
+    let use_system_proxy = section.boolean("use_system_proxy") || keys.proxy.is_some();
     let max_requests_per_minute = section.size("max_requests_per_minute");
     if (1..20).contains(&max_requests_per_minute) {
         let wrong = "must be 0 (no limit) or at least 20: heartbeats and polls alone need that";
@@ -35,9 +36,30 @@ pub(super) fn read_server(mut section: Section<'_>, findings: &mut Findings) -> 
         base_url: base_url?,
         poll_interval,
         use_system_proxy,
-        environment: Environment::default(),
+        environment: Environment::default().with_keys(keys),
         max_requests_per_minute,
     })
+}
+
+/// The keys of this section that stand for variables. No message shows a proxy's address, which may hold a password.
+fn read_variable_keys(section: &mut Section<'_>, file: &Path) -> VariableKeys {
+    let is_proxy = |text: &str| {
+        let rest = ["http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+        rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(|c: char| c.is_whitespace() || c.is_control()))
+    };
+    let proxy = section.optional_text("proxy");
+    if proxy.as_ref().is_some_and(|proxy| !is_proxy(proxy)) {
+        section.refuse("proxy", "must be the address of a proxy, http://HOST:PORT or https://HOST:PORT");
+    }
+    let ca_file = section.optional_text("ca_file");
+    let ca_file = ca_file.and_then(|written| match resolve_host(file, &written) {
+        Ok(path) => Some(path),
+        Err(wrong) => {
+            section.refuse("ca_file", wrong);
+            None
+        }
+    });
+    VariableKeys { proxy: proxy.map(Secret::new), ca_file, docker_host: None }
 }
 
 pub(super) fn read_agent(mut section: Section<'_>, findings: &mut Findings) -> AgentConfig {

@@ -49,11 +49,16 @@ fn merge(old: &Config, mut new: Config) -> (Config, Reloaded) {
     keep("server.max_requests_per_minute", old.server.max_requests_per_minute != new.server.max_requests_per_minute);
     keep("agent.service_id, agent.api_key", old.agent.credentials != new.agent.credentials);
     keep("executor.docker", old.executor.docker != new.executor.docker);
+    keep(
+        "server.proxy, server.ca_file, executor.docker_host",
+        old.server.environment.keys != new.server.environment.keys,
+    );
     keep("paths.data_dir", old.paths.data_dir != new.paths.data_dir);
     let poll_interval = new.server.poll_interval;
     new.server = super::ServerConfig { poll_interval, ..old.server.clone() };
     new.agent.credentials.clone_from(&old.agent.credentials);
     new.executor.docker.clone_from(&old.executor.docker);
+    new.executor.docker_host.clone_from(&old.executor.docker_host);
     new.paths.data_dir = old.paths.data_dir.clone();
     let changed = changed(old, &new);
     (new, Reloaded { changed, kept })

@@ -57,7 +57,10 @@ pub fn may_be_secret(text: &str, line: usize) -> bool {
     let lines: Vec<&str> = text.lines().take(line).collect();
     let header = lines.iter().rev().find(|line| line.trim_start().starts_with('['));
     let is_in_env = header.is_some_and(|header| header.contains("env") || header.contains("agent"));
-    is_in_env || lines.last().is_none_or(|line| ["api_key", "ak_", "env", "@"].iter().any(|sign| line.contains(sign)))
+    is_in_env
+        || lines
+            .last()
+            .is_none_or(|line| ["api_key", "ak_", "env", "@", "proxy"].iter().any(|sign| line.contains(sign)))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use serde::Deserialize;
 
@@ -11,8 +12,10 @@ use crate::os::timeout::with_timeout;
 /// What chooses the engine, in the order of precedence that the client has.
 #[derive(Debug, Clone, Default)]
 pub struct EngineChoice {
-    /// `DOCKER_HOST`.
+    /// The address in `executor.docker_host` or `DOCKER_HOST`.
     host: Option<String>,
+    /// Which of them.
+    host_source: &'static str,
     /// `DOCKER_CONTEXT`.
     context: Option<String>,
     /// The folder with the client's configuration.
@@ -30,8 +33,16 @@ impl EngineChoice {
     pub fn new(environment: &Environment) -> Self {
         Self {
             host: environment.docker_host.clone(),
+            host_source: environment.docker_host_source(),
             context: environment.docker_context.clone(),
             settings: environment.docker_config.clone(),
+        }
+    }
+
+    /// Gives a docker client the address that the configuration file names.
+    pub fn set_for(&self, command: &mut Command) {
+        if let Some(host) = &self.host {
+            command.env("DOCKER_HOST", host);
         }
     }
 
@@ -39,7 +50,7 @@ impl EngineChoice {
     /// variables of a shell, so that an agent may ask another engine than the person who looks for the reason.
     pub fn describe(&self) -> String {
         if let Some(host) = &self.host {
-            return format!("asked at `{host}`, which DOCKER_HOST names");
+            return format!("asked at `{host}`, which {} names", self.host_source);
         }
         let unset = "DOCKER_HOST isn't set";
         if let Some(context) = &self.context {

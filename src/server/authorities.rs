@@ -46,6 +46,8 @@ struct Places {
     bundles: Vec<PathBuf>,
     folders: Vec<PathBuf>,
     file: Option<PathBuf>,
+    /// What names the file.
+    file_source: &'static str,
     dirs: Vec<PathBuf>,
 }
 
@@ -64,6 +66,7 @@ impl Authorities {
             bundles: BUNDLES.map(PathBuf::from).to_vec(),
             folders: FOLDERS.map(PathBuf::from).to_vec(),
             file: server.environment.ssl_cert_file.clone(),
+            file_source: server.environment.cert_file_source(),
             dirs: server.environment.ssl_cert_dirs.clone(),
         };
         let late = || Self::of(Vec::new(), vec![format!("reading the certificate authorities {}", timeout_message())]);
@@ -87,8 +90,9 @@ impl Places {
             match read_file(file) {
                 Ok(more) => found.extend(more),
                 Err(why) => problems.push(format!(
-                    "SSL_CERT_FILE names `{}`, which {why}; correct that, or unset SSL_CERT_FILE",
-                    file.display()
+                    "{source} names `{}`, which {why}; correct that, or unset {source}",
+                    file.display(),
+                    source = self.file_source
                 )),
             }
         }
@@ -199,7 +203,14 @@ mod tests {
     }
 
     fn read(bundles: &[PathBuf], folders: &[PathBuf], file: Option<PathBuf>, dirs: &[PathBuf]) -> (usize, String) {
-        let read = Places { bundles: bundles.to_vec(), folders: folders.to_vec(), file, dirs: dirs.to_vec() }.read();
+        let read = Places {
+            bundles: bundles.to_vec(),
+            folders: folders.to_vec(),
+            file,
+            file_source: "SSL_CERT_FILE",
+            dirs: dirs.to_vec(),
+        }
+        .read();
         let RootCerts::Specific(found) = &read.roots else { panic!("{:?}", read.roots) };
         (found.len(), read.problem().unwrap_or_default())
     }

@@ -364,3 +364,26 @@ fn an_engine_that_maps_users_is_named() {
     assert_eq!(checked.status("container_user"), "passed", "{:#?}", checked.checks);
     checked.done.expect_stdout("which the engine maps to a user of `/etc/subuid` (userns-remap)");
 }
+
+#[test]
+fn keys_of_the_file_stand_for_the_variables_of_a_shell() {
+    let server = FakeServer::start();
+    let keys = "[server]\nproxy = 'http://u:secret@127.0.0.1:1'\n[executor]\ndocker = './docker'\n\
+                docker_host = 'unix:///run/of-the-file.sock'";
+    let agent = tidy(builder(&server).config(keys));
+    let client =
+        "#!/bin/sh\n[ \"$1\" = --version ] && exec echo 'Docker version 28'\necho \"at $DOCKER_HOST\" >&2\nexit 1\n";
+    agent.write_script("docker", client);
+    let done = agent.run(&["check"]);
+    done.expect_code(1).expect_stdout("✓ proxy            http://127.0.0.1:1, from server.proxy\n");
+    done.expect_stdout(
+        ": at unix:///run/of-the-file.sock (asked at `unix:///run/of-the-file.sock`, which executor.docker_host names)",
+    );
+    assert!(!done.stdout.contains("secret"), "{}", done.stdout);
+    let wrong =
+        tidy(builder(&server).config("[server]\nproxy = 'proxy:secret'\n[executor]\ndocker_host = '/run/x.sock'"));
+    let done = wrong.run(&["check"]);
+    done.expect_code(2).expect_stdout("`server.proxy` must be the address of a proxy");
+    done.expect_stdout("`executor.docker_host` must be an address as in DOCKER_HOST");
+    assert!(!done.stdout.contains("secret"), "{}", done.stdout);
+}

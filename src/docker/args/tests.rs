@@ -12,6 +12,7 @@ fn executor() -> ExecutorConfig {
         memory_limit: None,
         working_dir: "/workspace".to_owned(),
         docker: "docker".to_owned(),
+        docker_host: None,
         idle_timeout_minutes: 0,
         options: ContainerOptions::default(),
         env: Vec::new(),
