@@ -351,6 +351,7 @@ impl Docker {
 
     /// Lets the client find its helpers where no other user can put one.
     pub fn limit_search(&self, command: &mut Command) {
+        self.choice.set_for(command);
         if let Some(search_path) = &self.search_path {
             search_path.set_for(command);
         }
@@ -361,7 +362,6 @@ impl Docker {
         let mut command = Command::new(self.executable());
         command.args(args);
         self.limit_search(&mut command);
-        self.choice.set_for(&mut command);
         self.log_call(command.get_args());
         command
     }
