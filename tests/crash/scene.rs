@@ -190,7 +190,7 @@ impl Scene {
         let what = "the record to be settled";
         // The agent polls after it has reclaimed its tasks. A report that the Server refuses is believed to be refused after
         // two minutes.
-        wait_until(what, secs(180), || {
+        wait_until(what, secs(300), || {
             let phase = phase(&self.agent.data_dir(), &self.task);
             polls(&self.server) > before && phase.is_none_or(|phase| phase == "settled")
         });
