@@ -101,6 +101,11 @@ pub enum Command {
     Show(ShowArgs),
     /// Show what a task's container has printed, or the agent's own log
     Logs(LogsArgs),
+    /// Print a task's `docker run` command, which can be pasted into a shell
+    #[command(after_help = "It does the task's work once more in the same workspace, and sends nothing. \
+        The command is also in {data_dir}/tasks/NAME/command.sh.")]
+    #[command(name = "command")]
+    Paste(CommandArgs),
     /// Discard a result that can't be delivered
     #[command(after_help = "The Server gets one report that the task failed. The result's files stay \
         in the data directory for `paths.retention_hours`. If an agent runs, it discards the result, \
@@ -341,6 +346,13 @@ pub struct LogsArgs {
     /// Let the container's output control the terminal, with colours and all else
     #[arg(long)]
     pub raw: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CommandArgs {
+    /// The task's name, as `tasks` shows it, or its id on the Server
+    #[arg(allow_hyphen_values = true, value_hint = ValueHint::Other)]
+    pub id: String,
 }
 
 #[derive(Debug, Args)]

@@ -27,6 +27,7 @@ mod status;
 mod stop;
 mod style;
 mod table;
+mod task_command;
 mod task_view;
 mod tasks;
 mod time_range;
@@ -52,7 +53,7 @@ pub fn execute(cli: &Cli, log_file: &LogFile) -> CommandResult {
         Command::Check { json } => return check::check(file, OutputFormat::from_flag(*json)),
         Command::Try(args) => return trial::try_out(file, args),
         Command::Tasks(args) => return tasks::tasks(file, args),
-        Command::Stop(args) => return stop::stop(file, args, cli.log_format),
+        Command::Stop(args) => return stop::stop(file, args, cli.log_format, log_file),
         Command::Init(args) => init::init(&find_new_file(cli.config.as_deref()), args)?,
         Command::Register(args) => register::register(file, args)?,
         Command::Unregister(args) => unregister::unregister(file, args)?,
@@ -63,7 +64,8 @@ pub fn execute(cli: &Cli, log_file: &LogFile) -> CommandResult {
         Command::Resume => pause::resume(file)?,
         Command::Reload(args) => reload::reload(file, args)?,
         Command::Logs(args) => logs::logs(file, args)?,
-        Command::Discard(args) => discard::discard(file, args)?,
+        Command::Paste(args) => task_command::task_command(file, args)?,
+        Command::Discard(args) => discard::discard(file, args, log_file)?,
         Command::Ledger(args) => ledger::ledger(file, args)?,
         Command::Service => service::service(file)?,
         Command::Completions { shell } => completions::completions(*shell)?,

@@ -58,10 +58,15 @@ pub fn start(format: LogFormat, target: LogTarget) -> LogFile {
         LogTarget::File => Target::Pipe(Box::new(log_file.clone())),
     });
     let shares = Mutex::new(Shares::default());
+    // The lines of a command that does the agent's work stand on standard error, and in the agent's log as well.
+    let copy = (target == LogTarget::StandardError).then(|| log_file.clone());
     builder.format(move |out, record| {
         let style = out.default_level_style(record.level());
         let lines = lines(format, record, &mut shares.lock().unwrap_or_else(PoisonError::into_inner));
         for Line { level, text } in lines {
+            if let Some(copy) = &copy {
+                copy.add(format, level, &text);
+            }
             match format {
                 LogFormat::Human => writeln!(out, "{} {style}{level:<5}{style:#} {text}", now())?,
                 LogFormat::Json => writeln!(out, "{text}")?,
@@ -88,6 +93,17 @@ impl LogFile {
         let file = RotatingFile::open(folder, name)?;
         *self.lock() = Some(file);
         Ok(())
+    }
+
+    /// Adds a line to the file, where one is open. What can't be written there stands on standard error.
+    fn add(&self, format: LogFormat, level: Level, text: &str) {
+        if let Some(file) = self.lock().as_mut() {
+            let line = match format {
+                LogFormat::Human => format!("{} {level:<5} {text}\n", now()),
+                LogFormat::Json => format!("{text}\n"),
+            };
+            let _ = file.write_line(line.as_bytes());
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<RotatingFile>> {

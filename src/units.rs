@@ -55,6 +55,27 @@ impl fmt::Display for Span {
     }
 }
 
+/// A number of minutes: `1 minute`, `5 minutes`.
+#[derive(Debug, Clone, Copy)]
+pub struct Minutes(pub u64);
+
+impl fmt::Display for Minutes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} minute{}", self.0, if self.0 == 1 { "" } else { "s" })
+    }
+}
+
+/// A number of files: `1 file`, `5 files`. `kind` is a word before it, such as `input`.
+#[derive(Debug, Clone, Copy)]
+pub struct Files<'k>(pub usize, pub &'k str);
+
+impl fmt::Display for Files<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let space = if self.1.is_empty() { "" } else { " " };
+        write!(f, "{}{space}{} file{}", self.0, self.1, if self.0 == 1 { "" } else { "s" })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Bytes, Span};

@@ -82,7 +82,6 @@ struct Checks {
     is_unconfined: bool,
     /// The last report.
     reported: Option<HostHealth>,
-    was_image_looked_for: bool,
     cleaning_due: Instant,
 }
 
@@ -98,12 +97,11 @@ impl HealthMonitor {
             housekeeping: Housekeeping::new(&self.context, self.store.clone()),
             engine_disk: EngineDisk::default(),
             puller: Puller::new(self.context.docker.clone(), &self.context.config().executor),
-            // If `executor.pull` is set, the image is checked before the first task is accepted.
-            check_image: self.context.config().executor.options.pull.is_some(),
+            // The image is checked before the first task is accepted, which would fail without it.
+            check_image: true,
             start: StartCheck::default(),
             is_unconfined: false,
             reported: None,
-            was_image_looked_for: false,
             cleaning_due: Instant::now(),
         };
         loop {
@@ -194,26 +192,10 @@ impl HealthMonitor {
             return;
         }
         checks.check_image = false;
-        if !checks.was_image_looked_for {
-            checks.was_image_looked_for = true;
-            self.look_for_image();
-        }
         if Instant::now() >= checks.cleaning_due {
             self.remove_leftover_containers();
             checks.housekeeping.remove_expired();
             checks.cleaning_due = Instant::now() + CLEANING;
-        }
-    }
-
-    /// Without `executor.pull`, docker pulls a missing image with the first task, if it can. A warning comes before that
-    /// task.
-    fn look_for_image(&self) {
-        let image = &self.context.config().executor.image;
-        if let Ok(false) = self.context.docker.has_image(image) {
-            log::warn!(
-                "the image `{image}` isn't on this machine; docker tries to pull it with the first task, which fails if it \
-                 can't (to change that, set `executor.pull`)"
-            );
         }
     }
 

@@ -283,6 +283,7 @@ impl Intake {
                 }
             }
             WorkerEvent::StartFailed(why) => {
+                self.status.note_error(format!("a container couldn't be started: {why}"));
                 self.admission.note_failed_start(&why, Instant::now());
                 self.recheck_starts();
             }

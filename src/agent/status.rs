@@ -98,7 +98,7 @@ impl StatusReporter {
         let says = |trouble: &ServerTrouble| (trouble.unauthorized, gist(&trouble.message));
         if self.state.server_trouble.as_ref().map(says) != Some(says(&trouble)) {
             log::warn!("{}; trying again", trouble.message);
-            self.state.last_error = Some(LastError { at: Timestamp::now(), message: trouble.message.clone() });
+            self.note_error(trouble.message.clone());
             self.state.server_trouble = Some(trouble);
         }
     }
@@ -106,6 +106,11 @@ impl StatusReporter {
     /// The configuration file was read again.
     pub fn note_reload(&mut self, reload: Reload) {
         self.state.last_reload = Some(reload);
+    }
+
+    /// Something that keeps tasks from being worked on; `status` shows the last one.
+    pub fn note_error(&mut self, message: String) {
+        self.state.last_error = Some(LastError { at: Timestamp::now(), message });
     }
 
     /// Whether the Docker engine answers.

@@ -222,7 +222,8 @@ impl TaskTable {
         };
         let is_new = gist(&entry.last_reason) != gist(why);
         let level = if is_new { log::Level::Warn } else { log::Level::Debug };
-        log::log!(level, task:% = key; "{why}; going on in {} s", pause.as_secs());
+        // Rounded up: a pause of less than a second isn't none.
+        log::log!(level, task:% = key; "{why}; going on in {} s", pause.as_millis().div_ceil(1000));
         entry.last_reason = why.to_owned();
         entry.phase = phase;
         entry.needs_fetch = false;

@@ -11,10 +11,12 @@ use super::output::{eprint_line, print_line};
 use super::prompt;
 use crate::cli::DiscardArgs;
 use crate::config::{Config, Secret};
+use crate::data_dir::AGENT_LOG;
 use crate::data_dir::holder::Role;
 use crate::data_dir::instance::{Instance, InstanceError};
 use crate::data_dir::permissions;
 use crate::ledger::Ledger;
+use crate::logging::LogFile;
 use crate::server::Client;
 use crate::shell::agent_command;
 use crate::task;
@@ -26,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Discards a task's result: the running agent does it, or this command where none runs.
-pub fn discard(file: &Path, args: &DiscardArgs) -> Result<(), Failure> {
+pub fn discard(file: &Path, args: &DiscardArgs, log_file: &LogFile) -> Result<(), Failure> {
     let config = Config::load(file)?;
     permissions::find(&config.paths.data_dir)?;
     config.check_data_dir_is_there()?;
@@ -36,7 +38,7 @@ pub fn discard(file: &Path, args: &DiscardArgs) -> Result<(), Failure> {
     if !args.yes {
         confirm(key)?;
     }
-    let discarded = discard_by_holder(&config, &files)?;
+    let discarded = discard_by_holder(&config, &files, log_file)?;
     match discarded.unreported {
         None => print_line(format_args!("Discarded; the Server knows that task {key} failed.")),
         Some(why) => {
@@ -78,13 +80,17 @@ fn confirm(key: &TaskKey) -> Result<(), Failure> {
 
 /// Asks the running agent and waits until it has discarded the result. If no agent runs, or the agent ends first, this
 /// command does it.
-fn discard_by_holder(config: &Config, files: &TaskFiles) -> Result<Discarded, Failure> {
+fn discard_by_holder(config: &Config, files: &TaskFiles, log_file: &LogFile) -> Result<Discarded, Failure> {
     let requests = DiscardRequests::new(&config.paths.data_dir);
     let (mut is_asked, deadline) = (false, Instant::now() + PATIENCE);
     loop {
         match Instance::acquire(&config.paths.data_dir, Role::Discard) {
             Ok(instance) => {
+                if let Err(error) = log_file.open(instance.folder(), AGENT_LOG) {
+                    log::warn!("what is done here can't be written to {AGENT_LOG}: {error}");
+                }
                 let discarded = discard_here(config, &instance, files)?;
+                log::warn!(task:% = files.key(); "discarded by the operator");
                 requests
                     .remove(files.key())
                     .map_err(Failure::context("discarded, but the request can't be removed"))?;

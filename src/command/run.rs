@@ -38,6 +38,12 @@ pub fn run(file: &Path, args: &RunArgs, log_file: &LogFile) -> Result<(), Failur
     if args.detached {
         log_file.open(instance.folder(), AGENT_LOG).map_err(Failure::unusable(data_dir))?;
     }
+    if let Some(pid) = instance.left_by() {
+        log::warn!(
+            "the agent before this one (pid {pid}) ended without shutting down: it was killed, or the machine went down; its \
+             tasks go on"
+        );
+    }
     check_host(&config)?;
     log::info!(
         "agent-core {} for service {} at {}, capacity {}, image {}, data in {}",

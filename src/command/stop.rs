@@ -18,7 +18,7 @@ use crate::cli::StopArgs;
 use crate::config::Config;
 use crate::data_dir::holder::{Holder, find_holder};
 use crate::data_dir::{DataDir, instance, permissions};
-use crate::logging::LogFormat;
+use crate::logging::{LogFile, LogFormat};
 use crate::os::folder::Folder;
 use crate::os::platform;
 use crate::shell::agent_command;
@@ -30,15 +30,15 @@ const LIMIT: Duration = Duration::from_secs(25);
 const ABORT_LIMIT: Duration = Duration::from_secs(180);
 
 /// Stops the agent. It is no error if none runs.
-pub fn stop(file: &Path, args: &StopArgs, log_format: LogFormat) -> CommandResult {
+pub fn stop(file: &Path, args: &StopArgs, log_format: LogFormat, log_file: &LogFile) -> CommandResult {
     match args {
         StopArgs { drain: false, abort: false, in_child: false } => in_child::run(file, log_format, &[], LIMIT),
         StopArgs { abort: true, in_child: false, .. } => in_child::run(file, log_format, &["--abort"], ABORT_LIMIT),
-        _ => stop_here(file, args).map(|()| ExitCode::SUCCESS),
+        _ => stop_here(file, args, log_file).map(|()| ExitCode::SUCCESS),
     }
 }
 
-fn stop_here(file: &Path, args: &StopArgs) -> Result<(), Failure> {
+fn stop_here(file: &Path, args: &StopArgs, log_file: &LogFile) -> Result<(), Failure> {
     let config = Config::load(file).map_err(|error| name_running_agent(file, error))?;
     let data_dir = &config.paths.data_dir;
     // The lock in another user's folder could name any process.
@@ -63,7 +63,7 @@ fn stop_here(file: &Path, args: &StopArgs) -> Result<(), Failure> {
         }
     }
     if args.abort {
-        return abort::abort(&config);
+        return abort::abort(&config, log_file);
     }
     print_backlog(&config, load_backlog(&config)?);
     Ok(())

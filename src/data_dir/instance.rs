@@ -31,6 +31,7 @@ pub struct Instance {
     folder: Folder,
     watch: LockWatch,
     id: String,
+    left_by: Option<u32>,
 }
 
 /// Tells whether `agent.lock` is still the file that was locked, in the folder to which the data_dir's path leads. After
@@ -80,6 +81,9 @@ impl Instance {
         // A request to an earlier agent names that one's pid, which this process may have again.
         remove_drain_request(&folder).map_err(at(DRAIN_REQUEST))?;
         folder.remove(RELOAD_REQUEST).map_err(at(RELOAD_REQUEST))?;
+        // A process that ends as it should removes the file.
+        let left_by = folder.read(PID_FILE).ok().flatten();
+        let left_by = left_by.and_then(|text| text.trim().parse().ok());
         let pid = format!("{}\n", std::process::id());
         // On a full disk there may be results to deliver, so none of this is a reason to end.
         if let Err(error) = write_holder(lock.file(), role) {
@@ -91,7 +95,13 @@ impl Instance {
         }
         let id = read_or_make_id(&folder).map_err(at(INSTANCE_ID))?;
         copies::check(&folder, &id)?;
-        Ok(Self { _lock: lock, folder, watch, id })
+        Ok(Self { _lock: lock, folder, watch, id, left_by })
+    }
+
+    /// The process that held the data_dir before and has ended without a word: it was killed, or went down with the
+    /// machine.
+    pub fn left_by(&self) -> Option<u32> {
+        self.left_by
     }
 
     /// The data_dir, held open.
@@ -262,6 +272,16 @@ mod tests {
         assert!(find_holder(&data_dir).unwrap().is_none());
         assert!(!data_dir.join("agent.pid").exists());
         assert_eq!(Instance::acquire(&data_dir, Role::Agent).unwrap().id(), id);
+    }
+
+    #[test]
+    fn a_process_that_was_killed_is_named_to_the_next_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let data_dir = DataDir::new(dir.path());
+        drop(Instance::acquire(&data_dir, Role::Agent).unwrap());
+        assert_eq!(Instance::acquire(&data_dir, Role::Agent).unwrap().left_by(), None);
+        std::fs::write(data_dir.join(crate::data_dir::PID_FILE), "4321\n").unwrap();
+        assert_eq!(Instance::acquire(&data_dir, Role::Agent).unwrap().left_by(), Some(4321));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::{
     Job, Phase, Record, StepError, StopReason, TaskFiles, TaskKey, WorkerCommand, WorkerEvent, WorkerMessage, Workspace,
 };
 use crate::server::protocol::FinalStatus;
+use crate::units::Minutes;
 
 /// Why a step is tried again whose result is known.
 const UNWRITTEN: &str = "the record can't be written";
@@ -140,9 +141,11 @@ impl TaskHandle {
                 let by = if self.messages.is_some() { "cancelled by the Server" } else { "interrupted" };
                 log::info!(task:% = self.key(); "{by}; stopping");
             }
-            StopReason::Timeout { minutes } => log::info!(task:% = self.key(); "{minutes} minutes are over; stopping"),
+            StopReason::Timeout { minutes } => {
+                log::info!(task:% = self.key(); "its time of {} is over; stopping", Minutes(minutes));
+            }
             StopReason::Idle { minutes } => {
-                log::info!(task:% = self.key(); "nothing was printed for {minutes} minutes; stopping");
+                log::info!(task:% = self.key(); "nothing was printed for {}; stopping", Minutes(minutes));
             }
             StopReason::Operator => log::info!(task:% = self.key(); "stopped by the operator"),
         }

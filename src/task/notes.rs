@@ -96,12 +96,13 @@ impl<'n> Notes<'n> {
         })
     }
 
-    /// What a completed task left and its submitter doesn't get.
+    /// What a completed task left and its submitter doesn't get, also where a full disk has cut it.
     pub fn not_delivered(&self, stayed: Stayed<'_>) -> Option<OutputFile> {
-        if self.ending.status != FinalStatus::Completed || stayed.is_empty() {
+        let flaw = self.ending.error_message.as_deref();
+        if self.ending.status != FinalStatus::Completed || (stayed.is_empty() && flaw.is_none()) {
             return None;
         }
-        self.note(Kind::NotDelivered, || text::not_delivered(stayed))
+        self.note(Kind::NotDelivered, || text::not_delivered(stayed, flaw))
     }
 
     /// What a completed task printed that left no file.

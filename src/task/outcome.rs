@@ -4,15 +4,22 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use log::Level;
 
 use super::{Ending, Phase, StepError, StopReason, TaskFiles, TaskHandle, WorkerEvent};
 use crate::os::platform;
 use crate::os::process::read_tail;
 use crate::server::protocol::FinalStatus;
-use crate::units::Span;
+use crate::text::cut;
+use crate::units::{Minutes, Span};
 
 /// How many characters of the container's output an error message holds.
 const LAST_WORDS: usize = 2000;
+/// What is said of a completed task. Many programs don't look whether what they write has arrived on the disk.
+const CUT_BY_DISK: &str =
+    "the disk was full when the container ended, so what it has written and printed may be cut or missing";
+/// How many bytes of the reason for a failure the log shows.
+const SHOWN_REASON: usize = 300;
 /// How many bytes are read of each output, for [`LAST_WORDS`] of up to four bytes each and the blanks around them.
 const TAIL: u64 = 4 * (LAST_WORDS as u64 + 500);
 /// The exit status of a process that SIGKILL ended.
@@ -72,35 +79,47 @@ pub fn record(task: &mut TaskHandle, outcome: ContainerOutcome, memory_limit: Op
     task.record.client = None;
     task.advance(Phase::Exited)?;
     // Only now: a record that can't be written would have it said, and counted, at each try.
-    log::info!(task:% = task.key(); "{}", said.line);
+    log::log!(said.level, task:% = task.key(); "{}", said.line);
     said.event.into_iter().for_each(|event| task.send(event));
     Ok(())
 }
 
 /// What is said of an ending.
 struct Said {
+    level: Level,
     line: String,
     event: Option<WorkerEvent>,
 }
 
 fn exited(task: &TaskHandle, exit: Exit, memory_limit: Option<&str>) -> (Ending, Said) {
     let [stdout, stderr] = [task.files.stdout(), task.files.stderr()].map(|log| tail(&task.files, &log, TAIL));
-    let (status, error_message) = decide(&Evidence {
+    let evidence = Evidence {
         stop: task.record.stop,
         exit,
         memory_limit,
         disk_is_full: platform::free_disk(task.workspace.dir()).is_ok_and(|left| left < FULL),
         stdout: &stdout,
         stderr: &stderr,
-    });
+    };
+    let (status, error_message) = decide(&evidence);
     let is_silent = task.record.stop.is_none() && has_ended_silently(exit, &stdout, &stderr);
     let event = if is_silent { WorkerEvent::SilentEnd(exit.code) } else { WorkerEvent::ProgramRan };
     let duration_secs = (exit.ran_for.as_secs_f64() * 1000.0).round() / 1000.0;
-    let first_line = error_message.as_deref().map(|message| message.lines().next().unwrap_or_default());
-    let words = first_line.map(|line| format!(": {line}")).unwrap_or_default();
-    let line = format!("container exited with {} after {}, {}{words}", exit.code, Span(exit.ran_for), status.as_str());
+    let level = if error_message.is_some() { Level::Warn } else { Level::Info };
+    let why = error_message.as_deref().map(|message| format!(": {}", shown_reason(&evidence, message)));
+    let (time, why) = (Span(exit.ran_for), why.unwrap_or_default());
+    let line = format!("container exited with {} after {time}, {}{why}", exit.code, status.as_str());
     let ending = Ending { status, exit_code: Some(exit.code), error_message, duration_secs, at: Timestamp::now() };
-    (ending, Said { line, event: Some(event) })
+    (ending, Said { level, line, event: Some(event) })
+}
+
+/// Why a task failed, in one line of the log: the agent's explanation, or else the last line that was printed. A program
+/// that prints where it was begins with that, and ends with the reason.
+fn shown_reason(evidence: &Evidence<'_>, message: &str) -> String {
+    let last_line =
+        || message.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned();
+    let why = explain_failure(evidence).unwrap_or_else(last_line);
+    cut(&why, SHOWN_REASON).into_owned()
 }
 
 /// Whether a container ended as it would if no program could run on this machine. What the runtime says when it can't
@@ -125,7 +144,7 @@ fn without_exit(task: &TaskHandle, why: Option<String>) -> (Ending, Said) {
     };
     let line = format!("{} before its container ran to an end", status.as_str());
     let ending = Ending { status, exit_code: None, error_message, duration_secs: 0.0, at: Timestamp::now() };
-    (ending, Said { line, event: None })
+    (ending, Said { level: Level::Info, line, event: None })
 }
 
 /// The end of an output, for a person.
@@ -165,7 +184,9 @@ fn decide(evidence: &Evidence<'_>) -> (FinalStatus, Option<String>) {
     }
     let words = last_words(evidence.stdout, evidence.stderr);
     let message = match (explain_failure(evidence), words) {
-        (None, _) if evidence.exit.code == 0 => return (FinalStatus::Completed, None),
+        (None, _) if evidence.exit.code == 0 => {
+            return (FinalStatus::Completed, evidence.disk_is_full.then(|| CUT_BY_DISK.to_owned()));
+        }
         // The explanation has to fit into the same two thousand characters.
         (Some(explanation), Some(words)) => {
             let room = LAST_WORDS.saturating_sub(explanation.chars().count() + 1);
@@ -214,11 +235,10 @@ fn explain_failure(evidence: &Evidence<'_>) -> Option<String> {
 }
 
 fn explain_stop(reason: StopReason) -> String {
-    let time = |minutes: u64| if minutes == 1 { "1 minute".to_owned() } else { format!("{minutes} minutes") };
     match reason {
-        StopReason::Timeout { minutes } => format!("timed out after {} (`executor.timeout_minutes`)", time(minutes)),
+        StopReason::Timeout { minutes } => format!("timed out after {} (`executor.timeout_minutes`)", Minutes(minutes)),
         StopReason::Idle { minutes } => {
-            format!("stopped after {} without any output (`executor.idle_timeout_minutes`)", time(minutes))
+            format!("stopped after {} without any output (`executor.idle_timeout_minutes`)", Minutes(minutes))
         }
         StopReason::Cancel => "cancelled".to_owned(),
         StopReason::Operator => "stopped by the operator".to_owned(),
@@ -227,7 +247,9 @@ fn explain_stop(reason: StopReason) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{ContainerOutcome, Evidence, Exit, StopCause, decide, has_ended_silently, last_words};
+    use super::{
+        CUT_BY_DISK, ContainerOutcome, Evidence, Exit, StopCause, decide, has_ended_silently, last_words, shown_reason,
+    };
     use crate::data_dir::DataDir;
     use crate::server::protocol::FinalStatus::{Cancelled, Completed, Failed};
     use crate::server::protocol::Task;
@@ -250,6 +272,16 @@ mod tests {
         assert_eq!(decide(&Evidence { stderr: " \n", ..evidence(3) }), (Failed, Some("out".to_owned())));
         let silent = Evidence { stderr: "", stdout: "", ..evidence(3) };
         assert_eq!(decide(&silent).1.unwrap(), "the container exited with status 3 and printed nothing");
+    }
+
+    /// The log had the first line of a traceback, which is the same for every failure.
+    #[test]
+    fn the_log_shows_the_last_line_of_an_error_or_the_explanation() {
+        let traceback = "Traceback (most recent call last):\n  File \"x.py\"\nKeyError: temperature\n\n";
+        assert_eq!(shown_reason(&evidence(1), traceback), "KeyError: temperature");
+        let timeout = Evidence { stop: Some(StopReason::Timeout { minutes: 2 }), ..evidence(143) };
+        assert_eq!(shown_reason(&timeout, traceback), "timed out after 2 minutes (`executor.timeout_minutes`)");
+        assert!(shown_reason(&evidence(1), &"x".repeat(5000)).len() < 340);
     }
 
     #[test]
@@ -348,7 +380,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_reported_when_the_container_failed() {
         let full = |code| Evidence { disk_is_full: true, ..evidence(code) };
-        assert_eq!(decide(&full(0)), (Completed, None));
+        assert_eq!(decide(&full(0)), (Completed, Some(CUT_BY_DISK.to_owned())));
         assert_eq!(decide(&full(3)).1.unwrap(), "the disk was full when the container ended with status 3\nerr");
         let silent = Evidence { stdout: "", stderr: "", ..full(3) };
         assert_eq!(decide(&silent).1.unwrap(), "the disk was full when the container ended with status 3");

@@ -14,7 +14,7 @@ use super::{Pause, Phase, StepError, TaskHandle, WorkerEvent, input_names};
 use crate::os::files::{self, remove_if_exists};
 use crate::os::platform;
 use crate::server::{Backoff, Client, ClientError, Failure, InputFile, Item, Verdict, Way};
-use crate::units::{Bytes, Span};
+use crate::units::{Bytes, Files, Span};
 
 /// How many input files of a task have a line of their own in the ledger; the rest have one line together. A Server can
 /// offer thousands of empty files, and their lines must not push others out.
@@ -111,7 +111,7 @@ fn download_inputs(client: &mut TaskClient<'_>, task: &mut TaskHandle, names: &[
     if !files.is_empty() {
         let bytes = Bytes(files.iter().map(|file| file.size_bytes).fold(0, u64::saturating_add));
         let time = Span(began.elapsed());
-        log::info!(task:% = task.key(); "{} input file(s) downloaded, {bytes} in {time}", files.len());
+        log::info!(task:% = task.key(); "{} downloaded, {bytes} in {time}", Files(files.len(), "input"));
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ use crate::ledger::{Direction, Entry, Outcome, Transfer};
 use crate::server::protocol::ListedFile;
 use crate::server::{self, Client, ClientError, FinalStatus, Item, LeftOut, Way};
 use crate::text::cut;
-use crate::units::{Bytes, Span};
+use crate::units::{Bytes, Files, Span};
 use failure::{Attempted, wait_for};
 
 /// The reason in the ledger for an upload that a request to discard the result has ended.
@@ -149,7 +149,7 @@ impl<'t> Upload<'t> {
         if self.uploads.done.len() > files_before {
             let (count, bytes) = (self.uploads.done.len() - files_before, self.uploads.done_bytes - bytes_before);
             let time = Span(began.elapsed());
-            log::info!(task:% = self.task.key(); "{count} result file(s) sent, {} in {time}", Bytes(bytes));
+            log::info!(task:% = self.task.key(); "{} sent, {} in {time}", Files(count, "result"), Bytes(bytes));
         }
         // A cancellation after the container's exit doesn't wait for the rest of the results.
         if self.task.is_cancel_requested() {

@@ -4,7 +4,7 @@ use crate::support::agent::{Agent, Finished};
 use crate::support::server::FakeServer;
 
 /// Every subcommand.
-pub const SUBCOMMANDS: [&str; 21] = [
+pub const SUBCOMMANDS: [&str; 22] = [
     "init",
     "register",
     "unregister",
@@ -20,6 +20,7 @@ pub const SUBCOMMANDS: [&str; 21] = [
     "tasks",
     "show",
     "logs",
+    "command",
     "discard",
     "ledger",
     "service",

@@ -19,11 +19,11 @@ fn a_task_is_logged_in_six_lines() {
     let about = format!(" task {id}: ");
     let lines: Vec<&str> = log.lines().filter_map(|line| line.split_once(&about)).map(|(_, text)| text).collect();
     let expected = [
-        ("accepted, with 2 input file(s), 12.4 kB", ""),
-        ("2 input file(s) downloaded, 12.4 kB in ", " s"),
-        ("docker run ", ""),
+        ("accepted, with 2 input files, 12.4 kB", ""),
+        ("2 input files downloaded, 12.4 kB in ", " s"),
+        ("container open-aaas-task-", "/command.sh"),
         ("container exited with 0 after ", " s, completed"),
-        ("2 result file(s) sent, 12.4 kB in ", " s"),
+        ("2 result files sent, 12.4 kB in ", " s"),
         ("settled as completed with 2 files, ", " s after its offer"),
     ];
     assert_eq!(lines.len(), expected.len(), "{lines:#?}");

@@ -1,6 +1,6 @@
 //! The logged command can be pasted into a shell repeatedly and at any time, and has the same result (P6).
 
-use crate::support::agent::{Agent, Running};
+use crate::support::agent::Agent;
 use crate::support::docker::{docker, wait_container_state, wait_until};
 use crate::support::secs;
 use crate::support::server::{Control, FakeServer, Status, TaskSpec};
@@ -10,13 +10,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// The command that the log shows for a task, in one line.
-fn logged_command(running: &Running, id: &str) -> String {
-    let log = running.log();
-    let mark = format!(" task {id}: ");
-    let after = log.lines().filter_map(|line| line.split_once(&mark)).map(|(_, words)| words);
-    let commands: Vec<_> =
-        after.filter(|words| words.starts_with("docker run ") || words.starts_with("eval ")).collect();
+/// The command that `command` prints for a task, in one line.
+fn logged_command(agent: &Agent, id: &str) -> String {
+    let printed = agent.run(&["command", id]);
+    printed.expect_code(0);
+    let commands: Vec<&str> = printed.stdout.lines().filter(|line| !line.starts_with('#')).collect();
     let [command] = commands[..] else { panic!("not exactly one command: {commands:?}") };
     command.to_owned()
 }
@@ -47,11 +45,11 @@ fn containers_of(workspace: &Path) -> String {
 }
 
 /// Runs the logged line twice and `command.sh` once, each time with an empty `output/`.
-fn assert_pasting_repeats(server: &FakeServer, agent: &Agent, running: &Running, id: &str) {
+fn assert_pasting_repeats(server: &FakeServer, agent: &Agent, id: &str) {
     let task = server.task(id);
     let expected = delivered(server, id);
     assert!(!expected.is_empty());
-    let line = logged_command(running, id);
+    let line = logged_command(agent, id);
     let file = agent.task_file(id, "command.sh");
     let workspace = agent.workspace(id);
     for words in [["-c", &line].as_slice(), &["-c", &line], &[&file.to_string_lossy()]] {
@@ -78,10 +76,12 @@ fn the_logged_command_can_be_pasted_repeatedly() {
     // The host name differs between containers.
     let script = format!("unset HOSTNAME; {script}");
     let id = server.submit(TaskSpec::script(script).input("data.csv", "1,2"));
-    let running = agent.start();
+    let running = agent.invoke(&["run"]).env("RUST_LOG", "debug").start();
     server.wait_for(&id, Status::Completed, secs(60));
     assert!(server.output(&id, "output/env").text().contains("TIMEOUT=300\n"));
-    assert_pasting_repeats(&server, &agent, &running, &id);
+    let line = format!("task {id}: {}\n", logged_command(&agent, &id));
+    assert!(running.log().contains(&line), "{line} isn't in {}", running.log());
+    assert_pasting_repeats(&server, &agent, &id);
 }
 
 #[test]
@@ -107,11 +107,11 @@ fn a_custom_command_with_special_characters_can_be_pasted() {
     let server = FakeServer::start();
     let agent = Agent::builder(&server).with_engine().config(&config).build();
     let id = server.submit(TaskSpec::new("x"));
-    let running = agent.start();
+    let _running = agent.start();
     server.wait_for(&id, Status::Completed, secs(60));
     let arrived = server.output(&id, "output/words");
     assert_eq!(arrived.text(), words.map(|word| format!("{word}\0")).concat());
-    assert_pasting_repeats(&server, &agent, &running, &id);
+    assert_pasting_repeats(&server, &agent, &id);
 }
 
 #[test]
@@ -122,12 +122,12 @@ fn the_logged_command_can_be_pasted_while_its_task_runs() {
     let script = "cd output
         if mkdir first 2>/dev/null; then until [ -e second ]; do sleep 0.1; done; else echo me > second; fi";
     let id = server.submit(TaskSpec::script(script));
-    let running = agent.start();
+    let _running = agent.start();
     wait_container_state(&id, "running", secs(60));
     let first = agent.workspace(&id).join("output/first");
     wait_until("the first run", secs(20), || first.exists());
     assert_ne!(containers_of(&agent.workspace(&id)), "");
-    shell(&["-c", &logged_command(&running, &id)]);
+    shell(&["-c", &logged_command(&agent, &id)]);
     server.wait_for(&id, Status::Completed, secs(60));
     assert_eq!(server.output(&id, "output/second").text(), "me\n");
     assert_eq!(containers_of(&agent.workspace(&id)), "");
@@ -148,11 +148,11 @@ fn a_strict_container_with_an_environment_can_be_pasted() {
     let script = "cd /workspace/output; env | sort > env; id -u > id; hostname > hostname; ulimit -n > files
         grep -E 'Cap|NoNew' /proc/self/status > rights; touch /new 2> readonly || echo done";
     let id = server.submit(TaskSpec::script(script));
-    let running = agent.start();
+    let _running = agent.start();
     let task = server.wait_for(&id, Status::Completed, secs(60));
     assert_eq!(task.stdout(), "done\n");
     assert!(server.output(&id, "output/env").text().contains("TOKEN=  it's \"quoted\" $HOME #  \n"));
-    let line = logged_command(&running, &id);
+    let line = logged_command(&agent, &id);
     assert!(line.contains("--env-file") && !line.contains("quoted"), "{line}");
-    assert_pasting_repeats(&server, &agent, &running, &id);
+    assert_pasting_repeats(&server, &agent, &id);
 }

@@ -18,15 +18,17 @@ impl Drop for Tag {
 }
 
 #[test]
-fn a_missing_image_fails_one_task_and_stops_accepting() {
+fn an_image_removed_meanwhile_fails_one_task() {
     let server = FakeServer::start();
     // No registry listens at that address, so docker fails at once.
     let image = Tag(format!("localhost:1/agent-core-{}:1", server.task_prefix()));
     let agent = Agent::builder(&server).with_engine().config(&format!("[executor]\nimage = '{}'", image.0)).build();
-    let first = server.submit(TaskSpec::script("echo hi"));
+    docker(&["tag", test_image(), &image.0]);
     let mut running = agent.start();
+    running.wait_log("tasks are accepted", secs(60));
+    docker(&["image", "rm", &image.0]);
+    let first = server.submit(TaskSpec::script("echo hi"));
     let task = server.wait_for(&first, Status::Failed, secs(60));
-    running.wait_log("isn't on this machine; docker tries to pull it with the first task", secs(20));
     let message = task.error_message.unwrap();
     for part in [
         format!("Unable to find image '{}' locally", image.0),

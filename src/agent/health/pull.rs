@@ -1,4 +1,4 @@
-//! Pulls the executor image at the start and after a failed start, if `executor.pull` is set.
+//! Pulls the executor image at the start and after a failed start, unless `executor.pull` is `never`.
 //!
 //! `docker run` would pull it with the next task. But while the image is missing no task is accepted, so after an outage
 //! of the registry no task would bring it back.
@@ -78,12 +78,14 @@ impl Puller {
             Some(Pull::Always) if was_brought && is_here => return Ok(()),
             Some(Pull::Always) => {}
             _ if is_here => return Ok(()),
-            Some(Pull::Missing) => {}
-            Some(Pull::Never) | None => return Err(format!("the image `{image}` isn't on this machine")),
+            Some(Pull::Missing) | None => {}
+            Some(Pull::Never) => return Err(format!("the image `{image}` isn't on this machine")),
         }
         let why = match self.policy {
             Some(Pull::Always) => format!("the image `{image}` has to be pulled first (`executor.pull`)"),
-            _ => format!("the image `{image}` isn't on this machine and has to be pulled first (`executor.pull`)"),
+            _ => format!(
+                "the image `{image}` isn't on this machine and has to be built or pulled first (`executor.pull`)"
+            ),
         };
         if !self.is_running && !is_recent {
             self.begin().map_err(|error| format!("{why}, and the pull can't be started: {error}"))?;

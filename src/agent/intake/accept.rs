@@ -19,7 +19,7 @@ use crate::agent::task_table::Needs;
 use crate::server::{ClientError, Offer, Purpose, Task};
 use crate::task::{Phase, Record, TaskKey, Workspace};
 use crate::text::{gist, quote_foreign};
-use crate::units::Bytes;
+use crate::units::{Bytes, Files};
 
 /// How much memory the offers of tasks in preparation may take together, unless there is only one.
 const OFFERS_MEMORY: usize = 4 * 1024 * 1024;
@@ -330,7 +330,7 @@ pub(super) fn log_accepted(key: &TaskKey, task: &Task) {
     let bytes = task.input_size();
     match task.input_files.len() {
         0 => log::info!(task:% = key; "accepted, without input files"),
-        count => log::info!(task:% = key; "accepted, with {count} input file(s), {}", Bytes(bytes)),
+        count => log::info!(task:% = key; "accepted, with {}, {}", Files(count, "input"), Bytes(bytes)),
     }
 }
 

@@ -56,7 +56,7 @@ impl Intake {
 
     fn take_up(&mut self, files: &TaskFiles, record: Record) {
         let key = files.key().clone();
-        log::info!(task:% = key; "going on from `{}`", record.phase);
+        log::info!(task:% = key; "left at `{}` by an earlier start; going on", record.phase);
         let time = record.times.since.and_then(|since| Duration::try_from(Timestamp::now().duration_since(since)).ok());
         self.table.insert(&key, &record.task.id, record.phase, time.unwrap_or_default());
         self.table.note_stop(&key, record.stop);

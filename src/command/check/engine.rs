@@ -167,8 +167,8 @@ fn check_image(config: &Config, docker: &Docker, report: &mut Report) {
         }
         Ok(false) => {
             let later = match pull {
-                Some(Pull::Missing | Pull::Always) => "; the first task would have to wait for it (`executor.pull`)",
-                _ => "",
+                Some(Pull::Never) => "",
+                _ => "; no task is accepted before it is here",
             };
             report.fail(
                 Check::Image,

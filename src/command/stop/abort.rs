@@ -5,21 +5,26 @@ use std::time::{Duration, Instant};
 use super::{load_backlog, print_backlog};
 use crate::agent::{Mode, serve};
 use crate::command::failure::Failure;
-use crate::command::output::{eprint_line, print_line};
+use crate::command::output::print_line;
 use crate::config::Config;
+use crate::data_dir::AGENT_LOG;
 use crate::data_dir::holder::Role;
 use crate::data_dir::instance::Instance;
 use crate::docker::{Docker, DockerError, STOP_GRACE};
+use crate::logging::LogFile;
 use crate::task::record::{Phase, Record, StopReason, Store, TaskFiles, TaskKey};
 
 /// How long to try to stop containers and to reach the Server.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(super) fn abort(config: &Config) -> Result<(), Failure> {
+pub(super) fn abort(config: &Config, log_file: &LogFile) -> Result<(), Failure> {
     let deadline = Instant::now() + PATIENCE;
     let docker = Docker::new(config)?;
     let data_dir = &config.paths.data_dir;
     let instance = Instance::acquire(data_dir, Role::Abort)?;
+    if let Err(error) = log_file.open(instance.folder(), AGENT_LOG) {
+        log::warn!("what is done here can't be written to {AGENT_LOG}: {error}");
+    }
     let unfinished = |files: TaskFiles, record: Record| (record.phase < Phase::Exited).then_some((files, record));
     let tasks =
         Store::open(data_dir).and_then(|store| store.load_all(unfinished)).map_err(Failure::unusable(data_dir))?.taken;
@@ -29,11 +34,13 @@ pub(super) fn abort(config: &Config) -> Result<(), Failure> {
         return Ok(());
     }
     let count = tasks.len();
+    log::warn!("`stop --abort`: {count} unfinished task(s) are stopped and reported as failed");
     let foreign = mark_stopped(config, tasks);
     stop_foreign(&docker, &foreign, instance.id(), deadline);
     if let Some(credentials) = config.agent.credentials.clone() {
         serve(config.clone(), credentials, &instance, Mode::Abort(deadline)).map_err(Failure::new)?;
     }
+    log::info!("`stop --abort` has ended");
     drop(instance);
     let backlog = load_backlog(config)?;
     print_line(format_args!("{count} task(s) aborted."));
@@ -59,7 +66,7 @@ fn mark_stopped(config: &Config, tasks: Vec<(TaskFiles, Record)>) -> Vec<TaskKey
         if record.stop.is_none() {
             record.stop = Some(StopReason::Operator);
             if let Err(error) = files.save(&record) {
-                eprint_line(format_args!("task {}: its record can't be written: {error}; going on", files.key()));
+                log::warn!(task:% = files.key(); "its record can't be written: {error}; going on");
             }
         }
     }
@@ -70,9 +77,9 @@ fn mark_stopped(config: &Config, tasks: Vec<(TaskFiles, Record)>) -> Vec<TaskKey
 fn stop_foreign(docker: &Docker, keys: &[TaskKey], instance_id: &str, deadline: Instant) {
     for key in keys {
         if Instant::now() >= deadline {
-            eprint_line(format_args!("task {key} of another registration: no time was left to stop its container"));
+            log::warn!(task:% = key; "of another registration: no time was left to stop its container");
         } else if let Err(error) = stop_container(docker, key, instance_id) {
-            eprint_line(format_args!("task {key} of another registration: its container can't be stopped: {error}"));
+            log::warn!(task:% = key; "of another registration: its container can't be stopped: {error}");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The `docker run` of a task's container: its arguments, and its start.
 
+use log::Level;
+
 use super::{TaskContainer, logs};
 use crate::config::{Mount, WORKSPACE};
 use crate::docker::args::RunSpec;
@@ -8,9 +10,14 @@ use crate::os::platform;
 use crate::os::process::LoggedChild;
 use crate::shell::shell_line;
 use crate::task::{Process, StepError, TaskHandle};
+use crate::text::cut;
 
 /// Why a start that failed on this machine is tried again.
 pub const FAILED: &str = "the container can't be started";
+
+/// How many bytes of the image's name and of the whole line the log shows, without the mark of what is left out.
+const SHOWN_IMAGE: usize = 60;
+const SHOWN_LINE: usize = 180;
 
 /// Starts `docker run`. The record names the client before the client may do anything.
 pub fn start(container: &TaskContainer<'_>, task: &mut TaskHandle) -> Result<LoggedChild, StepError> {
@@ -24,7 +31,12 @@ pub fn start(container: &TaskContainer<'_>, task: &mut TaskHandle) -> Result<Log
     let pasteable = spec.pasteable();
     let line = shell_line([&*docker.to_string_lossy()].into_iter().chain(pasteable.iter().map(String::as_str)));
     task.files.save_command(&line).map_err(StepError::because(FAILED))?;
-    log::info!(task:% = task.key(), command = true; "{line}");
+    // `try` is for trying commands out; the agent's log is for finding what went wrong.
+    let level = if container.console.is_some() { Level::Info } else { Level::Debug };
+    if level == Level::Debug {
+        log::info!(task:% = task.key(); "{}", summary(container, task));
+    }
+    log::log!(level, task:% = task.key(), command = true; "{line}");
     let [mut stdout, mut stderr] = [task.files.stdout(), task.files.stderr()].map(logs::create);
     if let Some(console) = container.console {
         stdout.echo_to(console.tee_stdout());
@@ -39,6 +51,13 @@ pub fn start(container: &TaskContainer<'_>, task: &mut TaskHandle) -> Result<Log
     task.save()?;
     client.open().map_err(StepError::because(FAILED))?;
     Ok(client)
+}
+
+/// What is started, in a line that fits a screen, and where the whole command is.
+fn summary(container: &TaskContainer<'_>, task: &TaskHandle) -> String {
+    let (name, image) = (&container.name, cut(&container.config.executor.image, SHOWN_IMAGE));
+    let line = format!("container {name} of {image}; its command: tasks/{}/command.sh", task.key());
+    cut(&line, SHOWN_LINE).into_owned()
 }
 
 /// A client as the record names it.

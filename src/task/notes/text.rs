@@ -52,12 +52,17 @@ pub fn failure(ending: &Ending, stayed: Stayed<'_>, stdout: &str, stderr: &str) 
     note
 }
 
-/// What a task that was completed left, and its submitter doesn't get.
-pub fn not_delivered(stayed: Stayed<'_>) -> String {
-    format!(
-        "# Files that are not delivered\n\nThe task was completed. These files stayed on the machine that did it:\n\n{}",
-        list(stayed)
-    )
+/// What a task that was completed left, and its submitter doesn't get; `flaw` is what may be wrong with the rest.
+pub fn not_delivered(stayed: Stayed<'_>, flaw: Option<&str>) -> String {
+    let mut note = "# Files that are not delivered\n\nThe task was completed.".to_owned();
+    if let Some(flaw) = flaw {
+        note += &format!(" But not all may be there:\n\n{}", fenced(flaw));
+    }
+    if !stayed.is_empty() {
+        note += if flaw.is_some() { "\n" } else { " " };
+        note += &format!("These files stayed on the machine that did it:\n\n{}", list(stayed));
+    }
+    note
 }
 
 /// What a container printed, as the answer of a task that left no file.
@@ -157,8 +162,21 @@ mod tests {
         let note = failure(&ending(Some(1), &long), stayed, &long, &long);
         assert!((note.len() as u64) < LONGEST, "{} bytes", note.len());
         let few = vec![LeftOut { file: "f".to_owned(), reason: "r".to_owned() }; NAMED + 7];
-        assert!(not_delivered(Stayed { files: &few, unnamed: 1 }).contains("\nand 8 more\n"));
-        assert!(not_delivered(Stayed { files: &[], unnamed: 5 }).contains("\n5 files\n"));
+        assert!(not_delivered(Stayed { files: &few, unnamed: 1 }, None).contains("\nand 8 more\n"));
+        assert!(not_delivered(Stayed { files: &[], unnamed: 5 }, None).contains("\n5 files\n"));
+    }
+
+    #[test]
+    fn a_completed_task_that_a_full_disk_has_cut_says_so() {
+        let flaw = "the disk was full";
+        let expected = "# Files that are not delivered\n\nThe task was completed. But not all may be there:\n\n\
+                        ```text\nthe disk was full\n```\n";
+        assert_eq!(not_delivered(NOTHING, Some(flaw)), expected);
+        let both = not_delivered(Stayed { files: &[], unnamed: 5 }, Some(flaw));
+        assert_eq!(
+            both,
+            format!("{expected}\nThese files stayed on the machine that did it:\n\n```text\n5 files\n```\n")
+        );
     }
 
     #[test]
