@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::error::{ContextKind, ContextValue};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueHint};
 use clap_complete::aot::Shell;
 
@@ -38,6 +39,25 @@ pub struct Cli {
     /// What to do
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// The command line of this process. Where it is wrong, the process ends with what is wrong, and with what other
+    /// programs call `start` and `restart`.
+    pub fn parse_or_exit() -> Self {
+        Self::try_parse().unwrap_or_else(|error| with_usual_names(error).exit())
+    }
+}
+
+fn with_usual_names(mut error: clap::Error) -> clap::Error {
+    let meant: &[&str] = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(word)) if word == "start" => &["run-detached"],
+        Some(ContextValue::String(word)) if word == "restart" => &["stop", "run-detached"],
+        _ => return error,
+    };
+    let meant = meant.iter().map(|&name| name.to_owned()).collect();
+    error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(meant));
+    error
 }
 
 #[derive(Debug, Subcommand)]
@@ -263,9 +283,18 @@ pub struct TryArgs {
     )]
     pub replay: Option<String>,
 
+    /// The image, instead of `executor.image`
+    #[arg(long, value_name = "IMAGE", value_hint = ValueHint::Other)]
+    pub image: Option<String>,
+
     /// Put copies of the results into this folder, which must be new or empty
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub out: Option<PathBuf>,
+
+    /// Take a folder for --out that isn't empty, and replace files in it that have
+    /// the name of a result
+    #[arg(long, requires = "out")]
+    pub force: bool,
 
     /// Keep the workspace, so that the logged command can be repeated
     #[arg(long)]
@@ -403,7 +432,15 @@ pub struct LedgerArgs {
 #[cfg(test)]
 mod tests {
     use super::Cli;
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
+
+    #[test]
+    fn start_and_restart_are_answered_with_what_they_are_here() {
+        let said =
+            |word: &str| super::with_usual_names(Cli::try_parse_from(["agent-core", word]).unwrap_err()).to_string();
+        assert!(said("start").contains("'run-detached'") && !said("start").contains("'status'"), "{}", said("start"));
+        assert!(said("restart").contains("'stop', 'run-detached'"), "{}", said("restart"));
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

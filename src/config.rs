@@ -40,7 +40,7 @@ pub use problem::Problem;
 pub use script::ScriptSource;
 pub use shared::{Reloaded, SharedConfig};
 pub use syntax::may_be_secret;
-pub use values::{clean_base_url, is_api_key, is_service_id};
+pub use values::{clean_base_url, is_api_key, is_image_name, is_service_id};
 
 use crate::config::container_options::ContainerOptions;
 use crate::data_dir::DataDir;

@@ -85,8 +85,6 @@ mod units;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use cli::{Cli, Command};
 use command::{Failure, ReportTo};
 use logging::{LogFormat, LogTarget};
@@ -103,7 +101,7 @@ fn main() -> ExitCode {
             return failure.exit_code();
         }
     }
-    let cli = Cli::parse();
+    let cli = Cli::parse_or_exit();
     let detached = matches!(&cli.command, Command::Run(args) if args.detached);
     let log_file = logging::start(cli.log_format, if detached { LogTarget::File } else { LogTarget::StandardError });
     match command::execute(&cli, &log_file) {

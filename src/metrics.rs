@@ -50,6 +50,14 @@ pub struct Gauges {
     /// Results that are not delivered.
     pub undelivered: usize,
     pub accepting: bool,
+    /// Whether the Server has acknowledged the last heartbeat.
+    pub is_server_up: bool,
+    /// Whether the Docker engine answered when it was looked at last.
+    pub is_engine_up: bool,
+    /// Tasks that wait for something, such as the Server or the engine.
+    pub held_up: usize,
+    /// Free bytes of the data_dir's disk, where they can be found out.
+    pub free_disk: Option<u64>,
     /// When the Server last acknowledged a heartbeat.
     pub last_heartbeat_at: Option<Timestamp>,
     pub started_at: Timestamp,
@@ -115,6 +123,18 @@ impl Metrics {
         text.one("tasks_undelivered", "gauge", "Results that wait for their delivery.", gauges.undelivered as f64);
         let accepting = f64::from(u8::from(gauges.accepting));
         text.one("accepting", "gauge", "Whether new tasks are accepted (1) or not (0).", accepting);
+        let up = |is_up: bool| f64::from(u8::from(is_up));
+        text.one(
+            "server_up",
+            "gauge",
+            "Whether the Server took the last heartbeat (1) or not (0).",
+            up(gauges.is_server_up),
+        );
+        text.one("engine_up", "gauge", "Whether the Docker engine answers (1) or not (0).", up(gauges.is_engine_up));
+        text.one("tasks_held_up", "gauge", "Tasks that wait for something to be in order.", gauges.held_up as f64);
+        if let Some(free) = gauges.free_disk {
+            text.one("free_disk_bytes", "gauge", "Free bytes of the disk of the data_dir.", free as f64);
+        }
         let loaded = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
         let retries = loaded(&self.counters.retries);
         text.one("retries_total", "counter", "Calls to the Server that failed and are made again.", retries);

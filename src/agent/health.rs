@@ -141,8 +141,7 @@ impl HealthMonitor {
     fn note_reloaded(&self, checks: &mut Checks) {
         let executor = &self.context.config().executor;
         checks.puller = Puller::new(self.context.docker.clone(), executor);
-        checks.check_image = executor.options.pull.is_some();
-        (checks.is_unconfined, checks.was_image_looked_for) = (false, false);
+        (checks.check_image, checks.is_unconfined) = (true, false);
         (checks.mounts, checks.reported) = (MountWatch::default(), None);
         self.looks.require();
     }

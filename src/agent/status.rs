@@ -9,6 +9,7 @@ use super::status_file::{EngineState, LastError, Program, Reload, ServerTrouble,
 use super::task_table::TaskTable;
 use crate::data_dir::METRICS;
 use crate::metrics::{Gauges, Metrics};
+use crate::os::platform;
 use crate::task::{Context, Phase, Store, TaskKey};
 use crate::text::gist;
 
@@ -130,6 +131,10 @@ impl StatusReporter {
 
     /// Brings `status.json` up to date.
     pub fn publish(&mut self, not_accepting: Option<String>, table: &TaskTable) {
+        // An alert shouldn't see a state that is over.
+        if self.state.not_accepting.is_some() != not_accepting.is_some() {
+            self.metrics_due = Instant::now();
+        }
         self.state.not_accepting = not_accepting;
         self.state.deferred = table.reasons();
         self.state.without_worker = table.without_worker();
@@ -151,6 +156,10 @@ impl StatusReporter {
             capacity: table.capacity(),
             undelivered: table.count(Phase::Exited..Phase::Settled, |_| true),
             accepting: self.state.not_accepting.is_none(),
+            is_server_up: self.is_server_reached(),
+            is_engine_up: self.state.engine == EngineState::Ready,
+            held_up: self.state.deferred.len(),
+            free_disk: platform::free_disk(&self.context.config().paths.data_dir).ok(),
             last_heartbeat_at: self.state.last_heartbeat_at,
             started_at: self.state.started_at,
         };

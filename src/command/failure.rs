@@ -22,6 +22,9 @@ pub enum Failure {
     /// The command can't do what it was asked for.
     #[error("{0}")]
     Failed(String),
+    /// The Server doesn't know the registration token.
+    #[error("{0}")]
+    UnknownToken(String),
     /// The command line is wrong.
     #[error("{0}")]
     Usage(String),

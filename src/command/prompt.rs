@@ -9,6 +9,15 @@ pub fn is_terminal() -> bool {
     io::stdin().is_terminal()
 }
 
+/// Asks for something that has a default, which also counts where the input has ended.
+pub fn ask_or_default(question: &str, default: &str) -> io::Result<String> {
+    let check = |answer: &str| if answer.is_empty() { Err("It is empty.".to_owned()) } else { Ok(answer.to_owned()) };
+    match ask(question, Some(default), check) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(default.to_owned()),
+        answered => answered,
+    }
+}
+
 /// Asks until `check` accepts the answer. An empty answer is the default, if there is one.
 ///
 /// # Errors

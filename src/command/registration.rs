@@ -64,14 +64,16 @@ fn shown(text: &str, registration: &Registration, token: &str) -> String {
 }
 
 fn not_accepted(config: &Config, error: &ClientError) -> Failure {
+    let is_unknown = matches!(error, ClientError::Refused { status: 404, by_server: true, .. });
     let token = if error.may_have_arrived() {
         "the token may have been used; if it isn't accepted again, get a new one from the Server"
-    } else if matches!(error, ClientError::Refused { status: 404, by_server: true, .. }) {
+    } else if is_unknown {
         "the Server doesn't know the token, or the token was used already; get a new one from the Server"
     } else {
         "the token was not used"
     };
-    Failure::new(format!("not registered with {}: {error}; {token}", config.server.base_url))
+    let message = format!("not registered with {}: {error}; {token}", config.server.base_url);
+    if is_unknown { Failure::UnknownToken(message) } else { Failure::new(message) }
 }
 
 /// Stores the credentials. If that fails, they are printed, since the Server returns the key only once (PROTOCOL 9).

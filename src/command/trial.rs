@@ -13,13 +13,15 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, unbounded};
 
 use super::failure::{CommandResult, Failure};
 use super::output::eprint_line;
 use crate::cli::TryArgs;
-use crate::config::Config;
+use crate::config::container_options::Pull;
+use crate::config::{Config, is_image_name};
 use crate::data_dir::{DataDir, permissions};
 use crate::docker::Docker;
 use crate::os::terminal::Shown;
@@ -27,25 +29,41 @@ use crate::task::mounts::check_mounts;
 use crate::task::record::{Phase, Record, StopReason, Store, TaskKey};
 use crate::task::workspace::Workspace;
 use crate::task::{self, Job, Limits, TaskContainer, Trial, TrialConsole, WorkerCommand};
+use crate::text::escape;
 use offer::Offer;
-use out_folder::OutFolder;
-use results::{INTERRUPTED, exit_status, print_results};
+use out_folder::{Existing, OutFolder};
+use results::{INTERRUPTED, NOT_STARTED, exit_status, print_results};
 use trial_folder::{TrialFolder, remove_abandoned};
+
+/// How long a pull may take.
+const PULL_LIMIT: Duration = Duration::from_secs(3600);
 
 /// Works on one task, and prints what would be sent.
 pub fn try_out(file: &Path, args: &TryArgs) -> CommandResult {
-    let config = Config::load(file)?;
+    let mut config = Config::load(file)?;
+    if let Some(image) = &args.image {
+        if !is_image_name(image) {
+            return Err(Failure::usage(format!("`{}` is no name of an image (`--image`)", escape(image))));
+        }
+        config.executor.image.clone_from(image);
+    }
+    let config = config;
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
     permissions::find(&config.paths.data_dir)?;
     config.check_data_dir_is_there()?;
     // The folder is checked before a container may run for hours.
-    let out = args.out.as_deref().map(OutFolder::new).transpose()?;
+    let existing = if args.force { Existing::Replaced } else { Existing::Refused };
+    let out = args.out.as_deref().map(|dir| OutFolder::new(dir, existing)).transpose()?;
     let docker = Docker::new(&config)?;
     docker.engine_version().map_err(|error| Failure::new(error.to_string()))?;
     check_mounts(&config).map_err(|why| Failure::new(why.to_string()))?;
     remove_abandoned(&config, &docker);
+    if let Err(why) = bring_image(&config, &docker) {
+        eprint_line(format_args!("agent-core: {why}"));
+        return Ok(ExitCode::from(NOT_STARTED));
+    }
     let interrupted = Arc::new(AtomicBool::new(false));
     let commands = handle_signals(&interrupted)?;
     let folder = TrialFolder::create(&config)?;
@@ -69,6 +87,22 @@ pub fn try_out(file: &Path, args: &TryArgs) -> CommandResult {
         folder.remove(&docker);
     }
     result
+}
+
+/// Pulls a missing image, once: `docker run` would try it with each start of the container.
+fn bring_image(config: &Config, docker: &Docker) -> Result<(), String> {
+    let (image, options) = (&config.executor.image, &config.executor.options);
+    let is_pulled = matches!(options.pull, None | Some(Pull::Missing));
+    if !is_pulled || !matches!(docker.has_image(image), Ok(false)) {
+        return Ok(());
+    }
+    eprint_line(format_args!("The image `{image}` isn't on this machine; pulling it …"));
+    docker.pull(image, options.docker_args.platform.as_deref(), PULL_LIMIT).map_err(|error| {
+        format!(
+            "the image `{image}` isn't on this machine and can't be pulled: {error}; build it, for example with \
+             `docker build -t {image} executor-example/minimal`, or name another one (`executor.image`, `--image`)"
+        )
+    })
 }
 
 /// The first signal stops the container; the second one ends this process at once.

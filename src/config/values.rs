@@ -67,7 +67,8 @@ fn is_host(text: &str) -> bool {
     }
 }
 
-pub(super) fn is_image_name(text: &str) -> bool {
+/// Whether docker takes a text as the name of an image. It is no option of docker.
+pub fn is_image_name(text: &str) -> bool {
     !text.is_empty()
         && !text.starts_with('-')
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/:@+".contains(&byte))

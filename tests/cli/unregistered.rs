@@ -71,14 +71,15 @@ fn interactive_asks_for_everything_registers_and_starts() {
 }
 
 #[test]
-fn an_address_without_a_scheme_gets_https() {
+fn an_address_without_a_scheme_is_asked_again() {
     let server = FakeServer::start_with(Options { https: true, ..Options::default() });
     let agent = empty_folder(&server);
     let bare = server.url().replace("https://", "");
-    let answers = format!("{bare}\n\n\n\nrt_good\n\n");
+    let answers = format!("{bare}\n{}\n\n\n\nrt_good\n\n", server.url());
     let ca = server.ca_pem().to_string_lossy().into_owned();
-    let _running = agent.invoke(&["run", "--interactive"]).env("SSL_CERT_FILE", ca).stdin(&answers).start();
+    let running = agent.invoke(&["run", "--interactive"]).env("SSL_CERT_FILE", ca).stdin(&answers).start();
     wait_for_a_heartbeat(&server);
+    assert!(running.log().contains(&format!("http://{bare} or https://{bare}?")), "{}", running.log());
     assert!(agent.config_text().contains(&format!("base_url = \"{}\"", server.url())), "{}", agent.config_text());
 }
 
@@ -146,12 +147,21 @@ fn no_file_is_made_when_the_input_ends_early() {
 #[test]
 fn no_token_is_used_when_the_input_ends_early() {
     let server = FakeServer::start();
-    for answers in ["\n\n\n\n", "\n\n\n\nrt_good\n"] {
-        let agent = empty_folder(&server);
-        run_dry(&agent, answers).expect_stderr("not registered");
-        assert_eq!(agent.config_text(), TEMPLATE, "{answers:?}");
-    }
+    let agent = empty_folder(&server);
+    run_dry(&agent, "\n\n\n\n").expect_stderr("not registered");
+    assert_eq!(agent.config_text(), TEMPLATE);
     assert_eq!(server.requests().len(), 0);
+}
+
+/// The input's end was taken for no answer at all.
+#[test]
+fn a_token_alone_registers() {
+    let server = FakeServer::start();
+    server.add_token("rt_good");
+    let agent = Agent::builder(&server).without_engine().unregistered().build();
+    let _running = agent.invoke(&["run", "--interactive"]).stdin("rt_good\n").start();
+    wait_for_a_heartbeat(&server);
+    agent.run(&["status"]).expect_code(0).expect_stdout("Agent name: test-agent\n");
 }
 
 #[test]
@@ -183,13 +193,29 @@ mod on_a_terminal {
         let agent = empty_folder(&server);
         let (mut person, terminal) = Terminal::open();
         let mut running = agent.invoke(&["run"]).terminal(terminal).start();
-        person.answer("Server address [http://127.0.0.1:8080]: ", ENTER);
+        person.answer("Server address [http://127.0.0.1:8080]: ", "http://127.0.0.1:1\n");
+        person.answer("can't be reached: ", "");
+        person.answer("Server address [http://127.0.0.1:1]: ", ENTER);
         person.answer("Data directory [./data]: ", ENTER);
         person.answer("Executor image [open-aaas-executor:latest]: ", ENTER);
         person.answer("Tasks at once [2]: ", ENTER);
         person.answer("Registration token (rt_…): ", END);
         assert_eq!(running.wait_exit(secs(20)).code(), Some(1));
-        assert_eq!(agent.config_text(), TEMPLATE);
+        assert_eq!(agent.config_text(), TEMPLATE.replace("http://127.0.0.1:8080", "http://127.0.0.1:1"));
+    }
+
+    #[test]
+    fn an_unknown_token_is_asked_again() {
+        let server = FakeServer::start();
+        server.add_token("rt_good");
+        let agent = Agent::builder(&server).without_engine().unregistered().build();
+        let (mut person, terminal) = Terminal::open();
+        let _running = agent.invoke(&["run"]).terminal(terminal).start();
+        for token in ["rt_wrong\n", "rt_good\n"] {
+            person.answer("Registration token (rt_…): ", token);
+            person.answer("Agent name [test-agent]: ", ENTER);
+        }
+        wait_for_a_heartbeat(&server);
     }
 
     #[test]

@@ -22,31 +22,44 @@ const LONGEST_PART: usize = 255;
 /// How many bytes of a name every file system takes; eCryptfs takes 143.
 const SHORTEST_LIMIT: usize = 140;
 
+/// What happens to files that the folder has already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// The folder isn't taken.
+    Refused,
+    /// One with the name of a result is replaced; others stay.
+    Replaced,
+}
+
 pub struct OutFolder {
     path: PathBuf,
+    existing: Existing,
     place: FolderPlace,
 }
 
 impl OutFolder {
-    /// Fails unless the folder is new or empty.
-    pub fn new(dir: &Path) -> Result<Self, Failure> {
+    /// Fails unless the folder is new or empty, or files in it may be replaced.
+    pub fn new(dir: &Path, existing: Existing) -> Result<Self, Failure> {
         let wrong = |why: &str| Failure::usage(format!("`{}` {why} (`--out`)", dir.display()));
         match fs::read_dir(dir).map(|mut entries| entries.next().is_some()) {
-            Ok(true) => {
-                return Err(wrong("isn't empty, and nothing is overwritten; name a new folder or empty that one"));
+            Ok(true) if existing == Existing::Refused => {
+                return Err(wrong(
+                    "isn't empty, and nothing is overwritten; name a new folder, empty that one, or replace files in it with \
+                     `--force`",
+                ));
             }
-            Ok(false) => {}
+            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(wrong(&format!("can't be used: {error}"))),
         }
         let place = FolderPlace::find(dir).map_err(|why| wrong(&format!("isn't safe from other users: {why}")))?;
-        Ok(Self { path: dir.to_owned(), place })
+        Ok(Self { path: dir.to_owned(), existing, place })
     }
 
     /// Copies the files that would be sent, each under the name that the Server would get. There is a folder also where
     /// there is no file.
     pub fn copy(self, files: &[OutputFile], interrupted: &AtomicBool) -> Result<(), Failure> {
-        let Self { path, place } = self;
+        let Self { path, existing, place } = self;
         let folder = place.make().map_err(Failure::with_path(&path, "can't be made"))?;
         // The task may have done that, by a mount that it may write to.
         if folder.is_replaced() {
@@ -58,7 +71,7 @@ impl OutFolder {
         for output in files {
             let local = local_name(&output.name, longest);
             let copied = output.open().map_err(|why| why.to_string()).and_then(|(file, _)| {
-                create(&folder, Path::new(&local))
+                create(&folder, Path::new(&local), existing)
                     .and_then(|new| copy_with_progress(&output.name, file, new, interrupted))
                     .map_err(|error| format!("can't be written to `{}`: {error}", path.join(&local).display()))
             });
@@ -74,7 +87,11 @@ impl OutFolder {
                 break;
             }
         }
-        eprint_line(format_args!("Copied to: {}", path.display()));
+        if files.is_empty() {
+            eprint_line(format_args!("Nothing to copy to {}", path.display()));
+        } else {
+            eprint_line(format_args!("Copied to: {}", path.display()));
+        }
         if unnamed > 0 {
             failed.push(format!("{unnamed} more can't be copied"));
         }
@@ -102,7 +119,7 @@ fn cut(text: &str, most: usize) -> &str {
 }
 
 /// Makes a file and the folders above it, each in the one that was opened before it. The name has plain parts only.
-fn create(folder: &Folder, name: &Path) -> io::Result<File> {
+fn create(folder: &Folder, name: &Path, existing: Existing) -> io::Result<File> {
     let (Some(parents), Some(last)) = (name.parent(), name.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
@@ -110,12 +127,18 @@ fn create(folder: &Folder, name: &Path) -> io::Result<File> {
     for parent in parents {
         folder = folder.make_folder_by_umask(parent)?;
     }
-    folder.create_new_by_umask(last)
+    match folder.create_new_by_umask(last) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && existing == Existing::Replaced => {
+            folder.remove(last)?;
+            folder.create_new_by_umask(last)
+        }
+        created => created,
+    }
 }
 
 #[cfg(all(test, unix))]
 mod tests {
-    use super::{LONGEST_PART, OutFolder, local_name};
+    use super::{Existing, LONGEST_PART, OutFolder, local_name};
     use crate::task::outputs::OutputFile;
     use std::fs;
     use std::path::Path;
@@ -131,7 +154,8 @@ mod tests {
         let results: Vec<OutputFile> = ["output/a", &long, "output/a/b", "output/c"]
             .map(|name| OutputFile::copied(&source, Path::new("0"), name).unwrap())
             .into();
-        let failed = OutFolder::new(&out).unwrap().copy(&results, &AtomicBool::new(false)).unwrap_err();
+        let failed =
+            OutFolder::new(&out, Existing::Refused).unwrap().copy(&results, &AtomicBool::new(false)).unwrap_err();
         assert!(failed.to_string().starts_with("the result `output/a/b` can't be written"), "{failed}");
         let mut names: Vec<String> = fs::read_dir(out.join("output"))
             .unwrap()
@@ -140,6 +164,23 @@ mod tests {
         names.sort_by_key(|name| (name.len(), name.clone()));
         assert_eq!(names[..2], ["a", "c"].map(str::to_owned));
         assert!(names.len() == 3 && names[2].len() <= LONGEST_PART && names[2].starts_with("%E9%E9"), "{names:?}");
+    }
+
+    #[test]
+    fn a_used_folder_is_taken_and_its_files_replaced_only_on_request() {
+        let dir = tempfile::tempdir().unwrap();
+        let (source, out) = (dir.path().join("source"), dir.path().join("out"));
+        fs::create_dir(&source).unwrap();
+        fs::write(source.join("0"), "new").unwrap();
+        fs::create_dir_all(out.join("output")).unwrap();
+        fs::write(out.join("output/a"), "old and longer").unwrap();
+        fs::write(out.join("mine"), "stays").unwrap();
+        let refused = OutFolder::new(&out, Existing::Refused).err().expect("it isn't empty");
+        assert!(refused.to_string().contains("`--force`"), "{refused}");
+        let results = [OutputFile::copied(&source, Path::new("0"), "output/a").unwrap()];
+        OutFolder::new(&out, Existing::Replaced).unwrap().copy(&results, &AtomicBool::new(false)).unwrap();
+        let text = |name: &str| fs::read_to_string(out.join(name)).unwrap();
+        assert_eq!((text("output/a"), text("mine")), ("new".to_owned(), "stays".to_owned()));
     }
 
     #[test]

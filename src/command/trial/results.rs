@@ -9,7 +9,7 @@ use crate::text::escape;
 /// As `timeout` does.
 const TIMED_OUT: u8 = 124;
 /// As `docker run` does.
-const NOT_STARTED: u8 = 125;
+pub const NOT_STARTED: u8 = 125;
 /// As shells do.
 pub const INTERRUPTED: u8 = 130;
 
@@ -29,7 +29,10 @@ pub fn exit_status(trial: &Trial) -> u8 {
 pub fn print_results(trial: &Trial) {
     let Trial { ending, files, packed, skipped, .. } = trial;
     if ending.status == FinalStatus::Cancelled {
-        eprint_line("Interrupted: only the cancellation would be reported.");
+        eprint_line(format_args!(
+            "Interrupted. The report would say: cancelled after {} s; no file would be sent.",
+            ending.duration_secs
+        ));
         return;
     }
     let total: u64 = files.iter().map(|file| file.size).sum();
