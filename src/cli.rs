@@ -1,9 +1,10 @@
 //! The command line: names, options and help texts, nothing else.
 
+mod usual_names;
+
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::error::{ContextKind, ContextValue};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueHint};
 use clap_complete::aot::Shell;
 
@@ -39,25 +40,6 @@ pub struct Cli {
     /// What to do
     #[command(subcommand)]
     pub command: Command,
-}
-
-impl Cli {
-    /// The command line of this process. Where it is wrong, the process ends with what is wrong, and with what other
-    /// programs call `start` and `restart`.
-    pub fn parse_or_exit() -> Self {
-        Self::try_parse().unwrap_or_else(|error| with_usual_names(error).exit())
-    }
-}
-
-fn with_usual_names(mut error: clap::Error) -> clap::Error {
-    let meant: &[&str] = match error.get(ContextKind::InvalidSubcommand) {
-        Some(ContextValue::String(word)) if word == "start" => &["run-detached"],
-        Some(ContextValue::String(word)) if word == "restart" => &["stop", "run-detached"],
-        _ => return error,
-    };
-    let meant = meant.iter().map(|&name| name.to_owned()).collect();
-    error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(meant));
-    error
 }
 
 #[derive(Debug, Subcommand)]
@@ -432,15 +414,7 @@ pub struct LedgerArgs {
 #[cfg(test)]
 mod tests {
     use super::Cli;
-    use clap::{CommandFactory, Parser};
-
-    #[test]
-    fn start_and_restart_are_answered_with_what_they_are_here() {
-        let said =
-            |word: &str| super::with_usual_names(Cli::try_parse_from(["agent-core", word]).unwrap_err()).to_string();
-        assert!(said("start").contains("'run-detached'") && !said("start").contains("'status'"), "{}", said("start"));
-        assert!(said("restart").contains("'stop', 'run-detached'"), "{}", said("restart"));
-    }
+    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

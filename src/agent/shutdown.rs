@@ -70,7 +70,12 @@ impl Intake {
     /// Stops the workers: containers that are about to end may do so, and results that are being delivered may arrive.
     /// Other containers run on.
     pub(super) fn shut_down(mut self) {
-        log::info!("shutting down");
+        let why = match self.admission.mode() {
+            _ if !self.is_drained(Instant::now()) => "asked by a signal, as `stop` and Ctrl+C send it",
+            Mode::Drain => "everything is delivered (`stop --drain`)",
+            Mode::Serve | Mode::Abort(_) => "all tasks were stopped (`stop --abort`), or its time is over",
+        };
+        log::info!("shutting down: {why}");
         let start = Instant::now();
         for (phase, patience) in [(Phase::Prepared, CONTAINER_PATIENCE), (Phase::Exited, DELIVERY_PATIENCE)] {
             for commands in self.table.commands_before(phase) {

@@ -194,8 +194,8 @@ mod on_a_terminal {
         let (mut person, terminal) = Terminal::open();
         let mut running = agent.invoke(&["run"]).terminal(terminal).start();
         person.answer("Server address [http://127.0.0.1:8080]: ", "http://127.0.0.1:1\n");
-        person.answer("can't be reached: ", "");
         person.answer("Server address [http://127.0.0.1:1]: ", ENTER);
+        assert!(person.text().contains("http://127.0.0.1:1 can't be reached: "), "{}", person.text());
         person.answer("Data directory [./data]: ", ENTER);
         person.answer("Executor image [open-aaas-executor:latest]: ", ENTER);
         person.answer("Tasks at once [2]: ", ENTER);

@@ -69,7 +69,9 @@ impl Puller {
     /// # Errors
     /// Tasks have to wait, for this reason.
     pub fn check(&mut self) -> Result<(), String> {
-        let is_here = self.docker.has_image(&self.image).map_err(|error| error.to_string())?;
+        // A client that breaks off once, as on a machine without memory, says nothing of the image.
+        let is_here = self.docker.has_image(&self.image).or_else(|_| self.docker.has_image(&self.image));
+        let is_here = is_here.map_err(|error| error.to_string())?;
         let is_recent = self.last.is_some_and(|(ended, _)| ended.elapsed() < PAUSE);
         let was_brought = is_recent && self.last.is_some_and(|(_, brought)| brought);
         let image = &self.image;
