@@ -149,13 +149,13 @@ fn excluded_notes_and_those_that_are_turned_off_are_not_sent() {
 #[test]
 fn a_task_whose_container_never_ran_sends_the_reason() {
     let server = FakeServer::start();
-    let image = format!("localhost:1/agent-core-{}:1", server.task_prefix());
-    let no_image = agent(&server).config(&format!("[executor]\nimage = '{image}'")).build();
+    let config = "[executor]\nexecutor_type = 'custom'\ncustom_entrypoint = ['/no/such/program']";
+    let no_program = agent(&server).config(config).build();
     let id = server.submit(TaskSpec::script("true"));
-    let mut running = no_image.start();
+    let mut running = no_program.start();
     server.wait_for(&id, Status::Failed, secs(60));
     let text = server.output(&id, "failure.md").text().to_owned();
-    assert!(text.contains("Unable to find image") && text.contains("The container did not run to an end"), "{text}");
+    assert!(text.contains("/no/such/program") && text.contains("The container did not run to an end"), "{text}");
     running.terminate(secs(20));
 
     server.fault(Match::path("download").file("bad"), Fault::status(404));
