@@ -77,8 +77,9 @@ proptest! {
         let (into, base) = (dir.path(), Path::new("base"));
         let (workspace, budget) = (Path::new("/nonexistent"), &Budget::new(1 << 20));
         let (done, pass, reserved, limits) = (None, Pass::Results, &reserved, &limits);
+        let (keep_free, leaves_out) = (0, false);
         let options =
-            ExtractOptions { into, workspace, base, done, pass, reserved, limits, keep_free: 0, budget };
+            ExtractOptions { into, workspace, base, done, pass, reserved, limits, keep_free, leaves_out, budget };
         let mut extracted = Extracted::default();
         let done = extracted.unpack(&archive[..], &options);
         let mut bytes = 0;

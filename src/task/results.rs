@@ -22,6 +22,7 @@ use crate::config::{Config, OutputsConfig, WORKSPACE};
 use crate::os::platform::is_shortage;
 use crate::server::FinalStatus;
 use crate::shell::agent_command;
+use crate::units::Bytes;
 use copy_unreadable::CopyUnreadable;
 
 /// What a task wrote.
@@ -53,11 +54,28 @@ struct Until {
     deadline: Instant,
 }
 
-/// Makes room where results have to be copied and this machine's disk stays full, by the removal of files of the same task
-/// that can't be delivered. For the worker that will copy the results.
-pub fn make_room(container: &TaskContainer<'_>, upload: &mut Upload<'_>, duty: Duty) -> Result<(), StepError> {
-    let is_needed =
-        duty.may_fetch() && !upload.is_cancelled() && own_room::is_full(upload.task.workspace.dir(), container.config);
+/// Finds the results as [`collect`] does. Where they have to be copied and this machine's disk stays without room for that,
+/// files of the same task are removed that can't be delivered.
+pub fn collect_with_room(
+    container: &TaskContainer<'_>,
+    upload: &mut Upload<'_>,
+    duty: Duty,
+) -> Result<Results, StepError> {
+    make_room(container, upload, duty)?;
+    match collect_once(container, upload.task, duty, false)? {
+        Ok(results) => Ok(results),
+        Err(NoRoom(bytes)) => {
+            own_room::make(upload, &reserved_paths(container.config), container.config, bytes)?;
+            collect(container, upload.task, duty)
+        }
+    }
+}
+
+/// The same where the disk is full, before anything is copied.
+fn make_room(container: &TaskContainer<'_>, upload: &mut Upload<'_>, duty: Duty) -> Result<(), StepError> {
+    let is_needed = duty.may_fetch()
+        && !upload.is_cancelled()
+        && own_room::is_full(upload.task.workspace.dir(), container.config, 0);
     if !is_needed || copied_before(upload.task)?.is_some() {
         return Ok(());
     }
@@ -65,7 +83,7 @@ pub fn make_room(container: &TaskContainer<'_>, upload: &mut Upload<'_>, duty: D
     let reserved = reserved_paths(container.config);
     let until = Until { duty, deadline: Instant::now() + TIME };
     match look(container, upload.task, &reserved, until)? {
-        Some(found) if !found.unreadable.is_empty() => own_room::make(upload, &reserved, container.config),
+        Some(found) if !found.unreadable.is_empty() => own_room::make(upload, &reserved, container.config, 0),
         _ => Ok(()),
     }
 }
@@ -76,14 +94,30 @@ fn reserved_paths(config: &Config) -> ReservedPaths {
 
 /// Finds the results, and fetches them where that is the worker's duty. Those of a cancelled task aren't wanted.
 pub fn collect(container: &TaskContainer<'_>, task: &mut TaskHandle, duty: Duty) -> Result<Results, StepError> {
+    match collect_once(container, task, duty, true)? {
+        Ok(results) => Ok(results),
+        // Not where room is waited for.
+        Err(NoRoom(bytes)) => Err(StepError::retry(format!("the disk has no room for {}", Bytes(bytes)))),
+    }
+}
+
+/// The disk has no room for the copy of a result that has so many bytes.
+struct NoRoom(u64);
+
+fn collect_once(
+    container: &TaskContainer<'_>,
+    task: &mut TaskHandle,
+    duty: Duty,
+    waits_for_room: bool,
+) -> Result<Result<Results, NoRoom>, StepError> {
     if task.is_cancelled() {
-        return Ok(Results::default());
+        return Ok(Ok(Results::default()));
     }
     let config = container.config;
     let reserved = reserved_paths(config);
     let deadline = Instant::now() + TIME;
     let Some(found) = look(container, task, &reserved, Until { duty, deadline })? else {
-        return Ok(Results::default());
+        return Ok(Ok(Results::default()));
     };
     let fetched = match copied_before(task)? {
         Some(fetched) => fetched,
@@ -92,23 +126,16 @@ pub fn collect(container: &TaskContainer<'_>, task: &mut TaskHandle, duty: Duty)
         None => {
             // What it has written outside the workspace may be what fills the engine's disk.
             container.remove(task)?;
-            CopyUnreadable { container, task, reserved: &reserved, deadline }.copy(&found.unreadable)?
+            let copying = CopyUnreadable { container, task, reserved: &reserved, deadline, waits_for_room };
+            match copying.copy(&found.unreadable)? {
+                Ok(fetched) => fetched,
+                Err(no_room) => return Ok(Err(no_room)),
+            }
         }
     };
     let mut skipped = found.skipped;
     skipped.add(fetched.skipped);
-    // The image may have come with the container's start. Where the engine doesn't answer, the results don't wait for it.
-    let has_no_volume = task.exited.as_ref().is_some_and(|exited| match exited.volumes {
-        Volumes::None => true,
-        Volumes::Some => false,
-        // A volume that has taken the results leaves an empty folder in the workspace.
-        Volumes::Unseen => !found.has_empty_folder,
-    });
-    let hiding = if has_no_volume { Ok(None) } else { container.find_hiding(task) };
-    if let Ok(Some(hiding)) = hiding {
-        let folder = hiding.hidden.strip_prefix(WORKSPACE).unwrap_or(&hiding.hidden);
-        skipped.skip_deliverable(shown_name(folder) + "/", hiding.describe(&config.executor.image));
-    }
+    name_hidden(container, task, found.has_empty_folder, &mut skipped);
     let mut selection = Selection::new(&config.outputs);
     found.files.into_iter().for_each(|file| selection.push(file));
     for CopiedFile { file, number } in fetched.files {
@@ -126,7 +153,23 @@ pub fn collect(container: &TaskContainer<'_>, task: &mut TaskHandle, duty: Duty)
     let copy = sending::take_copy(&mut files).unwrap_or_default();
     sending::sort(&mut files);
     let left = Left::new(&files, &skipped);
-    Ok(Results { files, copy, skipped, left })
+    Ok(Ok(Results { files, copy, skipped, left }))
+}
+
+/// Names the folder of the workspace that a volume of the image has hidden, so that its results are lost.
+fn name_hidden(container: &TaskContainer<'_>, task: &mut TaskHandle, has_empty_folder: bool, skipped: &mut Skipped) {
+    // The image may have come with the container's start. Where the engine doesn't answer, the results don't wait for it.
+    let has_no_volume = task.exited.as_ref().is_some_and(|exited| match exited.volumes {
+        Volumes::None => true,
+        Volumes::Some => false,
+        // A volume that has taken the results leaves an empty folder in the workspace.
+        Volumes::Unseen => !has_empty_folder,
+    });
+    let hiding = if has_no_volume { Ok(None) } else { container.find_hiding(task) };
+    if let Ok(Some(hiding)) = hiding {
+        let folder = hiding.hidden.strip_prefix(WORKSPACE).unwrap_or(&hiding.hidden);
+        skipped.skip_deliverable(shown_name(folder) + "/", hiding.describe(&container.config.executor.image));
+    }
 }
 
 /// Leaves the last place of `outputs.max_files` to the note that is due: of a failed task, or of one whose results aren't all

@@ -87,8 +87,7 @@ impl<'c> TaskRunner<'c> {
         container.remove_soon(&mut self.task)?;
         self.check_server()?;
         let mut upload = Upload::open(self.client(), &mut self.task)?;
-        results::make_room(&container, &mut upload, self.duty)?;
-        let mut results = results::collect(&container, upload.task, self.duty)?;
+        let mut results = results::collect_with_room(&container, &mut upload, self.duty)?;
         upload.note_skipped(std::mem::take(&mut results.skipped))?;
         // The next turn begins with another look.
         let turn_ends = Instant::now() + TURN.max(began.elapsed());

@@ -103,6 +103,24 @@ fn a_private_result_beside_a_file_that_fills_the_disk_is_delivered() {
 }
 
 #[test]
+fn a_private_result_larger_than_the_room_for_copies_is_delivered() {
+    let server = FakeServer::start();
+    let (user, _disk) = user_on_disk(tally::agent(&server).config("[outputs]\nmax_file_mb = 20"), &[]);
+    let _running = start(&user);
+    // The disk isn't full: some 8 MiB are left, of which a copy may use 5 or 6.
+    let script = "umask 077; head -c 12000000 /dev/zero > output/result.bin; umask 0
+        while [ $(($(stat -f -c '%a * %S' .) / 1048576)) -ge 8 ]; do head -c 500000 /dev/zero >> output/fill; done
+        [ $(stat -c %s output/fill) -gt 25000000 ]";
+    let id = server.submit(TaskSpec::script(script));
+    let task = server.wait_for(&id, Status::Completed, PATIENCE);
+    let left_out = task.output["left_out"].to_string();
+    assert_eq!(task.output["files"], serde_json::json!(["output/result.bin"]), "{left_out}");
+    let removed = ledger::files(&user.agent.data_dir(), &id, "out", "removed");
+    assert!(removed.len() == 1 && removed[0]["file"] == "output/fill", "{removed:?}");
+    expect_next_task_works(&server);
+}
+
+#[test]
 fn a_large_file_beside_readable_results_is_kept_on_a_full_disk() {
     let server = FakeServer::start();
     let (user, disk) = user_on_disk(tally::agent(&server).config("[outputs]\nmax_file_mb = 20"), &[]);

@@ -32,6 +32,9 @@ pub const TOO_LONG: &str = "only the engine can read it, and `docker cp` leaves 
 /// Why a further name of a file isn't delivered.
 const NOT_EITHER: &str = "another name of a file that isn't delivered";
 
+/// Why a file without room isn't delivered.
+const NO_ROOM: &str = "only the engine can read it, and its copy can't be written: no storage space";
+
 /// What was extracted.
 #[derive(Debug, Clone, Default)]
 pub struct Extracted {
@@ -80,6 +83,8 @@ pub struct ExtractOptions<'o> {
     pub limits: &'o OutputsConfig,
     /// How many bytes the disk must have left.
     pub keep_free: u64,
+    /// Whether a file without room is left out, and the next one is tried.
+    pub leaves_out: bool,
     pub budget: &'o Budget,
 }
 
@@ -90,6 +95,8 @@ pub enum UnpackError {
     Archive(io::Error),
     /// A file can't be written here.
     Local(io::Error),
+    /// The disk has no room for a file of so many bytes.
+    NoRoom(u64),
     /// More was read than may be.
     TooLarge,
 }
@@ -318,7 +325,11 @@ impl Extracted {
             return Ok(());
         }
         if platform::free_disk(options.into).map_err(UnpackError::Local)? < size.saturating_add(options.keep_free) {
-            return Err(UnpackError::Local(io::ErrorKind::StorageFull.into()));
+            if !options.leaves_out {
+                return Err(UnpackError::NoRoom(size));
+            }
+            self.skipped.skip_deliverable(name, NO_ROOM);
+            return Ok(());
         }
         let number = self.files.len();
         let mut file = files::create_new(&options.into.join(number.to_string())).map_err(UnpackError::Local)?;

@@ -24,6 +24,7 @@ use crate::os::trust::check_place;
 use crate::task::beside::{Wake, Work};
 use crate::task::outputs::unpack::{Budget, ExtractOptions, Extracted, Pass, UnpackError};
 use crate::task::outputs::{Fetched, OUTPUT, ReservedPaths, Unreadable, shown_name};
+use crate::task::results::NoRoom;
 use crate::task::{StepError, TaskContainer, TaskHandle};
 
 /// How often one place is tried while the engine answers other calls.
@@ -58,6 +59,8 @@ pub struct CopyUnreadable<'t> {
     pub reserved: &'t ReservedPaths,
     /// When the copying ends, also if something is left.
     pub deadline: Instant,
+    /// Whether room on the disk is waited for, and what has none in the end is left out.
+    pub waits_for_room: bool,
 }
 
 /// How far the copying has come.
@@ -69,12 +72,16 @@ struct Copied {
     deadline: Instant,
     /// When this machine's trouble isn't waited for any more. It is set by the first trouble.
     patience: Option<Instant>,
+    /// The size of a file for which there was no room that isn't waited for.
+    no_room: Option<u64>,
+    /// Whether room was waited for in vain, so that each file without room is left out.
+    leaves_out: bool,
 }
 
 impl Copied {
     fn new(unreadable: &Unreadable, limit: u64, deadline: Instant) -> Self {
         let (extracted, budget) = (Extracted::expecting(unreadable.named()), Arc::new(Budget::new(limit)));
-        Self { extracted, has_output: false, budget, deadline, patience: None }
+        Self { extracted, has_output: false, budget, deadline, patience: None, no_room: None, leaves_out: false }
     }
 
     fn is_patience_over(&mut self) -> bool {
@@ -101,11 +108,13 @@ enum Ended {
     Failed(String),
     /// A copy can't be written, for this reason.
     NotWritten(io::Error),
+    /// There is no room for a copy of so many bytes.
+    NoRoom(u64),
 }
 
 impl CopyUnreadable<'_> {
     /// Copies these files and folders to the task's own folder.
-    pub fn copy(mut self, unreadable: &Unreadable) -> Result<Fetched, StepError> {
+    pub fn copy(mut self, unreadable: &Unreadable) -> Result<Result<Fetched, NoRoom>, StepError> {
         let into = self.task.files.fetched_dir();
         let failed = || StepError::because(format!("results can't be fetched to `{}`", into.display()));
         // The copies of an interrupted try are incomplete.
@@ -117,7 +126,7 @@ impl CopyUnreadable<'_> {
             Err(error) if is_full(&error) && self.has_ended_before(PATIENCE) => {
                 let mut copied = Copied::new(unreadable, 0, self.deadline);
                 copied.skip(&unreadable.places(), &format!("{NOT_WRITTEN}: {error}"));
-                return Ok(Fetched { files: Vec::new(), skipped: copied.extracted.finish() });
+                return Ok(Ok(Fetched { files: Vec::new(), skipped: copied.extracted.finish() }));
             }
             made => made.map_err(failed())?,
         }
@@ -132,7 +141,10 @@ impl CopyUnreadable<'_> {
             done?;
         }
         if self.task.is_cancel_requested() {
-            return Ok(Fetched::default());
+            return Ok(Ok(Fetched::default()));
+        }
+        if let Some(bytes) = copied.no_room {
+            return Ok(Err(NoRoom(bytes)));
         }
         let mut extracted = copied.extracted;
         platform::sync_dir(&into).map_err(failed())?;
@@ -146,7 +158,7 @@ impl CopyUnreadable<'_> {
             }
             Err(error) => return Err(StepError::because("the list of fetched results can't be written")(error)),
         }
-        Ok(fetched)
+        Ok(Ok(fetched))
     }
 
     /// Whether the task's container has ended so long ago, or this machine's clock was changed by so much since.
@@ -218,7 +230,7 @@ impl CopyUnreadable<'_> {
             }
             let stopped = self.copy_place(view, place, copied)?;
             copied.extracted.end_archive();
-            if self.task.is_cancel_requested() {
+            if self.task.is_cancel_requested() || copied.no_room.is_some() {
                 return Ok(());
             }
             if let Some(reason) = stopped {
@@ -274,7 +286,16 @@ impl CopyUnreadable<'_> {
                 Ended::NotWritten(error) if platform::is_shortage(&error) => {
                     return Err(StepError::because(NOT_YET)(error));
                 }
-                Ended::NotWritten(error) => Err(error),
+                Ended::NotWritten(error) => Err((error, copied.is_patience_over())),
+                Ended::NoRoom(bytes) if !self.waits_for_room => {
+                    copied.no_room = Some(bytes);
+                    return Ok(None);
+                }
+                Ended::NoRoom(_) => {
+                    // One more try takes what there is room for.
+                    copied.leaves_out = copied.is_patience_over();
+                    Err((io::ErrorKind::StorageFull.into(), false))
+                }
             };
             let failed = || StepError::because(format!("results can't be fetched to `{}`", into.display()));
             copied.extracted.revert(before, &into).map_err(failed())?;
@@ -287,9 +308,9 @@ impl CopyUnreadable<'_> {
                     tries += 1;
                     (format!("only the engine could read it, and failed: {words}"), RETRY_PAUSE, tries == TRIES)
                 }
-                Err(error) => {
+                Err((error, is_last)) => {
                     copied.budget.restore(spent);
-                    (format!("{NOT_WRITTEN}: {error}"), PAUSE, copied.is_patience_over())
+                    (format!("{NOT_WRITTEN}: {error}"), PAUSE, is_last)
                 }
             };
             log::warn!(task:% = self.task.key(); "`{name}` can't be fetched: {reason}");
@@ -313,6 +334,7 @@ impl CopyUnreadable<'_> {
         // The rest of that space is for results that have to leave before their workspace can be removed.
         let keep_free = self.container.config.paths.keep_free() / 2;
         let done = (copied.has_output && place.as_os_str().is_empty()).then_some(Path::new(OUTPUT));
+        let leaves_out = copied.leaves_out;
         let (mut extracted, budget) = (std::mem::take(&mut copied.extracted), Arc::clone(&copied.budget));
         move || {
             let options = ExtractOptions {
@@ -324,6 +346,7 @@ impl CopyUnreadable<'_> {
                 reserved: &reserved,
                 limits: &limits,
                 keep_free,
+                leaves_out,
                 budget: &budget,
             };
             let unpacked = extracted.unpack(stdout, &options);
@@ -356,10 +379,11 @@ impl CopyUnreadable<'_> {
         })?;
         copied.extracted = extracted;
         // That the rest of the archive wasn't read isn't docker's failure.
-        let is_cut = matches!(unpacked, Err(UnpackError::TooLarge | UnpackError::Local(_)));
+        let is_cut = matches!(unpacked, Err(UnpackError::TooLarge | UnpackError::Local(_) | UnpackError::NoRoom(_)));
         let ended = child.finish(if is_cut { Duration::ZERO } else { Duration::from_secs(10) });
         Ok(match (unpacked, ended) {
             (Err(UnpackError::Local(error)), _) => Ended::NotWritten(error),
+            (Err(UnpackError::NoRoom(bytes)), _) => Ended::NoRoom(bytes),
             (Err(UnpackError::TooLarge), _) => Ended::Limit(TOO_MUCH),
             (Ok(()), Ok(())) => Ended::Whole,
             // docker's words would be about the end of the reading.

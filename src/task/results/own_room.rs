@@ -42,21 +42,22 @@ struct TooLarge {
     place: PathBuf,
 }
 
-/// The room below which nothing can be copied: half of what stays free is for results that have to leave, and they need
-/// some room themselves.
-fn needed(config: &Config) -> u64 {
-    (config.paths.keep_free() / 2).saturating_add(FULL)
+/// The room that a copy of so many bytes needs: half of what stays free is for results that have to leave, and any of them
+/// needs some room itself.
+fn needed(config: &Config, bytes: u64) -> u64 {
+    (config.paths.keep_free() / 2).saturating_add(bytes.max(FULL))
 }
 
-/// Whether the disk has no room for copies. One that can't be asked has.
-pub fn is_full(workspace: &Path, config: &Config) -> bool {
-    platform::free_disk(workspace).is_ok_and(|free| free < needed(config))
+/// Whether the disk has no room for a copy of so many bytes. One that can't be asked has.
+pub fn is_full(workspace: &Path, config: &Config, bytes: u64) -> bool {
+    platform::free_disk(workspace).is_ok_and(|free| free < needed(config, bytes))
 }
 
-/// Removes files of the task that are too large to be delivered, if its disk stays full. A command ends that.
-pub fn make(upload: &mut Upload<'_>, reserved: &ReservedPaths, config: &Config) -> Result<(), StepError> {
+/// Removes files of the task that are too large to be delivered, if its disk stays without room for a copy of so many
+/// bytes. A command ends that.
+pub fn make(upload: &mut Upload<'_>, reserved: &ReservedPaths, config: &Config, bytes: u64) -> Result<(), StepError> {
     let workspace = upload.task.workspace.dir().to_owned();
-    if !stays_full(upload.task, config)? {
+    if !stays_full(upload.task, config, bytes)? {
         return Ok(());
     }
     let mut commands = Ok(());
@@ -68,7 +69,7 @@ pub fn make(upload: &mut Upload<'_>, reserved: &ReservedPaths, config: &Config) 
     commands?;
     // Where it would not help, nothing is removed.
     let free = platform::free_disk(&workspace).unwrap_or(u64::MAX);
-    if files.iter().fold(free, |room, file| room.saturating_add(file.allocated)) < needed(config) {
+    if files.iter().fold(free, |room, file| room.saturating_add(file.allocated)) < needed(config, bytes) {
         return Ok(());
     }
     let wanted = config.paths.keep_free().saturating_add(config.outputs.max_total);
@@ -105,9 +106,9 @@ pub fn make(upload: &mut Upload<'_>, reserved: &ReservedPaths, config: &Config) 
 }
 
 /// Waits for other room. Returns whether there is none, and the task's results are still wanted.
-fn stays_full(task: &mut TaskHandle, config: &Config) -> Result<bool, StepError> {
+fn stays_full(task: &mut TaskHandle, config: &Config, bytes: u64) -> Result<bool, StepError> {
     let deadline = Instant::now() + PATIENCE;
-    while is_full(task.workspace.dir(), config) && !task.is_cancel_requested() {
+    while is_full(task.workspace.dir(), config, bytes) && !task.is_cancel_requested() {
         if Instant::now() >= deadline {
             return Ok(true);
         }

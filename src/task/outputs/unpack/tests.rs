@@ -21,6 +21,16 @@ fn add(builder: &mut Builder<Vec<u8>>, kind: EntryType, path: &str, bytes: &[u8]
 }
 
 fn unpack(archive: impl Read, into: &Path, limit: u64) -> (Extracted, Result<(), UnpackError>) {
+    unpack_beside(archive, into, limit, (0, false))
+}
+
+/// The same with these values of `keep_free` and `leaves_out`.
+fn unpack_beside(
+    archive: impl Read,
+    into: &Path,
+    limit: u64,
+    (keep_free, leaves_out): (u64, bool),
+) -> (Extracted, Result<(), UnpackError>) {
     let mut extracted = Extracted::default();
     let reserved = ReservedPaths::new(["/workspace/out/secret/mnt"]);
     let exclude = Exclude::new(&["*.raw".to_owned(), "scratch/".to_owned()]).expect("patterns");
@@ -29,7 +39,7 @@ fn unpack(archive: impl Read, into: &Path, limit: u64) -> (Extracted, Result<(),
     let base = Path::new("out/secret");
     let (workspace, budget) = (Path::new("/nonexistent"), &Budget::new(limit));
     let (done, pass, reserved, limits) = (None, Pass::Results, &reserved, &limits);
-    let options = ExtractOptions { into, workspace, base, done, pass, reserved, limits, keep_free: 0, budget };
+    let options = ExtractOptions { into, workspace, base, done, pass, reserved, limits, keep_free, leaves_out, budget };
     let done = extracted.unpack(archive, &options);
     (extracted, done)
 }
@@ -119,4 +129,18 @@ fn an_endless_archive_is_read_up_to_the_limit() {
     assert_eq!(extracted.files.len(), 1);
     let reasons: Vec<&str> = extracted.skipped.undelivered.iter().map(|left| left.reason.as_str()).collect();
     assert!(reasons.len() == 1 && reasons[0].contains("outputs.max_file_mb"), "{reasons:?}");
+}
+
+#[test]
+fn files_without_room_are_left_out_one_by_one() {
+    let mut builder = Builder::new(Vec::new());
+    add(&mut builder, EntryType::Regular, "secret/a", b"one");
+    add(&mut builder, EntryType::Regular, "secret/b", b"two");
+    let (archive, dir) = (builder.into_inner().unwrap(), tempfile::tempdir().unwrap());
+    let (_, done) = unpack_beside(&archive[..], dir.path(), u64::MAX, (u64::MAX, false));
+    assert!(matches!(done, Err(UnpackError::NoRoom(3))), "{done:?}");
+    let (extracted, done) = unpack_beside(&archive[..], dir.path(), u64::MAX, (u64::MAX, true));
+    done.unwrap();
+    let named: Vec<&str> = extracted.skipped.undelivered.iter().map(|left| left.file.as_str()).collect();
+    assert_eq!((named.as_slice(), extracted.files.len()), (&["out/secret/a", "out/secret/b"][..], 0));
 }

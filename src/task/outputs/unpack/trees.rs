@@ -196,7 +196,9 @@ fn collect(tree: &Tree, all: &[(PathBuf, Rights)], limits: &OutputsConfig) -> De
         let done = is_rest.then_some(Path::new("output"));
         let mut pass = Pass::Results;
         loop {
-            let options = ExtractOptions { into, workspace, base, done, pass, reserved, limits, keep_free: 0, budget };
+            let (keep_free, leaves_out) = (0, false);
+            let options =
+                ExtractOptions { into, workspace, base, done, pass, reserved, limits, keep_free, leaves_out, budget };
             extracted.unpack(&archive[..], &options).expect("an archive");
             if pass == Pass::OtherNames || !extracted.needs_other_names() {
                 break;
