@@ -31,7 +31,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use environment::{Environment, VariableKeys};
+pub use environment::{DOCKER_HOST_KEY, Environment, VariableKeys};
 pub use exclude::{Exclude, PathKind};
 pub use keys::default_of;
 pub use load::ConfigError;

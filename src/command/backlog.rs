@@ -2,8 +2,9 @@
 
 use std::{fmt, io};
 
+use super::failure::Failure;
 use super::task_view::Tasks;
-use crate::config::{Config, Credentials};
+use crate::config::Config;
 use crate::data_dir::{DataDir, permissions};
 use crate::task::record::Phase;
 
@@ -68,19 +69,30 @@ pub struct Left {
 }
 
 impl Left {
-    /// What is left in a configuration's data_dir; `None` where nothing is.
-    pub fn load(config: &Config, registration: &Credentials) -> Option<Self> {
+    /// What is left in a configuration's data_dir of this service; `None` where nothing is. A record that can't be read may
+    /// be of a result.
+    ///
+    /// # Errors
+    /// The data_dir can't be read.
+    pub fn load(config: &Config, service_id: &str) -> Result<Option<Self>, Failure> {
         let data_dir = config.paths.data_dir.clone();
-        permissions::find(&data_dir).ok()??;
-        let backlog = Backlog::load(&data_dir, Some(&registration.service_id)).ok()?;
-        if backlog.is_done() { None } else { Some(Self { backlog, data_dir }) }
+        if permissions::find(&data_dir)?.is_none() {
+            return Ok(None);
+        }
+        let backlog = Backlog::load(&data_dir, Some(service_id));
+        let backlog = backlog.map_err(Failure::with_path(&data_dir, "can't be read"))?;
+        Ok((!backlog.is_done() || backlog.damaged > 0).then_some(Self { backlog, data_dir }))
     }
 }
 
 impl fmt::Display for Left {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let service = "are left of that registration";
-        write!(f, "{} {service} in `{}`", self.backlog.summary(), self.data_dir.display())
+        write!(f, "{} {service} in `{}`", self.backlog.summary(), self.data_dir.display())?;
+        match self.backlog.damaged {
+            0 => Ok(()),
+            damaged => write!(f, ", and {damaged} record(s) that can't be read"),
+        }
     }
 }
 

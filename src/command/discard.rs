@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::failure::Failure;
-use super::find_task::{find_task, reload};
+use super::find_task::{find_task, find_whole_name, reload};
 use super::output::{eprint_line, print_line};
 use super::prompt;
 use crate::cli::DiscardArgs;
@@ -32,7 +32,9 @@ pub fn discard(file: &Path, args: &DiscardArgs, log_file: &LogFile) -> Result<()
     let config = Config::load(file)?;
     permissions::find(&config.paths.data_dir)?;
     config.check_data_dir_is_there()?;
-    let (files, record) = find_task(&config, &args.id)?;
+    // Without the question, which shows the whole name, a name is taken as it is.
+    let find = if args.yes { find_whole_name } else { find_task };
+    let (files, record) = find(&config, &args.id)?;
     let key = files.key();
     check_undelivered(&config, key, &record)?;
     if !args.yes {

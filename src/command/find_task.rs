@@ -21,6 +21,23 @@ const LISTED: usize = 10;
 /// # Errors
 /// There is none, or more than one: a name may be another task's id, and the Server may give an id to several tasks.
 pub fn find_task(config: &Config, text: &str) -> Result<(TaskFiles, Record), Failure> {
+    find(config, text, Begin::IsEnough)
+}
+
+/// The same by the whole name or id, for what can't be undone: a task of another name may begin as one does that is no
+/// longer kept.
+pub fn find_whole_name(config: &Config, text: &str) -> Result<(TaskFiles, Record), Failure> {
+    find(config, text, Begin::IsRefused)
+}
+
+/// What the begin of a name counts for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begin {
+    IsEnough,
+    IsRefused,
+}
+
+fn find(config: &Config, text: &str, begin: Begin) -> Result<(TaskFiles, Record), Failure> {
     let data_dir = &config.paths.data_dir;
     let shown = quote_foreign(text);
     let unknown = || {
@@ -54,6 +71,10 @@ pub fn find_task(config: &Config, text: &str) -> Result<(TaskFiles, Record), Fai
         let prefix = text.strip_prefix(BY_KEY).unwrap_or(text);
         let all = store.keys().map_err(&unreadable)?.into_iter();
         found = load(all.filter(|key| !prefix.is_empty() && key.as_str().starts_with(prefix)).collect())?;
+        if begin == Begin::IsRefused && found.len() == 1 {
+            let whole = found.first().map(|(files, _)| files.key().as_str()).unwrap_or_default();
+            return Err(Failure::new(format!("no task is named {shown}; if you mean `{whole}`, give the whole name")));
+        }
         if found.len() > 1 {
             return Err(ambiguous(&shown, found.iter().map(|(files, _)| files.key().as_str())));
         }

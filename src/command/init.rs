@@ -55,6 +55,7 @@ fn replace(file: &Path) -> Result<io::Result<Made>, Failure> {
     if file.is_dir() {
         return Ok(Err(ErrorKind::IsADirectory.into()));
     }
+    check_old(file)?;
     let copied = if_exists(edit::back_up(file));
     let copy = match copied {
         Ok(copy) => copy,
@@ -75,6 +76,22 @@ fn replace(file: &Path) -> Result<io::Result<Made>, Failure> {
         None => TEMPLATE.to_owned(),
     };
     Ok(save(file, text.as_bytes()).map(|()| Made { copy, is_registered: kept.is_some() }))
+}
+
+/// Checks that the registration in a file can be kept.
+fn check_old(file: &Path) -> Result<(), Failure> {
+    let refuse = |why: &str| {
+        Err(Failure::new(format!("`{}` was not changed: {why}; correct it, or move it away first", file.display())))
+    };
+    let old = if_exists(edit::read_old(file)).map_err(Failure::with_path(file, "can't be read"))?;
+    let Some(bytes) = old else { return Ok(()) };
+    match std::str::from_utf8(&bytes).ok().and_then(|text| edit::texts(text, KEPT)) {
+        None => refuse("it isn't TOML, so that a registration in it could not be kept"),
+        Some([Some(_), Some(_), _, None, _]) => {
+            refuse("it has a registration and no `server.base_url`: the key would then go to another Server")
+        }
+        Some(_) => Ok(()),
+    }
 }
 
 /// The values of [`KEPT`] in a file that is registered.

@@ -30,7 +30,7 @@ pub fn unregister(file: &Path, args: &UnregisterArgs) -> Result<(), Failure> {
         }
         None => None,
     };
-    if let Some(left) = Left::load(&config, credentials).filter(|_| !args.force) {
+    if let Some(left) = if args.force { None } else { Left::load(&config, &credentials.service_id)? } {
         return Err(Failure::new(format!(
             "{left}, so the key was not removed; start the agent and end it with `{}`, or lose that work with `{}`",
             agent_command(&config.file, &["stop", "--drain"]),

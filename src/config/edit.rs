@@ -49,11 +49,16 @@ pub fn save(file: &Path, bytes: &[u8]) -> io::Result<()> {
     replacement.commit()
 }
 
+/// The bytes of a file that is about to be changed; where it is a link, of its target.
+pub fn read_old(file: &Path) -> io::Result<Vec<u8>> {
+    read(&place_of_file(file).map_err(as_io)?.0)
+}
+
 /// Copies a file to the first free name beside it: `NAME.bak`, `NAME.bak.2` and so on. The copy is its owner's only, since
 /// there may be a key in it. One with the same bytes isn't made twice.
 pub fn back_up(file: &Path) -> io::Result<PathBuf> {
     let (target, ownership) = place_of_file(file).map_err(as_io)?;
-    let bytes = read(&target)?;
+    let bytes = read_old(file)?;
     for number in 1..MOST_COPIES {
         let mut name = target.clone().into_os_string();
         name.push(if number == 1 { ".bak".to_owned() } else { format!(".bak.{number}") });

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use super::Secret;
 use crate::os::platform;
 
+/// The key that names the engine.
+pub const DOCKER_HOST_KEY: &str = "executor.docker_host";
 /// The variables that may name a proxy for an address, in the order of their precedence.
 const HTTPS: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 const HTTP: [&str; 4] = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
@@ -90,7 +92,7 @@ impl Environment {
 
     /// What names [`Environment::docker_host`].
     pub fn docker_host_source(&self) -> &'static str {
-        if self.keys.docker_host.is_some() { "executor.docker_host" } else { "DOCKER_HOST" }
+        if self.keys.docker_host.is_some() { DOCKER_HOST_KEY } else { "DOCKER_HOST" }
     }
 
     /// What names a proxy for this address, with its value: the key alone, or the variables in the order of their

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde::Deserialize;
 
-use crate::config::Environment;
+use crate::config::{DOCKER_HOST_KEY, Environment};
 use crate::os::timeout::with_timeout;
 
 /// What chooses the engine, in the order of precedence that the client has.
@@ -44,6 +44,11 @@ impl EngineChoice {
         if let Some(host) = &self.host {
             command.env("DOCKER_HOST", host);
         }
+    }
+
+    /// The address that the configuration file names: a shell doesn't have it.
+    pub fn host_of_file(&self) -> Option<&str> {
+        self.host.as_deref().filter(|_| self.host_source == DOCKER_HOST_KEY)
     }
 
     /// How the engine was chosen that doesn't answer, as a part of an error message. Cron, systemd and sudo don't keep the

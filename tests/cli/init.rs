@@ -98,6 +98,21 @@ fn force_keeps_the_registration_and_every_old_file() {
     assert_eq!(fs::read_to_string(agent.path("config.toml.bak")).unwrap(), old);
 }
 
+/// A file with a slip was taken for one without a registration.
+#[test]
+fn force_refuses_a_file_whose_registration_can_not_be_kept() {
+    let agent = empty_folder();
+    let pair = "service_id = \"svc-1\"\napi_key = \"ak_1234567\"\n";
+    for (old, why) in
+        [(format!("[agent]\n{pair}[executor\n"), "it isn't TOML"), (format!("[agent]\n{pair}"), "no `server.base_url`")]
+    {
+        agent.write("config.toml", &old);
+        agent.run(&["init", "--force"]).expect_code(1).expect_stderr(why);
+        assert_eq!(agent.config_text(), old);
+        assert_eq!(names_in(agent.dir()), ["config.toml"]);
+    }
+}
+
 #[test]
 fn the_file_of_the_variable_is_used_where_none_is_here() {
     let agent = empty_folder();

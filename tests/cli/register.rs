@@ -51,6 +51,19 @@ fn register_replaces_older_credentials_in_place() {
     assert_eq!(agent.config_text(), kept_by_hand(&server.url(), &new));
 }
 
+/// A mistake beside it made the old registration invisible, and its key was lost.
+#[test]
+fn a_registration_beside_a_mistake_is_not_replaced_unasked() {
+    let server = FakeServer::start();
+    let text = |agent: &str| kept_by_hand(&server.url(), &format!("[agent]\n{agent}\n"));
+    for old in ["service_id = 'svc-old'\napi_key = 'ak_old-key'\nname = 5", "api_key = 'ak_old-key'"] {
+        let agent = agent_with(&server, &text(old));
+        agent.run(&["register", "--token", "rt_good"]).expect_code(1).expect_stderr("registered already, as service ");
+        assert_eq!(agent.config_text(), text(old));
+        assert_eq!(names_in(agent.dir()), ["config.toml"]);
+    }
+}
+
 #[test]
 fn a_missing_agent_section_is_added_at_the_end() {
     let server = FakeServer::start();
@@ -179,17 +192,20 @@ fn register_mentions_a_running_agent_with_the_old_key() {
     agent
         .run(&["register", "--replace", "--token", "rt_good"])
         .expect_code(0)
-        .expect_stdout("stop it and start it again");
+        .expect_stdout("Stop it and start it again");
     assert!(running.is_running());
 }
 
 #[test]
 fn incomplete_and_invalid_credentials_are_replaced() {
-    for old in ["[agent]\nservice_id = 'svc-old'\n", "[agent]\nservice_id = 'a/b'\napi_key = 'ak'\n"] {
+    // A key beside an invalid id may be a good one: it is replaced on request only.
+    let cases: [(&str, &[&str]); 2] =
+        [("[agent]\nservice_id = 'svc-old'\n", &[]), ("[agent]\nservice_id = 'a/b'\napi_key = 'ak'\n", &["--replace"])];
+    for (old, words) in cases {
         let server = FakeServer::start();
         let agent = agent_with(&server, &kept_by_hand(&server.url(), old));
         agent.run(&["status"]).expect_code(2).expect_stderr("register again");
-        agent.run(&["register", "--token", "rt_good"]).expect_code(0);
+        agent.run(&[&["register", "--token", "rt_good"], words].concat()).expect_code(0);
         let (service_id, _) = registered(&server);
         agent.run(&["status"]).expect_code(3).expect_stdout(&format!("Service ID: {service_id}\n"));
     }

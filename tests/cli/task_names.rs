@@ -96,7 +96,10 @@ fn the_begin_of_a_name_is_enough_where_it_is_the_only_one() {
         agent.run(command).expect_code(1).expect_stderr(candidates);
     }
     agent.run(&["logs", ""]).expect_code(1).expect_stderr("no task '' is kept");
-    agent.run(&["discard", "3ff20e1c-b", "--yes"]).expect_code(0).expect_stdout("task 3ff20e1c-bbbb failed");
+    // A task of another name may begin as one does that is no longer here: its result was discarded without a question.
+    let refused = agent.run(&["discard", "3ff20e1c-b", "--yes"]);
+    refused.expect_code(1).expect_stderr("no task is named '3ff20e1c-b'; if you mean `3ff20e1c-bbbb`, give the whole");
+    agent.run(&["discard", "3ff20e1c-bbbb", "--yes"]).expect_code(0).expect_stdout("task 3ff20e1c-bbbb failed");
     agent.run(&["ledger", "--task", "3ff20"]).expect_code(0).expect_stdout("  3ff20e1c-bbbb  ");
 }
 

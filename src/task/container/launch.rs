@@ -29,7 +29,11 @@ pub fn start(container: &TaskContainer<'_>, task: &mut TaskHandle) -> Result<Log
     }
     let docker = &container.docker.program;
     let pasteable = spec.pasteable();
-    let line = shell_line([&*docker.to_string_lossy()].into_iter().chain(pasteable.iter().map(String::as_str)));
+    // A shell in which the line is pasted doesn't know which engine the file names.
+    let host = container.docker.choice.host_of_file().map(|host| format!("DOCKER_HOST={host}"));
+    let client = docker.to_string_lossy();
+    let words = host.iter().flat_map(|host| ["env", host]).chain([&*client]);
+    let line = shell_line(words.chain(pasteable.iter().map(String::as_str)));
     task.files.save_command(&line).map_err(StepError::because(FAILED))?;
     // `try` is for trying commands out; the agent's log is for finding what went wrong.
     let level = if container.console.is_some() { Level::Info } else { Level::Debug };
