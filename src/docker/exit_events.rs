@@ -19,6 +19,11 @@ const MAYBE_FULL: usize = 250;
 /// The signals that end a program: INT, QUIT, KILL and TERM. A container may have another one of its own.
 const ENDING_SIGNALS: [u8; 4] = [2, 3, 9, 15];
 
+/// Whether a signal, in docker's words, ends a program that doesn't handle it otherwise.
+pub(super) fn ends_programs(signal: &str) -> bool {
+    number(signal).is_some_and(|sent| ENDING_SIGNALS.contains(&sent))
+}
+
 /// The engine's events of a container that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitEvents {

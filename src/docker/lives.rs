@@ -9,11 +9,14 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use super::INSTANCE_LABEL;
+use super::exit_events::ends_programs;
 
-/// The `--format` that [`Lives::note`] reads: the container's id, the action, for a `die` the exit status, and the engine's
-/// time in nanoseconds.
-const FORMAT: &str =
-    r#"[{{json .Actor.ID}},{{json .Action}},{{json (index .Actor.Attributes "exitCode")}},{{.TimeNano}}]"#;
+/// The `--format` that [`Lives::note`] reads: the container's id, the action, the exit status of a `die` or the signal of a
+/// `kill`, and the engine's time in nanoseconds.
+const FORMAT: &str = concat!(
+    r#"[{{json .Actor.ID}},{{json .Action}},"#,
+    r#"{{json (or (index .Actor.Attributes "exitCode") (index .Actor.Attributes "signal"))}},{{.TimeNano}}]"#
+);
 /// The events that are asked for. All but the first two, and `destroy`, say that something else has interfered.
 const ACTIONS: [&str; 7] = ["start", "die", "destroy", "kill", "stop", "restart", "oom"];
 /// So many containers are remembered: more than an agent has at a time.
@@ -32,6 +35,8 @@ enum Life {
     Running { since: i64 },
     /// It has started once and exited with 0, and nothing else has happened to it.
     Ended { after: Duration },
+    /// It was stopped, restarted or sent a signal that ends programs, through the engine.
+    Stopped,
     /// Anything else.
     Doubtful,
 }
@@ -43,6 +48,8 @@ pub enum LifeEnd {
     Unknown,
     /// It started once, ran for this time, and exited with 0, and no signal was sent to it through the engine.
     ByItself(Duration),
+    /// It was stopped, restarted or sent a signal that ends programs, through the engine.
+    Stopped,
     /// Something else happened, or not all of it was seen.
     Doubtful,
 }
@@ -71,19 +78,22 @@ impl Lives {
             return Ok(());
         }
         let event: (String, String, String, i64) = serde_json::from_slice(line).map_err(|_| UnknownForm)?;
-        let (id, action, exit_code, time) = event;
-        if action == "destroy" {
-            self.by_id.remove(&id);
-            return Ok(());
-        }
+        let (id, action, detail, time) = event;
         let life = match (action.as_str(), self.by_id.get(&id)) {
+            (_, Some(Life::Stopped)) | ("stop" | "restart", _) => Life::Stopped,
+            ("kill", _) if ends_programs(&detail) => Life::Stopped,
             ("start", None) => Life::Running { since: time },
-            ("die", Some(Life::Running { since })) if exit_code == "0" => {
+            // What removes it tells of an end that was seen no more than that.
+            ("destroy", Some(ended @ Life::Ended { .. })) => *ended,
+            ("die", Some(Life::Running { since })) if detail == "0" => {
                 let nanos = time.saturating_sub(*since).try_into().unwrap_or_default();
                 Life::Ended { after: Duration::from_nanos(nanos) }
             }
             _ => Life::Doubtful,
         };
+        if self.by_id.len() >= CONTAINERS_MAX && !self.by_id.contains_key(&id) {
+            self.by_id.retain(|_, life| matches!(life, Life::Running { .. }));
+        }
         if self.by_id.len() >= CONTAINERS_MAX && !self.by_id.contains_key(&id) {
             // Of those that run, the end comes without a start now, which is a doubt.
             self.by_id.clear();
@@ -103,6 +113,7 @@ impl Lives {
         match self.by_id.get(id) {
             None | Some(Life::Running { .. }) => LifeEnd::Unknown,
             Some(Life::Ended { after }) => LifeEnd::ByItself(*after),
+            Some(Life::Stopped) => LifeEnd::Stopped,
             Some(Life::Doubtful) => LifeEnd::Doubtful,
         }
     }
@@ -110,7 +121,7 @@ impl Lives {
 
 #[cfg(test)]
 mod tests {
-    use super::LifeEnd::{ByItself, Doubtful, Unknown};
+    use super::LifeEnd::{ByItself, Doubtful, Stopped, Unknown};
     use super::{CONTAINERS_MAX, LifeEnd, Lives, UnknownForm};
     use std::time::Duration;
 
@@ -122,7 +133,7 @@ mod tests {
         let mut lives = Lives::default();
         for ((action, code), second) in events.iter().zip(1..) {
             lives.note(line("a", action, code, second).as_bytes()).unwrap();
-            lives.note(line("b", "kill", "", second).as_bytes()).unwrap();
+            lives.note(line("b", "kill", "15", second).as_bytes()).unwrap();
         }
         lives.end_of("a")
     }
@@ -133,8 +144,9 @@ mod tests {
         assert_eq!(end_after(&[]), Unknown);
         assert_eq!(end_after(&[start]), Unknown);
         assert_eq!(end_after(&[start, die]), ByItself(Duration::from_secs(1)));
-        for other in ["kill", "stop", "oom", "restart", "start", "die", "a word of tomorrow"] {
-            let other = (other, "0");
+        for other in
+            [("kill", "10"), ("kill", ""), ("oom", ""), ("start", ""), ("die", "0"), ("a word of tomorrow", "")]
+        {
             for events in [[start, other, die], [start, die, other], [other, start, die]] {
                 assert_eq!(end_after(&events), Doubtful, "{events:?}");
             }
@@ -144,7 +156,21 @@ mod tests {
         }
         assert_eq!(end_after(&[die]), Doubtful, "its start was not seen");
         assert_eq!(end_after(&[start, die, start, die]), Doubtful, "it ran twice");
-        assert_eq!(end_after(&[start, die, ("destroy", "")]), Unknown);
+        assert_eq!(end_after(&[start, ("destroy", "")]), Doubtful, "its end was not seen");
+    }
+
+    #[test]
+    fn a_stop_by_others_stays_known_after_the_removal() {
+        let (start, die, destroy) = (("start", ""), ("die", "0"), ("destroy", ""));
+        for stop in [("kill", "15"), ("kill", "9"), ("kill", "SIGINT"), ("stop", ""), ("restart", "")] {
+            for events in [[start, stop, die, destroy], [start, die, stop, destroy], [stop, start, die, destroy]] {
+                assert_eq!(end_after(&events), Stopped, "{events:?}");
+            }
+        }
+        // A container may have a stop signal of its own.
+        assert_eq!(end_after(&[start, ("kill", "10"), die, ("stop", ""), destroy]), Stopped);
+        assert_eq!(end_after(&[start, ("kill", "10"), die, destroy]), Doubtful);
+        assert_eq!(end_after(&[start, die, destroy]), ByItself(Duration::from_secs(1)), "it ended before its removal");
     }
 
     #[test]
@@ -176,10 +202,13 @@ mod tests {
         assert_eq!(lives.by_id.len(), 5);
         lives.note(line("0", "die", "0", 2).as_bytes()).unwrap();
         assert_eq!(lives.end_of("0"), Doubtful);
-        for number in 0..CONTAINERS_MAX + 5 {
-            lives.note(line(&number.to_string(), "destroy", "", 3).as_bytes()).unwrap();
+        lives.note(line("running", "start", "", 1).as_bytes()).unwrap();
+        for number in 0..3 * CONTAINERS_MAX {
+            lives.note(line(&format!("x{number}"), "destroy", "", 3).as_bytes()).unwrap();
+            assert!(lives.by_id.len() <= CONTAINERS_MAX);
         }
-        assert!(lives.by_id.is_empty());
+        lives.note(line("running", "die", "0", 4).as_bytes()).unwrap();
+        assert_eq!(lives.end_of("running"), ByItself(Duration::from_secs(3)), "those that run are kept before others");
     }
 
     #[test]
@@ -187,8 +216,8 @@ mod tests {
         let args: Vec<_> = Lives::args("i1").iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
         let filters = "--filter event=start --filter event=die --filter event=destroy --filter event=kill \
                        --filter event=stop --filter event=restart --filter event=oom";
-        let format =
-            r#"[{{json .Actor.ID}},{{json .Action}},{{json (index .Actor.Attributes "exitCode")}},{{.TimeNano}}]"#;
+        let detail = r#"{{json (or (index .Actor.Attributes "exitCode") (index .Actor.Attributes "signal"))}}"#;
+        let format = format!("[{{{{json .Actor.ID}}}},{{{{json .Action}}}},{detail},{{{{.TimeNano}}}}]");
         let expected =
             format!("events --filter type=container --filter label=open-aaas.instance=i1 {filters} --format {format}");
         assert_eq!(args.join(" "), expected);

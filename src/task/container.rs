@@ -81,12 +81,13 @@ impl TaskContainer<'_> {
     /// volumes hide is looked at with the results.
     fn check_image(&self, task: &TaskHandle) -> Result<(), String> {
         let starts = self.starts;
-        if starts.is_some_and(|starts| starts.knows_image(Instant::now())) {
+        let image = &self.config.executor.image;
+        if starts.is_some_and(|starts| starts.knows_image(image, Instant::now())) {
             return Ok(());
         }
         match self.find_hiding(task) {
-            Ok(Some(hiding)) => return Err(hiding.describe(&self.config.executor.image)),
-            Ok(None) => starts.into_iter().for_each(|starts| starts.note_image(Instant::now())),
+            Ok(Some(hiding)) => return Err(hiding.describe(image)),
+            Ok(None) => starts.into_iter().for_each(|starts| starts.note_image(image, Instant::now())),
             Err(error) => {
                 log::info!(task:% = task.key(); "whether a volume of the image hides results isn't known yet: {error}");
             }

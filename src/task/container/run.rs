@@ -184,9 +184,10 @@ impl<'t> ContainerRun<'t> {
         if self.task.record.stop.is_some() {
             return Ok(Some(ContainerOutcome::Stopped));
         }
-        // Another program removed it right after its end; only the client's exit status is left.
+        // Another program removed it right after its end; only the client's exit status is left, and the events.
         if self.seen.client_exit_code == Some(0) {
-            let (ran_for, stop_cause) = (self.seen.observed_runtime, StopCause::OwnExit);
+            let ran_for = self.seen.observed_runtime;
+            let stop_cause = if self.saw_stop() { StopCause::External } else { StopCause::OwnExit };
             return Ok(Some(ContainerOutcome::Exited(Exit { code: 0, oom_killed: false, ran_for, stop_cause })));
         }
         if self.task.files.has_cid() && !self.task.record.start.replacing {

@@ -13,8 +13,9 @@ use crate::task::starts::Starts;
 impl ContainerRun<'_> {
     /// Whether the image is known to hide no results, so that its container needn't be looked at for that.
     pub(super) fn knows_image(&self) -> bool {
+        let image = &self.container.config.executor.image;
         let is_kept = self.container.config.executor.options.pull != Some(Pull::Always);
-        is_kept && self.container.starts.is_some_and(|starts: &Starts| starts.knows_image(Instant::now()))
+        is_kept && self.container.starts.is_some_and(|starts: &Starts| starts.knows_image(image, Instant::now()))
     }
 
     /// The outcome of a container whose client has exited with 0, where nothing about it is in doubt.
@@ -25,5 +26,12 @@ impl ContainerRun<'_> {
         self.task.exited = Some(ExitedContainer { id, volumes: Volumes::Unseen, is_removal_asked: false });
         let stop_cause = StopCause::OwnExit;
         Ok(Some(ContainerOutcome::Exited(Exit { code: 0, oom_killed: false, ran_for, stop_cause })))
+    }
+
+    /// Whether the engine's events say that the container was stopped. Only where this agent hasn't done that does it mean
+    /// that another program has.
+    pub(super) fn saw_stop(&self) -> bool {
+        let id = self.task.files.load_cid();
+        self.container.ends.zip(id).is_some_and(|(ends, id)| ends.saw_stop(&id))
     }
 }

@@ -21,7 +21,7 @@ fn run_beside_events([before, after]: [&str; 2], kept: &str, patience: Duration)
     );
     let mut scene = Scene::new(&script);
     scene.ends = Some(Ends::with_limits(scene.docker.clone(), OWNER, LONG, patience));
-    scene.starts.note_image(Instant::now());
+    scene.starts.note_image(&scene.config.executor.image, Instant::now());
     let (mut task, _commander) = scene.task();
     task.record.client = None;
     let ContainerOutcome::Exited(exit) = scene.run(&mut task).expect("an outcome") else { panic!("it has exited") };
@@ -52,5 +52,32 @@ fn an_end_that_events_tell_costs_no_call_and_a_doubt_does() {
         let patience = if after.is_empty() { MS(300) } else { LONG };
         let found = run_beside_events([&before, &after], &kept, patience);
         assert_eq!(found, (StopCause::External, 2), "{before}{after}");
+    }
+}
+
+#[test]
+fn a_task_that_others_stopped_and_removed_is_not_completed() {
+    let id = format!("{:064}", 7);
+    let event = |action: &str, detail: &str| format!("[\"{id}\",\"{action}\",\"{detail}\",1]\n");
+    let [start, kill, die] = [event("start", ""), event("kill", "15"), event("die", "0")];
+    let destroy = event("destroy", "");
+    // The second one ends in a doubt, such as a harmless signal.
+    let table = [(kill, StopCause::External), (event("kill", "10"), StopCause::OwnExit)];
+    for (signal, expected) in table {
+        let script = format!(
+            "case \"$1\" in
+            events) printf '%s' '{start}{signal}{die}{destroy}'; exec sleep 60 ;;
+            run) write_id \"$@\" ;;
+            inspect) echo 'Error: No such object: x' >&2; exit 1 ;;
+            esac"
+        );
+        let mut scene = Scene::new(&script);
+        scene.ends = Some(Ends::with_limits(scene.docker.clone(), OWNER, LONG, LONG));
+        scene.starts.note_image(&scene.config.executor.image, Instant::now());
+        let (mut task, _commander) = scene.task();
+        task.record.client = None;
+        let ContainerOutcome::Exited(exit) = scene.run(&mut task).expect("an outcome") else { panic!("it has exited") };
+        assert_eq!((exit.code, exit.stop_cause), (0, expected), "{signal}");
+        assert!(scene.calls("inspect") > 0);
     }
 }
