@@ -279,6 +279,15 @@ impl Admission {
         was_ready
     }
 
+    /// The configuration was read again: what the last health report says may not be true of the new one. Where that
+    /// `may_repair` containers, those that failed say nothing of the next ones.
+    pub fn note_reloaded(&mut self, may_repair: bool) {
+        self.health = Err(NotAccepting::NotChecked);
+        if may_repair {
+            self.note_program_ran();
+        }
+    }
+
     /// A container couldn't be started, for this reason: one of the agent's own is started before the next task, and
     /// where that works, one task is tried after a pause. Otherwise the reason would fail every task of the queue.
     pub fn note_failed_start(&mut self, why: &str, now: Instant) {

@@ -140,7 +140,10 @@ impl HealthMonitor {
     /// Image, mounts and options may be others.
     fn note_reloaded(&self, checks: &mut Checks) {
         let executor = &self.context.config().executor;
-        checks.puller = Puller::new(self.context.docker.clone(), executor);
+        if !checks.puller.is_pulling_for(executor) {
+            checks.puller = Puller::new(self.context.docker.clone(), executor);
+        }
+        checks.start.look_anew();
         (checks.check_image, checks.is_unconfined) = (true, false);
         (checks.mounts, checks.reported) = (MountWatch::default(), None);
         self.looks.require();

@@ -74,7 +74,7 @@ fn report_holder(data_dir: &DataDir, holder: Holder) -> Result<(), Failure> {
         return Ok(());
     }
     let pid = holder.pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
-    let draining = if holder.pid.is_some_and(|pid| instance::is_drain_requested(data_dir, pid)) {
+    let draining = if holder.pid.is_some_and(|pid| instance::is_drain_requested(data_dir, pid).unwrap_or(false)) {
         " and ends when everything is delivered (`stop --drain`); start it again then"
     } else {
         ""

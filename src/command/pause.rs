@@ -50,7 +50,7 @@ pub fn resume(file: &Path) -> Result<(), Failure> {
         print_line("The agent wasn't paused.");
         return Ok(());
     };
-    let was_paused = data_dir.pause().exists();
+    let was_paused = Pause::load(data_dir, Timestamp::now()).is_some();
     Pause::remove(&folder).map_err(Failure::with_path(&data_dir.pause(), "can't be removed"))?;
     let was_draining = instance::cancel_drain(data_dir, &folder)?;
     let running = if is_running(data_dir)? { "The agent accepts tasks again." } else { "No agent runs now." };

@@ -185,9 +185,13 @@ impl ReloadRequest {
 }
 
 /// Whether the agent with this pid has a request to drain.
-pub fn is_drain_requested(data_dir: &DataDir, pid: u32) -> bool {
-    // An unreadable file is no request.
-    read_text(&data_dir.drain_request()).is_ok_and(|text| text.trim().parse() == Ok(pid))
+///
+/// # Errors
+/// The file can't be read: it may be one.
+pub fn is_drain_requested(data_dir: &DataDir, pid: u32) -> io::Result<bool> {
+    let Some(text) = if_exists(read_text(&data_dir.drain_request()))? else { return Ok(false) };
+    let asked: u32 = text.trim().parse().map_err(io::Error::other)?;
+    Ok(asked == pid)
 }
 
 /// Removes the pidfile of an agent that was killed. To be called when no agent runs.
@@ -251,7 +255,7 @@ fn is_id(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Instance, InstanceError};
+    use super::{Instance, InstanceError, is_drain_requested};
     use crate::data_dir::DataDir;
     use crate::data_dir::holder::{Holder, Role, find_holder};
     use crate::os::platform::FileLock;
@@ -305,6 +309,23 @@ mod tests {
         drop(first);
         assert!(dir.path().join("agent.pid").exists(), "it is the second one's");
         assert!(!second.watch().is_lost());
+    }
+
+    #[test]
+    fn a_drain_request_that_can_not_be_read_may_be_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let data_dir = DataDir::new(dir.path());
+        let is_requested = || is_drain_requested(&data_dir, 7);
+        assert!(!is_requested().unwrap());
+        std::fs::write(data_dir.drain_request(), "7\n").unwrap();
+        assert!(is_requested().unwrap());
+        std::fs::write(data_dir.drain_request(), "8\n").unwrap();
+        assert!(!is_requested().unwrap(), "it is another process's");
+        std::fs::write(data_dir.drain_request(), "").unwrap();
+        assert!(is_requested().is_err());
+        std::fs::remove_file(data_dir.drain_request()).unwrap();
+        std::fs::create_dir(data_dir.drain_request()).unwrap();
+        assert!(is_requested().is_err());
     }
 
     #[test]

@@ -32,10 +32,14 @@ impl Pause {
     pub fn load(data_dir: &DataDir, now: Timestamp) -> Option<Self> {
         let pause = match if_exists(files::read(&data_dir.pause())) {
             Ok(None) => return None,
-            Ok(Some(text)) => serde_json::from_slice(&text).unwrap_or_default(),
-            Err(_) => Self::default(),
+            Ok(Some(text)) => serde_json::from_slice(&text).unwrap_or_else(Self::unreadable),
+            Err(error) => Self::unreadable(error),
         };
         Some(pause).filter(|pause| !pause.is_over(now))
+    }
+
+    fn unreadable(error: impl fmt::Display) -> Self {
+        Self { note: Some(format!("the file `{PAUSE}` can't be read: {error}")), ..Self::default() }
     }
 
     /// Whether its time is over.
@@ -94,7 +98,8 @@ mod tests {
         assert_eq!(Pause::load(&data_dir, now), Some(pause));
         assert_eq!(Pause::load(&data_dir, until), None);
         std::fs::write(data_dir.pause(), "{").unwrap();
-        assert_eq!(Pause::load(&data_dir, until), Some(Pause::default()));
+        let damaged = Pause::load(&data_dir, until).unwrap().to_string();
+        assert!(damaged.starts_with("paused: the file `paused` can't be read: EOF"), "{damaged}");
         Pause::remove(&folder).unwrap();
         assert_eq!(Pause::load(&data_dir, now), None);
     }

@@ -43,9 +43,11 @@ fn a_pause_ends_by_itself() {
     let task = server.submit(TaskSpec::new("x"));
     let mut running = agent.start();
     server.wait_for(&task, Status::Completed, secs(60));
-    wait_until("the file to be removed", secs(20), || !agent.data_dir().join("paused").exists());
     running.terminate(secs(20));
     assert!(!running.log().contains("paused"), "{}", running.log());
+    assert!(agent.data_dir().join("paused").exists(), "the agent might remove a new one that it hasn't read");
+    agent.run(&["resume"]).expect_code(0).expect_stdout("The agent wasn't paused.");
+    assert!(!agent.data_dir().join("paused").exists(), "`resume` tidies up");
 }
 
 #[test]

@@ -181,3 +181,21 @@ fn a_draining_agent_accepts_no_task_in_any_health() {
     admission.drain();
     assert_eq!((admission.check(1, now), admission.announced(1, now)), (Err(NotAccepting::Draining), 0));
 }
+
+#[test]
+fn a_reload_waits_for_a_look_and_ends_the_pauses_of_starts() {
+    let now = Instant::now();
+    for (may_repair, after) in [(true, Ok(4)), (false, Err(NotAccepting::StartFailed("why".to_owned())))] {
+        let mut admission = ready(now);
+        for _ in 0..3 {
+            admission.note_silent_end(1, now);
+        }
+        admission.note_failed_start("why", now);
+        admission.note_reloaded(may_repair);
+        assert_eq!(admission.check(4, now), Err(NotAccepting::NotChecked), "mounts and image are others");
+        admission.note_health(&HostHealth::Unchanged, now);
+        assert_eq!(admission.check(4, now), Err(NotAccepting::NotChecked), "that report is of the look before");
+        assert!(!admission.note_health(&HostHealth::Ready, now));
+        assert_eq!(admission.check(4, now), after);
+    }
+}

@@ -43,6 +43,14 @@ impl Puller {
         }
     }
 
+    /// Whether a pull is running that is the right one for this configuration, too.
+    pub fn is_pulling_for(&self, executor: &ExecutorConfig) -> bool {
+        let (image, options) = (&executor.image, &executor.options);
+        let is_same =
+            self.image == *image && self.platform == options.docker_args.platform && self.policy == options.pull;
+        self.is_running && is_same
+    }
+
     /// A channel that has a message when a pull has ended; see [`Puller::note_end`].
     pub fn ends(&self) -> &Receiver<Result<(), DockerError>> {
         &self.running
@@ -106,5 +114,28 @@ impl Puller {
         self.running = running;
         self.is_running = true;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Puller;
+    use crate::config::Config;
+    use crate::docker::Docker;
+    use std::path::Path;
+
+    #[test]
+    fn a_running_pull_goes_on_where_a_reload_changes_nothing_of_it() {
+        let config = |image: &str| {
+            let text = format!("[server]\nbase_url='http://h'\n[executor]\nimage='{image}'\n");
+            Config::parse(Path::new("/c/config.toml"), &text).unwrap()
+        };
+        let mut puller = Puller::new(Docker::new(&config("a")).unwrap(), &config("a").executor);
+        assert!(!puller.is_pulling_for(&config("a").executor), "none runs");
+        puller.is_running = true;
+        assert!(puller.is_pulling_for(&config("a").executor) && !puller.is_pulling_for(&config("b").executor));
+        let mut always = config("a").executor;
+        always.options.pull = Some(super::Pull::Always);
+        assert!(!puller.is_pulling_for(&always));
     }
 }

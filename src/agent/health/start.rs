@@ -24,6 +24,11 @@ impl StartCheck {
         (self.is_required, self.failed) = (true, None);
     }
 
+    /// Why the last proof failed may be over: where one is required, it is due.
+    pub fn look_anew(&mut self) {
+        self.failed = None;
+    }
+
     /// Starts a container where that is required and due. Once it has started, the workers start theirs again.
     ///
     /// # Errors

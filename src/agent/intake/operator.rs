@@ -26,6 +26,8 @@ pub struct OperatorRequests {
     discards: DiscardRequests,
     /// The last request that failed, and why: the same failure isn't logged twice in a row.
     failed: Option<(TaskKey, String)>,
+    /// The id of the last request to read the configuration again.
+    reloaded: Option<String>,
 }
 
 impl OperatorRequests {
@@ -35,12 +37,17 @@ impl OperatorRequests {
         if let Err(error) = discards.prepare() {
             log::warn!("`discard` may not work on a full disk: {error}");
         }
-        Self { due: now, lock, discards, failed: None }
+        Self { due: now, lock, discards, failed: None, reloaded: None }
     }
 
     /// When requests are looked for again.
     pub fn due(&self) -> Instant {
         self.due
+    }
+
+    /// Notes a request to read the configuration again. Returns whether it is a new one.
+    pub(super) fn note_reload(&mut self, id: &str) -> bool {
+        self.reloaded.replace(id.to_owned()).is_none_or(|last| last != id)
     }
 
     fn log_failed(&mut self, key: &TaskKey, why: String) {
@@ -74,7 +81,9 @@ impl Intake {
 
     fn check_drain_request(&mut self) {
         let config = self.context.config();
-        let is_requested = instance::is_drain_requested(&config.paths.data_dir, std::process::id());
+        let requested = instance::is_drain_requested(&config.paths.data_dir, std::process::id());
+        // A file that can't be read takes no drain back, and begins none.
+        let is_requested = requested.unwrap_or(self.admission.mode() == Mode::Drain);
         if self.admission.mode() == Mode::Drain && !is_requested {
             self.admission.end_drain();
             log::info!("the drain was taken back: the agent goes on");
@@ -91,17 +100,12 @@ impl Intake {
         }
     }
 
-    /// Takes in what `pause` and `resume` have left, and ends a pause whose time is over.
+    /// Takes in what `pause` and `resume` have left. The file of a pause whose time is over is left to them: another one may
+    /// take its place at any moment.
     pub(super) fn check_pause(&mut self) {
         let config = self.context.config();
         let (data_dir, now) = (&config.paths.data_dir, Timestamp::now());
         let pause = Pause::load(data_dir, now).map(|pause| pause.to_string());
-        if pause.is_none() && data_dir.pause().exists() {
-            // It doesn't count any more, whether or not it can be removed.
-            if let Err(error) = Pause::remove(&self.context.folder) {
-                log::debug!("the file of a pause that is over can't be removed: {error}");
-            }
-        }
         if self.admission.note_pause(pause.clone()) {
             match pause {
                 Some(pause) => log::info!("{pause}: no new task is accepted; running ones go on"),

@@ -19,10 +19,11 @@ impl Intake {
     pub(super) fn check_reload_request(&mut self, now: Instant) {
         let config = self.context.config();
         let request = ReloadRequest::load(&config.paths.data_dir, std::process::id());
+        // One that can't be removed would be obeyed every second.
+        let request = request.filter(|request| self.operator.note_reload(&request.id));
         if request.is_some() {
-            // One that can't be removed would be obeyed every second.
             if let Err(error) = self.context.folder.remove(RELOAD_REQUEST) {
-                return log::warn!("the request to read the configuration again can't be removed: {error}");
+                log::warn!("the request to read the configuration again can't be removed: {error}");
             }
         }
         let is_signalled = platform::take_hang_up();
@@ -70,6 +71,8 @@ impl Intake {
         self.workers.grow(capacity).map_err(|error| format!("threads for more tasks can't be started: {error}"))?;
         let Reloaded { changed, kept } = self.context.shared_config.replace(new);
         self.table.set_capacity(capacity);
+        // A full health report comes soon.
+        self.admission.note_reloaded(changed.iter().any(|name| may_repair(name)));
         self.request(IntakeRequest::PollInterval(self.context.config().server.poll_interval));
         // The health thread ends only with the agent.
         let _ = self.host.rechecks.send(RecheckRequest::Reloaded);
@@ -85,4 +88,9 @@ impl Intake {
         }
         Ok(lines)
     }
+}
+
+/// Whether another value of this key may be what makes containers start and programs run, as [`Reloaded::changed`] has it.
+fn may_repair(changed: &str) -> bool {
+    changed.starts_with("executor.") || ["options of `docker run`", "paths.mounts"].contains(&changed)
 }

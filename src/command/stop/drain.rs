@@ -27,7 +27,10 @@ pub(super) fn drain(config: &Config, pid: u32) -> Result<(), Failure> {
     let (mut printed, mut reminder, mut records_due) = (None, Reminder::new(), Instant::now());
     loop {
         match AgentProcess::look(data_dir, pid).map_err(Failure::unusable(data_dir))? {
-            AgentProcess::Running if instance::is_drain_requested(data_dir, pid) => requested_at = Instant::now(),
+            // One that can't be read was not taken back.
+            AgentProcess::Running if instance::is_drain_requested(data_dir, pid).unwrap_or(true) => {
+                requested_at = Instant::now();
+            }
             // The agent itself removes the request just before its end.
             AgentProcess::Running if requested_at.elapsed() < TAKEN_BACK => {}
             AgentProcess::Running => {
