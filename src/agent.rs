@@ -34,7 +34,7 @@ use heartbeat::Heartbeat;
 use intake::{Intake, Parts};
 use messages::{IntakeRequest, ServerEvent, Stopped};
 use poller::Poller;
-pub use serve::serve;
+pub use serve::{catch_hang_up, serve};
 use status_file::ServerTrouble;
 
 use crate::server::{AgentStatus, Client, ClientError, Load, Purpose, REQUEST_TIMEOUT};

@@ -78,7 +78,16 @@ fn handle_signals(shutdown: Sender<()>, clients: [Client; 2]) -> Result<(), Stri
         }
     };
     ctrlc::set_handler(handler).map_err(|error| format!("can't handle signals: {error}"))?;
-    // An agent at a terminal ends with it.
+    // That handler is also one of SIGHUP.
+    catch_hang_up()
+}
+
+/// From now on SIGHUP doesn't end this process; the agent reads its configuration again for it. At a terminal it ends with
+/// that.
+///
+/// # Errors
+/// The system refuses it.
+pub fn catch_hang_up() -> Result<(), String> {
     if io::stderr().is_terminal() {
         return Ok(());
     }

@@ -6,7 +6,7 @@ use super::check_script::check_script;
 use super::failure::Failure;
 use super::registration::warn_of_authorities;
 use super::setup::complete_config;
-use crate::agent::{Mode, serve};
+use crate::agent::{Mode, catch_hang_up, serve};
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::data_dir::holder::Role;
@@ -20,6 +20,8 @@ use crate::task::record::{Phase, Store};
 
 /// Works on tasks until a signal comes.
 pub fn run(file: &Path, args: &RunArgs, log_file: &LogFile) -> Result<(), Failure> {
+    // What asks a daemon to read its configuration again may come as soon as it is started.
+    catch_hang_up().map_err(Failure::new)?;
     platform::share_one_heap();
     if args.detached {
         platform::leave_session().map_err(Failure::context("can't leave the terminal's session"))?;
