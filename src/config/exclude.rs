@@ -9,7 +9,7 @@
 
 use std::path::Path;
 
-use super::glob::{Glob, letters};
+use super::glob::{Glob, as_bytes, byte_letters, letters};
 
 /// The patterns of `outputs.exclude`.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +42,8 @@ impl PathKind {
 struct Pattern {
     written: String,
     glob: Glob,
+    /// The same byte by byte, unless the pattern takes its matches out: what it may mean in either way stays here.
+    byte_glob: Option<Glob>,
     takes_out: bool,
     folders_only: bool,
 }
@@ -64,7 +66,15 @@ impl Exclude {
         let path = letters(relative);
         let mut last_first =
             self.patterns.iter().rev().filter(|pattern| kind == PathKind::Folder || !pattern.folders_only);
-        let last = last_first.find(|pattern| pattern.glob.matches(&path))?;
+        // In ASCII both are the same.
+        let bytes = if path.iter().all(|letter| letter.is_some_and(|letter| letter.is_ascii())) {
+            Vec::new()
+        } else {
+            byte_letters(relative)
+        };
+        let has_bytes = |glob: &Glob| !bytes.is_empty() && glob.matches(&bytes);
+        let last = last_first
+            .find(|pattern| pattern.glob.matches(&path) || pattern.byte_glob.as_ref().is_some_and(has_bytes))?;
         (!last.takes_out).then_some(last.written.as_str())
     }
 
@@ -84,8 +94,10 @@ impl Pattern {
             return Err(format!("holds `{written}`, which matches nothing"));
         }
         let glob = if rest.contains('/') { path.to_owned() } else { format!("**/{path}") };
+        // A class may be a wrong one of bytes, and then means letters only.
+        let byte_glob = if takes_out { None } else { Glob::new(&as_bytes(&glob)).ok() };
         let glob = Glob::new(&glob).map_err(|error| format!("holds `{written}`, which is no pattern: {error}"))?;
-        Ok(Self { written: written.to_owned(), glob, takes_out, folders_only })
+        Ok(Self { written: written.to_owned(), glob, byte_glob, takes_out, folders_only })
     }
 }
 
@@ -117,6 +129,11 @@ mod tests {
             (&["a?[bc].{x,y}"], &["aQb.x", "aQc.y"], &["aQd.x", "ab.x"]),
             (&["\\!a", "b\\*"], &["!a", "b*"], &["a", "bb"]),
             (&["ü *"], &["ü x"], &["u x"]),
+            (&["?.raw"], &["ü.raw"], &["ab.raw", "üx.raw"]),
+            (&["??.raw"], &["ab.raw", "ü.raw", "üx.raw"], &["a.raw", "名.raw"]),
+            (&["ü?.raw", "[ä]x"], &["üx.raw", "üä.raw", "äx"], &["ü.raw", "ax"]),
+            (&["ü??.raw"], &["üä.raw", "üxy.raw"], &["üx.raw"]),
+            (&["*", "!??.raw"], &["ü.raw"], &["ab.raw", "üx.raw"]),
             (&[], &[], &["a", "output/a"]),
         ] {
             for path in stay {

@@ -24,6 +24,17 @@ pub fn letters(path: &std::path::Path) -> Vec<Letter> {
     letters
 }
 
+/// The bytes of a path as letters, for a pattern of [`as_bytes`].
+pub fn byte_letters(path: &std::path::Path) -> Vec<Letter> {
+    let letter = |&byte: &u8| Some(if cfg!(windows) && byte == b'\\' { '/' } else { char::from(byte) });
+    path.as_os_str().as_encoded_bytes().iter().map(letter).collect()
+}
+
+/// A pattern that matches bytes as the given one matches letters.
+pub fn as_bytes(pattern: &str) -> String {
+    pattern.bytes().map(char::from).collect()
+}
+
 /// A pattern of whole paths.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Glob {

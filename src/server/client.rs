@@ -2,6 +2,7 @@
 //!
 //! Each method makes one call; the caller decides whether and when to repeat it.
 
+use std::cell::Cell;
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -210,7 +211,9 @@ impl Client {
         if let Some(error) = form.file.error {
             return Err(ClientError::Local(error));
         }
-        let read = |response| {
+        let is_success = Cell::new(false);
+        let read = |response: Response<Body>| {
+            is_success.set(response.status().is_success());
             let uploaded: Uploaded = read_small(response)?;
             let id = Some(uploaded.file_id.into_string()).filter(|id| !id.is_empty() && !self.is_key_in(id));
             id.ok_or_else(|| ClientError::Lost("a `file_id` that can't be one".to_owned()))
@@ -219,8 +222,9 @@ impl Client {
         // What stands before the Server may answer for it as soon as it has the request's headers.
         let misread = match &answer {
             Err(error) if error.status() == Some(417) => "417 for `Expect: 100-continue`",
-            Ok(_) if !form.is_read() => "an id of the file before it was sent",
-            _ => return answer,
+            _ if !is_success.get() || form.is_read() => return answer,
+            Ok(_) => "an id of the file before it was sent",
+            Err(_) => "a success before the file was sent",
         };
         self.refuses_expect.store(true, Ordering::Relaxed);
         Err(ClientError::Lost(misread.to_owned()))

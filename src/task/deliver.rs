@@ -52,6 +52,13 @@ pub fn deliver(
     upload.finish(results.files.iter().chain(&results.copy))
 }
 
+/// Gives up the archives of an earlier run that hold what isn't to be delivered any more, as after a change of
+/// `outputs.exclude` or of a limit. To be called before it is written down what isn't sent.
+pub fn give_up_outdated(upload: &mut Upload<'_>, results: &Results) -> Result<(), StepError> {
+    let wanted: HashSet<&str> = results.files.iter().chain(&results.copy).map(|file| file.name.as_str()).collect();
+    upload.give_up_archives(|packed| !packed.members.iter().all(|member| wanted.contains(member.file.as_str())))
+}
+
 /// An upload that is interrupted where its worker's turn is over.
 struct Turn<'u, 't> {
     upload: &'u mut Upload<'t>,
@@ -95,6 +102,9 @@ fn send_archives(
         for file in results.split().0.iter().filter(alone) {
             turn.send(file)?;
         }
+        if !plan.is_empty() {
+            turn.upload.clear_archives();
+        }
         // Clients that look for a zip take the newest: the first one has the answer.
         for planned in plan.iter().rev() {
             if turn.upload.is_cancelled() || !turn.upload.takes_archives() {
@@ -122,3 +132,6 @@ fn send_note<'n>(
         None => Ok(()),
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests;

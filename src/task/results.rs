@@ -133,9 +133,10 @@ fn collect_once(
             }
         }
     };
+    let may_have_empty_folder = found.has_empty_folder || found.is_cut || !found.unreadable.is_empty();
     let mut skipped = found.skipped;
     skipped.add(fetched.skipped);
-    name_hidden(container, task, found.has_empty_folder, &mut skipped);
+    name_hidden(container, task, may_have_empty_folder, &mut skipped);
     let mut selection = Selection::new(&config.outputs);
     found.files.into_iter().for_each(|file| selection.push(file));
     for CopiedFile { file, number } in fetched.files {
@@ -157,13 +158,18 @@ fn collect_once(
 }
 
 /// Names the folder of the workspace that a volume of the image has hidden, so that its results are lost.
-fn name_hidden(container: &TaskContainer<'_>, task: &mut TaskHandle, has_empty_folder: bool, skipped: &mut Skipped) {
+fn name_hidden(
+    container: &TaskContainer<'_>,
+    task: &mut TaskHandle,
+    may_have_empty_folder: bool,
+    skipped: &mut Skipped,
+) {
     // The image may have come with the container's start. Where the engine doesn't answer, the results don't wait for it.
     let has_no_volume = task.exited.as_ref().is_some_and(|exited| match exited.volumes {
         Volumes::None => true,
         Volumes::Some => false,
-        // A volume that has taken the results leaves an empty folder in the workspace.
-        Volumes::Unseen => !has_empty_folder,
+        // A volume that has taken the results leaves an empty folder in the workspace, maybe where nothing was looked at.
+        Volumes::Unseen => !may_have_empty_folder,
     });
     let hiding = if has_no_volume { Ok(None) } else { container.find_hiding(task) };
     if let Ok(Some(hiding)) = hiding {

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::deliver::deliver;
+use super::deliver::{deliver, give_up_outdated};
 use super::report::Report;
 use super::upload::Upload;
 use super::{
@@ -88,6 +88,7 @@ impl<'c> TaskRunner<'c> {
         self.check_server()?;
         let mut upload = Upload::open(self.client(), &mut self.task)?;
         let mut results = results::collect_with_room(&container, &mut upload, self.duty)?;
+        give_up_outdated(&mut upload, &results)?;
         upload.note_skipped(std::mem::take(&mut results.skipped))?;
         // The next turn begins with another look.
         let turn_ends = Instant::now() + TURN.max(began.elapsed());

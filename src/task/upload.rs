@@ -70,7 +70,8 @@ impl<'t> Upload<'t> {
 
     /// Writes down which files aren't sent.
     pub fn note_skipped(&mut self, skipped: Skipped) -> Result<(), StepError> {
-        let is_new = |left: &LeftOut| !self.uploads.decided.contains(&left.file);
+        let archived = self.archived();
+        let is_new = |left: &LeftOut| !self.uploads.decided.contains(&left.file) && !archived.contains(&left.file);
         let undelivered: Vec<LeftOut> = skipped.undelivered.into_iter().filter(is_new).collect();
         let non_results: Vec<LeftOut> = skipped.non_results.into_iter().filter(is_new).collect();
         self.skip_deliverable(undelivered)?;

@@ -73,6 +73,7 @@ pub fn make(upload: &mut Upload<'_>, reserved: &ReservedPaths, config: &Config, 
         return Ok(());
     }
     let wanted = config.paths.keep_free().saturating_add(config.outputs.max_total);
+    let archived = upload.archived();
     let (mut count, mut freed, mut failures) = (0, 0u64, 0);
     for TooLarge { allocated, place } in files {
         upload.task.check_commands()?;
@@ -82,7 +83,7 @@ pub fn make(upload: &mut Upload<'_>, reserved: &ReservedPaths, config: &Config, 
         }
         let name = shown_name(&place);
         // What was sent under an earlier limit isn't missing on the Server.
-        if upload.has(&name) {
+        if upload.has(&name) || archived.contains(&name) {
             continue;
         }
         upload.note_removed(&name, REASON)?;

@@ -12,6 +12,9 @@ use crate::task::outputs::OutputFile;
 use crate::task::record::{Member, Packed};
 use crate::task::{TaskHandle, UploadEvent, archive};
 
+/// Why an archive isn't sent that was written before the configuration was changed.
+const OUTDATED: &str = "it holds files that stay here now";
+
 impl Upload<'_> {
     /// How many bytes of the disk are left to others.
     pub fn keep_free(&self) -> u64 {
@@ -55,6 +58,36 @@ impl Upload<'_> {
         };
         self.append_to_ledger(packed.members.iter().map(entry).collect())?;
         self.note(UploadEvent::Packed(packed))
+    }
+
+    /// Removes what a crash has left of archives that were being written. To be called when none is open.
+    pub fn clear_archives(&self) {
+        let dir = self.task.files.archives_dir();
+        if let Err(error) = ignore_missing(fs::remove_dir_all(&dir)) {
+            log::debug!(task:% = self.task.key(); "`{}` can't be emptied: {error}", dir.display());
+        }
+    }
+
+    /// Leaves out the open archives for which `is_outdated` says so, and removes them: what is in them and may be sent is sent
+    /// file by file. One that may be on the Server is looked for there first.
+    pub fn give_up_archives(&mut self, is_outdated: impl Fn(&Packed) -> bool) -> Result<(), StepError> {
+        for packed in self.open_archives().iter().filter(|packed| is_outdated(packed)) {
+            if self.is_cancelled() {
+                break;
+            }
+            let arrived = match self.uploads.in_doubt.get(&packed.archive).copied() {
+                Some(size) => self.has_arrived(&packed.archive, size)?,
+                None => Some(false),
+            };
+            if self.is_cancelled() {
+                break;
+            }
+            if arrived != Some(true) {
+                self.skip(vec![LeftOut { file: packed.archive.clone(), reason: OUTDATED.to_owned() }])?;
+            }
+            remove(self.task, &packed.archive);
+        }
+        Ok(())
     }
 
     /// Sends an archive, and removes it from this machine when the Server has it, or doesn't take it.

@@ -13,6 +13,8 @@ use crate::task::{Pause, StepError, UploadEvent};
 const LEASED_TRIES: u32 = 5;
 /// How many uploads of a file of the agent's own may fail: the report of the task's end waits for it.
 const NOTE_TRIES: u32 = 2;
+/// The same for an archive, which takes the place of many files: its tries take two minutes and a half at least.
+const ARCHIVE_TRIES: u32 = 6;
 /// The pause after the first such try; it doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// After so many failures of files that have failed for long, the rest waits: it may be the Server's trouble.
@@ -31,6 +33,11 @@ pub(super) struct Attempted<'a> {
 /// A retry of the step when a file is due.
 pub(super) fn wait_for(name: &str, why: &str, pause: Pause) -> StepError {
     StepError::Retry { why: format!("`{name}`: {why}"), pause }
+}
+
+/// The pause after so many failures, which are few.
+fn doubled(failures: u32) -> Duration {
+    FIRST_PAUSE * 2u32.saturating_pow(failures.saturating_sub(1))
 }
 
 impl Upload<'_> {
@@ -94,7 +101,8 @@ impl Upload<'_> {
             return self
                 .skip_deliverable(vec![LeftOut { file: name.to_owned(), reason: format!("can't be read: {error}") }]);
         }
-        if error.is_unauthorized() || error.status() == Some(429) {
+        // A file of the agent's own has few tries, and none is lost to a call that reached nothing.
+        if error.is_unauthorized() || error.status() == Some(429) || (self.is_note && error.is_unreachable()) {
             self.append_doubt(transfer)?;
             return Err(error.into());
         }
@@ -149,15 +157,16 @@ impl Upload<'_> {
         }
     }
 
-    /// A file of the agent's own is tried once more: the report of the task's end waits for it, and without it nothing is
+    /// A file of the agent's own is tried a few times: the report of the task's end waits for it, and without it nothing is
     /// missing on the Server.
     fn retry_note(&mut self, name: &str, error: &ClientError) -> Result<(), StepError> {
         let failures = self.uploads.failures.get(name).copied().unwrap_or_default();
-        if error.is_retryable() && failures < NOTE_TRIES {
-            return Err(wait_for(name, &error.to_string(), Pause::of(FIRST_PAUSE, error.retry_after())));
+        let is_archive = self.uploads.packed.iter().any(|packed| packed.archive == name);
+        let tries = if is_archive { ARCHIVE_TRIES } else { NOTE_TRIES };
+        if error.is_retryable() && failures < tries {
+            return Err(wait_for(name, &error.to_string(), Pause::of(doubled(failures), error.retry_after())));
         }
-        let tries =
-            if error.is_retryable() { format!("could not be sent in {NOTE_TRIES} tries: ") } else { String::new() };
+        let tries = if error.is_retryable() { format!("could not be sent in {tries} tries: ") } else { String::new() };
         self.skip_deliverable(vec![LeftOut { file: name.to_owned(), reason: format!("{tries}{error}") }])
     }
 
@@ -170,7 +179,6 @@ impl Upload<'_> {
             return self.skip_deliverable(vec![LeftOut { file: name.to_owned(), reason }]);
         }
         // Meanwhile the slot is free for other tasks.
-        let pause = FIRST_PAUSE * 2u32.saturating_pow(failures.saturating_sub(1));
-        Err(wait_for(name, why, Pause::Due(pause)))
+        Err(wait_for(name, why, Pause::Due(doubled(failures))))
     }
 }

@@ -8,8 +8,8 @@ use crate::ledger::{Direction, Ledger, Outcome, Transfer};
 use crate::os::trust::make_folder;
 use crate::server::protocol::Task;
 use crate::server::{Client, ClientError, Failure, Item, Way};
-use crate::task::record::{Record, Store, TaskKey};
-use crate::task::{Job, KnownIds, StepError, TaskClient, TaskHandle, WorkerCommand, Workspace};
+use crate::task::record::{Packed, Record, Store, TaskKey};
+use crate::task::{Job, KnownIds, Pause, StepError, TaskClient, TaskHandle, WorkerCommand, Workspace};
 use crossbeam_channel::{Receiver, unbounded};
 use jiff::Timestamp;
 use serde_json::json;
@@ -88,6 +88,37 @@ fn the_ledger_says_that_it_is_unknown_whether_a_file_arrived() {
     let lines = fs::read_to_string(data_dir.ledger(0)).unwrap();
     assert!(lines.lines().count() == 1 && lines.contains("\"unknown\""), "{lines}");
     assert!(upload.uploads.in_doubt.contains_key("a"), "the next try asks first");
+}
+
+/// Two calls that found no Server ended the archives of a task, and sent its thousand files one by one.
+#[test]
+fn an_archive_is_given_up_after_minutes_and_not_for_an_outage() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = DataDir::new(dir.path());
+    let (_sender, commands) = unbounded();
+    let (client, mut task) = (client(dir.path(), &silent_server()), task(&data_dir, commands));
+    let ledger = Ledger::new(&make_folder(&data_dir).unwrap(), Secret::new(""), Arc::default());
+    let mut upload = Upload::open(TaskClient::new(&client, &ledger, 0), &mut task).unwrap();
+    upload.is_note = true;
+    upload.note_packed(Packed { archive: "a".to_owned(), size: 1, members: Vec::new() }).unwrap();
+    let mut fail = |name: &'static str, error: ClientError| {
+        upload.note(UploadEvent::Begin { file: name.to_owned(), size: 1, at: None, attempt: None }).unwrap();
+        let attempted = Attempted { name, size: 1, is_unsent: true, began: Instant::now() };
+        let next = upload.handle_failure(attempted, Transfer::new(Direction::Out, Outcome::Unknown, name), error);
+        assert!(upload.uploads.unlogged.is_empty(), "the ledger has it");
+        match next {
+            Err(StepError::Retry { pause: Pause::Due(pause), .. }) => pause.as_secs(),
+            Err(_) => 0,
+            Ok(()) => u64::MAX,
+        }
+    };
+    for name in ["a", "note.md"] {
+        assert_eq!([0; 10].map(|_| fail(name, ClientError::NotSent("no route".to_owned()))), [0; 10], "{name}");
+    }
+    let lost = || ClientError::Lost("reset".to_owned());
+    assert_eq!([0; 6].map(|_| fail("a", lost())), [5, 10, 20, 40, 80, u64::MAX]);
+    assert_eq!([0; 2].map(|_| fail("note.md", lost())), [5, u64::MAX]);
+    assert_eq!(upload.uploads.refused_archives, ["a"]);
 }
 
 /// Without an end it would send the file again after each lost answer: of a time that can't be read, and of one by another
