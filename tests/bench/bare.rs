@@ -1,4 +1,4 @@
-//! Bare docker: the command that the agent has logged for a task, run by hand.
+//! Bare docker: the command that the agent prints of a task, run by hand.
 
 use crate::agents::{Site, open_folder};
 use std::io::Write as _;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The words of a logged `docker run --rm …`, to be run for other tasks in workspaces of their own.
+/// The words of such a `docker run --rm …`, to be run for other tasks in workspaces of their own.
 pub struct Bare {
     words: Vec<String>,
     task_id: String,
@@ -17,13 +17,12 @@ pub struct Bare {
 }
 
 impl Bare {
-    /// Takes the command from the log of an agent that has run this task.
+    /// Takes the command of a task that the agent has run.
     pub fn of(site: &Site, task_id: &str) -> Self {
-        let log = site.running.log();
-        let mark = format!(" task {task_id}: docker run ");
-        let line = log.lines().find_map(|line| line.split_once(&mark)).map(|(_, rest)| rest);
-        let line = line.unwrap_or_else(|| panic!("the log has no command for {task_id}:\n{log}"));
-        let words = shlex::split(&format!("docker run {line}")).expect("the command can be pasted");
+        let printed = site.agent.run(&["command", task_id]);
+        printed.expect_code(0);
+        let line = printed.stdout.lines().last().unwrap_or_default();
+        let words = shlex::split(line).expect("the command can be pasted");
         let workspace = site.agent.workspace(task_id).to_string_lossy().into_owned();
         assert!(words.iter().any(|word| word.contains(&workspace)), "no workspace in {words:?}");
         Self { words, task_id: task_id.to_owned(), workspace, folder: site.agent.path("bare") }
