@@ -171,10 +171,11 @@ fn an_image_whose_volume_hides_results_runs_no_task() {
     let task = server.wait_for(&id, Status::Failed, secs(60));
     assert!(task.error_message.as_deref().is_some_and(|message| message.contains(words)), "{:?}", task.error_message);
     running.kill9();
-    // An image that comes with the start is looked at afterwards.
+    // An image whose volumes can't be told before the start is looked at afterwards.
     let ran = agent.path("ran");
     let client = format!(
-        "#!/bin/sh\n[ \"$1\" != run ] || : > {ran}\n[ \"$1 $2\" != 'image inspect' ] || [ -e {ran} ] || exit 1\nexec docker \"$@\"\n",
+        "#!/bin/sh\n[ \"$1\" != run ] || : > {ran}\ncase \"$*\" in *Config.Volumes*) [ -e {ran} ] || exit 1 ;; esac\n\
+         exec docker \"$@\"\n",
         ran = ran.display()
     );
     let client = agent.write_script("docker", &client);
