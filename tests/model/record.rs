@@ -11,7 +11,7 @@ const FIELDS: [(&str, &str); 16] = [
     ("service_id", "there is one service"),
     ("base_url", "there is one Server"),
     ("phase", "Record::phase"),
-    ("phase_since", "there are no times"),
+    ("times", "there are no times"),
     ("offered", "there are no times"),
     ("client", "Record::client"),
     ("start", "Record::replacing; its count of failures only bounds them"),

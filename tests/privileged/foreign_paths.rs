@@ -60,7 +60,7 @@ fn another_users_configuration_runs_nothing() {
     let words = format!("`{}` belongs to user {USER}", agent.config_path().display());
     assert_refused(&agent, &server, &words);
     let said = agent.run(&["run"]).stderr;
-    assert!(said.contains("use nothing of it, but a new place") && said.contains("`agent-core init` in such a place"));
+    assert!(said.contains("use nothing of it, but a new place") && said.contains("`init` in such a place"));
     assert!(!said.contains("sudo") && !said.contains("chown"), "{said}");
 }
 
@@ -370,7 +370,7 @@ fn add_writer(path: &Path, user: u32) {
 fn init_writes_through_no_link_of_another_user() {
     let server = FakeServer::start();
     let agent = agent(&server, "");
-    let victim = agent.write("victim", "kept");
+    let victim = agent.write("victim", "# kept");
     fs::create_dir(agent.path("shared")).expect("make a folder");
     set_mode(&agent.path("shared"), 0o1777);
     let link = agent.path("shared/config.toml");
@@ -385,7 +385,7 @@ fn init_writes_through_no_link_of_another_user() {
     agent
         .run(&["--config", "shared/config.toml", "init", "--force"])
         .expect_stderr(&format!("is a link of user {USER}"));
-    assert_eq!(fs::read_to_string(&victim).expect("read the victim"), "kept");
+    assert_eq!(fs::read_to_string(&victim).expect("read the victim"), "# kept");
     lchown(&link, Some(0), Some(0)).expect("take the link back");
     agent.run(&["--config", "shared/config.toml", "init", "--force"]).expect_code(0);
     assert!(fs::read_to_string(&victim).expect("read the file").contains("[server]"));
