@@ -76,7 +76,9 @@ fn a_docker_run_without_a_container_is_said_and_cancelled() {
 #[test]
 fn a_container_whose_removal_does_not_end_is_said_and_cancelled() {
     let server = FakeServer::start();
-    let removing = "if [ \"$1\" = inspect ] && [ ! -e \"$here/over\" ]; then
+    // Without the engine's events, the container is looked at for its end.
+    let removing = "[ \"$1\" != events ] || exit 1
+    if [ \"$1\" = inspect ] && [ ! -e \"$here/over\" ]; then
         seen=$(docker \"$@\") || exit
         printf '%s\\n' \"$seen\" | sed 's/\"Status\":\"[a-z]*\"/\"Status\":\"removing\"/'; exit
     fi";
