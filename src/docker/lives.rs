@@ -12,10 +12,11 @@ use super::INSTANCE_LABEL;
 use super::exit_events::ends_programs;
 
 /// The `--format` that [`Lives::note`] reads: the container's id, the action, the exit status of a `die` or the signal of a
-/// `kill`, and the engine's time in nanoseconds.
+/// `kill`, and the engine's time in nanoseconds. Attributes are the labels of the image, too, so that none but the one that
+/// belongs to the action is read. Even that one may be a label's: so the client's own exit status has to be 0 as well.
 const FORMAT: &str = concat!(
-    r#"[{{json .Actor.ID}},{{json .Action}},"#,
-    r#"{{json (or (index .Actor.Attributes "exitCode") (index .Actor.Attributes "signal"))}},{{.TimeNano}}]"#
+    r#"[{{json .Actor.ID}},{{json .Action}},{{if eq .Action "die"}}{{json (index .Actor.Attributes "exitCode")}}"#,
+    r#"{{else}}{{json (index .Actor.Attributes "signal")}}{{end}},{{.TimeNano}}]"#
 );
 /// The events that are asked for. All but the first two, and `destroy`, say that something else has interfered.
 const ACTIONS: [&str; 7] = ["start", "die", "destroy", "kill", "stop", "restart", "oom"];
@@ -216,8 +217,9 @@ mod tests {
         let args: Vec<_> = Lives::args("i1").iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
         let filters = "--filter event=start --filter event=die --filter event=destroy --filter event=kill \
                        --filter event=stop --filter event=restart --filter event=oom";
-        let detail = r#"{{json (or (index .Actor.Attributes "exitCode") (index .Actor.Attributes "signal"))}}"#;
-        let format = format!("[{{{{json .Actor.ID}}}},{{{{json .Action}}}},{detail},{{{{.TimeNano}}}}]");
+        let format = "[{{json .Actor.ID}},{{json .Action}},{{if eq .Action \"die\"}}\
+                      {{json (index .Actor.Attributes \"exitCode\")}}{{else}}\
+                      {{json (index .Actor.Attributes \"signal\")}}{{end}},{{.TimeNano}}]";
         let expected =
             format!("events --filter type=container --filter label=open-aaas.instance=i1 {filters} --format {format}");
         assert_eq!(args.join(" "), expected);
